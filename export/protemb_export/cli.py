@@ -1,0 +1,114 @@
+"""`protemb-export`: a checkpoint in, verified ONNX graphs out; parity with the authors' release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from protemb_sdk._errors import ProtembError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+console = Console(stderr=True)
+
+OUR_LICENCE = "MIT"
+RELEASED_LICENCE = "none stated by the authors: for verification, not for redistribution"
+
+AUTHORS_TOLERANCE = 1e-4
+"""Largest absolute difference to the authors' published embedding."""
+
+
+@app.command()
+def model(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of protemb-train pretrain.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="ONNX file; <name>-score.onnx is written beside it.")
+    ],
+    verify: Annotated[Path, typer.Option(help="Corpus (.arrow) whose chains are compared with PyTorch.")],
+    sigma: Annotated[
+        float | None, typer.Option(help="Noise level, angstrom; by default the smallest.")
+    ] = None,
+    chains: Annotated[int, typer.Option(help="Chains to verify on, spread over 30 to 1,000 residues.")] = 60,
+    bundle: Annotated[
+        str | None, typer.Option(help="Enter OUT into the SDK's registry, with this summary.")
+    ] = None,
+) -> None:
+    """Export the embedding graph and the score graph of a trained network."""
+    from protemb_export.pack import pack, register
+    from protemb_export.verify import spread_over_lengths
+    from protemb_train.checkpoint import load_network
+    from protemb_train.corpus import Corpus
+
+    network, record = load_network(checkpoint)
+    level = network.config.sigma_min if sigma is None else sigma
+    real = spread_over_lengths(Corpus(verify), chains)
+    parity = pack(network, out, name=out.stem, sigma=level, record=record, licence=OUR_LICENCE, chains=real)
+    if bundle is not None:
+        register(out.stem, bundle)
+    console.print(
+        f"{out}: noise level {level:g} angstrom, largest deviations from PyTorch {parity.as_dict()}"
+    )
+
+
+@app.command()
+def released(
+    checkpoint: Annotated[Path, typer.Argument(help="model.pth of the paper's authors.")],
+    structure: Annotated[Path, typer.Option(help="Structure that they published an embedding of.")],
+    embedding: Annotated[
+        Path, typer.Option(help="That embedding: npz with pair (C, L, L), residue, protein.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.")],
+    level: Annotated[int, typer.Option(help="Index of the noise level, 0 the largest.")] = 20,
+) -> None:
+    """Convert the authors' checkpoint and compare our SDK's embeddings with the ones they published."""
+    import numpy as np
+
+    from protemb_export.pack import pack
+    from protemb_export.released import load_released
+    from protemb_sdk._embedder import Embedder
+    from protemb_sdk._structure import read_chain
+
+    network = load_released(checkpoint)
+    sigma = float(network.levels_K[level])
+    record = {"steps": None, "record": {"released by": "the paper's authors", "file": checkpoint.name}}
+    chain = read_chain(structure)
+    pack(
+        network,
+        out,
+        name=out.stem,
+        sigma=sigma,
+        record=record,
+        licence=RELEASED_LICENCE,
+        chains=[chain],
+        score=False,
+    )
+    found = Embedder(out, "cpu").embed(structure, pair=True)
+    assert found.pair is not None  # asked for
+    with np.load(embedding, allow_pickle=False) as published:
+        differences = {
+            "pair": float(np.abs(np.moveaxis(found.pair, 2, 0) - published["pair"]).max()),
+            "residue": float(np.abs(found.residue.T - published["residue"]).max()),
+            "protein": float(np.abs(found.protein - published["protein"]).max()),
+        }
+    report = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
+    console.print(
+        f"{chain.id}, noise level {level} ({sigma:.4f} angstrom), largest absolute differences: {report}"
+    )
+    if max(differences.values()) > AUTHORS_TOLERANCE:
+        raise ProtembError(f"differs from the published embedding by more than {AUTHORS_TOLERANCE:g}")
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one sentence and exit status 1."""
+    try:
+        app()
+    except ProtembError as error:
+        console.print("[bold red]error:[/] ", end="")
+        console.print(str(error), soft_wrap=True, markup=False, highlight=False)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""The embedding network at one fixed noise level: every gain, bias and normalisation folded away."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from protemb_train.features import centred
+from protemb_train.network import Affine, BaseBlock, BaseStem, PaperBlock, ScoreNetwork, StandardisedConv
+
+
+def scale_and_shift(affine: Affine, condition_1K: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what an `Affine` does at a fixed condition as x * scale + shift, each of shape (C,)."""
+    scale, shift = (condition_1K @ affine.gain)[0], (condition_1K @ affine.bias)[0]
+    if isinstance(affine.norm, nn.BatchNorm2d):
+        mean, variance = affine.norm.running_mean, affine.norm.running_var
+        assert mean is not None and variance is not None  # batch norms of ScoreNetwork track their statistics
+        scale = scale / (variance + affine.norm.eps).sqrt()
+        shift = shift - mean * scale
+    return scale, shift
+
+
+def fold_conv(conv: nn.Conv2d, affine: Affine | None = None, condition_1K: Tensor | None = None) -> nn.Conv2d:
+    """Return one plain convolution equal to `conv` followed by `affine` at a fixed condition."""
+    weight = conv.standardised() if isinstance(conv, StandardisedConv) else conv.weight
+    bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias
+    if affine is not None and condition_1K is not None:
+        scale, shift = scale_and_shift(affine, condition_1K)
+        weight, bias = weight * scale[:, None, None, None], bias * scale + shift
+    kernel, dilation = int(conv.kernel_size[0]), int(conv.dilation[0])
+    folded = nn.Conv2d(
+        conv.in_channels, conv.out_channels, kernel, padding=dilation * (kernel // 2), dilation=dilation
+    )
+    folded.weight.data.copy_(weight)
+    folded.bias.data.copy_(bias)  # type: ignore[union-attr]
+    return folded
+
+
+class Scale(nn.Module):
+    """x * scale + shift per channel: a normalisation that follows an addition and so cannot fold."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, affine: Affine, condition_1K: Tensor) -> None:
+        super().__init__()
+        scale, shift = scale_and_shift(affine, condition_1K)
+        self.register_buffer("scale", scale[:, None, None].clone())
+        self.register_buffer("shift", shift[:, None, None].clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale + self.shift
+
+
+class FoldedPaperBlock(nn.Module):
+    """`PaperBlock` with norm2 and norm3 folded into the convolutions before them."""
+
+    def __init__(self, block: PaperBlock, condition_1K: Tensor) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            Scale(block.norm1, condition_1K),
+            nn.ELU(),
+            fold_conv(block.conv1, block.norm2, condition_1K),
+            nn.ELU(),
+            fold_conv(block.conv2, block.norm3, condition_1K),
+            nn.ELU(),
+            fold_conv(block.conv3),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.branch(x)
+
+
+class FoldedBaseBlock(nn.Module):
+    """`BaseBlock` as Conv, Relu and Add alone, which ONNX Runtime fuses."""
+
+    def __init__(self, block: BaseBlock, condition_1K: Tensor) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            fold_conv(block.conv1, block.affine1, condition_1K),
+            nn.ReLU(),
+            fold_conv(block.conv2, block.affine2, condition_1K),
+            nn.ReLU(),
+            fold_conv(block.conv3, block.affine3, condition_1K),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.branch(x) + x)
+
+
+class FoldedBaseStem(nn.Module):
+    """`BaseStem` at one noise level."""
+
+    sigma: Tensor
+
+    def __init__(self, stem: BaseStem, condition_1K: Tensor, sigma: float) -> None:
+        super().__init__()
+        self.features, self.row, self.column = stem.features, stem.row, stem.column
+        self.conv = fold_conv(stem.conv, stem.affine, condition_1K)
+        self.register_buffer("sigma", torch.full((1,), sigma))
+
+    def forward(self, coords: Tensor, types: Tensor, index: Tensor, rows: Tensor) -> Tensor:
+        pair, residue = self.features(coords, types, index, self.sigma, rows)
+        row = self.row(residue.index_select(1, rows)).transpose(1, 2)[:, :, :, None]
+        column = self.column(residue).transpose(1, 2)[:, :, None, :]
+        return torch.relu(self.conv(pair) + row + column)
+
+
+class FoldedPaperStem(nn.Module):
+    """`PaperStem`, which knows no noise level."""
+
+    def __init__(self, stem: nn.Module) -> None:
+        super().__init__()
+        self.features, self.conv = stem.features, stem.conv
+
+    def forward(self, coords: Tensor, types: Tensor, index: Tensor, rows: Tensor) -> Tensor:
+        return self.conv(self.features(coords, types, index, rows))  # type: ignore[no-any-return]
+
+
+class EmbeddingNetwork(nn.Module):
+    """The pair embedding of a `ScoreNetwork` at one noise level.
+
+    Parameters
+    ----------
+    network : ScoreNetwork
+        In eval mode.
+    sigma : float
+        Noise level in angstrom.
+    """
+
+    def __init__(self, network: ScoreNetwork, sigma: float) -> None:
+        super().__init__()
+        condition = network.condition(torch.tensor([sigma])).detach()
+        self.stem: nn.Module
+        if isinstance(network.stem, BaseStem):
+            self.stem = FoldedBaseStem(network.stem, condition, sigma)
+        else:
+            self.stem = FoldedPaperStem(network.stem)
+        self.blocks = nn.Sequential(
+            *(
+                FoldedPaperBlock(b, condition) if isinstance(b, PaperBlock) else FoldedBaseBlock(b, condition)
+                for b in network.blocks
+            )
+        )
+        out = network.norm_out
+        self.out = nn.Identity() if out is None else nn.Sequential(Scale(out, condition), nn.ELU())
+        self.requires_grad_(False).eval()
+
+    def forward(self, ca_coords: Tensor, residue_type: Tensor, residue_index: Tensor, rows: Tensor) -> Tensor:
+        """Return the pair embedding of the given rows, shape (B, C, R, L)."""
+        x = self.stem(centred(ca_coords), residue_type, residue_index, rows)
+        return self.out(self.blocks(x))  # type: ignore[no-any-return]

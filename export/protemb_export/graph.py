@@ -1,0 +1,181 @@
+"""Writing the two graphs: the embedding at a fixed noise level, and the score with the level as an input.
+
+Contract, version 1 (shapes: B chains of one common length L, C channels, R rows)
+
+    in   ca_coords      float32 (B, L, 3)   angstrom; centre them first if they lie far from the origin
+         residue_type   int64   (B, L)      positions in ACDEFGHIKLMNPQRSTVWYX
+         residue_index  int64   (B, L)      increasing; a step above 1 is a gap
+         rows           int64   (2,)        optional: first row and the one past the last; all by default
+    out  pair           float32 (B, C, R, L)
+         residue        float32 (B, R, C)   mean of pair over its last axis
+         protein        float32 (B, C)      mean of residue over its rows
+
+The rows of a map computed in strips equal those of the whole map: the graph itself computes as many
+more rows on either side as the receptive field reaches, and cuts them off. A batch holds chains of one
+length because padding would leak into every residue (tests/export/test_export.py measures it).
+
+The score graph has the same first three inputs, `sigma` float32 (B,) in angstrom, and the output
+`score` float32 (B, L, 3), the gradient of log p on the coordinates in 1/angstrom (eq. 3-4).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from protemb_export.fold import EmbeddingNetwork
+from protemb_train.network import ScoreNetwork
+
+OPSET = 20
+ALL_ROWS = 2**40
+
+_DYNAMIC = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+
+
+def _example(length: int = 12, batch: int = 2) -> tuple[Tensor, Tensor, Tensor]:
+    coords = torch.randn(batch, length, 3).cumsum(dim=1)
+    types = torch.randint(0, 21, (batch, length))
+    return coords, types, torch.arange(length).expand(batch, length).contiguous()
+
+
+def _to_onnx(
+    module: nn.Module, arguments: tuple[Tensor, ...], inputs: list[str], output: str, shapes: object
+) -> onnx.ModelProto:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        torch.onnx.export(
+            module,
+            arguments,
+            path,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=inputs,
+            output_names=[output],
+            dynamic_shapes=shapes,
+            external_data=False,
+            optimize=True,
+            verbose=False,
+        )
+        return onnx.load(path)
+
+
+def _name_axes(value: onnx.ValueInfoProto, axes: list[str | int]) -> None:
+    shape = value.type.tensor_type.shape
+    del shape.dim[:]
+    for axis in axes:
+        shape.dim.add(**({"dim_param": axis} if isinstance(axis, str) else {"dim_value": axis}))
+
+
+def _add_rows(model: onnx.ModelProto, radius: int, channels: int) -> None:
+    """Replace the list of rows by a range with its halo, cut the halo off, and add the pooled outputs."""
+    graph = model.graph
+
+    def constant(name: str, values: list[int] | int) -> str:
+        graph.initializer.append(numpy_helper.from_array(np.array(values, dtype=np.int64), name))
+        return name
+
+    zero, one, halo = constant("zero", 0), constant("one", 1), constant("halo", radius)
+    axis_0, axis_1, axis_2, axis_3 = (constant(f"axis_{i}", [i]) for i in range(4))
+    node = helper.make_node
+    before = [
+        node("Shape", ["ca_coords"], ["length_1"], start=1, end=2),
+        node("Squeeze", ["length_1", axis_0], ["length_0"]),
+        node("Gather", ["rows", zero], ["row_first"]),
+        node("Gather", ["rows", one], ["row_past"]),
+        node("Max", ["row_first", zero], ["first"]),
+        node("Min", ["row_past", "length_0"], ["past"]),
+        node("Sub", ["first", halo], ["first_halo"]),
+        node("Max", ["first_halo", zero], ["first_read"]),
+        node("Add", ["past", halo], ["past_halo"]),
+        node("Min", ["past_halo", "length_0"], ["past_read"]),
+        node("Range", ["first_read", "past_read", one], ["row_list"]),
+    ]
+    after = [
+        node("Sub", ["first", "first_read"], ["cut_first_0"]),
+        node("Sub", ["past", "first_read"], ["cut_past_0"]),
+        node("Unsqueeze", ["cut_first_0", axis_0], ["cut_first"]),
+        node("Unsqueeze", ["cut_past_0", axis_0], ["cut_past"]),
+        node("Slice", ["map", "cut_first", "cut_past", axis_2], ["pair"]),
+        node("ReduceMean", ["pair", axis_3], ["row_mean"], keepdims=0),
+        node("Transpose", ["row_mean"], ["residue"], perm=[0, 2, 1]),
+        node("ReduceMean", ["residue", axis_1], ["protein"], keepdims=0),
+    ]
+    nodes = [*before, *graph.node, *after]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    inputs = [value for value in graph.input if value.name != "row_list"]
+    del graph.input[:], graph.output[:], graph.value_info[:]
+    graph.input.extend([*inputs, helper.make_tensor_value_info("rows", TensorProto.INT64, [2])])
+    # An input that is also an initializer has a default: callers may leave it out.
+    constant("rows", [0, ALL_ROWS])
+    outputs: dict[str, list[str | int]] = {
+        "pair": ["batch", channels, "rows", "length"],
+        "residue": ["batch", "rows", channels],
+        "protein": ["batch", channels],
+    }
+    for name, axes in outputs.items():
+        graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, axes))
+
+
+def _finish(model: onnx.ModelProto, name: str, metadata: Mapping[str, str]) -> onnx.ModelProto:
+    for value in model.graph.input:
+        if value.name in ("ca_coords", "residue_type", "residue_index"):
+            _name_axes(value, ["batch", "length", 3] if value.name == "ca_coords" else ["batch", "length"])
+    model.graph.name = name
+    model.producer_name = "protemb"
+    for part in model.graph.node:
+        # Exporter traces: stack frames of the machine that exported.
+        del part.metadata_props[:]
+        part.doc_string = ""
+    del model.metadata_props[:], model.graph.metadata_props[:]
+    for tensor in [
+        *model.graph.initializer,
+        *model.graph.value_info,
+        *model.graph.input,
+        *model.graph.output,
+    ]:
+        del tensor.metadata_props[:]
+    helper.set_model_props(model, dict(metadata))
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def embedding_graph(network: ScoreNetwork, sigma: float, metadata: Mapping[str, str]) -> onnx.ModelProto:
+    """Return the embedding graph of a network at one noise level, contract version 1.
+
+    Parameters
+    ----------
+    network : ScoreNetwork
+        In eval mode.
+    sigma : float
+        Noise level in angstrom.
+    metadata : mapping of str
+        Written into the file.
+    """
+    rows = torch.arange(3, 10)
+    shapes = (_DYNAMIC, _DYNAMIC, _DYNAMIC, {0: torch.export.Dim.DYNAMIC})
+    inputs = ["ca_coords", "residue_type", "residue_index", "row_list"]
+    model = _to_onnx(EmbeddingNetwork(network, sigma), (*_example(), rows), inputs, "map", shapes)
+    _add_rows(model, network.radius, network.config.channels)
+    return _finish(model, "protemb_embedding", metadata)
+
+
+def score_graph(network: ScoreNetwork, metadata: Mapping[str, str]) -> onnx.ModelProto:
+    """Return the score graph: the gradient of log p on the coordinates, the noise level an input."""
+    arguments = (*_example(), torch.tensor([0.1, 1.0]))
+    shapes = (_DYNAMIC, _DYNAMIC, _DYNAMIC, {0: torch.export.Dim.DYNAMIC})
+    inputs = ["ca_coords", "residue_type", "residue_index", "sigma"]
+    model = _to_onnx(network.eval(), arguments, inputs, "score", shapes)
+    for value in [*model.graph.input, *model.graph.output]:
+        if value.name == "sigma":
+            _name_axes(value, ["batch"])
+        if value.name == "score":
+            _name_axes(value, ["batch", "length", 3])
+    return _finish(model, "protemb_score", metadata)

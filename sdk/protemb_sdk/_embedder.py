@@ -1,0 +1,320 @@
+"""`Embedder`: reader, session and pooling put in line. No mathematics here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_sdk._chain import Chain
+from protemb_sdk._embedding import Embedding
+from protemb_sdk._errors import EmbeddingError, ModelError, StructureError
+from protemb_sdk._models import find_model
+from protemb_sdk._session import Provider, Session
+from protemb_sdk._strips import plan_rows
+from protemb_sdk._structure import StructureRead, read_chain, read_chains
+from protemb_sdk._version import __version__
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+    from protemb_sdk._many import EmbeddingRun
+
+# No chain is this wide; beyond it float32 distances lose the hundredth of an angstrom.
+MOST_ANGSTROM = 1e5
+
+DEFAULT_MEMORY_LIMIT = 2 * 2**30
+
+
+class Embedder:
+    """Protein structure embeddings from one model on one device.
+
+    Threads may share an `Embedder`; processes may not (make one in each, or use `workers`).
+
+    Parameters
+    ----------
+    model : str or path, default "base"
+        Name of a bundled model (`list_models`) or path of an exported `.onnx` file.
+    device : str, default "auto"
+        "cpu", "cuda", "cuda:N", or "auto": CUDA where ONNX Runtime offers it, else the CPU. A device
+        asked for by name and not to be had is an error, never a silent fallback.
+    providers : sequence, optional
+        ONNX Runtime execution providers, instead of `device`.
+    threads : int, optional
+        CPU threads; by default as many as the process may use (affinity and cgroup quota).
+    session_options : onnxruntime.SessionOptions, optional
+        Replaces ours; `threads` then has no effect on the network.
+    model_number : int, default 1
+        Which model of a structure with several (NMR), counted from 1.
+    altloc : str, default "highest"
+        Alternative locations: "highest" occupancy, "first", or a letter.
+    min_residues : int, default 3
+        Chains read from structures with fewer residues are skipped, with that reason.
+    memory_limit : int, default 2 GiB
+        Bytes after which a chain's map is computed in strips, with equal results.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or its file is not ours.
+    DeviceError
+        If ONNX Runtime or the device is not to be had.
+    """
+
+    def __init__(
+        self,
+        model: str | PathLike[str] = "base",
+        device: str = "auto",
+        providers: Sequence[Provider] | None = None,
+        threads: int | None = None,
+        session_options: onnxruntime.SessionOptions | None = None,
+        *,
+        model_number: int = 1,
+        altloc: str = "highest",
+        min_residues: int = 3,
+        memory_limit: int = DEFAULT_MEMORY_LIMIT,
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise EmbeddingError(f"threads must be at least 1, not {threads}")
+        self.model = find_model(model)
+        self._session_arguments = (device, providers, threads, session_options)
+        self._reading: dict[str, Any] = {
+            "model": model_number,
+            "altloc": altloc,
+            "min_residues": min_residues,
+        }
+        self._memory_limit = memory_limit
+        self._session = Session(self.model, self.model.path, *self._session_arguments)
+        self._score_session: Session | None = None
+
+    def __repr__(self) -> str:
+        return f"Embedder({self.model.name!r}, device={self.device!r}, channels={self.channels})"
+
+    @property
+    def device(self) -> str:
+        """The device in use, "cpu" or "cuda:0"."""
+        return self._session.device
+
+    @property
+    def channels(self) -> int:
+        """C, the width of every embedding."""
+        return self._session.info.channels
+
+    @property
+    def noise_level(self) -> float:
+        """Noise level folded into the embedding graph, in angstrom."""
+        sigma = self._session.info.sigma
+        if sigma is None:
+            raise ModelError(f"{self.model.path}: a score graph; pass the embedding graph beside it")
+        return sigma
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The model's metadata: training corpus, recipe, parity error, licence, and so on."""
+        return dict(self._session.info.card)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What is written into every result of this `Embedder`."""
+        return {
+            "model": self.model.name,
+            "model_sha256": self._session.info.sha256,
+            "contract": self._session.info.card["contract"],
+            "noise_level": self.noise_level,
+            "device": self.device,
+            "sdk_version": __version__,
+            "options": dict(self._reading),
+        }
+
+    def embed(self, x: object, chain: str | None = None, *, pair: bool = False) -> Embedding:
+        """Embed one protein chain.
+
+        Parameters
+        ----------
+        x : path, bytes, open file, gemmi.Structure, Biotite AtomArray, tuple or Chain
+            A tuple holds C-alpha coordinates (L, 3) in angstrom, the one-letter sequence, and
+            optionally residue indices.
+        chain : str, optional
+            Author or label chain name; needed where the structure holds several protein chains.
+        pair : bool, default False
+            Keep the pair embedding: 4 * C * L * L bytes.
+
+        Returns
+        -------
+        Embedding
+
+        Raises
+        ------
+        StructureError
+            If `x` cannot be read or holds no protein chain.
+        ChainError
+            If the chain is not there, or several are and none is named.
+        """
+        return self.embed_chain(read_chain(x, chain, **self._reading), pair=pair)
+
+    def embed_chain(self, chain: Chain, *, pair: bool = False) -> Embedding:
+        """Embed a chain that was read before."""
+        feeds = self._feeds(chain)
+        if self._session.provider == "CPUExecutionProvider" or pair:
+            residue, kept = self._pooled_here(chain, feeds, pair)
+        else:
+            residue, kept = self._pooled_there(chain, feeds), None
+        if not np.isfinite(residue).all():
+            raise EmbeddingError(
+                f"{chain.id}: the network's result is not finite; please report this structure"
+            )
+        from protemb_sdk._pooling import mean_over_rows
+
+        return Embedding(
+            structure=chain,
+            protein=mean_over_rows(residue),
+            residue=residue,
+            pair=None if kept is None else np.moveaxis(kept, 0, 2),
+            provenance=self.provenance,
+        )
+
+    def embed_many(
+        self,
+        xs: object,
+        *,
+        workers: int = 1,
+        pair: bool = False,
+        progress: bool | Callable[[int, int | None], None] = False,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> EmbeddingRun:
+        """Embed every protein chain of many structures, in input order and bounded memory.
+
+        Parameters
+        ----------
+        xs : path or iterable
+            A folder (its structure files, recursively, sorted), one structure, or an iterable of anything
+            that `embed` takes and of folders.
+        workers : int, default 1
+            Processes; each holds its own session with its share of the threads.
+        pair : bool, default False
+            Keep pair embeddings.
+        progress : bool or callable, default False
+            True draws a bar on stderr; a callable gets (inputs done, inputs in all or None).
+        on_error : {"raise", "skip"}
+            What to do with an input that cannot be read or embedded. Every one is kept in `skipped`, as
+            are chains that were passed over, with the reason.
+
+        Returns
+        -------
+        EmbeddingRun
+            An iterator of `Embedding` with the list `skipped`.
+        """
+        from protemb_sdk._many import EmbeddingRun
+
+        return EmbeddingRun(self, xs, workers=workers, pair=pair, progress=progress, on_error=on_error)
+
+    def score(self, x: object, sigma: float, chain: str | None = None) -> NDArray[np.float32]:
+        """Return the gradient of log p on the C-alpha coordinates (eq. 3-4 of the paper).
+
+        Following it moves a structure towards what the network takes for native at that noise level.
+
+        Parameters
+        ----------
+        x, chain
+            As in `embed`.
+        sigma : float
+            Noise level in angstrom, within the trained range. Models of the family `paper` know a set
+            of levels and use the nearest one.
+
+        Returns
+        -------
+        ndarray, float32, shape (L, 3)
+            In 1/angstrom.
+
+        Raises
+        ------
+        EmbeddingError
+            If the noise level lies outside the trained range.
+        ModelError
+            If the model has no score graph.
+        """
+        if self._score_session is None:
+            if self.model.score_path is None:
+                raise ModelError(
+                    f"model {self.model.name!r} has no score graph; export one beside it with protemb-export"
+                )
+            self._score_session = Session(self.model, self.model.score_path, *self._session_arguments)
+        low, high = self._score_session.info.sigma_range
+        # The levels were stored as float32.
+        if not low * (1 - 1e-6) <= float(sigma) <= high * (1 + 1e-6):
+            raise EmbeddingError(
+                f"sigma={sigma} lies outside the trained noise levels, {low:g} to {high:g} angstrom"
+            )
+        read = read_chain(x, chain, **self._reading)
+        feeds = self._feeds(read) | {"sigma": np.array([sigma], dtype=np.float32)}
+        gradient = self._score_session.run(["score"], feeds)[0][0]
+        if not np.isfinite(gradient).all():
+            raise EmbeddingError(f"{read.id}: the score is not finite at sigma={sigma}")
+        return gradient
+
+    def read(self, x: object) -> StructureRead:
+        """Return the protein chains of a structure and what was skipped, by this `Embedder`'s options."""
+        return read_chains(x, **self._reading)
+
+    def worker_arguments(self, workers: int) -> dict[str, Any]:
+        """Return the arguments that make an equal `Embedder` in another process, with its share of the threads."""
+        device, providers, _, session_options = self._session_arguments
+        if session_options is not None:
+            raise EmbeddingError("session_options cannot be sent to workers; use threads=, or workers=1")
+        path = self.model.path if not self.model.sha256 else self.model.name
+        return {
+            "model": path,
+            # What "auto" found here, so that no worker decides otherwise.
+            "device": device if providers is not None else self.device,
+            "providers": providers,
+            "threads": max(1, self._session.threads // workers),
+            "model_number": self._reading["model"],
+            "altloc": self._reading["altloc"],
+            "min_residues": self._reading["min_residues"],
+            "memory_limit": self._memory_limit,
+        }
+
+    def _feeds(self, chain: Chain) -> dict[str, NDArray[Any]]:
+        # In float64, before the cast: at an offset of 1,000 angstrom float32 keeps four decimals.
+        centred = chain.ca_coords - chain.ca_coords.mean(axis=0)
+        if np.abs(centred).max() > MOST_ANGSTROM:
+            raise StructureError(
+                f"{chain.id}: coordinates spread over more than {MOST_ANGSTROM:g} angstrom; are they in angstrom?"
+            )
+        return {
+            "ca_coords": centred.astype(np.float32)[None],
+            "residue_type": chain.residue_type[None],
+            "residue_index": chain.residue_index[None],
+        }
+
+    def _pooled_here(
+        self, chain: Chain, feeds: dict[str, NDArray[Any]], pair: bool
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Return (residue (L, C), pair (C, L, L) or None), pooling each strip of the map on the CPU."""
+        from protemb_sdk._pooling import mean_over_columns
+
+        length, channels = len(chain), self.channels
+        strips = plan_rows(length, channels, self._session.info.radius, self._memory_limit)
+        residue = np.empty((length, channels), dtype=np.float32)
+        whole = np.empty((channels, length, length), dtype=np.float32) if pair and len(strips) > 1 else None
+        for first, past in strips:
+            window = {"rows": np.array([first, past], dtype=np.int64)}
+            pair_CRL = self._session.run(["pair"], feeds | window)[0][0]
+            residue[first:past] = mean_over_columns(pair_CRL, self._session.threads)
+            if whole is not None:
+                whole[:, first:past] = pair_CRL
+            elif pair:
+                whole = pair_CRL
+        return residue, whole
+
+    def _pooled_there(self, chain: Chain, feeds: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """Return residue embeddings (L, C) pooled by the graph, so that the map never leaves the device."""
+        strips = plan_rows(len(chain), self.channels, self._session.info.radius, self._memory_limit)
+        parts = [
+            self._session.run(["residue"], feeds | {"rows": np.array(strip, dtype=np.int64)})[0][0]
+            for strip in strips
+        ]
+        return np.concatenate(parts)

@@ -1,0 +1,210 @@
+"""The result: one chain's embeddings at three levels beside what identifies its residues."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_sdk._chain import Chain
+from protemb_sdk._errors import OutputError
+from protemb_sdk._output import written_whole
+
+FORMAT = "protemb-embedding-1"
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Embedding:
+    """Embeddings of one protein chain.
+
+    Parameters
+    ----------
+    structure : Chain
+        The chain that was embedded: coordinates, names and numbers of its residues.
+    protein : ndarray, float32, shape (C,)
+        Mean of `residue` over the chain.
+    residue : ndarray, float32, shape (L, C)
+        Mean of the pair embedding over the partners of each residue.
+    pair : ndarray, float32, shape (L, L, C), or None
+        Pair embedding, row residue first; None unless asked for (`pair=True`).
+    provenance : mapping
+        What made it: model, its SHA-256, noise level, device, versions.
+    """
+
+    structure: Chain
+    protein: NDArray[np.float32]
+    residue: NDArray[np.float32]
+    pair: NDArray[np.float32] | None
+    provenance: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.structure)
+
+    def __repr__(self) -> str:
+        pair = "None" if self.pair is None else self.pair.shape
+        return (
+            f"Embedding({self.id}: protein {self.protein.shape}, residue {self.residue.shape}, pair {pair})"
+        )
+
+    @property
+    def id(self) -> str:
+        """Name of the source and author chain name, as in `1a8o_A`."""
+        return self.structure.id
+
+    @property
+    def name(self) -> str:
+        """Name of the source: the file's name without its endings."""
+        return self.structure.name
+
+    @property
+    def chain(self) -> str:
+        """Author chain name."""
+        return self.structure.chain
+
+    @property
+    def label_chain(self) -> str:
+        """Label chain name (mmCIF); empty where the source has none."""
+        return self.structure.label_chain
+
+    @property
+    def sequence(self) -> str:
+        """One-letter codes of the residues that were seen, length L."""
+        return self.structure.sequence
+
+    @property
+    def residue_index(self) -> NDArray[np.int64]:
+        """Index of each residue from 0, steps above 1 standing for missing residues, shape (L,)."""
+        return self.structure.residue_index
+
+    @property
+    def auth_seq(self) -> NDArray[np.int32]:
+        """Author residue numbers, shape (L,)."""
+        return self.structure.auth_seq
+
+    @property
+    def insertion_code(self) -> NDArray[np.str_]:
+        """Insertion codes, empty where there is none, shape (L,)."""
+        return self.structure.insertion_code
+
+    @property
+    def label_seq(self) -> NDArray[np.int32]:
+        """Label residue numbers, -1 where unknown, shape (L,)."""
+        return self.structure.label_seq
+
+    @property
+    def residue_name(self) -> NDArray[np.str_]:
+        """Residue names as the source has them, shape (L,)."""
+        return self.structure.residue_name
+
+    @property
+    def gap_after(self) -> NDArray[np.bool_]:
+        """True where residues are missing between a residue and the next one, shape (L,)."""
+        return np.append(np.diff(self.structure.residue_index) > 1, False)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was overlooked or decided while reading."""
+        return self.structure.notes
+
+    def windows(self, size: int) -> NDArray[np.float32]:
+        """Return the residue embeddings in a window around each residue, zeros outside the chain.
+
+        Position w of the window is residue i - size // 2 + w; see `protemb_sdk.clip_windows`.
+
+        Returns
+        -------
+        ndarray, float32, shape (L, size, C)
+        """
+        from protemb_sdk._pooling import clip_windows
+
+        return clip_windows(self.residue, size)
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write everything to one `.npz` file (arrays and JSON, no pickle), whole or not at all.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written.
+        """
+        chain = self.structure
+        header = {
+            "format": FORMAT,
+            "name": chain.name,
+            "chain": chain.chain,
+            "label_chain": chain.label_chain,
+            "sequence": chain.sequence,
+            "notes": list(chain.notes),
+            "source": chain.source,
+            "provenance": dict(self.provenance),
+        }
+        arrays: dict[str, Any] = {
+            "header": np.array(json.dumps(header)),
+            "protein": self.protein,
+            "residue": self.residue,
+            "ca_coords": chain.ca_coords,
+            "residue_index": chain.residue_index,
+            "auth_seq": chain.auth_seq,
+            "insertion_code": chain.insertion_code,
+            "label_seq": chain.label_seq,
+            "residue_name": chain.residue_name,
+        }
+        if self.pair is not None:
+            arrays["pair"] = self.pair
+        target = Path(path)
+        with written_whole(target) as part, part.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        return target
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Embedding:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        OutputError
+            If the file is missing, damaged or of another kind.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            header = json.loads(str(arrays.pop("header")[()]))
+            if header["format"] != FORMAT:
+                raise OutputError(f"{path}: format {header['format']!r} is not known to this version")
+            chain = Chain(
+                name=header["name"],
+                chain=header["chain"],
+                label_chain=header["label_chain"],
+                sequence=header["sequence"],
+                notes=tuple(header["notes"]),
+                source=header["source"],
+                **{
+                    name: arrays[name]
+                    for name in (
+                        "ca_coords",
+                        "residue_index",
+                        "auth_seq",
+                        "insertion_code",
+                        "label_seq",
+                        "residue_name",
+                    )
+                },
+            )
+            return cls(
+                structure=chain,
+                protein=arrays["protein"],
+                residue=arrays["residue"],
+                pair=arrays.get("pair"),
+                provenance=header["provenance"],
+            )
+        except FileNotFoundError:
+            raise OutputError(f"{path}: no such file") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+            raise OutputError(f"{path}: not an embedding saved by protemb, or damaged ({error})") from error

@@ -1,0 +1,32 @@
+"""The errors a user can meet, in one family."""
+
+
+class ProtembError(Exception):
+    """Root of every error that protemb raises on purpose.
+
+    The message is one sentence for the person at the keyboard: what, where, what to do.
+    """
+
+
+class StructureError(ProtembError):
+    """A structure cannot be read, or what it holds cannot be embedded."""
+
+
+class ChainError(StructureError):
+    """The chain asked for is not there, or several are and none was named."""
+
+
+class ModelError(ProtembError):
+    """A model file is missing, is not ours, or speaks a contract this SDK does not know."""
+
+
+class DeviceError(ProtembError):
+    """The device asked for cannot be had."""
+
+
+class OutputError(ProtembError):
+    """A result cannot be written, or a saved one cannot be read back."""
+
+
+class EmbeddingError(ProtembError):
+    """The arguments of a call are off, or the network's result is not finite."""

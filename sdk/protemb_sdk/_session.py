@@ -1,0 +1,264 @@
+"""ONNX Runtime, and nothing else: devices, threads, sessions and what their metadata says."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_sdk._errors import DeviceError, EmbeddingError, ModelError
+from protemb_sdk._models import CONTRACT, Model, read_graph
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+log = logging.getLogger("protemb")
+
+Provider = str | tuple[str, dict[str, Any]]
+
+WHEELS = ("onnxruntime", "onnxruntime-gpu")
+
+# TF32 rounds to 10 bits, and an exhaustive search costs hundreds of milliseconds per new chain length.
+CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+
+
+@dataclass(frozen=True, slots=True)
+class GraphInfo:
+    """What a graph's metadata says of it.
+
+    Parameters
+    ----------
+    sha256 : str
+        Of the file.
+    channels : int
+        C of every embedding.
+    radius : int
+        Residues that an entry of the pair map depends on, to either side.
+    sigma : float or None
+        Noise level folded in, angstrom; None for a score graph.
+    sigma_range : tuple of float
+        Smallest and largest trained noise level, angstrom.
+    card : dict
+        All metadata.
+    """
+
+    sha256: str
+    channels: int
+    radius: int
+    sigma: float | None
+    sigma_range: tuple[float, float]
+    card: dict[str, Any]
+
+
+def installed_wheels() -> dict[str, str]:
+    """Return the installed ONNX Runtime distributions and their versions."""
+    found = {}
+    for wheel in WHEELS:
+        try:
+            found[wheel] = metadata.version(wheel)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def usable_threads() -> int:
+    """Return how many CPU threads this process may use: its affinity mask, cut by its cgroup's quota."""
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            count = min(count, -(-int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass
+    return max(1, count)
+
+
+def import_runtime() -> Any:
+    """Return the `onnxruntime` module.
+
+    Raises
+    ------
+    DeviceError
+        If it is not installed, or does not load.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        wheels = installed_wheels()
+        if not wheels:
+            raise DeviceError(
+                "ONNX Runtime is not installed: pip install 'protemb-sdk[cpu]', or 'protemb-sdk[gpu]' for CUDA"
+            ) from None
+        raise DeviceError(f"ONNX Runtime ({wheels}) is installed but does not load: {error}") from error
+    return onnxruntime
+
+
+def choose_providers(device: str, providers: Sequence[Provider] | None) -> list[Provider]:
+    """Return execution providers for "auto", "cpu", "cuda" or "cuda:N", or the caller's own.
+
+    Raises
+    ------
+    DeviceError
+        If the device is unknown or the installed wheel cannot serve it; never a silent fallback.
+    """
+    available = import_runtime().get_available_providers()
+    if providers is not None:
+        missing = [name for p in providers if (name := p if isinstance(p, str) else p[0]) not in available]
+        if missing:
+            raise DeviceError(f"ONNX Runtime here has no {', '.join(missing)}; it has {', '.join(available)}")
+        return list(providers)
+    kind, _, number = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (number and not (kind == "cuda" and number.isdigit())):
+        raise DeviceError(f"no device named {device!r}; use 'auto', 'cpu', 'cuda' or 'cuda:0'")
+    cuda: Provider = ("CUDAExecutionProvider", {"device_id": number or "0", **CUDA_OPTIONS})
+    if kind == "cuda":
+        if "CUDAExecutionProvider" not in available:
+            raise DeviceError(f"{device} was asked for, but {_why_no_cuda()}")
+        return [cuda]
+    if kind == "auto" and "CUDAExecutionProvider" in available:
+        return [cuda]
+    return ["CPUExecutionProvider"]
+
+
+def _why_no_cuda() -> str:
+    wheels = installed_wheels()
+    names = " and ".join(f"{name} {version}" for name, version in wheels.items()) or "no known wheel"
+    if len(wheels) > 1:
+        return (
+            f"both {names} are installed, and one overwrites the other; "
+            "pip uninstall both, then pip install 'protemb-sdk[gpu]'"
+        )
+    if "onnxruntime-gpu" in wheels:
+        return f"{names} offers no CUDA provider on this machine; check it with protemb doctor"
+    return f"{names} is a CPU build; pip uninstall onnxruntime, then pip install 'protemb-sdk[gpu]' (CUDA 13, cuDNN 9)"
+
+
+class Session:
+    """One loaded graph on one device. May be shared by threads, not inherited through a fork.
+
+    Parameters
+    ----------
+    model : Model
+        What to load.
+    path : Path
+        Its embedding or its score graph.
+    device, providers, threads, session_options
+        As in `Embedder`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        path: Path,
+        device: str,
+        providers: Sequence[Provider] | None,
+        threads: int | None,
+        session_options: onnxruntime.SessionOptions | None,
+    ) -> None:
+        content, digest = read_graph(model, path)
+        runtime = import_runtime()
+        chosen = choose_providers(device, providers)
+        options = session_options or runtime.SessionOptions()
+        if session_options is None:
+            options.intra_op_num_threads = threads or usable_threads()
+            options.inter_op_num_threads = 1
+            options.log_severity_level = 3  # warns of our optional input otherwise
+        if device == "auto" and providers is None and chosen != ["CPUExecutionProvider"]:
+            self._session = self._auto(runtime, content, options, chosen, path)
+        else:
+            self._session = _load(runtime, content, options, chosen, path)
+        self.provider: str = self._session.get_providers()[0]
+        wanted = chosen[0] if isinstance(chosen[0], str) else chosen[0][0]
+        if self.provider != wanted and device != "auto":
+            raise DeviceError(
+                f"{wanted} was asked for and ONNX Runtime fell back to {self.provider}; run protemb doctor"
+            )
+        self.threads: int = options.intra_op_num_threads or usable_threads()
+        self.info = _read_metadata(self._session.get_modelmeta().custom_metadata_map, digest, path)
+        self._pid = os.getpid()
+        self._run_options = runtime.RunOptions()
+        self._run_options.only_execute_path_to_fetches = True
+        if self.provider == "CPUExecutionProvider":
+            # Gives the arena back after a long chain instead of holding its peak for ever.
+            self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+
+    @staticmethod
+    def _auto(runtime: Any, content: bytes, options: Any, chosen: list[Provider], path: Path) -> Any:
+        try:
+            session = _load(runtime, content, options, chosen, path)
+            if session.get_providers()[0] == "CUDAExecutionProvider":
+                return session
+            reason = "its libraries do not load"
+        except (ModelError, DeviceError) as error:
+            reason = str(error)
+        log.warning("device 'auto': CUDA is offered but cannot be used (%s); running on the CPU", reason)
+        return _load(runtime, content, options, ["CPUExecutionProvider"], path)
+
+    @property
+    def device(self) -> str:
+        """Short name of the device in use: "cpu", "cuda:0", or a provider's name."""
+        if self.provider == "CPUExecutionProvider":
+            return "cpu"
+        if self.provider == "CUDAExecutionProvider":
+            options = self._session.get_provider_options()[self.provider]
+            return f"cuda:{options.get('device_id', '0')}"
+        return self.provider
+
+    def run(self, outputs: list[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """Run the graph and return float32 arrays.
+
+        Raises
+        ------
+        EmbeddingError
+            If the run fails, its result is not finite, or the session came through a fork.
+        """
+        if os.getpid() != self._pid:
+            raise EmbeddingError(
+                "this Embedder was made before a fork, which ONNX Runtime does not survive; "
+                "make it in the child process, or start children with 'spawn'"
+            )
+        try:
+            results: list[NDArray[np.float32]] = self._session.run(outputs, dict(feeds), self._run_options)
+        except Exception as error:  # ONNX Runtime raises bare RuntimeError subclasses of its own
+            raise EmbeddingError(f"ONNX Runtime failed: {str(error).strip().splitlines()[0]}") from error
+        return results
+
+
+def _load(runtime: Any, content: bytes, options: Any, providers: Sequence[Provider], path: Path) -> Any:
+    try:
+        return runtime.InferenceSession(content, options, providers=list(providers))
+    except Exception as error:  # ONNX Runtime raises bare exceptions of its own
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{path}: ONNX Runtime cannot load it ({reason}); is it an ONNX file?") from error
+
+
+def _read_metadata(fields: Mapping[str, str], digest: str, path: Path) -> GraphInfo:
+    contract = fields.get("protemb.contract")
+    if contract is None:
+        raise ModelError(
+            f"{path}: an ONNX file, but not one of protemb's (its metadata names no protemb.contract)"
+        )
+    if contract != CONTRACT:
+        raise ModelError(
+            f"{path}: written for graph contract {contract}, and this SDK speaks {CONTRACT}; "
+            "install the version of protemb-sdk that belongs to it"
+        )
+    try:
+        card: dict[str, Any] = json.loads(fields["protemb.card"])
+        low, high = card["sigma_range"]
+        return GraphInfo(digest, card["channels"], card["radius"], card.get("sigma"), (low, high), card)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{path}: its protemb metadata are incomplete ({error!r}); export it again"
+        ) from error

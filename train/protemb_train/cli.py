@@ -1,0 +1,120 @@
+"""`protemb-train`: build a corpus, pre-train a network, judge it on whole chains."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from protemb_sdk._errors import ProtembError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+console = Console(stderr=True)
+
+
+@app.command()
+def corpus(
+    source: Annotated[Path, typer.Argument(help="Collection of chains (npz).")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Corpus file to write (.arrow).")],
+    avoid: Annotated[
+        list[Path] | None, typer.Option(help="FASTA or npz whose relatives (30%) are removed.")
+    ] = None,
+    drop_source: Annotated[
+        list[str] | None, typer.Option(help="Source of the collection to leave out.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
+) -> None:
+    """Build a corpus: read, drop relatives of downstream chains, split by cluster, write."""
+    from protemb_train import corpus as rooms
+
+    table = rooms.read_collection(source, drop_source or ())
+    report: dict[str, object] = {"chains read": table.num_rows}
+    if avoid:
+        queries = [sequence for path in avoid for sequence in rooms.sequences_to_avoid(path)]
+        found = rooms.relatives(queries, table["sequence"].to_pylist())
+        table = table.take([i for i in range(table.num_rows) if i not in found])
+        report |= {"downstream sequences": len(set(queries)), "relatives removed": len(found)}
+    report |= rooms.write_corpus(table, out, seed)
+    report["sha256"] = rooms.Corpus(out).sha256
+    console.print_json(json.dumps(report))
+    out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+@app.command()
+def pretrain(
+    corpus: Annotated[Path, typer.Option(help="Corpus file (.arrow).")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder for checkpoints; an earlier run in it goes on.")
+    ],
+    preset: Annotated[str, typer.Option(help="paper or base.")] = "base",
+    steps: Annotated[int, typer.Option(help="Optimiser steps in all.")] = 6000,
+    seed: Annotated[int, typer.Option()] = 0,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; torch's own choice by default.")] = None,
+    progress: Annotated[bool, typer.Option()] = True,
+) -> None:
+    """Pre-train a network by denoising score matching (resumes by itself)."""
+    from dataclasses import asdict
+
+    import torch
+
+    from protemb_train.corpus import Corpus
+    from protemb_train.presets import PRESETS
+    from protemb_train.pretrain import pretrain as run
+
+    if preset not in PRESETS:
+        raise ProtembError(f"no preset named {preset!r}; there are {', '.join(PRESETS)}")
+    if threads:
+        torch.set_num_threads(threads)
+    chains = Corpus(corpus, ["train"])
+    network, config = PRESETS[preset]
+    record = {
+        "preset": preset,
+        "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()},
+        "corpus": corpus.name,
+        "corpus_sha256": chains.sha256,
+        "corpus_chains": len(chains),
+    }
+    console.print(
+        f"{run(chains, network, config, out, steps=steps, seed=seed, record=record, progress=progress)}"
+    )
+
+
+@app.command()
+def judge(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of pretrain.")],
+    corpus: Annotated[Path, typer.Option(help="Corpus file (.arrow).")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="JSON file to write.")],
+    chains: Annotated[int, typer.Option(help="Validation chains to use, the first ones that fit.")] = 100,
+    max_length: Annotated[int, typer.Option(help="Leave longer chains out.")] = 400,
+) -> None:
+    """Loss per noise level on full-length validation chains, as a share of predicting zero."""
+    import itertools
+
+    from protemb_train.checkpoint import load_network
+    from protemb_train.corpus import Corpus
+    from protemb_train.judge import judge as run
+
+    network, record = load_network(checkpoint)
+    held_out = Corpus(corpus, ["val"])
+    fitting = (held_out[i] for i in range(len(held_out)) if held_out.lengths[i] <= max_length)
+    verdict = run(network, itertools.islice(fitting, chains)).as_dict()
+    out.write_text(json.dumps({"checkpoint": record, "judgement": verdict}, indent=1) + "\n")
+    console.print(
+        f"mean share {verdict['mean_share']} over {verdict['chains']} chains, floor {verdict['floor']}"
+    )
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one sentence and exit status 1."""
+    try:
+        app()
+    except ProtembError as error:
+        console.print(f"[bold red]error:[/] {error}", soft_wrap=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""From the network's output to the loss: eq. 3 (reparametrised), eq. 4 and eq. 5."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Two atoms never touch; without a floor a collapsed pair at a large noise level would blow up 1/d.
+MIN_DISTANCE = 1.0
+
+
+def distance_gradient(output_BLL: Tensor, distance_BLL: Tensor, sigma_B: Tensor) -> Tensor:
+    """Eq. 3: gradient of log p on the squared distances, from a network output of unit size.
+
+    h_ij = (f_ij + f_ji) / 2 / (4 sigma d_ij sqrt(L)). The factor changes nothing in eq. 3 and 4 but
+    the parametrisation: by eq. 4 it gives every residue a gradient of size 1 / sigma at any noise
+    level and any length, so that a network trained on crops holds on whole chains.
+
+    Parameters
+    ----------
+    output_BLL : Tensor, shape (B, L, L)
+        f, the output layer of the network.
+    distance_BLL : Tensor, shape (B, L, L)
+        Distances of the perturbed coordinates in angstrom.
+    sigma_B : Tensor, shape (B,)
+        Noise levels in angstrom.
+    """
+    length = output_BLL.shape[-1]
+    symmetric = (output_BLL + output_BLL.transpose(1, 2)) / 2
+    scale = 4.0 * sigma_B[:, None, None] * distance_BLL.clamp(min=MIN_DISTANCE) * length**0.5
+    return symmetric / scale
+
+
+def coordinate_gradient(h_BLL: Tensor, coords_BL3: Tensor) -> Tensor:
+    """Eq. 4: chain rule from squared distances to coordinates, g_i = sum_j 2 (h_ij + h_ji)(x_i - x_j).
+
+    Returns
+    -------
+    Tensor, shape (B, L, 3)
+        Gradient of log p in 1/angstrom; by construction without net force and net torque.
+    """
+    weight = 2.0 * (h_BLL + h_BLL.transpose(1, 2))
+    return weight.sum(dim=2, keepdim=True) * coords_BL3 - weight @ coords_BL3
+
+
+def score_matching_loss(gradient_BL3: Tensor, target_BL3: Tensor, sigma_B: Tensor) -> Tensor:
+    """Eq. 5, one term per sample: sigma^2 times the squared Frobenius norm of the error.
+
+    Returns
+    -------
+    Tensor, shape (B,)
+        Predicting zero scores 3L on average, whatever the noise level.
+    """
+    error = (sigma_B[:, None, None] * (gradient_BL3 - target_BL3)).square()
+    return torch.sum(error, dim=(1, 2))
