@@ -1,0 +1,28 @@
+# `make check` is what CI runs. BIN is the folder of a virtual environment's programs.
+BIN ?= .venv/bin
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.PHONY: check lint types test slow bench picture
+
+check: lint types test
+
+lint:
+	ruff check .
+	ruff format --check .
+
+types:
+	mypy
+
+test:
+	python -m pytest -m "not slow"
+
+# Minutes: parity over many chains with the shared data
+slow:
+	python -m pytest -m slow
+
+bench:
+	python -m pytest --benchmark-only --benchmark-json=.benchmarks/latest.json
+	python benchmarks/record.py .benchmarks/latest.json benchmarks/results.md
+
+picture:
+	python -m protemb_sdk.plot tests/structures/4zhl.cif.gz --chain U -o sdk/docs/pair_embedding.png

@@ -1,0 +1,39 @@
+"""Peak memory of one embedding against the length of the chain, each in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import resource, sys
+import numpy as np
+from protemb_sdk import Embedder
+length, limit = int(sys.argv[1]), int(sys.argv[2])
+turn = np.arange(length) * np.deg2rad(100.0)
+coords = np.stack([2.3 * np.cos(turn), 2.3 * np.sin(turn), 1.5 * np.arange(length)], axis=1)
+embedder = Embedder(device="cpu", threads=2, memory_limit=limit * 2**20)
+embedder.embed((coords[:30], "A" * 30))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+embedder.embed((coords, "A" * length))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def peak(length: int, limit: int) -> float:
+    """Return what one embedding adds to the resident memory, in MiB."""
+    run = subprocess.run(
+        [sys.executable, "-c", CODE, str(length), str(limit)], check=True, capture_output=True, text=True
+    )
+    return float(run.stdout)
+
+
+@pytest.mark.benchmark(group="peak memory (see extra_info)")
+@pytest.mark.parametrize(("length", "limit"), [(256, 2048), (512, 2048), (1024, 512), (1024, 2048)])
+def test_peak_memory(benchmark, length, limit):
+    found = benchmark.pedantic(peak, (length, limit), rounds=1)
+    one_map = 64 * length * length * 4 / 2**20
+    benchmark.extra_info |= {"peak_mib": round(found), "maps": round(found / one_map, 2), "limit_mib": limit}
+    assert found < max(limit, 64) * 1.25
