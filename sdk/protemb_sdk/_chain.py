@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._errors import StructureError
+from protemb_sdk._errors import ProtembError, StructureError
 
 ALPHABET = "ACDEFGHIKLMNPQRSTVWYX"
 """One-letter residue types in the order of the graph's `residue_type` input; X is anything else."""
@@ -81,6 +82,8 @@ class Chain:
             )
         if length == 0:
             raise StructureError(f"{self.id}: the chain holds no residue")
+        if (np.diff(self.residue_index) < 1).any():
+            raise StructureError(f"{self.id}: residue_index must increase strictly")
         bad = np.flatnonzero(~np.isfinite(self.ca_coords).all(axis=1))
         if bad.size:
             raise StructureError(
@@ -111,18 +114,30 @@ class Skipped:
     source : str
         The file, archive member or object it came from.
     chain : str
-        Author chain name, or empty where the whole source was skipped.
+        Author chain name, a blank where the chain has none; empty where the whole source was skipped.
     reason : str
         One sentence.
+    error : ProtembError or None
+        The error, where it was one; None for a chain that was passed over.
     """
 
     source: str
     chain: str
     reason: str
+    error: ProtembError | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
-        where = f"{self.source}, chain {self.chain}" if self.chain else self.source
+        where = f"{self.source}, chain {self.chain.strip() or repr(' ')}" if self.chain else self.source
         return f"{where}: {self.reason}"
+
+
+def no_protein_chain(where: str, skipped: Sequence[Skipped]) -> StructureError:
+    """Return the error for a structure in which every chain was passed over."""
+    reasons = [f"chain {s.chain.strip() or repr(' ')}: {s.reason}" for s in skipped[:5]]
+    more = [f"and {len(skipped) - 5} more"] if len(skipped) > 5 else []
+    return StructureError(
+        f"{where}: holds no protein chain to embed ({'; '.join(reasons + more) or 'it holds no atoms'})"
+    )
 
 
 def encode_sequence(sequence: str) -> NDArray[np.int64]:
@@ -136,7 +151,7 @@ def encode_sequence(sequence: str) -> NDArray[np.int64]:
 
 
 def index_with_gaps(ca_coords: NDArray[np.floating], auth_seq: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Number residues from 0, leaving room for the ones that are missing.
+    """Return residue indices from 0, leaving room for the ones that are missing.
 
     Author numbers jump for many reasons (antibody and protease schemes, tags, insertion codes), so
     they are believed only where the chain is broken in space. The rule needs nothing but what

@@ -1,4 +1,7 @@
-"""Many embeddings into one file, streamed: `.npz` (flat arrays cut by offsets) or `.parquet` (a row a chain)."""
+"""Many embeddings into one file, streamed.
+
+`.npz` holds flat arrays that are cut by offsets, `.parquet` a row a chain.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,12 @@ from numpy.typing import NDArray
 from protemb_sdk._chain import Skipped
 from protemb_sdk._embedding import Embedding
 from protemb_sdk._errors import OutputError
-from protemb_sdk._output import writable_target, written_whole
+from protemb_sdk._output import add_array, writable_target, written_whole
 
 FORMAT = "protemb-collection-1"
-PARQUET_ROWS = 64  # chains a row group: some 10 MB
+# A row group of a Parquet file waits in memory until it is written.
+PARQUET_CHAINS = 64
+PARQUET_RESIDUES = 20_000
 
 
 class Collection(Protocol):
@@ -54,82 +59,64 @@ def collecting(path: Path, *, pair: bool) -> Iterator[Collection]:
             yield collection
 
 
-# Per array: what it is cut by. "chain" has a row a chain; others are cut by an offset array.
-_LAYOUT = {
-    "id": "chain",
-    "name": "chain",
-    "chain": "chain",
-    "label_chain": "chain",
-    "source": "chain",
-    "notes": "chain",
-    "protein": "chain",
-    "sequence": "residue",
-    "residue": "residue",
-    "ca_coords": "residue",
-    "residue_index": "residue",
-    "auth_seq": "residue",
-    "insertion_code": "residue",
-    "label_seq": "residue",
-    "residue_name": "residue",
-}
+# Names, of which there is one a chain, and arrays, of which there is a row a residue.
+_PER_CHAIN = ("id", "name", "chain", "label_chain", "source", "notes", "protein")
+_PER_RESIDUE = (
+    "sequence", "residue", "ca_coords", "residue_index", "auth_seq", "insertion_code", "label_seq",
+    "residue_name",
+)  # fmt: skip
+
+_INSIDE = ("source", "ca_coords")  # of the chain, where an Embedding has no shortcut
 
 
 def _columns(embedding: Embedding) -> dict[str, Any]:
     chain = embedding.structure
     return {
-        "id": chain.id,
-        "name": chain.name,
-        "chain": chain.chain,
-        "label_chain": chain.label_chain,
-        "source": chain.source,
+        **{name: getattr(embedding, name) for name in (*_PER_CHAIN, *_PER_RESIDUE) if name not in _INSIDE},
+        **{name: getattr(chain, name) for name in _INSIDE},
         "notes": " | ".join(chain.notes),
-        "protein": embedding.protein,
-        "sequence": chain.sequence,
-        "residue": embedding.residue,
-        "ca_coords": chain.ca_coords,
-        "residue_index": chain.residue_index,
-        "auth_seq": chain.auth_seq,
-        "insertion_code": chain.insertion_code,
-        "label_seq": chain.label_seq,
-        "residue_name": chain.residue_name,
     }
 
 
 class NpzCollection:
     """Flat arrays in one zip: residues of chain i are `residue[offset[i]:offset[i + 1]]`.
 
-    Wide arrays (residue, pair) go to disk as they come; names and numbers wait in memory.
+    Arrays of residues and pairs go to disk as they come; what there is one of a chain waits in memory.
     """
 
     def __init__(self, path: Path, pair: bool) -> None:
         self._path = path
         self._folder = Path(tempfile.mkdtemp(dir=path.parent))
-        self._small: dict[str, list[Any]] = {name: [] for name in _LAYOUT if name != "residue"}
-        self._wide = {
-            name: (self._folder / name).open("wb") for name in (("residue", "pair") if pair else ("residue",))
-        }
+        self._per_chain: dict[str, list[Any]] = {name: [] for name in _PER_CHAIN}
+        spilled = (*_PER_RESIDUE, "pair") if pair else _PER_RESIDUE
+        self._files = {name: (self._folder / name).open("w+b") for name in spilled}
+        self._parts: dict[str, list[tuple[int, np.dtype[Any]]]] = {name: [] for name in spilled}
+        self._tails: dict[str, tuple[int, ...]] = {}
         self._lengths: list[int] = []
-        self._channels = 0
 
     def __enter__(self) -> NpzCollection:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for file in self._wide.values():
+        for file in self._files.values():
             file.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def add(self, embedding: Embedding) -> None:
         """Append one chain."""
         columns = _columns(embedding)
-        self._lengths.append(len(embedding))
-        self._channels = embedding.protein.shape[0]
+        length = len(embedding)
+        self._lengths.append(length)
         columns["sequence"] = np.frombuffer(columns["sequence"].encode("ascii"), dtype=np.uint8)
-        for name, values in self._small.items():
+        if embedding.pair is not None:
+            columns["pair"] = embedding.pair.reshape(length * length, -1)
+        for name, values in self._per_chain.items():
             values.append(columns[name])
-        self._wide["residue"].write(embedding.residue.tobytes())
-        if "pair" in self._wide and embedding.pair is not None:
-            self._wide["pair"].write(embedding.pair.tobytes())
+        for name, file in self._files.items():
+            array: NDArray[Any] = columns[name]
+            file.write(array.tobytes())
+            self._parts[name].append((array.size, array.dtype))
+            self._tails[name] = array.shape[1:]
 
     def finish(self, skipped: Sequence[Skipped], provenance: Mapping[str, Any]) -> None:
         """Put the arrays into the zip."""
@@ -140,29 +127,35 @@ class NpzCollection:
             "skipped_source": np.array([s.source for s in skipped], dtype=np.str_),
             "skipped_chain": np.array([s.chain for s in skipped], dtype=np.str_),
             "skipped_reason": np.array([s.reason for s in skipped], dtype=np.str_),
+            **{name: np.array(values) for name, values in self._per_chain.items()},
         }
-        for name, values in self._small.items():
-            if not values:
-                continue
-            arrays[name] = np.concatenate(values) if _LAYOUT[name] == "residue" else np.array(values)
-        rows = {"residue": int(lengths.sum()), "pair": int((lengths**2).sum())}
-        if "pair" in self._wide:
+        if "pair" in self._files:
             arrays["pair_offset"] = np.concatenate([[0], np.cumsum(lengths**2)]).astype(np.int64)
         with zipfile.ZipFile(self._path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
             for name, array in arrays.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
-            for name, file in self._wide.items():
-                file.close()
-                header = {"descr": "<f4", "fortran_order": False, "shape": (rows[name], self._channels)}
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array_header_1_0(member, header)
-                    with (self._folder / name).open("rb") as stored:
-                        shutil.copyfileobj(stored, member, 1 << 20)
+                add_array(archive, name, array)
+            for name in self._files:
+                self._add_spilled(archive, name, int((lengths**2 if name == "pair" else lengths).sum()))
+
+    def _add_spilled(self, archive: zipfile.ZipFile, name: str, rows: int) -> None:
+        file, parts = self._files[name], self._parts[name]
+        # Names of residues are as wide as the widest of a chain; the array takes the widest of all.
+        dtype = np.result_type(*{dtype for _, dtype in parts}) if parts else np.dtype(np.float32)
+        shape = (rows, *self._tails.get(name, ()))
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        file.seek(0)
+        with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array_header_1_0(member, header)
+            for size, stored in parts:
+                values = np.frombuffer(file.read(size * stored.itemsize), dtype=stored)
+                member.write(values.astype(dtype, copy=False).tobytes())
 
 
 class ParquetCollection:
-    """A row a chain; what was skipped and the provenance in the file's metadata."""
+    """A row a chain; what was skipped and the provenance are JSON under `protemb` in the file's metadata.
+
+    `pyarrow.parquet.read_metadata(path).metadata[b"protemb"]` reads them back.
+    """
 
     def __init__(self, path: Path) -> None:
         try:
@@ -176,9 +169,12 @@ class ParquetCollection:
         types |= {name: numbers for name in ("residue_index", "auth_seq", "label_seq")}
         types |= {name: pa.list_(pa.string()) for name in ("insertion_code", "residue_name")}
         self._pa = pa
-        self._schema = pa.schema([(name, types.get(name, pa.string())) for name in _LAYOUT])
+        self._schema = pa.schema(
+            [(name, types.get(name, pa.string())) for name in (*_PER_CHAIN, *_PER_RESIDUE)]
+        )
         self._writer = pq.ParquetWriter(path, self._schema)
         self._rows: list[dict[str, Any]] = []
+        self._residues = 0
 
     def __enter__(self) -> ParquetCollection:
         return self
@@ -192,7 +188,8 @@ class ParquetCollection:
         self._rows.append(
             {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in row.items()}
         )
-        if len(self._rows) == PARQUET_ROWS:
+        self._residues += len(embedding)
+        if len(self._rows) >= PARQUET_CHAINS or self._residues >= PARQUET_RESIDUES:
             self._flush()
 
     def finish(self, skipped: Sequence[Skipped], provenance: Mapping[str, Any]) -> None:
@@ -206,4 +203,4 @@ class ParquetCollection:
     def _flush(self) -> None:
         if self._rows:
             self._writer.write_table(self._pa.Table.from_pylist(self._rows, schema=self._schema))
-            self._rows = []
+            self._rows, self._residues = [], 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
+from numbers import Real
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,11 +13,11 @@ from numpy.typing import NDArray
 
 from protemb_sdk._chain import Chain
 from protemb_sdk._embedding import Embedding
-from protemb_sdk._errors import EmbeddingError, ModelError, StructureError
-from protemb_sdk._models import find_model
-from protemb_sdk._session import Provider, Session
+from protemb_sdk._errors import EmbeddingError, StructureError
+from protemb_sdk._models import CONTRACT, find_model
+from protemb_sdk._session import CPU, Provider, Session
 from protemb_sdk._strips import plan_rows
-from protemb_sdk._structure import StructureRead, read_chain, read_chains
+from protemb_sdk._structure import StructureRead, check_altloc, read_chain, read_chains
 from protemb_sdk._version import __version__
 
 if TYPE_CHECKING:
@@ -77,18 +79,19 @@ class Embedder:
         min_residues: int = 3,
         memory_limit: int = DEFAULT_MEMORY_LIMIT,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise EmbeddingError(f"threads must be at least 1, not {threads}")
+        threads = None if threads is None else _whole(threads, "threads")
+        check_altloc(altloc)
         self.model = find_model(model)
         self._session_arguments = (device, providers, threads, session_options)
         self._reading: dict[str, Any] = {
-            "model": model_number,
+            "model": _whole(model_number, "model_number"),
             "altloc": altloc,
-            "min_residues": min_residues,
+            "min_residues": _whole(min_residues, "min_residues"),
         }
         self._memory_limit = memory_limit
-        self._session = Session(self.model, self.model.path, *self._session_arguments)
+        self._session = Session(self.model, "embedding", *self._session_arguments)
         self._score_session: Session | None = None
+        self._score_lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"Embedder({self.model.name!r}, device={self.device!r}, channels={self.channels})"
@@ -106,10 +109,7 @@ class Embedder:
     @property
     def noise_level(self) -> float:
         """Noise level folded into the embedding graph, in angstrom."""
-        sigma = self._session.info.sigma
-        if sigma is None:
-            raise ModelError(f"{self.model.path}: a score graph; pass the embedding graph beside it")
-        return sigma
+        return float(self.card["sigma"])
 
     @property
     def card(self) -> dict[str, Any]:
@@ -122,14 +122,14 @@ class Embedder:
         return {
             "model": self.model.name,
             "model_sha256": self._session.info.sha256,
-            "contract": self._session.info.card["contract"],
+            "contract": CONTRACT,
             "noise_level": self.noise_level,
             "device": self.device,
             "sdk_version": __version__,
             "options": dict(self._reading),
         }
 
-    def embed(self, x: object, chain: str | None = None, *, pair: bool = False) -> Embedding:
+    def embed(self, x: object, chain: str | None = None, pair: bool = False) -> Embedding:
         """Embed one protein chain.
 
         Parameters
@@ -158,10 +158,15 @@ class Embedder:
     def embed_chain(self, chain: Chain, *, pair: bool = False) -> Embedding:
         """Embed a chain that was read before."""
         feeds = self._feeds(chain)
-        if self._session.provider == "CPUExecutionProvider" or pair:
-            residue, kept = self._pooled_here(chain, feeds, pair)
-        else:
-            residue, kept = self._pooled_there(chain, feeds), None
+        try:
+            if self._session.provider == CPU or pair:
+                residue, kept = self._pooled_here(chain, feeds, pair)
+            else:
+                residue, kept = self._pooled_there(chain, feeds), None
+        except MemoryError as error:
+            raise EmbeddingError(
+                f"{chain.id}: {len(chain)} residues need more memory than there is"
+            ) from error
         if not np.isfinite(residue).all():
             raise EmbeddingError(
                 f"{chain.id}: the network's result is not finite; please report this structure"
@@ -215,6 +220,7 @@ class Embedder:
         """Return the gradient of log p on the C-alpha coordinates (eq. 3-4 of the paper).
 
         Following it moves a structure towards what the network takes for native at that noise level.
+        The map is not computed in strips here: memory grows with the square of the length.
 
         Parameters
         ----------
@@ -236,21 +242,18 @@ class Embedder:
         ModelError
             If the model has no score graph.
         """
-        if self._score_session is None:
-            if self.model.score_path is None:
-                raise ModelError(
-                    f"model {self.model.name!r} has no score graph; export one beside it with protemb-export"
-                )
-            self._score_session = Session(self.model, self.model.score_path, *self._session_arguments)
+        with self._score_lock:
+            if self._score_session is None:
+                self._score_session = Session(self.model, "score", *self._session_arguments)
         low, high = self._score_session.info.sigma_range
         # The levels were stored as float32.
-        if not low * (1 - 1e-6) <= float(sigma) <= high * (1 + 1e-6):
+        if not (isinstance(sigma, Real) and low * (1 - 1e-6) <= sigma <= high * (1 + 1e-6)):
             raise EmbeddingError(
-                f"sigma={sigma} lies outside the trained noise levels, {low:g} to {high:g} angstrom"
+                f"sigma={sigma!r} lies outside the trained noise levels, {low:g} to {high:g} angstrom"
             )
         read = read_chain(x, chain, **self._reading)
         feeds = self._feeds(read) | {"sigma": np.array([sigma], dtype=np.float32)}
-        gradient = self._score_session.run(["score"], feeds)[0][0]
+        gradient: NDArray[np.float32] = self._score_session.run(["score"], feeds)[0][0]
         if not np.isfinite(gradient).all():
             raise EmbeddingError(f"{read.id}: the score is not finite at sigma={sigma}")
         return gradient
@@ -260,7 +263,7 @@ class Embedder:
         return read_chains(x, **self._reading)
 
     def worker_arguments(self, workers: int) -> dict[str, Any]:
-        """Return the arguments that make an equal `Embedder` in another process, with its share of the threads."""
+        """Return what makes an equal `Embedder` in another process, with its share of the threads."""
         device, providers, _, session_options = self._session_arguments
         if session_options is not None:
             raise EmbeddingError("session_options cannot be sent to workers; use threads=, or workers=1")
@@ -282,7 +285,8 @@ class Embedder:
         centred = chain.ca_coords - chain.ca_coords.mean(axis=0)
         if np.abs(centred).max() > MOST_ANGSTROM:
             raise StructureError(
-                f"{chain.id}: coordinates spread over more than {MOST_ANGSTROM:g} angstrom; are they in angstrom?"
+                f"{chain.id}: coordinates lie more than {MOST_ANGSTROM:g} angstrom from their centre; "
+                "are they in angstrom?"
             )
         return {
             "ca_coords": centred.astype(np.float32)[None],
@@ -318,3 +322,9 @@ class Embedder:
             for strip in strips
         ]
         return np.concatenate(parts)
+
+
+def _whole(number: int, name: str) -> int:
+    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
+        raise EmbeddingError(f"{name} must be a whole number, at least 1, not {number!r}")
+    return int(number)

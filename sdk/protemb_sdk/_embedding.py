@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -14,10 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._chain import Chain
-from protemb_sdk._errors import OutputError
-from protemb_sdk._output import written_whole
+from protemb_sdk._errors import OutputError, StructureError
+from protemb_sdk._output import add_array, written_whole
 
 FORMAT = "protemb-embedding-1"
+
+_PER_RESIDUE = ("ca_coords", "residue_index", "auth_seq", "insertion_code", "label_seq", "residue_name")
+
+# What zipfile, zlib, NumPy, JSON and our own checks say of bytes that are not what they should be.
+_DAMAGE = (
+    OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, NotImplementedError,
+    OverflowError, zipfile.BadZipFile, zlib.error, StructureError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -149,18 +158,14 @@ class Embedding:
             "header": np.array(json.dumps(header)),
             "protein": self.protein,
             "residue": self.residue,
-            "ca_coords": chain.ca_coords,
-            "residue_index": chain.residue_index,
-            "auth_seq": chain.auth_seq,
-            "insertion_code": chain.insertion_code,
-            "label_seq": chain.label_seq,
-            "residue_name": chain.residue_name,
+            **{name: getattr(chain, name) for name in _PER_RESIDUE},
         }
         if self.pair is not None:
             arrays["pair"] = self.pair
         target = Path(path)
-        with written_whole(target) as part, part.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+        with written_whole(target) as part, zipfile.ZipFile(part, "w") as archive:
+            for name, array in arrays.items():
+                add_array(archive, name, array)
         return target
 
     @classmethod
@@ -173,38 +178,29 @@ class Embedding:
             If the file is missing, damaged or of another kind.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            header = json.loads(str(arrays.pop("header")[()]))
-            if header["format"] != FORMAT:
-                raise OutputError(f"{path}: format {header['format']!r} is not known to this version")
-            chain = Chain(
-                name=header["name"],
-                chain=header["chain"],
-                label_chain=header["label_chain"],
-                sequence=header["sequence"],
-                notes=tuple(header["notes"]),
-                source=header["source"],
-                **{
-                    name: arrays[name]
-                    for name in (
-                        "ca_coords",
-                        "residue_index",
-                        "auth_seq",
-                        "insertion_code",
-                        "label_seq",
-                        "residue_name",
-                    )
-                },
-            )
-            return cls(
-                structure=chain,
+            with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
+                header = json.loads(str(file["header"][()]))
+                arrays = {name: file[name] for name in file.files} if header["format"] == FORMAT else {}
+            if not arrays:
+                raise OutputError(f"{path}: holds {header['format']!r}, this reads {FORMAT!r} only")
+            found = cls(
+                structure=Chain(
+                    **{name: header[name] for name in ("name", "chain", "label_chain", "sequence", "source")},
+                    **{name: arrays[name] for name in _PER_RESIDUE},
+                    notes=tuple(header["notes"]),
+                ),
                 protein=arrays["protein"],
                 residue=arrays["residue"],
                 pair=arrays.get("pair"),
                 provenance=header["provenance"],
             )
+            length, (channels,) = len(found), found.protein.shape
+            if found.residue.shape != (length, channels) or (
+                found.pair is not None and found.pair.shape != (length, length, channels)
+            ):
+                raise ValueError("its arrays do not belong together")
+            return found
         except FileNotFoundError:
             raise OutputError(f"{path}: no such file") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        except _DAMAGE as error:
             raise OutputError(f"{path}: not an embedding saved by protemb, or damaged ({error})") from error

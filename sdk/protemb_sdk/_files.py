@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import os
 import re
 import zlib
 from pathlib import Path
@@ -67,9 +68,9 @@ def find_structures(path: str | Path) -> list[Path]:
         If the path does not exist, cannot be listed, or holds no structure file.
     """
     path = Path(path)
-    if path.is_file():
+    if os.path.isfile(path):
         return [path]
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise StructureError(f"{path}: no such folder; check the path")
     try:
         found = sorted(

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from protemb_sdk._chain import Chain, Skipped
+from protemb_sdk._chain import Chain, Skipped, no_protein_chain
 from protemb_sdk._embedding import Embedding
 from protemb_sdk._errors import EmbeddingError, ProtembError, StructureError
 from protemb_sdk._files import find_structures
+from protemb_sdk._protein import StructureRead
 
 if TYPE_CHECKING:
     from protemb_sdk._embedder import Embedder
@@ -25,99 +28,126 @@ Progress = bool | Callable[[int, int | None], None]
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one input."""
+    """What became of one input; a failure is a skip that holds its error."""
 
     embeddings: list[Embedding] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
-    error: ProtembError | None = None
 
 
-def source_name(x: object) -> str:
-    """Return how an input is named in a list of skipped ones."""
+Outcomes = Generator[Outcome, None, None]
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyFolder:
+    """A folder among the inputs that gave no file: it fails in its turn, like any other input."""
+
+    path: str
+    error: StructureError
+
+
+def source_name(x: object, position: int) -> str:
+    """Return how the input at a position, counted from 1, is named in a list of skipped ones."""
     if isinstance(x, str | PathLike):
-        return str(x)
+        return os.fsdecode(x)
+    if isinstance(x, EmptyFolder):
+        return x.path
     if isinstance(x, Chain):
         return x.id
-    return str(getattr(x, "name", "") or type(x).__name__)
+    name = getattr(x, "name", None)
+    return name if isinstance(name, str) and name else f"input {position} ({type(x).__name__})"
 
 
-def embed_one(embedder: Embedder, x: object, pair: bool) -> Outcome:
+def embed_one(embedder: Embedder, x: object, pair: bool, source: str) -> Outcome:
     """Embed every protein chain of one input; an error of ours ends in the outcome, not in the air."""
     outcome = Outcome()
     try:
-        read = embedder.read(x)
+        if isinstance(x, EmptyFolder):
+            raise x.error
+        read = x if isinstance(x, StructureRead) else embedder.read(x)
         outcome.skipped.extend(read.skipped)
         if not read.chains:
-            reasons = "; ".join(
-                dict.fromkeys(f"chain {s.chain}: {s.reason}" if s.chain else s.reason for s in read.skipped)
-            )
-            raise StructureError(
-                f"{source_name(x)}: no protein chain to embed ({reasons or 'it holds no atoms'})"
-            )
-        for chain in read.chains:
-            outcome.embeddings.append(embedder.embed_chain(chain, pair=pair))
+            raise no_protein_chain(source, read.skipped)
     except ProtembError as error:
-        outcome.error = error
+        outcome.skipped.append(_failed(source, "", error))
+        return outcome
+    for chain in read.chains:
+        try:
+            outcome.embeddings.append(embedder.embed_chain(chain, pair=pair))
+        except ProtembError as error:
+            outcome.skipped.append(_failed(source, chain.chain or " ", error))
     return outcome
 
 
-_worker: Embedder  # of a worker process, made once by `_start_worker`
+def _failed(source: str, chain: str, error: ProtembError) -> Skipped:
+    return Skipped(source, chain, str(error).removeprefix(f"{source}: "), error)
+
+
+_worker: Embedder | ProtembError  # of a worker process, made once by `_start_worker`
 
 
 def _start_worker(arguments: dict[str, Any]) -> None:
     global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends its workers
     from protemb_sdk._embedder import Embedder
 
-    _worker = Embedder(**arguments)
+    try:
+        _worker = Embedder(**arguments)
+    except ProtembError as error:  # an initializer that raises would leave a broken pool and no reason
+        _worker = error
 
 
-def _work(x: object, pair: bool) -> Outcome:
-    return embed_one(_worker, x, pair)
+def _work(x: object, pair: bool, source: str) -> Outcome:
+    if isinstance(_worker, ProtembError):
+        raise _worker
+    return embed_one(_worker, x, pair, source)
 
 
 def portable(embedder: Embedder, x: object) -> object:
     """Return an input that can be sent to another process: a path, bytes, or chains already read."""
-    if isinstance(x, str | PathLike | bytes | Chain | tuple):
+    if isinstance(x, str | bytes | EmptyFolder):
         return x
-    if hasattr(x, "read"):
-        content = x.read()
-        return content.encode() if isinstance(content, str) else content
+    if isinstance(x, PathLike):
+        return os.fsdecode(x)
     return embedder.read(x)
 
 
 def is_one(x: object) -> bool:
     """Tell one input from a collection of them: structures of gemmi and Biotite are iterable too."""
     if isinstance(x, tuple):
-        return len(x) in (2, 3) and isinstance(x[1], str) and not isinstance(x[0], str | PathLike | bytes)
+        return len(x) in (2, 3) and isinstance(x[1], str) and not is_one(x[0])
     return isinstance(x, str | PathLike | bytes | bytearray | memoryview | Chain) or any(
         hasattr(x, mark)
         for mark in ("read", "coord", "cell")  # a file, a Biotite array, a gemmi structure
     )
 
 
-def inputs_of(xs: object) -> list[object] | Iterable[object]:
+def inputs_of(xs: object) -> list[object] | Iterator[object]:
     """Return the inputs in a folder, a list with folders in it, a stream, or one input alone."""
     items = [xs] if is_one(xs) or not isinstance(xs, Iterable) else xs
+    return list(_expanded(items)) if isinstance(items, Sized) else _expanded(items)
 
-    def expanded(items: Iterable[object]) -> Iterator[object]:
-        for x in items:
-            if isinstance(x, str | PathLike) and Path(x).is_dir():
-                yield from find_structures(Path(x))
-            else:
-                yield x
 
-    return list(expanded(items)) if isinstance(items, Sized) else expanded(items)
+def _expanded(items: Iterable[object]) -> Iterator[object]:
+    for x in items:
+        if isinstance(x, str | PathLike) and os.path.isdir(x):
+            try:
+                yield from find_structures(os.fsdecode(x))
+            except StructureError as error:
+                yield EmptyFolder(os.fsdecode(x), error)
+        else:
+            yield x
 
 
 class EmbeddingRun(Iterator[Embedding]):
     """The embeddings of many structures, one after the other.
 
-    Iterate over it once. Made by `Embedder.embed_many`.
+    Iterate over it once. Made by `Embedder.embed_many`. Whoever stops early calls `close`, or uses it in
+    a ``with`` statement, so that workers end at once.
 
     Attributes
     ----------
     skipped : list of Skipped
-        So far: chains passed over and, with ``on_error="skip"``, inputs that failed.
+        So far: chains passed over and, with ``on_error="skip"``, inputs and chains that failed.
     """
 
     def __init__(
@@ -132,13 +162,17 @@ class EmbeddingRun(Iterator[Embedding]):
     ) -> None:
         if on_error not in ("raise", "skip"):
             raise EmbeddingError(f"on_error is 'raise' or 'skip', not {on_error!r}")
-        if workers < 1:
-            raise EmbeddingError(f"workers must be at least 1, not {workers}")
+        if not isinstance(workers, int) or workers < 1:
+            raise EmbeddingError(f"workers must be a whole number, at least 1, not {workers!r}")
         self.skipped: list[Skipped] = []
         self._embedder, self._pair, self._on_error = embedder, pair, on_error
         items = inputs_of(xs)
         self._total = len(items) if isinstance(items, Sized) else None
-        outcomes = self._here(items) if workers == 1 else self._elsewhere(items, workers)
+        outcomes = (
+            self._here(items)
+            if workers == 1
+            else self._elsewhere(items, workers, embedder.worker_arguments(workers))
+        )
         self._embeddings = self._flat(outcomes, progress)
 
     def __iter__(self) -> EmbeddingRun:
@@ -147,36 +181,42 @@ class EmbeddingRun(Iterator[Embedding]):
     def __next__(self) -> Embedding:
         return next(self._embeddings)
 
+    def __enter__(self) -> EmbeddingRun:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Stop early and end the workers."""
         self._embeddings.close()
 
-    def _flat(self, outcomes: Iterator[tuple[object, Outcome]], progress: Progress) -> Iterator[Embedding]:
-        with _reporting(progress, self._total) as report:
-            for done, (x, outcome) in enumerate(outcomes, start=1):
-                self.skipped.extend(outcome.skipped)
+    def _flat(self, outcomes: Outcomes, progress: Progress) -> Generator[Embedding, None, None]:
+        with closing(outcomes), _reporting(progress, self._total) as report:
+            for done, outcome in enumerate(outcomes, start=1):
                 yield from outcome.embeddings
-                if outcome.error is not None:
-                    if self._on_error == "raise":
-                        raise outcome.error
-                    self.skipped.append(Skipped(source_name(x), "", _without_source(outcome.error, x)))
+                for skipped in outcome.skipped:
+                    if skipped.error is not None and self._on_error == "raise":
+                        raise skipped.error
+                    self.skipped.append(skipped)
                 report(done, self._total)
 
-    def _here(self, items: Iterable[object]) -> Iterator[tuple[object, Outcome]]:
-        for x in items:
-            yield x, embed_one(self._embedder, x, self._pair)
+    def _here(self, items: Iterable[object]) -> Outcomes:
+        for position, x in enumerate(items, start=1):
+            yield embed_one(self._embedder, x, self._pair, source_name(x, position))
 
-    def _elsewhere(self, items: Iterable[object], workers: int) -> Iterator[tuple[object, Outcome]]:
+    def _elsewhere(self, items: Iterable[object], workers: int, arguments: dict[str, Any]) -> Outcomes:
         pool = ProcessPoolExecutor(
             workers,
             mp_context=multiprocessing.get_context("spawn"),  # a session does not survive a fork
             initializer=_start_worker,
-            initargs=(self._embedder.worker_arguments(workers),),
+            initargs=(arguments,),
         )
-        waiting: deque[tuple[object, Future[Outcome] | Outcome]] = deque()
+        waiting: deque[tuple[str, Future[Outcome] | Outcome]] = deque()
         try:
-            for x in items:
-                waiting.append((x, self._submit(pool, x)))
+            for position, x in enumerate(items, start=1):
+                source = source_name(x, position)
+                waiting.append((source, self._submit(pool, x, source)))
                 # Two tasks a worker keep all of them busy; more would only hold results.
                 if len(waiting) > 2 * workers:
                     yield _result(*waiting.popleft())
@@ -185,56 +225,54 @@ class EmbeddingRun(Iterator[Embedding]):
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _submit(self, pool: ProcessPoolExecutor, x: object) -> Future[Outcome] | Outcome:
+    def _submit(self, pool: ProcessPoolExecutor, x: object, source: str) -> Future[Outcome] | Outcome:
         try:
-            return pool.submit(_work, portable(self._embedder, x), self._pair)
+            return pool.submit(_work, portable(self._embedder, x), self._pair, source)
         except ProtembError as error:
-            return Outcome(error=error)
+            return Outcome(skipped=[_failed(source, "", error)])
+        except BrokenProcessPool as error:
+            raise _died(source) from error
 
 
-def _result(x: object, job: Future[Outcome] | Outcome) -> tuple[object, Outcome]:
+def _result(source: str, job: Future[Outcome] | Outcome) -> Outcome:
     if isinstance(job, Outcome):
-        return x, job
+        return job
     try:
-        return x, job.result()
+        return job.result()
     except BrokenProcessPool as error:
-        raise EmbeddingError(
-            f"a worker process died at or near {source_name(x)} (out of memory? a script without "
-            "if __name__ == '__main__'?); try fewer workers"
-        ) from error
+        raise _died(source) from error
 
 
-def _without_source(error: ProtembError, x: object) -> str:
-    return str(error).removeprefix(f"{source_name(x)}: ")
+def _died(source: str) -> EmbeddingError:
+    return EmbeddingError(
+        f"a worker process died at or near {source} (out of memory? a script without "
+        "if __name__ == '__main__'?); try fewer workers"
+    )
 
 
-class _reporting:
+@contextmanager
+def _reporting(progress: Progress, total: int | None) -> Iterator[Callable[[int, int | None], None]]:
     """Turn `progress` into a callable: nothing, the caller's own, or a Rich bar on stderr."""
+    if callable(progress):
+        yield progress
+        return
+    if not progress:
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    def __init__(self, progress: Progress, total: int | None) -> None:
-        self._progress, self._total = progress, total
-        self._bar: Any = None
-
-    def __enter__(self) -> Callable[[int, int | None], None]:
-        if callable(self._progress):
-            return self._progress
-        if not self._progress:
-            return lambda done, total: None
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True))
-        self._bar.start()
-        task = self._bar.add_task("embedding", total=self._total)
-        return lambda done, total: self._bar.update(task, completed=done)
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+    columns = (
+        TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TextColumn("inputs"),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("embedding", total=total)
+        yield lambda done, total: bar.update(task, completed=done)

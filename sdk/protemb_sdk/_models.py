@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from functools import cache
 from os import PathLike
@@ -77,12 +78,12 @@ def find_model(model: str | PathLike[str]) -> Model:
         if known.name == model:
             return known
     path = Path(model)
-    if not path.is_file():
+    if not os.path.isfile(path):
         names = ", ".join(known.name for known in bundled)
         raise ModelError(
             f"no model named {str(model)!r}: bundled are {names}; otherwise pass the path of an .onnx file"
         )
-    score = path.with_name(path.stem + "-score.onnx")
+    score = path.with_name(path.name.removesuffix(".onnx") + "-score.onnx")
     return Model(path.stem, path, score if score.is_file() else None, "a file of the caller's", {})
 
 
@@ -96,6 +97,7 @@ def read_graph(model: Model, path: Path) -> tuple[bytes, str]:
     expected = model.sha256.get(path.name)
     if expected is not None and digest != expected:
         raise ModelError(
-            f"{path}: the bundled model is damaged (SHA-256 {digest[:12]}..., not {expected[:12]}...); reinstall protemb-sdk"
+            f"{path}: the bundled model is damaged (SHA-256 {digest[:12]}..., not {expected[:12]}...); "
+            "reinstall protemb-sdk"
         )
     return content, digest

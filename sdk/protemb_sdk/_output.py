@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from protemb_sdk._errors import OutputError
 
@@ -18,9 +23,9 @@ def writable_target(path: Path) -> Path:
     OutputError
         If its folder does not exist, or it is itself a folder.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         raise OutputError(f"{path}: is a folder; name a file to write")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise OutputError(f"{path}: the folder {path.parent} does not exist; make it first")
     return path
 
@@ -42,3 +47,9 @@ def written_whole(path: Path) -> Iterator[Path]:
             part.replace(path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def add_array(archive: zipfile.ZipFile, name: str, array: NDArray[np.generic]) -> None:
+    """Put an array into a zip the way `numpy.load` expects it, and never as a pickle."""
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)

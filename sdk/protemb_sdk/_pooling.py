@@ -5,8 +5,10 @@ Import this module inside the function that needs it: Numba takes a third of a s
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numba
@@ -15,17 +17,37 @@ from numpy.typing import NDArray
 
 from protemb_sdk._errors import EmbeddingError
 
-# Numba's portable threading layer must not be entered by two threads at once.
-_ONE_AT_A_TIME = threading.Lock()
+# Reordering sums is what lets the compiler vectorise them; NaN must still come through.
+_OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "nsz", "contract"}}
 
 
-def _compiled(function: Callable[..., None]) -> Callable[..., Any]:
-    # Reordering sums is what lets the compiler vectorise them; NaN must still come through.
-    options: dict[str, Any] = {"parallel": True, "nogil": True, "fastmath": {"reassoc", "nsz", "contract"}}
+class _State:
+    """What a forked child must not inherit: a lock another thread may hold, and OpenMP's threads."""
+
+    # Numba's portable threading layer must not be entered by two threads at once.
+    one_at_a_time = threading.Lock()
+    forked = False
+
+
+def _after_fork() -> None:
+    _State.one_at_a_time = threading.Lock()
+    _State.forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _compiled(function: Callable[..., None]) -> Any:
     try:
-        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+        return numba.njit(cache=True, parallel=True, **_OPTIONS)(function)
     except RuntimeError:  # nowhere to keep a cache: a read-only installation without a home directory
-        return numba.njit(**options)(function)  # type: ignore[no-any-return]
+        return numba.njit(parallel=True, **_OPTIONS)(function)
+
+
+@cache
+def _serial(kernel: Any) -> Any:
+    return numba.njit(**_OPTIONS)(kernel.py_func)
 
 
 @_compiled
@@ -52,11 +74,18 @@ def _windows(residue_LC: NDArray[np.float32], before: int, out_LWC: NDArray[np.f
                     out_LWC[i, w, c] = 0.0
 
 
-def _run(kernel: Callable[..., Any], threads: int | None, *arguments: Any) -> None:
-    with _ONE_AT_A_TIME:
-        most = int(numba.config.NUMBA_NUM_THREADS)
+def _run(kernel: Any, threads: int | None, *arguments: Any) -> None:
+    if _State.forked:  # GNU OpenMP ends a process that uses it on both sides of a fork
+        _serial(kernel)(*arguments)
+        return
+    with _State.one_at_a_time:
+        most = int(vars(numba.config)["NUMBA_NUM_THREADS"])
+        before = numba.get_num_threads()
         numba.set_num_threads(most if threads is None else max(1, min(threads, most)))
-        kernel(*arguments)
+        try:
+            kernel(*arguments)
+        finally:
+            numba.set_num_threads(before)  # of the caller's own Numba code
 
 
 def mean_over_columns(pair_CRL: NDArray[np.float32], threads: int | None = None) -> NDArray[np.float32]:
@@ -76,6 +105,7 @@ def mean_over_columns(pair_CRL: NDArray[np.float32], threads: int | None = None)
     -------
     ndarray, float32, shape (R, C)
     """
+    pair_CRL = np.asarray(pair_CRL)
     if pair_CRL.ndim != 3 or 0 in pair_CRL.shape:
         raise EmbeddingError(
             f"a pair map of shape (C, R, L) is needed, none of them zero, not {pair_CRL.shape}"
@@ -87,6 +117,15 @@ def mean_over_columns(pair_CRL: NDArray[np.float32], threads: int | None = None)
     return out
 
 
+def _residue_map(residue_LC: NDArray[np.float32]) -> NDArray[np.float32]:
+    residue_LC = np.asarray(residue_LC)
+    if residue_LC.ndim != 2 or 0 in residue_LC.shape:
+        raise EmbeddingError(
+            f"a residue embedding of shape (L, C), neither of them zero, is needed, not {residue_LC.shape}"
+        )
+    return residue_LC
+
+
 def mean_over_rows(residue_LC: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the protein embedding: the mean of the residue embeddings (2D average pooling of the paper).
 
@@ -94,9 +133,8 @@ def mean_over_rows(residue_LC: NDArray[np.float32]) -> NDArray[np.float32]:
     -------
     ndarray, float32, shape (C,)
     """
-    if residue_LC.ndim != 2 or 0 in residue_LC.shape:
-        raise EmbeddingError(f"a residue embedding of shape (L, C) is needed, not {residue_LC.shape}")
-    return residue_LC.mean(axis=0, dtype=np.float64).astype(np.float32)
+    mean: NDArray[np.float64] = _residue_map(residue_LC).mean(axis=0, dtype=np.float64)
+    return mean.astype(np.float32)
 
 
 def clip_windows(
@@ -118,8 +156,7 @@ def clip_windows(
     -------
     ndarray, float32, shape (L, size, C)
     """
-    if residue_LC.ndim != 2 or 0 in residue_LC.shape:
-        raise EmbeddingError(f"a residue embedding of shape (L, C) is needed, not {residue_LC.shape}")
+    residue_LC = _residue_map(residue_LC)
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
         raise EmbeddingError(f"a window holds a whole number of residues, at least 1, not {size!r}")
     length, channels = residue_LC.shape

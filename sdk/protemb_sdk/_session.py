@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,13 @@ log = logging.getLogger("protemb")
 
 Provider = str | tuple[str, dict[str, Any]]
 
+# What ONNX Runtime raises where the file is at fault, whatever the device.
+_NOT_A_GRAPH = ("InvalidProtobuf", "InvalidGraph", "NoModel")
+
 WHEELS = ("onnxruntime", "onnxruntime-gpu")
+
+CPU = "CPUExecutionProvider"
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 # TF32 rounds to 10 bits, and an exhaustive search costs hundreds of milliseconds per new chain length.
 CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
@@ -42,8 +49,6 @@ class GraphInfo:
         C of every embedding.
     radius : int
         Residues that an entry of the pair map depends on, to either side.
-    sigma : float or None
-        Noise level folded in, angstrom; None for a score graph.
     sigma_range : tuple of float
         Smallest and largest trained noise level, angstrom.
     card : dict
@@ -53,7 +58,6 @@ class GraphInfo:
     sha256: str
     channels: int
     radius: int
-    sigma: float | None
     sigma_range: tuple[float, float]
     card: dict[str, Any]
 
@@ -71,15 +75,13 @@ def installed_wheels() -> dict[str, str]:
 
 def usable_threads() -> int:
     """Return how many CPU threads this process may use: its affinity mask, cut by its cgroup's quota."""
-    if hasattr(os, "sched_getaffinity"):
-        count = len(os.sched_getaffinity(0))
-    else:
-        count = os.cpu_count() or 1
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    count = len(affinity(0)) if affinity else os.cpu_count() or 1
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = CPU_QUOTA.read_text().split()
         if quota != "max":
             count = min(count, -(-int(quota) // int(period)))
-    except (OSError, ValueError):
+    except (OSError, ValueError, ZeroDivisionError):
         pass
     return max(1, count)
 
@@ -98,9 +100,12 @@ def import_runtime() -> Any:
         wheels = installed_wheels()
         if not wheels:
             raise DeviceError(
-                "ONNX Runtime is not installed: pip install 'protemb-sdk[cpu]', or 'protemb-sdk[gpu]' for CUDA"
+                "ONNX Runtime is not installed: pip install 'protemb-sdk[cpu]', "
+                "or 'protemb-sdk[gpu]' for CUDA"
             ) from None
-        raise DeviceError(f"ONNX Runtime ({wheels}) is installed but does not load: {error}") from error
+        raise DeviceError(
+            f"ONNX Runtime ({_names(wheels)}) is installed but does not load: {_first_line(error)}"
+        ) from error
     return onnxruntime
 
 
@@ -114,13 +119,17 @@ def choose_providers(device: str, providers: Sequence[Provider] | None) -> list[
     """
     available = import_runtime().get_available_providers()
     if providers is not None:
+        providers = [providers] if isinstance(providers, str) else list(providers)
+        if not providers:
+            raise DeviceError(f"providers= is empty; ONNX Runtime here has {', '.join(available)}")
         missing = [name for p in providers if (name := p if isinstance(p, str) else p[0]) not in available]
         if missing:
             raise DeviceError(f"ONNX Runtime here has no {', '.join(missing)}; it has {', '.join(available)}")
-        return list(providers)
-    kind, _, number = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (number and not (kind == "cuda" and number.isdigit())):
+        return providers
+    device = str(device)
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", device):
         raise DeviceError(f"no device named {device!r}; use 'auto', 'cpu', 'cuda' or 'cuda:0'")
+    kind, _, number = device.partition(":")
     cuda: Provider = ("CUDAExecutionProvider", {"device_id": number or "0", **CUDA_OPTIONS})
     if kind == "cuda":
         if "CUDAExecutionProvider" not in available:
@@ -128,12 +137,12 @@ def choose_providers(device: str, providers: Sequence[Provider] | None) -> list[
         return [cuda]
     if kind == "auto" and "CUDAExecutionProvider" in available:
         return [cuda]
-    return ["CPUExecutionProvider"]
+    return [CPU]
 
 
 def _why_no_cuda() -> str:
     wheels = installed_wheels()
-    names = " and ".join(f"{name} {version}" for name, version in wheels.items()) or "no known wheel"
+    names = _names(wheels)
     if len(wheels) > 1:
         return (
             f"both {names} are installed, and one overwrites the other; "
@@ -141,7 +150,18 @@ def _why_no_cuda() -> str:
         )
     if "onnxruntime-gpu" in wheels:
         return f"{names} offers no CUDA provider on this machine; check it with protemb doctor"
-    return f"{names} is a CPU build; pip uninstall onnxruntime, then pip install 'protemb-sdk[gpu]' (CUDA 13, cuDNN 9)"
+    return (
+        f"{names} is a CPU build; pip uninstall onnxruntime, "
+        "then pip install 'protemb-sdk[gpu]' (CUDA 13, cuDNN 9)"
+    )
+
+
+def _names(wheels: Mapping[str, str]) -> str:
+    return " and ".join(f"{name} {version}" for name, version in wheels.items()) or "no known wheel"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 class Session:
@@ -151,8 +171,8 @@ class Session:
     ----------
     model : Model
         What to load.
-    path : Path
-        Its embedding or its score graph.
+    kind : "embedding" or "score"
+        Which of its graphs.
     device, providers, threads, session_options
         As in `Embedder`.
     """
@@ -160,12 +180,17 @@ class Session:
     def __init__(
         self,
         model: Model,
-        path: Path,
+        kind: Literal["embedding", "score"],
         device: str,
         providers: Sequence[Provider] | None,
         threads: int | None,
         session_options: onnxruntime.SessionOptions | None,
     ) -> None:
+        path = model.path if kind == "embedding" else model.score_path
+        if path is None:
+            raise ModelError(
+                f"model {model.name!r} has no score graph; export one beside it with protemb-export"
+            )
         content, digest = read_graph(model, path)
         runtime = import_runtime()
         chosen = choose_providers(device, providers)
@@ -174,22 +199,26 @@ class Session:
             options.intra_op_num_threads = threads or usable_threads()
             options.inter_op_num_threads = 1
             options.log_severity_level = 3  # warns of our optional input otherwise
-        if device == "auto" and providers is None and chosen != ["CPUExecutionProvider"]:
+        automatic = device == "auto" and providers is None
+        if automatic and chosen != [CPU]:
             self._session = self._auto(runtime, content, options, chosen, path)
         else:
             self._session = _load(runtime, content, options, chosen, path)
         self.provider: str = self._session.get_providers()[0]
-        wanted = chosen[0] if isinstance(chosen[0], str) else chosen[0][0]
-        if self.provider != wanted and device != "auto":
-            raise DeviceError(
-                f"{wanted} was asked for and ONNX Runtime fell back to {self.provider}; run protemb doctor"
-            )
+        wanted = [p if isinstance(p, str) else p[0] for p in chosen]
+        if not automatic and self.provider != wanted[0]:
+            if self.provider not in wanted:
+                raise DeviceError(
+                    f"{wanted[0]} was asked for and ONNX Runtime fell back to {self.provider}; "
+                    "run protemb doctor"
+                )
+            log.warning("%s cannot be used; running on %s, the next of providers=", wanted[0], self.provider)
         self.threads: int = options.intra_op_num_threads or usable_threads()
-        self.info = _read_metadata(self._session.get_modelmeta().custom_metadata_map, digest, path)
+        self.info = _read_metadata(self._session.get_modelmeta().custom_metadata_map, kind, digest, path)
         self._pid = os.getpid()
         self._run_options = runtime.RunOptions()
         self._run_options.only_execute_path_to_fetches = True
-        if self.provider == "CPUExecutionProvider":
+        if self.provider == CPU:
             # Gives the arena back after a long chain instead of holding its peak for ever.
             self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
@@ -203,12 +232,12 @@ class Session:
         except (ModelError, DeviceError) as error:
             reason = str(error)
         log.warning("device 'auto': CUDA is offered but cannot be used (%s); running on the CPU", reason)
-        return _load(runtime, content, options, ["CPUExecutionProvider"], path)
+        return _load(runtime, content, options, [CPU], path)
 
     @property
     def device(self) -> str:
         """Short name of the device in use: "cpu", "cuda:0", or a provider's name."""
-        if self.provider == "CPUExecutionProvider":
+        if self.provider == CPU:
             return "cpu"
         if self.provider == "CUDAExecutionProvider":
             options = self._session.get_provider_options()[self.provider]
@@ -221,7 +250,7 @@ class Session:
         Raises
         ------
         EmbeddingError
-            If the run fails, its result is not finite, or the session came through a fork.
+            If the run fails, or the session came through a fork.
         """
         if os.getpid() != self._pid:
             raise EmbeddingError(
@@ -231,7 +260,7 @@ class Session:
         try:
             results: list[NDArray[np.float32]] = self._session.run(outputs, dict(feeds), self._run_options)
         except Exception as error:  # ONNX Runtime raises bare RuntimeError subclasses of its own
-            raise EmbeddingError(f"ONNX Runtime failed: {str(error).strip().splitlines()[0]}") from error
+            raise EmbeddingError(f"ONNX Runtime failed: {_first_line(error)}") from error
         return results
 
 
@@ -239,11 +268,14 @@ def _load(runtime: Any, content: bytes, options: Any, providers: Sequence[Provid
     try:
         return runtime.InferenceSession(content, options, providers=list(providers))
     except Exception as error:  # ONNX Runtime raises bare exceptions of its own
-        reason = str(error).strip().splitlines()[0]
+        reason = _first_line(error)
+        if providers[0] != CPU and type(error).__name__ not in _NOT_A_GRAPH:
+            name = providers[0] if isinstance(providers[0], str) else providers[0][0]
+            raise DeviceError(f"{name} cannot be started ({reason}); run protemb doctor") from error
         raise ModelError(f"{path}: ONNX Runtime cannot load it ({reason}); is it an ONNX file?") from error
 
 
-def _read_metadata(fields: Mapping[str, str], digest: str, path: Path) -> GraphInfo:
+def _read_metadata(fields: Mapping[str, str], kind: str, digest: str, path: Path) -> GraphInfo:
     contract = fields.get("protemb.contract")
     if contract is None:
         raise ModelError(
@@ -256,8 +288,12 @@ def _read_metadata(fields: Mapping[str, str], digest: str, path: Path) -> GraphI
         )
     try:
         card: dict[str, Any] = json.loads(fields["protemb.card"])
+        if card["kind"] != kind:
+            raise ModelError(f"{path}: holds the {card['kind']} graph; pass the {kind} graph beside it")
         low, high = card["sigma_range"]
-        return GraphInfo(digest, card["channels"], card["radius"], card.get("sigma"), (low, high), card)
+        if kind == "embedding":
+            float(card["sigma"])
+        return GraphInfo(digest, int(card["channels"]), int(card["radius"]), (low, high), card)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f"{path}: its protemb metadata are incomplete ({error!r}); export it again"

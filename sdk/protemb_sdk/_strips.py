@@ -20,11 +20,17 @@ def plan_rows(length: int, channels: int, radius: int, memory_limit: int) -> lis
     channels, radius : int
         Of the graph.
     memory_limit : int
-        Bytes that a run may take; a strip is never thinner than the halo is wide, so for very long
-        chains more may be needed.
+        Bytes that a run may take. Strips are not planned thinner than the halo is wide, so for very
+        long chains more may be needed.
+
+    Returns
+    -------
+    list of tuple of int
+        Of nearly equal thickness, in order.
     """
     bytes_per_row = 4 * channels * length * MAPS_AT_ONCE
-    if bytes_per_row * length <= memory_limit:
+    # A strip of a chain shorter than two halos would need all the other rows too.
+    if bytes_per_row * length <= memory_limit or length <= 2 * radius:
         return [(0, length)]
     rows = max(memory_limit // bytes_per_row - 2 * radius, radius, 1)
     count = -(-length // rows)

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from protemb_sdk._errors import ProtembError, StructureError
+from protemb_sdk._report import Tally, console, out_console, report_skipped, say
 from protemb_sdk._version import __version__
 
-if TYPE_CHECKING:
-    from protemb_sdk._chain import Skipped
-    from protemb_sdk._embedding import Embedding
-
-SHOWN = 20  # chains and skipped ones listed in full; beyond it, counts
-
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-out_console = Console()
-console = Console(stderr=True)
 
 
 def _version(wanted: bool) -> None:
@@ -58,7 +48,9 @@ def embed(
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first file that cannot be embedded.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="Print errors and what was skipped, nothing else.")
+    ] = False,
 ) -> None:
     """Embed every protein chain of the files into one output file.
 
@@ -74,8 +66,7 @@ def embed(
     embedder = Embedder(
         model, device, threads=threads, altloc=altloc, model_number=model_number, min_residues=min_residues
     )
-    shown: list[Embedding] = []
-    count = residues = 0
+    tally = Tally()
     with collecting(out, pair=pair) as collection:
         if chain is not None:
             if len(files) != 1 or files[0].is_dir():
@@ -90,50 +81,14 @@ def embed(
             skipped = run.skipped
         for embedding in run:
             collection.add(embedding)
-            count, residues = count + 1, residues + len(embedding)
-            if len(shown) < SHOWN:
-                shown.append(embedding)
-        if not count:
-            _report_skipped(skipped)
-            raise StructureError(
-                f"none of the {len(skipped)} inputs could be embedded; {out} was not written"
-            )
+            tally.add(embedding)
+        if not tally.chains:
+            report_skipped(skipped)
+            raise StructureError(f"none of the {len(inputs)} inputs could be embedded; {out} was not written")
         collection.finish(skipped, embedder.provenance)
     if not quiet:
-        _report(shown, count, residues, embedder.provenance, out)
-    _report_skipped(skipped)
-
-
-def _report(shown: list[Embedding], count: int, residues: int, provenance: dict[str, Any], out: Path) -> None:
-    if count <= SHOWN:
-        table = Table("chain", "residues", "gaps", "protein", "residue", "pair", box=None)
-        for e in shown:
-            pair = "-" if e.pair is None else str(e.pair.shape)
-            gaps = str(int(e.gap_after.sum()))
-            table.add_row(e.id, str(len(e)), gaps, str(e.protein.shape), str(e.residue.shape), pair)
-        out_console.print(table)
-    for e in shown if count <= SHOWN else []:
-        for note in e.notes:
-            console.print(f"note: {e.id}: {note}", soft_wrap=True, markup=False, highlight=False)
-    line = "  ".join(f"{key}={value}" for key, value in provenance.items())
-    out_console.print(line, soft_wrap=True, markup=False, highlight=False)
-    out_console.print(
-        f"{count} chains, {residues} residues -> {out}", soft_wrap=True, markup=False, highlight=False
-    )
-
-
-def _report_skipped(skipped: list[Skipped]) -> None:
-    if len(skipped) <= SHOWN:
-        for s in skipped:
-            console.print(f"skipped: {s}", soft_wrap=True, markup=False, highlight=False)
-        return
-    whole = sum(1 for s in skipped if not s.chain)
-    console.print(
-        f"skipped: {whole} files and {len(skipped) - whole} chains; reasons in the output file, in short:"
-    )
-    kinds = Counter("".join("N" if c.isdigit() else c for c in s.reason)[:100] for s in skipped)
-    for reason, number in kinds.most_common(SHOWN):
-        console.print(f"  {number:5d}  {reason}", soft_wrap=True, markup=False, highlight=False)
+        tally.report(embedder.provenance, out)
+    report_skipped(skipped)
 
 
 @app.command()
@@ -157,7 +112,7 @@ def doctor(
     for check in checks:
         mark = "[green]ok[/]  " if check.passed else "[bold red]FAIL[/]"
         out_console.print(f"{mark} {check.name}: ", end="")
-        out_console.print(check.finding, soft_wrap=True, markup=False, highlight=False)
+        say(out_console, check.finding)
     failed = [check.name for check in checks if not check.passed]
     if failed:
         raise ProtembError(f"doctor found a fault in: {', '.join(failed)}")
@@ -170,7 +125,7 @@ def main() -> None:
         app()
     except ProtembError as error:
         console.print("[bold red]error:[/] ", end="")
-        console.print(str(error), soft_wrap=True, markup=False, highlight=False)
+        say(console, str(error))
         raise SystemExit(1) from None
 
 

@@ -1,0 +1,103 @@
+"""What `protemb embed` says on screen: results on stdout, what was overlooked or skipped on stderr."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from protemb_sdk._chain import Skipped
+    from protemb_sdk._embedding import Embedding
+
+SHOWN = 20  # lines of one kind listed in full; beyond it, counts
+
+out_console = Console()
+console = Console(stderr=True)
+
+
+def say(to: Console, line: str) -> None:
+    """Print a line as it is: never wrapped, never coloured by what it holds."""
+    to.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+class Tally:
+    """What is remembered of the embeddings of a run, which themselves do not stay in memory."""
+
+    def __init__(self) -> None:
+        self.chains = self.residues = self.channels = 0
+        self.sources: set[str] = set()
+        self._rows: list[tuple[str, ...]] = []
+        self._notes: list[str] = []
+        self._kinds: Counter[str] = Counter()
+
+    def add(self, embedding: Embedding) -> None:
+        """Count one embedding in."""
+        self.chains += 1
+        self.residues += len(embedding)
+        self.channels = embedding.protein.shape[0]
+        self.sources.add(embedding.structure.source)
+        if self.chains <= SHOWN:
+            arrays = (embedding.protein, embedding.residue, embedding.pair)
+            shapes = ("-" if array is None else str(array.shape) for array in arrays)
+            gaps = str(int(embedding.gap_after.sum()))
+            self._rows.append((embedding.id, str(len(embedding)), gaps, *shapes))
+        for note in embedding.notes:
+            self._kinds[_kind(note)] += 1
+            if len(self._notes) <= SHOWN:
+                self._notes.append(f"note: {embedding.id}: {note}")
+
+    def report(self, provenance: Mapping[str, Any], out: Path) -> None:
+        """Print what was embedded, with what, and where it went."""
+        if self.chains <= SHOWN:
+            table = Table("chain", "residues", "gaps", "protein", "residue", "pair", box=None)
+            for row in self._rows:
+                table.add_row(*row)
+            out_console.print(table)
+        if len(self._notes) <= SHOWN:
+            for note in self._notes:
+                say(console, note)
+        else:
+            say(console, "notes, in full beside each chain in the output file; in short:")
+            _counts(self._kinds.elements(), "chain")
+        say(out_console, "  ".join(f"{key}={value}" for key, value in provenance.items()))
+        files = _number(len(self.sources), "file")
+        chains, residues = _number(self.chains, "chain"), _number(self.residues, "residue")
+        say(out_console, f"{chains} of {files}, {residues}, {self.channels} channels -> {out}")
+
+
+def report_skipped(skipped: Sequence[Skipped]) -> None:
+    """Print what was not embedded: each with its reason, or how often each reason was met."""
+    if len(skipped) <= SHOWN:
+        for s in skipped:
+            say(console, f"skipped: {s}")
+        return
+    files = [s.reason for s in skipped if not s.chain]
+    chains = [s.reason for s in skipped if s.chain]
+    say(console, "skipped; every single one is in the output file with its reason; in short:")
+    _counts(files, "file")
+    _counts(chains, "chain")
+
+
+def _counts(reasons: Iterable[str], noun: str) -> None:
+    kinds = Counter(_kind(reason) for reason in reasons).most_common()
+    for kind, count in kinds[:SHOWN]:
+        say(console, f"{_number(count, noun):>14}  {kind}")
+    rest = sum(count for _, count in kinds[SHOWN:])
+    if rest:
+        say(console, f"{_number(rest, noun):>14}  for other reasons")
+
+
+def _kind(reason: str) -> str:
+    """Return a reason without what differs from file to file: numbers, names and details."""
+    kind = re.sub(r" \((?:chain |read are |it starts |[A-Z][a-z]+ ).*|: .*", "", reason)
+    return re.sub(r"\b\d+ (amino acid )?residues?\b", r"... \1residues", kind)
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -1,0 +1,226 @@
+"""The command line: one call embeds, bad input is one sentence and exit status 1."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import gemmi
+import numpy as np
+import pytest
+
+from protemb_sdk import __version__, cli
+from protemb_sdk._chain import Skipped
+from protemb_sdk._report import report_skipped
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
+
+
+class Result:
+    def __init__(self, status: object, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+        self.errors = [line for line in err.splitlines() if line.startswith("error:")]
+
+
+@pytest.fixture
+def protemb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["protemb", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        return Result(exit_.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
+# --- what works -----------------------------------------------------------------------------------
+
+
+def test_one_file_as_a_user_runs_it(structures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.npz"
+    done = subprocess.run(
+        [sys.executable, "-m", "protemb_sdk.cli", "embed", structures / "1a8o.cif", "-o", out],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "1a8o_A" in done.stdout and "(70, 64)" in done.stdout and "model_sha256=" in done.stdout
+    assert f"1 chain of 1 file, 70 residues, 64 channels -> {out}" in done.stdout
+    with np.load(out) as file:
+        assert file["residue"].shape == (70, 64)
+
+
+def test_a_folder_with_good_and_bad_files(protemb, structures: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("1a8o.cif", "1lcd.pdb.gz", "pdb1gdr.ent"):
+        shutil.copy(structures / name, folder)
+    (folder / "bad.pdb").write_bytes(PNG)
+    out = tmp_path / "out.npz"
+    done = protemb("embed", folder, "-o", out)
+    assert done.status == 0 and not done.errors
+    with np.load(out) as file:
+        assert file["id"].tolist() == ["1a8o_A", "1lcd_A", "pdb1gdr"]
+        assert file["skipped_source"].tolist() == [
+            str(folder / "1lcd.pdb.gz"), str(folder / "1lcd.pdb.gz"), str(folder / "bad.pdb"),
+        ]  # fmt: skip
+    assert f"skipped: {folder / 'bad.pdb'}: this is a PNG image" in done.err
+    assert f"skipped: {folder / '1lcd.pdb.gz'}, chain B: is nucleic acid (DNA), not protein" in done.err
+    assert "note: pdb1gdr: columns right of 72 were overlooked" in done.err and "4/4" in done.err
+    assert "3 chains of 3 files" in done.out
+    strict = protemb("embed", folder, "-o", tmp_path / "strict.npz", "--strict")
+    assert strict.status == 1 and len(strict.errors) == 1 and "PNG" in strict.errors[0]
+    assert not (tmp_path / "strict.npz").exists()
+
+
+def test_chain_pair_parquet_workers_and_quiet(protemb, structures: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    out = tmp_path / "out.npz"
+    done = protemb("embed", structures / "2beg.pdb.gz", "--chain", "C", "--pair", "-o", out)
+    assert done.status == 0 and "2beg_C" in done.out and "(26, 26, 64)" in done.out
+    with np.load(out) as file:
+        assert file["id"].tolist() == ["2beg_C"] and file["pair"].shape == (26 * 26, 64)
+    pytest.importorskip("pyarrow")
+    parquet = tmp_path / "out.parquet"
+    done = protemb("embed", structures / "2beg.pdb.gz", "-o", parquet, "-q", "--workers", 2, "--threads", 2)
+    assert (done.status, done.out, done.err) == (0, "", "") and parquet.stat().st_size > 0
+
+
+def test_doctor_models_and_version(protemb) -> None:  # type: ignore[no-untyped-def]
+    done = protemb("doctor", "--device", "cpu")
+    assert done.status == 0 and "FAIL" not in done.out
+    for word in ("wheels", "providers", "threads", "session", "SHA-256", "golden vector"):
+        assert word in done.out
+    done = protemb("models")
+    assert done.status == 0 and done.out.startswith("base")
+    assert protemb("--version").out == f"protemb-sdk {__version__}\n"
+    assert protemb("embed").status == 2
+
+
+def test_doctor_names_its_fault(protemb, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    done = protemb("doctor", "--model", tmp_path / "no.onnx")
+    assert done.status == 1 and done.errors == ["error: doctor found a fault in: session"]
+    assert "no model named" in done.out
+
+
+def test_many_skipped_are_counted_by_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    report_skipped(
+        [Skipped(f"{i}.pdb", "", f"not a structure file (it starts with {i}); read are") for i in range(1200)]
+        + [
+            Skipped("x.pdb", "A", f"has {i} residue{'s' * (i > 1)}, fewer than min_residues=3")
+            for i in (1, 2)
+        ]
+    )
+    lines = [line.strip() for line in capsys.readouterr().err.splitlines()]
+    assert "1,200 files  not a structure file" in lines
+    assert "2 chains  has ... residues, fewer than min_residues=3" in lines and len(lines) == 3
+
+
+# --- bad input --------------------------------------------------------------------------------------
+
+
+def dna_only(structures: Path) -> str:
+    structure = gemmi.read_structure(str(structures / "1lcd.pdb.gz"))
+    for model in structure:
+        model.remove_chain("A")
+    text: str = structure.make_pdb_string()
+    return text
+
+
+@pytest.fixture
+def bad(structures: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "bad"
+    (folder / "empty_folder").mkdir(parents=True)
+    (folder / "empty.cif").write_bytes(b"")
+    (folder / "truncated.cif.gz").write_bytes(gzip.compress((structures / "1a8o.cif").read_bytes())[:-500])
+    (folder / "picture.pdb").write_bytes(PNG)
+    (folder / "dna.pdb").write_text(dna_only(structures))
+    lines = (structures / "1a8o.pdb").read_text().splitlines()
+    first = next(i for i, line in enumerate(lines) if line[12:16] == " CA ")
+    lines[first] = lines[first][:30] + "     nan" * 3 + lines[first][54:]
+    (folder / "nan.pdb").write_text("\n".join(lines))
+    return folder
+
+
+BAD_FILES = {
+    "missing.cif": "no such file or folder",
+    "empty_folder": "no structure file in this folder",
+    "empty.cif": "the file is empty",
+    "truncated.cif.gz": "the gzip stream is damaged or truncated",
+    "picture.pdb": "this is a PNG image",
+    "dna.pdb": "holds no protein chain to embed (chain B: is nucleic acid (DNA), not protein",
+    "nan.pdb": "not numbers",
+}
+
+
+def is_one_clear_error(done: Result, out: Path, *words: str) -> None:
+    assert done.status == 1
+    assert len(done.errors) == 1, done.err
+    assert "Traceback" not in done.err + done.out
+    for word in words:
+        assert word in done.errors[0]
+    assert not out.exists()
+    assert not [path for path in out.parent.iterdir() if out.name in path.name]
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_bad_file_is_one_clear_error(protemb, bad: Path, tmp_path: Path, name: str) -> None:  # type: ignore[no-untyped-def]
+    out = tmp_path / "out.npz"
+    is_one_clear_error(protemb("embed", bad / name, "-o", out), out, str(bad / name), BAD_FILES[name])
+
+
+def test_nothing_but_bad_files_is_one_error_and_all_the_reasons(protemb, bad: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    out = tmp_path / "out.npz"
+    files = [bad / name for name in BAD_FILES if name != "missing.cif"]
+    done = protemb("embed", *files, "-o", out)
+    is_one_clear_error(done, out, "none of the 6 inputs could be embedded", "was not written")
+    for path in files:
+        assert f"skipped: {path}: " in done.err
+
+
+def test_a_chain_that_is_not_there(protemb, structures: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    out = tmp_path / "out.npz"
+    done = protemb("embed", structures / "2beg.pdb.gz", "--chain", "Q", "-o", out)
+    is_one_clear_error(done, out, "there is no chain 'Q'; protein chains: A, B, C, D, E")
+    done = protemb("embed", structures / "2beg.pdb.gz", structures / "1orc.pdb", "--chain", "A", "-o", out)
+    is_one_clear_error(done, out, "--chain goes with exactly one file")
+
+
+def test_an_onnx_file_that_is_not_ours(protemb, structures: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    onnx = pytest.importorskip("onnx")
+    tensor = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    graph = onnx.helper.make_graph([], "foreign", [tensor], [tensor])
+    model, out = tmp_path / "foreign.onnx", tmp_path / "out.npz"
+    opset = onnx.helper.make_opsetid("", 17)
+    model.write_bytes(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString())
+    done = protemb("embed", structures / "1a8o.cif", "--model", model, "-o", out)
+    is_one_clear_error(done, out, str(model))
+    (tmp_path / "text.onnx").write_text("no model")
+    done = protemb("embed", structures / "1a8o.cif", "--model", tmp_path / "text.onnx", "-o", out)
+    is_one_clear_error(done, out, "is it an ONNX file?")
+
+
+def test_cuda_where_there_is_none(protemb, structures: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("there is CUDA here")
+    out = tmp_path / "out.npz"
+    done = protemb("embed", structures / "1a8o.cif", "--device", "cuda", "-o", out)
+    is_one_clear_error(done, out, "cuda was asked for, but onnxruntime", "protemb-sdk[gpu]")
+
+
+@pytest.mark.parametrize("name", ["out.csv", "no/out.npz", ""])
+def test_an_output_that_cannot_be(protemb, structures: Path, tmp_path: Path, name: str) -> None:  # type: ignore[no-untyped-def]
+    done = protemb("embed", structures / "1a8o.cif", "-o", tmp_path / name)
+    assert done.status == 1 and len(done.errors) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bad_file_as_a_user_meets_it(bad: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "protemb_sdk.cli", "embed", bad / "picture.pdb", "-o", tmp_path / "out.npz"],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    is_one_clear_error(Result(done.returncode, done.stdout, done.stderr), tmp_path / "out.npz", "PNG")

@@ -1,0 +1,302 @@
+"""The laws of the embedding: levels, invariance, determinism, strips; and of the score."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import gemmi
+import numpy as np
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protemb_sdk import Chain, ChainError, Embedder, Embedding, EmbeddingError, ModelError, StructureError
+from protemb_sdk._models import BUNDLED
+
+Walk = Callable[..., tuple[np.ndarray, str]]
+LEVELS = ("protein", "residue", "pair")
+
+
+def deviation(a: np.ndarray | None, b: np.ndarray | None) -> float:
+    """Return the largest difference as a share of the largest magnitude."""
+    assert a is not None and b is not None and a.shape == b.shape
+    return float(np.abs(a - b).max() / np.abs(a).max())
+
+
+def rotation(seed: int) -> np.ndarray:
+    q, r = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
+    q *= np.sign(np.diag(r))
+    return q if np.linalg.det(q) > 0 else q[:, [1, 0, 2]]
+
+
+def as_tuple(chain: Chain, coords: np.ndarray | None = None) -> tuple[np.ndarray, str, np.ndarray]:
+    return chain.ca_coords if coords is None else coords, chain.sequence, chain.residue_index
+
+
+@pytest.fixture(scope="module")
+def reference(embedder: Embedder, chain_1a8o: Chain) -> Embedding:
+    return embedder.embed(chain_1a8o, pair=True)
+
+
+# --- what comes out -----------------------------------------------------------------------------
+
+
+def test_shapes_types_and_levels(embedder: Embedder, reference: Embedding) -> None:
+    c = embedder.channels
+    assert reference.pair is not None
+    for array, shape in (
+        (reference.protein, (c,)), (reference.residue, (70, c)), (reference.pair, (70, 70, c)),
+    ):  # fmt: skip
+        assert array.shape == shape and array.dtype == np.float32
+    assert deviation(reference.residue, reference.pair.mean(axis=1)) < 1e-5
+    assert deviation(reference.protein, reference.residue.mean(axis=0)) < 1e-5
+    assert reference.protein.std() > 0 and reference.residue.std(axis=0).max() > 0
+
+
+def test_identity_and_provenance_come_along(embedder: Embedder, structures: Path) -> None:
+    embedding = embedder.embed(structures / "1a8o.cif")
+    assert (embedding.id, embedding.name, embedding.chain, embedding.label_chain) == (
+        "1a8o_A", "1a8o", "A", "A",
+    )  # fmt: skip
+    assert embedding.pair is None and len(embedding) == 70 == len(embedding.sequence)
+    provenance = embedding.provenance
+    assert set(provenance) == {
+        "model", "model_sha256", "contract", "noise_level", "device", "sdk_version", "options",
+    }  # fmt: skip
+    assert provenance["model"] == "base" and provenance["device"] == "cpu"
+    assert len(provenance["model_sha256"]) == 64 and provenance["noise_level"] == embedder.noise_level > 0
+    assert provenance["options"] == {"model": 1, "altloc": "highest", "min_residues": 3}
+
+
+def test_every_kind_of_input_gives_the_same_vector(embedder: Embedder, structures: Path) -> None:
+    path = structures / "1a8o.cif"
+    expected = embedder.embed(path)
+    with path.open() as text, path.open("rb") as binary:
+        inputs: list[object] = [str(path), path.read_bytes(), text, binary, io.BytesIO(path.read_bytes())]
+        inputs += [gemmi.read_structure(str(path)), as_tuple(expected.structure), expected.structure]
+        inputs += [bytearray(path.read_bytes()), structures / "1a8o.pdb"]
+        found = [embedder.embed(x) for x in inputs]
+        text.seek(0), binary.seek(0), inputs[4].seek(0)  # type: ignore[attr-defined]
+        found += list(embedder.embed_many(inputs))
+    assert len(found) == 2 * len(inputs)
+    for embedding in found:
+        assert embedding.protein.tobytes() == expected.protein.tobytes()
+        assert embedding.residue.tobytes() == expected.residue.tobytes()
+
+
+def test_biotite_arrays_give_the_same_vector(embedder: Embedder, structures: Path) -> None:
+    pdbx = pytest.importorskip("biotite.structure.io.pdbx")
+    path = structures / "1a8o.cif"
+    array = pdbx.get_structure(pdbx.CIFFile.read(path), model=1)
+    expected = embedder.embed(path)
+    for embedding in (embedder.embed(array), *embedder.embed_many(array)):
+        assert deviation(expected.residue, embedding.residue) < 1e-6
+
+
+def test_one_residue_and_two_have_an_embedding(embedder: Embedder, random_walk: Walk) -> None:
+    for length in (1, 2):
+        embedding = embedder.embed(random_walk(length), pair=True)
+        assert embedding.residue.shape == (length, embedder.channels)
+        assert np.isfinite(embedding.residue).all() and embedding.windows(7).shape[1] == 7
+        assert embedder.score(random_walk(length), 1.0).shape == (length, 3)
+
+
+# --- laws -----------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    seed=st.integers(0, 2**16),
+    shift=st.tuples(*[st.floats(-1000, 1000)] * 3),
+)
+def test_turning_and_moving_change_nothing(
+    embedder: Embedder, chain_1a8o: Chain, reference: Embedding, seed: int, shift: tuple[float, ...]
+) -> None:
+    moved = chain_1a8o.ca_coords @ rotation(seed).T + np.array(shift)
+    found = embedder.embed(as_tuple(chain_1a8o, moved), pair=True)
+    for level in LEVELS:
+        assert deviation(getattr(reference, level), getattr(found, level)) < 1e-4, level
+
+
+def test_coordinates_already_rounded_to_float32_far_away(embedder: Embedder, chain_1a8o: Chain) -> None:
+    """Float32 holds steps of 6e-5 angstrom at 1,000 angstrom: what that costs is the caller's rounding."""
+    reference = embedder.embed(chain_1a8o, pair=True)
+    far = (chain_1a8o.ca_coords + 1000.0).astype(np.float32)
+    found = embedder.embed(as_tuple(chain_1a8o, far), pair=True)
+    for level in LEVELS:
+        assert deviation(getattr(reference, level), getattr(found, level)) < 1e-2, level
+
+
+def test_the_mirror_image_is_another_protein(embedder: Embedder, chain_1a8o: Chain) -> None:
+    mirrored = embedder.embed(as_tuple(chain_1a8o, chain_1a8o.ca_coords * [-1, 1, 1]))
+    assert deviation(embedder.embed(chain_1a8o).protein, mirrored.protein) > 1e-2
+
+
+def test_the_sequence_and_the_gaps_matter(embedder: Embedder, chain_1a8o: Chain) -> None:
+    coords, sequence, index = as_tuple(chain_1a8o)
+    one = embedder.embed(chain_1a8o).protein
+    assert deviation(one, embedder.embed((coords, "A" * len(sequence), index)).protein) > 1e-3
+    assert not np.array_equal(one, embedder.embed((coords, sequence, index * 2)).protein)
+
+
+def test_again_in_threads_and_with_other_threads_gives_the_same(
+    embedder: Embedder, chain_1a8o: Chain, random_walk: Walk
+) -> None:
+    inputs = [as_tuple(chain_1a8o), *(random_walk(n, n) for n in (20, 90, 33))]
+    expected = [embedder.embed(x).residue for x in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda x: embedder.embed(x).residue, inputs * 3))
+    for a, b in zip(expected * 3, found, strict=True):
+        assert a.tobytes() == b.tobytes()
+    other = Embedder(device="cpu", threads=1)
+    for x, a in zip(inputs, expected, strict=True):
+        assert deviation(a, other.embed(x).residue) < 1e-5
+
+
+def test_a_batch_of_the_graph_equals_single_runs(embedder: Embedder, random_walk: Walk) -> None:
+    """What a program in another language gets from the file alone, in batches of one length."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(embedder.model.path, options, providers=["CPUExecutionProvider"])
+    singles = [embedder.embed(random_walk(45, seed), pair=True) for seed in range(4)]
+    feeds = {
+        "ca_coords": np.stack([e.structure.ca_coords for e in singles]).astype(np.float32),
+        "residue_type": np.stack([e.structure.residue_type for e in singles]),
+        "residue_index": np.stack([e.residue_index for e in singles]),
+    }
+    for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
+        outputs = session.run(["protein", "residue", "pair"], {k: v[order] for k, v in feeds.items()})
+        for position, number in enumerate(order):
+            single = singles[number]
+            assert single.pair is not None
+            # The graph gets coordinates that are not centred here, hence not the same bytes.
+            assert deviation(single.protein, outputs[0][position]) < 1e-4
+            assert deviation(single.residue, outputs[1][position]) < 1e-4
+            assert deviation(single.pair, np.moveaxis(outputs[2][position], 0, 2)) < 1e-4
+    centred = feeds["ca_coords"] - feeds["ca_coords"].mean(axis=1, keepdims=True)
+    batch = session.run(["residue"], feeds | {"ca_coords": centred})[0]
+    alone = [
+        session.run(["residue"], {k: v[i : i + 1] for k, v in (feeds | {"ca_coords": centred}).items()})[0][0]
+        for i in range(4)
+    ]
+    for one, in_batch in zip(alone, batch, strict=True):
+        assert deviation(one, in_batch) < 1e-5
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_strips_equal_the_whole(embedder: Embedder, random_walk: Walk, pair: bool) -> None:
+    x = random_walk(260)
+    tiled = Embedder(device="cpu", memory_limit=1)
+    whole, strips = embedder.embed(x, pair=pair), tiled.embed(x, pair=pair)
+    for level in LEVELS if pair else LEVELS[:2]:
+        assert deviation(getattr(whole, level), getattr(strips, level)) < 1e-5, level
+
+
+# --- the score ------------------------------------------------------------------------------------
+
+
+def test_the_score_pushes_and_turns_nothing_as_a_whole(embedder: Embedder, chain_1a8o: Chain) -> None:
+    for sigma in (0.1, 1, np.float32(10)):
+        score = embedder.score(chain_1a8o, sigma)
+        assert score.shape == (70, 3) and score.dtype == np.float32
+        force = np.abs(score.sum(axis=0, dtype=np.float64)).max()
+        centred = chain_1a8o.ca_coords - chain_1a8o.ca_coords.mean(axis=0)
+        torque = np.abs(np.cross(centred, score).sum(axis=0)).max()
+        scale = np.abs(score).sum()
+        assert force < 1e-5 * scale and torque < 1e-5 * scale * np.abs(centred).max()
+
+
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 2**16), shift=st.tuples(*[st.floats(-1000, 1000)] * 3))
+def test_the_score_turns_with_the_structure(
+    embedder: Embedder, chain_1a8o: Chain, seed: int, shift: tuple[float, ...]
+) -> None:
+    turn = rotation(seed)
+    here = embedder.score(chain_1a8o, sigma=0.5)
+    there = embedder.score(as_tuple(chain_1a8o, chain_1a8o.ca_coords @ turn.T + np.array(shift)), sigma=0.5)
+    assert deviation(here @ turn.T, there) < 1e-3
+
+
+@pytest.mark.parametrize("sigma", [0, -1.0, 1e6, float("nan"), float("inf"), "1", None])
+def test_a_noise_level_outside_the_trained_range_is_named(
+    embedder: Embedder, chain_1a8o: Chain, sigma: float
+) -> None:
+    with pytest.raises(EmbeddingError, match=r"outside the trained noise levels, \S+ to \S+ angstrom"):
+        embedder.score(chain_1a8o, sigma=sigma)
+
+
+def test_the_first_score_may_come_from_several_threads(chain_1a8o: Chain) -> None:
+    fresh = Embedder(device="cpu")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: fresh.score(chain_1a8o, 1.0).tobytes(), range(4)))
+    assert len(set(found)) == 1
+
+
+def test_a_model_without_score_graph_says_so(chain_1a8o: Chain, tmp_path: Path) -> None:
+    path = tmp_path / "mine.onnx"
+    path.write_bytes((BUNDLED / "base.onnx").read_bytes())
+    alone = Embedder(path, device="cpu")
+    with pytest.raises(ModelError, match="'mine' has no score graph; export one beside it"):
+        alone.score(chain_1a8o, 1.0)
+    (tmp_path / "mine-score.onnx").write_bytes((BUNDLED / "base-score.onnx").read_bytes())
+    assert Embedder(path, device="cpu").score(chain_1a8o, 1.0).shape == (70, 3)
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["threads", "model_number", "min_residues"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "2", True])
+def test_numbers_are_checked_when_the_embedder_is_made(name: str, value: object) -> None:
+    with pytest.raises(EmbeddingError, match=f"{name} must be a whole number, at least 1, not"):
+        Embedder(device="cpu", **{name: value})  # type: ignore[arg-type]
+
+
+def test_reading_options_are_checked_when_the_embedder_is_made(embedder: Embedder, structures: Path) -> None:
+    with pytest.raises(StructureError, match="altloc='often': pass 'highest', 'first' or one letter"):
+        Embedder(device="cpu", altloc="often")
+    with pytest.raises(ChainError, match="chain=1: pass the name of a chain"):
+        embedder.embed(structures / "1a8o.cif", 1)  # type: ignore[arg-type]
+
+
+def test_coordinates_in_another_unit_are_refused(embedder: Embedder, chain_1a8o: Chain) -> None:
+    with pytest.raises(StructureError, match="are they in angstrom"):
+        embedder.embed(as_tuple(chain_1a8o, chain_1a8o.ca_coords * 1e5))
+
+
+def test_content_passed_as_text_is_explained(embedder: Embedder, structures: Path) -> None:
+    with pytest.raises(StructureError, match="pass the content of a file as bytes"):
+        embedder.embed((structures / "1a8o.pdb").read_text())
+
+
+def test_memory_that_is_not_there_is_an_error_of_ours(
+    embedder: Embedder, chain_1a8o: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(embedder, "_pooled_here", none_left)
+    with pytest.raises(EmbeddingError, match="1a8o_A: 70 residues need more memory than there is"):
+        embedder.embed(chain_1a8o)
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="no fork on this system")
+def test_an_embedder_from_before_a_fork_is_refused(structures: Path) -> None:
+    code = (
+        "import os, sys, warnings; warnings.simplefilter('ignore')\n"
+        "from protemb_sdk import Embedder, EmbeddingError\n"
+        "embedder = Embedder(device='cpu'); embedder.embed(sys.argv[1])\n"
+        "pid = os.fork()\n"
+        "if pid == 0:\n"
+        "    try: embedder.embed(sys.argv[1])\n"
+        "    except EmbeddingError as error: os._exit(0 if 'before a fork' in str(error) else 2)\n"
+        "    os._exit(1)\n"
+        "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(structures / "1a8o.cif")], check=True, timeout=120)

@@ -1,0 +1,307 @@
+"""Many structures: order, bounded memory, every failure kept, workers that change nothing."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import gemmi
+import numpy as np
+import pytest
+
+import protemb_sdk._many as module
+from protemb_sdk import (
+    ChainError,
+    Embedder,
+    EmbeddingError,
+    ModelError,
+    ProtembError,
+    Skipped,
+    StructureError,
+    read_chain,
+)
+
+
+def names(run: object) -> list[str]:
+    return [embedding.id for embedding in run]  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def some(structures: Path) -> list[Path]:
+    return [structures / name for name in ("1orc.pdb", "2beg.pdb.gz", "1a8o.cif", "1lcd.cif.gz")]
+
+
+SOME = ["1orc_A", "2beg_A", "2beg_B", "2beg_C", "2beg_D", "2beg_E", "1a8o_A", "1lcd_A"]
+
+
+def test_every_chain_comes_in_input_order(embedder: Embedder, some: list[Path]) -> None:
+    run = embedder.embed_many(some)
+    assert names(run) == SOME
+    assert [(s.source, s.chain) for s in run.skipped] == [(str(some[3]), "B"), (str(some[3]), "C")]
+    assert all(s.reason == "is nucleic acid (DNA), not protein" and s.error is None for s in run.skipped)
+    assert names(embedder.embed_many(reversed(some)))[0] == "1lcd_A"
+    assert list(run) == []
+
+
+def test_one_thing_or_a_collection_of_any_kind(embedder: Embedder, structures: Path) -> None:
+    path = structures / "1orc.pdb"
+    structure, chain = gemmi.read_structure(str(path)), read_chain(path)
+    pair = (chain.ca_coords, chain.sequence)
+    triple = (*pair, chain.residue_index)
+    ones: list[object] = [
+        path, str(path), path.read_bytes(), bytearray(path.read_bytes()), structure, chain, pair, triple,
+        (chain.ca_coords.tolist(), chain.sequence), io.BytesIO(path.read_bytes()),
+    ]  # fmt: skip
+    for one in ones:
+        (embedding,) = embedder.embed_many(one)
+        assert len(embedding) == len(chain)
+    collections: list[object] = [
+        [path, structure], (str(path), str(path)), (path, "1orc", path)[::2], {str(path): 1, path: 2},
+        (x for x in [pair, triple]), (pair, triple), (structure, str(path)), iter([chain, chain]),
+    ]  # fmt: skip
+    for collection in collections:
+        assert len(list(embedder.embed_many(collection))) == 2
+    assert list(embedder.embed_many([])) == []
+
+
+def test_folders_are_searched_alone_and_in_lists(
+    embedder: Embedder, tmp_path: Path, some: list[Path]
+) -> None:
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    (folder / "z.pdb").write_bytes(some[0].read_bytes())
+    (folder / "notes.txt").write_text("no structure")
+    assert names(embedder.embed_many(tmp_path)) == ["z_A"]
+    assert names(embedder.embed_many([some[2], str(tmp_path), some[0]])) == ["1a8o_A", "z_A", "1orc_A"]
+    assert names(embedder.embed_many(x for x in [tmp_path, some[0]])) == ["z_A", "1orc_A"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_empty_folder_fails_in_its_turn(
+    embedder: Embedder, tmp_path: Path, structures: Path, workers: int
+) -> None:
+    inputs = [structures / "1orc.pdb", tmp_path, structures / "1a8o.pdb"]
+    run = embedder.embed_many(inputs, on_error="skip", workers=workers)
+    assert names(run) == ["1orc_A", "1a8o_A"]
+    assert [s.source for s in run.skipped] == [str(tmp_path)]
+    assert run.skipped[0].reason.startswith("no structure file in this folder")
+    run = embedder.embed_many(inputs)
+    assert next(run).id == "1orc_A"
+    with pytest.raises(StructureError, match="no structure file in this folder"):
+        next(run)
+
+
+def test_memory_is_bounded_on_an_endless_stream(embedder: Embedder, structures: Path) -> None:
+    pulled = 0
+
+    def endless() -> Iterator[Path]:
+        nonlocal pulled
+        while True:
+            pulled += 1
+            yield structures / "3wup.json.gz"
+
+    with embedder.embed_many(endless()) as run:
+        for _ in range(3):
+            next(run)
+        assert pulled == 3
+    pulled = 0
+    with embedder.embed_many(endless(), workers=2) as run:
+        next(run)
+        assert pulled <= 1 + 2 * 2
+    with pytest.raises(StopIteration):
+        next(run)
+
+
+def bad_inputs(tmp_path: Path, structures: Path) -> list[object]:
+    (tmp_path / "x.cif").write_bytes(b"junk")
+    return [
+        structures / "1orc.pdb", tmp_path / "gone.cif", tmp_path / "x.cif", b"", 17,
+        (np.zeros((3, 3)), "AAAA"), structures / "1a8o.pdb",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_skip_keeps_every_error_with_its_class_and_message(
+    embedder: Embedder, tmp_path: Path, structures: Path, workers: int
+) -> None:
+    inputs = bad_inputs(tmp_path, structures)
+    with (structures / "1a8o.pdb").open() as closed:
+        pass
+    calls: list[tuple[int, int | None]] = []
+    run = embedder.embed_many(
+        [*inputs, closed], workers=workers, on_error="skip", progress=lambda *done: calls.append(done)
+    )
+    assert names(run) == ["1orc_A", "1a8o_A"]
+    assert [s.source for s in run.skipped] == [
+        str(inputs[1]), str(inputs[2]), "input 4 (bytes)", "input 5 (int)", "input 6 (tuple)", closed.name,
+    ]  # fmt: skip
+    assert all(type(s.error) is StructureError for s in run.skipped)
+    assert run.skipped[0].reason == "no such file; check the path"
+    assert str(run.skipped[0]) == f"{inputs[1]}: no such file; check the path"
+    assert "cannot be read (I/O operation on closed file" in run.skipped[-1].reason
+    assert calls == [(i, 8) for i in range(1, 9)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_raise_stops_at_the_first_error_after_what_came_before(
+    embedder: Embedder, tmp_path: Path, structures: Path, workers: int
+) -> None:
+    run = embedder.embed_many(bad_inputs(tmp_path, structures), workers=workers)
+    assert next(run).id == "1orc_A"
+    with pytest.raises(StructureError, match=r"gone\.cif: no such file; check the path"):
+        next(run)
+    assert list(run) == []
+
+
+def test_a_chain_that_fails_takes_no_other_chain_with_it(
+    embedder: Embedder, structures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = embedder.embed_chain
+
+    def failing(chain: object, pair: bool = False) -> object:
+        if chain.chain == "C":  # type: ignore[attr-defined]
+            raise EmbeddingError("2beg_C: made to fail")
+        return whole(chain, pair=pair)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(embedder, "embed_chain", failing)
+    path = structures / "2beg.pdb.gz"
+    run = embedder.embed_many(path, on_error="skip")
+    assert names(run) == ["2beg_A", "2beg_B", "2beg_D", "2beg_E"]
+    assert run.skipped == [Skipped(str(path), "C", "2beg_C: made to fail")]
+    assert isinstance(run.skipped[0].error, EmbeddingError)
+    with pytest.raises(EmbeddingError, match="made to fail"):
+        list(embedder.embed_many(path))
+
+
+def test_a_file_without_protein_is_an_error_that_says_what_it_holds(
+    embedder: Embedder, structures: Path, tmp_path: Path
+) -> None:
+    structure = gemmi.read_structure(str(structures / "1lcd.pdb.gz"))
+    for model in structure:
+        model.remove_chain("A")
+    path = tmp_path / "dna.pdb"
+    structure.write_pdb(str(path))
+    with pytest.raises(StructureError, match=r"dna\.pdb: holds no protein chain to embed \(chain B: is nuc"):
+        list(embedder.embed_many(path))
+    run = embedder.embed_many(path, on_error="skip")
+    assert names(run) == [] and [s.chain for s in run.skipped] == ["B", "C", ""]
+
+
+def test_workers_change_nothing(embedder: Embedder, some: list[Path]) -> None:
+    chain = read_chain(some[2])
+    inputs = [
+        *some, some[2].read_bytes(), gemmi.read_structure(str(some[2])), chain,
+        (chain.ca_coords, chain.sequence), io.BytesIO(some[2].read_bytes()),
+    ]  # fmt: skip
+    here = embedder.embed_many(inputs, pair=True)
+    alone = list(here)
+    inputs[-1].seek(0)  # type: ignore[union-attr]
+    there = embedder.embed_many(inputs, workers=2, pair=True)
+    together = list(there)
+    assert [e.id for e in alone] == [e.id for e in together] and len(alone) == len(SOME) + 5
+    assert here.skipped == there.skipped
+    for a, b in zip(alone, together, strict=True):
+        assert a.provenance == b.provenance and a.structure.source == b.structure.source
+        assert a.pair is not None and b.pair is not None
+        for level in ("protein", "residue", "pair"):
+            x, y = getattr(a, level), getattr(b, level)
+            assert np.abs(x - y).max() < 1e-5 * np.abs(x).max()
+
+
+def test_workers_end_when_the_run_is_closed_early(embedder: Embedder, structures: Path) -> None:
+    import multiprocessing
+
+    run = embedder.embed_many(itertools.repeat(structures / "3wup.json.gz"), workers=2)
+    next(run)
+    assert multiprocessing.active_children()
+    run.close()
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_that_cannot_start_says_why(
+    embedder: Embedder, structures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = embedder.worker_arguments(2) | {"model": "gone.onnx"}
+    monkeypatch.setattr(embedder, "worker_arguments", lambda workers: arguments)
+    run = embedder.embed_many([structures / "1orc.pdb"], workers=2, on_error="skip")
+    with pytest.raises(ModelError, match=r"no model named 'gone\.onnx'"):
+        next(run)
+
+
+def test_a_worker_that_dies_is_an_error_of_ours() -> None:
+    from concurrent.futures import Future
+    from concurrent.futures.process import BrokenProcessPool
+
+    job: Future[module.Outcome] = Future()
+    job.set_exception(BrokenProcessPool("gone"))
+    with pytest.raises(EmbeddingError, match=r"a worker process died at or near x\.cif .* try fewer workers"):
+        module._result("x.cif", job)
+
+
+def test_an_error_in_the_callers_stream_comes_through(embedder: Embedder, structures: Path) -> None:
+    def broken() -> Iterator[Path]:
+        yield structures / "1orc.pdb"
+        raise KeyboardInterrupt
+
+    for workers in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            list(embedder.embed_many(broken(), workers=workers, on_error="skip"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"workers": 0}, "workers must be a whole number, at least 1, not 0"),
+        ({"workers": 1.5}, "workers must be a whole number"),
+        ({"on_error": "ignore"}, "on_error is 'raise' or 'skip', not 'ignore'"),
+    ],
+)
+def test_wrong_arguments_are_named_at_once(
+    embedder: Embedder, arguments: dict[str, object], match: str
+) -> None:
+    with pytest.raises(EmbeddingError, match=match):
+        embedder.embed_many([], **arguments)  # type: ignore[arg-type]
+
+
+def test_session_options_do_not_travel_and_say_so_at_once(structures: Path) -> None:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    embedder = Embedder(device="cpu", session_options=options)
+    with pytest.raises(EmbeddingError, match="session_options cannot be sent to workers"):
+        embedder.embed_many([structures / "1orc.pdb"], workers=2)
+
+
+def test_progress_goes_to_stderr(
+    embedder: Embedder, some: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    list(embedder.embed_many(some, progress=True))
+    captured = capsys.readouterr()
+    assert captured.out == "" and "4/4" in captured.err
+    list(embedder.embed_many(iter(some[:1]), progress=True))
+    assert "1/?" in capsys.readouterr().err
+
+
+def test_errors_survive_pickling() -> None:
+    import pickle
+
+    for error in (ProtembError("a: b"), ChainError("c"), EmbeddingError("d"), ModelError("e")):
+        copy = pickle.loads(pickle.dumps(Skipped("x", "", "y", error))).error
+        assert type(copy) is type(error) and str(copy) == str(error)
+
+
+def test_a_script_without_a_main_guard_is_told_so(structures: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from protemb_sdk import Embedder, ProtembError\n"
+        "try:\n"
+        f"    print(len(list(Embedder().embed_many([{str(structures / '1orc.pdb')!r}], workers=2))))\n"
+        "except ProtembError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert "if __name__ == '__main__'" in done.stdout + done.stderr

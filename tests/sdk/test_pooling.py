@@ -1,0 +1,145 @@
+"""Pooling and windows against their plain definitions."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protemb_sdk import Embedding, EmbeddingError, clip_windows, mean_over_columns, mean_over_rows
+
+sizes = st.integers(1, 20)
+
+
+def random_array(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def plain_windows(residue_LC: np.ndarray, size: int) -> np.ndarray:
+    out = np.zeros((len(residue_LC), size, residue_LC.shape[1]), dtype=np.float32)
+    for i in range(len(residue_LC)):
+        for w in range(size):
+            if 0 <= i - size // 2 + w < len(residue_LC):
+                out[i, w] = residue_LC[i - size // 2 + w]
+    return out
+
+
+@settings(deadline=None, max_examples=60)
+@given(channels=sizes, rows=sizes, length=st.integers(1, 90), seed=st.integers(0, 99))
+def test_mean_over_columns_is_the_mean_of_each_row(channels: int, rows: int, length: int, seed: int) -> None:
+    pair = random_array(seed, channels, rows, length)
+    expected = pair.astype(np.float64).mean(axis=2).T
+    for view in (pair, np.asfortranarray(pair), random_like(pair)):
+        found = mean_over_columns(view)
+        assert found.dtype == np.float32 and found.shape == (rows, channels)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def random_like(array: np.ndarray) -> np.ndarray:
+    """Return an equal array that is a strided view of a larger one."""
+    large = np.full([2 * n for n in array.shape], np.nan, dtype=array.dtype)
+    large[tuple(slice(None, None, 2) for _ in array.shape)] = array
+    return large[tuple(slice(None, None, 2) for _ in array.shape)]
+
+
+@settings(deadline=None, max_examples=40)
+@given(length=st.integers(2, 60), seed=st.integers(0, 99), data=st.data())
+def test_strips_pool_to_the_same_bytes_as_the_whole(length: int, seed: int, data: st.DataObject) -> None:
+    pair = random_array(seed, 8, length, length)
+    border = data.draw(st.integers(1, length - 1))
+    parts = [mean_over_columns(pair[:, :border]), mean_over_columns(pair[:, border:])]
+    assert np.concatenate(parts).tobytes() == mean_over_columns(pair).tobytes()
+
+
+@settings(deadline=None, max_examples=60)
+@given(length=st.integers(1, 30), channels=sizes, size=st.integers(1, 40), seed=st.integers(0, 99))
+def test_windows_are_the_plain_definition(length: int, channels: int, size: int, seed: int) -> None:
+    residue = random_array(seed, length, channels)
+    expected = plain_windows(residue, size)
+    for view in (residue, np.asfortranarray(residue), random_like(residue)):
+        found = clip_windows(view, size)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_chain_of_one_residue_and_one_shorter_than_the_window() -> None:
+    one = random_array(0, 1, 3)
+    np.testing.assert_array_equal(clip_windows(one, 5)[0], [[0] * 3, [0] * 3, one[0], [0] * 3, [0] * 3])
+    np.testing.assert_array_equal(mean_over_columns(one.T[:, None]), one)
+    np.testing.assert_array_equal(mean_over_rows(one), one[0])
+    assert clip_windows(random_array(1, 2, 3), np.int64(7)).shape == (2, 7, 3)
+
+
+def test_an_even_window_reaches_one_further_to_the_left() -> None:
+    residue = np.arange(1, 6, dtype=np.float32)[:, None]
+    assert clip_windows(residue, 4)[2, :, 0].tolist() == [1, 2, 3, 4]
+    assert clip_windows(residue, 2)[0, :, 0].tolist() == [0, 1]
+
+
+def test_windows_of_an_embedding_have_the_residue_in_the_middle(make_embedding) -> None:  # type: ignore[no-untyped-def]
+    embedding: Embedding = make_embedding(6)
+    windows = embedding.windows(3)
+    assert windows.shape == (6, 3, 4)
+    np.testing.assert_array_equal(windows[:, 1], embedding.residue)
+
+
+@pytest.mark.parametrize("size", [0, -1, True, 3.0, "3", None])
+def test_a_window_needs_a_whole_number(size: object) -> None:
+    with pytest.raises(EmbeddingError, match="whole number of residues, at least 1"):
+        clip_windows(random_array(0, 4, 2), size)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [(3,), (0, 4), (4, 0), (2, 2, 2)])
+def test_wrong_shapes_are_named(shape: tuple[int, ...]) -> None:
+    array = np.zeros(shape, dtype=np.float32)
+    for call in (mean_over_rows, lambda a: clip_windows(a, 3)):
+        with pytest.raises(EmbeddingError, match=r"\(L, C\)"):
+            call(array)
+    with pytest.raises(EmbeddingError, match=r"\(C, R, L\)"):
+        mean_over_columns(np.zeros((*shape, 0), dtype=np.float32))
+
+
+def test_the_number_of_threads_does_not_change_a_byte_and_is_given_back() -> None:
+    import numba
+
+    before = numba.get_num_threads()
+    pair, residue = random_array(0, 64, 37, 111), random_array(1, 50, 64)
+    assert len({mean_over_columns(pair, threads).tobytes() for threads in (1, 2, 99, None)}) == 1
+    assert len({clip_windows(residue, 9, threads).tobytes() for threads in (1, 2, None)}) == 1
+    assert numba.get_num_threads() == before
+
+
+def test_nan_comes_through_in_its_own_row_only() -> None:
+    pair = random_array(0, 3, 4, 50)
+    pair[1, 2, 7] = np.nan
+    found = np.isnan(mean_over_columns(pair))
+    assert found[2, 1] and found.sum() == 1
+    residue = random_array(0, 4, 3)
+    residue[2, 1] = np.nan
+    assert np.isnan(mean_over_rows(residue)).tolist() == [False, True, False]
+
+
+def test_threads_may_call_at_once() -> None:
+    pairs = [random_array(seed, 16, 40, 40) for seed in range(8)]
+    expected = [mean_over_columns(pair).tobytes() for pair in pairs]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            assert [found.tobytes() for found in pool.map(mean_over_columns, pairs)] == expected
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="no fork on this system")
+def test_a_forked_child_pools_too() -> None:
+    """GNU OpenMP would end the child; DataLoader workers of PyTorch are such children."""
+    code = (
+        "import os, warnings, numpy as np; warnings.simplefilter('ignore');"
+        "from protemb_sdk import clip_windows; x = np.ones((5, 4), np.float32);"
+        "expected = clip_windows(x, 3); pid = os.fork();"
+        "pid or os._exit(0 if (clip_windows(x, 3) == expected).all() else 1);"
+        "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
