@@ -9,6 +9,7 @@ from typing import Any
 from protemb_sdk._chain import ALPHABET
 from protemb_sdk._models import CONTRACT
 from protemb_train.network import ScoreNetwork
+from protemb_train.origin import origin
 
 PAPER = "Guo et al., AAAI 2022, https://doi.org/10.1609/aaai.v36i6.20636"
 
@@ -42,6 +43,7 @@ def make_card(
         "sigma_range": [config.sigma_min, config.sigma_max],
         "network": config.as_dict(),
         "training": dict(record),
+        "exported_by": origin(),
         "method": PAPER,
         "licence": licence,
     }

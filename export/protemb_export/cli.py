@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from protemb_sdk._errors import ProtembError
+from protemb_sdk._output import writable_target
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console(stderr=True)
@@ -30,25 +31,34 @@ def model(
     sigma: Annotated[
         float | None, typer.Option(help="Noise level, angstrom; by default the smallest.")
     ] = None,
-    chains: Annotated[int, typer.Option(help="Chains to verify on, spread over 30 to 1,000 residues.")] = 60,
+    chains: Annotated[
+        int, typer.Option(min=1, help="Chains to verify on, spread over 30 to 1,000 residues.")
+    ] = 60,
     bundle: Annotated[
-        str | None, typer.Option(help="Enter OUT into the SDK's registry, with this summary.")
+        str | None,
+        typer.Option(help="Enter OUT, in the SDK's folder, into its registry, with this summary."),
     ] = None,
 ) -> None:
     """Export the embedding graph and the score graph of a trained network."""
-    from protemb_export.pack import pack, register
+    from protemb_export.pack import check_bundled, folded_level, pack, register
     from protemb_export.verify import spread_over_lengths
     from protemb_train.checkpoint import load_network
     from protemb_train.corpus import Corpus
 
+    writable_target(out)
+    if bundle is not None:
+        check_bundled(out)
     network, record = load_network(checkpoint)
-    level = network.config.sigma_min if sigma is None else sigma
+    level = folded_level(network, network.config.sigma_min if sigma is None else sigma)
     real = spread_over_lengths(Corpus(verify), chains)
     parity = pack(network, out, name=out.stem, sigma=level, record=record, licence=OUR_LICENCE, chains=real)
     if bundle is not None:
-        register(out.stem, bundle)
+        register(out, bundle)
     console.print(
-        f"{out}: noise level {level:g} angstrom, largest deviations from PyTorch {parity.as_dict()}"
+        f"{out}: noise level {level:g} angstrom, largest deviations from PyTorch {parity.as_dict()}",
+        soft_wrap=True,
+        markup=False,
+        highlight=False,
     )
 
 
@@ -60,20 +70,24 @@ def released(
         Path, typer.Option(help="That embedding: npz with pair (C, L, L), residue, protein.")
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.")],
-    level: Annotated[int, typer.Option(help="Index of the noise level, 0 the largest.")] = 20,
+    level: Annotated[int, typer.Option(min=0, help="Index of the noise level, 0 the largest.")] = 20,
 ) -> None:
     """Convert the authors' checkpoint and compare our SDK's embeddings with the ones they published."""
-    import numpy as np
-
     from protemb_export.pack import pack
-    from protemb_export.released import load_released
+    from protemb_export.released import differences, load_released, read_published
     from protemb_sdk._embedder import Embedder
     from protemb_sdk._structure import read_chain
 
+    writable_target(out)
     network = load_released(checkpoint)
+    if level >= len(network.levels_K):
+        raise ProtembError(
+            f"there is no noise level {level}; {checkpoint} has 0 to {len(network.levels_K) - 1}"
+        )
+    published = read_published(embedding)
+    chain = read_chain(structure)
     sigma = float(network.levels_K[level])
     record = {"steps": None, "record": {"released by": "the paper's authors", "file": checkpoint.name}}
-    chain = read_chain(structure)
     pack(
         network,
         out,
@@ -84,19 +98,15 @@ def released(
         chains=[chain],
         score=False,
     )
-    found = Embedder(out, "cpu").embed(structure, pair=True)
-    assert found.pair is not None  # asked for
-    with np.load(embedding, allow_pickle=False) as published:
-        differences = {
-            "pair": float(np.abs(np.moveaxis(found.pair, 2, 0) - published["pair"]).max()),
-            "residue": float(np.abs(found.residue.T - published["residue"]).max()),
-            "protein": float(np.abs(found.protein - published["protein"]).max()),
-        }
-    report = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
+    found = differences(Embedder(out, "cpu").embed(structure, pair=True), published, embedding)
+    report = ", ".join(f"{name} {value:.1e}" for name, value in found.items())
     console.print(
-        f"{chain.id}, noise level {level} ({sigma:.4f} angstrom), largest absolute differences: {report}"
+        f"{chain.id}, noise level {level} ({sigma:.4f} angstrom), largest absolute differences: {report}",
+        soft_wrap=True,
+        markup=False,
+        highlight=False,
     )
-    if max(differences.values()) > AUTHORS_TOLERANCE:
+    if not max(found.values()) <= AUTHORS_TOLERANCE:
         raise ProtembError(f"differs from the published embedding by more than {AUTHORS_TOLERANCE:g}")
 
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
 from protemb_train.features import centred
-from protemb_train.network import Affine, BaseBlock, BaseStem, PaperBlock, ScoreNetwork, StandardisedConv
+from protemb_train.network import (
+    Affine,
+    BaseBlock,
+    BaseStem,
+    PaperBlock,
+    PaperStem,
+    ScoreNetwork,
+    StandardisedConv,
+)
 
 
+@torch.no_grad()
 def scale_and_shift(affine: Affine, condition_1K: Tensor) -> tuple[Tensor, Tensor]:
     """Return what an `Affine` does at a fixed condition as x * scale + shift, each of shape (C,)."""
     scale, shift = (condition_1K @ affine.gain)[0], (condition_1K @ affine.bias)[0]
@@ -20,6 +31,7 @@ def scale_and_shift(affine: Affine, condition_1K: Tensor) -> tuple[Tensor, Tenso
     return scale, shift
 
 
+@torch.no_grad()
 def fold_conv(conv: nn.Conv2d, affine: Affine | None = None, condition_1K: Tensor | None = None) -> nn.Conv2d:
     """Return one plain convolution equal to `conv` followed by `affine` at a fixed condition."""
     weight = conv.standardised() if isinstance(conv, StandardisedConv) else conv.weight
@@ -68,7 +80,8 @@ class FoldedPaperBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.branch(x)
+        branch: Tensor = self.branch(x)
+        return x + branch
 
 
 class FoldedBaseBlock(nn.Module):
@@ -95,7 +108,8 @@ class FoldedBaseStem(nn.Module):
 
     def __init__(self, stem: BaseStem, condition_1K: Tensor, sigma: float) -> None:
         super().__init__()
-        self.features, self.row, self.column = stem.features, stem.row, stem.column
+        # Copies: freezing the folded network must not freeze the one in training.
+        self.features, self.row, self.column = copy.deepcopy((stem.features, stem.row, stem.column))
         self.conv = fold_conv(stem.conv, stem.affine, condition_1K)
         self.register_buffer("sigma", torch.full((1,), sigma))
 
@@ -109,12 +123,20 @@ class FoldedBaseStem(nn.Module):
 class FoldedPaperStem(nn.Module):
     """`PaperStem`, which knows no noise level."""
 
-    def __init__(self, stem: nn.Module) -> None:
+    def __init__(self, stem: PaperStem) -> None:
         super().__init__()
-        self.features, self.conv = stem.features, stem.conv
+        self.features, self.conv = copy.deepcopy((stem.features, stem.conv))
 
     def forward(self, coords: Tensor, types: Tensor, index: Tensor, rows: Tensor) -> Tensor:
-        return self.conv(self.features(coords, types, index, rows))  # type: ignore[no-any-return]
+        x: Tensor = self.conv(self.features(coords, types, index, rows))
+        return x
+
+
+def _folded_block(block: nn.Module, condition_1K: Tensor) -> nn.Module:
+    if isinstance(block, PaperBlock):
+        return FoldedPaperBlock(block, condition_1K)
+    assert isinstance(block, BaseBlock)  # ScoreNetwork has no third kind
+    return FoldedBaseBlock(block, condition_1K)
 
 
 class EmbeddingNetwork(nn.Module):
@@ -123,7 +145,7 @@ class EmbeddingNetwork(nn.Module):
     Parameters
     ----------
     network : ScoreNetwork
-        In eval mode.
+        In eval mode, on the CPU; it is copied and stays as it is.
     sigma : float
         Noise level in angstrom.
     """
@@ -136,17 +158,13 @@ class EmbeddingNetwork(nn.Module):
             self.stem = FoldedBaseStem(network.stem, condition, sigma)
         else:
             self.stem = FoldedPaperStem(network.stem)
-        self.blocks = nn.Sequential(
-            *(
-                FoldedPaperBlock(b, condition) if isinstance(b, PaperBlock) else FoldedBaseBlock(b, condition)
-                for b in network.blocks
-            )
-        )
+        self.blocks = nn.Sequential(*(_folded_block(block, condition) for block in network.blocks))
         out = network.norm_out
         self.out = nn.Identity() if out is None else nn.Sequential(Scale(out, condition), nn.ELU())
         self.requires_grad_(False).eval()
 
     def forward(self, ca_coords: Tensor, residue_type: Tensor, residue_index: Tensor, rows: Tensor) -> Tensor:
-        """Return the pair embedding of the given rows, shape (B, C, R, L)."""
+        """Return the pair embedding of the given rows, shape (B, C, R, L), from `ScoreNetwork`'s inputs."""
         x = self.stem(centred(ca_coords), residue_type, residue_index, rows)
-        return self.out(self.blocks(x))  # type: ignore[no-any-return]
+        pair: Tensor = self.out(self.blocks(x))
+        return pair

@@ -20,9 +20,13 @@ The score graph has the same first three inputs, `sigma` float32 (B,) in angstro
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -40,15 +44,34 @@ _DYNAMIC = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
 
 
 def _example(length: int = 12, batch: int = 2) -> tuple[Tensor, Tensor, Tensor]:
-    coords = torch.randn(batch, length, 3).cumsum(dim=1)
-    types = torch.randint(0, 21, (batch, length))
+    """Return coordinates, types and indices to trace with; nothing of them stays in the graph."""
+    coords = torch.linspace(-9.0, 9.0, batch * length * 3).reshape(batch, length, 3)
+    types = torch.arange(batch * length).reshape(batch, length) % 21
     return coords, types, torch.arange(length).expand(batch, length).contiguous()
 
 
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Hold back what torch's exporter has to say to its own developers."""
+    talk = logging.getLogger("torch.onnx._internal.exporter._registration")  # "torchvision is not installed"
+    level = talk.level
+    talk.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\)")
+            yield
+    finally:
+        talk.setLevel(level)
+
+
 def _to_onnx(
-    module: nn.Module, arguments: tuple[Tensor, ...], inputs: list[str], output: str, shapes: object
+    module: nn.Module,
+    arguments: tuple[Tensor, ...],
+    inputs: list[str],
+    output: str,
+    shapes: tuple[dict[int, Any], ...],
 ) -> onnx.ModelProto:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _quiet_exporter():
         path = Path(folder) / "graph.onnx"
         torch.onnx.export(
             module,
@@ -155,8 +178,8 @@ def embedding_graph(network: ScoreNetwork, sigma: float, metadata: Mapping[str, 
     network : ScoreNetwork
         In eval mode.
     sigma : float
-        Noise level in angstrom.
-    metadata : mapping of str
+        Noise level in angstrom; `paper` uses the trained level nearest to it.
+    metadata : mapping of str to str
         Written into the file.
     """
     rows = torch.arange(3, 10)
@@ -168,7 +191,15 @@ def embedding_graph(network: ScoreNetwork, sigma: float, metadata: Mapping[str, 
 
 
 def score_graph(network: ScoreNetwork, metadata: Mapping[str, str]) -> onnx.ModelProto:
-    """Return the score graph: the gradient of log p on the coordinates, the noise level an input."""
+    """Return the score graph: the gradient of log p on the coordinates, the noise level an input.
+
+    Parameters
+    ----------
+    network : ScoreNetwork
+        Put into eval mode.
+    metadata : mapping of str to str
+        Written into the file.
+    """
     arguments = (*_example(), torch.tensor([0.1, 1.0]))
     shapes = (_DYNAMIC, _DYNAMIC, _DYNAMIC, {0: torch.export.Dim.DYNAMIC})
     inputs = ["ca_coords", "residue_type", "residue_index", "sigma"]

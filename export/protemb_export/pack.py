@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,19 +13,57 @@ from typing import Any
 import onnx
 
 from protemb_export.card import as_metadata, make_card
+from protemb_export.errors import ExportError, ParityError
 from protemb_export.graph import embedding_graph, score_graph
-from protemb_export.verify import TOLERANCE, Parity, ParityError, measure_parity
+from protemb_export.verify import TOLERANCE, Parity, measure_parity, measure_score_parity
 from protemb_sdk._chain import Chain
 from protemb_sdk._doctor import EXAMPLE
 from protemb_sdk._embedder import Embedder
 from protemb_sdk._models import BUNDLED
-from protemb_sdk._output import written_whole
+from protemb_sdk._output import writable_target, written_whole
 from protemb_train.network import ScoreNetwork
+
+
+def folded_level(network: ScoreNetwork, sigma: float) -> float:
+    """Return the noise level that a graph asked for at `sigma` will have, in angstrom.
+
+    That is `sigma` itself for `base`, and the trained level nearest to it for `paper`.
+
+    Raises
+    ------
+    ExportError
+        If it lies outside the trained range.
+    """
+    low, high = network.config.sigma_min, network.config.sigma_max
+    if not low * (1 - 1e-6) <= sigma <= high * (1 + 1e-6):  # levels are kept as float32
+        raise ExportError(
+            f"noise level {sigma:g} lies outside the trained range, {low:g} to {high:g} angstrom; "
+            "choose one inside"
+        )
+    if network.config.family == "base":
+        return sigma
+    levels = network.levels_K.tolist()
+    # Seven digits are what float32 knows.
+    return float(f"{min(levels, key=lambda level: abs(math.log(level / sigma))):.7g}")
+
+
+def score_path(out: Path) -> Path:
+    """Return where the score graph of an embedding graph lies: beside it."""
+    return out.with_name(out.stem + "-score.onnx")
 
 
 def _with_card(model: onnx.ModelProto, card: Mapping[str, Any]) -> onnx.ModelProto:
     onnx.helper.set_model_props(model, as_metadata(card))
     return model
+
+
+def _judged(what: str, deviation: float, out: Path) -> None:
+    # Not ">": NaN must not pass.
+    if not deviation <= TOLERANCE:
+        raise ParityError(
+            f"{out}: not written, because the {what} of ONNX Runtime differs from PyTorch's by "
+            f"{deviation:.1e} of its scale, more than {TOLERANCE:g}; please report this network"
+        )
 
 
 def pack(
@@ -38,44 +77,102 @@ def pack(
     chains: Iterable[Chain],
     score: bool = True,
 ) -> Parity:
-    """Write `out` and, with `score`, `<out>-score.onnx` beside it; nothing is left if verification fails.
+    """Write `out` and, with `score`, `<out>-score.onnx` beside it; neither if verification fails.
+
+    Parameters
+    ----------
+    network : ScoreNetwork
+        What is exported, in eval mode, on the CPU.
+    out : Path
+        ONNX file of the embedding graph.
+    name : str
+        Name of the model, for its card.
+    sigma : float
+        Noise level in angstrom; see `folded_level`.
+    record : mapping
+        How the network was trained, for its card.
+    licence : str
+        Of the weights.
+    chains : iterable of Chain
+        Real chains to compare with PyTorch.
+    score : bool, default True
+        Whether to write the score graph.
 
     Raises
     ------
+    ExportError
+        If the noise level lies outside the trained range.
+    OutputError
+        If a file cannot be written.
     ParityError
         If ONNX Runtime and PyTorch differ by more than `TOLERANCE` of the embedding's scale.
     """
-    card = make_card(network, name, sigma, record, licence)
-    graph = embedding_graph(network, sigma, as_metadata(card))
+    writable_target(out)
+    chains = list(chains)
+    card = make_card(network, name, folded_level(network, sigma), record, licence)
+    graph = embedding_graph(network, card["sigma"], as_metadata(card))
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.onnx"
         onnx.save(graph, draft)
+        if score:
+            score_card = make_card(network, name, None, record, licence)
+            onnx.save(score_graph(network, as_metadata(score_card)), score_path(draft))
         embedder = Embedder(draft, "cpu")
         parity = measure_parity(network, embedder, chains)
-        if parity.worst > TOLERANCE:
-            raise ParityError(
-                f"{out}: ONNX Runtime differs from PyTorch by {parity.worst:.1e} of scale; not written"
-            )
+        _judged("embedding", parity.worst, out)
         golden = [float(f"{value:.7g}") for value in embedder.embed(EXAMPLE).protein]
-    card |= {"parity": parity.as_dict(), "golden": {"structure": EXAMPLE.name, "protein": golden}}
+        card |= {"parity": parity.as_dict(), "golden": {"structure": EXAMPLE.name, "protein": golden}}
+        if score:
+            deviation = measure_score_parity(network, embedder, chains)
+            _judged("score", deviation, out)
+            scores = _with_card(
+                onnx.load(score_path(draft)), score_card | {"parity": {"score": float(f"{deviation:.2e}")}}
+            )
+            with written_whole(score_path(out)) as part:
+                onnx.save(scores, part)
     with written_whole(out) as part:
         onnx.save(_with_card(graph, card), part)
-    if score:
-        score_card = make_card(network, name, None, record, licence)
-        with written_whole(out.with_name(out.stem + "-score.onnx")) as part:
-            onnx.save(score_graph(network, as_metadata(score_card)), part)
     return parity
 
 
-def register(name: str, summary: str) -> None:
-    """Enter the bundled files of a model, with their hashes, into the SDK's registry."""
-    path = BUNDLED / "registry.json"
+def check_bundled(out: Path) -> Path:
+    """Return the path, after checking that it lies where the SDK looks for bundled models.
+
+    Raises
+    ------
+    ExportError
+        If it does not.
+    """
+    if out.resolve().parent != BUNDLED.resolve() or out.suffix != ".onnx":
+        raise ExportError(f"{out}: only {BUNDLED}/NAME.onnx can be bundled; write it there")
+    return out
+
+
+def register(out: Path, summary: str) -> None:
+    """Enter a model written into the SDK's folder, with the hashes of its files, into the SDK's registry.
+
+    Parameters
+    ----------
+    out : Path
+        Embedding graph; its name without the ending is the model's.
+    summary : str
+        One line for `protemb models`.
+
+    Raises
+    ------
+    ExportError
+        If the file does not lie in that folder.
+    OutputError
+        If the registry cannot be written.
+    """
+    path = check_bundled(out).with_name("registry.json")
     registry = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    files = {"embedding": BUNDLED / f"{name}.onnx", "score": BUNDLED / f"{name}-score.onnx"}
+    files = {"embedding": out, "score": score_path(out)}
     present = {kind: file for kind, file in files.items() if file.exists()}
-    registry[name] = {
+    registry[out.stem] = {
         **{kind: file.name for kind, file in present.items()},
         "summary": summary,
         "sha256": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in present.values()},
     }
-    path.write_text(json.dumps(registry, indent=1) + "\n", encoding="utf-8")
+    with written_whole(path) as part:
+        part.write_text(json.dumps(registry, indent=1) + "\n", encoding="utf-8")

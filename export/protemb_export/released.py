@@ -1,14 +1,22 @@
-"""The checkpoint that the paper's authors released, read into our network (format facts only, none of their code)."""
+"""The checkpoint and the embedding that the paper's authors released, and our network in comparison.
+
+Written from facts about the file's format; none of their code is here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+from protemb_export.errors import ExportError
+from protemb_sdk._embedding import Embedding
 from protemb_sdk._errors import ModelError
-from protemb_train.checkpoint import read_tensors
+from protemb_train.arrays import read_arrays
+from protemb_train.checkpoint import fill, read_tensors
 from protemb_train.network import ScoreNetwork
 from protemb_train.presets import authors_release
 
@@ -35,18 +43,42 @@ def load_released(path: str | Path) -> ScoreNetwork:
     Raises
     ------
     ModelError
-        If the file is not such a checkpoint.
+        If the file is missing, is no such checkpoint, or its weights are not finite.
     """
     state: dict[str, Tensor] = {_renamed(name): value for name, value in read_tensors(path).items()}
-    if "stem.conv.weight" not in state or "norm_out.gain" not in state:
-        raise ModelError(f"{path}: not a checkpoint of the paper's authors (no conv_in, no norm_out)")
-    network = ScoreNetwork(authors_release(noise_levels=len(state["norm_out.gain"])))
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise ModelError(f"{path}: the weights do not fit the paper's network ({error})") from error
-    with torch.no_grad():
-        finite = all(bool(torch.isfinite(p).all()) for p in network.parameters())
-    if not finite:
-        raise ModelError(f"{path}: the weights are not finite")
-    return network.eval()
+    for name in ("stem.conv.weight", "norm_out.gain"):
+        if not isinstance(state.get(name), Tensor):
+            raise ModelError(f"{path}: not a checkpoint of the paper's authors (no conv_in or no norm_out)")
+    return fill(ScoreNetwork(authors_release(noise_levels=len(state["norm_out.gain"]))), state, path)
+
+
+def read_published(path: Path) -> dict[str, NDArray[np.float32]]:
+    """Read an embedding that the authors published: `pair` (C, L, L), `residue` (C, L), `protein` (C,).
+
+    Raises
+    ------
+    ArrayFileError
+        If the file is missing or holds anything else.
+    """
+    return read_arrays(path, ("pair", "residue", "protein"), "a published embedding")
+
+
+def differences(
+    found: Embedding, published: Mapping[str, NDArray[np.float32]], path: Path
+) -> dict[str, float]:
+    """Return the largest absolute difference of each level between our embedding and a published one.
+
+    Raises
+    ------
+    ExportError
+        If the two are not of one structure.
+    """
+    assert found.pair is not None  # embedded with pair=True
+    ours = {"pair": np.moveaxis(found.pair, 2, 0), "residue": found.residue.T, "protein": found.protein}
+    for level, array in ours.items():
+        if array.shape != published[level].shape:
+            raise ExportError(
+                f"{path}: its {level} embedding has shape {published[level].shape}, and the structure's "
+                f"{array.shape}; pass the structure that it was made from"
+            )
+    return {level: float(np.abs(array - published[level]).max()) for level, array in ours.items()}

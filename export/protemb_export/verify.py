@@ -10,23 +10,30 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protemb_sdk._chain import Chain
+from protemb_export.errors import ExportError, ParityError
+from protemb_sdk._chain import ALPHABET, Chain
 from protemb_sdk._embedder import Embedder
-from protemb_sdk._errors import ProtembError
 from protemb_train.corpus import Corpus, Trace
 from protemb_train.network import ScoreNetwork
 
 TOLERANCE = 1e-4
 """Largest deviation allowed, as a share of the embedding's scale (its largest magnitude on the chain)."""
 
-
-class ParityError(ProtembError):
-    """An exported graph does not give what the network gives."""
+SCORE_CHAINS, SCORE_LENGTH = 10, 300
+"""The score is compared on so many of the chains, none of them longer: it has no strips."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """Largest deviations between PyTorch and ONNX Runtime, as shares of the embedding's scale."""
+    """Largest deviations between PyTorch and ONNX Runtime, as shares of the embedding's scale.
+
+    Parameters
+    ----------
+    pair, residue, protein : float
+        Of the three levels.
+    chains, shortest, longest : int
+        Number of chains compared, and the lengths that they span.
+    """
 
     pair: float
     residue: float
@@ -48,7 +55,7 @@ class Parity:
 def chain_of(trace: Trace) -> Chain:
     """Return a corpus chain as the SDK takes it."""
     length = len(trace.residue_type)
-    letters = np.array(list("ACDEFGHIKLMNPQRSTVWYX"))
+    letters = np.array(list(ALPHABET))
     return Chain(
         name=trace.id,
         chain="",
@@ -64,27 +71,62 @@ def chain_of(trace: Trace) -> Chain:
 
 
 def spread_over_lengths(corpus: Corpus, count: int, shortest: int = 30, longest: int = 1000) -> list[Chain]:
-    """Return chains whose lengths are spread evenly, on a logarithmic scale, over the range."""
+    """Return chains whose lengths are spread evenly, on a logarithmic scale, over the range.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        Where they are taken from.
+    count : int
+        How many; fewer where the corpus has fewer in the range.
+    shortest, longest : int
+        The range, both ends included, in residues.
+
+    Raises
+    ------
+    ExportError
+        If no chain lies in the range.
+    """
     order = np.argsort(corpus.lengths, kind="stable")
+    order = order[(corpus.lengths[order] >= shortest) & (corpus.lengths[order] <= longest)]
+    if not order.size:
+        raise ExportError(
+            f"{corpus.path}: no chain of {shortest} to {longest} residues to verify on; name another corpus"
+        )
     lengths = corpus.lengths[order]
-    wanted = np.geomspace(max(shortest, lengths[0]), min(longest, lengths[-1]), count)
-    positions = np.clip(np.searchsorted(lengths, wanted), 0, len(lengths) - 1)
-    for k in range(1, count):  # where two wishes meet on one chain, take the next
-        positions[k] = min(max(positions[k], positions[k - 1] + 1), len(lengths) - 1)
-    return [chain_of(corpus[int(order[p])]) for p in dict.fromkeys(positions.tolist())]
+    wanted = np.geomspace(lengths[0], lengths[-1], min(count, len(order)))
+    positions = np.searchsorted(lengths, np.rint(wanted))
+    # Where two wishes meet on one chain take the next, and leave room for those that follow.
+    room = np.arange(len(positions))
+    positions = np.maximum.accumulate(positions - room) + room
+    positions = np.minimum(positions, len(order) - len(positions) + room)
+    return [chain_of(corpus[int(order[p])]) for p in positions]
+
+
+def _tensors(chain: Chain) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    coords = torch.from_numpy((chain.ca_coords - chain.ca_coords.mean(axis=0)).astype(np.float32))[None]
+    return coords, torch.from_numpy(chain.residue_type)[None], torch.from_numpy(chain.residue_index)[None]
 
 
 @torch.no_grad()
 def torch_pair(network: ScoreNetwork, chain: Chain, sigma: float) -> NDArray[np.float32]:
     """Return the pair embedding by PyTorch, unfolded, shape (L, L, C)."""
-    coords = torch.from_numpy((chain.ca_coords - chain.ca_coords.mean(axis=0)).astype(np.float32))[None]
-    types, index = torch.from_numpy(chain.residue_type)[None], torch.from_numpy(chain.residue_index)[None]
-    pair = network.eval().embed(coords, types, index, torch.tensor([sigma]))[0]
+    pair = network.eval().embed(*_tensors(chain), torch.tensor([sigma]))[0]
     return pair.permute(1, 2, 0).numpy()
 
 
-def _deviation(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
-    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
+@torch.no_grad()
+def torch_score(network: ScoreNetwork, chain: Chain, sigma: float) -> NDArray[np.float32]:
+    """Return the gradient of log p by PyTorch in 1/angstrom, shape (L, 3)."""
+    return network.eval()(*_tensors(chain), torch.tensor([sigma]))[0].numpy()  # type: ignore[no-any-return]
+
+
+def _deviation(found: NDArray[np.float32], wanted: NDArray[np.float32], where: str) -> float:
+    """Return the largest difference as a share of the scale of `wanted`, which may be zero throughout."""
+    difference, scale = float(np.abs(found - wanted).max()), float(np.abs(wanted).max())
+    if not np.isfinite([difference, scale]).all():
+        raise ParityError(f"{where}: PyTorch or ONNX Runtime gives values that are not finite")
+    return difference / max(scale, float(np.finfo(np.float32).tiny))
 
 
 def measure_parity(network: ScoreNetwork, embedder: Embedder, chains: Iterable[Chain]) -> Parity:
@@ -98,17 +140,61 @@ def measure_parity(network: ScoreNetwork, embedder: Embedder, chains: Iterable[C
         Holding the exported file.
     chains : iterable of Chain
         Real chains.
+
+    Raises
+    ------
+    ParityError
+        If there is no chain, or a value is not finite.
     """
     worst = {"pair": 0.0, "residue": 0.0, "protein": 0.0}
     lengths = []
+    threads = torch.get_num_threads()
     for chain in chains:
+        torch.set_num_threads(threads)  # Numba's OpenMP layer, in the SDK's pooling, changes torch's too
         wanted = torch_pair(network, chain, embedder.noise_level)
         found = embedder.embed_chain(chain, pair=True)
         assert found.pair is not None  # asked for
-        worst["pair"] = max(worst["pair"], _deviation(found.pair, wanted))
-        worst["residue"] = max(worst["residue"], _deviation(found.residue, wanted.mean(axis=1)))
-        worst["protein"] = max(worst["protein"], _deviation(found.protein, wanted.mean(axis=(0, 1))))
+        levels = {
+            "pair": (found.pair, wanted),
+            "residue": (found.residue, wanted.mean(axis=1)),
+            "protein": (found.protein, wanted.mean(axis=(0, 1))),
+        }
+        for level, (ours, theirs) in levels.items():
+            worst[level] = max(worst[level], _deviation(ours, theirs, f"{chain.id}, {level} level"))
         lengths.append(len(chain))
     if not lengths:
-        raise ParityError("there is no chain to verify on")
+        raise ParityError("there is no chain to verify on; ask for at least one")
     return Parity(**worst, chains=len(lengths), shortest=min(lengths), longest=max(lengths))
+
+
+def measure_score_parity(network: ScoreNetwork, embedder: Embedder, chains: Iterable[Chain]) -> float:
+    """Return the largest deviation of the score graph, as a share of the score's largest magnitude.
+
+    It is compared at the largest, the middle and the smallest noise level.
+
+    Parameters
+    ----------
+    network : ScoreNetwork
+        The network before export.
+    embedder : Embedder
+        Holding the exported files.
+    chains : iterable of Chain
+        Real chains; a few of at most `SCORE_LENGTH` residues are used.
+
+    Raises
+    ------
+    ParityError
+        If a value is not finite.
+    """
+    ordered = sorted(chains, key=len)
+    used = [chain for chain in ordered if len(chain) <= SCORE_LENGTH][-SCORE_CHAINS:] or ordered[:1]
+    low, high = network.config.sigma_min, network.config.sigma_max
+    return max(
+        _deviation(
+            embedder.score(chain, sigma),
+            torch_score(network, chain, sigma),
+            f"{chain.id}, score at {sigma:g}",
+        )
+        for chain in used
+        for sigma in (high, (low * high) ** 0.5, low)
+    )

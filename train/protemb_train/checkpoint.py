@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from protemb_sdk._errors import ModelError
 from protemb_train.network import ScoreNetwork
@@ -14,30 +15,63 @@ from protemb_train.presets import NetworkConfig
 
 
 def read_tensors(path: str | Path) -> dict[str, Any]:
-    """Read a file of tensors and plain values (`torch.save`), refusing anything executable."""
+    """Read a file of tensors and plain values (`torch.save`), refusing anything executable.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing or holds anything else.
+    """
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"{path}: no such checkpoint") from None
-    except (OSError, RuntimeError, UnpicklingError, EOFError, ValueError) as error:
-        raise ModelError(f"{path}: not a readable checkpoint of weights ({error})") from error
-    if not isinstance(loaded, dict):
+    except Exception as error:  # foreign bytes make torch's readers raise nearly anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
+        raise ModelError(f"{path}: not a readable checkpoint of weights ({reason})") from error
+    if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded):
         raise ModelError(f"{path}: holds a {type(loaded).__name__}, not a checkpoint")
     return loaded
+
+
+def fill(network: ScoreNetwork, state: Mapping[str, Tensor], path: str | Path) -> ScoreNetwork:
+    """Put the weights of a file into a network of its shape and return it, in eval mode.
+
+    Raises
+    ------
+    ModelError
+        If they do not fit, or are not finite.
+    """
+    try:
+        network.load_state_dict(state)
+    except (AttributeError, RuntimeError, TypeError) as error:
+        fault = str(error).splitlines()[-1].strip()
+        raise ModelError(
+            f"{path}: the weights do not fit the {network.config.family} network ({fault})"
+        ) from error
+    broken = [name for name, value in network.state_dict().items() if not torch.isfinite(value).all()]
+    if broken:
+        raise ModelError(f"{path}: weights are not finite, {broken[0]} for one; the run diverged")
+    return network.eval()
 
 
 def load_network(path: str | Path) -> tuple[ScoreNetwork, dict[str, Any]]:
     """Return the network of a `protemb-train pretrain` checkpoint, in eval mode, and its training record.
 
     The weights are the averaged ones where the run kept an average.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, is no such checkpoint, or its weights are not finite.
     """
     loaded = read_tensors(path)
-    record = loaded.get("hyper_parameters", {})
-    if "network" not in record:
-        raise ModelError(f"{path}: not a checkpoint of protemb-train pretrain")
-    network = ScoreNetwork(NetworkConfig.from_dict(record["network"]))
-    state = {
-        k.removeprefix("network."): v for k, v in loaded["state_dict"].items() if k.startswith("network.")
-    }
-    network.load_state_dict(state)
-    return network.eval(), {**record, "steps": int(loaded["global_step"])}
+    try:
+        record = dict(loaded["hyper_parameters"])
+        config = NetworkConfig.from_dict(record["network"])
+        weights, steps = dict(loaded["state_dict"]), int(loaded["global_step"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: not a checkpoint of protemb-train pretrain (at {error})") from error
+    prefix = "network."
+    state = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
+    return fill(ScoreNetwork(config), state, path), {**record, "steps": steps}

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from protemb_sdk._errors import ProtembError
+from protemb_sdk._output import writable_target, written_whole
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console(stderr=True)
@@ -30,6 +31,7 @@ def corpus(
     """Build a corpus: read, drop relatives of downstream chains, split by cluster, write."""
     from protemb_train import corpus as rooms
 
+    writable_target(out)
     table = rooms.read_collection(source, drop_source or ())
     report: dict[str, object] = {"chains read": table.num_rows}
     if avoid:
@@ -39,8 +41,9 @@ def corpus(
         report |= {"downstream sequences": len(set(queries)), "relatives removed": len(found)}
     report |= rooms.write_corpus(table, out, seed)
     report["sha256"] = rooms.Corpus(out).sha256
+    with written_whole(out.with_suffix(".json")) as part:
+        part.write_text(json.dumps(report, indent=1) + "\n")
     console.print_json(json.dumps(report))
-    out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
 
 
 @app.command()
@@ -50,10 +53,12 @@ def pretrain(
         Path, typer.Option("-o", "--out", help="Folder for checkpoints; an earlier run in it goes on.")
     ],
     preset: Annotated[str, typer.Option(help="paper or base.")] = "base",
-    steps: Annotated[int, typer.Option(help="Optimiser steps in all.")] = 6000,
-    seed: Annotated[int, typer.Option()] = 0,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; torch's own choice by default.")] = None,
-    progress: Annotated[bool, typer.Option()] = True,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all.")] = 6000,
+    seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; torch's own choice by default.")
+    ] = None,
+    progress: Annotated[bool, typer.Option(help="Draw a progress bar.")] = True,
 ) -> None:
     """Pre-train a network by denoising score matching (resumes by itself)."""
     from dataclasses import asdict
@@ -61,8 +66,10 @@ def pretrain(
     import torch
 
     from protemb_train.corpus import Corpus
+    from protemb_train.origin import origin
     from protemb_train.presets import PRESETS
     from protemb_train.pretrain import pretrain as run
+    from protemb_train.pretrain import steps_done
 
     if preset not in PRESETS:
         raise ProtembError(f"no preset named {preset!r}; there are {', '.join(PRESETS)}")
@@ -76,10 +83,15 @@ def pretrain(
         "corpus": corpus.name,
         "corpus_sha256": chains.sha256,
         "corpus_chains": len(chains),
+        "origin": origin(),
     }
     console.print(
-        f"{run(chains, network, config, out, steps=steps, seed=seed, record=record, progress=progress)}"
+        f"preset {preset} on {len(chains)} chains, steps {steps_done(out)} to {steps}, "
+        f"{'CUDA' if torch.cuda.is_available() else f'{torch.get_num_threads()} CPU threads'}",
+        highlight=False,
     )
+    last = run(chains, network, config, out, steps=steps, seed=seed, record=record, progress=progress)
+    console.print(str(last), soft_wrap=True, markup=False, highlight=False)
 
 
 @app.command()
@@ -87,8 +99,10 @@ def judge(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of pretrain.")],
     corpus: Annotated[Path, typer.Option(help="Corpus file (.arrow).")],
     out: Annotated[Path, typer.Option("-o", "--out", help="JSON file to write.")],
-    chains: Annotated[int, typer.Option(help="Validation chains to use, the first ones that fit.")] = 100,
-    max_length: Annotated[int, typer.Option(help="Leave longer chains out.")] = 400,
+    chains: Annotated[
+        int, typer.Option(min=1, help="Validation chains to use, the first ones that fit.")
+    ] = 100,
+    max_length: Annotated[int, typer.Option(min=1, help="Leave longer chains out.")] = 400,
 ) -> None:
     """Loss per noise level on full-length validation chains, as a share of predicting zero."""
     import itertools
@@ -97,11 +111,13 @@ def judge(
     from protemb_train.corpus import Corpus
     from protemb_train.judge import judge as run
 
+    writable_target(out)
     network, record = load_network(checkpoint)
     held_out = Corpus(corpus, ["val"])
     fitting = (held_out[i] for i in range(len(held_out)) if held_out.lengths[i] <= max_length)
     verdict = run(network, itertools.islice(fitting, chains)).as_dict()
-    out.write_text(json.dumps({"checkpoint": record, "judgement": verdict}, indent=1) + "\n")
+    with written_whole(out) as part:
+        part.write_text(json.dumps({"checkpoint": record, "judgement": verdict}, indent=1) + "\n")
     console.print(
         f"mean share {verdict['mean_share']} over {verdict['chains']} chains, floor {verdict['floor']}"
     )
@@ -112,7 +128,8 @@ def main() -> None:
     try:
         app()
     except ProtembError as error:
-        console.print(f"[bold red]error:[/] {error}", soft_wrap=True)
+        console.print("[bold red]error:[/] ", end="")
+        console.print(str(error), soft_wrap=True, markup=False, highlight=False)
         raise SystemExit(1) from None
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from protemb_train.corpus import Corpus
+from protemb_train.corpus import Corpus, CorpusError
 from protemb_train.features import UNKNOWN
 from protemb_train.noise import geometric_levels, perturb, stratified_levels
 from protemb_train.presets import NetworkConfig, PretrainConfig
@@ -19,15 +19,16 @@ Batch = dict[str, Tensor]
 
 
 def window(length: int, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return the positions of a random contiguous crop."""
+    """Return the positions of a random contiguous crop, int64, shape (size,)."""
     start = rng.integers(0, length - size + 1)
     return np.arange(start, start + size)
 
 
 def two_windows(length: int, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return the positions of two random windows of half the size that do not overlap.
+    """Return the positions of two random windows of half the size that do not overlap, shape (size,).
 
-    The crop holds the off-diagonal blocks between them, and eq. 4 still closes on it.
+    They are in order and may touch. The crop holds the off-diagonal blocks between them, and eq. 4 still
+    closes on it.
     """
     half = size // 2
     first, second = np.sort(rng.integers(0, length - size + 1, size=2))
@@ -50,6 +51,11 @@ class CropBatches(IterableDataset[Batch]):
         With the step it determines a batch completely.
     start : int
         First step.
+
+    Raises
+    ------
+    CorpusError
+        If no chain is as long as a crop.
     """
 
     def __init__(
@@ -61,7 +67,11 @@ class CropBatches(IterableDataset[Batch]):
         for size in config.crops:
             eligible = np.flatnonzero(corpus.lengths >= size)
             if not eligible.size:
-                raise ValueError(f"no chain of the corpus is as long as a crop of {size} residues")
+                longest = corpus.lengths.max(initial=0)
+                raise CorpusError(
+                    f"{corpus.path}: no chain of {', '.join(corpus.splits)} is as long as a crop of {size} "
+                    f"residues (the longest has {longest}); use a larger corpus or smaller crops"
+                )
             eligible = eligible[np.argsort(corpus.clusters[eligible], kind="stable")]
             borders = np.flatnonzero(np.diff(corpus.clusters[eligible])) + 1
             self._members[size] = np.split(eligible, borders)
@@ -73,7 +83,14 @@ class CropBatches(IterableDataset[Batch]):
             step += 1
 
     def batch(self, step: int) -> Batch:
-        """Return the batch of one step: coords, noisy (B, L, 3), types, index (B, L), sigma (B,)."""
+        """Return the batch of one step.
+
+        Returns
+        -------
+        dict of Tensor
+            `coords` and `noisy` (before and after eq. 1, centred before it), float32, shape (B, L, 3),
+            angstrom; `types` and `index`, int64, shape (B, L); `sigma`, float32, shape (B,), angstrom.
+        """
         rng = np.random.default_rng([self.seed, step])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         size = int(rng.choice(self.config.crops))

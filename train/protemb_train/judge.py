@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protemb_train.corpus import Trace
+from protemb_train.corpus import CorpusError, Trace
 from protemb_train.loss import score_matching_loss
 from protemb_train.network import ScoreNetwork
 from protemb_train.noise import denoising_score, perturb
@@ -19,7 +19,16 @@ from protemb_train.noise import denoising_score, perturb
 class Judgement:
     """Mean share of the zero predictor's loss per noise level; 1 is no better than predicting nothing.
 
-    `floor` is the part that no gradient of the form of eq. 4 can explain: 6 of the 3L degrees of freedom.
+    Parameters
+    ----------
+    sigma : ndarray, float32, shape (K,)
+        Noise levels in angstrom, largest first.
+    share : ndarray, float64, shape (K,)
+        Eq. 5 as a share of predicting zero.
+    floor : float
+        What no gradient of the form of eq. 4 can explain: 6 of the 3L degrees of freedom, mean over chains.
+    chains : int
+        Number of chains.
     """
 
     sigma: NDArray[np.float32]
@@ -39,7 +48,22 @@ class Judgement:
 
 @torch.no_grad()
 def judge(network: ScoreNetwork, traces: Iterable[Trace], seed: int = 0) -> Judgement:
-    """Return the loss per noise level on full-length chains, the same noise for every network."""
+    """Return the loss per noise level on full-length chains, the same noise for every network.
+
+    Parameters
+    ----------
+    network : ScoreNetwork
+        On the CPU; it is put into eval mode.
+    traces : iterable of Trace
+        Whole chains.
+    seed : int, default 0
+        Of the noise.
+
+    Raises
+    ------
+    CorpusError
+        If there is no chain.
+    """
     network.eval()
     levels = network.levels_K
     total, zero, floors = torch.zeros(len(levels)), torch.zeros(len(levels)), []
@@ -60,5 +84,5 @@ def judge(network: ScoreNetwork, traces: Iterable[Trace], seed: int = 0) -> Judg
         floors.append(6.0 / (3.0 * len(trace.residue_type)))
         count += 1
     if not count:
-        raise ValueError("no chain to judge on")
+        raise CorpusError("there is no chain to judge on: name a corpus with some, or allow longer ones")
     return Judgement(levels.numpy(), (total / zero).double().numpy(), float(np.mean(floors)), count)

@@ -24,27 +24,47 @@ def distance_gradient(output_BLL: Tensor, distance_BLL: Tensor, sigma_B: Tensor)
         Distances of the perturbed coordinates in angstrom.
     sigma_B : Tensor, shape (B,)
         Noise levels in angstrom.
+
+    Returns
+    -------
+    Tensor, shape (B, L, L)
+        h, symmetric, in 1/angstrom^2.
     """
     length = output_BLL.shape[-1]
     symmetric = (output_BLL + output_BLL.transpose(1, 2)) / 2
-    scale = 4.0 * sigma_B[:, None, None] * distance_BLL.clamp(min=MIN_DISTANCE) * length**0.5
+    scale: Tensor = 4.0 * sigma_B[:, None, None] * distance_BLL.clamp(min=MIN_DISTANCE) * length**0.5
     return symmetric / scale
 
 
 def coordinate_gradient(h_BLL: Tensor, coords_BL3: Tensor) -> Tensor:
     """Eq. 4: chain rule from squared distances to coordinates, g_i = sum_j 2 (h_ij + h_ji)(x_i - x_j).
 
+    Parameters
+    ----------
+    h_BLL : Tensor, shape (B, L, L)
+        Gradient of log p on the squared distances, in 1/angstrom^2; need not be symmetric.
+    coords_BL3 : Tensor, shape (B, L, 3)
+        Perturbed coordinates in angstrom, centred: far from the origin the two sums cancel badly.
+
     Returns
     -------
     Tensor, shape (B, L, 3)
         Gradient of log p in 1/angstrom; by construction without net force and net torque.
     """
-    weight = 2.0 * (h_BLL + h_BLL.transpose(1, 2))
-    return weight.sum(dim=2, keepdim=True) * coords_BL3 - weight @ coords_BL3
+    weight: Tensor = 2.0 * (h_BLL + h_BLL.transpose(1, 2))
+    gradient: Tensor = weight.sum(dim=2, keepdim=True) * coords_BL3 - weight @ coords_BL3
+    return gradient
 
 
 def score_matching_loss(gradient_BL3: Tensor, target_BL3: Tensor, sigma_B: Tensor) -> Tensor:
     """Eq. 5, one term per sample: sigma^2 times the squared Frobenius norm of the error.
+
+    Parameters
+    ----------
+    gradient_BL3, target_BL3 : Tensor, shape (B, L, 3)
+        Estimated (eq. 4) and true (eq. 2) gradient of log p, in 1/angstrom.
+    sigma_B : Tensor, shape (B,)
+        Noise levels in angstrom.
 
     Returns
     -------

@@ -36,7 +36,8 @@ class Affine(nn.Module):
 
     def forward(self, x_BCRL: Tensor, condition_BK: Tensor) -> Tensor:
         gain, bias = condition_BK @ self.gain, condition_BK @ self.bias
-        return self.norm(x_BCRL) * gain[:, :, None, None] + bias[:, :, None, None]
+        normalised: Tensor = self.norm(x_BCRL)
+        return normalised * gain[:, :, None, None] + bias[:, :, None, None]
 
 
 class StandardisedConv(nn.Conv2d):
@@ -73,11 +74,15 @@ class PaperBlock(nn.Module):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         y = self.conv1(F.elu(self.norm1(x, condition)))
         y = self.conv2(F.elu(self.norm2(y, condition)))
-        return x + self.conv3(F.elu(self.norm3(y, condition)))
+        branch: Tensor = self.conv3(F.elu(self.norm3(y, condition)))
+        return x + branch
 
 
 class BaseBlock(nn.Module):
-    """ReLU(x + affine3(conv3(ReLU(affine2(conv2(ReLU(affine1(conv1(x))))))))): Conv, Relu, Add once folded."""
+    """ReLU(x + affine3(conv3(ReLU(affine2(conv2(ReLU(affine1(conv1(x))))))))).
+
+    Once folded (`protemb_export.fold`), Conv, Relu and Add alone.
+    """
 
     def __init__(self, channels: int, bottleneck: int, dilation: int, conditions: int) -> None:
         super().__init__()
@@ -106,7 +111,8 @@ class PaperStem(nn.Module):
     def forward(
         self, coords: Tensor, types: Tensor, index: Tensor, sigma: Tensor, condition: Tensor, rows: Tensor
     ) -> Tensor:
-        return self.conv(self.features(coords, types, index, rows))
+        x: Tensor = self.conv(self.features(coords, types, index, rows))
+        return x
 
 
 class BaseStem(nn.Module):
@@ -216,7 +222,15 @@ class ScoreNetwork(nn.Module):
         return x if self.norm_out is None else F.elu(self.norm_out(x, condition))
 
     def forward(self, coords_BL3: Tensor, type_BL: Tensor, index_BL: Tensor, sigma_B: Tensor) -> Tensor:
-        """Return the estimated gradient of log p on the coordinates (eq. 3-4), shape (B, L, 3), 1/angstrom."""
+        """Return the estimated gradient of log p on the coordinates (eq. 3-4).
+
+        Parameters are those of `embed`.
+
+        Returns
+        -------
+        Tensor, float32, shape (B, L, 3)
+            In 1/angstrom.
+        """
         coords_BL3 = centred(coords_BL3)
         output_BLL = self.conv_out(self.embed(coords_BL3, type_BL, index_BL, sigma_B))[:, 0].float()
         distance_BLL = pair_differences(coords_BL3, coords_BL3).square().sum(dim=-1).sqrt()

@@ -9,7 +9,14 @@ from torch import Tensor
 
 
 def geometric_levels(count: int, sigma_max: float, sigma_min: float) -> Tensor:
-    """Return noise levels in angstrom, largest first, in geometric progression.
+    """Return noise levels in geometric progression, largest first.
+
+    Parameters
+    ----------
+    count : int
+        K, how many.
+    sigma_max, sigma_min : float
+        First and last level in angstrom.
 
     Returns
     -------
@@ -20,6 +27,15 @@ def geometric_levels(count: int, sigma_max: float, sigma_min: float) -> Tensor:
 
 def stratified_levels(batch: int, levels_K: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Draw one noise level per sample, spread evenly over the levels within the batch.
+
+    Parameters
+    ----------
+    batch : int
+        Number of samples; a multiple of K sees every level equally often.
+    levels_K : Tensor, shape (K,)
+        Noise levels in angstrom.
+    generator : torch.Generator, optional
+        Of the CPU; torch's global one by default.
 
     Returns
     -------
@@ -41,11 +57,30 @@ def perturb(coords_BL3: Tensor, sigma_B: Tensor, generator: torch.Generator | No
         C-alpha coordinates in angstrom.
     sigma_B : Tensor, shape (B,)
         Standard deviations in angstrom.
+    generator : torch.Generator, optional
+        Of the CPU, so that every device sees the same noise; torch's global one by default.
+
+    Returns
+    -------
+    Tensor, shape (B, L, 3)
     """
     noise = torch.randn(coords_BL3.shape, generator=generator, dtype=coords_BL3.dtype)
     return coords_BL3 + sigma_B[:, None, None] * noise.to(coords_BL3.device)
 
 
 def denoising_score(coords_BL3: Tensor, noisy_BL3: Tensor, sigma_B: Tensor) -> Tensor:
-    """Eq. 2: gradient of log p(noisy | coords, sigma) on the noisy coordinates, in 1/angstrom."""
+    """Eq. 2: gradient of log p(noisy | coords, sigma) on the noisy coordinates.
+
+    Parameters
+    ----------
+    coords_BL3, noisy_BL3 : Tensor, shape (B, L, 3)
+        Coordinates before and after `perturb`, in angstrom.
+    sigma_B : Tensor, shape (B,)
+        Standard deviations in angstrom.
+
+    Returns
+    -------
+    Tensor, shape (B, L, 3)
+        In 1/angstrom.
+    """
     return (coords_BL3 - noisy_BL3) / sigma_B[:, None, None].square()

@@ -46,7 +46,31 @@ class NetworkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
-    """How a network is trained; `pairs` and `crops` decide what a step costs."""
+    """How a network is trained; `batch` and `crops` decide what a step costs.
+
+    Parameters
+    ----------
+    batch : int
+        Chains a step at the smallest crop.
+    crops : tuple of int
+        Crop sizes in residues; one is drawn per step.
+    two_window : float
+        Share of crops made of two windows of half the size.
+    learning_rate : float
+        Of Adam, after the warm-up.
+    warmup_steps : int
+        Steps of linear rise.
+    schedule : {"constant", "cosine"}
+        Course of the learning rate after it; the cosine ends at a twentieth.
+    ema : float or None
+        Decay of the moving average of the weights; None keeps none.
+    clip : float or None
+        Largest norm of the gradient; None clips nothing.
+    mask_types : float
+        Share of residues shown as X.
+    per_residue_loss : bool
+        Eq. 5 divided by 3L, so that predicting zero costs 1, instead of by 2.
+    """
 
     batch: int
     crops: tuple[int, ...]
@@ -72,7 +96,7 @@ BASE = NetworkConfig(
     family="base",
     channels=64,  # the published embedding size: a drop-in for programs built on it
     bottleneck=16,  # 4.4 kMAC per pair and block; 32 costs three times as much
-    dilations=(1, 2, 4, 8) * 4,  # radius 60 where the paper has 146: half the halo, half the cost
+    dilations=(1, 2, 4, 8) * 4,  # radius 60 where the paper has 145: half the halo, half the cost
     noise_levels=32,  # as the paper; base is conditioned on sigma itself, so others are legal too
 )
 

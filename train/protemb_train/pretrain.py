@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,8 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from protemb_sdk._errors import ProtembError
+from protemb_sdk._errors import OutputError, ProtembError
+from protemb_train.checkpoint import read_tensors
 from protemb_train.corpus import Corpus
 from protemb_train.crops import Batch, CropBatches
 from protemb_train.loss import score_matching_loss
@@ -24,11 +29,17 @@ from protemb_train.presets import NetworkConfig, PretrainConfig
 CHECKPOINT_EVERY = 100  # steps; a killed run loses a minute or two
 
 
+class TrainingError(ProtembError):
+    """A run cannot start, cannot be continued, or has diverged."""
+
+
 class Pretraining(pl.LightningModule):
     """A score network, its loss and its optimiser.
 
     Parameters
     ----------
+    corpus : Corpus
+        Training chains.
     network, config : NetworkConfig, PretrainConfig
         The network's shape and the recipe.
     steps : int
@@ -36,7 +47,7 @@ class Pretraining(pl.LightningModule):
     seed : int
         Of the batches; the weights are drawn from torch's generator.
     record : dict
-        Plain values kept in the checkpoint: corpus, hash, commit.
+        Plain values kept in the checkpoint: preset, recipe, corpus and its hash, commit.
     """
 
     def __init__(
@@ -63,7 +74,7 @@ class Pretraining(pl.LightningModule):
         return DataLoader(batches, batch_size=None)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Eq. 5 on one batch; stops the run on a loss that is not finite."""
+        """Eq. 5 on one batch; a loss that is not finite stops the run with a `TrainingError`."""
         sigma = batch["sigma"]
         target = denoising_score(batch["coords"], batch["noisy"], sigma)
         gradient = self.network(batch["noisy"], batch["types"], batch["index"], sigma)
@@ -71,8 +82,10 @@ class Pretraining(pl.LightningModule):
         length = batch["coords"].shape[1]
         loss = loss_B.mean() / (3 * length) if self.config.per_residue_loss else loss_B.mean() / 2
         if not torch.isfinite(loss):
-            raise ProtembError(
-                f"step {self.global_step}: the loss is {loss.item()}; noise levels {sigma.tolist()}"
+            levels = ", ".join(f"{s:.3g}" for s in sorted(set(sigma[~torch.isfinite(loss_B)].tolist())))
+            raise TrainingError(
+                f"step {self.global_step}: the loss is {loss.item()} (noise levels {levels or 'all'} "
+                "angstrom); lower the learning rate, or look at the chains of this step"
             )
         share = loss_B.detach().mean() / (3 * length)
         self.log_dict({"loss": loss.detach(), "share": share}, prog_bar=True)
@@ -93,6 +106,70 @@ class Pretraining(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
+class Averaging(EMAWeightAveraging):
+    """Lightning's moving average of the weights, buffers included, kept apart from the weights to the end.
+
+    A checkpoint holds the average as `state_dict` and the weights as `current_model_state`. Lightning
+    itself puts the average in the weights' place when a run ends, and such a run cannot be continued.
+    """
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        pass
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Hold back Lightning's information and advertisements, and warnings of what is so by design."""
+    talk = logging.getLogger("lightning.pytorch")
+    level = talk.level
+    talk.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in (
+                ".*does not have many workers",  # a batch costs a hundredth of its step
+                ".*isinstance\\(treespec, LeafSpec\\)",  # torch 2.13 at Lightning 2.6
+                ".*Checkpoint directory .* exists and is not empty",  # continuing a run
+                ".*Experiment logs directory .* exists and is not empty",  # likewise
+            ):
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        talk.setLevel(level)
+
+
+def steps_done(out: Path) -> int:
+    """Return how many steps the run in a folder has made, 0 where there is none.
+
+    Raises
+    ------
+    ModelError
+        If its checkpoint cannot be read.
+    """
+    last = out / "last.ckpt"
+    return int(read_tensors(last).get("global_step", 0)) if last.exists() else 0
+
+
+def _check_same_run(last: Path, module: Pretraining) -> None:
+    before, now = read_tensors(last).get("hyper_parameters", {}), module.hparams
+    pairs = {name: (before.get(name), now[name]) for name in ("network", "seed")}
+    record = before.get("record", {})
+    shared = [name for name in ("recipe", "corpus_sha256") if name in record and name in now["record"]]
+    pairs |= {name: (record[name], now["record"][name]) for name in shared}
+    different = [name for name, (old, new) in pairs.items() if old != new]
+    if different:
+        raise TrainingError(
+            f"{last}: belongs to a run with another {' and '.join(different)}; "
+            "continue it with the same, or name another folder"
+        )
+
+
+def _keep_metrics(out: Path, step: int) -> None:
+    """Move the table of an earlier part of the run aside: Lightning would delete it."""
+    table = out / "metrics.csv"
+    if table.exists():
+        table.replace(out / f"metrics-before-step-{step}.csv")
+
+
 def pretrain(
     corpus: Corpus,
     network: NetworkConfig,
@@ -104,28 +181,80 @@ def pretrain(
     record: dict[str, Any] | None = None,
     progress: bool = True,
 ) -> Path:
-    """Train for `steps` steps, continuing from `out/last.ckpt` where it exists; return the last checkpoint."""
+    """Train, continuing from `out/last.ckpt` where it exists.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        Training chains.
+    network, config : NetworkConfig, PretrainConfig
+        The network's shape and the recipe.
+    out : Path
+        Folder of the checkpoint and of `metrics.csv` (loss and share of the zero predictor).
+    steps : int
+        Optimiser steps in all. A cosine schedule ends there, so continuing a finished run with more steps
+        is not the same as one longer run; continuing an interrupted one is, to the bit on a CPU.
+    seed : int, default 0
+        Of weights and batches.
+    record : dict, optional
+        Plain values kept in the checkpoint.
+    progress : bool, default True
+        Draw a progress bar.
+
+    Returns
+    -------
+    Path
+        The last checkpoint, which `protemb_train.checkpoint.load_network` reads.
+
+    Raises
+    ------
+    CorpusError
+        If no chain is as long as a crop.
+    ModelError
+        If `out/last.ckpt` cannot be read.
+    OutputError
+        If `out` cannot be written.
+    TrainingError
+        If `out/last.ckpt` is another run's, or the loss is not finite.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out}: no folder can be made there ({error.strerror})") from error
     pl.seed_everything(seed, verbose=False)
     module = Pretraining(corpus, network, config, steps, seed, record or {})
-    module.network.to(memory_format=torch.channels_last)  # 1.6 times faster on the CPU
+    for weight in module.network.parameters():
+        if weight.dim() == 4:  # 1.6 times faster on the CPU
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
     last = out / "last.ckpt"
-    saving = ModelCheckpoint(
-        out, filename="last", every_n_train_steps=CHECKPOINT_EVERY, enable_version_counter=False
-    )
-    callbacks: list[pl.Callback] = [saving]
+    done = steps_done(out)
+    if last.exists():
+        _check_same_run(last, module)
+        if done >= steps:
+            return last
+    callbacks: list[pl.Callback] = [
+        ModelCheckpoint(
+            out, filename="last", every_n_train_steps=CHECKPOINT_EVERY, enable_version_counter=False
+        )
+    ]
     if config.ema is not None:
-        callbacks.append(EMAWeightAveraging(decay=config.ema))
-    trainer = pl.Trainer(
-        max_steps=steps,
-        accelerator="auto",
-        devices=1,
-        callbacks=callbacks,
-        logger=CSVLogger(out, name=None, version=""),
-        log_every_n_steps=10,
-        gradient_clip_val=config.clip,
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-    )
-    trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
-    trainer.save_checkpoint(last)
+        callbacks.append(Averaging(decay=config.ema))
+    try:
+        _keep_metrics(out, done)
+        with _quiet_lightning():
+            trainer = pl.Trainer(
+                max_steps=steps,
+                accelerator="auto",
+                devices=1,
+                callbacks=callbacks,
+                logger=CSVLogger(out, name=None, version=""),
+                log_every_n_steps=10,
+                gradient_clip_val=config.clip,
+                enable_progress_bar=progress,
+                enable_model_summary=False,
+            )
+            trainer.fit(module, ckpt_path=last if done else None, weights_only=True)
+            trainer.save_checkpoint(last)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror or error})") from error
     return last

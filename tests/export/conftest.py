@@ -1,0 +1,135 @@
+"""Random networks with nothing left at zero, exported once a session: an export takes 10 to 30 s."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from protemb_export.pack import pack
+from protemb_export.verify import Parity
+from protemb_sdk._chain import Chain
+from protemb_sdk._embedder import Embedder
+from protemb_sdk._structure import read_chains
+from protemb_train.network import ScoreNetwork
+from protemb_train.presets import BASE, PAPER, NetworkConfig
+
+RECORD = {"steps": 7, "record": {"preset": "test", "corpus_sha256": "0" * 64}}
+SIGMA = {"base": 0.03, "paper": 0.01}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    # Before each test: Numba's OpenMP layer, in the SDK's pooling, changes torch's number too.
+    torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class Exported:
+    network: ScoreNetwork
+    sigma: float
+    path: Path
+    embedder: Embedder
+    parity: Parity
+
+
+@pytest.fixture(scope="session")
+def chains(structures: Path) -> list[Chain]:
+    """Real chains, and the first 1, 2 and 3 residues of one."""
+    whole = [
+        chain
+        for name in ("1a8o.cif", "1orc.pdb", "3wup.json.gz", "2beg.pdb.gz")
+        for chain in read_chains(structures / name).chains[:1]
+    ]
+    first = whole[0]
+    short = [
+        replace(
+            first,
+            name=f"{first.name}-{n}",
+            ca_coords=first.ca_coords[:n],
+            sequence=first.sequence[:n],
+            **{
+                field: getattr(first, field)[:n]
+                for field in ("residue_index", "auth_seq", "insertion_code", "label_seq", "residue_name")
+            },
+        )
+        for n in (1, 2, 3)
+    ]
+    return [*short, *whole]
+
+
+@pytest.fixture(scope="session")
+def randomised() -> Callable[..., ScoreNetwork]:
+    """Make a network whose gains, biases, statistics and output layer are all at random."""
+
+    def make(config: NetworkConfig, seed: int = 0) -> ScoreNetwork:
+        torch.manual_seed(seed)
+        network = ScoreNetwork(config)
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                size = 0.1 if name.endswith((".gain", ".bias")) or name.startswith("conv_out") else 0.02
+                parameter.add_(size * torch.randn(parameter.shape))
+            for name, buffer in network.named_buffers():
+                if name.endswith("running_mean"):
+                    buffer.copy_(0.3 * torch.randn(buffer.shape))
+                if name.endswith("running_var"):
+                    buffer.copy_(0.5 + torch.rand(buffer.shape))
+        return network.eval()
+
+    return make
+
+
+def _export(network: ScoreNetwork, out: Path, chains: list[Chain], score: bool) -> Exported:
+    torch.set_num_threads(1)
+    sigma = SIGMA[network.config.family]
+    parity = pack(
+        network, out, name=out.stem, sigma=sigma, record=RECORD, licence="MIT", chains=chains, score=score
+    )
+    return Exported(network, sigma, out, Embedder(out, "cpu", threads=1), parity)
+
+
+CONFIGS = {"base": BASE, "paper": PAPER}
+THREE_BLOCKS = (1, 2, 3)  # a receptive field shorter than the chains
+
+
+def _preset_of(family: str) -> object:
+    @pytest.fixture(scope="session", name=f"{family}_preset")
+    def fixture(randomised, chains, tmp_path_factory) -> Exported:
+        out = tmp_path_factory.mktemp("preset") / f"{family}.onnx"
+        return _export(randomised(CONFIGS[family]), out, chains, score=False)
+
+    return fixture
+
+
+def _small_of(family: str) -> object:
+    @pytest.fixture(scope="session", name=f"{family}_small")
+    def fixture(randomised, chains, tmp_path_factory) -> Exported:
+        out = tmp_path_factory.mktemp("small") / f"{family}.onnx"
+        return _export(randomised(replace(CONFIGS[family], dilations=THREE_BLOCKS)), out, chains, score=True)
+
+    return fixture
+
+
+base_preset, paper_preset = _preset_of("base"), _preset_of("paper")
+base_small, paper_small = _small_of("base"), _small_of("paper")
+
+
+@pytest.fixture(params=["base", "paper"])
+def preset(request) -> Exported:
+    """Each preset as it is, its embedding graph."""
+    return request.getfixturevalue(f"{request.param}_preset")
+
+
+@pytest.fixture(params=["base", "paper"])
+def small(request) -> Exported:
+    """Each family with three blocks; both graphs."""
+    return request.getfixturevalue(f"{request.param}_small")
+
+
+@pytest.fixture(params=["base_preset", "paper_preset", "base_small", "paper_small"])
+def exported(request) -> Exported:
+    """All of them."""
+    return request.getfixturevalue(request.param)

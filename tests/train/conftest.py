@@ -1,0 +1,107 @@
+"""Networks with nothing left at zero, and real chains to show them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from protemb_sdk._structure import read_chains
+from protemb_train.corpus import Corpus, Trace, write_corpus
+from protemb_train.network import ScoreNetwork
+from protemb_train.presets import NetworkConfig
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def traces(structures: Path) -> list[Trace]:
+    """Real chains of 64 to 344 residues."""
+    chains = [
+        chain
+        for name in ("1a8o.cif", "1orc.pdb", "3wup.json.gz", "4zhl.cif.gz")
+        for chain in read_chains(structures / name).chains
+    ]
+    return [
+        Trace(
+            c.id,
+            (c.ca_coords - c.ca_coords.mean(axis=0)).astype(np.float32),
+            c.residue_type,
+            c.residue_index,
+        )
+        for c in chains
+    ]
+
+
+def tiny_config(family: str, dilations: tuple[int, ...] = (1, 2)) -> NetworkConfig:
+    return NetworkConfig(
+        family=family,  # type: ignore[arg-type]
+        channels=8,
+        bottleneck=4,
+        dilations=dilations,
+        noise_levels=8,
+    )
+
+
+@pytest.fixture(params=["paper", "base"])
+def config(request: pytest.FixtureRequest) -> NetworkConfig:
+    return tiny_config(request.param)
+
+
+@pytest.fixture(scope="session")
+def randomised() -> Callable[..., ScoreNetwork]:
+    """Make a network whose gains, biases, statistics and output layer are all at random."""
+
+    def make(config: NetworkConfig, seed: int = 0) -> ScoreNetwork:
+        torch.manual_seed(seed)
+        network = ScoreNetwork(config)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(0.2 * torch.randn(parameter.shape))
+            for name, buffer in network.named_buffers():
+                if name.endswith("running_mean"):
+                    buffer.copy_(0.3 * torch.randn(buffer.shape))
+                if name.endswith("running_var"):
+                    buffer.copy_(0.5 + torch.rand(buffer.shape))
+        return network.eval()
+
+    return make
+
+
+CorpusMaker = Callable[[list[tuple[str, np.ndarray, int]]], Corpus]
+
+
+@pytest.fixture
+def make_corpus(tmp_path: Path) -> CorpusMaker:
+    """Write a corpus of (sequence, coordinates, cluster) and open it, all splits."""
+
+    def make(chains: list[tuple[str, np.ndarray, int]]) -> Corpus:
+        rows = [
+            {
+                "id": f"chain{i}",
+                "sequence": sequence,
+                "ca": coords.astype(np.float32).ravel(),
+                "residue_index": np.arange(len(sequence), dtype=np.int32),
+                "cluster": cluster,
+            }
+            for i, (sequence, coords, cluster) in enumerate(chains)
+        ]
+        write_corpus(pa.Table.from_pylist(rows), tmp_path / "corpus.arrow", seed=0)
+        return Corpus(tmp_path / "corpus.arrow")
+
+    return make
+
+
+@pytest.fixture
+def real_corpus(make_corpus: CorpusMaker, traces: list[Trace]) -> Corpus:
+    letters = "ACDEFGHIKLMNPQRSTVWYX"
+    return make_corpus(
+        [("".join(letters[t] for t in x.residue_type), x.ca_coords, i) for i, x in enumerate(traces)]
+    )

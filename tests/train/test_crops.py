@@ -1,0 +1,92 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protemb_train.corpus import CorpusError
+from protemb_train.crops import CropBatches, two_windows, window
+from protemb_train.presets import BASE, BASE_TRAINING, PAPER, PAPER_TRAINING
+
+SMALL = replace(BASE_TRAINING, batch=16, crops=(8, 16))
+
+
+def walk(length, seed):
+    return np.cumsum(np.random.default_rng(seed).normal(size=(length, 3)), axis=0)
+
+
+@pytest.fixture
+def corpus(make_corpus):
+    """Cluster 0 has 30 chains, clusters 1 to 9 one each; every chain is written in its cluster's letter."""
+    letters = "ACDEFGHIKL"
+    clusters = [0] * 30 + list(range(1, 10))
+    return make_corpus([(letters[c] * 40, walk(40, i), c) for i, c in enumerate(clusters)])
+
+
+def test_a_batch_is_a_function_of_seed_and_step(corpus):
+    here, there = CropBatches(corpus, BASE, SMALL, seed=3), CropBatches(corpus, BASE, SMALL, seed=3, start=5)
+    here.batch(2)
+    for stream in (there, CropBatches(corpus, BASE, SMALL, seed=3, start=5)):
+        first = next(iter(stream))
+        for name, tensor in here.batch(5).items():
+            assert torch.equal(tensor, first[name]), name
+    assert not torch.equal(here.batch(5)["sigma"], here.batch(6)["sigma"])
+    other = CropBatches(corpus, BASE, SMALL, seed=4).batch(5)
+    assert not torch.equal(other["sigma"], here.batch(5)["sigma"])
+
+
+def test_a_step_costs_the_same_at_every_crop_size(corpus):
+    stream = CropBatches(corpus, BASE, SMALL, seed=0)
+    shapes = {stream.batch(step)["types"].shape for step in range(20)}
+    assert shapes == {(16, 8), (4, 16)}
+    batch = stream.batch(0)
+    length = batch["types"].shape[1]
+    assert batch["coords"].shape == batch["noisy"].shape == (len(batch["sigma"]), length, 3)
+    assert batch["coords"].dtype == torch.float32 and batch["index"].dtype == torch.int64
+    assert batch["coords"].mean(dim=1).abs().max() < 1e-4
+
+
+def test_the_papers_batch_is_32_crops_of_32_over_all_levels(make_corpus):
+    corpus = make_corpus([("A" * 40, walk(40, i), i) for i in range(40)])
+    batch = CropBatches(corpus, PAPER, PAPER_TRAINING, seed=0).batch(0)
+    assert batch["types"].shape == (32, 32)
+    assert len(set(batch["sigma"].tolist())) == 32
+    assert (batch["index"].diff(dim=1) == 1).all()
+
+
+@given(size=st.integers(1, 60), extra=st.integers(0, 100), seed=st.integers(0, 1000))
+def test_windows_lie_inside_the_chain(size, extra, seed):
+    rng = np.random.default_rng(seed)
+    one = window(size + extra, size, rng)
+    assert len(one) == size and (np.diff(one) == 1).all() and one[0] >= 0 and one[-1] < size + extra
+    two = two_windows(size + extra, size, rng)
+    assert len(two) == size and (np.diff(two) >= 1).all() and two[0] >= 0 and two[-1] < size + extra
+    assert (np.diff(two) > 1).sum() <= 1
+
+
+def test_every_place_of_a_chain_is_seen():
+    rng = np.random.default_rng(0)
+    for crop in (window, two_windows):
+        assert set(np.concatenate([crop(20, 8, rng) for _ in range(300)])) == set(range(20))
+
+
+def test_clusters_weigh_alike_however_many_chains_they_hold(corpus):
+    config = replace(SMALL, batch=4, crops=(8,), mask_types=0.0)
+    stream = CropBatches(corpus, BASE, config, seed=0)
+    types = torch.cat([stream.batch(step)["types"][:, 0] for step in range(500)])
+    share = torch.bincount(types, minlength=10)[:10] / len(types)
+    assert ((share - 0.1).abs() < 0.03).all(), share
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_types_are_masked_at_the_rate(corpus, rate):
+    stream = CropBatches(corpus, BASE, replace(SMALL, mask_types=rate), seed=0)
+    masked = torch.cat([(stream.batch(step)["types"] == 20).flatten() for step in range(40)]).float().mean()
+    assert masked.item() == pytest.approx(rate, abs=0.03)
+
+
+def test_a_corpus_of_short_chains_is_refused(corpus):
+    with pytest.raises(CorpusError, match=r"as long as a crop of 48 residues \(the longest has 40\)"):
+        CropBatches(corpus, BASE, BASE_TRAINING, seed=0)

@@ -1,0 +1,236 @@
+import csv
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from protemb_sdk._errors import ModelError, OutputError
+from protemb_train import cli, pretrain
+from protemb_train.checkpoint import load_network, read_tensors
+from protemb_train.corpus import CorpusError
+from protemb_train.crops import CropBatches
+from protemb_train.judge import judge
+from protemb_train.network import ScoreNetwork
+from protemb_train.presets import BASE_TRAINING, PAPER_TRAINING, NetworkConfig
+
+TINY = {
+    "base": replace(BASE_TRAINING, batch=4, crops=(16, 24), warmup_steps=2, ema=0.5),
+    "paper": replace(PAPER_TRAINING, batch=4, crops=(16,)),
+}
+
+
+def run(corpus, config, out, steps, seed=0, **recipe):
+    training = replace(TINY[config.family], **recipe)
+    return pretrain.pretrain(corpus, config, training, out, steps=steps, seed=seed, progress=False)
+
+
+def assert_same_weights(first, second):
+    a, b = read_tensors(first), read_tensors(second)
+    assert a["global_step"] == b["global_step"]
+    for part in ("state_dict", "current_model_state"):
+        assert (part in a) == (part in b)
+        for name, tensor in a.get(part, {}).items():
+            assert torch.equal(tensor, b[part][name]), f"{part} {name}"
+
+
+def test_an_interrupted_run_continues_to_the_bit(config, real_corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain, "CHECKPOINT_EVERY", 3)
+    unbroken = run(real_corpus, config, tmp_path / "a", steps=6)
+
+    draw = CropBatches.batch
+
+    def killed(self, step):
+        if step == 5:
+            raise KeyboardInterrupt
+        return draw(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CropBatches, "batch", killed)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            run(real_corpus, config, tmp_path / "b", steps=6)
+    assert pretrain.steps_done(tmp_path / "b") in (3, 4, 5)
+    torch.manual_seed(99)
+    assert_same_weights(unbroken, run(real_corpus, config, tmp_path / "b", steps=6))
+
+
+def test_a_finished_run_can_be_lengthened(config, real_corpus, tmp_path):
+    """The average must not have taken the place of the weights; a constant schedule knows no end."""
+    unbroken = run(real_corpus, config, tmp_path / "a", steps=6, schedule="constant")
+    run(real_corpus, config, tmp_path / "b", steps=3, schedule="constant")
+    continued = run(real_corpus, config, tmp_path / "b", steps=6, schedule="constant")
+    assert_same_weights(unbroken, continued)
+    loaded = read_tensors(continued)
+    if config.family == "base":
+        average, weights = loaded["state_dict"], loaded["current_model_state"]
+        assert any(not torch.equal(average[name], weights[name]) for name in average)
+    before = continued.read_bytes()
+    assert run(real_corpus, config, tmp_path / "b", steps=6, schedule="constant") == continued
+    assert continued.read_bytes() == before
+
+
+def test_the_table_of_the_first_part_is_kept(config, real_corpus, tmp_path):
+    run(real_corpus, config, tmp_path, steps=10)
+    first = (tmp_path / "metrics.csv").read_text()
+    assert "share" in first
+    run(real_corpus, config, tmp_path, steps=20)
+    assert (tmp_path / "metrics-before-step-10.csv").read_text() == first
+    with (tmp_path / "metrics.csv").open() as file:
+        assert [int(row["step"]) for row in csv.DictReader(file)] == [19]
+
+
+def test_the_loss_falls_on_one_chain(make_corpus, traces):
+    from protemb_train.loss import score_matching_loss
+    from protemb_train.noise import denoising_score
+
+    corpus = make_corpus([("A" * 64, traces[0].ca_coords[:64], 0)])
+    torch.manual_seed(0)
+    network = ScoreNetwork(
+        NetworkConfig(family="base", channels=16, bottleneck=8, dilations=(1, 2), noise_levels=8)
+    )
+    stream = CropBatches(corpus, network.config, replace(TINY["base"], batch=16, crops=(32,)), seed=0)
+    optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
+    losses = []
+    for step in range(60):
+        batch = stream.batch(step)
+        target = denoising_score(batch["coords"], batch["noisy"], batch["sigma"])
+        gradient = network(batch["noisy"], batch["types"], batch["index"], batch["sigma"])
+        loss = score_matching_loss(gradient, target, batch["sigma"]).mean() / 96
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[0] == pytest.approx(1, abs=0.1)
+    assert np.mean(losses[-10:]) < 0.8
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(config, real_corpus, tmp_path, monkeypatch):
+    draw = CropBatches.batch
+
+    def broken(self, step):
+        batch = draw(self, step)
+        if step == 2:
+            batch["noisy"][0] = float("nan")
+        return batch
+
+    monkeypatch.setattr(CropBatches, "batch", broken)
+    with pytest.raises(pretrain.TrainingError, match=r"step 2: the loss is nan \(noise levels \d"):
+        run(real_corpus, config, tmp_path, steps=4)
+    assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_a_checkpoint_reads_back_without_pickle(config, real_corpus, tmp_path):
+    last = run(real_corpus, config, tmp_path, steps=3)
+    network, record = load_network(last)
+    assert network.config == config and not network.training
+    assert record["steps"] == 3 and record["seed"] == 0
+    state = read_tensors(last)["state_dict"]  # the average, where there is one
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, state["network." + name])
+
+
+def test_another_run_is_not_continued(real_corpus, config, tmp_path):
+    run(real_corpus, config, tmp_path, steps=1)
+    with pytest.raises(pretrain.TrainingError, match="another seed"):
+        run(real_corpus, config, tmp_path, steps=2, seed=1)
+    with pytest.raises(pretrain.TrainingError, match="another network"):
+        run(real_corpus, replace(config, channels=16), tmp_path, steps=2)
+
+
+def test_bad_folders_and_corpora_are_said(real_corpus, config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="no folder can be made"):
+        run(real_corpus, config, tmp_path / "file" / "run", steps=1)
+    with pytest.raises(CorpusError, match="crop of 5000 residues"):
+        run(real_corpus, config, tmp_path / "run", steps=1, crops=(5000,))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "last.ckpt").write_text("hello")
+    with pytest.raises(ModelError, match="not a readable checkpoint"):
+        run(real_corpus, config, tmp_path / "broken", steps=1)
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"hello world", b"\x80\x02}q\x00.", b"PK\x03\x04", b"\x00" * 64]
+)
+def test_foreign_files_are_no_checkpoint(tmp_path, content):
+    path = tmp_path / "x.ckpt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"x\.ckpt"):
+        load_network(path)
+
+
+def test_damaged_checkpoints_are_refused(config, real_corpus, tmp_path):
+    last = run(real_corpus, config, tmp_path, steps=1)
+    good = read_tensors(last)
+    name = next(iter(good["state_dict"]))
+
+    def damaged(change):
+        loaded = read_tensors(last)
+        change(loaded)
+        torch.save(loaded, tmp_path / "bad.ckpt")
+        return tmp_path / "bad.ckpt"
+
+    def poison(loaded):
+        loaded["state_dict"][name][0] = float("nan")
+
+    def other_family(loaded):
+        loaded["hyper_parameters"]["network"]["family"] = "base" if config.family == "paper" else "paper"
+
+    with pytest.raises(ModelError, match="not finite"):
+        load_network(damaged(poison))
+    with pytest.raises(ModelError, match="do not fit"):
+        load_network(damaged(other_family))
+    for missing in ("hyper_parameters", "state_dict", "global_step"):
+        with pytest.raises(ModelError, match="not a checkpoint of protemb-train"):
+            load_network(damaged(lambda loaded, missing=missing: loaded.pop(missing)))
+
+
+def test_the_zero_network_is_judged_one_at_every_level(config, traces):
+    verdict = judge(ScoreNetwork(config), traces[:2])
+    np.testing.assert_allclose(verdict.share, 1, atol=1e-6)
+    lengths = [len(t.residue_type) for t in traces[:2]]
+    assert verdict.floor == pytest.approx(np.mean([6 / (3 * n) for n in lengths]))
+    assert verdict.chains == 2 and verdict.as_dict()["mean_share"] == 1
+    assert len(verdict.as_dict()["levels"]) == config.noise_levels
+    with pytest.raises(CorpusError, match="no chain to judge on"):
+        judge(ScoreNetwork(config), [])
+
+
+def test_no_gradient_of_eq_4_gets_below_the_floor():
+    """Project the target on all forces along pair directions: what remains is 6 of 3L."""
+    torch.manual_seed(0)
+    length = 12
+    x = 5 * torch.randn(length, 3, dtype=torch.float64)
+    pairs = [(i, j) for i in range(length) for j in range(i)]
+    basis = torch.zeros(len(pairs), length, 3, dtype=torch.float64)
+    for k, (i, j) in enumerate(pairs):
+        basis[k, i], basis[k, j] = x[i] - x[j], x[j] - x[i]
+    assert torch.linalg.matrix_rank(basis.reshape(len(pairs), -1)) == 3 * length - 6
+
+
+def test_the_command_line_trains_and_judges(real_corpus, tmp_path, monkeypatch, capsys):
+    from protemb_train import presets
+
+    network = NetworkConfig(family="base", channels=8, bottleneck=4, dilations=(1,), noise_levels=4)
+    monkeypatch.setitem(presets.PRESETS, "base", (network, TINY["base"]))
+    corpus, out = str(real_corpus.path), tmp_path / "run"
+
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["protemb-train", *map(str, arguments)])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        return done.value.code, capsys.readouterr().err
+
+    threads = torch.get_num_threads()
+    status, said = command("pretrain", "--corpus", corpus, "-o", out, "--steps", 2, "--no-progress")
+    assert status == 0 and "steps 0 to 2" in said and "Tip" not in said and "litlogger" not in said
+    _, record = load_network(out / "last.ckpt")
+    assert record["record"]["corpus_sha256"] == real_corpus.sha256
+    assert record["record"]["origin"]["version"]
+    status, said = command("pretrain", "--corpus", corpus, "-o", out, "--preset", "huge")
+    assert status == 1 and "no preset named 'huge'; there are paper, base" in said
+    status, said = command("judge", tmp_path / "no.ckpt", "--corpus", corpus, "-o", tmp_path / "j.json")
+    assert status == 1 and "no such checkpoint" in said and not (tmp_path / "j.json").exists()
+    assert torch.get_num_threads() == threads

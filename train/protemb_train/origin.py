@@ -1,0 +1,30 @@
+"""Which state of the source made a file: version and commit, for checkpoints and model cards."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from protemb_sdk._version import __version__
+
+
+@cache
+def origin() -> dict[str, str | None]:
+    """Return the package's version, and its commit where it runs from a git checkout ("-dirty" if edited)."""
+    return {"version": __version__, "commit": _commit(Path(__file__))}
+
+
+def _commit(file: Path) -> str | None:
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(file.parent), *arguments]
+        try:
+            run = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError:  # no git here
+            return None
+        return run.stdout.strip() if run.returncode == 0 else None
+
+    # A virtual environment may lie inside somebody else's checkout.
+    if git("ls-files", "--error-unmatch", file.name) is None:
+        return None
+    return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
