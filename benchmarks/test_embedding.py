@@ -29,7 +29,10 @@ def test_embed_pytorch(benchmark, protease, preset):
     torch.set_num_threads(1)
     network = ScoreNetwork(PRESETS[preset][0]).eval()
     coords = torch.from_numpy(protease.ca_coords.astype(np.float32))[None]
-    types, index = torch.from_numpy(protease.residue_type)[None], torch.from_numpy(protease.residue_index)[None]
+    types, index = (
+        torch.from_numpy(protease.residue_type)[None],
+        torch.from_numpy(protease.residue_index)[None],
+    )
 
     def embed() -> object:
         with torch.inference_mode():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from protemb_sdk import clip_windows, mean_over_columns
-from protemb_sdk._session import usable_threads
+from protemb_sdk._threads import usable_threads
 
 THREADS = [1, usable_threads()] if usable_threads() > 1 else [1]
 

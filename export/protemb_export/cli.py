@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from protemb_sdk._command import console, run, say
 from protemb_sdk._errors import ProtembError
 from protemb_sdk._output import writable_target
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-console = Console(stderr=True)
 
 OUR_LICENCE = "MIT"
 RELEASED_LICENCE = "none stated by the authors: for verification, not for redistribution"
@@ -54,12 +53,7 @@ def model(
     parity = pack(network, out, name=out.stem, sigma=level, record=record, licence=OUR_LICENCE, chains=real)
     if bundle is not None:
         register(out, bundle)
-    console.print(
-        f"{out}: noise level {level:g} angstrom, largest deviations from PyTorch {parity.as_dict()}",
-        soft_wrap=True,
-        markup=False,
-        highlight=False,
-    )
+    say(console, f"{out}: noise level {level:g} angstrom, largest deviations from PyTorch {parity.as_dict()}")
 
 
 @app.command()
@@ -100,11 +94,9 @@ def released(
     )
     found = differences(Embedder(out, "cpu").embed(structure, pair=True), published, embedding)
     report = ", ".join(f"{name} {value:.1e}" for name, value in found.items())
-    console.print(
+    say(
+        console,
         f"{chain.id}, noise level {level} ({sigma:.4f} angstrom), largest absolute differences: {report}",
-        soft_wrap=True,
-        markup=False,
-        highlight=False,
     )
     if not max(found.values()) <= AUTHORS_TOLERANCE:
         raise ProtembError(f"differs from the published embedding by more than {AUTHORS_TOLERANCE:g}")
@@ -112,12 +104,7 @@ def released(
 
 def main() -> None:
     """Run the command line; an error of ours is one sentence and exit status 1."""
-    try:
-        app()
-    except ProtembError as error:
-        console.print("[bold red]error:[/] ", end="")
-        console.print(str(error), soft_wrap=True, markup=False, highlight=False)
-        raise SystemExit(1) from None
+    run(app)
 
 
 if __name__ == "__main__":

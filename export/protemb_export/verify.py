@@ -148,9 +148,7 @@ def measure_parity(network: ScoreNetwork, embedder: Embedder, chains: Iterable[C
     """
     worst = {"pair": 0.0, "residue": 0.0, "protein": 0.0}
     lengths = []
-    threads = torch.get_num_threads()
     for chain in chains:
-        torch.set_num_threads(threads)  # Numba's OpenMP layer, in the SDK's pooling, changes torch's too
         wanted = torch_pair(network, chain, embedder.noise_level)
         found = embedder.embed_chain(chain, pair=True)
         assert found.pair is not None  # asked for

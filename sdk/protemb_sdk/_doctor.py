@@ -11,7 +11,8 @@ import numpy as np
 from protemb_sdk._embedder import Embedder
 from protemb_sdk._errors import ProtembError
 from protemb_sdk._models import BUNDLED
-from protemb_sdk._session import import_runtime, installed_wheels, usable_threads
+from protemb_sdk._session import import_runtime, installed_wheels
+from protemb_sdk._threads import usable_threads
 from protemb_sdk._version import __version__
 
 EXAMPLE = BUNDLED / "1a8o.cif"

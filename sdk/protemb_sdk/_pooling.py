@@ -5,10 +5,8 @@ Import this module inside the function that needs it: Numba takes a third of a s
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
@@ -16,44 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._errors import EmbeddingError
+from protemb_sdk._threads import usable_threads
 
 # Reordering sums is what lets the compiler vectorise them; NaN must still come through.
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "nsz", "contract"}}
 
-
-class _State:
-    """What a forked child must not inherit: a lock another thread may hold, and OpenMP's threads."""
-
-    # Numba's portable threading layer must not be entered by two threads at once.
-    one_at_a_time = threading.Lock()
-    forked = False
-
-
-def _after_fork() -> None:
-    _State.one_at_a_time = threading.Lock()
-    _State.forked = True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+# Below this a thread costs more than it saves.
+_BYTES_PER_THREAD = 4 * 2**20
 
 
 def _compiled(function: Callable[..., None]) -> Any:
     try:
-        return numba.njit(cache=True, parallel=True, **_OPTIONS)(function)
+        return numba.njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # nowhere to keep a cache: a read-only installation without a home directory
-        return numba.njit(parallel=True, **_OPTIONS)(function)
-
-
-@cache
-def _serial(kernel: Any) -> Any:
-    return numba.njit(**_OPTIONS)(kernel.py_func)
+        return numba.njit(**_OPTIONS)(function)
 
 
 @_compiled
-def _row_means(runs_NL: NDArray[np.float32], rows: int, out_RC: NDArray[np.float32]) -> None:
-    count, length = runs_NL.shape
-    for n in numba.prange(count):
+def _row_means(
+    first: int, past: int, runs_NL: NDArray[np.float32], rows: int, out_RC: NDArray[np.float32]
+) -> None:
+    length = runs_NL.shape[1]
+    for n in range(first, past):
         total = 0.0
         for j in range(length):
             total += runs_NL[n, j]
@@ -61,9 +43,11 @@ def _row_means(runs_NL: NDArray[np.float32], rows: int, out_RC: NDArray[np.float
 
 
 @_compiled
-def _windows(residue_LC: NDArray[np.float32], before: int, out_LWC: NDArray[np.float32]) -> None:
+def _windows(
+    first: int, past: int, residue_LC: NDArray[np.float32], before: int, out_LWC: NDArray[np.float32]
+) -> None:
     length, width, channels = out_LWC.shape
-    for i in numba.prange(length):
+    for i in range(first, past):
         for w in range(width):
             j = i + w - before
             if 0 <= j < length:
@@ -74,18 +58,21 @@ def _windows(residue_LC: NDArray[np.float32], before: int, out_LWC: NDArray[np.f
                     out_LWC[i, w, c] = 0.0
 
 
-def _run(kernel: Any, threads: int | None, *arguments: Any) -> None:
-    if _State.forked:  # GNU OpenMP ends a process that uses it on both sides of a fork
-        _serial(kernel)(*arguments)
+def _run(kernel: Any, count: int, size: int, threads: int | None, *arguments: Any) -> None:
+    """Run a kernel over 0..count, split over threads where its `size` in bytes is worth it.
+
+    Python's threads, not Numba's: the kernels hold no lock of the interpreter, and Numba's OpenMP layer
+    would change the thread count of a torch in the same process and end a forked child.
+    """
+    parts = min(threads or usable_threads(), size // _BYTES_PER_THREAD, count)
+    if parts < 2:
+        kernel(0, count, *arguments)
         return
-    with _State.one_at_a_time:
-        most = int(vars(numba.config)["NUMBA_NUM_THREADS"])
-        before = numba.get_num_threads()
-        numba.set_num_threads(most if threads is None else max(1, min(threads, most)))
-        try:
-            kernel(*arguments)
-        finally:
-            numba.set_num_threads(before)  # of the caller's own Numba code
+    borders = [count * k // parts for k in range(parts + 1)]
+    with ThreadPoolExecutor(parts) as pool:
+        jobs = [pool.submit(kernel, a, b, *arguments) for a, b in zip(borders[:-1], borders[1:], strict=True)]
+    for job in jobs:
+        job.result()
 
 
 def mean_over_columns(pair_CRL: NDArray[np.float32], threads: int | None = None) -> NDArray[np.float32]:
@@ -99,7 +86,7 @@ def mean_over_columns(pair_CRL: NDArray[np.float32], threads: int | None = None)
     pair_CRL : ndarray, float32, shape (C, R, L)
         Pair map, or a strip of R of its rows, channels first as the graph returns it.
     threads : int, optional
-        Threads to use; all by default.
+        Threads to use at the most; by default as many as the process may use.
 
     Returns
     -------
@@ -113,7 +100,7 @@ def mean_over_columns(pair_CRL: NDArray[np.float32], threads: int | None = None)
     channels, rows, length = pair_CRL.shape
     runs = np.ascontiguousarray(pair_CRL, dtype=np.float32).reshape(channels * rows, length)
     out = np.empty((rows, channels), dtype=np.float32)
-    _run(_row_means, threads, runs, rows, out)
+    _run(_row_means, len(runs), runs.nbytes, threads, runs, rows, out)
     return out
 
 
@@ -151,6 +138,8 @@ def clip_windows(
         Residue embeddings of one chain.
     size : int
         Residues in a window, at least 1; it may exceed the chain.
+    threads : int, optional
+        Threads to use at the most; by default as many as the process may use.
 
     Returns
     -------
@@ -161,5 +150,6 @@ def clip_windows(
         raise EmbeddingError(f"a window holds a whole number of residues, at least 1, not {size!r}")
     length, channels = residue_LC.shape
     out = np.empty((length, int(size), channels), dtype=np.float32)
-    _run(_windows, threads, np.ascontiguousarray(residue_LC, dtype=np.float32), int(size) // 2, out)
+    residue_LC = np.ascontiguousarray(residue_LC, dtype=np.float32)
+    _run(_windows, length, out.nbytes, threads, residue_LC, int(size) // 2, out)
     return out

@@ -8,22 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
+
+from protemb_sdk._command import console, out_console, say
 
 if TYPE_CHECKING:
     from protemb_sdk._chain import Skipped
     from protemb_sdk._embedding import Embedding
 
 SHOWN = 20  # lines of one kind listed in full; beyond it, counts
-
-out_console = Console()
-console = Console(stderr=True)
-
-
-def say(to: Console, line: str) -> None:
-    """Print a line as it is: never wrapped, never coloured by what it holds."""
-    to.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 class Tally:

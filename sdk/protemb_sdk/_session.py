@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from protemb_sdk._errors import DeviceError, EmbeddingError, ModelError
 from protemb_sdk._models import CONTRACT, Model, read_graph
+from protemb_sdk._threads import usable_threads
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -31,7 +32,6 @@ _NOT_A_GRAPH = ("InvalidProtobuf", "InvalidGraph", "NoModel")
 WHEELS = ("onnxruntime", "onnxruntime-gpu")
 
 CPU = "CPUExecutionProvider"
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 # TF32 rounds to 10 bits, and an exhaustive search costs hundreds of milliseconds per new chain length.
 CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
@@ -71,19 +71,6 @@ def installed_wheels() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def usable_threads() -> int:
-    """Return how many CPU threads this process may use: its affinity mask, cut by its cgroup's quota."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
-    count = len(affinity(0)) if affinity else os.cpu_count() or 1
-    try:
-        quota, period = CPU_QUOTA.read_text().split()
-        if quota != "max":
-            count = min(count, -(-int(quota) // int(period)))
-    except (OSError, ValueError, ZeroDivisionError):
-        pass
-    return max(1, count)
 
 
 def import_runtime() -> Any:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from protemb_sdk._command import out_console, run, say
 from protemb_sdk._errors import ProtembError, StructureError
-from protemb_sdk._report import Tally, console, out_console, report_skipped, say
+from protemb_sdk._report import Tally, report_skipped
 from protemb_sdk._version import __version__
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -120,13 +120,7 @@ def doctor(
 
 def main() -> None:
     """Run the command line; an error of ours is one sentence and exit status 1."""
-    logging.basicConfig(format="%(message)s")
-    try:
-        app()
-    except ProtembError as error:
-        console.print("[bold red]error:[/] ", end="")
-        say(console, str(error))
-        raise SystemExit(1) from None
+    run(app)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -175,31 +174,6 @@ def test_a_device_that_does_not_start_is_no_fault_of_the_model(monkeypatch: pyte
 
 
 # --- threads ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("quota", "cores", "expected"),
-    [
-        ("max 100000", 16, 16), ("400000 100000", 16, 4), ("150000 100000", 16, 2), ("50000 100000", 16, 1),
-        ("400000 100000", 2, 2), ("nonsense", 3, 3), ("1 0", 3, 3),
-    ],
-)  # fmt: skip
-def test_threads_follow_affinity_and_the_cgroup_quota(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str, cores: int, expected: int
-) -> None:
-    (tmp_path / "cpu.max").write_text(quota + "\n")
-    monkeypatch.setattr(session, "CPU_QUOTA", tmp_path / "cpu.max")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
-    assert session.usable_threads() == expected
-
-
-def test_without_cgroups_the_affinity_mask_decides(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(session, "CPU_QUOTA", tmp_path / "none")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5, 7}, raising=False)
-    assert session.usable_threads() == 3
-    monkeypatch.delattr(os, "sched_getaffinity")
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert session.usable_threads() == 1
 
 
 def test_session_options_of_the_caller_are_used() -> None:

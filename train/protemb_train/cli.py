@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from protemb_sdk._command import console, run, say
 from protemb_sdk._errors import ProtembError
 from protemb_sdk._output import writable_target, written_whole
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-console = Console(stderr=True)
 
 
 @app.command()
@@ -91,7 +90,7 @@ def pretrain(
         highlight=False,
     )
     last = run(chains, network, config, out, steps=steps, seed=seed, record=record, progress=progress)
-    console.print(str(last), soft_wrap=True, markup=False, highlight=False)
+    say(console, str(last))
 
 
 @app.command()
@@ -125,12 +124,7 @@ def judge(
 
 def main() -> None:
     """Run the command line; an error of ours is one sentence and exit status 1."""
-    try:
-        app()
-    except ProtembError as error:
-        console.print("[bold red]error:[/] ", end="")
-        console.print(str(error), soft_wrap=True, markup=False, highlight=False)
-        raise SystemExit(1) from None
+    run(app)
 
 
 if __name__ == "__main__":
