@@ -97,14 +97,14 @@ def pretrain(
 def judge(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of pretrain.")],
     corpus: Annotated[Path, typer.Option(help="Corpus file (.arrow).")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="JSON file to write.")],
-    chains: Annotated[
-        int, typer.Option(min=1, help="Validation chains to use, the first ones that fit.")
-    ] = 100,
+    out: Annotated[Path, typer.Option("-o", "--out", help="JSON file to write; a table (.md) beside it.")],
+    chains: Annotated[int, typer.Option(min=1, help="Validation chains to use, one a cluster.")] = 100,
     max_length: Annotated[int, typer.Option(min=1, help="Leave longer chains out.")] = 400,
 ) -> None:
     """Loss per noise level on full-length validation chains, as a share of predicting zero."""
     import itertools
+
+    import numpy as np
 
     from protemb_train.checkpoint import load_network
     from protemb_train.corpus import Corpus
@@ -113,12 +113,17 @@ def judge(
     writable_target(out)
     network, record = load_network(checkpoint)
     held_out = Corpus(corpus, ["val"])
-    fitting = (held_out[i] for i in range(len(held_out)) if held_out.lengths[i] <= max_length)
-    verdict = run(network, itertools.islice(fitting, chains)).as_dict()
+    one_a_cluster = np.unique(held_out.clusters, return_index=True)[1].tolist()
+    fitting = (held_out[i] for i in one_a_cluster if held_out.lengths[i] <= max_length)
+    verdict = run(network, itertools.islice(fitting, chains))
     with written_whole(out) as part:
-        part.write_text(json.dumps({"checkpoint": record, "judgement": verdict}, indent=1) + "\n")
-    console.print(
-        f"mean share {verdict['mean_share']} over {verdict['chains']} chains, floor {verdict['floor']}"
+        loaded = {"checkpoint": record, "judgement": verdict.as_dict()}
+        part.write_text(json.dumps(loaded, indent=1) + "\n")
+    with written_whole(out.with_suffix(".md")) as part:
+        part.write_text(verdict.as_markdown())
+    say(
+        console,
+        f"mean share {verdict.share.mean():.3f} over {verdict.chains} chains, floor {verdict.floor:.3f}",
     )
 
 

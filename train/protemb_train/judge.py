@@ -45,6 +45,15 @@ class Judgement:
         mean = round(float(self.share.mean()), 4)
         return {"mean_share": mean, "floor": round(self.floor, 4), "chains": self.chains, "levels": levels}
 
+    def as_markdown(self) -> str:
+        """Return the table that a results folder shows."""
+        head = f"{self.chains} whole validation chains; mean {self.share.mean():.3f}; floor {self.floor:.3f}."
+        rows = [f"| {s:.3g} | {v:.3f} |" for s, v in zip(self.sigma, self.share, strict=True)]
+        table = "\n".join(
+            ["| noise level, angstrom | share of the zero predictor's loss |", "|---|---|", *rows]
+        )
+        return f"{head}\n\n{table}\n"
+
 
 @torch.no_grad()
 def judge(network: ScoreNetwork, traces: Iterable[Trace], seed: int = 0) -> Judgement:
