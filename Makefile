@@ -14,7 +14,7 @@ types:
 	mypy
 
 test:
-	python -m pytest -m "not slow"
+	python -m pytest
 
 # Minutes: parity over many chains with the shared data
 slow:

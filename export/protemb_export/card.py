@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -43,11 +44,21 @@ def make_card(
         "sigma_range": [config.sigma_min, config.sigma_max],
         "network": config.as_dict(),
         "training": dict(record),
+        "weights_sha256": weights_sha256(network),
         "exported_by": origin(),
         "method": PAPER,
         "licence": licence,
     }
     return card if sigma is None else card | {"sigma": sigma}
+
+
+def weights_sha256(network: ScoreNetwork) -> str:
+    """Return a hash of a network's weights, the same in its embedding and its score graph."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def as_metadata(card: Mapping[str, Any]) -> dict[str, str]:

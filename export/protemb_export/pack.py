@@ -130,6 +130,8 @@ def pack(
             )
             with written_whole(score_path(out)) as part:
                 onnx.save(scores, part)
+    if not score:
+        score_path(out).unlink(missing_ok=True)  # an older network's
     with written_whole(out) as part:
         onnx.save(_with_card(graph, card), part)
     return parity

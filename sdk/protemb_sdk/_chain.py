@@ -17,6 +17,15 @@ ALPHABET = "ACDEFGHIKLMNPQRSTVWYX"
 # Beyond this, strained or coarse models included, the chain is broken.
 BREAK_DISTANCE = 4.3
 
+_DTYPES: dict[str, type[np.generic] | None] = {
+    "ca_coords": np.float64,
+    "residue_index": np.int64,
+    "auth_seq": np.int32,
+    "label_seq": np.int32,
+    "insertion_code": None,
+    "residue_name": None,
+}
+
 _TYPE_OF_BYTE = np.full(256, ALPHABET.index("X"), dtype=np.int64)
 for _position, _letter in enumerate(ALPHABET):
     _TYPE_OF_BYTE[ord(_letter)] = _position
@@ -69,6 +78,12 @@ class Chain:
     source: str = ""
 
     def __post_init__(self) -> None:
+        for name, dtype in _DTYPES.items():
+            try:
+                array = np.asarray(getattr(self, name))
+                object.__setattr__(self, name, array if dtype is None else array.astype(dtype, copy=False))
+            except (TypeError, ValueError) as error:
+                raise StructureError(f"{self.id}: {name} does not hold numbers ({error})") from error
         length = len(self.sequence)
         for name in ("residue_index", "auth_seq", "insertion_code", "label_seq", "residue_name"):
             if getattr(self, name).shape != (length,):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from protemb_sdk._chain import Chain
 from protemb_sdk._embedding import Embedding
-from protemb_sdk._errors import EmbeddingError, StructureError
+from protemb_sdk._errors import EmbeddingError, ModelError, StructureError
 from protemb_sdk._models import CONTRACT, find_model
 from protemb_sdk._session import CPU, Provider, Session
 from protemb_sdk._strips import plan_rows
@@ -88,7 +88,7 @@ class Embedder:
             "altloc": altloc,
             "min_residues": _whole(min_residues, "min_residues"),
         }
-        self._memory_limit = memory_limit
+        self._memory_limit = _whole(memory_limit, "memory_limit")
         self._session = Session(self.model, "embedding", *self._session_arguments)
         self._score_session: Session | None = None
         self._score_lock = threading.Lock()
@@ -136,7 +136,8 @@ class Embedder:
         ----------
         x : path, bytes, open file, gemmi.Structure, Biotite AtomArray, tuple or Chain
             A tuple holds C-alpha coordinates (L, 3) in angstrom, the one-letter sequence, and
-            optionally residue indices.
+            optionally residue indices, whose steps above 1 are missing residues; without them none is
+            missing, which gives a chain with gaps other vectors than its file has.
         chain : str, optional
             Author or label chain name; needed where the structure holds several protein chains.
         pair : bool, default False
@@ -240,11 +241,17 @@ class Embedder:
         EmbeddingError
             If the noise level lies outside the trained range.
         ModelError
-            If the model has no score graph.
+            If the model has no score graph, or another network's.
         """
         with self._score_lock:
             if self._score_session is None:
-                self._score_session = Session(self.model, "score", *self._session_arguments)
+                session = Session(self.model, "score", *self._session_arguments)
+                if session.info.card.get("weights_sha256") != self.card.get("weights_sha256"):
+                    raise ModelError(
+                        f"{self.model.score_path}: not the score graph of {self.model.path}, but another "
+                        "network's; export both again"
+                    )
+                self._score_session = session
         low, high = self._score_session.info.sigma_range
         # The levels were stored as float32.
         if not (isinstance(sigma, Real) and low * (1 - 1e-6) <= sigma <= high * (1 + 1e-6)):

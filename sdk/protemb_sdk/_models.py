@@ -73,6 +73,8 @@ def find_model(model: str | PathLike[str]) -> Model:
     ModelError
         If there is no such name and no such file.
     """
+    if not isinstance(model, str | PathLike):
+        raise ModelError(f"model={model!r}: pass the name of a bundled model, or the path of an .onnx file")
     bundled = list_models()
     for known in bundled:
         if known.name == model:

@@ -149,7 +149,10 @@ def clip_windows(
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
         raise EmbeddingError(f"a window holds a whole number of residues, at least 1, not {size!r}")
     length, channels = residue_LC.shape
-    out = np.empty((length, int(size), channels), dtype=np.float32)
+    try:
+        out = np.empty((length, int(size), channels), dtype=np.float32)
+    except (MemoryError, ValueError) as error:
+        raise EmbeddingError(f"windows of {size} residues do not fit into memory ({error})") from error
     residue_LC = np.ascontiguousarray(residue_LC, dtype=np.float32)
     _run(_windows, length, out.nbytes, threads, residue_LC, int(size) // 2, out)
     return out

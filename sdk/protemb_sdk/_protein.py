@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._chain import Chain, Skipped, index_with_gaps
+from protemb_sdk._chain import BREAK_DISTANCE, Chain, Skipped, index_with_gaps
+from protemb_sdk._errors import StructureError
 from protemb_sdk._tables import Table, kind_of
 
 # A peptide bond is 1.33 angstrom long; sloppy models stretch it.
@@ -41,8 +42,9 @@ def chains_of_table(
     atom_of_residue[table.residue[ca]] = ca
     has_ca = np.zeros(len(table.name), dtype=bool)
     has_ca[table.residue[np.flatnonzero(table.is_ca)]] = True
-    protein, order = _protein(table, kinds, has_ca)
+    protein, order = _protein(table, kinds, atom_of_residue, has_ca)
     lacking = (kinds == "amino") & table.declared & ~has_ca
+    loose = (kinds == "amino") & has_ca & ~protein
 
     members: dict[str, list[int]] = {}
     for position, chain in enumerate(table.chain):
@@ -56,8 +58,13 @@ def chains_of_table(
             reason = _reason(table, kinds, own, len(chosen), int(lacking[own].sum()), min_residues)
             read.skipped.append(Skipped(where, chain or " ", reason))
             continue
-        left_out = own[lacking[own]]
-        read.chains.append(_chain_of_rows(table, name, chosen, atom_of_residue[chosen], left_out, notes))
+        said = (*notes, *_left_out(table, own[lacking[own]], own[loose[own]]))
+        try:
+            read.chains.append(_chain_of_rows(table, name, chosen, atom_of_residue[chosen], said))
+        except StructureError as error:
+            # One bad chain must not take the others of its file along.
+            reason = str(error).removeprefix(f"{name}_{chain}: ").removeprefix(f"{name}: ")
+            read.skipped.append(Skipped(where, chain or " ", reason, error))
     return read
 
 
@@ -67,9 +74,7 @@ def _pick_ca(table: Table, altloc: str) -> NDArray[np.int64]:
     if ca.size == 0:
         return ca
     residue, letter = table.residue[ca], table.altloc[ca]
-    conformer, of_atom = np.unique(table.residue * 256 + table.altloc % 256, return_inverse=True)
-    summed = np.bincount(of_atom, weights=table.occupancy).astype(np.float64)
-    weight = summed[np.searchsorted(conformer, residue * 256 + letter % 256)]
+    weight = table.occupancy[ca]  # its own: summed over atoms, the larger side chain would win
     # Neighbours with one number and different conformer letters are one site (microheterogeneity).
     same = residue[1:] == residue[:-1]
     likely = (letter[1:] != letter[:-1]) & (letter[1:] * letter[:-1] > 0)
@@ -87,7 +92,7 @@ def _pick_ca(table: Table, altloc: str) -> NDArray[np.int64]:
 
 
 def _protein(
-    table: Table, kinds: NDArray[np.str_], has_ca: NDArray[np.bool_]
+    table: Table, kinds: NDArray[np.str_], atom_of_residue: NDArray[np.int64], has_ca: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Tell the residues of proteins from ligands that have a C-alpha too, and put them in order."""
     size = len(table.name)
@@ -99,6 +104,13 @@ def _protein(
     backbone = np.isfinite(ends[b"N"]).all(axis=1) & np.isfinite(ends[b"C"]).all(axis=1)
     order = np.arange(size, dtype=np.float64)
     protein = has_ca & table.declared & ((kinds == "amino") | ((kinds == "unknown") & backbone))
+    # Where only C-alphas were kept, an amino acid joins by its distance to the next one.
+    bare = (kinds == "amino") & (atom_of_residue >= 0) & np.isnan(ends[b"N"]).all(axis=1) & ~protein
+    for i in np.flatnonzero(bare):
+        beside = [j for j in (i - 1, i + 1) if 0 <= j < size and table.chain[j] == table.chain[i]]
+        beside = [j for j in beside if atom_of_residue[j] >= 0 and (protein[j] or bare[j])]
+        steps = table.position[atom_of_residue[beside]] - table.position[atom_of_residue[i]]
+        protein[i] = bool((np.linalg.norm(steps, axis=1) < BREAK_DISTANCE).any())
     # What remains joins by a peptide bond, next to the residue that it is bonded to: some files
     # list the modified residues of a chain after its end.
     waiting = np.flatnonzero(has_ca & backbone & ~protein)
@@ -138,20 +150,26 @@ def _reason(
     return "holds ligands, ions or waters only"
 
 
+def _left_out(table: Table, lacking: NDArray[np.int64], loose: NDArray[np.int64]) -> list[str]:
+    notes = []
+    if lacking.size:
+        notes.append(f"{_count(lacking.size, 'residue')} without C-alpha left out: {_some(table, lacking)}")
+    if loose.size:
+        amino = _count(loose.size, "amino acid")
+        notes.append(f"{amino} not bonded to the chain left out: {_some(table, loose)}")
+    return notes
+
+
 def _chain_of_rows(
     table: Table,
     name: str,
     chosen: NDArray[np.int64],
     atoms: NDArray[np.int64],
-    left_out: NDArray[np.int64],
     notes: tuple[str, ...],
 ) -> Chain:
     names = [table.name[i] for i in chosen]
     letters = [kind_of(n)[1] if kind_of(n)[1] != "X" else kind_of(table.parents.get(n, n))[1] for n in names]
     unknown = [i for i, letter in zip(chosen, letters, strict=True) if letter == "X"]
-    if left_out.size:
-        missing = _count(left_out.size, "residue")
-        notes = (*notes, f"{missing} without C-alpha left out: {_some(table, left_out)}")
     if unknown:
         notes = (*notes, f"{_count(len(unknown), 'residue')} of unknown type, X: {_some(table, unknown)}")
     coords = np.ascontiguousarray(table.position[atoms])

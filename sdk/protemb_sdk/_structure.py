@@ -9,8 +9,9 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from protemb_sdk._chain import ALPHABET, Chain, no_protein_chain
+from protemb_sdk._chain import ALPHABET, BREAK_DISTANCE, Chain, no_protein_chain
 from protemb_sdk._errors import ChainError, StructureError
 from protemb_sdk._files import TAKEN, find_structures, load, parse, stem
 from protemb_sdk._protein import StructureRead, chains_of_table
@@ -18,6 +19,9 @@ from protemb_sdk._tables import table_of_biotite, table_of_gemmi
 
 if TYPE_CHECKING:
     import gemmi
+
+# Half a virtual bond: no chain in angstrom is as tight, one in nanometres is tighter.
+SHORTEST_STEP = 1.9
 
 __all__ = ["StructureRead", "find_structures", "read_chain", "read_chains"]
 
@@ -28,18 +32,20 @@ def read_chains(
     """Read every protein chain of a structure.
 
     A residue counts as protein if it has a C-alpha (atom CA, a carbon) and is an amino acid that the
-    file declares as part of a polymer, or is held to such a residue by a peptide bond.
+    file declares as part of a polymer, or is held to such a residue by a peptide bond (in a file of
+    C-alphas only: lies within 4.3 angstrom of the next one).
 
     Parameters
     ----------
     x : path, bytes, open file, gemmi.Structure, Biotite AtomArray or AtomArrayStack, tuple, or Chain
         Files are PDB, mmCIF or mmJSON, each also gzipped, told by their content. A tuple is
-        (coordinates (L, 3), sequence) or (coordinates, sequence, residue_index).
+        (coordinates (L, 3), sequence) or (coordinates, sequence, residue_index); without indices no
+        residue is taken to be missing.
     model : int
         Position of the model, from 1.
     altloc : str
         Which conformer of a disordered residue, or of a site with several residue types: "highest"
-        (the one with the highest summed occupancy, the first in the file if equal), "first", or a
+        (the one whose C-alpha has the highest occupancy, the first in the file if equal), "first", or a
         letter (that conformer where it exists, else the highest).
     min_residues : int
         Chains with fewer residues are skipped; does not apply to a tuple or a Chain.
@@ -115,7 +121,7 @@ def read_chain(x: Any, chain: str | None = None, **options: Any) -> Chain:
         for skipped in read.skipped:
             if skipped.chain.strip() == wanted:
                 raise ChainError(
-                    f"{where}: chain {chain} was skipped, it {skipped.reason}; protein chains: {listing}"
+                    f"{where}: chain {chain} was skipped: {skipped.reason}; protein chains: {listing}"
                 )
         for found in read.chains:
             if found.label_chain and found.label_chain == wanted:
@@ -168,7 +174,7 @@ def _chain_of_arrays(x: tuple[Any, ...], name: str) -> Chain:
         given = np.arange(len(x[1])) if len(x) == 2 else np.asarray(x[2])
     except (TypeError, ValueError) as error:
         raise StructureError(f"{name}: coordinates and residue_index must be numbers ({error})") from error
-    letters = x[1].upper()
+    letters = "".join(c.upper() if c.isascii() else "X" for c in x[1])
     length = len(letters)
     if given.shape != (length,) or given.dtype.kind not in "iu":
         raise StructureError(f"{name}: residue_index must hold one integer for each of {length} residues")
@@ -186,7 +192,28 @@ def _chain_of_arrays(x: tuple[Any, ...], name: str) -> Chain:
         insertion_code=np.full(length, "", dtype="U1"),
         label_seq=np.full(length, -1, dtype=np.int32),
         residue_name=np.array([_three_letters(c) for c in letters], dtype="U3"),
+        notes=_doubts(coords, given),
     )
+
+
+def _doubts(coords: NDArray[np.float64], index: NDArray[np.int64]) -> tuple[str, ...]:
+    """Return notes on arrays that are probably not what they were taken for."""
+    if coords.ndim != 2 or len(coords) < 2:
+        return ()
+    with np.errstate(invalid="ignore", over="ignore"):
+        step = np.linalg.norm(np.diff(coords, axis=0), axis=1)
+    notes = []
+    if np.median(step) < SHORTEST_STEP:
+        notes.append(
+            f"consecutive C-alphas lie {np.median(step):.2g} angstrom apart, not 3.8: are these nanometres?"
+        )
+    gaps = int(((step > BREAK_DISTANCE) & (np.diff(index) == 1)).sum()) if len(index) == len(coords) else 0
+    if gaps:
+        notes.append(
+            f"the chain is broken {gaps} times without a gap in its residue_index; pass (coordinates, "
+            "sequence, residue_index) to say how many residues are missing"
+        )
+    return tuple(notes)
 
 
 @lru_cache(maxsize=64)

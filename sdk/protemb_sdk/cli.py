@@ -76,7 +76,11 @@ def embed(
             inputs = list(inputs_of(files))
             alone = strict or len(inputs) == 1
             run = embedder.embed_many(
-                inputs, workers=workers, pair=pair, progress=not quiet, on_error="raise" if alone else "skip"
+                inputs,
+                workers=workers,
+                pair=pair,
+                progress=not quiet and len(inputs) > 1,
+                on_error="raise" if alone else "skip",
             )
             skipped = run.skipped
         for embedding in run:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +18,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protemb_sdk import Chain, ChainError, Embedder, Embedding, EmbeddingError, ModelError, StructureError
+from protemb_sdk import (
+    Chain,
+    ChainError,
+    Embedder,
+    Embedding,
+    EmbeddingError,
+    ModelError,
+    StructureError,
+    list_models,
+)
 from protemb_sdk._models import BUNDLED
 
 Walk = Callable[..., tuple[np.ndarray, str]]
@@ -300,3 +311,23 @@ def test_an_embedder_from_before_a_fork_is_refused(structures: Path) -> None:
         "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
     )
     subprocess.run([sys.executable, "-c", code, str(structures / "1a8o.cif")], check=True, timeout=120)
+
+
+def test_a_score_graph_of_another_network_is_refused(tmp_path: Path, chain_1a8o: Chain) -> None:
+    onnx = pytest.importorskip("onnx")
+    bundled = list_models()[0]
+    assert bundled.score_path is not None
+    shutil.copy(bundled.path, tmp_path / "mine.onnx")
+    graph = onnx.load(bundled.score_path)
+    for field in graph.metadata_props:
+        if field.key == "protemb.card":
+            field.value = json.dumps(json.loads(field.value) | {"weights_sha256": "0" * 64})
+    onnx.save(graph, tmp_path / "mine-score.onnx")
+    with pytest.raises(ModelError, match="another network's; export both again"):
+        Embedder(tmp_path / "mine.onnx", "cpu").score(chain_1a8o, 1.0)
+
+
+@pytest.mark.parametrize("limit", [None, "x", 0, -5])
+def test_a_memory_limit_is_a_number_of_bytes(limit: object) -> None:
+    with pytest.raises(EmbeddingError, match="memory_limit"):
+        Embedder(memory_limit=limit)  # type: ignore[arg-type]

@@ -152,3 +152,8 @@ def test_a_forked_child_pools_too() -> None:
         "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_windows_beyond_memory_are_one_sentence() -> None:
+    with pytest.raises(EmbeddingError, match="do not fit into memory"):
+        clip_windows(np.ones((1000, 64), dtype=np.float32), 10**15)

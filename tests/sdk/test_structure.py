@@ -306,7 +306,7 @@ def test_a_chain_is_chosen_by_author_name_then_label_name(structures: Path) -> N
     with pytest.raises(ChainError, match=r"4zhl: there is no chain 'Q'; protein chains: U, P"):
         read_chain(path, "Q")
     # Author chain C is DNA; label chain C would be the protein: the author's name wins.
-    with pytest.raises(ChainError, match=r"chain C was skipped, it is nucleic acid \(DNA\)"):
+    with pytest.raises(ChainError, match=r"chain C was skipped: is nucleic acid \(DNA\)"):
         read_chain(structures / "1lcd.cif.gz", "C")
     with pytest.raises(StructureError, match=r"holds no protein chain to embed \(chain A: has 2 residues"):
         read_text(trace(2))
@@ -501,9 +501,53 @@ def test_garbled_coordinates_are_an_error_in_mmcif(structures: Path, value: str)
     text = (structures / "1a8o.cif").read_text()
     assert text.count("20.255 33.101") == 1
     with pytest.raises(
-        StructureError, match="1A8O_A: 1 of 70 C-alpha coordinates are not finite, the first at"
+        StructureError,
+        match=r"1A8O: holds no .*chain A: 1 of 70 C-alpha coordinates are not finite, the first",
     ):
         read_text(text.replace("20.255 33.101", f"{value} 33.101"))
+
+
+def test_one_bad_chain_does_not_take_the_others_along(structures: Path) -> None:
+    text = gzip.decompress((structures / "4zhl.cif.gz").read_bytes()).decode()
+    line = next(row for row in text.splitlines() if row.startswith("ATOM") and " CA " in row and " P " in row)
+    x = line.split()[10]
+    read = read_chains(text.replace(line, line.replace(x, "?".ljust(len(x)), 1)).encode())
+    assert [chain.chain for chain in read.chains] == ["U"]
+    assert [skipped.chain for skipped in read.skipped if skipped.error] == ["P"]
+    assert "1 of 10 C-alpha coordinates are not finite" in read.skipped[0].reason
+
+
+def test_the_c_alphas_own_occupancy_decides(structures: Path) -> None:
+    """Summed over atoms, the larger side chain would win."""
+    text = trace(2)
+    text += pdb_line(3, 7.6, residue="SER", alt="A", occupancy=0.7)
+    text += pdb_line(3, 7.7, residue="TRP", alt="B", occupancy=0.3)
+    for atom in (" CB ", " CG ", " CD1", " CD2", " CE2"):
+        text += pdb_line(3, 9.0, name=atom, residue="TRP", alt="B", occupancy=0.3)
+    assert read_text(text + pdb_line(4, 11.4)).sequence == "AASA"
+
+
+def test_c_alphas_alone_keep_their_modified_residues(structures: Path) -> None:
+    pdb = pytest.importorskip("biotite.structure.io.pdb")
+    array = pdb.PDBFile.read(str(structures / "1a8o.pdb")).get_structure(model=1)
+    whole = read_chain(structures / "1a8o.pdb")
+    bare = read_chain(array[array.atom_name == "CA"])
+    assert bare.sequence == whole.sequence
+    np.testing.assert_array_equal(bare.residue_index, whole.residue_index)
+
+
+def test_arrays_that_are_probably_something_else_say_so(structures: Path) -> None:
+    chain = read_chain(structures / "pdb1gdr.ent")
+    assert not read_chain((chain.ca_coords, chain.sequence, chain.residue_index)).notes
+    (note,) = read_chain((chain.ca_coords, chain.sequence)).notes
+    assert "broken 2 times" in note
+    (note,) = read_chain((chain.ca_coords / 10, chain.sequence)).notes
+    assert "nanometres" in note
+
+
+@pytest.mark.parametrize(("sequence", "letters"), [("AÅA", "AXA"), ("AßA", "AXA"), ("a☃g", "AXG")])
+def test_letters_beyond_ascii_are_unknown_residues(sequence: str, letters: str) -> None:
+    assert read_chain((np.arange(9.0).reshape(3, 3), sequence)).sequence == letters
 
 
 def test_large_and_zero_coordinates_are_no_error() -> None:

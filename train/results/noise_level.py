@@ -129,7 +129,7 @@ def main() -> None:
     examples = read_examples(options.data)
     prevalence = np.concatenate([e.site for e in examples]).mean()
     lines = [
-        f"Network after {record['steps']} steps; {len(examples)} chains, {prevalence:.3f} of residues are sites.",
+        f"Network after {record['steps']} steps; {len(examples)} chains, {prevalence:.3f} of them sites",
         "",
         "| network | sigma | sites, mean | contact | both | neighbours, mean | contact | both | rounding |",
         "|---|---|---|---|---|---|---|---|---|",
