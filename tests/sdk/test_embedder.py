@@ -136,12 +136,12 @@ def test_turning_and_moving_change_nothing(
 
 
 def test_coordinates_already_rounded_to_float32_far_away(embedder: Embedder, chain_1a8o: Chain) -> None:
-    """Float32 holds steps of 6e-5 angstrom at 1,000 angstrom: what that costs is the caller's rounding."""
+    """Float32 holds steps of 6e-5 angstrom there; the bundled noise level is one that bears it."""
     reference = embedder.embed(chain_1a8o, pair=True)
     far = (chain_1a8o.ca_coords + 1000.0).astype(np.float32)
     found = embedder.embed(as_tuple(chain_1a8o, far), pair=True)
     for level in LEVELS:
-        assert deviation(getattr(reference, level), getattr(found, level)) < 1e-2, level
+        assert deviation(getattr(reference, level), getattr(found, level)) < 1e-4, level
 
 
 def test_the_mirror_image_is_another_protein(embedder: Embedder, chain_1a8o: Chain) -> None:
