@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from protemb_train.network import ScoreNetwork
+    from protemb_train.presets import NetworkConfig
 
 TESTS = Path(__file__).resolve().parent
 
@@ -30,3 +36,26 @@ def shared_data() -> Path:
 def small_structure(request: pytest.FixtureRequest, structures: Path) -> Path:
     """Each of a few small files with one protein chain, over all formats."""
     return structures / str(request.param)
+
+
+@pytest.fixture(scope="session")
+def fill_at_random() -> Callable[..., ScoreNetwork]:
+    """Make a network with nothing at zero: `size` tells by how much a parameter of that name is moved."""
+    import torch
+
+    from protemb_train.network import ScoreNetwork
+
+    def make(config: NetworkConfig, size: Callable[[str], float]) -> ScoreNetwork:
+        torch.manual_seed(0)
+        network = ScoreNetwork(config)
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                parameter.add_(size(name) * torch.randn(parameter.shape))
+            for name, buffer in network.named_buffers():
+                if name.endswith("running_mean"):
+                    buffer.copy_(0.3 * torch.randn(buffer.shape))
+                if name.endswith("running_var"):
+                    buffer.copy_(0.5 + torch.rand(buffer.shape))
+        return network.eval()
+
+    return make

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from protemb_export.errors import ExportError, ParityError
 from protemb_sdk._chain import ALPHABET, Chain
 from protemb_sdk._embedder import Embedder
+from protemb_sdk._structure import read_chain
 from protemb_train.corpus import Corpus, Trace
 from protemb_train.network import ScoreNetwork
 
@@ -54,20 +55,8 @@ class Parity:
 
 def chain_of(trace: Trace) -> Chain:
     """Return a corpus chain as the SDK takes it."""
-    length = len(trace.residue_type)
-    letters = np.array(list(ALPHABET))
-    return Chain(
-        name=trace.id,
-        chain="",
-        label_chain="",
-        ca_coords=trace.ca_coords.astype(np.float64),
-        sequence="".join(letters[trace.residue_type]),
-        residue_index=trace.residue_index,
-        auth_seq=(trace.residue_index + 1).astype(np.int32),
-        insertion_code=np.full(length, "", dtype="<U1"),
-        label_seq=np.full(length, -1, dtype=np.int32),
-        residue_name=np.full(length, "UNK", dtype="<U3"),
-    )
+    sequence = "".join(ALPHABET[k] for k in trace.residue_type)
+    return read_chain((trace.ca_coords, sequence, trace.residue_index), name=trace.id)
 
 
 def spread_over_lengths(corpus: Corpus, count: int, shortest: int = 30, longest: int = 1000) -> list[Chain]:

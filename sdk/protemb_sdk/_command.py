@@ -20,8 +20,8 @@ def say(to: Console, line: str) -> None:
     to.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
-# What an ImportError names, and the extra that brings it.
-_EXTRAS = {"torch": "train", "lightning": "train", "onnx": "train", "onnxscript": "train", "pyarrow": "train"}
+# What the extra `train` brings, as an ImportError names it.
+_TRAINING = frozenset({"torch", "lightning", "onnx", "onnxscript", "pyarrow"})
 
 
 def run(app: Callable[[], None]) -> None:
@@ -33,10 +33,9 @@ def run(app: Callable[[], None]) -> None:
     except ProtembError as error:
         _fail(str(error))
     except ModuleNotFoundError as error:
-        extra = _EXTRAS.get((error.name or "").partition(".")[0])
-        if extra is None:
+        if (error.name or "").partition(".")[0] not in _TRAINING:
             raise
-        _fail(f"this command needs {error.name}: pip install 'protemb-sdk[cpu,{extra}]'")
+        _fail(f"this command needs {error.name}: pip install 'protemb-sdk[cpu,train]'")
 
 
 def _fail(sentence: str) -> None:

@@ -64,7 +64,9 @@ def _run(kernel: Any, count: int, size: int, threads: int | None, *arguments: An
     Python's threads, not Numba's: the kernels hold no lock of the interpreter, and Numba's OpenMP layer
     would change the thread count of a torch in the same process and end a forked child.
     """
-    parts = min(threads or usable_threads(), size // _BYTES_PER_THREAD, count)
+    parts = min(size // _BYTES_PER_THREAD, count)
+    if parts > 1:  # asking the system for its threads costs more than a small map
+        parts = min(parts, threads or usable_threads())
     if parts < 2:
         kernel(0, count, *arguments)
         return

@@ -109,8 +109,9 @@ def _protein(
     for i in np.flatnonzero(bare):
         beside = [j for j in (i - 1, i + 1) if 0 <= j < size and table.chain[j] == table.chain[i]]
         beside = [j for j in beside if atom_of_residue[j] >= 0 and (protein[j] or bare[j])]
-        steps = table.position[atom_of_residue[beside]] - table.position[atom_of_residue[i]]
-        protein[i] = bool((np.linalg.norm(steps, axis=1) < BREAK_DISTANCE).any())
+        with np.errstate(invalid="ignore", over="ignore"):
+            steps = table.position[atom_of_residue[beside]] - table.position[atom_of_residue[i]]
+            protein[i] = bool((np.linalg.norm(steps, axis=1) < BREAK_DISTANCE).any())
     # What remains joins by a peptide bond, next to the residue that it is bonded to: some files
     # list the modified residues of a chain after its end.
     waiting = np.flatnonzero(has_ca & backbone & ~protein)

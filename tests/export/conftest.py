@@ -15,15 +15,14 @@ from protemb_sdk._chain import Chain
 from protemb_sdk._embedder import Embedder
 from protemb_sdk._structure import read_chains
 from protemb_train.network import ScoreNetwork
-from protemb_train.presets import BASE, PAPER, NetworkConfig
+from protemb_train.presets import BASE, PAPER
 
 RECORD = {"steps": 7, "record": {"preset": "test", "corpus_sha256": "0" * 64}}
 SIGMA = {"base": 0.03, "paper": 0.01}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
-    # Before each test: Numba's OpenMP layer, in the SDK's pooling, changes torch's number too.
     torch.set_num_threads(1)
 
 
@@ -62,28 +61,16 @@ def chains(structures: Path) -> list[Chain]:
 
 
 @pytest.fixture(scope="session")
-def randomised() -> Callable[..., ScoreNetwork]:
+def randomised(fill_at_random: Callable[..., ScoreNetwork]) -> Callable[..., ScoreNetwork]:
     """Make a network whose gains, biases, statistics and output layer are all at random."""
 
-    def make(config: NetworkConfig, seed: int = 0) -> ScoreNetwork:
-        torch.manual_seed(seed)
-        network = ScoreNetwork(config)
-        with torch.no_grad():
-            for name, parameter in network.named_parameters():
-                size = 0.1 if name.endswith((".gain", ".bias")) or name.startswith("conv_out") else 0.02
-                parameter.add_(size * torch.randn(parameter.shape))
-            for name, buffer in network.named_buffers():
-                if name.endswith("running_mean"):
-                    buffer.copy_(0.3 * torch.randn(buffer.shape))
-                if name.endswith("running_var"):
-                    buffer.copy_(0.5 + torch.rand(buffer.shape))
-        return network.eval()
+    def size(name: str) -> float:
+        return 0.1 if name.endswith((".gain", ".bias")) or name.startswith("conv_out") else 0.02
 
-    return make
+    return lambda config: fill_at_random(config, size)
 
 
 def _export(network: ScoreNetwork, out: Path, chains: list[Chain], score: bool) -> Exported:
-    torch.set_num_threads(1)
     sigma = SIGMA[network.config.family]
     parity = pack(
         network, out, name=out.stem, sigma=sigma, record=RECORD, licence="MIT", chains=chains, score=score

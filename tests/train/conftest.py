@@ -56,23 +56,9 @@ def config(request: pytest.FixtureRequest) -> NetworkConfig:
 
 
 @pytest.fixture(scope="session")
-def randomised() -> Callable[..., ScoreNetwork]:
-    """Make a network whose gains, biases, statistics and output layer are all at random."""
-
-    def make(config: NetworkConfig, seed: int = 0) -> ScoreNetwork:
-        torch.manual_seed(seed)
-        network = ScoreNetwork(config)
-        with torch.no_grad():
-            for parameter in network.parameters():
-                parameter.add_(0.2 * torch.randn(parameter.shape))
-            for name, buffer in network.named_buffers():
-                if name.endswith("running_mean"):
-                    buffer.copy_(0.3 * torch.randn(buffer.shape))
-                if name.endswith("running_var"):
-                    buffer.copy_(0.5 + torch.rand(buffer.shape))
-        return network.eval()
-
-    return make
+def randomised(fill_at_random: Callable[..., ScoreNetwork]) -> Callable[..., ScoreNetwork]:
+    """Make a network whose weights and statistics are all at random."""
+    return lambda config: fill_at_random(config, lambda name: 0.2)
 
 
 CorpusMaker = Callable[[list[tuple[str, np.ndarray, int]]], Corpus]

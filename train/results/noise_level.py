@@ -24,6 +24,7 @@ from sklearn.metrics import average_precision_score, r2_score
 from sklearn.preprocessing import StandardScaler
 
 from protemb_sdk._chain import encode_sequence
+from protemb_train.arrays import read_arrays
 from protemb_train.checkpoint import load_network
 from protemb_train.network import ScoreNetwork
 
@@ -50,8 +51,8 @@ class Example:
 def read_examples(path: Path) -> list[Example]:
     """Read training chains that have coordinates."""
     found = []
-    with np.load(path, allow_pickle=False) as z:
-        offset, seq, label, ca, split = (z[name] for name in ("offset", "seq", "label", "ca", "split"))
+    names = ("offset", "seq", "label", "ca", "split")
+    offset, seq, label, ca, split = read_arrays(path, names, "DeepPPISP's chains").values()
     for i in np.flatnonzero(split == "train"):
         span = slice(offset[i], offset[i + 1])
         seen = np.all(ca[span] != -32768, axis=1)
