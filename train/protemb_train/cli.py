@@ -52,11 +52,18 @@ def pretrain(
         Path, typer.Option("-o", "--out", help="Folder for checkpoints; an earlier run in it goes on.")
     ],
     preset: Annotated[str, typer.Option(help="paper or base.")] = "base",
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file: a preset and what differs from it; instead of --preset.")
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all.")] = 6000,
     seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; torch's own choice by default.")
     ] = None,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make batches.")] = 0,
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile with torch.compile first.")] = False,
+    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Convolutions in bfloat16.")] = False,
     progress: Annotated[bool, typer.Option(help="Draw a progress bar.")] = True,
 ) -> None:
     """Pre-train a network by denoising score matching (resumes by itself)."""
@@ -66,19 +73,22 @@ def pretrain(
 
     from protemb_train.corpus import Corpus
     from protemb_train.origin import origin
-    from protemb_train.presets import PRESETS
+    from protemb_train.presets import PRESETS, read_config
+    from protemb_train.pretrain import Machine, steps_done
     from protemb_train.pretrain import pretrain as run
-    from protemb_train.pretrain import steps_done
 
-    if preset not in PRESETS:
+    if config is not None:
+        preset, network, recipe = read_config(config)
+    elif preset in PRESETS:
+        network, recipe = PRESETS[preset]
+    else:
         raise ProtembError(f"no preset named {preset!r}; there are {', '.join(PRESETS)}")
     if threads:
         torch.set_num_threads(threads)
     chains = Corpus(corpus, ["train"])
-    network, config = PRESETS[preset]
     record = {
         "preset": preset,
-        "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()},
+        "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()},
         "corpus": corpus.name,
         "corpus_sha256": chains.sha256,
         "corpus_chains": len(chains),
@@ -89,7 +99,18 @@ def pretrain(
         f"{'CUDA' if torch.cuda.is_available() else f'{torch.get_num_threads()} CPU threads'}",
         highlight=False,
     )
-    last = run(chains, network, config, out, steps=steps, seed=seed, record=record, progress=progress)
+    machine = Machine(devices=devices, workers=workers, compile=compiled, bfloat16=bfloat16)
+    last = run(
+        corpus,
+        network,
+        recipe,
+        out,
+        steps=steps,
+        seed=seed,
+        record=record,
+        machine=machine,
+        progress=progress,
+    )
     say(console, str(last))
 
 

