@@ -1,4 +1,4 @@
-"""The metadata that travel inside a graph: what it is, where it comes from, how far it can be trusted."""
+"""The metadata that travel inside a graph: what it is, where it comes from; and the page made of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ PAPER = "Guo et al., AAAI 2022, https://doi.org/10.1609/aaai.v36i6.20636"
 
 
 def make_card(
-    network: ScoreNetwork, name: str, sigma: float | None, record: Mapping[str, Any], licence: str
+    network: ScoreNetwork,
+    name: str,
+    sigma: float | None,
+    record: Mapping[str, Any],
+    licence: str,
+    judged: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the card of a graph; `sigma` is None for a score graph.
 
@@ -32,6 +37,8 @@ def make_card(
         How the network was trained, from its checkpoint.
     licence : str
         Of the weights.
+    judged : mapping, optional
+        `judgement` and `curve`, as written by `protemb-train judge`.
     """
     config = network.config
     card = {
@@ -44,6 +51,7 @@ def make_card(
         "sigma_range": [config.sigma_min, config.sigma_max],
         "network": config.as_dict(),
         "training": dict(record),
+        **(judged or {}),
         "weights_sha256": weights_sha256(network),
         "exported_by": origin(),
         "method": PAPER,

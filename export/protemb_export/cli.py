@@ -9,7 +9,7 @@ import typer
 
 from protemb_sdk._command import console, run, say
 from protemb_sdk._errors import ProtembError
-from protemb_sdk._output import writable_target
+from protemb_sdk._output import writable_target, written_whole
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -33,6 +33,9 @@ def model(
     chains: Annotated[
         int, typer.Option(min=1, help="Chains to verify on, spread over 30 to 1,000 residues.")
     ] = 60,
+    judgement: Annotated[
+        Path | None, typer.Option(help="What protemb-train judge found (.json), for the model card.")
+    ] = None,
     bundle: Annotated[
         str | None,
         typer.Option(help="Enter OUT, in the SDK's folder, into its registry, with this summary."),
@@ -40,6 +43,7 @@ def model(
 ) -> None:
     """Export the embedding graph and the score graph of a trained network."""
     from protemb_export.pack import check_bundled, folded_level, pack, register
+    from protemb_export.page import read_judged
     from protemb_export.verify import spread_over_lengths
     from protemb_train.checkpoint import load_network
     from protemb_train.corpus import Corpus
@@ -49,11 +53,35 @@ def model(
         check_bundled(out)
     network, record = load_network(checkpoint)
     level = folded_level(network, network.config.sigma_min if sigma is None else sigma)
-    real = spread_over_lengths(Corpus(verify), chains)
-    parity = pack(network, out, name=out.stem, sigma=level, record=record, licence=OUR_LICENCE, chains=real)
+    judged = None if judgement is None else read_judged(judgement, record)
+    parity = pack(
+        network,
+        out,
+        name=out.stem,
+        sigma=level,
+        record=record,
+        licence=OUR_LICENCE,
+        chains=spread_over_lengths(Corpus(verify), chains),
+        judged=judged,
+    )
     if bundle is not None:
         register(out, bundle)
     say(console, f"{out}: noise level {level:g} angstrom, largest deviations from PyTorch {parity.as_dict()}")
+
+
+@app.command()
+def card(
+    graph: Annotated[Path, typer.Argument(help="Exported ONNX file.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Page to write (.md).")],
+) -> None:
+    """Write the model card of an exported graph, from its metadata."""
+    from protemb_export.page import as_page, read_card
+
+    writable_target(out)
+    page = as_page(read_card(graph))
+    with written_whole(out) as part:
+        part.write_text(page, encoding="utf-8")
+    say(console, str(out))
 
 
 @app.command()

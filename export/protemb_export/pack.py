@@ -76,6 +76,7 @@ def pack(
     licence: str,
     chains: Iterable[Chain],
     score: bool = True,
+    judged: Mapping[str, Any] | None = None,
 ) -> Parity:
     """Write `out` and, with `score`, `<out>-score.onnx` beside it; neither if verification fails.
 
@@ -97,6 +98,8 @@ def pack(
         Real chains to compare with PyTorch.
     score : bool, default True
         Whether to write the score graph.
+    judged : mapping, optional
+        What `protemb-train judge` found, for its card.
 
     Raises
     ------
@@ -109,13 +112,13 @@ def pack(
     """
     writable_target(out)
     chains = list(chains)
-    card = make_card(network, name, folded_level(network, sigma), record, licence)
+    card = make_card(network, name, folded_level(network, sigma), record, licence, judged)
     graph = embedding_graph(network, card["sigma"], as_metadata(card))
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.onnx"
         onnx.save(graph, draft)
         if score:
-            score_card = make_card(network, name, None, record, licence)
+            score_card = make_card(network, name, None, record, licence, judged)
             onnx.save(score_graph(network, as_metadata(score_card)), score_path(draft))
         embedder = Embedder(draft, "cpu")
         parity = measure_parity(network, embedder, chains)

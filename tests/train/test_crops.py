@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protemb_train.corpus import CorpusError
-from protemb_train.crops import CropBatches, two_windows, window
+from protemb_train.crops import CropBatches, WholeChains, sphere, two_windows, window
 from protemb_train.presets import BASE, BASE_TRAINING, PAPER, PAPER_TRAINING
 
 SMALL = replace(BASE_TRAINING, batch=16, crops=(8, 16))
@@ -70,6 +70,57 @@ def test_every_place_of_a_chain_is_seen():
     rng = np.random.default_rng(0)
     for crop in (window, two_windows):
         assert set(np.concatenate([crop(20, 8, rng) for _ in range(300)])) == set(range(20))
+
+
+def test_a_sphere_is_the_nearest_residues_in_order(traces):
+    coords = traces[0].ca_coords
+    rng = np.random.default_rng(0)
+    kept = sphere(coords, 20, rng)
+    assert len(set(kept)) == 20 and (np.diff(kept) > 0).all()
+    distance = np.linalg.norm(coords[:, None] - coords[kept], axis=-1)
+    outside = np.setdiff1d(np.arange(len(coords)), kept)
+    # One of the kept residues is the centre: no residue outside is nearer to it than one inside.
+    assert any(distance[kept, c].max() <= distance[outside, c].min() for c in range(20))
+
+
+def test_crops_are_drawn_at_their_shares(make_corpus):
+    corpus = make_corpus([("A" * 200, walk(200, i), i) for i in range(20)])
+    config = replace(SMALL, crops=(16,), two_windows=0.3, sphere=0.2)
+    stream = CropBatches(corpus, BASE, config, seed=0)
+    index = torch.cat([stream.batch(step)["index"] for step in range(40)])
+    gaps = (index.diff(dim=1) > 1).sum(dim=1)
+    assert (gaps <= 1).float().mean().item() == pytest.approx(0.8, abs=0.06)
+    assert (gaps == 0).float().mean().item() == pytest.approx(0.5, abs=0.06)
+
+
+def test_chains_weigh_alike_when_chains_are_drawn(corpus):
+    config = replace(SMALL, batch=13, crops=(8,), mask_types=0.0, draw="chain")
+    stream = CropBatches(corpus, BASE, config, seed=0)
+    types = torch.cat([stream.batch(step)["types"][:, 0] for step in range(100)])
+    assert (types == 0).float().mean().item() == pytest.approx(30 / 39, abs=0.03)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")  # on a single core
+def test_several_workers_and_ranks(corpus):
+    """Workers take turns over the same batches; ranks draw different ones."""
+    stream = CropBatches(corpus, BASE, SMALL, seed=0, start=3)
+    batches = iter(torch.utils.data.DataLoader(stream, batch_size=None, num_workers=2))
+    for step in range(3, 8):
+        assert torch.equal(next(batches)["noisy"], stream.batch(step)["noisy"])
+    other = CropBatches(corpus, BASE, SMALL, seed=0, rank=1)
+    assert not torch.equal(other.batch(3)["sigma"], stream.batch(3)["sigma"])
+
+
+def test_validation_sees_every_level_on_whole_chains(make_corpus):
+    corpus = make_corpus([("A" * (60 + i), walk(60 + i, i), i // 2) for i in range(20)])
+    chains = WholeChains(corpus, BASE, lengths=(60, 76))
+    assert len(chains) == 9  # one a cluster, short enough
+    batches = [chains[i] for i in range(len(chains))]
+    assert len({batch["types"].shape[1] for batch in batches}) == 9
+    levels = torch.cat([batch["sigma"] for batch in batches[:4]])
+    assert len(set(levels.tolist())) == BASE.noise_levels
+    again = WholeChains(corpus, BASE, lengths=(60, 76))
+    assert all(torch.equal(again[i]["noisy"], batches[i]["noisy"]) for i in range(9))
 
 
 def test_clusters_weigh_alike_however_many_chains_they_hold(corpus):

@@ -51,16 +51,21 @@ def test_the_loss_is_eq_5_term_by_term():
     torch.testing.assert_close(score_matching_loss(g, t, s), wanted)
 
 
-def test_eq_3_is_symmetric_and_finite_for_coincident_atoms():
+REACHES = pytest.mark.parametrize("reach", ["length", "distance"])
+
+
+@REACHES
+def test_eq_3_is_symmetric_and_finite_for_coincident_atoms(reach):
     f = torch.randn(2, 6, 6)
     d = squared_distances(torch.randn(2, 6, 3)).sqrt()
     d[:, 0, 1] = d[:, 1, 0] = 0
-    h = distance_gradient(f, d, torch.tensor([0.01, 10.0]))
+    h = distance_gradient(f, d, torch.tensor([0.01, 10.0]), reach)
     assert h.isfinite().all()
     torch.testing.assert_close(h, h.transpose(1, 2), rtol=0, atol=0)
 
 
-def test_gradients_are_of_one_size_at_every_level_and_length(traces):
+@REACHES
+def test_gradients_are_of_one_size_at_every_level_and_length(traces, reach):
     """The conditioning claim: unit output gives sigma * |g_i| of one size, so the loss is bounded."""
     whole = torch.from_numpy(next(t.ca_coords for t in traces if len(t.ca_coords) >= 128))
     sizes = []
@@ -70,7 +75,23 @@ def test_gradients_are_of_one_size_at_every_level_and_length(traces):
             generator = torch.Generator().manual_seed(length)
             x = perturb(whole[None, :length], level, generator)
             f = torch.randn(1, length, length, generator=generator)
-            g = coordinate_gradient(distance_gradient(f, squared_distances(x).sqrt(), level), x)
+            g = coordinate_gradient(distance_gradient(f, squared_distances(x).sqrt(), level, reach), x)
             sizes.append(sigma * g.square().sum(dim=-1).mean().sqrt().item())
-    assert max(sizes) / min(sizes) < 1.5, sizes
-    assert min(sizes) > 0.4 and max(sizes) < 1.0
+    assert max(sizes) / min(sizes) < (1.5 if reach == "length" else 3.5), sizes
+    assert min(sizes) > 0.4 and max(sizes) < 2.5
+
+
+def test_a_bond_weighs_the_same_in_a_long_chain_with_reach_by_distance():
+    """A convolution sees no length: what it says about a bond must mean the same in any chain."""
+    x = 3.8 * torch.eye(3)[torch.arange(40) % 3].cumsum(dim=0)[None]
+    bond = torch.zeros(1, 40, 40)
+    bond[0, 3, 4] = bond[0, 4, 3] = 1.0
+    level = torch.tensor([0.1])
+
+    def pull(length, reach):
+        part = x[:, :length]
+        h = distance_gradient(bond[:, :length, :length], squared_distances(part).sqrt(), level, reach)
+        return coordinate_gradient(h, part)[0, 4]
+
+    torch.testing.assert_close(pull(10, "distance"), pull(40, "distance"))
+    torch.testing.assert_close(pull(10, "length"), 2 * pull(40, "length"))

@@ -130,6 +130,7 @@ def judge(
     from protemb_train.checkpoint import load_network
     from protemb_train.corpus import Corpus
     from protemb_train.judge import judge as run
+    from protemb_train.levels import read_curve
 
     writable_target(out)
     network, record = load_network(checkpoint)
@@ -138,7 +139,8 @@ def judge(
     fitting = (held_out[i] for i in one_a_cluster if held_out.lengths[i] <= max_length)
     verdict = run(network, itertools.islice(fitting, chains))
     with written_whole(out) as part:
-        loaded = {"checkpoint": record, "judgement": verdict.as_dict()}
+        curve = read_curve(checkpoint.parent)
+        loaded = {"checkpoint": record, "curve": curve, "judgement": verdict.as_dict()}
         part.write_text(json.dumps(loaded, indent=1) + "\n")
     with written_whole(out.with_suffix(".md")) as part:
         part.write_text(verdict.as_markdown())
@@ -146,6 +148,42 @@ def judge(
         console,
         f"mean share {verdict.share.mean():.3f} over {verdict.chains} chains, floor {verdict.floor:.3f}",
     )
+
+
+@app.command()
+def compare(
+    judgements: Annotated[list[str], typer.Argument(help="NAME=FILE, FILE a JSON of judge.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Table to write (.md); a plot (.png) beside it.")],
+) -> None:
+    """Put judgements of several networks side by side, in a table and a plot."""
+    from protemb_train.levels import as_table, draw, read_judgement
+
+    writable_target(out)
+    pairs = [entry.partition("=") for entry in judgements]
+    if not all(name and path for name, _, path in pairs):
+        raise ProtembError("name every judgement: NAME=FILE, such as base=base.json")
+    read = {name: read_judgement(Path(path)) for name, _, path in pairs}
+    table = as_table(read)
+    draw(read, out.with_suffix(".png"))
+    with written_whole(out) as part:
+        part.write_text(table)
+    say(console, str(out))
+
+
+@app.command()
+def recalibrate(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of pretrain, of a network with batch norm.")],
+    corpus: Annotated[Path, typer.Option(help="Corpus file (.arrow); its training chains are used.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint to write.")],
+    chains: Annotated[int, typer.Option(min=1, help="Training chains to use, one a cluster.")] = 100,
+    max_length: Annotated[int, typer.Option(min=1, help="Leave longer chains out.")] = 300,
+) -> None:
+    """Take batch-norm statistics anew on whole chains: crops misjudge them."""
+    from protemb_train.recalibrate import recalibrate_checkpoint
+
+    writable_target(out)
+    recalibrate_checkpoint(checkpoint, corpus, out, chains, (30, max_length))
+    say(console, str(out))
 
 
 def main() -> None:

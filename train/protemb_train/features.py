@@ -104,7 +104,7 @@ class BaseFeatures(nn.Module):
     """
 
     radial_bins = 32
-    pair_channels = radial_bins + 1 + 2 + 12 + 6
+    pair_channels = radial_bins + 1 + 2 + 11 + 6
     residue_channels = len(ALPHABET) + 5
 
     centres: Tensor
@@ -146,17 +146,20 @@ class BaseFeatures(nn.Module):
         return torch.cat([one_hot(type_BL, len(ALPHABET)), *geometry], dim=-1)
 
     def _separation(self, gap_B1RL: Tensor) -> Tensor:
-        """Return indicators of |gap| = 0..4, soft bins of its logarithm, and its sign: 12 channels."""
+        """Return indicators of |gap| = 0..4 and soft bins of its logarithm: 11 channels.
+
+        Without its sign: from that, a mean over a row tells the position along the chain and little else.
+        """
         distance = gap_B1RL.abs()
         near = (distance == self.separations).to(torch.float32)
         octave = torch.log2(distance.to(torch.float32).clamp(min=1.0))
         far = torch.cat([torch.exp(-(octave - k).square()) for k in range(3, 9)], dim=1)
-        return torch.cat([near, far, torch.tanh(gap_B1RL / 8.0)], dim=1)
+        return torch.cat([near, far], dim=1)
 
     def forward(
         self, coords_BL3: Tensor, type_BL: Tensor, index_BL: Tensor, sigma_B: Tensor, rows_R: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return pair features (B, 53, R, L) and residue features (B, L, 26)."""
+        """Return pair features (B, 52, R, L) and residue features (B, L, 26)."""
         frames_BL33 = self.frames(coords_BL3, index_BL)
         rows_BR3 = coords_BL3.index_select(1, rows_R)
         row_frames_BR33 = frames_BL33.index_select(1, rows_R)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 # Two atoms never touch; without a floor a collapsed pair at a large noise level would blow up 1/d.
 MIN_DISTANCE = 1.0
+BOND_LENGTH = 3.8  # angstrom, between the C-alphas of a trans peptide
 
 
-def distance_gradient(output_BLL: Tensor, distance_BLL: Tensor, sigma_B: Tensor) -> Tensor:
+def distance_gradient(
+    output_BLL: Tensor, distance_BLL: Tensor, sigma_B: Tensor, reach: Literal["length", "distance"]
+) -> Tensor:
     """Eq. 3: gradient of log p on the squared distances, from a network output of unit size.
 
-    h_ij = (f_ij + f_ji) / 2 / (4 sigma d_ij sqrt(L)). The factor changes nothing in eq. 3 and 4 but
-    the parametrisation: by eq. 4 it gives every residue a gradient of size 1 / sigma at any noise
-    level and any length, so that a network trained on crops holds on whole chains.
+    h_ij = (f_ij + f_ji) / 2 / (4 sigma d_ij) * w_ij. The factors change nothing in eq. 3 and 4 but the
+    parametrisation: by eq. 4 they give every residue a gradient of size 1 / sigma at any noise level.
 
     Parameters
     ----------
@@ -24,16 +28,25 @@ def distance_gradient(output_BLL: Tensor, distance_BLL: Tensor, sigma_B: Tensor)
         Distances of the perturbed coordinates in angstrom.
     sigma_B : Tensor, shape (B,)
         Noise levels in angstrom.
+    reach : {"length", "distance"}
+        What keeps the sum over a whole chain from growing. "length": w = 1 / sqrt(L). It weakens a bond
+        in a long chain, which a convolution cannot know. "distance": w = (b / d)^1.5 beyond b, the
+        length of a bond with its noise, b^2 = 3.8^2 + sigma^2 / 2: the shells of a globule weigh alike.
 
     Returns
     -------
     Tensor, shape (B, L, L)
         h, symmetric, in 1/angstrom^2.
     """
-    length = output_BLL.shape[-1]
     symmetric = (output_BLL + output_BLL.transpose(1, 2)) / 2
-    scale: Tensor = 4.0 * sigma_B[:, None, None] * distance_BLL.clamp(min=MIN_DISTANCE) * length**0.5
-    return symmetric / scale
+    distance_BLL = distance_BLL.clamp(min=MIN_DISTANCE)
+    if reach == "length":
+        weight = torch.full_like(distance_BLL, output_BLL.shape[-1] ** -0.5)
+    else:
+        bond = (BOND_LENGTH**2 + 0.5 * sigma_B.square()).sqrt()[:, None, None]
+        weight = (bond / torch.maximum(distance_BLL, bond)) ** 1.5
+    scaled: Tensor = symmetric * weight / (4.0 * sigma_B[:, None, None] * distance_BLL)
+    return scaled
 
 
 def coordinate_gradient(h_BLL: Tensor, coords_BL3: Tensor) -> Tensor:

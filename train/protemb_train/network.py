@@ -245,5 +245,5 @@ class ScoreNetwork(nn.Module):
         coords_BL3 = centred(coords_BL3)
         output_BLL = self.conv_out(pair_BCLL)[:, 0]
         distance_BLL = pair_differences(coords_BL3, coords_BL3).square().sum(dim=-1).sqrt()
-        h_BLL = distance_gradient(output_BLL, distance_BLL, sigma_B)
+        h_BLL = distance_gradient(output_BLL, distance_BLL, sigma_B, self.config.reach)
         return coordinate_gradient(h_BLL, coords_BL3)

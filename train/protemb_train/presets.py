@@ -29,6 +29,8 @@ class NetworkConfig:
         K of eq. 5.
     sigma_max, sigma_min : float
         Largest and smallest noise level in angstrom; the K levels are geometric between them.
+    reach : {"length", "distance"}
+        How the output is scaled; see `protemb_train.loss.distance_gradient`.
     """
 
     family: Literal["paper", "base"]
@@ -38,6 +40,7 @@ class NetworkConfig:
     noise_levels: int
     sigma_max: float = 10.0  # the paper's: the fold is gone, conformation space is explored
     sigma_min: float = 0.01  # the paper's: below the coordinate error of a crystal structure
+    reach: Literal["length", "distance"] = "length"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for checkpoints and metadata."""
@@ -113,9 +116,10 @@ PAPER = NetworkConfig(
 BASE = NetworkConfig(
     family="base",
     channels=64,  # the published embedding size: a drop-in for programs built on it
-    bottleneck=16,  # 4.4 kMAC per pair and block; 32 costs three times as much
-    dilations=(1, 2, 4, 8) * 4,  # radius 60 where the paper has 145: half the halo, half the cost
+    bottleneck=32,  # fills the vector units: cheaper per operation than twice the blocks of 16
+    dilations=(1, 2, 4, 8) * 2,  # radius 30 where the paper has 145: little halo, a third of the cost
     noise_levels=32,  # as the paper; base is conditioned on sigma itself, so others are legal too
+    reach="distance",  # a bond means the same in a crop and in a whole chain
 )
 
 PAPER_TRAINING = PretrainConfig(
@@ -136,16 +140,16 @@ PAPER_TRAINING = PretrainConfig(
 )  # all of it section 4
 
 BASE_TRAINING = PretrainConfig(
-    batch=32,  # chains at the smallest crop; larger crops take fewer, so that a step costs the same
-    crops=(48, 64, 96, 128),  # whole chains are embedded: a network that saw only 32 fails on them
+    batch=8,  # with the crops, as many residue pairs a step as the paper's 32 crops of 32
+    crops=(64,),  # wider than the receptive field, so that every entry sees what it sees in a whole chain
     two_windows=0.4,  # shows pairs that are far apart in sequence
     sphere=0.0,
     draw="cluster",  # a thousand antibodies weigh as much as one orphan
     validate_on="chains",
-    learning_rate=2e-3,  # no batch statistics and bounded targets: twenty times the paper's is stable
-    warmup_steps=100,
+    learning_rate=4e-3,  # no batch statistics and bounded targets: forty times the paper's is stable
+    warmup_steps=200,
     schedule="cosine",
-    ema=0.998,  # averages the last 500 steps or so
+    ema=0.999,  # averages the last 1,000 steps or so
     clip=1.0,
     mask_types=0.15,  # residues shown as X; X must not be unheard of at inference either
     type_loss=0.1,
@@ -189,10 +193,8 @@ def read_config(path: Path) -> tuple[str, NetworkConfig, PretrainConfig]:
     name = values.pop("preset", "base")
     if name not in PRESETS:
         raise ProtembError(f"{path}: no preset named {name!r}; there are {', '.join(PRESETS)}")
-    network, training = (
-        _changed(path, config, values.pop(table, {}))
-        for config, table in zip(PRESETS[name], ("network", "training"), strict=True)
-    )
+    network = _changed(path, PRESETS[name][0], values.pop("network", {}))
+    training = _changed(path, PRESETS[name][1], values.pop("training", {}))
     if values:
         raise ProtembError(f"{path}: unknown entry {min(values)!r}; use preset, [network] and [training]")
     same = (network, training) == PRESETS[name]
