@@ -147,7 +147,7 @@ def histogram_map(*, counts: bool) -> PairMap:
         bins = np.digitize(cdist(trace.ca_coords, trace.ca_coords), HISTOGRAM_EDGES)
         scale = len(bins) if counts else 1
         one_hot = bins[None] == np.arange(len(HISTOGRAM_EDGES) + 1)[:, None, None]
-        return one_hot.astype(np.float32) * np.float32(scale)
+        return np.asarray(one_hot.astype(np.float32) * np.float32(scale))
 
     return pair
 

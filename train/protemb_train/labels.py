@@ -50,7 +50,7 @@ def broken_after(ca_coords: NDArray[np.floating], residue_index: NDArray[np.int6
     By residue index (missing residues) or in space: author numbers may run on over a break.
     """
     steps = np.linalg.norm(np.diff(ca_coords, axis=0), axis=1)
-    return (np.diff(residue_index) != 1) | (steps > BREAK_DISTANCE)
+    return np.asarray((np.diff(residue_index) != 1) | (steps > BREAK_DISTANCE))
 
 
 def secondary_structure(
@@ -75,8 +75,9 @@ def half_sphere_exposure(
 ) -> NDArray[np.float64]:
     """Return HSE-alpha up (Hamelryck 2005, doi:10.1002/prot.20379), shape (L,).
 
-    C-alphas within `radius` on the side chain's side of the plane through C-alpha; the side chain points along
-    the bisector of the directions from both neighbours. NaN at chain ends and breaks, where it is unknown.
+    C-alphas within `radius` on the side chain's side of the plane through C-alpha; the side chain points
+    along the bisector of the directions from both neighbours. NaN at chain ends and breaks, where it is
+    unknown.
     """
     ca = np.asarray(ca_coords, dtype=np.float64)
     step = np.diff(ca, axis=0)
@@ -92,11 +93,9 @@ def half_sphere_exposure(
     return exposure
 
 
-def neighbour_count(
-    ca_coords: NDArray[np.floating], radius: float = CONTACT_RADIUS
-) -> NDArray[np.float64]:
+def neighbour_count(ca_coords: NDArray[np.floating], radius: float = CONTACT_RADIUS) -> NDArray[np.float64]:
     """Return how many other C-alphas lie within `radius` of each, shape (L,)."""
-    return np.sum(cdist(ca_coords, ca_coords) < radius, axis=1) - 1.0
+    return np.asarray(np.sum(cdist(ca_coords, ca_coords) < radius, axis=1) - 1.0)
 
 
 def labels(trace: Trace) -> dict[str, NDArray[np.float64]]:
