@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from protemb_sdk import Embedder
+from protemb_sdk._chain import ALPHABET
 from protemb_sdk._errors import ModelError, ProtembError
 from protemb_sdk._pooling import mean_over_columns
 from protemb_train.checkpoint import load_network
@@ -101,7 +102,7 @@ def network_map(network: ScoreNetwork, sigma: float) -> PairMap:
 
 
 def input_map(network: ScoreNetwork, sigma: float) -> PairMap:
-    """Return what gives the input of a network: pair features, and residue features by row and by column."""
+    """Return what gives the input of a network: pair features, and residue features of row and column."""
 
     @torch.inference_mode()
     def pair(trace: Trace) -> NDArray[np.float32]:
@@ -112,7 +113,7 @@ def input_map(network: ScoreNetwork, sigma: float) -> PairMap:
             found: NDArray[np.float32] = features(coords, types, index, rows)[0].numpy()
             return found
         pair_CLL, residue_LC = (part[0] for part in features(coords, types, index, level, rows))
-        residue_CL = residue_LC.T
+        residue_CL = residue_LC[:, len(ALPHABET) :].T  # hidden types say nothing
         row = residue_CL[:, :, None].expand(-1, -1, length)
         column = residue_CL[:, None, :].expand(-1, length, -1)
         stacked: NDArray[np.float32] = torch.cat([pair_CLL, row, column]).numpy()

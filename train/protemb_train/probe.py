@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.feature_selection import VarianceThreshold
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
@@ -31,7 +32,8 @@ STRENGTHS = (
     1e-2,
     1e-1,
 )  # C of the classifier
-ALPHAS = (1.0, 10.0, 100.0, 1000.0, 10000.0)
+ALPHAS = (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
+LEAST_VARIANCE = 1e-10  # below it a column is constant, and float32's rounding would be scaled up to 1
 LEAST_PROBABILITY = 1e-9  # a class that the fitting side lacks
 
 Floats = NDArray[np.float64]
@@ -167,8 +169,21 @@ def _model(task: Task, groups: NDArray[np.int64], *, blind: bool) -> Any:
     linear = LogisticRegression(max_iter=1000, tol=1e-3) if task.classes else Ridge()
     grid = {"logisticregression__C": STRENGTHS} if task.classes else {"ridge__alpha": ALPHAS}
     folds = list(GroupKFold(FOLDS).split(groups, groups=groups))
-    scoring = "neg_log_loss" if task.classes else "neg_mean_squared_error"
-    return GridSearchCV(make_pipeline(StandardScaler(), linear), grid, cv=folds, scoring=scoring)
+    scoring = _mean_log_likelihood if task.classes else "neg_mean_squared_error"
+    steps = make_pipeline(VarianceThreshold(LEAST_VARIANCE), StandardScaler(), linear)
+    return GridSearchCV(steps, grid, cv=folds, scoring=scoring)
+
+
+def _log_probability(model: Any, x: NDArray[Any], classes: int) -> Floats:
+    """Return log-probabilities (rows, classes); the fitting side may lack a class."""
+    probability = np.zeros((len(x), classes))
+    probability[:, model.classes_] = model.predict_proba(x)
+    return np.log(np.maximum(probability, LEAST_PROBABILITY))
+
+
+def _mean_log_likelihood(model: Any, x: NDArray[Any], y: NDArray[np.int64]) -> float:
+    classes = int(max(y.max(), model.classes_.max())) + 1
+    return float(_log_probability(model, x, classes)[np.arange(len(y)), y].mean())
 
 
 def fit_and_score(
@@ -198,9 +213,7 @@ def fit_and_score(
     rows = np.concatenate(test[0]).astype(np.float64)
     if not task.classes:
         return NumberScores.of(test[1], np.split(model.predict(rows), borders)), chosen
-    probability = np.zeros((len(rows), task.classes))
-    probability[:, model.classes_] = model.predict_proba(rows)
-    log_probability = np.log(np.maximum(probability, LEAST_PROBABILITY))
+    log_probability = _log_probability(model, rows, task.classes)
     return ClassScores.of(test[1], np.split(log_probability, borders)), chosen
 
 
