@@ -79,7 +79,10 @@ def readout_columns(readout: str, channels: int) -> slice:
 
 
 def untrained(config: NetworkConfig, seed: int) -> ScoreNetwork:
-    """Return the network that a pre-training run of this configuration and seed starts from, in eval mode."""
+    """Return the network that a pre-training run of this configuration and seed starts from, in eval mode.
+
+    Batch statistics (`paper`) are those of initialisation: mean 0, variance 1.
+    """
     torch.manual_seed(seed)
     return ScoreNetwork(config).eval()
 

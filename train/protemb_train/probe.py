@@ -26,13 +26,8 @@ from protemb_train.labels import TASKS, Task, labels
 from protemb_train.scores import ClassScores, Interval, NumberScores, Scores, intervals, resampled
 
 FOLDS = 3
-STRENGTHS = (
-    1e-4,
-    1e-3,
-    1e-2,
-    1e-1,
-)  # C of the classifier
-ALPHAS = (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # C of the classifier
+ALPHAS = (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)  # of the ridge
 LEAST_VARIANCE = 1e-10  # below it a column is constant, and float32's rounding would be scaled up to 1
 LEAST_PROBABILITY = 1e-9  # a class that the fitting side lacks
 
