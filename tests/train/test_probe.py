@@ -1,9 +1,9 @@
 import json
 import math
 import sys
-from dataclasses import replace
 from pathlib import Path
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
@@ -15,7 +15,6 @@ from protemb_sdk import Embedder
 from protemb_sdk._errors import ModelError, ProtembError
 from protemb_sdk._models import BUNDLED
 from protemb_train import cli
-from protemb_train.checkpoint import load_network
 from protemb_train.corpus import Corpus, Trace
 from protemb_train.encoders import (
     Encoder,
@@ -35,8 +34,8 @@ from protemb_train.labels import (
     neighbour_count,
     secondary_structure,
 )
-from protemb_train.presets import BASE_TRAINING, NetworkConfig
-from protemb_train.pretrain import pretrain
+from protemb_train.network import ScoreNetwork
+from protemb_train.presets import NetworkConfig
 from protemb_train.probe import ProbeError, Side, fit_and_score, held_out_sides, one_a_cluster
 from protemb_train.probe_table import ProbeReport
 from protemb_train.scores import ClassScores, NumberScores, intervals, resampled
@@ -74,10 +73,12 @@ def small_corpus(make_corpus, pieces) -> Corpus:
     )
 
 
-def checkpoint(corpus, config, out, **recipe) -> Path:
-    training = replace(BASE_TRAINING, batch=4, crops=(16,), ema=0.5, **recipe)
-    record = {"corpus_sha256": corpus.sha256}
-    return pretrain(corpus, config, training, out, steps=2, seed=3, progress=False, record=record)
+def checkpoint(path, config, corpus_sha256="") -> Path:
+    """Write a network of seed 3, as pretrain would."""
+    record = {"network": config.as_dict(), "seed": 3, "record": {"corpus_sha256": corpus_sha256}}
+    weights = {f"network.{name}": value for name, value in untrained(config, 3).state_dict().items()}
+    torch.save({"hyper_parameters": record, "state_dict": weights, "global_step": 2}, path)
+    return path
 
 
 def ideal_helix(length):
@@ -204,16 +205,15 @@ def test_the_histogram_counts_neighbours(traces):
     assert_allclose(counts[:, :10].sum(axis=1) - 1, neighbour_count(ca), rtol=1e-4)
 
 
-def test_the_twin_is_what_the_run_started_from(config, small_corpus, tmp_path):
-    path = checkpoint(small_corpus, config, tmp_path, learning_rate=0.0)
-    trained, twin = load_network(path)[0], untrained(config, seed=3)
-    for (name, a), b in zip(trained.named_parameters(), twin.parameters(), strict=True):
+def test_the_twin_is_drawn_as_pretrain_draws(config):
+    pl.seed_everything(3, verbose=False)
+    started, twin = ScoreNetwork(config), untrained(config, seed=3)
+    for (name, a), b in zip(started.named_parameters(), twin.parameters(), strict=True):
         assert torch.equal(a, b), name
 
 
-def test_networks_of_one_shape_and_seed_share_a_twin(small_corpus, tmp_path):
-    config = tiny_config("base")
-    files = {name: checkpoint(small_corpus, config, tmp_path / name) for name in ("a", "b")}
+def test_networks_of_one_shape_and_seed_share_a_twin(tmp_path):
+    files = {name: checkpoint(tmp_path / f"{name}.ckpt", tiny_config("base")) for name in ("a", "b")}
     rows = encoders(files, [0.3, 1.0])
     assert [(r.name, r.sigma, r.twin) for r in rows[:-2]] == [
         ("a", 0.3, "a, untrained"),
@@ -334,7 +334,7 @@ def test_a_cluster_on_both_sides_is_refused(make_corpus, pieces, monkeypatch):
 def test_the_command_writes_both_files(small_corpus, tmp_path, monkeypatch):
     for grid in ("STRENGTHS", "ALPHAS"):  # seconds
         monkeypatch.setattr(f"protemb_train.probe.{grid}", (1e-2,))
-    path = checkpoint(small_corpus, tiny_config("base"), tmp_path / "run")
+    path = checkpoint(tmp_path / "tiny.ckpt", tiny_config("base"), small_corpus.sha256)
     out = tmp_path / "probe.json"
     command = ["probe", "--corpus", str(small_corpus.path), "--encoder", f"tiny={path}", "-o", str(out)]
     monkeypatch.setattr(sys, "argv", ["protemb-train", *command, "--samples", "20", "--fit-chains", "3"])
