@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {"sdk": "protemb_sdk", "train": "protemb_train", "export": "protemb_export"}
 TORCH = {"torch", "lightning", "pytorch_lightning", "torchmetrics"}
 FORBIDDEN = {
-    "sdk": TORCH | {"onnx", "onnxscript", "protemb_train", "protemb_export"},
+    "sdk": TORCH | {"biotite", "onnx", "onnxscript", "scipy", "sklearn", "protemb_train", "protemb_export"},
     "train": {"protemb_export"},
     "export": set(),
 }

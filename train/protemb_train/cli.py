@@ -1,4 +1,4 @@
-"""`protemb-train`: build a corpus, pre-train a network, judge it on whole chains."""
+"""`protemb-train`: build a corpus, pre-train a network, judge and probe it on whole chains."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import typer
 from protemb_sdk._command import console, run, say
 from protemb_sdk._errors import ProtembError
 from protemb_sdk._output import writable_target, written_whole
+from protemb_train.probe_cli import probe
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(probe)
 
 
 @app.command()

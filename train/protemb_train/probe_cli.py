@@ -1,0 +1,73 @@
+"""`protemb-train probe`: what linear probes read out of frozen embeddings of held-out chains."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from protemb_sdk._command import console, say
+from protemb_sdk._output import writable_target, written_whole
+
+
+def probe(
+    corpus: Annotated[Path, typer.Option(help="Corpus file (.arrow).")],
+    encoder: Annotated[
+        list[str], typer.Option(help="NAME=FILE: a checkpoint of pretrain, or an exported .onnx model.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="JSON file to write; a table (.md) beside it.")],
+    sigma: Annotated[
+        list[float] | None,
+        typer.Option(help="Noise level of the embeddings, angstrom (1 by default); may come again."),
+    ] = None,
+    fit_chains: Annotated[int, typer.Option(min=3, help="Chains of split val to fit on.")] = 150,
+    test_chains: Annotated[int, typer.Option(min=3, help="Chains of split test to judge on.")] = 150,
+    min_length: Annotated[int, typer.Option(min=1, help="Leave shorter chains out.")] = 40,
+    max_length: Annotated[int, typer.Option(min=1, help="Leave longer chains out.")] = 300,
+    samples: Annotated[int, typer.Option(min=1, help="Bootstrap samples.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the chains and of the bootstrap.")] = 0,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of the network; torch's own choice by default.")
+    ] = None,
+) -> None:
+    """Linear probes of frozen embeddings on held-out chains, beside untrained networks and controls."""
+    import torch
+
+    from protemb_train.corpus import Corpus
+    from protemb_train.encoders import encoders, named_files
+    from protemb_train.origin import origin
+    from protemb_train.probe import held_out_sides
+    from protemb_train.probe import probe as run
+    from protemb_train.probe_table import ProbeReport
+
+    writable_target(out)
+    if threads:
+        torch.set_num_threads(threads)
+    rows = encoders(named_files(encoder), sigma or [1.0])
+    sides = held_out_sides(corpus, (fit_chains, test_chains), (min_length, max_length), seed)
+    found = run(*sides, rows, samples=samples, seed=seed, say=lambda line: say(console, line))
+    counts = {
+        name: {
+            "chains": len(side.traces),
+            "residues": sum(len(trace.residue_type) for trace in side.traces),
+            "ids": [trace.id for trace in side.traces],
+        }
+        for name, side in zip(("fit", "test"), sides, strict=True)
+    }
+    about = {
+        "command": shlex.join(["protemb-train", *sys.argv[1:]]),
+        "origin": origin(),
+        "corpus": corpus.name,
+        "corpus_sha256": Corpus(corpus).sha256,
+        **counts,
+    }
+    report = ProbeReport(found, rows, about)
+    with written_whole(out) as part:
+        part.write_text(json.dumps(report.as_dict(), indent=1) + "\n")
+    with written_whole(out.with_suffix(".md")) as part:
+        part.write_text(report.as_markdown())
+    say(console, str(out.with_suffix(".md")))
