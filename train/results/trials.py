@@ -131,7 +131,7 @@ def run(trial: Trial, corpus: Path, folder: Path, steps: int) -> float:
             replace(BASE_TRAINING, **short | trial.training),
         )
     )
-    rooms.BaseFeatures = trial.features  # type: ignore[misc, assignment]
+    rooms.BaseFeatures = trial.features  # type: ignore[attr-defined]
     last = pretrain(corpus, network, training, folder, steps=steps, seed=trial.seed, progress=False)
     return share_on_whole_chains(last, corpus)
 
