@@ -21,7 +21,7 @@ def say(to: Console, line: str) -> None:
 
 
 # What the extra `train` brings, as an ImportError names it.
-_TRAINING = frozenset({"torch", "lightning", "onnx", "onnxscript", "pyarrow"})
+_TRAINING = frozenset({"torch", "lightning", "onnx", "onnxscript", "pyarrow", "pyopal"})
 
 
 def run(app: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""A corpus from its sources, step by step: read, cluster, remove relatives, thin out, split, write, report."""
+"""A corpus from its sources: read, cluster, remove relatives, thin out, split, write, report."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from protemb_sdk._output import writable_target
+from protemb_train.alignment import LARGEST_E_VALUE
 from protemb_train.chains import Limits
 from protemb_train.clusters import cluster_by_file, cluster_by_mmseqs, first_of_each
 from protemb_train.corpus import Corpus, CorpusError, write_corpus
+from protemb_train.exact import exact_relatives
 from protemb_train.mmseqs import relatives
 from protemb_train.report import by_kind, histogram, write_report, write_skipped
 from protemb_train.shards import read_structures, remove_parts
 from protemb_train.sources import find_files, read_collection, sequences_to_avoid
 
 COLUMN, MMSEQS = "column", "mmseqs"
+
+# An E-value falls with the residues searched, so that removing chains makes some of the others
+# significant. This leaves room for nine chains in ten.
+ROOM = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +46,9 @@ class Recipe:
         Keep the first read of the chains with one sequence.
     one_per_cluster : bool
         Keep the first read of the chains of a cluster. Clusters are in the split that they are in without it.
-    search_again : bool
-        Search what is left for relatives until there are none: an E-value falls with the number of
-        residues searched, so that removing chains makes some of the others significant.
+    thorough : bool
+        Remove relatives found by exact alignment of all pairs too, and up to E-values of `ROOM` times the
+        usual limit: a corpus that `protemb-train prove` finds nothing in.
     seed : int
         Of the split.
     limits : Limits
@@ -54,7 +60,7 @@ class Recipe:
     clusters: str | None = None
     unique: bool = False
     one_per_cluster: bool = False
-    search_again: bool = False
+    thorough: bool = False
     seed: int = 0
     limits: Limits = field(default_factory=Limits)
 
@@ -67,7 +73,7 @@ class Recipe:
             "clusters": None if self.clusters is None else Path(self.clusters).name,
             "unique": self.unique,
             "one_per_cluster": self.one_per_cluster,
-            "search_again": self.search_again,
+            "thorough": self.thorough,
             "seed": self.seed,
             "min_length": limits.min_length,
             "max_length": limits.max_length,
@@ -95,7 +101,7 @@ def build_corpus(
     recipe : Recipe
         What is done.
     workers : int, default 1
-        Processes that read structures.
+        Processes that read structures, and threads that align them exactly.
     progress : callable
         Takes the files read so far and their total.
 
@@ -111,7 +117,10 @@ def build_corpus(
     """
     writable_target(out)
     queries = list(dict.fromkeys(s for path in recipe.avoid for s in sequences_to_avoid(path)))
-    report: dict[str, Any] = {"sources": [Path(source).name for source in sources], "options": recipe.as_dict()}
+    report: dict[str, Any] = {
+        "sources": [Path(source).name for source in sources],
+        "options": recipe.as_dict(),
+    }
     parts = out.with_suffix(".parts")
     if _is_collection(sources):
         table = read_collection(Path(sources[0]), recipe.drop_sources)
@@ -133,7 +142,7 @@ def build_corpus(
     table, counts = _clustered(table, recipe.clusters or (COLUMN if _is_collection(sources) else MMSEQS))
     report |= {**counts, "clusters": pc.count_distinct(table["cluster"]).as_py()}
     if recipe.avoid:
-        table, counts = _without_relatives(table, queries, recipe.search_again)
+        table, counts = _without_relatives(table, queries, recipe.thorough, workers)
         report |= {"downstream sequences": len(queries), **counts}
     if recipe.one_per_cluster:
         kept = table.take(first_of_each(table["cluster"].to_numpy()))
@@ -165,14 +174,18 @@ def _clustered(table: pa.Table, clusters: str) -> tuple[pa.Table, dict[str, int]
     return table, {}
 
 
-def _without_relatives(table: pa.Table, queries: list[str], again: bool) -> tuple[pa.Table, dict[str, int]]:
-    """Remove the chains with a relative among the queries; count them, and the residues searched last."""
-    before = table.num_rows
-    while True:
-        sequences: list[str] = table["sequence"].to_pylist()
-        found = relatives(queries, sequences)
-        table = table.take(np.array([i for i in range(len(sequences)) if i not in found], dtype=np.int64))
-        if not (again and found):
-            break
-    searched = sum(len(sequence) for sequence in sequences)
-    return table, {"relatives removed": before - table.num_rows, "residues searched": searched}
+def _without_relatives(
+    table: pa.Table, queries: list[str], thorough: bool, threads: int
+) -> tuple[pa.Table, dict[str, int]]:
+    limit = LARGEST_E_VALUE * ROOM if thorough else LARGEST_E_VALUE
+    found = relatives(queries, table["sequence"].to_pylist(), e_value=limit)
+    table, counts = _without(table, found), {"relatives removed": len(found)}
+    if thorough:
+        found = exact_relatives(queries, table["sequence"].to_pylist(), e_value=limit, threads=threads)
+        table = _without(table, found)
+        counts["more relatives removed by exact alignment"] = len(found)
+    return table, counts
+
+
+def _without(table: pa.Table, positions: set[int]) -> pa.Table:
+    return table.take(np.array([i for i in range(table.num_rows) if i not in positions], dtype=np.int64))

@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 
 app.command()(corpus_cli.corpus)
-# PROVE
+app.command()(corpus_cli.prove)
 
 
 @app.command()

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from protemb_train.alignment import LEAST_IDENTITY
 from protemb_train.corpus import CorpusError
-from protemb_train.mmseqs import LEAST_IDENTITY, cluster_sequences
+from protemb_train.mmseqs import cluster_sequences
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,8 @@ def parse_clusters(text: str) -> ClusterFile:
             entry, underscore, part = member.rpartition("_")
             if not (entry and underscore and part):
                 raise CorpusError(
-                    f"line {number + 1} holds {member[:40]!r}, and members look like 1ABC_1 (entity) or 1ABC_A "
-                    "(chain)"
+                    f"line {number + 1} holds {member[:40]!r}, and members look like 1ABC_1 (an entity) "
+                    "or 1ABC_A (a chain)"
                 )
             by_entity = by_entity and part.isdecimal()
             cluster_of.setdefault(f"{entry.upper()}_{part}", number)

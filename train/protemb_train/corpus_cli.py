@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from protemb_sdk._command import console, out_console
+from protemb_sdk._command import console, out_console, say
 
 
 def corpus(
     sources: Annotated[
-        list[str], typer.Argument(help="Collection of chains (npz), or structures: folders, files, globs, lists.")
+        list[str],
+        typer.Argument(help="Collection of chains (npz), or structures: folders, files, globs, lists."),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Corpus file to write (.arrow).")],
     avoid: Annotated[
@@ -28,8 +29,8 @@ def corpus(
     one_per_cluster: Annotated[
         bool, typer.Option("--one-per-cluster", help="One chain a cluster, the first read.")
     ] = False,
-    search_again: Annotated[
-        bool, typer.Option("--search-again", help="Search for relatives until none is left.")
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Look for relatives by exact alignment too (minutes).")
     ] = False,
     min_length: Annotated[int, typer.Option(min=3, help="Skip shorter chains of structures.")] = 25,
     max_length: Annotated[int, typer.Option(min=3, help="Skip longer chains of structures.")] = 2000,
@@ -37,7 +38,7 @@ def corpus(
         float, typer.Option(min=0, max=1, help="Skip chains of structures with a larger share of X.")
     ] = 0.2,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that read structures.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes (reading) and threads (aligning).")] = 1,
 ) -> None:
     """Build a corpus: read, drop relatives of downstream chains, split by cluster, write.
 
@@ -56,7 +57,7 @@ def corpus(
         clusters=clusters,
         unique=unique,
         one_per_cluster=one_per_cluster,
-        search_again=search_again,
+        thorough=thorough,
         seed=seed,
         limits=Limits(min_length, max_length, max_unknown),
     )
@@ -71,3 +72,35 @@ def corpus(
             progress=lambda done, total: bar.update(task, completed=done, total=total, visible=True),
         )
     show_report(report, out_console)
+
+
+def prove(
+    corpus: Annotated[Path, typer.Argument(help="Corpus file (.arrow).")],
+    avoid: Annotated[list[Path], typer.Option(help="FASTA or npz of the downstream sequences.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Also write the result (.md).")] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Align so many downstream sequences exactly; all by default.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all by default.")] = None,
+) -> None:
+    """Prove that no downstream sequence has a relative in a corpus, however it was made.
+
+    Two searches: MMseqs2, and exact alignment of all pairs, which shares nothing with it. The exit status is
+    1, and the pairs are listed, if either finds a relative.
+    """
+    from protemb_sdk._output import writable_target, written_whole
+    from protemb_sdk._threads import usable_threads
+    from protemb_train.corpus import Corpus
+    from protemb_train.prove import prove as run
+    from protemb_train.sources import sequences_to_avoid
+
+    if out is not None:
+        writable_target(out)
+    queries = [sequence for path in avoid for sequence in sequences_to_avoid(path)]
+    verdict = run(Corpus(corpus), queries, sample=sample, threads=threads or usable_threads())
+    text = verdict.as_markdown()
+    say(out_console, text)
+    if out is not None:
+        with written_whole(out) as part:
+            part.write_text(text)
+    raise typer.Exit(0 if verdict.clean else 1)

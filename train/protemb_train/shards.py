@@ -233,7 +233,7 @@ def _start_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker waits for work for ever when its parent was killed, unless it watches it."""
+    """End this worker when its parent is killed; by itself it would wait for work for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
