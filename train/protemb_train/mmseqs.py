@@ -12,12 +12,7 @@ from protemb_train.alignment import LARGEST_E_VALUE, LEAST_IDENTITY, Hit, relate
 from protemb_train.corpus import CorpusError
 
 
-def relatives(
-    queries: Iterable[str],
-    targets: list[str],
-    identity: float = LEAST_IDENTITY,
-    e_value: float = LARGEST_E_VALUE,
-) -> set[int]:
+def relatives(queries: Iterable[str], targets: list[str], identity: float = LEAST_IDENTITY) -> set[int]:
     """Return positions of the targets that MMseqs2 finds similar to any query.
 
     An alignment counts from `identity` upwards when it covers half of the shorter sequence, so that a
@@ -31,16 +26,14 @@ def relatives(
         One-letter sequences to judge.
     identity : float, default 0.3
         Least share of identical residues in the alignment.
-    e_value : float, default 0.001
-        Largest E-value of the alignment.
 
     Raises
     ------
     CorpusError
         If MMseqs2 is not installed or fails.
     """
-    hits = search(queries, targets, identity=identity, e_value=e_value)
-    return {hit.target for hit in hits if related(hit, identity, e_value)}
+    hits = search(queries, targets, identity=identity, e_value=LARGEST_E_VALUE)
+    return {hit.target for hit in hits if related(hit, identity)}
 
 
 def search(queries: Iterable[str], targets: list[str], *, identity: float, e_value: float) -> list[Hit]:
@@ -72,15 +65,14 @@ def search(queries: Iterable[str], targets: list[str], *, identity: float, e_val
         command = [program, "easy-search", query, target, out, Path(folder) / "tmp"]
         command += ["--min-seq-id", identity, "-e", e_value, "-s", 7.5, "--max-seqs", 100_000, "-v", 1]
         # Coverage of the shorter is judged here: MMseqs2's own --cov-mode 5 compares lengths only.
-        _run([*command, "--format-output", "query,target,qlen,tlen,qcov,tcov,nident,alnlen,evalue"])
+        _run([*command, "--format-output", "query,target,qlen,tlen,qcov,tcov,fident,evalue"])
         return [_hit(line) for line in out.read_text().splitlines()]
 
 
 def _hit(line: str) -> Hit:
-    query, target, query_length, target_length, *shares, identical, columns, e_value = line.split("\t")
+    query, target, query_length, target_length, *shares, identity, e_value = line.split("\t")
     coverage = shares[0] if int(query_length) <= int(target_length) else shares[1]
-    # Counted: MMseqs2 prints the share in three digits, and .2996 as .300.
-    return Hit(int(query), int(target), int(identical) / int(columns), float(coverage), float(e_value))
+    return Hit(int(query), int(target), float(identity), float(coverage), float(e_value))
 
 
 def cluster_sequences(sequences: list[str], identity: float, coverage: float = 0.8) -> list[int]:

@@ -85,7 +85,7 @@ class Verdict:
             f"{len(self.queries):,} downstream sequences against all {len(self.corpus):,} chains "
             f"({int(self.corpus.lengths.sum()):,} residues) of {self.corpus.path.name}, sha256 "
             f"{self.corpus.sha256}. A relative is an alignment of at least {LEAST_IDENTITY:.0%} identity "
-            f"over {LEAST_COVERAGE:.0%} of the shorter sequence, with an E-value of at most {LARGEST_E_VALUE:g}.",
+            f"over {LEAST_COVERAGE:.0%} of the shorter sequence, with an E-value up to {LARGEST_E_VALUE:g}.",
             "",
             "| searched by | sequences | alignments up to E-value 10 | pairs related | chains |",
             "|---|---|---|---|---|",
