@@ -101,7 +101,7 @@ class Verdict:
             "|---|---|---|---|",
         ]
         lines += [
-            f"| {o.name} | {o.identity:.1%} | {o.coverage:.1%} | {o.e_value:.2g} |" for o in self.opinions
+            f"| {o.name} | {o.identity:.2%} | {o.coverage:.2%} | {o.e_value:.2g} |" for o in self.opinions
         ]
         for o in self.opinions:
             if o.relatives:
