@@ -21,7 +21,9 @@ def say(to: Console, line: str) -> None:
 
 
 # What the extra `train` brings, as an ImportError names it.
-_TRAINING = frozenset({"torch", "lightning", "onnx", "onnxscript", "pyarrow", "sklearn", "scipy", "biotite"})
+_TRAINING = frozenset(
+    {"torch", "lightning", "onnx", "onnxscript", "pyarrow", "pyopal", "sklearn", "scipy", "biotite"}
+)
 
 
 def run(app: Callable[[], None]) -> None:

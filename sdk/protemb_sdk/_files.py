@@ -49,6 +49,11 @@ def stem(path: str | Path) -> str:
     return _ENDING.sub("", name) or name
 
 
+def is_structure_name(path: str | Path) -> bool:
+    """Tell by its ending whether a file is meant as a structure."""
+    return _ENDING.search(Path(path).name) is not None
+
+
 def find_structures(path: str | Path) -> list[Path]:
     """List the structure files below a folder.
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from protemb_sdk._chain import ALPHABET
 from protemb_sdk._structure import read_chains
 from protemb_train.corpus import Corpus, Trace, write_corpus
 from protemb_train.network import ScoreNetwork
@@ -91,3 +92,26 @@ def real_corpus(make_corpus: CorpusMaker, traces: list[Trace]) -> Corpus:
     return make_corpus(
         [("".join(letters[t] for t in x.residue_type), x.ca_coords, i) for i, x in enumerate(traces)]
     )
+
+
+@pytest.fixture
+def collection(tmp_path: Path, traces: list[Trace]) -> Path:
+    """The documented layout: flat arrays, steps in 0.001 angstrom, two sources."""
+    steps = []
+    for trace in traces:
+        milli = np.rint(trace.ca_coords.astype(np.float64) * 1000).astype(np.int64)
+        steps.append(np.diff(milli - milli[0], axis=0, prepend=np.zeros((1, 3), dtype=np.int64)))
+    sequence = "".join("".join(ALPHABET[t] for t in trace.residue_type) for trace in traces)
+    path = tmp_path / "collection.npz"
+    np.savez(
+        path,
+        ids=np.array([trace.id for trace in traces]),
+        offsets=np.cumsum([0, *(len(trace.residue_type) for trace in traces)]),
+        seq=np.frombuffer(sequence.encode(), dtype=np.uint8),
+        dxyz_milliA=np.concatenate(steps).astype(np.int32),
+        resnum=np.concatenate([trace.residue_index + 5 for trace in traces]).astype(np.int32),
+        cluster30=np.arange(len(traces)) % 3,
+        source=np.array([0] * (len(traces) - 1) + [1], dtype=np.uint8),
+        source_names=np.array(["pdb", "demos"]),
+    )
+    return path

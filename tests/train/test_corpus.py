@@ -1,4 +1,3 @@
-import shutil
 import sys
 
 import numpy as np
@@ -11,37 +10,10 @@ from protemb_train.arrays import ArrayFileError
 from protemb_train.corpus import (
     Corpus,
     CorpusError,
-    read_collection,
-    relatives,
-    sequences_to_avoid,
     split_by_cluster,
     write_corpus,
 )
-
-LETTERS = "ACDEFGHIKLMNPQRSTVWY"
-
-
-@pytest.fixture
-def collection(tmp_path, traces):
-    """The documented layout: flat arrays, steps in 0.001 angstrom, two sources."""
-    steps = []
-    for trace in traces:
-        milli = np.rint(trace.ca_coords.astype(np.float64) * 1000).astype(np.int64)
-        steps.append(np.diff(milli - milli[0], axis=0, prepend=np.zeros((1, 3), dtype=np.int64)))
-    sequence = "".join("".join((LETTERS + "X")[t] for t in trace.residue_type) for trace in traces)
-    path = tmp_path / "collection.npz"
-    np.savez(
-        path,
-        ids=np.array([trace.id for trace in traces]),
-        offsets=np.cumsum([0, *(len(trace.residue_type) for trace in traces)]),
-        seq=np.frombuffer(sequence.encode(), dtype=np.uint8),
-        dxyz_milliA=np.concatenate(steps).astype(np.int32),
-        resnum=np.concatenate([trace.residue_index + 5 for trace in traces]).astype(np.int32),
-        cluster30=np.arange(len(traces)) % 3,
-        source=np.array([0] * (len(traces) - 1) + [1], dtype=np.uint8),
-        source_names=np.array(["pdb", "demos"]),
-    )
-    return path
+from protemb_train.sources import read_collection, sequences_to_avoid
 
 
 def test_a_collection_comes_back_out_of_the_corpus(collection, traces, tmp_path):
@@ -82,30 +54,6 @@ def test_the_split_cuts_no_cluster_and_is_80_10_10():
     )
     assert split_by_cluster(clusters, seed=5) == splits.tolist()
     assert split_by_cluster(clusters, seed=6) != splits.tolist()
-
-
-def random_sequence(rng, length):
-    return "".join(rng.choice(list(LETTERS), size=length))
-
-
-@pytest.mark.skipif(shutil.which("mmseqs") is None, reason="MMseqs2 is not installed (apt install mmseqs2)")
-def test_relatives_are_found_and_strangers_are_not(traces):
-    real = ["".join((LETTERS + "X")[t] for t in trace.residue_type) for trace in traces]
-    query = max(real, key=len)
-    rng = np.random.default_rng(0)
-    mutated = "".join(rng.choice(list(LETTERS)) if rng.random() < 0.3 else letter for letter in query)
-    in_a_long_chain = random_sequence(rng, 900) + query[:200] + random_sequence(rng, 900)
-    scrap = random_sequence(rng, 300) + query[:60] + random_sequence(rng, 300)
-    targets = [random_sequence(rng, 300), mutated, real[0], in_a_long_chain, scrap]
-    assert relatives([query], targets) == {1} | ({3} if len(query) / 2 <= 200 else set())
-    assert relatives([query[:200]], targets) == {1, 3}
-    assert relatives([], targets) == set()
-
-
-def test_without_mmseqs_the_reason_and_the_fix_are_said(monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(CorpusError, match="apt install mmseqs2"):
-        relatives(["ACDEF"], ["ACDEF"])
 
 
 def test_sequences_are_read_from_fasta_and_npz(tmp_path):

@@ -11,40 +11,15 @@ import typer
 from protemb_sdk._command import console, run, say
 from protemb_sdk._errors import ProtembError
 from protemb_sdk._output import writable_target, written_whole
+from protemb_train import corpus_cli
 from protemb_train.probe_cli import probe
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(probe)
 
 
-@app.command()
-def corpus(
-    source: Annotated[Path, typer.Argument(help="Collection of chains (npz).")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Corpus file to write (.arrow).")],
-    avoid: Annotated[
-        list[Path] | None, typer.Option(help="FASTA or npz whose relatives (30%) are removed.")
-    ] = None,
-    drop_source: Annotated[
-        list[str] | None, typer.Option(help="Source of the collection to leave out.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
-) -> None:
-    """Build a corpus: read, drop relatives of downstream chains, split by cluster, write."""
-    from protemb_train import corpus as rooms
-
-    writable_target(out)
-    table = rooms.read_collection(source, drop_source or ())
-    report: dict[str, object] = {"chains read": table.num_rows}
-    if avoid:
-        queries = [sequence for path in avoid for sequence in rooms.sequences_to_avoid(path)]
-        found = rooms.relatives(queries, table["sequence"].to_pylist())
-        table = table.take([i for i in range(table.num_rows) if i not in found])
-        report |= {"downstream sequences": len(set(queries)), "relatives removed": len(found)}
-    report |= rooms.write_corpus(table, out, seed)
-    report["sha256"] = rooms.Corpus(out).sha256
-    with written_whole(out.with_suffix(".json")) as part:
-        part.write_text(json.dumps(report, indent=1) + "\n")
-    console.print_json(json.dumps(report))
+app.command()(corpus_cli.corpus)
+app.command()(corpus_cli.prove)
 
 
 @app.command()

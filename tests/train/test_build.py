@@ -1,0 +1,116 @@
+"""The corpus command: options, the report, and the corpus that must not change."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from protemb_train import build, cli
+from protemb_train.build import Recipe, build_corpus
+from protemb_train.corpus import Corpus, CorpusError
+from protemb_train.mmseqs import cluster_sequences
+
+needs_mmseqs = pytest.mark.skipif(
+    shutil.which("mmseqs") is None, reason="MMseqs2 is not installed (apt install mmseqs2)"
+)
+
+
+def split_of_cluster(corpus):
+    return dict(zip(corpus.clusters.tolist(), corpus.table["split"].to_pylist(), strict=True))
+
+
+def test_one_chain_a_cluster_moves_no_cluster(collection, tmp_path):
+    build_corpus([str(collection)], tmp_path / "all.arrow", Recipe(seed=3))
+    report = build_corpus([str(collection)], tmp_path / "one.arrow", Recipe(seed=3, one_per_cluster=True))
+    everything, thin = Corpus(tmp_path / "all.arrow"), Corpus(tmp_path / "one.arrow")
+    assert split_of_cluster(thin) == split_of_cluster(everything)
+    assert len(thin) == report["chains"] == report["clusters"] < len(everything)
+    assert report["others of a cluster removed"] == len(everything) - len(thin)
+    ids, clusters = everything.table["id"].to_pylist(), everything.clusters
+    assert thin.table["id"].to_pylist() == [
+        ids[i] for i in np.sort(np.unique(clusters, return_index=True)[1])
+    ]
+
+
+def test_one_chain_a_sequence(structures, tmp_path):
+    (tmp_path / "clusters.txt").write_text("2BEG_A\n")
+    recipe = Recipe(clusters=str(tmp_path / "clusters.txt"), unique=True)
+    report = build_corpus([str(structures / "2beg.pdb.gz")], tmp_path / "c.arrow", recipe)
+    assert (report["chains"], report["repeated sequences removed"]) == (1, 4)
+    assert Corpus(tmp_path / "c.arrow").table["id"].to_pylist() == ["2BEG_A"]
+
+
+def test_options_that_make_no_sense_are_refused(collection, structures, tmp_path):
+    out, pdb = tmp_path / "c.arrow", str(structures / "1a8o.pdb")
+    with pytest.raises(CorpusError, match="goes into a corpus alone"):
+        build_corpus([pdb, str(collection)], out, Recipe())
+    with pytest.raises(CorpusError, match="--drop-source is for a collection"):
+        build_corpus([pdb], out, Recipe(drop_sources=("demos",)))
+    with pytest.raises(CorpusError, match="structure files name no clusters"):
+        build_corpus([pdb], out, Recipe(clusters="column"))
+    entities = tmp_path / "entities.txt"
+    entities.write_text("1A8O_1\n")
+    with pytest.raises(CorpusError, match="entities are known of mmCIF files only"):
+        build_corpus([pdb], out, Recipe(clusters=str(entities)))
+    assert not out.exists()
+    report = build_corpus([str(structures / "1a8o.cif")], out, Recipe(clusters=str(entities)))
+    assert report["chains not in the cluster file"] == 0 and not (tmp_path / "c.parts").exists()
+
+
+@needs_mmseqs
+def test_the_command_removes_relatives_and_tells_every_step(collection, traces, structures, tmp_path):
+    fasta = tmp_path / "downstream.fasta"
+    whole = corpus_of(collection, tmp_path)
+    fasta.write_text(f">a\n{whole.table['sequence'][0]}\n")
+    out = tmp_path / "c.arrow"
+    arguments = ["corpus", str(collection), "-o", str(out), "--avoid", str(fasta), "--thorough"]
+    run = CliRunner().invoke(cli.app, arguments)
+    assert run.exit_code == 0, run.output
+    report = json.loads(out.with_suffix(".json").read_text())
+    assert report["relatives removed"] == 1
+    assert report["more relatives removed by exact alignment"] == 0
+    assert report["chains"] == len(traces) - 1 == sum(report["lengths"].values())
+    assert report["sha256"] == Corpus(out).sha256 and report["sha256"] in run.output
+    assert report["options"]["avoid"] == ["downstream.fasta"] and report["options"]["thorough"]
+    assert "relatives removed" in run.output and "train" in run.output
+
+
+def corpus_of(collection, tmp_path):
+    build_corpus([str(collection)], tmp_path / "whole.arrow", Recipe())
+    return Corpus(tmp_path / "whole.arrow")
+
+
+@needs_mmseqs
+def test_structures_are_clustered_by_mmseqs_unless_told_otherwise(structures, tmp_path):
+    out = tmp_path / "c.arrow"
+    report = build_corpus([str(structures / "2beg.pdb.gz"), str(structures / "1a8o.cif")], out, Recipe())
+    assert (report["chains"], report["clusters"]) == (6, 2)
+    assert Corpus(out).clusters.tolist() == cluster_sequences(Corpus(out).table["sequence"].to_pylist(), 0.3)
+
+
+@needs_mmseqs
+@pytest.mark.slow
+def test_the_corpus_of_the_bundled_model_comes_out_byte_for_byte(shared_data, tmp_path):
+    avoid = tuple(shared_data / name for name in ("ppi/deepppisp.npz", "ppi/graphppis.npz", "qa/decoys.npz"))
+    recipe = Recipe(avoid=avoid, drop_sources=("demos", "af2_foldswitch"))
+    report = build_corpus([str(shared_data / "native/corpus.npz")], tmp_path / "c.arrow", recipe)
+    assert report["sha256"] == "ed7503b640e88b61d5f6c82fddc9f995930a895f7906e478c52251888b3b2525"
+
+
+@pytest.mark.slow
+def test_official_entity_clusters_fit_real_mmcif_files(shared_data, tmp_path):
+    recipe = Recipe(clusters=str(shared_data / "native/clusters-by-entity-30.txt.gz"))
+    report = build_corpus([str(shared_data / "structures/mmcif")], tmp_path / "c.arrow", recipe)
+    assert report["files"] == 260 and report["chains read"] > 400
+    assert report["chains not in the cluster file"] < report["chains read"] / 2
+    assert report["of these without an entity"] == 0
+
+
+def test_a_corpus_made_of_no_chain_is_not_written(collection, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "relatives", lambda queries, targets: set(range(len(targets))))
+    (tmp_path / "a.fasta").write_text(">a\nACDEF\n")
+    with pytest.raises(CorpusError, match="no chain is left"):
+        build_corpus([str(collection)], tmp_path / "c.arrow", Recipe(avoid=(tmp_path / "a.fasta",)))
+    assert not (tmp_path / "c.arrow").exists()

@@ -1,0 +1,145 @@
+"""Relatives: MMseqs2, exact alignment, and the proof that a corpus holds none."""
+
+import shutil
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from protemb_sdk._chain import ALPHABET
+from protemb_train import cli
+from protemb_train.alignment import Hit, related
+from protemb_train.corpus import Corpus, CorpusError
+from protemb_train.exact import exact_relatives, exact_search
+from protemb_train.mmseqs import cluster_sequences, relatives
+from protemb_train.prove import opinion_of, prove
+
+LETTERS = "ACDEFGHIKLMNPQRSTVWY"
+
+needs_mmseqs = pytest.mark.skipif(
+    shutil.which("mmseqs") is None, reason="MMseqs2 is not installed (apt install mmseqs2)"
+)
+
+
+def random_sequence(rng, length):
+    return "".join(rng.choice(list(LETTERS), size=length))
+
+
+def mutated(rng, sequence, share):
+    return "".join(rng.choice(list(LETTERS)) if rng.random() < share else letter for letter in sequence)
+
+
+@pytest.fixture(scope="session")
+def sequences(traces):
+    return ["".join(ALPHABET[t] for t in trace.residue_type) for trace in traces]
+
+
+@pytest.fixture
+def searched(sequences):
+    """A query, and targets around it: a stranger, a relative, it inside a long chain, and a scrap of it."""
+    query = max(sequences, key=len)[:200]
+    rng = np.random.default_rng(0)
+    inside = random_sequence(rng, 900) + query + random_sequence(rng, 900)
+    scrap = random_sequence(rng, 300) + query[:60] + random_sequence(rng, 300)
+    return query, [random_sequence(rng, 300), mutated(rng, query, 0.3), sequences[0], inside, scrap]
+
+
+@needs_mmseqs
+def test_mmseqs_finds_relatives_and_no_strangers(searched):
+    query, targets = searched
+    assert relatives([query], targets) == {1, 3}
+    assert relatives([], targets) == set()
+
+
+def test_exact_alignment_finds_relatives_and_no_strangers(searched):
+    query, targets = searched
+    assert exact_relatives([query], targets) == {1, 3}
+    assert exact_relatives(["", query, query], targets, threads=2) == {1, 3}
+    assert exact_relatives([], targets) == set() == exact_relatives([query], [])
+
+
+def test_exact_alignments_are_those_of_biotite(sequences):
+    """Another implementation gives the same score, and so the same E-value, and the same identity."""
+    align = pytest.importorskip("biotite.sequence.align")
+    from biotite.sequence import ProteinSequence
+
+    rng = np.random.default_rng(1)
+    query = sequences[0]
+    target = random_sequence(rng, 20) + mutated(rng, query[:30] + query[36:], 0.4) + random_sequence(rng, 30)
+    (hit,) = exact_search([query], [target], e_value=1.0)
+    matrix = align.SubstitutionMatrix.std_protein_matrix()  # BLOSUM62
+    pair = (ProteinSequence(query), ProteinSequence(target))
+    # Biotite's first residue of a gap costs what it says, like Opal's.
+    best = align.align_optimal(*pair, matrix, gap_penalty=(-12, -1), local=True, max_number=1)[0]
+    assert hit.e_value == pytest.approx(0.041 * len(query) * len(target) * np.exp(-0.267 * best.score))
+    assert hit.identity == pytest.approx(align.get_sequence_identity(best, mode="all"))
+    rows = best.trace[:, 0][best.trace[:, 0] >= 0]
+    assert hit.coverage == pytest.approx((rows[-1] - rows[0] + 1) / len(query))
+
+
+def test_letters_that_no_matrix_knows_are_unknown():
+    (hit,) = exact_search(["ACDEFGHIKLMNPQRSTVWYUO*bz" * 2], ["acdefghiklmnpqrstvwy" * 3], e_value=10)
+    assert hit.identity > 0.3
+
+
+def test_all_three_limits_must_be_met():
+    assert related(Hit(0, 0, 0.3, 0.5, 1e-3))
+    for hit in (Hit(0, 0, 0.299, 1, 0), Hit(0, 0, 1, 0.499, 0), Hit(0, 0, 1, 1, 2e-3)):
+        assert not related(hit)
+    assert related(Hit(0, 0, 1, 1, 2e-3), e_value=1e-2)
+
+
+def test_the_margin_is_the_nearest_of_what_is_not_related():
+    hits = [Hit(0, 0, *v) for v in ((0.29, 0.9, 0), (0.2, 0.9, 0), (0.5, 0.4, 0), (0.6, 0.7, 0.02))]
+    opinion = opinion_of("x", 1, hits)
+    assert (opinion.identity, opinion.coverage, opinion.e_value) == (0.29, 0.4, 0.02)
+    assert opinion.relatives == []
+    assert np.isnan(opinion_of("x", 1, []).identity)
+
+
+def test_without_mmseqs_the_reason_and_the_fix_are_said(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(CorpusError, match="apt install mmseqs2"):
+        relatives(["ACDEF"], ["ACDEF"])
+    with pytest.raises(CorpusError, match="pass a cluster file"):
+        cluster_sequences(["ACDEF"], 0.3)
+
+
+@needs_mmseqs
+def test_mmseqs_clusters_by_likeness(sequences):
+    rng = np.random.default_rng(2)
+    first, second = sequences[0], random_sequence(rng, 150)
+    like = [first, second, mutated(rng, first, 0.2), second, "X" * 40, mutated(rng, second, 0.1)]
+    assert cluster_sequences(like, 0.3) == [0, 1, 0, 1, 2, 1]
+
+
+@needs_mmseqs
+def test_the_proof_fails_on_a_relative_and_names_it(make_corpus, sequences, tmp_path):
+    rng = np.random.default_rng(3)
+    strangers = [random_sequence(rng, 120) for _ in range(4)]
+    chains = [(s, np.zeros((len(s), 3)), i) for i, s in enumerate([*strangers, sequences[0]])]
+    corpus = make_corpus(chains)
+    fasta = tmp_path / "downstream.fasta"
+    fasta.write_text(f">a\n{mutated(rng, sequences[0], 0.3)}\n>b\n{random_sequence(rng, 90)}\n")
+    arguments = ["prove", str(corpus.path), "--avoid", str(fasta), "-o", str(tmp_path / "proof.md")]
+    run = CliRunner().invoke(cli.app, arguments)
+    assert run.exit_code == 1
+    said = (tmp_path / "proof.md").read_text()
+    assert "Relatives found: 1 of 5 chains" in said and said.count("| chain4 |") == 2
+    assert corpus.sha256 in said and said in run.output
+
+    arguments[3] = str(tmp_path / "strangers.fasta")
+    (tmp_path / "strangers.fasta").write_text(f">b\n{random_sequence(rng, 90)}\n")
+    run = CliRunner().invoke(cli.app, arguments)
+    assert run.exit_code == 0, run.output
+    assert "No relative found" in (tmp_path / "proof.md").read_text()
+
+
+@needs_mmseqs
+def test_a_sample_keeps_the_positions_of_the_sequences(make_corpus, sequences):
+    rng = np.random.default_rng(4)
+    corpus = make_corpus([(s, np.zeros((len(s), 3)), i) for i, s in enumerate(sequences)])
+    queries = [random_sequence(rng, 90), sequences[1], random_sequence(rng, 30)]
+    verdict = prove(Corpus(corpus.path), queries, sample=3)
+    assert [{h.query for h in o.relatives} for o in verdict.opinions] == [{1}, {1}]
+    assert prove(corpus, queries, sample=2).opinions[1].queries == 2

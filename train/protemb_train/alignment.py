@@ -1,0 +1,42 @@
+"""What makes two sequences relatives, whoever aligned them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LEAST_COVERAGE = 0.5
+"""Share of the shorter sequence that an alignment must cover to make two chains relatives."""
+
+LEAST_IDENTITY = 0.3
+"""Share of identical residues in an alignment that makes two chains relatives."""
+
+LARGEST_E_VALUE = 1e-3
+"""Number of equally good alignments expected by chance, up to which an alignment counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A local alignment of two sequences.
+
+    Parameters
+    ----------
+    query, target : int
+        Positions in the lists that were searched.
+    identity : float
+        Identical residues as a share of the alignment's columns.
+    coverage : float
+        Share of the shorter sequence that the alignment spans.
+    e_value : float
+        Number of equally good alignments of the query expected by chance among the targets.
+    """
+
+    query: int
+    target: int
+    identity: float
+    coverage: float
+    e_value: float
+
+
+def related(hit: Hit, identity: float = LEAST_IDENTITY, e_value: float = LARGEST_E_VALUE) -> bool:
+    """Tell whether an alignment makes two sequences relatives."""
+    return hit.identity >= identity and hit.coverage >= LEAST_COVERAGE and hit.e_value <= e_value
