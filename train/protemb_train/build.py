@@ -60,7 +60,7 @@ class Recipe:
     clusters: str | None = None
     unique: bool = False
     one_per_cluster: bool = False
-    thorough: bool = False
+    thorough: bool = True
     seed: int = 0
     limits: Limits = field(default_factory=Limits)
 
@@ -179,9 +179,8 @@ def _without_relatives(
 ) -> tuple[pa.Table, dict[str, int]]:
     limit = LARGEST_E_VALUE * ROOM if thorough else LARGEST_E_VALUE
     sequences: list[str] = table["sequence"].to_pylist()
-    if (
-        thorough
-    ):  # judged as the proof judges: MMseqs2 rounds an identity of .2996 to .300 after its own filter
+    if thorough:
+        # Judged as the proof judges: MMseqs2 rounds an identity of .2996 to .300 after its own filter.
         hits = search(queries, sequences, identity=0.0, e_value=limit)
         found = {hit.target for hit in hits if related(hit, e_value=limit)}
     else:

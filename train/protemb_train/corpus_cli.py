@@ -30,8 +30,9 @@ def corpus(
         bool, typer.Option("--one-per-cluster", help="One chain a cluster, the first read.")
     ] = False,
     thorough: Annotated[
-        bool, typer.Option("--thorough", help="Look for relatives by exact alignment too (minutes).")
-    ] = False,
+        bool,
+        typer.Option("--thorough/--quick", help="Look for relatives by exact alignment too (minutes)."),
+    ] = True,
     min_length: Annotated[int, typer.Option(min=3, help="Skip shorter chains of structures.")] = 25,
     max_length: Annotated[int, typer.Option(min=3, help="Skip longer chains of structures.")] = 2000,
     max_unknown: Annotated[
