@@ -139,5 +139,5 @@ def test_types_are_masked_at_the_rate(corpus, rate):
 
 
 def test_a_corpus_of_short_chains_is_refused(corpus):
-    with pytest.raises(CorpusError, match=r"as long as a crop of 48 residues \(the longest has 40\)"):
+    with pytest.raises(CorpusError, match=r"as long as a crop of 64 residues \(the longest has 40\)"):
         CropBatches(corpus, BASE, BASE_TRAINING, seed=0)

@@ -75,7 +75,7 @@ def test_rows_with_their_halo_equal_the_whole_map(config, randomised, traces):
 
 def test_presets_have_the_published_size():
     paper, base = ScoreNetwork(PAPER), ScoreNetwork(BASE)
-    assert paper.radius == 145 and base.radius == 60
+    assert paper.radius == 145 and base.radius == 30
     assert 2 * (paper.radius + 1) + 1 == 293  # with the output layer: the paper's receptive field
     assert sum(p.numel() for p in paper.parameters()) == pytest.approx(0.43e6, rel=0.05)
     assert paper.stem.conv.weight.shape == (64, 149, 3, 3)

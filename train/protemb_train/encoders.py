@@ -21,11 +21,13 @@ from protemb_sdk._chain import ALPHABET
 from protemb_sdk._errors import ModelError, ProtembError
 from protemb_sdk._pooling import mean_over_columns
 from protemb_train.checkpoint import load_network
-from protemb_train.corpus import Trace
+from protemb_train.corpus import Corpus, Trace
+from protemb_train.crops import WholeChains
 from protemb_train.features import UNKNOWN, BaseFeatures
 from protemb_train.labels import CONTACT_RADIUS
 from protemb_train.network import ScoreNetwork
 from protemb_train.presets import NetworkConfig
+from protemb_train.recalibrate import recalibrate
 
 READOUTS = ("mean", "contact", "both")
 
@@ -78,13 +80,17 @@ def readout_columns(readout: str, channels: int) -> slice:
     }[readout]
 
 
-def untrained(config: NetworkConfig, seed: int) -> ScoreNetwork:
+def untrained(config: NetworkConfig, seed: int, training: Corpus | None = None) -> ScoreNetwork:
     """Return the network that a pre-training run of this configuration and seed starts from, in eval mode.
 
-    Batch statistics (`paper`) are those of initialisation: mean 0, variance 1.
+    Batch statistics (`paper`) are taken on chains of `training`, where it is given: those of initialisation
+    (mean 0, variance 1) would make an unfair control.
     """
     torch.manual_seed(seed)
-    return ScoreNetwork(config).eval()
+    network = ScoreNetwork(config).eval()
+    if config.family == "paper" and training is not None:
+        recalibrate(network, WholeChains(training, config))
+    return network
 
 
 def _inputs(trace: Trace, sigma: float) -> tuple[torch.Tensor, ...]:
@@ -175,7 +181,13 @@ def named_files(named: Iterable[str]) -> dict[str, Path]:
     return found
 
 
-def encoders(files: Mapping[str, Path], sigmas: Sequence[float]) -> list[Encoder]:
+def encoders(
+    files: Mapping[str, Path],
+    sigmas: Sequence[float],
+    *,
+    training: Corpus | None = None,
+    untrained_seeds: int = 1,
+) -> list[Encoder]:
     """Return trained networks, their untrained twins, their input features, and what needs no network.
 
     Parameters
@@ -185,6 +197,10 @@ def encoders(files: Mapping[str, Path], sigmas: Sequence[float]) -> list[Encoder
         level only and is shown at that one.
     sigmas : sequence of float
         Noise levels in angstrom.
+    training : Corpus, optional
+        Chains for the batch statistics of untrained networks.
+    untrained_seeds : int, default 1
+        Untrained networks of each shape: the one that the run started from, and others.
 
     Raises
     ------
@@ -202,12 +218,18 @@ def encoders(files: Mapping[str, Path], sigmas: Sequence[float]) -> list[Encoder
             "corpus_sha256": record.get("record", {}).get("corpus_sha256"),
         }
         owner = twins.setdefault((config, seed), name)
-        twin, network = f"{owner}, untrained", untrained(config, seed)
+        twin = f"{owner}, untrained"
+        controls = {twin: seed} | {f"{twin}, seed {seed + k}": seed + k for k in range(1, untrained_seeds)}
+        networks = {label: untrained(config, s, training) for label, s in controls.items()}
         for sigma, pair in maps.items():
             rows.append(Encoder(name, pair, sigma, twin=twin, record=origin))
-            if not any(row.name == twin and row.sigma == sigma for row in rows):
-                rows.append(Encoder(twin, network_map(network, sigma), sigma, record={"seed": seed}))
-                rows.append(Encoder(f"{owner}, input features", input_map(network, sigma), sigma))
+            if any(row.name == twin and row.sigma == sigma for row in rows):
+                continue
+            for label, network in networks.items():
+                rows.append(
+                    Encoder(label, network_map(network, sigma), sigma, record={"seed": controls[label]})
+                )
+            rows.append(Encoder(f"{owner}, input features", input_map(networks[twin], sigma), sigma))
     return [
         *rows,
         Encoder("distance histogram, shares", histogram_map(counts=False)),

@@ -28,6 +28,9 @@ def probe(
     test_chains: Annotated[int, typer.Option(min=3, help="Chains of split test to judge on.")] = 150,
     min_length: Annotated[int, typer.Option(min=1, help="Leave shorter chains out.")] = 40,
     max_length: Annotated[int, typer.Option(min=1, help="Leave longer chains out.")] = 300,
+    untrained_seeds: Annotated[
+        int, typer.Option(min=1, help="Untrained networks of each shape, to see how they vary.")
+    ] = 3,
     samples: Annotated[int, typer.Option(min=1, help="Bootstrap samples.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the chains and of the bootstrap.")] = 0,
     threads: Annotated[
@@ -47,7 +50,12 @@ def probe(
     writable_target(out)
     if threads:
         torch.set_num_threads(threads)
-    rows = encoders(named_files(encoder), sigma or [1.0])
+    rows = encoders(
+        named_files(encoder),
+        sigma or [1.0],
+        training=Corpus(corpus, ["train"]),
+        untrained_seeds=untrained_seeds,
+    )
     sides = held_out_sides(corpus, (fit_chains, test_chains), (min_length, max_length), seed)
     found = run(*sides, rows, samples=samples, seed=seed, say=lambda line: say(console, line))
     counts = {
