@@ -27,11 +27,15 @@ def read_card(graph: Path) -> dict[str, Any]:
         If the file is missing, or holds no card.
     """
     try:
-        model = onnx.load(graph, load_external_data=False)
-        found: dict[str, Any] = json.loads({p.key: p.value for p in model.metadata_props}["protemb.card"])
+        # By its name alone, ONNX would read x.json or x.txt as a text format.
+        model = onnx.load(graph, format="protobuf", load_external_data=False)
+        found = json.loads({p.key: p.value for p in model.metadata_props}["protemb.card"])
     except (OSError, DecodeError, KeyError, json.JSONDecodeError) as error:
         raise ExportError(f"{graph}: holds no model card; pass a graph of protemb-export model") from error
-    return found
+    missing = sorted(NEEDED - set(found)) if isinstance(found, dict) else ["an object"]
+    if missing:
+        raise ExportError(f"{graph}: its model card lacks {', '.join(missing)}; export the model again")
+    return dict(found)
 
 
 def read_judged(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
