@@ -1,4 +1,4 @@
-"""Corpus, training, judgement, export, model card, embedding: one after the other through the command lines."""
+"""Corpus, training, judgement, export, model card, embedding, through the real command lines."""
 
 from __future__ import annotations
 
