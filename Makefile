@@ -2,7 +2,7 @@
 BIN ?= .venv/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: check lint types test slow bench picture
+.PHONY: check lint types test pretrain-smoke slow bench picture
 
 check: lint types test
 
@@ -15,6 +15,10 @@ types:
 
 test:
 	python -m pytest
+
+# Corpus to embedding with a tiny network, through the command lines
+pretrain-smoke:
+	python -m pytest tests/test_pretrain_smoke.py
 
 # Minutes: parity over many chains with the shared data
 slow:

@@ -11,6 +11,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from protemb_export.errors import ExportError
+from protemb_train.levels import read_judgement
 
 LIMITS = """\
 - Single chains, C-alpha atoms only: no side chains, ligands, nucleic acids or partner chains are seen.
@@ -27,9 +28,12 @@ def read_card(graph: Path) -> dict[str, Any]:
         If the file is missing, or holds no card.
     """
     try:
-        model = onnx.load(graph, load_external_data=False)
-        found: dict[str, Any] = json.loads({p.key: p.value for p in model.metadata_props}["protemb.card"])
-    except (OSError, DecodeError, KeyError, json.JSONDecodeError) as error:
+        # By its name alone, ONNX would read x.json or x.txt as a text format.
+        model = onnx.load(graph, format="protobuf", load_external_data=False)
+        found = json.loads({p.key: p.value for p in model.metadata_props}["protemb.card"])
+        if not isinstance(found, dict):
+            raise TypeError(type(found).__name__)
+    except (OSError, DecodeError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ExportError(f"{graph}: holds no model card; pass a graph of protemb-export model") from error
     return found
 
@@ -40,21 +44,21 @@ def read_judged(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     ExportError
-        If the file is no such file, or judged another checkpoint than `record` tells of.
+        If it judged another checkpoint than `record` tells of, or does not tell which.
+    ProtembError
+        If the file is missing, or holds no judgement.
     """
-    try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-        found = {name: loaded[name] for name in ("judgement", "curve")}
-        same = loaded["checkpoint"] == json.loads(json.dumps(record))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ExportError(f"{path}: not a judgement of protemb-train judge ({error!r})") from error
-    if not same:
+    judgement = read_judgement(path)
+    loaded = json.loads(path.read_text(encoding="utf-8"))
+    if loaded.get("checkpoint") != json.loads(json.dumps(record)):
         raise ExportError(f"{path}: judges another checkpoint than the one exported; judge this one")
-    return found
+    return {"judgement": judgement, "curve": loaded.get("curve", [])}
 
 
 def as_page(card: Mapping[str, Any]) -> str:
     """Return the card as markdown: what it is, data, recipe, course of training, losses, limits, licence.
+
+    What the card does not tell is "not said". Left out are the golden vector, and what the contract fixes.
 
     Parameters
     ----------
@@ -62,11 +66,11 @@ def as_page(card: Mapping[str, Any]) -> str:
         From `read_card`.
     """
     parts = [
-        f"# Model card: {card['name']}",
+        f"# Model card: {card.get('name', 'without a name')}",
         "Made from the metadata of the graph by `protemb-export card`.",
         _table(_identity(card)),
         "## Data and recipe",
-        _table(_training(card["training"])),
+        _table(_training(card.get("training", {}))),
     ]
     if card.get("curve"):
         parts += ["## Course of training", "Share of the zero predictor's loss.", _curve(card["curve"])]
@@ -77,45 +81,52 @@ def as_page(card: Mapping[str, Any]) -> str:
 
 
 def _identity(card: Mapping[str, Any]) -> dict[str, Any]:
-    network = card["network"]
+    network = dict(card.get("network", {}))
+    limits = (network.pop("sigma_max", None), network.pop("sigma_min", None))
+    sigma, radius = card.get("sigma"), card.get("radius")
     return {
-        "kind": f"{card['kind']} graph, contract {card['contract']}",
-        "method": card["method"],
-        "noise level": f"{card['sigma']:g} angstrom" if "sigma" in card else "an input",
-        "family": network["family"],
-        "blocks": f"{len(network['dilations'])}, of {network['channels']} channels, bottleneck "
-        f"{network['bottleneck']}, dilations {network['dilations']}",
-        "receptive field": f"{card['radius']} residues to either side",
-        "weights (SHA-256)": card["weights_sha256"],
-        "deviation from PyTorch": ", ".join(f"{name} {value}" for name, value in card["parity"].items()),
-        "licence": card["licence"],
+        "kind": f"{card['kind']} graph" if "kind" in card else None,
+        "contract": card.get("contract"),
+        "method": card.get("method"),
+        "noise level": "an input" if sigma is None else f"{sigma:g} angstrom",
+        "trained noise levels": None if None in limits else "{:g} to {:g} angstrom".format(*limits),
+        **{name.replace("_", " "): value for name, value in network.items()},
+        "receptive field": None if radius is None else f"{radius} residues to either side",
+        "weights (SHA-256)": card.get("weights_sha256"),
+        "deviation from PyTorch": _listed(card.get("parity")),
+        "exported by": _listed(card.get("exported_by")),
+        "licence": card.get("licence"),
     }
 
 
 def _training(training: Mapping[str, Any]) -> dict[str, Any]:
-    record = training.get("record", {})
-    recipe = record.get("recipe", {})
+    record = dict(training.get("record", {}))
+    recipe, recalibrated = record.pop("recipe", {}), record.pop("recalibrated_on_whole_chains", None)
     told = {
-        "corpus": record.get("corpus"),
-        "corpus (SHA-256)": record.get("corpus_sha256"),
-        "training chains": record.get("corpus_chains"),
-        "preset": record.get("preset"),
+        "corpus": record.pop("corpus", None),
+        "corpus (SHA-256)": record.pop("corpus_sha256", None),
+        "training chains": record.pop("corpus_chains", None),
+        "preset": record.pop("preset", None),
         "steps": training.get("steps"),
+        "steps planned": training.get("steps_planned"),
         "seed": training.get("seed"),
-        "commit": record.get("origin", {}).get("commit"),
+        "trained by": _listed(record.pop("origin", None)),
     }
-    if recipe and training.get("steps"):
-        pairs = training["steps"] * recipe["batch"] * min(recipe["crops"]) ** 2
-        told["residue pairs seen"] = f"{pairs / 1e6:.0f} million"
-    if "recalibrated_on_whole_chains" in record:
-        chains = record["recalibrated_on_whole_chains"]
-        told["batch-norm statistics"] = f"taken anew on {chains} whole training chains"
-    told |= {name.replace("_", " "): value for name, value in recipe.items()}
-    return {name: "not said" if value is None else value for name, value in told.items()}
+    if told["steps"] and {"batch", "crops"} <= set(recipe):
+        told["residue pairs seen"] = f"{told['steps'] * recipe['batch'] * min(recipe['crops']) ** 2:,}"
+    if recalibrated is not None:
+        told["batch-norm statistics"] = f"taken anew on {recalibrated} whole training chains"
+    told |= record  # whatever else it tells
+    return told | {name.replace("_", " "): "none" if v is None else v for name, v in recipe.items()}
+
+
+def _listed(facts: Mapping[str, Any] | None) -> str | None:
+    return ", ".join(f"{name} {value}" for name, value in facts.items()) if facts else None
 
 
 def _table(rows: Mapping[str, Any]) -> str:
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+    told = {name: "not said" if value is None else value for name, value in rows.items()}
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in told.items())])
 
 
 def _curve(points: Iterable[Mapping[str, Any]]) -> str:

@@ -22,7 +22,18 @@ def say(to: Console, line: str) -> None:
 
 # What the extra `train` brings, as an ImportError names it.
 _TRAINING = frozenset(
-    {"torch", "lightning", "onnx", "onnxscript", "pyarrow", "pyopal", "sklearn", "scipy", "biotite"}
+    {
+        "torch",
+        "lightning",
+        "matplotlib",
+        "onnx",
+        "onnxscript",
+        "pyarrow",
+        "pyopal",
+        "sklearn",
+        "scipy",
+        "biotite",
+    }
 )
 
 

@@ -12,6 +12,7 @@ from protemb_train.checkpoint import load_network, read_tensors
 from protemb_train.corpus import CorpusError
 from protemb_train.crops import CropBatches
 from protemb_train.judge import judge
+from protemb_train.levels import read_curve
 from protemb_train.network import ScoreNetwork
 from protemb_train.presets import BASE_TRAINING, PAPER_TRAINING, NetworkConfig
 
@@ -80,6 +81,28 @@ def test_the_table_of_the_first_part_is_kept(config, real_corpus, tmp_path):
         rows = list(csv.DictReader(file))
     assert {int(row["step"]) for row in rows} == {19}
     assert [bool(row["val_share"]) for row in rows] == [False, True]
+
+
+def test_the_table_of_a_part_without_a_checkpoint_takes_no_earlier_ones_place(
+    config, real_corpus, tmp_path, monkeypatch
+):
+    run(real_corpus, config, tmp_path, steps=10)
+    first = (tmp_path / "metrics.csv").read_text()
+    draw = CropBatches.batch
+
+    def killed(self, step):
+        if step == 25 and "train" in self.corpus.splits:
+            raise KeyboardInterrupt
+        return draw(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CropBatches, "batch", killed)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            run(real_corpus, config, tmp_path, steps=30)
+    assert pretrain.steps_done(tmp_path) == 10
+    run(real_corpus, config, tmp_path, steps=30)
+    assert (tmp_path / "metrics-before-step-10.csv").read_text() == first
+    assert [point["step"] for point in read_curve(tmp_path)] == [10, 20, 30]
 
 
 def test_the_loss_falls_on_one_chain(make_corpus, traces):

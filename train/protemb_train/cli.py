@@ -140,6 +140,10 @@ def compare(
     if not all(name and path for name, _, path in pairs):
         raise ProtembError("name every judgement: NAME=FILE, such as base=base.json")
     read = {name: read_judgement(Path(path)) for name, _, path in pairs}
+    if len(read) < len(pairs):
+        raise ProtembError("two judgements have one name; name each differently")
+    if out.suffix == ".png":
+        raise ProtembError(f"{out}: is where the plot goes; name the table, such as {out.with_suffix('.md')}")
     table = as_table(read)
     draw(read, out.with_suffix(".png"))
     with written_whole(out) as part:

@@ -21,8 +21,10 @@ def read_judgement(path: Path) -> dict[str, Any]:
     """
     try:
         judgement = json.loads(path.read_text(encoding="utf-8"))["judgement"]
-        return {name: judgement[name] for name in ("mean_share", "floor", "chains", "levels")}
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        levels = [{name: float(level[name]) for name in ("sigma", "share")} for level in judgement["levels"]]
+        mean, floor = float(judgement["mean_share"]), float(judgement["floor"])
+        return {"mean_share": mean, "floor": floor, "chains": int(judgement["chains"]), "levels": levels}
+    except (OSError, ValueError, KeyError, TypeError) as error:  # no JSON is a ValueError too
         raise ProtembError(f"{path}: not a judgement of protemb-train judge ({error!r})") from error
 
 
@@ -43,7 +45,9 @@ def read_curve(folder: Path, points: int = 40) -> list[dict[str, float]]:
         stretch, `val_share`.
     """
     rows: dict[int, dict[str, float]] = {}
-    for table in [*sorted(folder.glob("metrics-before-step-*.csv")), folder / "metrics.csv"]:
+    # In the order of the run, so that a step that was made again counts as it was made last.
+    earlier = sorted(folder.glob("metrics-before-step-*.csv"), key=lambda p: int(p.stem.rpartition("-")[2]))
+    for table in [*earlier, folder / "metrics.csv"]:
         if not table.exists():
             continue
         with table.open(newline="") as file:

@@ -83,10 +83,14 @@ def _check_same_run(last: Path, module: Pretraining) -> None:
 
 
 def _keep_metrics(out: Path, step: int) -> None:
-    """Move the table of an earlier part of the run aside: Lightning would delete it."""
-    table = out / "metrics.csv"
-    if table.exists():
-        table.replace(out / f"metrics-before-step-{step}.csv")
+    """Move the table of an earlier part of the run aside: Lightning would delete it.
+
+    A second table before the same step is of a part that was killed before its first checkpoint: all of its
+    steps are made again.
+    """
+    table, kept = out / "metrics.csv", out / f"metrics-before-step-{step}.csv"
+    if table.exists() and not kept.exists():
+        table.replace(kept)
 
 
 @dataclass(frozen=True, kw_only=True)

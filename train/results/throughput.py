@@ -4,6 +4,7 @@
 
 The plain loop makes batches, computes the loss, clips, steps Adam and keeps the moving average; the trainer
 does so through Lightning, and logs and writes checkpoints besides. They take turns, and medians are compared.
+On a CPU: clocks say nothing about what a GPU still has to do.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 import typer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from protemb_sdk._output import writable_target, written_whole
 from protemb_train import pretrain as rooms
 from protemb_train.corpus import Corpus
 from protemb_train.crops import CropBatches
@@ -86,12 +88,15 @@ def plain_loop(corpus: Path, preset: str, steps: int) -> list[float]:
 def main(
     corpus: Path,
     out: Annotated[Path, typer.Option("-o", "--out", help="Table to write.")],
-    steps: int = 40,
-    rounds: int = 3,
+    steps: Annotated[int, typer.Option(min=8, help="A round; the first five are not counted.")] = 40,
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
     preset: str = "base",
     threads: int = 1,
 ) -> None:
     """Measure, and write the table."""
+    if torch.cuda.is_available():
+        raise typer.BadParameter("this is measured on a CPU; hide the GPUs (CUDA_VISIBLE_DEVICES=)")
+    writable_target(out)
     torch.set_num_threads(threads)
     config = PRESETS[preset][1]
     chains, pairs = config.batch, config.batch * min(config.crops) ** 2
@@ -113,7 +118,8 @@ def main(
         rows.append(
             f"| {name} | {median:.3f} | {chains / median:.1f} | {pairs / median:,.0f} | {ratio:.2f} |"
         )
-    out.write_text("\n".join(rows) + "\n")
+    with written_whole(out) as part:
+        part.write_text("\n".join(rows) + "\n")
     print("\n".join(rows))
 
 

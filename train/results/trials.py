@@ -15,9 +15,10 @@ import torch
 import typer
 from torch import Tensor
 
+from protemb_sdk._output import writable_target, written_whole
 from protemb_train import network as rooms
 from protemb_train.checkpoint import load_network
-from protemb_train.corpus import Corpus
+from protemb_train.corpus import Corpus, CorpusError
 from protemb_train.crops import WholeChains
 from protemb_train.features import BaseFeatures
 from protemb_train.loss import score_matching_loss
@@ -33,7 +34,7 @@ class NoStretch(BaseFeatures):
 
     def forward(self, *arguments: Tensor) -> tuple[Tensor, Tensor]:
         pair, residue = super().forward(*arguments)
-        keep = torch.ones(pair.shape[1])
+        keep = pair.new_ones(pair.shape[1])
         keep[self.radial_bins + 1] = 0
         return pair * keep[:, None, None], residue
 
@@ -43,7 +44,7 @@ class NoHandedness(BaseFeatures):
 
     def forward(self, *arguments: Tensor) -> tuple[Tensor, Tensor]:
         pair, residue = super().forward(*arguments)
-        keep_pair, keep_residue = torch.ones(pair.shape[1]), torch.ones(residue.shape[2])
+        keep_pair, keep_residue = pair.new_ones(pair.shape[1]), residue.new_ones(residue.shape[2])
         keep_pair[-6:] = 0
         keep_residue[-5:-2] = 0
         return pair * keep_pair[:, None, None], residue * keep_residue
@@ -55,7 +56,7 @@ class WideBins(BaseFeatures):
     def forward(self, *arguments: Tensor) -> tuple[Tensor, Tensor]:
         pair, residue = super().forward(*arguments)
         distance = (pair[:, self.radial_bins : self.radial_bins + 1] + 3.0).exp()
-        centres = torch.linspace(3.0, 100.0, self.radial_bins)[:, None, None]
+        centres = torch.linspace(3.0, 100.0, self.radial_bins, device=pair.device)[:, None, None]
         bins = torch.exp(((distance - centres) / 3.0).square() * -0.5)
         return torch.cat([bins, pair[:, self.radial_bins :]], dim=1), residue
 
@@ -109,6 +110,8 @@ def share_on_whole_chains(checkpoint: Path, corpus: Path) -> float:
     """Mean share of the zero predictor's loss over all noise levels."""
     network, _ = load_network(checkpoint)
     chains = WholeChains(Corpus(corpus, ["val"]), network.config, VALIDATION_CHAINS)
+    if not len(chains):
+        raise CorpusError(f"{corpus}: has no validation chain of a fitting length; name a larger corpus")
     shares = []
     for position in range(len(chains)):
         batch = chains[position]
@@ -145,8 +148,12 @@ def main(
     threads: int = 1,
 ) -> None:
     """Run the sets and write a table of each."""
+    unknown = set(sets.split(",")) - set(TRIALS)
+    if unknown:
+        raise typer.BadParameter(f"no set named {min(unknown)!r}; there are {', '.join(TRIALS)}")
     torch.set_num_threads(threads)
     for name in sets.split(","):
+        table = writable_target(out / f"{name}.md")
         rows = [
             f"Mean share of the zero predictor's loss over all noise levels on {VALIDATION_CHAINS} whole "
             f"validation chains after {steps} steps of {8 * 64**2:,} residue pairs.",
@@ -159,7 +166,8 @@ def main(
             share = run(trial, corpus, folder, steps)
             print(f"{name}: {trial.what}: {share:.4f}", flush=True)
             rows.append(f"| {trial.what} | {share:.3f} |")
-        (out / f"{name}.md").write_text("\n".join(rows) + "\n")
+        with written_whole(table) as part:
+            part.write_text("\n".join(rows) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,232 @@
+"""The model card as a page: everything that metadata tell, and a sentence where they tell nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pyarrow as pa
+import pytest
+import torch
+
+from protemb_export import cli
+from protemb_export.card import as_metadata, make_card
+from protemb_export.errors import ExportError
+from protemb_export.pack import score_path
+from protemb_export.page import as_page, read_card, read_judged
+from protemb_export.verify import Parity
+from protemb_sdk._errors import ProtembError
+from protemb_sdk._models import BUNDLED
+from protemb_train.checkpoint import load_network
+from protemb_train.corpus import Corpus, write_corpus
+from protemb_train.judge import judge
+from protemb_train.network import ScoreNetwork
+from protemb_train.presets import PRESETS, NetworkConfig
+from protemb_train.recalibrate import recalibrate_checkpoint
+
+# Fixed by the contract (alphabet, channels), or for machines.
+NOT_SHOWN = {"alphabet", "golden", "sigma_range"}
+
+
+@pytest.fixture(scope="module")
+def corpus(chains, tmp_path_factory) -> Path:
+    rows = [
+        {
+            "id": chain.id,
+            "sequence": chain.sequence,
+            "ca": chain.ca_coords.astype(np.float32).ravel(),
+            "residue_index": chain.residue_index.astype(np.int32),
+            "cluster": cluster,
+        }
+        for cluster, chain in enumerate(chains[3:])
+    ]
+    path = tmp_path_factory.mktemp("corpus") / "native.arrow"
+    write_corpus(pa.Table.from_pylist(rows), path, seed=0)
+    return path
+
+
+def checkpoint(family: str, folder: Path, corpus: Path) -> Path:
+    """Write what `protemb-train pretrain` writes, and recalibrate it if it can be."""
+    torch.manual_seed(0)
+    config = NetworkConfig(family=family, channels=8, bottleneck=4, dilations=(1, 2), noise_levels=4)
+    network = ScoreNetwork(config)
+    torch.nn.init.normal_(network.conv_out.weight, std=0.1)
+    recipe = asdict(PRESETS[family][1])
+    record = {
+        "preset": f"{family}+",
+        "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in recipe.items()},
+        "corpus": corpus.name,
+        "corpus_sha256": Corpus(corpus).sha256,
+        "corpus_chains": 4,
+        "origin": {"version": "9.9", "commit": "abcdef"},
+    }
+    loaded = {
+        "global_step": 70,
+        "hyper_parameters": {
+            "network": config.as_dict(),
+            "steps_planned": 80,
+            "seed": 3,
+            "record": record,
+        },
+        "state_dict": {f"network.{name}": value for name, value in network.state_dict().items()},
+    }
+    torch.save(loaded, folder / "last.ckpt")
+    if family == "base":
+        return folder / "last.ckpt"
+    recalibrate_checkpoint(folder / "last.ckpt", corpus, folder / "whole.ckpt", 5, (30, 400))
+    return folder / "whole.ckpt"
+
+
+def judged(path: Path, corpus: Path) -> Path:
+    network, record = load_network(path)
+    verdict = judge(network, list(Corpus(corpus))[:1]).as_dict()
+    curve = [{"step": 40, "share": 0.93}, {"step": 70, "share": 0.87, "val_share": 0.91}]
+    out = path.with_name("judged.json")
+    out.write_text(json.dumps({"checkpoint": record, "curve": curve, "judgement": verdict}))
+    return out
+
+
+def graph_with(card: dict[str, Any], path: Path) -> Path:
+    """Write a graph that holds nothing but a card."""
+    model = onnx.ModelProto()
+    onnx.helper.set_model_props(model, as_metadata(card))
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture(params=["base", "paper"])
+def made(request, corpus, tmp_path) -> Path:
+    """A graph with the card of a trained and judged network, `paper` recalibrated."""
+    path = checkpoint(request.param, tmp_path, corpus)
+    network, record = load_network(path)
+    card = make_card(network, "model", 1.0, record, "MIT", read_judged(judged(path, corpus), record))
+    parity = Parity(1.5e-6, 2.5e-6, 3.5e-6, chains=60, shortest=30, longest=998)
+    return graph_with(card | {"parity": parity.as_dict()}, tmp_path / "model.onnx")
+
+
+def run(*arguments: object) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["protemb-export", *map(str, arguments)])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+    return done.value.code
+
+
+def facts(value: Any) -> list[str]:
+    """Every single value of nested metadata, as text."""
+    if isinstance(value, dict):
+        return [fact for part in value.values() for fact in facts(part)]
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [fact for part in value for fact in facts(part)]
+    return ["none" if value is None else str(value)]
+
+
+def test_every_fact_of_the_metadata_is_on_the_page(made):
+    card = read_card(made)
+    page = as_page(card)
+    # Losses are shown with three decimals and noise levels with three digits: tested below.
+    losses = (
+        card["judgement"].pop("levels"),
+        card["judgement"].pop("floor"),
+        card["judgement"].pop("mean_share"),
+    )
+    assert card["training"].pop("network") == card["network"]
+    card["network"] |= {"sigma_max": 10, "sigma_min": 0.01}  # shown without a decimal point
+    card["sigma"] = f"{card['sigma']:g}"
+    told = facts({name: value for name, value in card.items() if name not in NOT_SHOWN})
+    assert len(told) > 50
+    assert not [fact for fact in told if not re.search(rf"(?<![\w.]){re.escape(fact)}(?![\w.])", page)]
+    levels, floor, mean = losses
+    assert f"mean {mean:.3f}, floor {floor:.3f}" in page and len(levels) == 4
+    assert all(f"| {level['sigma']:.3g} | {level['share']:.3f} |" in page for level in levels)
+    assert "| 70 | 0.87 | 0.91 |" in page and "| 40 | 0.93 |  |" in page
+    family = card["network"]["family"]
+    # The fourth chain is too short for it.
+    assert ("taken anew on 3 whole training chains" in page) is (family == "paper")
+    pairs = 70 * {"base": 8 * 64**2, "paper": 32 * 32**2}[family]
+    assert f"| residue pairs seen | {pairs:,} |" in page
+    assert "not said" not in page
+
+
+def test_the_command_writes_the_page(made, tmp_path, capsys):
+    assert run("card", made, "-o", tmp_path / "model.md") == 0
+    assert (tmp_path / "model.md").read_text(encoding="utf-8") == as_page(read_card(made))
+    capsys.readouterr()
+    assert run("card", made, "-o", tmp_path / "no" / "model.md") == 1
+    assert "does not exist; make it first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["x.onnx", "x.json", "x.txt", "x.textproto"])
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b"hello world", b"{}", b"\x00" * 64, b"\x08\xff\xff\xff", "no card", "{", "[1]"],
+    ids=str,
+)
+def test_files_without_a_card_are_refused_in_a_sentence(tmp_path, name, content):
+    path = tmp_path / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        model = onnx.ModelProto()
+        if content != "no card":
+            onnx.helper.set_model_props(model, {"protemb.card": content})
+        path.write_bytes(model.SerializeToString())
+    with pytest.raises(ExportError, match=r"x\.\w+: holds no model card; pass a graph") as refused:
+        read_card(path)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(ExportError, match="holds no model card"):
+        read_card(tmp_path)
+
+
+def test_what_a_card_lacks_is_not_said():
+    page = as_page({})
+    assert page.startswith("# Model card: without a name\n") and "| licence | not said |" in page
+    assert "Course of training" not in page and "Losses" not in page
+    released = {"steps": None, "record": {"released by": "the paper's authors", "file": "model.pth"}}
+    page = as_page({"name": "authors", "training": released, "sigma": 0.1})
+    assert "| released by | the paper's authors |" in page and "| file | model.pth |" in page
+    assert "| steps | not said |" in page and "residue pairs seen" not in page
+
+
+def test_a_graph_without_a_judgement_has_a_page_without_losses(small):
+    page = as_page(read_card(small.path))
+    assert "| steps | 7 |" in page and f"| corpus (SHA-256) | {'0' * 64} |" in page
+    assert "| kind | embedding graph |" in page and f"| noise level | {small.sigma:g} angstrom |" in page
+    score = as_page(read_card(score_path(small.path)))
+    assert "| kind | score graph |" in score and "| noise level | an input |" in score
+    assert "## Known limits" in page and "Course of training" not in page and "Losses" not in page
+
+
+def test_bundled_models_have_pages():
+    for graph in BUNDLED.glob("*.onnx"):
+        assert read_card(graph)["weights_sha256"] in as_page(read_card(graph))
+
+
+def test_a_judgement_belongs_to_its_checkpoint(corpus, tmp_path, capsys):
+    path = checkpoint("base", tmp_path, corpus)
+    _, record = load_network(path)
+    found = judged(path, corpus)
+    assert set(read_judged(found, record)) == {"judgement", "curve"}
+    with pytest.raises(ExportError, match="judges another checkpoint than the one exported"):
+        read_judged(found, record | {"steps": 71})
+    out = tmp_path / "model.onnx"
+    torch.save(torch.load(path, weights_only=True) | {"global_step": 71}, tmp_path / "other.ckpt")
+    assert run("model", tmp_path / "other.ckpt", "-o", out, "--verify", corpus, "--judgement", found) == 1
+    assert "judges another checkpoint" in capsys.readouterr().err and not out.exists()
+
+
+@pytest.mark.parametrize("change", [lambda j: {}, lambda j: [], lambda j: j | {"judgement": {}}])
+def test_other_files_are_no_judgement(corpus, tmp_path, change):
+    path = checkpoint("base", tmp_path, corpus)
+    found = judged(path, corpus)
+    found.write_text(json.dumps(change(json.loads(found.read_text()))))
+    with pytest.raises(ProtembError, match=r"judged\.json: not a judgement of protemb-train judge"):
+        read_judged(found, load_network(path)[1])
+    with pytest.raises(ProtembError, match=r"no\.json: not a judgement"):
+        read_judged(tmp_path / "no.json", {})

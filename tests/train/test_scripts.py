@@ -1,0 +1,74 @@
+"""The scripts that wrote what stands in `train/results`: they start, and a few tiny steps go through."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+import typer
+
+from protemb_train import network, presets
+from protemb_train.corpus import Corpus
+from protemb_train.features import BaseFeatures
+
+RESULTS = Path(presets.__file__).parents[1] / "results"
+TINY = {"channels": 8, "bottleneck": 4, "dilations": (1,), "noise_levels": 8}
+
+
+def loaded(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Return a script as a module, with tiny presets."""
+    spec = importlib.util.spec_from_file_location(name, RESULTS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("script", sorted(RESULTS.glob("*.py")), ids=lambda path: path.stem)
+def test_a_script_starts(script: Path) -> None:
+    help_ = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True)
+    assert "--out" in help_.stdout and not help_.stderr
+
+
+def test_throughput(real_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = replace(presets.BASE, **TINY), replace(presets.BASE_TRAINING, batch=2, crops=(16,))
+    monkeypatch.setitem(presets.PRESETS, "base", shape)
+    script = loaded("throughput", monkeypatch)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    script.main(real_corpus.path, tmp_path / "throughput.md", steps=8, rounds=1)
+    text = (tmp_path / "throughput.md").read_text()
+    assert text.startswith("Preset base, 2 chains and 512 residue pairs a step, 1 thread(s), 1 x 8 steps")
+    assert "| plain loop |" in text and "| protemb-train |" in text and text.count("| 1.00 |") >= 1
+
+
+def test_trials(real_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = loaded("trials", monkeypatch)
+    monkeypatch.setattr(network, "BaseFeatures", network.BaseFeatures)  # a trial puts its own there
+    monkeypatch.setattr(script, "BASE", replace(presets.BASE, **TINY))
+    monkeypatch.setattr(script, "BASE_TRAINING", replace(presets.BASE_TRAINING, batch=2, crops=(16,)))
+    tried = [t for t in script.TRIALS["ablation"] if t.what == "base" or t.features is not BaseFeatures]
+    monkeypatch.setitem(script.TRIALS, "ablation", tried)
+    script.main(real_corpus.path, tmp_path / "runs", tmp_path, steps=2, sets="ablation")
+    rows = (tmp_path / "ablation.md").read_text().splitlines()
+    assert rows[2] == "| what differs | share |" and len(rows) == 4 + len(tried) == 8
+    assert all(0.5 < float(row.split("|")[2]) < 2 for row in rows[4:])
+    with pytest.raises(typer.BadParameter, match="no set named 'paper2'; there are ablation"):
+        script.main(real_corpus.path, tmp_path / "runs", tmp_path, sets="paper2")
+
+
+def test_every_trial_changes_what_there_is() -> None:
+    """A field that is renamed must not break a trial hours into its set."""
+    with pytest.MonkeyPatch.context() as patch:
+        trials = loaded("trials", patch).TRIALS
+    for trial in (trial for group in trials.values() for trial in group):
+        replace(presets.BASE, **trial.network)
+        replace(presets.BASE_TRAINING, **trial.training)
+    names = [trial.what for group in trials.values() for trial in group]
+    assert len(names) == len({"".join(c if c.isalnum() else "-" for c in name) for name in names})

@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Make every bundled model anew from the data: train/retrain.sh DATA [RUNS]
+#
+# DATA holds native/corpus.npz and the downstream data that must not be learnt from, RUNS (runs/) what is made on
+# the way. Called again, it goes on: a run from its last checkpoint, and what is newer than its inputs is kept.
+# Variables: STEPS of each run; MODELS, CARDS and RESULTS, the folders written to; and options added to the
+# commands of that name: PRETRAIN, JUDGE, RECALIBRATE, PROBE, EXPORT.
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+data=${1:?"name the folder of the data: train/retrain.sh DATA [RUNS]"}
+runs=${2:-$root/runs}
+bundled=$root/sdk/protemb_sdk/bundled
+models=${MODELS:-$bundled} cards=${CARDS:-$root/sdk/docs/models} results=${RESULTS:-$root/train/results}
+names=(base paper-c100 paper-c30)
+declare -A summary=(
+    [base]="our network, all chains of the corpus"
+    [paper-c100]="the published network and recipe, all chains of the corpus"
+    [paper-c30]="the published network and recipe, one chain a cluster (30% identity)"
+)
+sigma=1 # angstrom, of the embedding; paper takes its nearest level
+read -ra pretrain_options <<<"${PRETRAIN:-}"
+read -ra judge_options <<<"${JUDGE:-}"
+read -ra recalibrate_options <<<"${RECALIBRATE:-}"
+read -ra probe_options <<<"${PROBE:-}"
+read -ra export_options <<<"${EXPORT:-}"
+
+if python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then
+    steps=${STEPS:-36500} paper_options=(--compile)
+else
+    steps=${STEPS:-6000} paper_options=() # compiling is not worth it on a CPU, and wants a C++ compiler
+fi
+
+# make_file OUT INPUT... -- COMMAND...: unless OUT is newer than every input; a command that fails leaves no OUT.
+make_file() {
+    local out=$1 wanted=
+    shift
+    [[ -e $out ]] || wanted=yes
+    while [[ $1 != -- ]]; do
+        [[ $1 -nt $out ]] && wanted=yes
+        shift
+    done
+    shift
+    [[ -n $wanted ]] || return 0
+    echo "== $*"
+    "$@" || {
+        rm -f "$out"
+        exit 1
+    }
+}
+
+mkdir -p "$runs" "$models" "$cards" "$results"
+corpus=$runs/corpus.arrow
+avoid=()
+for file in "$data"/ppi/deepppisp.npz "$data"/ppi/graphppis.npz "$data"/qa/decoys.npz; do
+    avoid+=(--avoid "$file")
+done
+build=(protemb-train corpus "$data/native/corpus.npz" --drop-source demos --drop-source af2_foldswitch "${avoid[@]}")
+make_file "$corpus" "$data/native/corpus.npz" -- "${build[@]}" -o "$corpus"
+make_file "$runs/no_relatives.md" "$corpus" -- \
+    protemb-train prove "$corpus" "${avoid[@]}" -o "$runs/no_relatives.md"
+make_file "$runs/corpus-c30.arrow" "$corpus" -- "${build[@]}" --one-per-cluster -o "$runs/corpus-c30.arrow"
+
+declare -A checkpoint
+compared=() encoders=() judgements=()
+for name in "${names[@]}"; do
+    run=$runs/$name chains=$corpus options=()
+    [[ $name == *-c30 ]] && chains=$runs/corpus-c30.arrow
+    [[ $name == paper-* ]] && options=("${paper_options[@]}")
+    # Always called: it knows itself whether it is done.
+    protemb-train pretrain --corpus "$chains" -o "$run" --preset "${name%%-*}" --steps "$steps" \
+        "${options[@]}" "${pretrain_options[@]}"
+    if [[ $name == paper-* ]]; then # the checkpoint of least validation loss, as published
+        checkpoint[$name]=$run/recalibrated.ckpt
+        make_file "${checkpoint[$name]}" "$run/best.ckpt" -- protemb-train recalibrate "$run/best.ckpt" \
+            --corpus "$chains" -o "${checkpoint[$name]}" "${recalibrate_options[@]}"
+    else
+        checkpoint[$name]=$run/last.ckpt
+    fi
+    # All on the same chains; those of corpus-c30 are in the same split.
+    make_file "$results/$name.json" "${checkpoint[$name]}" -- protemb-train judge "${checkpoint[$name]}" \
+        --corpus "$corpus" -o "$results/$name.json" "${judge_options[@]}"
+    judgements+=("$results/$name.json")
+    compared+=("$name=$results/$name.json")
+    encoders+=(--encoder "$name=${checkpoint[$name]}")
+done
+
+make_file "$results/levels.md" "${judgements[@]}" -- \
+    protemb-train compare "${compared[@]}" -o "$results/levels.md"
+make_file "$results/probe.json" "${checkpoint[@]}" -- \
+    protemb-train probe --corpus "$corpus" "${encoders[@]}" -o "$results/probe.json" "${probe_options[@]}"
+
+for name in "${names[@]}"; do
+    model=$models/$name.onnx options=()
+    [[ $models == "$bundled" ]] && options=(--bundle "${summary[$name]}")
+    make_file "$model" "${checkpoint[$name]}" "$results/$name.json" -- \
+        protemb-export model "${checkpoint[$name]}" -o "$model" --sigma "$sigma" --verify "$corpus" \
+        --judgement "$results/$name.json" "${options[@]}" "${export_options[@]}"
+    make_file "$cards/$name.md" "$model" -- protemb-export card "$model" -o "$cards/$name.md"
+done
+cp "$runs/corpus.json" "$results/corpus.json"
