@@ -27,9 +27,7 @@ def model(
         Path, typer.Option("-o", "--out", help="ONNX file; <name>-score.onnx is written beside it.")
     ],
     verify: Annotated[Path, typer.Option(help="Corpus (.arrow) whose chains are compared with PyTorch.")],
-    sigma: Annotated[
-        float | None, typer.Option(help="Noise level, angstrom; by default the smallest.")
-    ] = None,
+    sigma: Annotated[float, typer.Option(help="Noise level, angstrom.")] = 1.0,
     chains: Annotated[
         int, typer.Option(min=1, help="Chains to verify on, spread over 30 to 1,000 residues.")
     ] = 60,
@@ -52,7 +50,7 @@ def model(
     if bundle is not None:
         check_bundled(out)
     network, record = load_network(checkpoint)
-    level = folded_level(network, network.config.sigma_min if sigma is None else sigma)
+    level = folded_level(network, sigma)
     judged = None if judgement is None else read_judged(judgement, record)
     parity = pack(
         network,

@@ -136,7 +136,7 @@ def _curve(points: Iterable[Mapping[str, Any]]) -> str:
 
 def _levels(judgement: Mapping[str, Any]) -> str:
     head = (
-        f"Share of the zero predictor's loss on {judgement['chains']} whole validation chains; mean "
+        f"Share of the zero predictor's loss on {judgement['chains']} whole held-out chains; mean "
         f"{judgement['mean_share']:.3f}, floor {judgement['floor']:.3f}."
     )
     rows = [f"| {level['sigma']:.3g} | {level['share']:.3f} |" for level in judgement["levels"]]

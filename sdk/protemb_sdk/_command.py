@@ -33,6 +33,7 @@ _TRAINING = frozenset(
         "sklearn",
         "scipy",
         "biotite",
+        "tensorboard",
     }
 )
 

@@ -100,7 +100,7 @@ def test_the_best_checkpoint_is_the_one_of_least_validation_loss(config, real_co
 
 
 def test_recalibrated_statistics_are_those_of_whole_chains(real_corpus, tmp_path, randomised):
-    from ..train.conftest import tiny_config
+    from .conftest import tiny_config
 
     network = randomised(tiny_config("paper"))
     chains = WholeChains(real_corpus, network.config, 4, (30, 400))
@@ -119,7 +119,7 @@ def test_recalibrated_statistics_are_those_of_whole_chains(real_corpus, tmp_path
 
 
 def test_a_recalibrated_checkpoint_says_so(real_corpus, tmp_path):
-    from ..train.conftest import tiny_config
+    from .conftest import tiny_config
 
     recipe = replace(SMALL, type_loss=0.0)
     last = pretrain(real_corpus.path, tiny_config("paper"), recipe, tmp_path, steps=2, progress=False)

@@ -16,8 +16,10 @@ from protemb_train.levels import read_curve
 from protemb_train.network import ScoreNetwork
 from protemb_train.presets import BASE_TRAINING, PAPER_TRAINING, NetworkConfig
 
+from .conftest import tiny_config
+
 TINY = {
-    "base": replace(BASE_TRAINING, batch=4, crops=(16, 24), warmup_steps=2, ema=0.5),
+    "base": replace(BASE_TRAINING, batch=4, crops=(16, 24), warmup_steps=2, ema=0.5, schedule="constant"),
     "paper": replace(PAPER_TRAINING, batch=4, crops=(16,)),
 }
 
@@ -54,6 +56,70 @@ def test_an_interrupted_run_continues_to_the_bit(config, real_corpus, tmp_path, 
     assert pretrain.steps_done(tmp_path / "b") in (3, 4, 5)
     torch.manual_seed(99)
     assert_same_weights(unbroken, run(real_corpus, config, tmp_path / "b", steps=6))
+
+
+def test_a_kill_after_a_validation_repeats_it(config, real_corpus, tmp_path, monkeypatch):
+    """A checkpoint of the step that validates would be from before the validation, and forget the best."""
+    monkeypatch.setattr(pretrain, "CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr(pretrain, "VALIDATE_EVERY", 4)
+    run(real_corpus, config, tmp_path / "a", steps=8)
+    draw = CropBatches.batch
+
+    def killed(self, step):
+        if step == 5 and "train" in self.corpus.splits:
+            raise KeyboardInterrupt
+        return draw(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CropBatches, "batch", killed)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            run(real_corpus, config, tmp_path / "b", steps=8)
+    assert pretrain.steps_done(tmp_path / "b") == 2
+    run(real_corpus, config, tmp_path / "b", steps=8)
+    assert_same_weights(tmp_path / "a" / "best.ckpt", tmp_path / "b" / "best.ckpt")
+
+    def validations(folder):
+        with (folder / "metrics.csv").open() as file:
+            return [(row["step"], row["val_share"]) for row in csv.DictReader(file) if row["val_share"]]
+
+    assert len(validations(tmp_path / "a")) == 2
+    assert validations(tmp_path / "a") == validations(tmp_path / "b")
+
+
+def test_constants_of_the_average_stay_exact(real_corpus, tmp_path):
+    """Averaged, a separation of 3 would become 2.9999998, and an integer 2."""
+    averages = []
+    setup = pretrain.Averaging.setup
+
+    class Seen(pretrain.Averaging):
+        def setup(self, *arguments, **options):
+            setup(self, *arguments, **options)
+            averages.append(self._average_model)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretrain, "Averaging", Seen)
+        run(real_corpus, tiny_config("base"), tmp_path, steps=6, ema=0.9)
+    features = averages[0].module.network.stem.features
+    fresh = ScoreNetwork(tiny_config("base")).stem.features
+    for name, constant in fresh.named_buffers():
+        assert torch.equal(getattr(features, name), constant), name
+
+
+def test_the_average_soon_forgets_the_first_weights():
+    average = pretrain.Averaging(0.999)._kwargs["avg_fn"]
+    value = torch.ones(())
+    for n in range(200):
+        value = average(value, torch.zeros(()), torch.tensor(n))
+    assert value < 1e-6
+    assert average(torch.ones(()), torch.zeros(()), 10**6).item() == pytest.approx(0.999)
+
+
+def test_another_length_of_a_cosine_is_refused(config, real_corpus, tmp_path):
+    run(real_corpus, config, tmp_path, steps=2, schedule="cosine")
+    with pytest.raises(pretrain.TrainingError, match="another number of steps"):
+        run(real_corpus, config, tmp_path, steps=4, schedule="cosine")
+    with pytest.raises(pretrain.TrainingError, match="another recipe"):
+        run(real_corpus, config, tmp_path, steps=2, schedule="cosine", learning_rate=0.5)
 
 
 def test_a_finished_run_can_be_lengthened(config, real_corpus, tmp_path):

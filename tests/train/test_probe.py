@@ -33,7 +33,7 @@ from protemb_train.labels import (
 )
 from protemb_train.network import ScoreNetwork
 from protemb_train.presets import NetworkConfig
-from protemb_train.probe import ProbeError, Side, fit_and_score, held_out_sides, one_a_cluster
+from protemb_train.probe import ProbeError, Side, fit_and_score, held_out_sides
 from protemb_train.probe_table import ProbeReport
 from protemb_train.scores import ClassScores, NumberScores, intervals, resampled
 
@@ -264,12 +264,16 @@ def test_sides_share_no_chain_and_no_cluster(small_corpus):
 def test_one_chain_a_cluster(make_corpus, pieces):
     rows = [("A" * 40, x.ca_coords, i // 3) for i, x in enumerate(pieces)]
     corpus = make_corpus(rows)
-    found = one_a_cluster(corpus, 100, (40, 300))
+    found = corpus.one_a_cluster(100, (40, 300))
     assert len(found) == len(np.unique(corpus.clusters))
     assert len(set(corpus.clusters[found])) == len(found)
-    assert one_a_cluster(corpus, 5, (40, 300)) == found[:5]
-    with pytest.raises(ProbeError, match="0 clusters of chains of 41 to 300 residues"):
-        one_a_cluster(corpus, 100, (41, 300))
+    assert corpus.one_a_cluster(5, (40, 300)) == found[:5]
+    assert corpus.one_a_cluster(100, (41, 300)) == []
+
+
+def test_too_few_clusters_are_said(small_corpus):
+    with pytest.raises(ProbeError, match="val holds 0 clusters of chains of 4000 to 5000 residues"):
+        held_out_sides(small_corpus.path, (4, 4), (4000, 5000))
 
 
 def test_a_cluster_on_both_sides_is_refused(make_corpus, pieces, monkeypatch):
@@ -295,7 +299,7 @@ def test_the_command_writes_both_files(small_corpus, tmp_path, monkeypatch):
     assert found["another_corpus"] == []
     assert found["encoders"]["tiny"]["steps"] == 2
     assert not set(found["fit"]["ids"]) & set(found["test"]["ids"])
-    assert len(found["rows"]) == len(TASKS) * (1 + 5 * 3)
+    assert len(found["rows"]) == len(TASKS) * (1 + 7 * 3)
     trained = [row for row in found["rows"] if row["encoder"] == "tiny"]
     assert all(row["gain"] and row["width"] in (8, 16) for row in trained)
     table = out.with_suffix(".md").read_text()

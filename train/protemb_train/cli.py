@@ -44,8 +44,6 @@ def pretrain(
     progress: Annotated[bool, typer.Option(help="Draw a progress bar.")] = True,
 ) -> None:
     """Pre-train a network by denoising score matching (resumes by itself)."""
-    from dataclasses import asdict
-
     import torch
 
     from protemb_train.corpus import Corpus
@@ -62,17 +60,8 @@ def pretrain(
         raise ProtembError(f"no preset named {preset!r}; there are {', '.join(PRESETS)}")
     if threads:
         torch.set_num_threads(threads)
-    chains = Corpus(corpus, ["train"])
-    record = {
-        "preset": preset,
-        "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()},
-        "corpus": corpus.name,
-        "corpus_sha256": chains.sha256,
-        "corpus_chains": len(chains),
-        "origin": origin(),
-    }
     console.print(
-        f"preset {preset} on {len(chains)} chains, steps {steps_done(out)} to {steps}, "
+        f"preset {preset} on {len(Corpus(corpus, ['train']))} chains, steps {steps_done(out)} to {steps}, "
         f"{'CUDA' if torch.cuda.is_available() else f'{torch.get_num_threads()} CPU threads'}",
         highlight=False,
     )
@@ -84,7 +73,7 @@ def pretrain(
         out,
         steps=steps,
         seed=seed,
-        record=record,
+        record={"preset": preset, "origin": origin()},
         machine=machine,
         progress=progress,
     )
@@ -96,31 +85,33 @@ def judge(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of pretrain.")],
     corpus: Annotated[Path, typer.Option(help="Corpus file (.arrow).")],
     out: Annotated[Path, typer.Option("-o", "--out", help="JSON file to write; a table (.md) beside it.")],
-    chains: Annotated[int, typer.Option(min=1, help="Validation chains to use, one a cluster.")] = 100,
+    split: Annotated[str, typer.Option(help="val chooses checkpoints, so the default is test.")] = "test",
+    chains: Annotated[int, typer.Option(min=1, help="Chains to use, one a cluster, at random.")] = 100,
     max_length: Annotated[int, typer.Option(min=1, help="Leave longer chains out.")] = 400,
 ) -> None:
-    """Loss per noise level on full-length validation chains, as a share of predicting zero."""
-    import itertools
-
-    import numpy as np
-
+    """Loss per noise level on full-length held-out chains, as a share of predicting zero."""
     from protemb_train.checkpoint import load_network
-    from protemb_train.corpus import Corpus
+    from protemb_train.corpus import SPLITS, Corpus
     from protemb_train.judge import judge as run
     from protemb_train.levels import read_curve
 
     writable_target(out)
     network, record = load_network(checkpoint)
-    held_out = Corpus(corpus, ["val"])
-    one_a_cluster = np.unique(held_out.clusters, return_index=True)[1].tolist()
-    fitting = (held_out[i] for i in one_a_cluster if held_out.lengths[i] <= max_length)
-    verdict = run(network, itertools.islice(fitting, chains))
-    with written_whole(out) as part:
-        curve = read_curve(checkpoint.parent)
-        loaded = {"checkpoint": record, "curve": curve, "judgement": verdict.as_dict()}
-        part.write_text(json.dumps(loaded, indent=1) + "\n")
+    if split not in SPLITS:
+        raise ProtembError(f"no split named {split!r}; there are {', '.join(SPLITS)}")
+    held_out = Corpus(corpus, [split])
+    drawn = held_out.one_a_cluster(chains, (1, max_length))
+    verdict = run(network, (held_out[position] for position in drawn))
+    loaded = {
+        "checkpoint": record,
+        "curve": read_curve(checkpoint.parent),
+        "split": split,
+        "judgement": verdict.as_dict(),
+    }
     with written_whole(out.with_suffix(".md")) as part:
         part.write_text(verdict.as_markdown())
+    with written_whole(out) as part:  # last: it says that both are there
+        part.write_text(json.dumps(loaded, indent=1) + "\n")
     say(
         console,
         f"mean share {verdict.share.mean():.3f} over {verdict.chains} chains, floor {verdict.floor:.3f}",

@@ -115,6 +115,29 @@ class Corpus:
             residue_index=row["residue_index"].values.to_numpy().astype(np.int64),
         )
 
+    def one_a_cluster(self, count: int, lengths: tuple[int, int], seed: int = 0) -> list[int]:
+        """Return positions of chains drawn at random, one a cluster.
+
+        Parameters
+        ----------
+        count : int
+            How many at most.
+        lengths : tuple of int
+            Shortest and longest chain, in residues.
+        seed : int, default 0
+            Same seed, same chains.
+        """
+        shortest, longest = lengths
+        fitting = np.flatnonzero((self.lengths >= shortest) & (self.lengths <= longest))
+        order = np.random.default_rng(seed).permutation(fitting)
+        first = np.unique(self.clusters[order], return_index=True)[1]
+        return [int(position) for position in order[np.sort(first)][:count]]
+
+    @property
+    def clusters_sha256(self) -> str:
+        """Hash of the clusters shown: the same for a corpus and for one chain a cluster of it."""
+        return hashlib.sha256(np.unique(self.clusters).tobytes()).hexdigest()
+
     def __iter__(self) -> Iterator[Trace]:
         return (self[position] for position in range(len(self)))
 

@@ -152,7 +152,7 @@ class WholeChains(Dataset[Batch]):
     Parameters
     ----------
     corpus : Corpus
-        Validation chains; the first of every cluster is used, in a fixed random order.
+        Where they are drawn from, one a cluster.
     network : NetworkConfig
         Noise levels.
     chains : int
@@ -166,17 +166,15 @@ class WholeChains(Dataset[Batch]):
     def __init__(
         self, corpus: Corpus, network: NetworkConfig, chains: int = 16, lengths: tuple[int, int] = (50, 160)
     ) -> None:
-        first = np.unique(corpus.clusters, return_index=True)[1]
-        fitting = first[(corpus.lengths[first] >= lengths[0]) & (corpus.lengths[first] <= lengths[1])]
         self.corpus = corpus
         self.levels = geometric_levels(network.noise_levels, network.sigma_max, network.sigma_min)
-        self.positions = np.random.default_rng(0).permutation(fitting)[:chains]
+        self.positions = corpus.one_a_cluster(chains, lengths)
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def __getitem__(self, position: int) -> Batch:
-        trace = self.corpus[int(self.positions[position])]
+        trace = self.corpus[self.positions[position]]
         generator = torch.Generator().manual_seed(position)
         stride = max(1, len(self.levels) // self.copies)
         sigma_B = self.levels[position % stride :: stride]

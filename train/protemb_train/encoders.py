@@ -215,7 +215,10 @@ def encoders(
         origin = {
             "file": path.name,
             "steps": record.get("steps"),
-            "corpus_sha256": record.get("record", {}).get("corpus_sha256"),
+            **{
+                name: record.get("record", {}).get(name)
+                for name in ("corpus_sha256", "corpus_clusters_sha256")
+            },
         }
         owner = twins.setdefault((config, seed), name)
         twin = f"{owner}, untrained"

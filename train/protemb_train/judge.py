@@ -47,7 +47,7 @@ class Judgement:
 
     def as_markdown(self) -> str:
         """Return the table that a results folder shows."""
-        head = f"{self.chains} whole validation chains; mean {self.share.mean():.3f}; floor {self.floor:.3f}."
+        head = f"{self.chains} whole held-out chains; mean {self.share.mean():.3f}; floor {self.floor:.3f}."
         rows = [f"| {s:.3g} | {v:.3f} |" for s, v in zip(self.sigma, self.share, strict=True)]
         table = "\n".join(
             ["| noise level, angstrom | share of the zero predictor's loss |", "|---|---|", *rows]

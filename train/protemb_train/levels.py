@@ -98,7 +98,7 @@ def as_table(judgements: dict[str, dict[str, Any]]) -> str:
         rows.append(f"| {sigma:.3g} | {' | '.join(shares)} |")
     means = (f"**{judgements[name]['mean_share']:.3f}**" for name in names)
     rows.append(f"| **mean** | {' | '.join(means)} |")
-    head = f"Share of the zero predictor's loss on {first['chains']} whole validation chains; "
+    head = f"Share of the zero predictor's loss on {first['chains']} whole held-out chains; "
     return f"{head}floor {first['floor']:.3f}.\n\n" + "\n".join(rows) + "\n"
 
 

@@ -30,8 +30,9 @@ def distance_gradient(
         Noise levels in angstrom.
     reach : {"length", "distance"}
         What keeps the sum over a whole chain from growing. "length": w = 1 / sqrt(L). It weakens a bond
-        in a long chain, which a convolution cannot know. "distance": w = (b / d)^1.5 beyond b, the
-        length of a bond with its noise, b^2 = 3.8^2 + sigma^2 / 2: the shells of a globule weigh alike.
+        in a long chain, which a convolution cannot know. "distance": w = (b / d)^1.5 beyond b, with
+        b^2 = 3.8^2 + sigma^2 / 2: the shells of a globule weigh alike. b is a bond's length, and grows with
+        the noise so that sums over residues stay of one size (set by trial: a noisy bond is longer than b).
 
     Returns
     -------

@@ -141,7 +141,7 @@ PAPER_TRAINING = PretrainConfig(
 
 BASE_TRAINING = PretrainConfig(
     batch=8,  # with the crops, as many residue pairs a step as the paper's 32 crops of 32
-    crops=(64,),  # wider than the receptive field, so that every entry sees what it sees in a whole chain
+    crops=(64,),  # as wide as the receptive field: an entry in the middle sees what it sees in a whole chain
     two_windows=0.4,  # shows pairs that are far apart in sequence
     sphere=0.0,
     draw="cluster",  # a thousand antibodies weigh as much as one orphan

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import Tensor
 
 from protemb_sdk._errors import OutputError
 from protemb_train.checkpoint import read_tensors
@@ -25,15 +27,43 @@ CHECKPOINT_EVERY = 100  # steps; a killed run loses a minute or two
 VALIDATE_EVERY = 500
 
 
-class Averaging(EMAWeightAveraging):
-    """Lightning's moving average of the weights, buffers included, kept apart from the weights to the end.
+class Averaging(WeightAveraging):
+    """Lightning's moving average of the weights, kept apart from the weights to the end.
 
     A checkpoint holds the average as `state_dict` and the weights as `current_model_state`. Lightning
     itself puts the average in the weights' place when a run ends, and such a run cannot be continued.
+
+    Parameters
+    ----------
+    decay : float
+        Of the average in the long run. At step n it is at most (1 + n) / (10 + n), so that the first weights
+        are soon forgotten.
     """
+
+    def __init__(self, decay: float) -> None:
+        def average(averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
+            now = min(decay, (1 + float(updates)) / (10 + float(updates)))
+            return averaged + (1 - now) * (current - averaged)
+
+        super().__init__(use_buffers=False, avg_fn=average)  # constants among the buffers must stay exact
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        return step_idx is not None
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         pass
+
+
+class Last(ModelCheckpoint):
+    """The last checkpoint, except at a step that validates: it would be written before the validation.
+
+    A run resumed from such a checkpoint would not validate at that step, and forget the best one.
+    """
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *arguments: Any) -> None:
+        every = trainer.val_check_batch
+        if not every or trainer.global_step % every:
+            super().on_train_batch_end(trainer, *arguments)
 
 
 @contextmanager
@@ -71,9 +101,10 @@ def steps_done(out: Path) -> int:
 def _check_same_run(last: Path, module: Pretraining) -> None:
     before, now = read_tensors(last).get("hyper_parameters", {}), module.hparams
     pairs = {name: (before.get(name), now[name]) for name in ("network", "seed")}
-    record = before.get("record", {})
-    shared = [name for name in ("recipe", "corpus_sha256") if name in record and name in now["record"]]
-    pairs |= {name: (record[name], now["record"][name]) for name in shared}
+    for name in ("recipe", "corpus_sha256"):
+        pairs[name] = (before.get("record", {}).get(name), now["record"][name])
+    if module.config.schedule == "cosine":
+        pairs["number of steps"] = (before.get("steps_planned"), now["steps_planned"])
     different = [name for name, (old, new) in pairs.items() if old != new]
     if different:
         raise TrainingError(
@@ -95,12 +126,12 @@ def _keep_metrics(out: Path, step: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """How a run uses the machine; none of it changes what is computed, beyond rounding.
+    """How a run uses the machine; beyond rounding only `devices` changes what is computed.
 
     Parameters
     ----------
     devices : int
-        GPUs; several train by Lightning's distributed strategy, each on its own batches.
+        GPUs; several train by Lightning's distributed strategy, each on its own batches of the recipe's size.
     workers : int
         Processes that make batches; 0 makes them in the training process.
     compile : bool
@@ -140,11 +171,11 @@ def pretrain(
         share of the zero predictor) and of TensorBoard's files.
     steps : int
         Optimiser steps in all. A cosine schedule ends there, so continuing a finished run with more steps
-        is not the same as one longer run; continuing an interrupted one is, to the bit on a CPU.
+        is refused; continuing an interrupted one gives the unbroken run, to the bit on a CPU.
     seed : int, default 0
         Of weights and batches.
     record : dict, optional
-        Plain values kept in the checkpoint.
+        Plain values kept in the checkpoint, beside recipe, corpus and machine.
     machine : Machine, optional
         Devices, workers, compilation, precision.
     progress : bool, default True
@@ -173,13 +204,14 @@ def pretrain(
         raise OutputError(f"{out}: no folder can be made there ({error.strerror})") from error
     pl.seed_everything(seed, verbose=False)
     training, validation = Corpus(corpus, ["train"]), Corpus(corpus, ["val"])
-    module = Pretraining(training, validation, network, config, steps, seed, record or {}, machine.workers)
+    made = _record(training, config, machine) | (record or {})
+    module = Pretraining(training, validation, network, config, steps, seed, made, machine.workers)
     for weight in module.network.parameters():
         if weight.dim() == 4 and not machine.compile:  # 1.5 times faster on the CPU, but not compiled
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
     module.network.autocast_blocks = machine.bfloat16
     if machine.compile:
-        module.compile()
+        module.compile(dynamic=False)
     last = out / "last.ckpt"
     done = steps_done(out)
     if last.exists():
@@ -197,7 +229,7 @@ def pretrain(
                 logger=[CSVLogger(out, name=None, version=""), TensorBoardLogger(out, name=None, version="")],
                 log_every_n_steps=10,
                 check_val_every_n_epoch=None,
-                val_check_interval=min(VALIDATE_EVERY, steps),
+                val_check_interval=steps // math.ceil(steps / VALIDATE_EVERY),
                 num_sanity_val_steps=0,
                 gradient_clip_val=config.clip,
                 enable_progress_bar=progress,
@@ -210,12 +242,21 @@ def pretrain(
     return last
 
 
+def _record(training: Corpus, config: PretrainConfig, machine: Machine) -> dict[str, Any]:
+    return {
+        "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()},
+        "machine": asdict(machine),
+        "corpus": training.path.name,
+        "corpus_sha256": training.sha256,
+        "corpus_chains": len(training),
+        "corpus_clusters_sha256": training.clusters_sha256,
+    }
+
+
 def _callbacks(out: Path, config: PretrainConfig) -> list[pl.Callback]:
     callbacks: list[pl.Callback] = [
         ModelCheckpoint(out, filename="best", monitor="val_share", enable_version_counter=False),
-        ModelCheckpoint(
-            out, filename="last", every_n_train_steps=CHECKPOINT_EVERY, enable_version_counter=False
-        ),
+        Last(out, filename="last", every_n_train_steps=CHECKPOINT_EVERY, enable_version_counter=False),
     ]
     if config.ema is not None:
         callbacks.append(Averaging(decay=config.ema))

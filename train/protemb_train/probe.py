@@ -26,8 +26,8 @@ from protemb_train.labels import TASKS, Task, labels
 from protemb_train.scores import ClassScores, Interval, NumberScores, Scores, intervals, resampled
 
 FOLDS = 3
-STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # C of the classifier
-ALPHAS = (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)  # of the ridge
+STRENGTHS = (1e-2, 1e-1, 1.0, 10.0)  # C of the classifier
+ALPHAS = (1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5)  # of the ridge
 LEAST_VARIANCE = 1e-10  # below it a column is constant, and float32's rounding would be scaled up to 1
 LEAST_PROBABILITY = 1e-9  # a class that the fitting side lacks
 
@@ -102,27 +102,6 @@ class Row:
         return plain
 
 
-def one_a_cluster(corpus: Corpus, count: int, lengths: tuple[int, int], seed: int = 0) -> list[int]:
-    """Return positions of chains drawn at random, one a cluster, of lengths from the first to the second.
-
-    Raises
-    ------
-    ProbeError
-        If fewer than `FOLDS` are left.
-    """
-    shortest, longest = lengths
-    fitting = np.flatnonzero((corpus.lengths >= shortest) & (corpus.lengths <= longest))
-    order = np.random.default_rng(seed).permutation(fitting)
-    first = np.unique(corpus.clusters[order], return_index=True)[1]
-    found = [int(position) for position in order[np.sort(first)][:count]]
-    if len(found) < FOLDS:
-        raise ProbeError(
-            f"{corpus.path}: {', '.join(corpus.splits)} holds {len(found)} clusters of chains of {shortest} "
-            f"to {longest} residues, and a probe needs {FOLDS}; allow other lengths, or a larger corpus"
-        )
-    return found
-
-
 def held_out_sides(
     path: Any, chains: tuple[int, int], lengths: tuple[int, int], seed: int = 0
 ) -> tuple[Side, Side]:
@@ -136,7 +115,12 @@ def held_out_sides(
     sides, clusters = [], []
     for split, count in zip(("val", "test"), chains, strict=True):
         corpus = Corpus(path, [split])
-        positions = one_a_cluster(corpus, count, lengths, seed)
+        positions = corpus.one_a_cluster(count, lengths, seed)
+        if len(positions) < FOLDS:
+            raise ProbeError(
+                f"{corpus.path}: {split} holds {len(positions)} clusters of chains of {lengths[0]} to "
+                f"{lengths[1]} residues, and a probe needs {FOLDS}; allow other lengths, or a larger corpus"
+            )
         sides.append(Side.of([corpus[position] for position in positions]))
         clusters.append(set(corpus.clusters[positions].tolist()))
     shared = clusters[0] & clusters[1]

@@ -71,11 +71,12 @@ def probe(
         "origin": origin(),
         "corpus": corpus.name,
         "corpus_sha256": Corpus(corpus).sha256,
+        "corpus_clusters_sha256": Corpus(corpus, ["train"]).clusters_sha256,
         **counts,
     }
     report = ProbeReport(found, rows, about)
-    with written_whole(out) as part:
-        part.write_text(json.dumps(report.as_dict(), indent=1) + "\n")
     with written_whole(out.with_suffix(".md")) as part:
         part.write_text(report.as_markdown())
+    with written_whole(out) as part:  # last: it says that both are there
+        part.write_text(json.dumps(report.as_dict()) + "\n")
     say(console, str(out.with_suffix(".md")))

@@ -37,9 +37,13 @@ class ProbeReport:
     about: dict[str, Any]
 
     def seen_elsewhere(self) -> list[str]:
-        """Return encoders whose own corpus is another, so that chains of this one may have trained them."""
-        here = self.about["corpus_sha256"]
-        other = [e.name for e in self.encoders if e.twin and e.record.get("corpus_sha256") != here]
+        """Return encoders of another corpus and other clusters: chains of this one may have trained them."""
+        names = ("corpus_sha256", "corpus_clusters_sha256")
+        other = [
+            e.name
+            for e in self.encoders
+            if e.twin and not any(e.record.get(n) and e.record[n] == self.about.get(n) for n in names)
+        ]
         return list(dict.fromkeys(other))
 
     def as_dict(self) -> dict[str, Any]:
