@@ -127,6 +127,6 @@ def draw(judgements: dict[str, dict[str, Any]], out: Path) -> None:
     axes.axhline(floor, color="grey", linestyle=":", linewidth=1, label="floor (6 of 3L degrees of freedom)")
     axes.set(xscale="log", xlabel="noise level, Å", ylabel="share of the zero predictor's loss")
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(1.0, 0.95))  # below the line at 1
     with written_whole(out) as part:
         figure.savefig(part)
