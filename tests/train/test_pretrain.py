@@ -8,7 +8,7 @@ import torch
 
 from protemb_sdk._errors import ModelError, OutputError
 from protemb_train import cli, pretrain
-from protemb_train.checkpoint import load_network, read_tensors
+from protemb_train.checkpoint import load_network, read_tensors, save_network
 from protemb_train.corpus import CorpusError
 from protemb_train.crops import CropBatches
 from protemb_train.judge import judge
@@ -219,6 +219,16 @@ def test_a_checkpoint_reads_back_without_pickle(config, real_corpus, tmp_path):
     state = read_tensors(last)["state_dict"]  # the average, where there is one
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, state["network." + name])
+
+
+def test_weights_alone_are_the_same_network(config, real_corpus, tmp_path):
+    last = run(real_corpus, config, tmp_path, steps=2)
+    network, record = load_network(last)
+    save_network(network, record, tmp_path / "weights.ckpt")
+    again, told = load_network(tmp_path / "weights.ckpt")
+    assert told == record
+    assert all(torch.equal(v, again.state_dict()[n]) for n, v in network.state_dict().items())
+    assert (tmp_path / "weights.ckpt").stat().st_size < last.stat().st_size / 2
 
 
 def test_another_run_is_not_continued(real_corpus, config, tmp_path):

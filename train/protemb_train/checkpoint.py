@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from protemb_sdk._errors import ModelError
+from protemb_sdk._output import written_whole
 from protemb_train.network import ScoreNetwork
 from protemb_train.presets import NetworkConfig
 
@@ -75,3 +76,29 @@ def load_network(path: str | Path) -> tuple[ScoreNetwork, dict[str, Any]]:
     prefix = "network."
     state = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
     return fill(ScoreNetwork(config), state, path), {**record, "steps": steps}
+
+
+def save_network(network: ScoreNetwork, record: Mapping[str, Any], out: Path) -> None:
+    """Write weights and training record alone: what `load_network` reads, and a run cannot be continued from.
+
+    Parameters
+    ----------
+    network : ScoreNetwork
+        Its weights are written.
+    record : mapping
+        As `load_network` returned it.
+    out : Path
+        File to write.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    whole = {
+        "global_step": record["steps"],
+        "hyper_parameters": {name: value for name, value in record.items() if name != "steps"},
+        "state_dict": {f"network.{name}": value for name, value in network.state_dict().items()},
+    }
+    with written_whole(out) as part:
+        torch.save(whole, part)

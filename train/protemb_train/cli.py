@@ -158,6 +158,19 @@ def recalibrate(
     say(console, str(out))
 
 
+@app.command()
+def weights(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of pretrain.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint to write.")],
+) -> None:
+    """Write the weights of a checkpoint without the state of its run: a quarter of the size, to keep."""
+    from protemb_train.checkpoint import load_network, save_network
+
+    writable_target(out)
+    save_network(*load_network(checkpoint), out)
+    say(console, str(out))
+
+
 def main() -> None:
     """Run the command line; an error of ours is one sentence and exit status 1."""
     run(app)

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from protemb_sdk._errors import ProtembError
-from protemb_sdk._output import written_whole
-from protemb_train.checkpoint import load_network, read_tensors
+from protemb_train.checkpoint import load_network, save_network
 from protemb_train.corpus import Corpus
 from protemb_train.crops import WholeChains
 from protemb_train.network import ScoreNetwork
@@ -74,13 +73,5 @@ def recalibrate_checkpoint(
     network, record = load_network(checkpoint)
     training = WholeChains(Corpus(corpus, ["train"]), network.config, chains, lengths)
     recalibrate(network, training)
-    loaded = read_tensors(checkpoint)
-    statistics = {f"network.{name}": value for name, value in network.state_dict().items()}
     record["record"] = dict(record.get("record", {})) | {"recalibrated_on_whole_chains": len(training)}
-    whole = {
-        "global_step": loaded["global_step"],
-        "hyper_parameters": {name: value for name, value in record.items() if name != "steps"},
-        "state_dict": dict(loaded["state_dict"]) | statistics,
-    }
-    with written_whole(out) as part:
-        torch.save(whole, part)
+    save_network(network, record, out)
