@@ -52,7 +52,17 @@ def made(structures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     run("protemb_train", "corpus", structures, "-o", "corpus.arrow", "--clusters", "clusters.txt")
     training = ("--config", "tiny.toml", "--steps", STEPS, "--no-progress", *threads)
     run("protemb_train", "pretrain", "--corpus", "corpus.arrow", "-o", "run", *training)
-    run("protemb_train", "judge", checkpoint, "--corpus", "corpus.arrow", "-o", "judged.json")
+    run(
+        "protemb_train",
+        "judge",
+        checkpoint,
+        "--split",
+        "val",
+        "--corpus",
+        "corpus.arrow",
+        "-o",
+        "judged.json",
+    )
     run("protemb_train", "compare", "tiny=judged.json", "same=judged.json", "-o", "compared.md")
     facts = ("--sigma", 1, "--judgement", "judged.json")
     run("protemb_export", "model", checkpoint, "-o", "tiny.onnx", "--verify", "corpus.arrow", *facts)

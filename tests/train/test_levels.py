@@ -31,7 +31,7 @@ def metrics(path: Path, rows: list[tuple[int, object, object]]) -> None:
 
 def test_a_table_has_a_row_a_level_and_a_column_a_network() -> None:
     table = as_table({"base": judgement(0.9, 0.5), "paper": judgement(0.95, 0.75)})
-    assert table.startswith("Share of the zero predictor's loss on 5 whole validation chains; floor 0.020.\n")
+    assert table.startswith("Share of the zero predictor's loss on 5 whole held-out chains; floor 0.020.\n")
     assert table.splitlines()[2:] == [
         "| noise level, angstrom | base | paper |",
         "|---|---|---|",
