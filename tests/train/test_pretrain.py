@@ -38,10 +38,7 @@ def assert_same_weights(first, second):
             assert torch.equal(tensor, b[part][name]), f"{part} {name}"
 
 
-def test_an_interrupted_run_continues_to_the_bit(config, real_corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrain, "CHECKPOINT_EVERY", 3)
-    unbroken = run(real_corpus, config, tmp_path / "a", steps=6)
-
+def run_killed_at_step_5(corpus, config, out, steps):
     draw = CropBatches.batch
 
     def killed(self, step):
@@ -49,10 +46,17 @@ def test_an_interrupted_run_continues_to_the_bit(config, real_corpus, tmp_path, 
             raise KeyboardInterrupt
         return draw(self, step)
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CropBatches, "batch", killed)
         with pytest.raises((KeyboardInterrupt, SystemExit)):
-            run(real_corpus, config, tmp_path / "b", steps=6)
+            run(corpus, config, out, steps=steps)
+
+
+def test_an_interrupted_run_continues_to_the_bit(config, real_corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain, "CHECKPOINT_EVERY", 3)
+    unbroken = run(real_corpus, config, tmp_path / "a", steps=6)
+
+    run_killed_at_step_5(real_corpus, config, tmp_path / "b", steps=6)
     assert pretrain.steps_done(tmp_path / "b") in (3, 4, 5)
     torch.manual_seed(99)
     assert_same_weights(unbroken, run(real_corpus, config, tmp_path / "b", steps=6))
@@ -63,17 +67,8 @@ def test_a_kill_after_a_validation_repeats_it(config, real_corpus, tmp_path, mon
     monkeypatch.setattr(pretrain, "CHECKPOINT_EVERY", 2)
     monkeypatch.setattr(pretrain, "VALIDATE_EVERY", 4)
     run(real_corpus, config, tmp_path / "a", steps=8)
-    draw = CropBatches.batch
 
-    def killed(self, step):
-        if step == 5 and "train" in self.corpus.splits:
-            raise KeyboardInterrupt
-        return draw(self, step)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(CropBatches, "batch", killed)
-        with pytest.raises((KeyboardInterrupt, SystemExit)):
-            run(real_corpus, config, tmp_path / "b", steps=8)
+    run_killed_at_step_5(real_corpus, config, tmp_path / "b", steps=8)
     assert pretrain.steps_done(tmp_path / "b") == 2
     run(real_corpus, config, tmp_path / "b", steps=8)
     assert_same_weights(tmp_path / "a" / "best.ckpt", tmp_path / "b" / "best.ckpt")

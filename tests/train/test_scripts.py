@@ -18,6 +18,7 @@ from protemb_train.corpus import Corpus
 from protemb_train.features import BaseFeatures
 
 RESULTS = Path(presets.__file__).parents[1] / "results"
+SCRIPTS = [*sorted(RESULTS.glob("*.py")), RESULTS.parents[1] / "benchmarks" / "graph_speed.py"]
 TINY = {"channels": 8, "bottleneck": 4, "dilations": (1,), "noise_levels": 8}
 
 
@@ -31,7 +32,7 @@ def loaded(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("script", sorted(RESULTS.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_starts(script: Path) -> None:
     help_ = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True)
     assert "--out" in help_.stdout and not help_.stderr

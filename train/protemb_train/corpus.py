@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -72,8 +73,6 @@ class Corpus:
     ----------
     lengths, clusters : ndarray, int64, shape (number of chains,)
         Residues and cluster of each chain.
-    sha256 : str
-        Of the file.
 
     Raises
     ------
@@ -85,7 +84,6 @@ class Corpus:
         self.path, self.splits = Path(path), tuple(splits)
         try:
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-            self.sha256 = hashlib.sha256(self.path.read_bytes()).hexdigest()
         except FileNotFoundError:
             raise CorpusError(f"{path}: no such corpus; make one with protemb-train corpus") from None
         except (OSError, pa.ArrowInvalid) as error:
@@ -132,6 +130,11 @@ class Corpus:
         order = np.random.default_rng(seed).permutation(fitting)
         first = np.unique(self.clusters[order], return_index=True)[1]
         return [int(position) for position in order[np.sort(first)][:count]]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the file."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
     @property
     def clusters_sha256(self) -> str:

@@ -1,6 +1,6 @@
 """Speed of the exported graph of each architecture of trials.py, in float32 and static int8, in turn.
 
-    python train/results/graph_speed.py corpus.arrow -o train/results/graph_speed.md
+    python benchmarks/graph_speed.py corpus.arrow -o benchmarks/graph_speed.md
 
 Weights are random: they do not change the speed.
 """
@@ -8,6 +8,7 @@ Weights are random: they do not change the speed.
 from __future__ import annotations
 
 import logging
+import runpy
 import statistics
 import tempfile
 import time
@@ -21,13 +22,13 @@ import onnxruntime
 import torch
 import typer
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
-from trials import TRIALS  # type: ignore[import-not-found]  # beside this file
 
 from protemb_export.graph import embedding_graph
 from protemb_train.corpus import Corpus, Trace
 from protemb_train.network import ScoreNetwork
 from protemb_train.presets import BASE, PAPER, NetworkConfig
 
+TRIALS = Path(__file__).parents[1] / "train" / "results" / "trials.py"
 LENGTHS = (128, 256)
 CALIBRATION_CHAINS = 3
 
@@ -41,7 +42,7 @@ def feed(trace: Trace, length: int) -> dict[str, Any]:
     }
 
 
-class RealChains(CalibrationDataReader):  # type: ignore[misc]
+class RealChains(CalibrationDataReader):
     """Chains to calibrate the ranges of int8 on."""
 
     def __init__(self, traces: Iterator[Trace]) -> None:
@@ -90,7 +91,8 @@ def main(
 ) -> None:
     """Measure, and write the table."""
     logging.getLogger().setLevel(logging.ERROR)  # the quantiser's advice to pre-process
-    shapes = {trial.what: replace(BASE, **trial.network) for trial in TRIALS["architecture"]}
+    trials = runpy.run_path(str(TRIALS))["TRIALS"]
+    shapes = {trial.what: replace(BASE, **trial.network) for trial in trials["architecture"]}
     shapes["paper"] = PAPER
     validation = Corpus(corpus, ["val"])
     longest = next(validation[i] for i in range(len(validation)) if validation.lengths[i] >= max(LENGTHS))
