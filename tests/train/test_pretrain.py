@@ -38,11 +38,11 @@ def assert_same_weights(first, second):
             assert torch.equal(tensor, b[part][name]), f"{part} {name}"
 
 
-def run_killed_at_step_5(corpus, config, out, steps):
+def run_killed(corpus, config, out, at, steps):
     draw = CropBatches.batch
 
     def killed(self, step):
-        if step == 5 and "train" in self.corpus.splits:
+        if step == at and "train" in self.corpus.splits:
             raise KeyboardInterrupt
         return draw(self, step)
 
@@ -56,7 +56,7 @@ def test_an_interrupted_run_continues_to_the_bit(config, real_corpus, tmp_path, 
     monkeypatch.setattr(pretrain, "CHECKPOINT_EVERY", 3)
     unbroken = run(real_corpus, config, tmp_path / "a", steps=6)
 
-    run_killed_at_step_5(real_corpus, config, tmp_path / "b", steps=6)
+    run_killed(real_corpus, config, tmp_path / "b", at=5, steps=6)
     assert pretrain.steps_done(tmp_path / "b") in (3, 4, 5)
     torch.manual_seed(99)
     assert_same_weights(unbroken, run(real_corpus, config, tmp_path / "b", steps=6))
@@ -68,7 +68,7 @@ def test_a_kill_after_a_validation_repeats_it(config, real_corpus, tmp_path, mon
     monkeypatch.setattr(pretrain, "VALIDATE_EVERY", 4)
     run(real_corpus, config, tmp_path / "a", steps=8)
 
-    run_killed_at_step_5(real_corpus, config, tmp_path / "b", steps=8)
+    run_killed(real_corpus, config, tmp_path / "b", at=5, steps=8)
     assert pretrain.steps_done(tmp_path / "b") == 2
     run(real_corpus, config, tmp_path / "b", steps=8)
     assert_same_weights(tmp_path / "a" / "best.ckpt", tmp_path / "b" / "best.ckpt")
@@ -144,22 +144,10 @@ def test_the_table_of_the_first_part_is_kept(config, real_corpus, tmp_path):
     assert [bool(row["val_share"]) for row in rows] == [False, True]
 
 
-def test_the_table_of_a_part_without_a_checkpoint_takes_no_earlier_ones_place(
-    config, real_corpus, tmp_path, monkeypatch
-):
+def test_the_table_of_a_part_without_a_checkpoint_takes_no_earlier_ones_place(config, real_corpus, tmp_path):
     run(real_corpus, config, tmp_path, steps=10)
     first = (tmp_path / "metrics.csv").read_text()
-    draw = CropBatches.batch
-
-    def killed(self, step):
-        if step == 25 and "train" in self.corpus.splits:
-            raise KeyboardInterrupt
-        return draw(self, step)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(CropBatches, "batch", killed)
-        with pytest.raises((KeyboardInterrupt, SystemExit)):
-            run(real_corpus, config, tmp_path, steps=30)
+    run_killed(real_corpus, config, tmp_path, at=25, steps=30)
     assert pretrain.steps_done(tmp_path) == 10
     run(real_corpus, config, tmp_path, steps=30)
     assert (tmp_path / "metrics-before-step-10.csv").read_text() == first
