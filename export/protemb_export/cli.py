@@ -68,6 +68,35 @@ def model(
 
 
 @app.command()
+def head(
+    predictor: Annotated[Path, typer.Argument(help="File of protemb-train sites predictor.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.")],
+    verify: Annotated[Path, typer.Option(help="Corpus (.arrow) whose chains are compared with PyTorch.")],
+    chains: Annotated[int, typer.Option(min=1, help="Chains to verify on.")] = 20,
+    bundle: Annotated[
+        str | None, typer.Option(help="Enter OUT, in the SDK's folder, into its list, with this summary.")
+    ] = None,
+) -> None:
+    """Export a predictor that runs on top of an embedding."""
+    from protemb_export.head import pack_head, register_head
+    from protemb_export.verify import spread_over_lengths
+    from protemb_train.corpus import Corpus
+    from protemb_train.downstream.sites.predictor import load_predictor
+
+    trained = load_predictor(predictor)
+    worst = pack_head(
+        trained,
+        out,
+        name=out.stem,
+        licence=OUR_LICENCE,
+        chains=spread_over_lengths(Corpus(verify), chains),
+    )
+    if bundle is not None:
+        register_head(out, bundle, trained.card["encoder"]["name"])
+    say(console, f"{out}: largest deviation from PyTorch {worst:.1e}")
+
+
+@app.command()
 def card(
     graph: Annotated[Path, typer.Argument(help="Exported ONNX file.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Page to write (.md).")],

@@ -64,13 +64,14 @@ def _quiet_exporter() -> Iterator[None]:
         talk.setLevel(level)
 
 
-def _to_onnx(
+def to_onnx(
     module: nn.Module,
     arguments: tuple[Tensor, ...],
     inputs: list[str],
     output: str,
     shapes: tuple[dict[int, Any], ...],
 ) -> onnx.ModelProto:
+    """Return what torch's exporter makes of a module, without a word of its own."""
     with tempfile.TemporaryDirectory() as folder, _quiet_exporter():
         path = Path(folder) / "graph.onnx"
         torch.onnx.export(
@@ -147,10 +148,20 @@ def _add_rows(model: onnx.ModelProto, radius: int, channels: int) -> None:
         graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, axes))
 
 
-def _finish(model: onnx.ModelProto, name: str, metadata: Mapping[str, str]) -> onnx.ModelProto:
-    for value in model.graph.input:
-        if value.name in ("ca_coords", "residue_type", "residue_index"):
-            _name_axes(value, ["batch", "length", 3] if value.name == "ca_coords" else ["batch", "length"])
+_CHAIN_AXES: dict[str, list[str | int]] = {
+    "ca_coords": ["batch", "length", 3],
+    "residue_type": ["batch", "length"],
+    "residue_index": ["batch", "length"],
+}
+
+
+def finish(
+    model: onnx.ModelProto, name: str, metadata: Mapping[str, str], axes: Mapping[str, list[str | int]]
+) -> onnx.ModelProto:
+    """Name the axes, take out what tells of the exporting machine, check, and write the metadata."""
+    for value in [*model.graph.input, *model.graph.output]:
+        if value.name in axes:
+            _name_axes(value, axes[value.name])
     model.graph.name = name
     model.producer_name = "protemb"
     for part in model.graph.node:
@@ -185,9 +196,9 @@ def embedding_graph(network: ScoreNetwork, sigma: float, metadata: Mapping[str, 
     rows = torch.arange(3, 10)
     shapes = (_DYNAMIC, _DYNAMIC, _DYNAMIC, {0: torch.export.Dim.DYNAMIC})
     inputs = ["ca_coords", "residue_type", "residue_index", "row_list"]
-    model = _to_onnx(EmbeddingNetwork(network, sigma), (*_example(), rows), inputs, "map", shapes)
+    model = to_onnx(EmbeddingNetwork(network, sigma), (*_example(), rows), inputs, "map", shapes)
     _add_rows(model, network.radius, network.config.channels)
-    return _finish(model, "protemb_embedding", metadata)
+    return finish(model, "protemb_embedding", metadata, _CHAIN_AXES)
 
 
 def score_graph(network: ScoreNetwork, metadata: Mapping[str, str]) -> onnx.ModelProto:
@@ -203,10 +214,6 @@ def score_graph(network: ScoreNetwork, metadata: Mapping[str, str]) -> onnx.Mode
     arguments = (*_example(), torch.tensor([0.1, 1.0]))
     shapes = (_DYNAMIC, _DYNAMIC, _DYNAMIC, {0: torch.export.Dim.DYNAMIC})
     inputs = ["ca_coords", "residue_type", "residue_index", "sigma"]
-    model = _to_onnx(network.eval(), arguments, inputs, "score", shapes)
-    for value in [*model.graph.input, *model.graph.output]:
-        if value.name == "sigma":
-            _name_axes(value, ["batch"])
-        if value.name == "score":
-            _name_axes(value, ["batch", "length", 3])
-    return _finish(model, "protemb_score", metadata)
+    model = to_onnx(network.eval(), arguments, inputs, "score", shapes)
+    axes = _CHAIN_AXES | {"sigma": ["batch"], "score": ["batch", "length", 3]}
+    return finish(model, "protemb_score", metadata, axes)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from protemb_sdk._many import EmbeddingRun
     from protemb_sdk._models import Model, list_models
     from protemb_sdk._pooling import clip_windows, mean_over_columns, mean_over_rows
+    from protemb_sdk._readouts import list_readouts
+    from protemb_sdk._sites import SitePrediction, SitePredictor
     from protemb_sdk._structure import read_chain, read_chains
     from protemb_sdk._version import __version__
 
@@ -46,11 +48,14 @@ _HOME = {
     "ModelError": "_errors",
     "OutputError": "_errors",
     "ProtembError": "_errors",
+    "SitePrediction": "_sites",
+    "SitePredictor": "_sites",
     "Skipped": "_chain",
     "StructureError": "_errors",
     "__version__": "_version",
     "clip_windows": "_pooling",
     "list_models": "_models",
+    "list_readouts": "_readouts",
     "mean_over_columns": "_pooling",
     "mean_over_rows": "_pooling",
     "read_chain": "_structure",
@@ -70,11 +75,14 @@ __all__ = [
     "ModelError",
     "OutputError",
     "ProtembError",
+    "SitePrediction",
+    "SitePredictor",
     "Skipped",
     "StructureError",
     "__version__",
     "clip_windows",
     "list_models",
+    "list_readouts",
     "mean_over_columns",
     "mean_over_rows",
     "read_chain",

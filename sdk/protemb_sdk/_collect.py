@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._chain import Skipped
-from protemb_sdk._embedding import Embedding
+from protemb_sdk._embedding import READOUT, Embedding
 from protemb_sdk._errors import OutputError
 from protemb_sdk._output import add_array, writable_target, written_whole
 
@@ -39,8 +39,17 @@ class Collection(Protocol):
 
 
 @contextmanager
-def collecting(path: Path, *, pair: bool) -> Iterator[Collection]:
+def collecting(path: Path, *, pair: bool, readouts: Sequence[str] = ()) -> Iterator[Collection]:
     """Open a file for embeddings by its ending; it appears whole at the end, or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        A name in .npz or .parquet.
+    pair : bool
+        Whether pair embeddings will come (.npz only).
+    readouts : sequence of str
+        Which readouts will come; each is an array or column `readout_NAME`.
 
     Raises
     ------
@@ -54,7 +63,9 @@ def collecting(path: Path, *, pair: bool) -> Iterator[Collection]:
         raise OutputError(f"{path}: pair embeddings go into .npz, not into .parquet")
     writable_target(path)
     with written_whole(path) as part:
-        collection = NpzCollection(part, pair) if kind == ".npz" else ParquetCollection(part)
+        collection: NpzCollection | ParquetCollection = (
+            NpzCollection(part, pair, readouts) if kind == ".npz" else ParquetCollection(part, readouts)
+        )
         with collection:
             yield collection
 
@@ -75,6 +86,7 @@ def _columns(embedding: Embedding) -> dict[str, Any]:
         **{name: getattr(embedding, name) for name in (*_PER_CHAIN, *_PER_RESIDUE) if name not in _INSIDE},
         **{name: getattr(chain, name) for name in _INSIDE},
         "notes": " | ".join(chain.notes),
+        **{READOUT + name: array for name, array in embedding.readouts.items()},
     }
 
 
@@ -84,11 +96,11 @@ class NpzCollection:
     Arrays of residues and pairs go to disk as they come; what there is one of a chain waits in memory.
     """
 
-    def __init__(self, path: Path, pair: bool) -> None:
+    def __init__(self, path: Path, pair: bool, readouts: Sequence[str] = ()) -> None:
         self._path = path
         self._folder = Path(tempfile.mkdtemp(dir=path.parent))
         self._per_chain: dict[str, list[Any]] = {name: [] for name in _PER_CHAIN}
-        spilled = (*_PER_RESIDUE, "pair") if pair else _PER_RESIDUE
+        spilled = [*_PER_RESIDUE, *(READOUT + name for name in readouts), *(["pair"] if pair else [])]
         self._files = {name: (self._folder / name).open("w+b") for name in spilled}
         self._parts: dict[str, list[tuple[int, np.dtype[Any]]]] = {name: [] for name in spilled}
         self._tails: dict[str, tuple[int, ...]] = {}
@@ -157,7 +169,7 @@ class ParquetCollection:
     `pyarrow.parquet.read_metadata(path).metadata[b"protemb"]` reads them back.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, readouts: Sequence[str] = ()) -> None:
         try:
             import pyarrow as pa
             import pyarrow.parquet as pq
@@ -166,11 +178,13 @@ class ParquetCollection:
         numbers = pa.list_(pa.int32())
         vectors = pa.list_(pa.list_(pa.float32()))
         types = {"protein": pa.list_(pa.float32()), "residue": vectors, "ca_coords": vectors}
+        extra = [READOUT + name for name in readouts]
+        types |= dict.fromkeys(extra, vectors)
         types |= {name: numbers for name in ("residue_index", "auth_seq", "label_seq")}
         types |= {name: pa.list_(pa.string()) for name in ("insertion_code", "residue_name")}
         self._pa = pa
         self._schema = pa.schema(
-            [(name, types.get(name, pa.string())) for name in (*_PER_CHAIN, *_PER_RESIDUE)]
+            [(name, types.get(name, pa.string())) for name in (*_PER_CHAIN, *_PER_RESIDUE, *extra)]
         )
         self._writer = pq.ParquetWriter(path, self._schema)
         self._rows: list[dict[str, Any]] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from numbers import Real
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 from protemb_sdk._chain import Chain
 from protemb_sdk._embedding import Embedding
 from protemb_sdk._errors import EmbeddingError, ModelError, StructureError
-from protemb_sdk._models import CONTRACT, find_model
+from protemb_sdk._models import CONTRACT, GraphInfo, find_model, read_graph_info, score_path
+from protemb_sdk._readouts import check_readouts
 from protemb_sdk._session import CPU, Provider, Session
-from protemb_sdk._strips import plan_rows
+from protemb_sdk._strips import plan_rows, pool_here, pool_there
 from protemb_sdk._structure import StructureRead, check_altloc, read_chain, read_chains
 from protemb_sdk._version import __version__
 
@@ -79,18 +81,20 @@ class Embedder:
         min_residues: int = 3,
         memory_limit: int = DEFAULT_MEMORY_LIMIT,
     ) -> None:
-        threads = None if threads is None else _whole(threads, "threads")
+        threads = None if threads is None else whole_number(threads, "threads")
         check_altloc(altloc)
         self.model = find_model(model)
         self._session_arguments = (device, providers, threads, session_options)
         self._reading: dict[str, Any] = {
-            "model": _whole(model_number, "model_number"),
+            "model": whole_number(model_number, "model_number"),
             "altloc": altloc,
-            "min_residues": _whole(min_residues, "min_residues"),
+            "min_residues": whole_number(min_residues, "min_residues"),
         }
-        self._memory_limit = _whole(memory_limit, "memory_limit")
-        self._session = Session(self.model, "embedding", *self._session_arguments)
-        self._score_session: Session | None = None
+        self._memory_limit = whole_number(memory_limit, "memory_limit")
+        self._session: Session[GraphInfo] = Session(
+            self.model, self.model.path, partial(read_graph_info, "embedding"), *self._session_arguments
+        )
+        self._score_session: Session[GraphInfo] | None = None
         self._score_lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -129,7 +133,9 @@ class Embedder:
             "options": dict(self._reading),
         }
 
-    def embed(self, x: object, chain: str | None = None, pair: bool = False) -> Embedding:
+    def embed(
+        self, x: object, chain: str | None = None, pair: bool = False, readouts: Sequence[str] = ()
+    ) -> Embedding:
         """Embed one protein chain.
 
         Parameters
@@ -142,6 +148,9 @@ class Embedder:
             Author or label chain name; needed where the structure holds several protein chains.
         pair : bool, default False
             Keep the pair embedding: 4 * C * L * L bytes.
+        readouts : sequence of str
+            Further ways to read the residues out of the pair map, any of `list_readouts`; they come in
+            `Embedding.readouts`.
 
         Returns
         -------
@@ -153,17 +162,23 @@ class Embedder:
             If `x` cannot be read or holds no protein chain.
         ChainError
             If the chain is not there, or several are and none is named.
+        EmbeddingError
+            If there is no such readout.
         """
-        return self.embed_chain(read_chain(x, chain, **self._reading), pair=pair)
+        names = check_readouts(readouts)
+        return self.embed_chain(read_chain(x, chain, **self._reading), pair=pair, readouts=names)
 
-    def embed_chain(self, chain: Chain, *, pair: bool = False) -> Embedding:
+    def embed_chain(self, chain: Chain, *, pair: bool = False, readouts: Sequence[str] = ()) -> Embedding:
         """Embed a chain that was read before."""
+        names = check_readouts(readouts)
         feeds = self._feeds(chain)
+        strips = plan_rows(len(chain), self.channels, self._session.info.radius, self._memory_limit)
         try:
-            if self._session.provider == CPU or pair:
-                residue, kept = self._pooled_here(chain, feeds, pair)
+            if self._session.provider == CPU or pair or set(names) - {"mean"}:
+                residue, read, kept = pool_here(self._session, feeds, chain.ca_coords, strips, pair, names)
             else:
-                residue, kept = self._pooled_there(chain, feeds), None
+                residue, kept = pool_there(self._session, feeds, strips), None
+                read = dict.fromkeys(names, residue)
         except MemoryError as error:
             raise EmbeddingError(
                 f"{chain.id}: {len(chain)} residues need more memory than there is"
@@ -180,6 +195,7 @@ class Embedder:
             residue=residue,
             pair=None if kept is None else np.moveaxis(kept, 0, 2),
             provenance=self.provenance,
+            readouts=read,
         )
 
     def embed_many(
@@ -188,6 +204,7 @@ class Embedder:
         *,
         workers: int = 1,
         pair: bool = False,
+        readouts: Sequence[str] = (),
         progress: bool | Callable[[int, int | None], None] = False,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> EmbeddingRun:
@@ -202,6 +219,8 @@ class Embedder:
             Processes; each holds its own session with its share of the threads.
         pair : bool, default False
             Keep pair embeddings.
+        readouts : sequence of str
+            As in `embed`.
         progress : bool or callable, default False
             True draws a bar on stderr; a callable gets (inputs done, inputs in all or None).
         on_error : {"raise", "skip"}
@@ -215,7 +234,9 @@ class Embedder:
         """
         from protemb_sdk._many import EmbeddingRun
 
-        return EmbeddingRun(self, xs, workers=workers, pair=pair, progress=progress, on_error=on_error)
+        return EmbeddingRun(
+            self, xs, workers=workers, pair=pair, readouts=readouts, progress=progress, on_error=on_error
+        )
 
     def score(self, x: object, sigma: float, chain: str | None = None) -> NDArray[np.float32]:
         """Return the gradient of log p on the C-alpha coordinates (eq. 3-4 of the paper).
@@ -245,7 +266,12 @@ class Embedder:
         """
         with self._score_lock:
             if self._score_session is None:
-                session = Session(self.model, "score", *self._session_arguments)
+                session = Session(
+                    self.model,
+                    score_path(self.model),
+                    partial(read_graph_info, "score"),
+                    *self._session_arguments,
+                )
                 if session.info.card.get("weights_sha256") != self.card.get("weights_sha256"):
                     raise ModelError(
                         f"{self.model.score_path}: not the score graph of {self.model.path}, but another "
@@ -269,16 +295,24 @@ class Embedder:
         """Return the protein chains of a structure and what was skipped, by this `Embedder`'s options."""
         return read_chains(x, **self._reading)
 
+    @property
+    def session_arguments(
+        self,
+    ) -> tuple[str, Sequence[Provider] | None, int | None, onnxruntime.SessionOptions | None]:
+        """What makes another session on the same device: device, providers, threads, session options."""
+        device, providers, threads, session_options = self._session_arguments
+        # What "auto" found here, so that no other session decides otherwise.
+        return device if providers is not None else self.device, providers, threads, session_options
+
     def worker_arguments(self, workers: int) -> dict[str, Any]:
         """Return what makes an equal `Embedder` in another process, with its share of the threads."""
-        device, providers, _, session_options = self._session_arguments
+        device, providers, _, session_options = self.session_arguments
         if session_options is not None:
             raise EmbeddingError("session_options cannot be sent to workers; use threads=, or workers=1")
         path = self.model.path if not self.model.sha256 else self.model.name
         return {
             "model": path,
-            # What "auto" found here, so that no worker decides otherwise.
-            "device": device if providers is not None else self.device,
+            "device": device,
             "providers": providers,
             "threads": max(1, self._session.threads // workers),
             "model_number": self._reading["model"],
@@ -301,37 +335,9 @@ class Embedder:
             "residue_index": chain.residue_index[None],
         }
 
-    def _pooled_here(
-        self, chain: Chain, feeds: dict[str, NDArray[Any]], pair: bool
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Return (residue (L, C), pair (C, L, L) or None), pooling each strip of the map on the CPU."""
-        from protemb_sdk._pooling import mean_over_columns
 
-        length, channels = len(chain), self.channels
-        strips = plan_rows(length, channels, self._session.info.radius, self._memory_limit)
-        residue = np.empty((length, channels), dtype=np.float32)
-        whole = np.empty((channels, length, length), dtype=np.float32) if pair and len(strips) > 1 else None
-        for first, past in strips:
-            window = {"rows": np.array([first, past], dtype=np.int64)}
-            pair_CRL = self._session.run(["pair"], feeds | window)[0][0]
-            residue[first:past] = mean_over_columns(pair_CRL, self._session.threads)
-            if whole is not None:
-                whole[:, first:past] = pair_CRL
-            elif pair:
-                whole = pair_CRL
-        return residue, whole
-
-    def _pooled_there(self, chain: Chain, feeds: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """Return residue embeddings (L, C) pooled by the graph, so that the map never leaves the device."""
-        strips = plan_rows(len(chain), self.channels, self._session.info.radius, self._memory_limit)
-        parts = [
-            self._session.run(["residue"], feeds | {"rows": np.array(strip, dtype=np.int64)})[0][0]
-            for strip in strips
-        ]
-        return np.concatenate(parts)
-
-
-def _whole(number: int, name: str) -> int:
+def whole_number(number: int, name: str) -> int:
+    """Return an argument that must be a whole number above 0, or raise EmbeddingError with its name."""
     if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
         raise EmbeddingError(f"{name} must be a whole number, at least 1, not {number!r}")
     return int(number)

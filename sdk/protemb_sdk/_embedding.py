@@ -6,7 +6,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._chain import Chain
-from protemb_sdk._errors import OutputError, StructureError
+from protemb_sdk._errors import EmbeddingError, OutputError, StructureError
 from protemb_sdk._output import add_array, written_whole
+from protemb_sdk._readouts import READOUTS
 
 FORMAT = "protemb-embedding-1"
+READOUT = "readout_"
+"""Stands before a readout's name where it is the name of an array in a file."""
 
 _PER_RESIDUE = ("ca_coords", "residue_index", "auth_seq", "insertion_code", "label_seq", "residue_name")
 
@@ -45,6 +48,8 @@ class Embedding:
         Pair embedding, row residue first; None unless asked for (`pair=True`).
     provenance : mapping
         What made it: model, its SHA-256, noise level, device, versions.
+    readouts : mapping of str to ndarray, float32, shape (L, C)
+        The readouts asked for (`readouts=`), by the names of `protemb_sdk.list_readouts`.
     """
 
     structure: Chain
@@ -52,14 +57,17 @@ class Embedding:
     residue: NDArray[np.float32]
     pair: NDArray[np.float32] | None
     provenance: Mapping[str, Any]
+    readouts: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.structure)
 
     def __repr__(self) -> str:
         pair = "None" if self.pair is None else self.pair.shape
+        more = f", readouts {', '.join(self.readouts)}" if self.readouts else ""
         return (
-            f"Embedding({self.id}: protein {self.protein.shape}, residue {self.residue.shape}, pair {pair})"
+            f"Embedding({self.id}: protein {self.protein.shape}, residue {self.residue.shape}, "
+            f"pair {pair}{more})"
         )
 
     @property
@@ -122,18 +130,48 @@ class Embedding:
         """What was overlooked or decided while reading."""
         return self.structure.notes
 
-    def windows(self, size: int) -> NDArray[np.float32]:
+    def readout(self, name: str) -> NDArray[np.float32]:
+        """Return a readout by name, float32, shape (L, C); "mean" is always there.
+
+        Raises
+        ------
+        EmbeddingError
+            If it was not asked for, or there is none of that name.
+        """
+        if name in self.readouts:
+            return self.readouts[name]
+        if name == "mean":
+            return self.residue
+        if name in READOUTS:
+            raise EmbeddingError(
+                f"{self.id}: readout {name!r} was not asked for; embed with readouts=[{name!r}]"
+            )
+        raise EmbeddingError(f"{self.id}: there is no readout {name!r}; there are {', '.join(READOUTS)}")
+
+    def windows(self, size: int, readout: str = "mean") -> NDArray[np.float32]:
         """Return the residue embeddings in a window around each residue, zeros outside the chain.
 
         Position w of the window is residue i - size // 2 + w; see `protemb_sdk.clip_windows`.
 
+        Parameters
+        ----------
+        size : int
+            Residues in a window, at least 1.
+        readout : str, default "mean"
+            Which readout; one that was asked for, or the mean.
+
         Returns
         -------
         ndarray, float32, shape (L, size, C)
+
+        Raises
+        ------
+        EmbeddingError
+            If the size is no such number or the readout is not there.
         """
         from protemb_sdk._pooling import clip_windows
 
-        return clip_windows(self.residue, size)
+        return clip_windows(self.readout(readout), size)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write everything to one `.npz` file (arrays and JSON, no pickle), whole or not at all.
@@ -159,6 +197,7 @@ class Embedding:
             "protein": self.protein,
             "residue": self.residue,
             **{name: getattr(chain, name) for name in _PER_RESIDUE},
+            **{READOUT + name: array for name, array in self.readouts.items()},
         }
         if self.pair is not None:
             arrays["pair"] = self.pair
@@ -193,9 +232,15 @@ class Embedding:
                 residue=arrays["residue"],
                 pair=arrays.get("pair"),
                 provenance=header["provenance"],
+                readouts={
+                    name.removeprefix(READOUT): array
+                    for name, array in arrays.items()
+                    if name.startswith(READOUT)
+                },
             )
             length, (channels,) = len(found), found.protein.shape
-            if found.residue.shape != (length, channels) or (
+            residues = (found.residue, *found.readouts.values())
+            if any(array.shape != (length, channels) for array in residues) or (
                 found.pair is not None and found.pair.shape != (length, length, channels)
             ):
                 raise ValueError("its arrays do not belong together")

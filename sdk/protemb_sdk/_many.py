@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
@@ -19,6 +19,7 @@ from protemb_sdk._embedding import Embedding
 from protemb_sdk._errors import EmbeddingError, ProtembError, StructureError
 from protemb_sdk._files import find_structures
 from protemb_sdk._protein import StructureRead
+from protemb_sdk._readouts import check_readouts
 
 if TYPE_CHECKING:
     from protemb_sdk._embedder import Embedder
@@ -57,8 +58,11 @@ def source_name(x: object, position: int) -> str:
     return name if isinstance(name, str) and name else f"input {position} ({type(x).__name__})"
 
 
-def embed_one(embedder: Embedder, x: object, pair: bool, source: str) -> Outcome:
-    """Embed every protein chain of one input; an error of ours ends in the outcome, not in the air."""
+def embed_one(embedder: Embedder, x: object, wanted: Mapping[str, Any], source: str) -> Outcome:
+    """Embed every protein chain of one input; an error of ours ends in the outcome, not in the air.
+
+    `wanted` holds the options of `Embedder.embed_chain`.
+    """
     outcome = Outcome()
     try:
         if isinstance(x, EmptyFolder):
@@ -68,17 +72,18 @@ def embed_one(embedder: Embedder, x: object, pair: bool, source: str) -> Outcome
         if not read.chains:
             raise no_protein_chain(source, read.skipped)
     except ProtembError as error:
-        outcome.skipped.append(_failed(source, "", error))
+        outcome.skipped.append(failed(source, "", error))
         return outcome
     for chain in read.chains:
         try:
-            outcome.embeddings.append(embedder.embed_chain(chain, pair=pair))
+            outcome.embeddings.append(embedder.embed_chain(chain, **wanted))
         except ProtembError as error:
-            outcome.skipped.append(_failed(source, chain.chain or " ", error))
+            outcome.skipped.append(failed(source, chain.chain or " ", error))
     return outcome
 
 
-def _failed(source: str, chain: str, error: ProtembError) -> Skipped:
+def failed(source: str, chain: str, error: ProtembError) -> Skipped:
+    """Return the skip of an input or chain that failed, its source said once."""
     return Skipped(source, chain, str(error).removeprefix(f"{source}: "), error)
 
 
@@ -96,10 +101,10 @@ def _start_worker(arguments: dict[str, Any]) -> None:
         _worker = error
 
 
-def _work(x: object, pair: bool, source: str) -> Outcome:
+def _work(x: object, wanted: Mapping[str, Any], source: str) -> Outcome:
     if isinstance(_worker, ProtembError):
         raise _worker
-    return embed_one(_worker, x, pair, source)
+    return embed_one(_worker, x, wanted, source)
 
 
 def portable(embedder: Embedder, x: object) -> object:
@@ -157,6 +162,7 @@ class EmbeddingRun(Iterator[Embedding]):
         *,
         workers: int = 1,
         pair: bool = False,
+        readouts: Sequence[str] = (),
         progress: Progress = False,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
@@ -165,7 +171,8 @@ class EmbeddingRun(Iterator[Embedding]):
         if not isinstance(workers, int) or workers < 1:
             raise EmbeddingError(f"workers must be a whole number, at least 1, not {workers!r}")
         self.skipped: list[Skipped] = []
-        self._embedder, self._pair, self._on_error = embedder, pair, on_error
+        self._embedder, self._on_error = embedder, on_error
+        self._wanted = {"pair": pair, "readouts": check_readouts(readouts)}
         items = inputs_of(xs)
         self._total = len(items) if isinstance(items, Sized) else None
         outcomes = (
@@ -203,7 +210,7 @@ class EmbeddingRun(Iterator[Embedding]):
 
     def _here(self, items: Iterable[object]) -> Outcomes:
         for position, x in enumerate(items, start=1):
-            yield embed_one(self._embedder, x, self._pair, source_name(x, position))
+            yield embed_one(self._embedder, x, self._wanted, source_name(x, position))
 
     def _elsewhere(self, items: Iterable[object], workers: int, arguments: dict[str, Any]) -> Outcomes:
         pool = ProcessPoolExecutor(
@@ -227,9 +234,9 @@ class EmbeddingRun(Iterator[Embedding]):
 
     def _submit(self, pool: ProcessPoolExecutor, x: object, source: str) -> Future[Outcome] | Outcome:
         try:
-            return pool.submit(_work, portable(self._embedder, x), self._pair, source)
+            return pool.submit(_work, portable(self._embedder, x), self._wanted, source)
         except ProtembError as error:
-            return Outcome(skipped=[_failed(source, "", error)])
+            return Outcome(skipped=[failed(source, "", error)])
         except BrokenProcessPool as error:
             raise _died(source) from error
 

@@ -1,15 +1,16 @@
-"""Which models there are: the bundled ones by name, any other ONNX file of ours by its path."""
+"""Which models there are, by name or by path, and what their metadata say."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from protemb_sdk._errors import ModelError
 
@@ -41,6 +42,31 @@ class Model:
     score_path: Path | None
     summary: str
     sha256: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class GraphInfo:
+    """What a graph's metadata says of it.
+
+    Parameters
+    ----------
+    sha256 : str
+        Of the file.
+    channels : int
+        C of every embedding.
+    radius : int
+        Residues that an entry of the pair map depends on, to either side.
+    sigma_range : tuple of float
+        Smallest and largest trained noise level, angstrom.
+    card : dict
+        All metadata.
+    """
+
+    sha256: str
+    channels: int
+    radius: int
+    sigma_range: tuple[float, float]
+    card: dict[str, Any]
 
 
 @cache
@@ -89,6 +115,19 @@ def find_model(model: str | PathLike[str]) -> Model:
     return Model(path.stem, path, score if score.is_file() else None, "a file of the caller's", {})
 
 
+def score_path(model: Model) -> Path:
+    """Return the path of a model's score graph.
+
+    Raises
+    ------
+    ModelError
+        If it has none.
+    """
+    if model.score_path is None:
+        raise ModelError(f"model {model.name!r} has no score graph; export one beside it with protemb-export")
+    return model.score_path
+
+
 def read_graph(model: Model, path: Path) -> tuple[bytes, str]:
     """Return a graph file's bytes and SHA-256, checked against the registry where it is listed there."""
     try:
@@ -103,3 +142,37 @@ def read_graph(model: Model, path: Path) -> tuple[bytes, str]:
             "reinstall protemb-sdk"
         )
     return content, digest
+
+
+def read_graph_info(
+    kind: Literal["embedding", "score"], fields: Mapping[str, str], digest: str, path: Path
+) -> GraphInfo:
+    """Return what the metadata of an embedding or score graph say.
+
+    Raises
+    ------
+    ModelError
+        If they are not ours, of another contract or another graph, or incomplete.
+    """
+    contract = fields.get("protemb.contract")
+    if contract is None:
+        raise ModelError(
+            f"{path}: an ONNX file, but not one of protemb's (its metadata names no protemb.contract)"
+        )
+    if contract != CONTRACT:
+        raise ModelError(
+            f"{path}: written for graph contract {contract}, and this SDK speaks {CONTRACT}; "
+            "install the version of protemb-sdk that belongs to it"
+        )
+    try:
+        card: dict[str, Any] = json.loads(fields["protemb.card"])
+        if card["kind"] != kind:
+            raise ModelError(f"{path}: holds the {card['kind']} graph; pass the {kind} graph beside it")
+        low, high = card["sigma_range"]
+        if kind == "embedding":
+            float(card["sigma"])
+        return GraphInfo(digest, int(card["channels"]), int(card["radius"]), (low, high), card)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{path}: its protemb metadata are incomplete ({error!r}); export it again"
+        ) from error

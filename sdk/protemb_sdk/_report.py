@@ -1,4 +1,4 @@
-"""What `protemb embed` says on screen: results on stdout, what was overlooked or skipped on stderr."""
+"""What the command line says of a run: results on stdout, what was overlooked or skipped on stderr."""
 
 from __future__ import annotations
 
@@ -13,42 +13,40 @@ from rich.table import Table
 from protemb_sdk._command import console, out_console, say
 
 if TYPE_CHECKING:
-    from protemb_sdk._chain import Skipped
+    from protemb_sdk._chain import Chain, Skipped
     from protemb_sdk._embedding import Embedding
+    from protemb_sdk._sites import SitePrediction
 
 SHOWN = 20  # lines of one kind listed in full; beyond it, counts
 
 
-class Tally:
-    """What is remembered of the embeddings of a run, which themselves do not stay in memory."""
+class _Run:
+    """What is remembered of the results of a run, which themselves do not stay in memory."""
+
+    header: tuple[str, ...]
 
     def __init__(self) -> None:
-        self.chains = self.residues = self.channels = 0
+        self.chains = self.residues = 0
         self.sources: set[str] = set()
         self._rows: list[tuple[str, ...]] = []
         self._notes: list[str] = []
         self._kinds: Counter[str] = Counter()
 
-    def add(self, embedding: Embedding) -> None:
-        """Count one embedding in."""
+    def _count(self, chain: Chain, *row: str) -> None:
+        """Count one chain in, with what its row of the table says beside its name and length."""
         self.chains += 1
-        self.residues += len(embedding)
-        self.channels = embedding.protein.shape[0]
-        self.sources.add(embedding.structure.source)
+        self.residues += len(chain)
+        self.sources.add(chain.source)
         if self.chains <= SHOWN:
-            arrays = (embedding.protein, embedding.residue, embedding.pair)
-            shapes = ("-" if array is None else str(array.shape) for array in arrays)
-            gaps = str(int(embedding.gap_after.sum()))
-            self._rows.append((embedding.id, str(len(embedding)), gaps, *shapes))
-        for note in embedding.notes:
+            self._rows.append((chain.id, str(len(chain)), *row))
+        for note in chain.notes:
             self._kinds[_kind(note)] += 1
             if len(self._notes) <= SHOWN:
-                self._notes.append(f"note: {embedding.id}: {note}")
+                self._notes.append(f"note: {chain.id}: {note}")
 
-    def report(self, provenance: Mapping[str, Any], out: Path) -> None:
-        """Print what was embedded, with what, and where it went."""
+    def _report(self, provenance: Mapping[str, Any], *last: str, notes_kept: bool) -> None:
         if self.chains <= SHOWN:
-            table = Table("chain", "residues", "gaps", "protein", "residue", "pair", box=None)
+            table = Table("chain", "residues", *self.header, box=None)
             for row in self._rows:
                 table.add_row(*row)
             out_console.print(table)
@@ -56,23 +54,69 @@ class Tally:
             for note in self._notes:
                 say(console, note)
         else:
-            say(console, "notes, in full beside each chain in the output file; in short:")
+            kept = ", in full beside each chain in the output file" if notes_kept else ""
+            say(console, f"notes{kept}; in short:")
             _counts(self._kinds.elements(), "chain")
         say(out_console, "  ".join(f"{key}={value}" for key, value in provenance.items()))
         files = _number(len(self.sources), "file")
         chains, residues = _number(self.chains, "chain"), _number(self.residues, "residue")
-        say(out_console, f"{chains} of {files}, {residues}, {self.channels} channels -> {out}")
+        say(out_console, f"{chains} of {files}, {residues}, {' -> '.join(last)}")
 
 
-def report_skipped(skipped: Sequence[Skipped]) -> None:
-    """Print what was not embedded: each with its reason, or how often each reason was met."""
+class Tally(_Run):
+    """What is remembered of embeddings."""
+
+    header = ("gaps", "protein", "residue", "pair")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels = 0
+
+    def add(self, embedding: Embedding) -> None:
+        """Count one embedding in."""
+        self.channels = embedding.protein.shape[0]
+        arrays = (embedding.protein, embedding.residue, embedding.pair)
+        shapes = ("-" if array is None else str(array.shape) for array in arrays)
+        self._count(embedding.structure, str(int(embedding.gap_after.sum())), *shapes)
+
+    def report(self, provenance: Mapping[str, Any], out: Path) -> None:
+        """Print what was embedded, with what, and where it went."""
+        self._report(provenance, f"{self.channels} channels", str(out), notes_kept=True)
+
+
+class SiteTally(_Run):
+    """What is remembered of predicted sites."""
+
+    header = ("sites",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sites = 0
+
+    def add(self, prediction: SitePrediction) -> None:
+        """Count the sites of one chain in."""
+        sites = int(prediction.is_site.sum())
+        self.sites += sites
+        self._count(prediction.structure, str(sites))
+
+    def report(self, provenance: Mapping[str, Any], out: Path) -> None:
+        """Print what was predicted, with what, and where it went."""
+        self._report(provenance, _number(self.sites, "site"), str(out), notes_kept=False)
+
+
+def report_skipped(skipped: Sequence[Skipped], *, kept: bool = True) -> None:
+    """Print what was not embedded: each with its reason, or how often each reason was met.
+
+    `kept` tells whether the output file holds the reasons too.
+    """
     if len(skipped) <= SHOWN:
         for s in skipped:
             say(console, f"skipped: {s}")
         return
     files = [s.reason for s in skipped if not s.chain]
     chains = [s.reason for s in skipped if s.chain]
-    say(console, "skipped; every single one is in the output file with its reason; in short:")
+    every = "; every single one is in the output file with its reason" if kept else ""
+    say(console, f"skipped{every}; in short:")
     _counts(files, "file")
     _counts(chains, "chain")
 

@@ -1,22 +1,20 @@
-"""ONNX Runtime, and nothing else: devices, threads, sessions and what their metadata says."""
+"""ONNX Runtime, and nothing else: devices, threads, and sessions of whatever graph."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._errors import DeviceError, EmbeddingError, ModelError
-from protemb_sdk._models import CONTRACT, Model, read_graph
+from protemb_sdk._models import Model, read_graph
 from protemb_sdk._threads import usable_threads
 
 if TYPE_CHECKING:
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("protemb")
 
 Provider = str | tuple[str, dict[str, Any]]
+Info = TypeVar("Info")
 
 # What ONNX Runtime raises where the file is at fault, whatever the device.
 _NOT_A_GRAPH = ("InvalidProtobuf", "InvalidGraph", "NoModel")
@@ -35,31 +34,6 @@ CPU = "CPUExecutionProvider"
 
 # TF32 rounds to 10 bits, and an exhaustive search costs hundreds of milliseconds per new chain length.
 CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
-
-
-@dataclass(frozen=True, slots=True)
-class GraphInfo:
-    """What a graph's metadata says of it.
-
-    Parameters
-    ----------
-    sha256 : str
-        Of the file.
-    channels : int
-        C of every embedding.
-    radius : int
-        Residues that an entry of the pair map depends on, to either side.
-    sigma_range : tuple of float
-        Smallest and largest trained noise level, angstrom.
-    card : dict
-        All metadata.
-    """
-
-    sha256: str
-    channels: int
-    radius: int
-    sigma_range: tuple[float, float]
-    card: dict[str, Any]
 
 
 def installed_wheels() -> dict[str, str]:
@@ -151,15 +125,17 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-class Session:
+class Session(Generic[Info]):
     """One loaded graph on one device. May be shared by threads, not inherited through a fork.
 
     Parameters
     ----------
     model : Model
         What to load.
-    kind : "embedding" or "score"
+    path : Path
         Which of its graphs.
+    read : callable
+        Turns the graph's metadata, the file's SHA-256 and its path into `info`, or raises ModelError.
     device, providers, threads, session_options
         As in `Embedder`.
     """
@@ -167,17 +143,13 @@ class Session:
     def __init__(
         self,
         model: Model,
-        kind: Literal["embedding", "score"],
+        path: Path,
+        read: Callable[[Mapping[str, str], str, Path], Info],
         device: str,
         providers: Sequence[Provider] | None,
         threads: int | None,
         session_options: onnxruntime.SessionOptions | None,
     ) -> None:
-        path = model.path if kind == "embedding" else model.score_path
-        if path is None:
-            raise ModelError(
-                f"model {model.name!r} has no score graph; export one beside it with protemb-export"
-            )
         content, digest = read_graph(model, path)
         runtime = import_runtime()
         chosen = choose_providers(device, providers)
@@ -201,7 +173,9 @@ class Session:
                 )
             log.warning("%s cannot be used; running on %s, the next of providers=", wanted[0], self.provider)
         self.threads: int = options.intra_op_num_threads or usable_threads()
-        self.info = _read_metadata(self._session.get_modelmeta().custom_metadata_map, kind, digest, path)
+        self.info = read(self._session.get_modelmeta().custom_metadata_map, digest, path)
+        self.inputs: list[str] = [value.name for value in self._session.get_inputs()]
+        self.outputs: list[str] = [value.name for value in self._session.get_outputs()]
         self._pid = os.getpid()
         self._run_options = runtime.RunOptions()
         self._run_options.only_execute_path_to_fetches = True
@@ -241,7 +215,7 @@ class Session:
         """
         if os.getpid() != self._pid:
             raise EmbeddingError(
-                "this Embedder was made before a fork, which ONNX Runtime does not survive; "
+                "this Embedder or predictor was made before a fork, which ONNX Runtime does not survive; "
                 "make it in the child process, or start children with 'spawn'"
             )
         try:
@@ -260,28 +234,3 @@ def _load(runtime: Any, content: bytes, options: Any, providers: Sequence[Provid
             name = providers[0] if isinstance(providers[0], str) else providers[0][0]
             raise DeviceError(f"{name} cannot be started ({reason}); run protemb doctor") from error
         raise ModelError(f"{path}: ONNX Runtime cannot load it ({reason}); is it an ONNX file?") from error
-
-
-def _read_metadata(fields: Mapping[str, str], kind: str, digest: str, path: Path) -> GraphInfo:
-    contract = fields.get("protemb.contract")
-    if contract is None:
-        raise ModelError(
-            f"{path}: an ONNX file, but not one of protemb's (its metadata names no protemb.contract)"
-        )
-    if contract != CONTRACT:
-        raise ModelError(
-            f"{path}: written for graph contract {contract}, and this SDK speaks {CONTRACT}; "
-            "install the version of protemb-sdk that belongs to it"
-        )
-    try:
-        card: dict[str, Any] = json.loads(fields["protemb.card"])
-        if card["kind"] != kind:
-            raise ModelError(f"{path}: holds the {card['kind']} graph; pass the {kind} graph beside it")
-        low, high = card["sigma_range"]
-        if kind == "embedding":
-            float(card["sigma"])
-        return GraphInfo(digest, int(card["channels"]), int(card["radius"]), (low, high), card)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"{path}: its protemb metadata are incomplete ({error!r}); export it again"
-        ) from error

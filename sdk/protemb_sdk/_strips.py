@@ -1,13 +1,28 @@
-"""Long chains: how many rows of the pair map are computed at a time under a memory budget."""
+"""Long chains: how many rows of the pair map are computed at a time, and how the strips are pooled."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_sdk._readouts import ReadoutPool
+
+if TYPE_CHECKING:
+    from protemb_sdk._models import GraphInfo
+    from protemb_sdk._session import Session
 
 # Measured peak of a session, in pair maps of C float32 channels (benchmarks/test_memory.py): features and
 # residual stream at once.
 MAPS_AT_ONCE = 4
 
+Strips = list[tuple[int, int]]
+Feeds = Mapping[str, NDArray[Any]]
 
-def plan_rows(length: int, channels: int, radius: int, memory_limit: int) -> list[tuple[int, int]]:
+
+def plan_rows(length: int, channels: int, radius: int, memory_limit: int) -> Strips:
     """Return (first, past) of consecutive strips that cover all rows.
 
     A strip is computed together with a halo of `radius` rows on either side, which the graph adds and
@@ -36,3 +51,41 @@ def plan_rows(length: int, channels: int, radius: int, memory_limit: int) -> lis
     count = -(-length // rows)
     borders = [length * k // count for k in range(count + 1)]
     return list(zip(borders[:-1], borders[1:], strict=True))
+
+
+def pool_here(
+    session: Session[GraphInfo],
+    feeds: Feeds,
+    ca_coords: NDArray[np.float64],
+    strips: Strips,
+    pair: bool,
+    readouts: tuple[str, ...],
+) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]], NDArray[np.float32] | None]:
+    """Pool each strip of the map on the CPU.
+
+    Returns
+    -------
+    residue : ndarray, float32, shape (L, C)
+    readouts : dict of str to ndarray, float32, shape (L, C)
+    pair : ndarray, float32, shape (C, L, L), or None
+    """
+    length, channels = len(ca_coords), session.info.channels
+    pool = ReadoutPool(readouts, ca_coords, channels, session.threads)
+    whole = np.empty((channels, length, length), dtype=np.float32) if pair and len(strips) > 1 else None
+    for first, past in strips:
+        window = {"rows": np.array([first, past], dtype=np.int64)}
+        pair_CRL = session.run(["pair"], {**feeds, **window})[0][0]
+        pool.add(first, pair_CRL)
+        if whole is not None:
+            whole[:, first:past] = pair_CRL
+        elif pair:
+            whole = pair_CRL
+    return pool.mean, pool.result(), whole
+
+
+def pool_there(session: Session[GraphInfo], feeds: Feeds, strips: Strips) -> NDArray[np.float32]:
+    """Return residue embeddings (L, C) pooled by the graph, so that the map never leaves the device."""
+    parts = [
+        session.run(["residue"], {**feeds, "rows": np.array(strip, dtype=np.int64)})[0][0] for strip in strips
+    ]
+    return np.concatenate(parts)

@@ -1,4 +1,4 @@
-"""`protemb`: embed structure files, list models, check an installation. No logic of its own."""
+"""`protemb`: embed structure files, predict sites, list models, check an installation; no logic here."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from protemb_sdk._command import out_console, run, say
 from protemb_sdk._errors import ProtembError, StructureError
+from protemb_sdk._readouts import READOUTS, check_readouts
 from protemb_sdk._report import Tally, report_skipped
 from protemb_sdk._version import __version__
 
@@ -40,6 +41,10 @@ def embed(
     pair: Annotated[
         bool, typer.Option("--pair", help="Keep pair embeddings (.npz; 4 C L^2 bytes a chain).")
     ] = False,
+    readout: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Further readout of the residues, may be repeated: {', '.join(READOUTS)}."),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads in all.")] = None,
     altloc: Annotated[str, typer.Option(help="highest (occupancy), first, or a letter.")] = "highest",
@@ -61,17 +66,17 @@ def embed(
     from protemb_sdk._embedder import Embedder
     from protemb_sdk._many import inputs_of
 
-    for missing in (path for path in files if not path.exists()):
-        raise StructureError(f"{missing}: no such file or folder")
+    _check_there(files)
+    readouts = check_readouts(readout or ())
     embedder = Embedder(
         model, device, threads=threads, altloc=altloc, model_number=model_number, min_residues=min_residues
     )
     tally = Tally()
-    with collecting(out, pair=pair) as collection:
+    with collecting(out, pair=pair, readouts=readouts) as collection:
         if chain is not None:
             if len(files) != 1 or files[0].is_dir():
                 raise StructureError("--chain goes with exactly one file")
-            run, skipped = iter([embedder.embed(files[0], chain, pair=pair)]), []
+            run, skipped = iter([embedder.embed(files[0], chain, pair=pair, readouts=readouts)]), []
         else:
             inputs = list(inputs_of(files))
             alone = strict or len(inputs) == 1
@@ -79,6 +84,7 @@ def embed(
                 inputs,
                 workers=workers,
                 pair=pair,
+                readouts=readouts,
                 progress=not quiet and len(inputs) > 1,
                 on_error="raise" if alone else "skip",
             )
@@ -93,6 +99,55 @@ def embed(
     if not quiet:
         tally.report(embedder.provenance, out)
     report_skipped(skipped)
+
+
+def _check_there(files: list[Path]) -> None:
+    for missing in (path for path in files if not path.exists()):
+        raise StructureError(f"{missing}: no such file or folder")
+
+
+@app.command()
+def sites(
+    files: Annotated[
+        list[Path], typer.Argument(help="Structure files (PDB, mmCIF, mmJSON, .gz) and folders.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Table to write, CSV, a row a residue.")],
+    chain: Annotated[str | None, typer.Option(help="Only this chain (author or label name).")] = None,
+    structure: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also a copy of the structure (.pdb or .cif, .gz too; one input only), the prediction in "
+            "percent (0-100) as B-factor of each atom of a predicted residue, 0 elsewhere."
+        ),
+    ] = None,
+    head: Annotated[str, typer.Option(help="Bundled head, or path of an .onnx file.")] = "sites",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads in all.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="Print errors and what was skipped, nothing else.")
+    ] = False,
+) -> None:
+    """Predict which residues of every protein chain lie in an interface, from each chain alone.
+
+    Columns: source, chain, auth_seq, insertion_code, label_seq, residue_name, probability, site (1 or 0).
+    Files that fail and chains that are passed over are listed with their reasons. The exit status is 0 if
+    anything was predicted.
+    """
+    from protemb_sdk._sites_cli import predict_files
+
+    _check_there(files)
+    predict_files(
+        files,
+        out,
+        chain=chain,
+        structure=structure,
+        head=head,
+        device=device,
+        threads=threads,
+        workers=workers,
+        quiet=quiet,
+    )
 
 
 @app.command()

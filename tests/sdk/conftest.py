@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,3 +66,64 @@ def make_embedding() -> Callable[..., Embedding]:
         )
 
     return make
+
+
+READOUTS_OF_HEAD = ["contact", "mean", "shell-6-10"]
+
+
+def write_head(
+    path: Path, embedder: Embedder, *, metadata: Any = None, scale: float = 1.0, **card: Any
+) -> Path:
+    """Write a head whose probability is scale * sigmoid(mean of the features of a residue).
+
+    `card` replaces entries of its card, `metadata` all metadata.
+    """
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto
+    nodes = [
+        helper.make_node("ReduceMean", ["features"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("Sigmoid", ["mean"], ["unscaled"]),
+        helper.make_node("Mul", ["unscaled", "scale"], ["probability"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny_head",
+        [
+            helper.make_tensor_value_info("features", kind.FLOAT, ["L", "K", "C"]),
+            helper.make_tensor_value_info("residue_type", kind.INT64, ["L"]),
+            helper.make_tensor_value_info("ca_coords", kind.FLOAT, ["L", 3]),
+        ],
+        [helper.make_tensor_value_info("probability", kind.FLOAT, ["L"])],
+        [helper.make_tensor("scale", kind.FLOAT, [], [scale])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    whole = {
+        "name": "tiny",
+        "kind": "sites",
+        "encoder": {
+            "name": embedder.model.name,
+            "weights_sha256": embedder.card["weights_sha256"],
+            "sigma": embedder.noise_level,
+        },
+        "readouts": READOUTS_OF_HEAD,
+        "threshold": 0.5,
+        "quality": {"made up": {"auprc": 0.5}},
+        "licence": "MIT",
+        "golden": {"structure": "1a8o.cif", "probability": [0.5]},
+    } | card
+    if metadata is None:
+        metadata = {"protemb.head": "1", "protemb.card": json.dumps(whole)}
+    helper.set_model_props(model, metadata)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_head(embedder: Embedder) -> Callable[..., Path]:
+    """Return a maker of tiny heads that fit the bundled model."""
+    return lambda path, **changes: write_head(path, embedder, **changes)
+
+
+@pytest.fixture(scope="session")
+def head(make_head: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_head(tmp_path_factory.mktemp("heads") / "tiny.onnx")

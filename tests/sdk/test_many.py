@@ -162,10 +162,10 @@ def test_a_chain_that_fails_takes_no_other_chain_with_it(
 ) -> None:
     whole = embedder.embed_chain
 
-    def failing(chain: object, pair: bool = False) -> object:
+    def failing(chain: object, **wanted: object) -> object:
         if chain.chain == "C":  # type: ignore[attr-defined]
             raise EmbeddingError("2beg_C: made to fail")
-        return whole(chain, pair=pair)  # type: ignore[arg-type]
+        return whole(chain, **wanted)  # type: ignore[arg-type]
 
     monkeypatch.setattr(embedder, "embed_chain", failing)
     path = structures / "2beg.pdb.gz"

@@ -12,14 +12,18 @@ from protemb_sdk._command import console, run, say
 from protemb_sdk._errors import ProtembError
 from protemb_sdk._output import writable_target, written_whole
 from protemb_train import corpus_cli
+from protemb_train.downstream.sequence_cli import language
+from protemb_train.downstream.sites import cli as sites_cli
 from protemb_train.probe_cli import probe
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(probe)
+app.command()(language)
 
 
 app.command()(corpus_cli.corpus)
 app.command()(corpus_cli.prove)
+app.add_typer(sites_cli.app, name="sites")
 
 
 @app.command()
@@ -168,6 +172,30 @@ def weights(
 
     writable_target(out)
     save_network(*load_network(checkpoint), out)
+    say(console, str(out))
+
+
+@app.command()
+def untrained(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint to write.")],
+    preset: Annotated[str, typer.Option(help="paper or base.")] = "base",
+    corpus: Annotated[
+        Path | None, typer.Option(help="Corpus for the batch statistics of paper, taken on whole chains.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the weights.")] = 0,
+) -> None:
+    """Write the network that a run starts from: the control of every table."""
+    from protemb_train.checkpoint import save_network
+    from protemb_train.corpus import Corpus
+    from protemb_train.encoders import untrained as make
+    from protemb_train.presets import PRESETS
+
+    if preset not in PRESETS:
+        raise ProtembError(f"no preset named {preset!r}; there are {', '.join(PRESETS)}")
+    writable_target(out)
+    network = make(PRESETS[preset][0], seed, Corpus(corpus, ["train"]) if corpus else None)
+    record = {"network": network.config.as_dict(), "seed": seed, "record": {"preset": preset}, "steps": 0}
+    save_network(network, record, out)
     say(console, str(out))
 
 

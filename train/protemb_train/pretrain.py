@@ -67,7 +67,7 @@ class Last(ModelCheckpoint):
 
 
 @contextmanager
-def _quiet_lightning() -> Iterator[None]:
+def quiet_lightning() -> Iterator[None]:
     """Hold back Lightning's information and advertisements, and warnings of what is so by design."""
     talk = logging.getLogger("lightning.pytorch")
     level = talk.level
@@ -220,7 +220,7 @@ def pretrain(
             return last
     try:
         _keep_metrics(out, done)
-        with _quiet_lightning():
+        with quiet_lightning():
             trainer = pl.Trainer(
                 max_steps=steps,
                 accelerator="auto",

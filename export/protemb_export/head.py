@@ -1,0 +1,150 @@
+"""A predictor on top of an embedding as one ONNX file: written, verified through the SDK, bundled on request.
+
+Contract of heads, version 1 (L residues, K readouts, C channels)
+
+    in   features       float32 (L, K, C)   residue readouts, in the order of the card
+         residue_type   int64   (L)         positions in ACDEFGHIKLMNPQRSTVWYX
+         ca_coords      float32 (L, 3)      angstrom, centred; only where a head looks at them
+    out  probability    float32 (L)
+
+Metadata: `protemb.head` (the version) and `protemb.card`, a JSON object with name, kind, encoder (name, hash
+of its weights, noise level), readouts, threshold, quality on held-out chains, licence, golden values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from protemb_export.errors import ExportError, ParityError
+from protemb_export.graph import finish, to_onnx
+from protemb_export.verify import TOLERANCE
+from protemb_sdk import SitePredictor
+from protemb_sdk._chain import Chain
+from protemb_sdk._doctor import EXAMPLE
+from protemb_sdk._heads import HEAD_CONTRACT, INPUTS, OUTPUT
+from protemb_sdk._models import BUNDLED
+from protemb_sdk._output import writable_target, written_whole
+from protemb_train.downstream.sites.predictor import SitesModel, Trained
+from protemb_train.origin import origin
+
+GOLDEN_RESIDUES = 10
+
+
+def head_graph(model: SitesModel, readouts: int, channels: int, card: Mapping[str, Any]) -> onnx.ModelProto:
+    """Return the graph of a predictor, contract version 1, with its card.
+
+    Parameters
+    ----------
+    model : SitesModel
+        In eval mode.
+    readouts, channels : int
+        K and C of its features.
+    card : mapping
+        Written into the file.
+    """
+    length = 12
+    arguments = (torch.zeros(length, readouts, channels), torch.arange(length) % 21)
+    shapes = ({0: torch.export.Dim.DYNAMIC}, {0: torch.export.Dim.DYNAMIC})
+    graph = to_onnx(model, arguments, list(INPUTS[:2]), OUTPUT, shapes)
+    axes: dict[str, list[str | int]] = {
+        INPUTS[0]: ["length", readouts, channels],
+        INPUTS[1]: ["length"],
+        OUTPUT: ["length"],
+    }
+    return finish(graph, "protemb_head", _metadata(card), axes)
+
+
+def _metadata(card: Mapping[str, Any]) -> dict[str, str]:
+    return {"protemb.head": HEAD_CONTRACT, "protemb.card": json.dumps(card)}
+
+
+def pack_head(trained: Trained, out: Path, *, name: str, licence: str, chains: Iterable[Chain]) -> float:
+    """Write a head, unless what the SDK makes of it differs from PyTorch; return the largest difference.
+
+    Parameters
+    ----------
+    trained : Trained
+        A predictor of `protemb-train sites predictor`.
+    out : Path
+        ONNX file.
+    name : str
+        Of the head.
+    licence : str
+        Of the weights.
+    chains : iterable of Chain
+        Real chains to compare on.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    ParityError
+        If a probability differs by more than `TOLERANCE`.
+    """
+    writable_target(out)
+    model, names = trained.model, trained.card["readouts"]
+    channels = model.mean_HE.shape[1] // len(names)
+    card = {"name": name, **trained.card, "licence": licence, "exported_by": origin()}
+    graph = head_graph(model, len(names), channels, card)
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / "draft.onnx"
+        onnx.save(graph, draft)
+        predictor = SitePredictor(draft, "cpu")
+        worst = max(_deviation(predictor, model, names, chain) for chain in chains)
+        if not worst <= TOLERANCE:  # not ">": NaN must not pass
+            raise ParityError(
+                f"{out}: not written, because a probability of ONNX Runtime differs from PyTorch's by "
+                f"{worst:.1e}, more than {TOLERANCE:g}; please report this head"
+            )
+        golden = predictor.predict(EXAMPLE).probability[:GOLDEN_RESIDUES]
+    card |= {
+        "parity": {"probability": float(f"{worst:.2e}")},
+        "golden": {"structure": EXAMPLE.name, "probability": [float(f"{p:.6g}") for p in golden]},
+    }
+    onnx.helper.set_model_props(graph, _metadata(card))
+    with written_whole(out) as part:
+        onnx.save(graph, part)
+    return worst
+
+
+@torch.inference_mode()
+def _deviation(predictor: SitePredictor, model: SitesModel, names: list[str], chain: Chain) -> float:
+    embedding = predictor.embedder.embed_chain(chain, readouts=names)
+    features = np.stack([embedding.readouts[name] for name in names], axis=1)
+    expected = model(torch.from_numpy(features), torch.from_numpy(chain.residue_type)).numpy()
+    found = predictor.predict_embedding(embedding).probability
+    return float(np.abs(found - expected).max())
+
+
+def register_head(out: Path, summary: str, encoder: str) -> None:
+    """Enter a head written into the SDK's folder, with the hash of its file, into the SDK's list of heads.
+
+    Raises
+    ------
+    ExportError
+        If the file does not lie in that folder.
+    OutputError
+        If the list cannot be written.
+    """
+    if out.resolve().parent != BUNDLED.resolve() or out.suffix != ".onnx":
+        raise ExportError(f"{out}: only {BUNDLED}/NAME.onnx can be bundled; write it there")
+    path = out.with_name("heads.json")
+    heads = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    heads[out.stem] = {
+        "file": out.name,
+        "encoder": encoder,
+        "kind": "sites",
+        "summary": summary,
+        "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
+    }
+    with written_whole(path) as part:
+        part.write_text(json.dumps(heads, indent=1) + "\n", encoding="utf-8")

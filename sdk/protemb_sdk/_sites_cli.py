@@ -1,0 +1,84 @@
+"""What `protemb sites` does: predictions of files into one table, and into a copy of the structure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from protemb_sdk._b_factors import check_structure_target, write_b_factors
+from protemb_sdk._errors import OutputError, StructureError
+from protemb_sdk._many import inputs_of
+from protemb_sdk._report import SiteTally, report_skipped
+from protemb_sdk._sites import SitePrediction, SitePredictor
+from protemb_sdk._sites_csv import writing_sites
+
+
+def predict_files(
+    files: list[Path],
+    out: Path,
+    *,
+    chain: str | None,
+    structure: Path | None,
+    head: str,
+    device: str,
+    threads: int | None,
+    workers: int,
+    quiet: bool,
+) -> None:
+    """Predict the sites of every protein chain, or of one, and say what was skipped.
+
+    Parameters
+    ----------
+    files : list of Path
+        Structure files and folders.
+    out : Path
+        CSV to write.
+    chain : str or None
+        Only this chain, of exactly one file.
+    structure : Path or None
+        Copy of exactly one input, with predictions as B-factors.
+    head, device, threads, workers
+        As in `SitePredictor` and `SitePredictor.predict_many`.
+    quiet : bool
+        Say only what was skipped.
+
+    Raises
+    ------
+    ProtembError
+        If nothing could be predicted or written; no file is left then.
+    """
+    inputs = list(inputs_of(files))
+    if chain is not None and (len(files) != 1 or files[0].is_dir()):
+        raise StructureError("--chain goes with exactly one file")
+    if structure is not None:
+        if len(inputs) != 1 or not isinstance(inputs[0], Path):
+            raise StructureError("--structure goes with exactly one file")
+        if check_structure_target(structure).absolute() == out.absolute():
+            raise OutputError(f"{out}: is named twice; --out and --structure need a file each")
+    tally, kept = SiteTally(), list[SitePrediction]()
+    with writing_sites(out, source=True) as table:
+        predictor = SitePredictor(head, device, threads=threads)
+        run: Iterator[SitePrediction]
+        if chain is not None:
+            run, skipped = iter([predictor.predict(files[0], chain)]), []
+        else:
+            run = predictor.predict_many(
+                inputs,
+                workers=workers,
+                progress=not quiet and len(inputs) > 1,
+                on_error="raise" if len(inputs) == 1 else "skip",
+            )
+            skipped = run.skipped
+        for prediction in run:
+            table.add(prediction)
+            tally.add(prediction)
+            if structure is not None:
+                kept.append(prediction)
+        if not tally.chains:
+            report_skipped(skipped, kept=False)
+            raise StructureError(f"none of the {len(inputs)} inputs could be embedded; {out} was not written")
+        if structure is not None and isinstance(inputs[0], Path):
+            write_b_factors(inputs[0], structure, kept)  # last: if it fails, no table is left either
+    if not quiet:
+        tally.report(predictor.provenance, out)
+    report_skipped(skipped, kept=False)

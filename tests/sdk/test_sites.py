@@ -1,0 +1,391 @@
+"""Predicted sites: values, inputs, tables, B-factors read back, and the command line."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import gemmi
+import numpy as np
+import pytest
+
+from protemb_sdk import (
+    Chain,
+    ChainError,
+    Embedder,
+    EmbeddingError,
+    OutputError,
+    SitePrediction,
+    SitePredictor,
+    StructureError,
+    cli,
+    read_chains,
+)
+from protemb_sdk._b_factors import write_b_factors
+
+Walk = Callable[..., tuple[np.ndarray, str]]
+Make = Callable[..., Path]
+COLUMNS = ["chain", "auth_seq", "insertion_code", "label_seq", "residue_name", "probability", "site"]
+
+
+@pytest.fixture(scope="module")
+def predictor(head: Path, embedder: Embedder) -> SitePredictor:
+    return SitePredictor(head, embedder=embedder)
+
+
+def table_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# --- predictions ------------------------------------------------------------------------------------
+
+
+def test_a_prediction_is_what_the_head_computes(
+    predictor: SitePredictor, embedder: Embedder, structures: Path
+) -> None:
+    path = structures / "1a8o.cif"
+    sites = predictor.predict(path)
+    readouts = embedder.embed(path, readouts=predictor.info.readouts).readouts
+    logit = np.mean([readouts[name] for name in predictor.info.readouts], axis=(0, 2), dtype=np.float64)
+    np.testing.assert_allclose(sites.probability, 1 / (1 + np.exp(-logit)), rtol=0, atol=1e-6)
+    assert sites.probability.dtype == np.float32 and sites.probability.shape == (70,) == (len(sites),)
+    np.testing.assert_array_equal(sites.is_site, sites.probability >= 0.5)
+    assert sites.threshold == 0.5 and sites.structure.id == sites.id == "1a8o_A"
+    assert repr(sites) == f"SitePrediction(1a8o_A: {sites.is_site.sum()} sites of 70 residues, threshold 0.5)"
+    assert sites.provenance["model"] == "base" and sites.provenance["head"] == "tiny"
+    assert sites.provenance["head_sha256"] == predictor.info.sha256 and sites.provenance["threshold"] == 0.5
+
+
+def test_short_broken_and_unknown_chains(predictor: SitePredictor, random_walk: Walk) -> None:
+    for length in (1, 3):
+        assert len(predictor.predict(random_walk(length))) == length
+    coords, _ = random_walk(30)
+    sites = predictor.predict((coords, "X" * 30, np.arange(30) * 3))
+    assert np.isfinite(sites.probability).all()
+
+
+def test_a_probability_at_the_threshold_is_a_site(predictor: SitePredictor, chain_1a8o: Chain) -> None:
+    sites = predictor.predict(chain_1a8o)
+    at = replace(sites, threshold=0.3, probability=np.full(70, 0.3, dtype=np.float32))
+    assert at.is_site.all()
+
+
+def test_many_are_predicted_in_order_and_workers_change_nothing(
+    predictor: SitePredictor, structures: Path, tmp_path: Path
+) -> None:
+    inputs = [structures / "2beg.pdb.gz", tmp_path / "gone.pdb", structures / "1lcd.cif.gz"]
+    here, there = (predictor.predict_many(inputs, workers=n, on_error="skip") for n in (1, 2))
+    alone, together = list(here), list(there)
+    assert [s.id for s in alone] == [s.id for s in together] == [f"2beg_{c}" for c in "ABCDE"] + ["1lcd_A"]
+    assert here.skipped == there.skipped and [s.chain for s in here.skipped] == ["", "B", "C"]
+    for a, b in zip(alone, together, strict=True):
+        np.testing.assert_allclose(a.probability, b.probability, rtol=0, atol=1e-5)
+    with pytest.raises(StructureError, match=r"gone\.pdb: no such file"):
+        list(predictor.predict_many(inputs))
+    with predictor.predict_many(inputs) as run:
+        next(run)
+    assert list(run) == []
+
+
+def test_a_head_that_gives_no_probability_is_found_out(
+    make_head: Make, embedder: Embedder, tmp_path: Path, chain_1a8o: Chain
+) -> None:
+    for scale in (99.0, float("nan")):
+        wrong = SitePredictor(make_head(tmp_path / "x.onnx", scale=scale), embedder=embedder)
+        with pytest.raises(
+            EmbeddingError, match="1a8o_A: the head 'tiny' gave no probability for each of 70"
+        ):
+            wrong.predict(chain_1a8o)
+        with pytest.raises(EmbeddingError, match="gave no probability"):
+            list(wrong.predict_many([chain_1a8o]))
+        run = wrong.predict_many([chain_1a8o, chain_1a8o], on_error="skip")
+        assert (
+            list(run) == [] and [(s.source, s.chain) for s in run.skipped] == [(chain_1a8o.source, "A")] * 2
+        )
+
+
+def test_a_chain_must_be_named_where_there_are_several(predictor: SitePredictor, structures: Path) -> None:
+    with pytest.raises(ChainError, match="holds 5 protein chains, name one of them"):
+        predictor.predict(structures / "2beg.pdb.gz")
+    assert predictor.predict(structures / "2beg.pdb.gz", "C").id == "2beg_C"
+
+
+# --- tables -----------------------------------------------------------------------------------------
+
+
+def test_a_table_holds_every_residue(predictor: SitePredictor, structures: Path, tmp_path: Path) -> None:
+    sites = predictor.predict(structures / "4zhl.cif.gz", "U")
+    path = sites.save_csv(str(tmp_path / "x.csv"))
+    rows = table_of(path)
+    assert list(rows[0]) == COLUMNS and len(rows) == len(sites)
+    chain = sites.structure
+    assert [int(r["auth_seq"]) for r in rows] == chain.auth_seq.tolist()
+    assert [r["insertion_code"] for r in rows] == chain.insertion_code.tolist()
+    assert [int(r["label_seq"]) for r in rows] == chain.label_seq.tolist()
+    assert [r["residue_name"] for r in rows] == chain.residue_name.tolist()
+    np.testing.assert_allclose([float(r["probability"]) for r in rows], sites.probability, atol=1e-6)
+    assert [r["site"] == "1" for r in rows] == sites.is_site.tolist()
+    assert table_of(predictor.predict((chain.ca_coords, chain.sequence)).save_csv(path))[0]["label_seq"] == ""
+    with pytest.raises(OutputError, match="does not exist; make it first"):
+        sites.save_csv(tmp_path / "no" / "x.csv")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# --- B-factors --------------------------------------------------------------------------------------
+
+
+def made_up(path: Path, model: int = 1) -> list[SitePrediction]:
+    """Return predictions with a different probability for every residue of every chain."""
+    found = []
+    for chain in read_chains(path, model=model).chains:
+        values = np.random.default_rng(len(chain)).uniform(0.01, 1, len(chain)).astype(np.float32)
+        found.append(
+            SitePrediction(
+                structure=chain,
+                probability=values,
+                threshold=0.5,
+                provenance={"options": {"model": model}},
+            )
+        )
+    return found
+
+
+FILES = [
+    "1a8o.cif", "1a8o.pdb", "3jqh.cif", "4zhl.cif.gz", "2beg.pdb.gz", "1orc.pdb", "4hhh_frag.pdb",
+    "pdb1gdr.ent", "3wup.json.gz", "1lcd.cif.gz", "1lcd.pdb.gz",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", [".pdb", ".cif", ".cif.gz", ".ent.gz"])
+@pytest.mark.parametrize("name", FILES)
+def test_b_factors_are_read_back(structures: Path, tmp_path: Path, name: str, ending: str) -> None:
+    predictions = made_up(structures / name)
+    out = write_b_factors(structures / name, tmp_path / f"x{ending}", predictions)
+    assert list(tmp_path.iterdir()) == [out]
+    assert (out.read_bytes()[:2] == b"\x1f\x8b") == ending.endswith(".gz")
+    written, read = gemmi.read_structure(str(out)), read_chains(out).chains
+    assert [len(c) for c in read] == [len(p) for p in predictions]  # it is still the same structure
+    for again, prediction in zip(read, predictions, strict=True):
+        np.testing.assert_allclose(again.ca_coords, prediction.structure.ca_coords, atol=1e-3)
+    expected = {
+        (p.structure.chain, int(number), str(code)): round(100 * float(value), 2)
+        for p in predictions
+        for number, code, value in zip(
+            p.structure.auth_seq, p.structure.insertion_code, p.probability, strict=True
+        )
+    }
+    met = set()
+    for number, model in enumerate(written):
+        for chain in model:
+            for residue in chain:
+                key = (chain.name, residue.seqid.num, residue.seqid.icode.strip())
+                own = number == 0 and any(atom.name == "CA" for atom in residue)
+                wanted = expected.get(key, 0) if own else 0
+                assert all(abs(atom.b_iso - wanted) < 0.006 for atom in residue), (key, residue.name)
+                assert not any(atom.aniso.nonzero() for atom in residue)
+                met |= {key} if wanted else set()
+    assert met == set(expected)
+
+
+def test_b_factors_of_another_model_and_of_one_chain(structures: Path, tmp_path: Path) -> None:
+    source = structures / "1lcd.pdb.gz"
+    (prediction,) = made_up(source, model=2)
+    structure = gemmi.read_structure(str(write_b_factors(source, tmp_path / "x.pdb", [prediction])))
+    largest = [max(a.b_iso for c in model for r in c for a in r) for model in structure]
+    assert largest[0] == largest[2] == 0 and largest[1] > 90
+    source = structures / "2beg.pdb.gz"
+    only = made_up(source)[2]
+    structure = gemmi.read_structure(str(write_b_factors(source, tmp_path / "x.pdb", [only, only])))
+    assert [c.name for c in structure[0] if any(a.b_iso for r in c for a in r)] == ["C"]
+
+
+def test_one_author_number_in_two_label_chains(structures: Path, tmp_path: Path) -> None:
+    """A ligand with a C-alpha that was numbered like a residue of the protein keeps 0."""
+    structure = gemmi.read_structure(str(structures / "1a8o.cif"))
+    structure.setup_entities()
+    chain = structure[0]["A"]
+    copy = chain[0].clone()
+    copy.subchain, copy.entity_id, copy.het_flag, copy.entity_type = (
+        "L",
+        "9",
+        "H",
+        gemmi.EntityType.NonPolymer,
+    )
+    copy.name, copy.label_seq = "NLE", None
+    for atom in copy:
+        atom.pos.x += 50
+    chain.add_residue(copy)
+    path = tmp_path / "in.cif"
+    structure.make_mmcif_document().write_file(str(path))
+    (prediction,) = made_up(path)
+    assert len(prediction) == 70
+    out = gemmi.read_structure(str(write_b_factors(path, tmp_path / "x.cif", [prediction])))
+    found = {r.subchain: r[0].b_iso for r in out[0]["A"] if r.seqid.num == chain[0].seqid.num}
+    assert found["L"] == 0 and found["A"] > 0
+
+
+def test_b_factors_of_another_structure_or_place_are_refused(structures: Path, tmp_path: Path) -> None:
+    predictions = made_up(structures / "1a8o.cif")
+    with pytest.raises(StructureError, match=r"1orc\.pdb: holds no residue 151 of chain 'A', which was pred"):
+        write_b_factors(structures / "1orc.pdb", tmp_path / "x.pdb", predictions)
+    with pytest.raises(OutputError, match=r"end the name in \.pdb or \.cif"):
+        write_b_factors(structures / "1a8o.cif", tmp_path / "x.txt", predictions)
+    with pytest.raises(StructureError, match="has no model 2"):
+        write_b_factors(structures / "1a8o.cif", tmp_path / "x.pdb", made_up(structures / "1lcd.pdb.gz", 2))
+    structure = gemmi.read_structure(str(structures / "1a8o.cif"))
+    structure[0][0].name = "LONG"
+    structure.make_mmcif_document().write_file(str(tmp_path / "long.cif"))
+    long = made_up(tmp_path / "long.cif")
+    with pytest.raises(OutputError, match=r"the chain name 'LONG' does not fit into PDB format; write \.cif"):
+        write_b_factors(tmp_path / "long.cif", tmp_path / "x.pdb", long)
+    assert write_b_factors(tmp_path / "long.cif", tmp_path / "x.cif", long).is_file()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["long.cif", "x.cif"]
+
+
+# --- the command line -------------------------------------------------------------------------------
+
+
+class Result:
+    def __init__(self, status: object, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+        self.errors = [line for line in err.splitlines() if line.startswith("error:")]
+
+
+@pytest.fixture
+def protemb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["protemb", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        return Result(exit_.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
+Run = Callable[..., Result]
+
+
+def test_a_folder_on_the_command_line(protemb: Run, head: Path, structures: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "sites.csv"
+    folder.mkdir()
+    for name in ("1a8o.cif", "1lcd.pdb.gz", "pdb1gdr.ent"):
+        shutil.copy(structures / name, folder)
+    (folder / "bad.pdb").write_bytes(b"\x89PNG\r\n\x1a\n")
+    done = protemb("sites", folder, "-o", out, "--head", head, "--workers", 2, "--threads", 2)
+    assert done.status == 0 and not done.errors
+    rows = table_of(out)
+    assert list(rows[0]) == ["source", *COLUMNS]
+    assert list(dict.fromkeys((r["source"], r["chain"]) for r in rows)) == [
+        (str(folder / "1a8o.cif"), "A"),
+        (str(folder / "1lcd.pdb.gz"), "A"),
+        (str(folder / "pdb1gdr.ent"), ""),
+    ]
+    assert f"skipped: {folder / 'bad.pdb'}: this is a PNG image" in done.err
+    assert f"skipped: {folder / '1lcd.pdb.gz'}, chain B: is nucleic acid (DNA), not protein" in done.err
+    sites = sum(r["site"] == "1" for r in rows)
+    assert f"3 chains of 3 files, {len(rows)} residues, {sites} site" in done.out
+    assert done.out.rstrip().endswith(f"-> {out}") and "head_sha256=" in done.out
+
+
+def test_one_chain_and_a_structure_on_the_command_line(
+    protemb: Run, head: Path, structures: Path, tmp_path: Path
+) -> None:
+    source, out = structures / "2beg.pdb.gz", tmp_path / "x.csv"
+    picture = tmp_path / "x.cif.gz"
+    done = protemb("sites", source, "-o", out, "--head", head, "--structure", picture, "--chain", "C", "-q")
+    assert (done.status, done.out, done.err) == (0, "", "")
+    rows = table_of(out)
+    assert {r["chain"] for r in rows} == {"C"} and len(rows) == 26
+    written = gemmi.make_structure_from_block(
+        gemmi.cif.read_string(gzip.decompress(picture.read_bytes()).decode())[0]
+    )
+    found = [r[0].b_iso for r in written[0]["C"]]
+    np.testing.assert_allclose(found, [100 * float(r["probability"]) for r in rows], atol=0.006)
+    assert max(a.b_iso for r in written[0]["A"] for a in r) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{s}/gone.pdb"], "gone.pdb: no such file or folder"),
+        (["{t}/bad.pdb"], "this is a PNG image"),
+        (["{s}/2beg.pdb.gz", "--chain", "Q"], "there is no chain 'Q'"),
+        (["{s}/1orc.pdb", "{s}/1a8o.cif", "--chain", "A"], "--chain goes with exactly one file"),
+        (["{s}/1orc.pdb", "{s}/1a8o.cif", "--structure", "{t}/y.pdb"], "--structure goes with exactly one"),
+        (["{s}/1orc.pdb", "--structure", "{t}/y.txt"], "end the name in .pdb or .cif"),
+        (["{s}/1orc.pdb", "--structure", "{t}/no/y.pdb"], "does not exist; make it first"),
+        (["{s}/1orc.pdb", "--structure", "{t}/x.cif", "-o", "{t}/x.cif"], "is named twice"),
+        (["{s}/1orc.pdb", "--head", "nothing"], "no head named 'nothing'"),
+        (["{s}/1orc.pdb", "--device", "gpu"], "no device named 'gpu'"),
+        (["{s}/1orc.pdb", "-o", "{t}/no/x.csv"], "does not exist; make it first"),
+        (["{t}/bad.pdb", "{t}/worse.pdb"], "none of the 2 inputs could be embedded"),
+    ],
+)
+def test_bad_input_is_one_error_and_no_file(
+    protemb: Run, head: Path, structures: Path, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    for name in ("bad.pdb", "worse.pdb"):
+        (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n")
+    given = [a.format(s=structures, t=tmp_path) for a in arguments]
+    extra = [*([] if "-o" in given else ["-o", tmp_path / "x.csv"])]
+    extra += [] if "--head" in given else ["--head", head]
+    done = protemb("sites", *given, *extra)
+    assert done.status == 1 and len(done.errors) == 1 and words in done.errors[0], done.err
+    assert "Traceback" not in done.err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.pdb", "worse.pdb"]
+
+
+def test_a_structure_that_cannot_be_written_leaves_no_table(
+    protemb: Run, head: Path, structures: Path, tmp_path: Path
+) -> None:
+    structure = gemmi.read_structure(str(structures / "1a8o.cif"))
+    structure[0][0].name = "LONG"
+    source = tmp_path / "long.cif"
+    structure.make_mmcif_document().write_file(str(source))
+    done = protemb(
+        "sites", source, "-o", tmp_path / "x.csv", "--head", head, "--structure", tmp_path / "x.pdb"
+    )
+    assert done.status == 1 and len(done.errors) == 1 and "write .cif" in done.errors[0]
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_as_a_user_runs_it_without_torch_or_onnx(head: Path, structures: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from protemb_sdk import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit as e: assert not e.code, e.code\n"
+        "heavy = {'torch', 'lightning', 'onnx', 'sklearn', 'biotite', 'pyarrow'}\n"
+        "heavy &= set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    out = tmp_path / "x.csv"
+    arguments = ["sites", structures / "1a8o.cif", "-o", out, "--head", head]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 chain of 1 file, 70 residues" in done.stdout and len(table_of(out)) == 70
+
+
+def test_readouts_on_the_command_line(protemb: Run, structures: Path, tmp_path: Path) -> None:
+    out, names = tmp_path / "x.npz", ["--readout", "contact", "--readout", "mean", "--readout", "contact"]
+    done = protemb("embed", structures / "2beg.pdb.gz", *names, "-o", out, "-q")
+    assert (done.status, done.out) == (0, "")
+    with np.load(out) as file:
+        assert file["readout_contact"].shape == file["residue"].shape == (5 * 26, 64)
+        np.testing.assert_array_equal(file["readout_mean"], file["residue"])
+        contact = file["readout_contact"]
+    parquet = pytest.importorskip("pyarrow.parquet")
+    done = protemb("embed", structures / "2beg.pdb.gz", *names, "-o", tmp_path / "x.parquet", "-q")
+    table = parquet.read_table(tmp_path / "x.parquet").to_pydict()
+    np.testing.assert_allclose(np.concatenate(table["readout_contact"]), contact, atol=1e-6)
+    done = protemb("embed", structures / "1a8o.cif", "--readout", "min", "-o", tmp_path / "y.npz")
+    assert done.status == 1 and "there is no readout 'min'; there are mean, contact" in done.errors[0]
+    assert not (tmp_path / "y.npz").exists()

@@ -1,0 +1,1 @@
+"""Tasks that others set, solved with embeddings."""

@@ -1,0 +1,243 @@
+"""The predictor that users run: several heads on one structure embedding, calibrated and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss
+from torch import Tensor, nn
+
+from protemb_sdk._errors import ModelError
+from protemb_sdk._output import written_whole
+from protemb_train.checkpoint import read_tensors
+from protemb_train.downstream.metrics import best_f_threshold, binary_scores
+from protemb_train.downstream.sites.batches import Scaling, as_tensors, validation_split
+from protemb_train.downstream.sites.data import SiteChain
+from protemb_train.downstream.sites.deepppisp import TYPES, WINDOW
+from protemb_train.downstream.sites.embeddings import StructureEncoder, embed_all
+from protemb_train.downstream.sites.head import SiteHead
+from protemb_train.downstream.sites.rows import VALIDATION_SHARE
+from protemb_train.downstream.sites.training import HEAD_EPOCHS, train
+
+FORMAT = "protemb-sites-1"
+
+
+class SitesModel(nn.Module):
+    """Calibrated probability of every residue of a chain: the mean logit of several heads, in a sigmoid.
+
+    Parameters
+    ----------
+    heads : sequence of SiteHead
+        Without PSSM and DSSP.
+    scalings : sequence of Scaling
+        Of each head.
+    slope, intercept : float
+        Of Platt's calibration (1999): sigmoid(slope * logit + intercept).
+    """
+
+    mean_HE: Tensor
+    spread_HE: Tensor
+    slope: Tensor
+    intercept: Tensor
+
+    def __init__(
+        self, heads: Sequence[SiteHead], scalings: Sequence[Scaling], slope: float, intercept: float
+    ) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+        self.register_buffer("mean_HE", torch.stack([s.residue_mean_E for s in scalings]))
+        self.register_buffer("spread_HE", torch.stack([s.residue_spread_E for s in scalings]))
+        self.register_buffer("slope", torch.tensor(slope))
+        self.register_buffer("intercept", torch.tensor(intercept))
+
+    def forward(self, features_LKC: Tensor, residue_type_L: Tensor) -> Tensor:
+        """Return probabilities, shape (L,).
+
+        Parameters
+        ----------
+        features_LKC : Tensor, float32, shape (L, K, C)
+            Residue readouts in the order that the heads were trained on.
+        residue_type_L : Tensor, int64, shape (L,)
+            Positions in `ALPHABET`.
+        """
+        types = (residue_type_L[:, None] == torch.arange(TYPES)).to(torch.float32)
+        logits = []
+        for n, module in enumerate(self.heads):
+            head = cast(SiteHead, module)
+            scaled = (features_LKC.flatten(1) - self.mean_HE[n]) / self.spread_HE[n]
+            row = nn.functional.pad(torch.cat([types, scaled], dim=1), (0, 0, WINDOW // 2, WINDOW // 2))
+            length = types.shape[0]
+            windows = torch.cat([row.narrow(0, w, length) for w in range(WINDOW)], dim=1)
+            logits.append(head.layers(windows).squeeze(1))
+        return torch.sigmoid(torch.stack(logits).mean(dim=0) * self.slope + self.intercept)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """A predictor and what is said of it.
+
+    Parameters
+    ----------
+    model : SitesModel
+        In eval mode.
+    card : dict
+        Plain values: encoder, readouts, threshold, quality on held-out sets, training chains.
+    """
+
+    model: SitesModel
+    card: dict[str, Any] = field(default_factory=dict)
+
+
+def train_predictor(
+    training: Sequence[SiteChain],
+    encoder: StructureEncoder,
+    held_out: Mapping[str, Sequence[SiteChain]],
+    *,
+    heads: int = 5,
+    cache: Path | None = None,
+) -> Trained:
+    """Train heads on a structure embedding alone, calibrate them, and measure them on held-out chains.
+
+    Each head holds out its own validation chains; calibration and threshold come from what the heads say of
+    chains that they have not learnt from. No held-out chain chooses anything.
+
+    Parameters
+    ----------
+    training : sequence of SiteChain
+        With coordinates.
+    encoder : StructureEncoder
+        With the readouts to use.
+    held_out : mapping of str to sequence of SiteChain
+        Sets to measure on, by name.
+    heads : int, default 5
+        How many are averaged.
+    cache : Path, optional
+        Folder of embeddings.
+
+    Raises
+    ------
+    SitesError
+        If a chain has no coordinates.
+    """
+    tensors = as_tensors(training, embed_all(encoder, training, cache), features=False)
+    found, outside = [], [[] for _ in training]  # type: ignore[var-annotated]
+    for seed in range(heads):
+        learning, validation = validation_split(len(training), VALIDATION_SHARE, seed)
+        learnt, tested = ([tensors[i] for i in side] for side in (learning, validation))
+        run = train(SiteHead, learnt, tested, [], seed=seed, epochs=HEAD_EPOCHS)
+        found.append((run.network, run.scaling))
+        for i, probability in zip(validation, run.validation, strict=True):
+            outside[i].append(probability)
+    # What the heads say of chains held out from them; a chain may have been held out from several.
+    chains = [i for i, said in enumerate(outside) if said]
+    logit = np.concatenate([_logit(np.mean(outside[i], axis=0)) for i in chains])
+    label = np.concatenate([training[i].label[: training[i].cut] for i in chains])
+    platt = LogisticRegression(C=np.inf).fit(logit[:, None], label)
+    slope, intercept = float(platt.coef_[0, 0]), float(platt.intercept_[0])
+    networks = [network for network, _ in found]
+    model = SitesModel(networks, [scaling for _, scaling in found], slope, intercept).eval()  # type: ignore[arg-type]
+    calibrated = 1 / (1 + np.exp(-(slope * logit + intercept)))
+    threshold = best_f_threshold(label, calibrated)
+    quality = {
+        name: measure(model, chains_of, encoder, threshold, cache) for name, chains_of in held_out.items()
+    }
+    about = encoder.about
+    card = {
+        "kind": "sites",
+        "encoder": {
+            "name": about["encoder"],
+            "weights_sha256": about["weights_sha256"],
+            "sigma": about["sigma"],
+        },
+        "readouts": about["readouts"],
+        "threshold": threshold,
+        "quality": quality,
+        "training": {
+            "chains": len(training),
+            "heads": heads,
+            "ids": [chain.id for chain in training],
+            "slope": slope,
+            "intercept": intercept,
+        },
+    }
+    return Trained(model, card)
+
+
+def _logit(probability: NDArray[np.float32]) -> NDArray[np.float64]:
+    inside = np.clip(probability.astype(np.float64), 1e-6, 1 - 1e-6)
+    return np.asarray(np.log(inside / (1 - inside)))
+
+
+@torch.inference_mode()
+def measure(
+    model: SitesModel,
+    chains: Sequence[SiteChain],
+    encoder: StructureEncoder,
+    threshold: float,
+    cache: Path | None = None,
+) -> dict[str, float]:
+    """Return scores on held-out chains at a threshold chosen elsewhere, and how well calibrated they are."""
+    tensors = as_tensors(chains, embed_all(encoder, chains, cache), features=False)
+    readouts = len(encoder.readouts)
+    said = [
+        model(t.extra_LE.reshape(len(t.label_L), readouts, -1), _types(t.types_LT)).numpy() for t in tensors
+    ]
+    probability = np.concatenate(said)
+    label = np.concatenate([chain.label[: chain.cut] for chain in chains])
+    scores = binary_scores(label, probability, threshold)
+    return {
+        **{name: round(value, 4) for name, value in scores.as_dict().items()},
+        "chains": len(chains),
+        "prevalence": round(float(label.mean()), 4),
+        "mean_probability": round(float(probability.mean()), 4),
+        "brier": round(float(brier_score_loss(label, probability)), 4),
+        "brier_of_prevalence": round(float(label.mean() * (1 - label.mean())), 4),
+    }
+
+
+def _types(one_hot_LT: Tensor) -> Tensor:
+    return torch.where(one_hot_LT.any(dim=1), one_hot_LT.argmax(dim=1), TYPES)
+
+
+def save_predictor(trained: Trained, out: Path) -> None:
+    """Write a predictor, to be exported.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    shape = {"heads": len(trained.model.heads), "extra": trained.model.get_buffer("mean_HE").shape[1]}
+    with written_whole(out) as part:
+        torch.save(
+            {"format": FORMAT, "shape": shape, "card": trained.card, "state": trained.model.state_dict()},
+            part,
+        )
+
+
+def load_predictor(path: Path) -> Trained:
+    """Read what `save_predictor` wrote.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, or is no such predictor.
+    """
+    loaded = read_tensors(path)
+    try:
+        if loaded["format"] != FORMAT:
+            raise ModelError(f"{path}: holds {loaded['format']!r}, this reads {FORMAT!r} only")
+        heads, extra = int(loaded["shape"]["heads"]), int(loaded["shape"]["extra"])
+        blank = Scaling(*(torch.zeros(width) for width in (extra, extra, 0, 0)))
+        model = SitesModel([SiteHead(0, extra, 0) for _ in range(heads)], [blank] * heads, 1.0, 0.0)
+        model.load_state_dict(loaded["state"])
+        return Trained(model.eval(), dict(loaded["card"]))
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ModelError(f"{path}: not a predictor of protemb-train sites predictor ({error})") from error

@@ -1,0 +1,171 @@
+"""A row of the table: several seeds of one network on one choice of features, kept as predictions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from protemb_sdk._errors import OutputError
+from protemb_sdk._output import written_whole
+from protemb_train.arrays import read_arrays
+from protemb_train.downstream.sites.batches import as_tensors, validation_split
+from protemb_train.downstream.sites.data import SiteChain, SitesError
+from protemb_train.downstream.sites.embeddings import Encoder, embed_all
+from protemb_train.downstream.sites.training import Run, train
+from protemb_train.origin import origin
+
+VALIDATION_SHARE = 1 / 7
+"""Of the training chains, held out whole: 50 of 352, as the paper has it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Row:
+    """What is compared.
+
+    Parameters
+    ----------
+    name : str
+        Of the row, and of its folder.
+    encoder : Encoder
+        Makes the embeddings.
+    make : callable
+        Makes the network from the widths of features, residue and protein embeddings.
+    features : bool, default True
+        Whether PSSM and DSSP enter; without them the row needs a structure alone.
+    options : dict
+        Further arguments of `train`, and what else the record should say.
+    """
+
+    name: str
+    encoder: Encoder
+    make: Callable[[int, int, int], nn.Module]
+    features: bool = True
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def run_row(
+    row: Row,
+    training: Sequence[SiteChain],
+    test: Sequence[SiteChain],
+    out: Path,
+    *,
+    seeds: Sequence[int],
+    cache: Path | None = None,
+    about: dict[str, Any] | None = None,
+) -> Iterator[Run]:
+    """Train the seeds of a row that are not there yet, and yield them as they end.
+
+    The same seed holds out the same validation chains in every row: they can be compared seed by seed.
+
+    Parameters
+    ----------
+    row : Row
+        What is trained.
+    training, test : sequence of SiteChain
+        Of the published split.
+    out : Path
+        Folder of rows; `out/NAME/seed-N.npz` holds labels, predictions and the training curve.
+    seeds : sequence of int
+        One run each.
+    cache : Path, optional
+        Folder of embeddings.
+    about : dict, optional
+        Kept in the file.
+
+    Raises
+    ------
+    SitesError
+        If a chain cannot be used in this row.
+    OutputError
+        If the folder cannot be written.
+    """
+    folder = out / row.name
+    wanted = [seed for seed in seeds if not (folder / f"seed-{seed}.npz").exists()]
+    if not wanted:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: no folder can be made there ({error.strerror})") from error
+    vectors = embed_all(row.encoder, [*training, *test], cache)
+    tensors = as_tensors([*training, *test], vectors, features=row.features)
+    learnable, tested = tensors[: len(training)], tensors[len(training) :]
+    for seed in wanted:
+        learning, validation = validation_split(len(training), VALIDATION_SHARE, seed)
+        run = train(
+            row.make,
+            [learnable[i] for i in learning],
+            [learnable[i] for i in validation],
+            tested,
+            seed=seed,
+            **row.options,
+        )
+        record = {
+            "row": row.name,
+            "seed": seed,
+            "encoder": row.encoder.about,
+            "features": row.features,
+            "chains": [len(learning), len(validation), len(test)],
+            "curve": run.curve,
+            "origin": origin(),
+            **(about or {}),
+        }
+        _keep(folder / f"seed-{seed}.npz", record, run, [training[i] for i in validation], test)
+        yield run
+
+
+def _keep(
+    path: Path, record: dict[str, Any], run: Run, validation: Sequence[SiteChain], test: Sequence[SiteChain]
+) -> None:
+    with written_whole(path) as part, part.open("wb") as file:
+        np.savez_compressed(
+            file,
+            record=np.array(json.dumps(record)),
+            test_id=np.array([chain.id for chain in test]),
+            test_length=np.array([len(p) for p in run.test]),
+            test_label=np.concatenate([chain.label[: chain.cut] for chain in test]),
+            test_probability=np.concatenate(run.test),
+            validation_label=np.concatenate([chain.label[: chain.cut] for chain in validation]),
+            validation_probability=np.concatenate(run.validation),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """One seed of a row, read back: arrays over residues, and lengths of the test chains."""
+
+    record: dict[str, Any]
+    test_id: NDArray[np.str_]
+    test_length: NDArray[np.int64]
+    test_label: NDArray[np.bool_]
+    test_probability: NDArray[np.float32]
+    validation_label: NDArray[np.bool_]
+    validation_probability: NDArray[np.float32]
+
+
+def read_rows(folder: Path) -> dict[str, list[Kept]]:
+    """Return every seed of every row in a folder, rows by name, seeds in order.
+
+    Raises
+    ------
+    SitesError
+        If there is no row.
+    ArrayFileError
+        If a file is damaged.
+    """
+    names = tuple(name for name in Kept.__annotations__)
+    found: dict[str, list[Kept]] = {}
+    for path in sorted(folder.glob("*/seed-*.npz")):
+        z = read_arrays(path, names, "a run of protemb-train sites")
+        kept = Kept(**{**z, "record": json.loads(str(z["record"][()]))})
+        found.setdefault(path.parent.name, []).append(kept)
+    if not found:
+        raise SitesError(f"{folder}: holds no rows; make some with protemb-train sites-row")
+    return {name: sorted(seeds, key=lambda kept: kept.record["seed"]) for name, seeds in found.items()}
