@@ -4,7 +4,7 @@
 # DATA holds native/corpus.npz and the downstream data that must not be learnt from, RUNS (runs/) what is made on
 # the way. Called again, it goes on: a run from its last checkpoint, and what is newer than its inputs is kept.
 # Variables: STEPS of each run; MODELS, CARDS and RESULTS, the folders written to; and options added to the
-# commands of that name: PRETRAIN, JUDGE, RECALIBRATE, PROBE, EXPORT.
+# commands of that name: PRETRAIN, JUDGE, PROBE, EXPORT.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -21,7 +21,6 @@ declare -A summary=(
 sigma=1 # angstrom, of the embedding; paper takes its nearest level
 read -ra pretrain_options <<<"${PRETRAIN:-}"
 read -ra judge_options <<<"${JUDGE:-}"
-read -ra recalibrate_options <<<"${RECALIBRATE:-}"
 read -ra probe_options <<<"${PROBE:-}"
 read -ra export_options <<<"${EXPORT:-}"
 
@@ -30,7 +29,7 @@ if python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then
 else
     steps=${STEPS:-6000} compiler=$(command -v c++ || true)
 fi
-# On a CPU too: 1.2 seconds a step instead of 1.75, one thread. base has nothing to gain there.
+# On some CPUs too: 1.2 seconds a step instead of 1.75 on one, nothing on another. base has nothing to gain.
 paper_options=(${compiler:+--compile})
 
 # make_file OUT INPUT... -- COMMAND...: unless OUT is newer than every input; a command that fails leaves no OUT.
@@ -72,13 +71,8 @@ for name in "${names[@]}"; do
     # Always called: it knows itself whether it is done.
     protemb-train pretrain --corpus "$chains" -o "$run" --preset "${name%%-*}" --steps "$steps" \
         "${options[@]}" "${pretrain_options[@]}"
-    if [[ $name == paper-* ]]; then # the checkpoint of least validation loss, as published
-        checkpoint[$name]=$run/recalibrated.ckpt
-        make_file "${checkpoint[$name]}" "$run/best.ckpt" -- protemb-train recalibrate "$run/best.ckpt" \
-            --corpus "$chains" -o "${checkpoint[$name]}" "${recalibrate_options[@]}"
-    else
-        checkpoint[$name]=$run/best.ckpt
-    fi
+    # As published; batch statistics taken anew on whole chains were worse (train/results/README.md).
+    checkpoint[$name]=$run/best.ckpt
     # All on the same chains; those of corpus-c30 are in the same split.
     make_file "$results/$name.json" "${checkpoint[$name]}" -- protemb-train judge "${checkpoint[$name]}" \
         --corpus "$corpus" -o "$results/$name.json" "${judge_options[@]}"
