@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from protemb_sdk import clip_windows, mean_over_columns
+from protemb_sdk import clip_windows, list_readouts, mean_over_columns
+from protemb_sdk._readouts import CONTACT_SCALE, SHELLS, ReadoutPool
 from protemb_sdk._threads import usable_threads
 
 THREADS = [1, usable_threads()] if usable_threads() > 1 else [1]
@@ -29,6 +30,45 @@ def test_reading_the_map_once(benchmark, pair_map):
     """The floor: nothing that looks at every entry can be faster than a sum in memory order."""
     flat = pair_map.reshape(-1)
     benchmark(flat.sum)
+
+
+@pytest.fixture(scope="module")
+def trace() -> np.ndarray:
+    """C-alphas of a compact chain of 512 residues, in angstrom."""
+    return np.random.default_rng(0).normal(size=(512, 3)) * 12
+
+
+def protemb_readouts(pair: np.ndarray, coords: np.ndarray, threads: int) -> dict[str, np.ndarray]:
+    pool = ReadoutPool(tuple(list_readouts()), coords, len(pair), threads)
+    pool.add(0, pair)
+    return pool.result()
+
+
+def numpy_readouts(pair: np.ndarray, coords: np.ndarray) -> dict[str, np.ndarray]:
+    square = ((coords[:, None] - coords[None]) ** 2).sum(axis=-1)
+    near = np.exp(-square / CONTACT_SCALE**2)
+    weights = [np.ones_like(near), near]
+    weights += [(low**2 <= square) & (square < high**2) for low, high in SHELLS.values()]
+    weights_KLL = np.stack([w / np.maximum(w.sum(axis=1, keepdims=True), 1) for w in weights])
+    rows = np.einsum("kij,cij->kic", weights_KLL.astype(np.float32), pair, optimize=True)
+    columns = np.einsum("kij,cij->kjc", weights_KLL[:2].transpose(0, 2, 1).astype(np.float32), pair)
+    names = ("mean", "contact", *SHELLS)
+    found = dict(zip(names, rows, strict=True)) | {"max": pair.max(axis=2).T}
+    return found | dict(zip(("column", "column-contact"), columns, strict=True))
+
+
+@pytest.mark.benchmark(group="all readouts, L = 512")
+@pytest.mark.parametrize("threads", THREADS)
+def test_readouts_protemb(benchmark, pair_map, trace, threads):
+    protemb_readouts(pair_map, trace, threads)
+    found = benchmark(protemb_readouts, pair_map, trace, threads)
+    for name, expected in numpy_readouts(pair_map, trace).items():
+        np.testing.assert_allclose(found[name], expected, atol=1e-5)
+
+
+@pytest.mark.benchmark(group="all readouts, L = 512")
+def test_readouts_numpy(benchmark, pair_map, trace):
+    benchmark.pedantic(numpy_readouts, (pair_map, trace), rounds=3)
 
 
 def numpy_windows(residue_LC: np.ndarray, size: int) -> np.ndarray:

@@ -23,6 +23,7 @@ def test_nothing_heavy_is_loaded_until_it_is_needed() -> None:
         loaded_after("from protemb_sdk import Embedder, Embedding, Chain, list_models; list_models()")
         == set()
     )
+    assert loaded_after("from protemb_sdk import SitePredictor, list_readouts; list_readouts()") == set()
     assert loaded_after("import protemb_sdk.cli") == set()
     used = loaded_after("from protemb_sdk import Embedder; Embedder(device='cpu')")
     assert used == {"onnxruntime"}
