@@ -79,10 +79,13 @@ def head(
 ) -> None:
     """Export a predictor that runs on top of an embedding."""
     from protemb_export.head import pack_head, register_head
+    from protemb_export.pack import check_bundled
     from protemb_export.verify import spread_over_lengths
     from protemb_train.corpus import Corpus
     from protemb_train.downstream.sites.predictor import load_predictor
 
+    if bundle is not None:
+        check_bundled(out)
     trained = load_predictor(predictor)
     worst = pack_head(
         trained,

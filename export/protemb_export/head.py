@@ -24,14 +24,14 @@ import numpy as np
 import onnx
 import torch
 
-from protemb_export.errors import ExportError, ParityError
+from protemb_export.errors import ParityError
 from protemb_export.graph import finish, to_onnx
+from protemb_export.pack import check_bundled
 from protemb_export.verify import TOLERANCE
 from protemb_sdk import SitePredictor
 from protemb_sdk._chain import Chain
 from protemb_sdk._doctor import EXAMPLE
 from protemb_sdk._heads import HEAD_CONTRACT, INPUTS, OUTPUT
-from protemb_sdk._models import BUNDLED
 from protemb_sdk._output import writable_target, written_whole
 from protemb_train.downstream.sites.predictor import SitesModel, Trained
 from protemb_train.origin import origin
@@ -135,9 +135,7 @@ def register_head(out: Path, summary: str, encoder: str) -> None:
     OutputError
         If the list cannot be written.
     """
-    if out.resolve().parent != BUNDLED.resolve() or out.suffix != ".onnx":
-        raise ExportError(f"{out}: only {BUNDLED}/NAME.onnx can be bundled; write it there")
-    path = out.with_name("heads.json")
+    path = check_bundled(out).with_name("heads.json")
     heads = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     heads[out.stem] = {
         "file": out.name,

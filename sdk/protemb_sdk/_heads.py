@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from protemb_sdk._errors import EmbeddingError, ModelError
-from protemb_sdk._models import BUNDLED, Model
+from protemb_sdk._models import BUNDLED, Model, check_contract
 from protemb_sdk._readouts import check_readouts
 
 HEAD_CONTRACT = "1"
@@ -119,16 +119,7 @@ def read_head_info(kind: str, fields: Mapping[str, str], digest: str, path: Path
     ModelError
         If they are not a head's, of another contract or kind, or incomplete.
     """
-    contract = fields.get("protemb.head")
-    if contract is None:
-        raise ModelError(
-            f"{path}: an ONNX file, but not a head of protemb's (its metadata names no protemb.head)"
-        )
-    if contract != HEAD_CONTRACT:
-        raise ModelError(
-            f"{path}: written for head contract {contract}, and this SDK speaks {HEAD_CONTRACT}; "
-            "install the version of protemb-sdk that belongs to it"
-        )
+    check_contract(fields, path, "protemb.head", HEAD_CONTRACT, "a head", "head")
     try:
         card: dict[str, Any] = json.loads(fields["protemb.card"])
         if card["kind"] != kind:

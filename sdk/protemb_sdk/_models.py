@@ -144,6 +144,28 @@ def read_graph(model: Model, path: Path) -> tuple[bytes, str]:
     return content, digest
 
 
+def check_contract(
+    fields: Mapping[str, str], path: Path, key: str, spoken: str, article: str, kind: str
+) -> None:
+    """Refuse metadata that name no contract under `key`, or another than the one spoken here.
+
+    Raises
+    ------
+    ModelError
+        In a sentence that says which.
+    """
+    contract = fields.get(key)
+    if contract is None:
+        raise ModelError(
+            f"{path}: an ONNX file, but not {article} of protemb's (its metadata names no {key})"
+        )
+    if contract != spoken:
+        raise ModelError(
+            f"{path}: written for {kind} contract {contract}, and this SDK speaks {spoken}; "
+            "install the version of protemb-sdk that belongs to it"
+        )
+
+
 def read_graph_info(
     kind: Literal["embedding", "score"], fields: Mapping[str, str], digest: str, path: Path
 ) -> GraphInfo:
@@ -154,16 +176,7 @@ def read_graph_info(
     ModelError
         If they are not ours, of another contract or another graph, or incomplete.
     """
-    contract = fields.get("protemb.contract")
-    if contract is None:
-        raise ModelError(
-            f"{path}: an ONNX file, but not one of protemb's (its metadata names no protemb.contract)"
-        )
-    if contract != CONTRACT:
-        raise ModelError(
-            f"{path}: written for graph contract {contract}, and this SDK speaks {CONTRACT}; "
-            "install the version of protemb-sdk that belongs to it"
-        )
+    check_contract(fields, path, "protemb.contract", CONTRACT, "one", "graph")
     try:
         card: dict[str, Any] = json.loads(fields["protemb.card"])
         if card["kind"] != kind:

@@ -140,7 +140,7 @@ class ResidueBatches(IterableDataset[SiteBatch]):
     """Every residue once an epoch, in batches of `RESIDUES_A_CHAIN` residues of `CHAINS_A_BATCH` chains.
 
     The published code draws 32 residues of nearly as many chains, and runs its convolutions over a whole
-    chain for each. The residues of a chain share them here: an epoch is a hundred times cheaper.
+    chain for each. The residues of a chain share them here, up to `RESIDUES_A_CHAIN` at a time.
 
     Parameters
     ----------

@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 from torch import Tensor, nn
 
+from protemb_sdk._chain import encode_sequence
 from protemb_sdk._errors import ModelError
 from protemb_sdk._output import written_whole
 from protemb_train.checkpoint import read_tensors
@@ -187,7 +188,11 @@ def measure(
     tensors = as_tensors(chains, embed_all(encoder, chains, cache), features=False)
     readouts = len(encoder.readouts)
     said = [
-        model(t.extra_LE.reshape(len(t.label_L), readouts, -1), _types(t.types_LT)).numpy() for t in tensors
+        model(
+            t.extra_LE.reshape(chain.cut, readouts, -1),
+            torch.from_numpy(encode_sequence(chain.sequence)[: chain.cut]),
+        ).numpy()
+        for t, chain in zip(tensors, chains, strict=True)
     ]
     probability = np.concatenate(said)
     label = np.concatenate([chain.label[: chain.cut] for chain in chains])
@@ -200,10 +205,6 @@ def measure(
         "brier": round(float(brier_score_loss(label, probability)), 4),
         "brier_of_prevalence": round(float(label.mean() * (1 - label.mean())), 4),
     }
-
-
-def _types(one_hot_LT: Tensor) -> Tensor:
-    return torch.where(one_hot_LT.any(dim=1), one_hot_LT.argmax(dim=1), TYPES)
 
 
 def save_predictor(trained: Trained, out: Path) -> None:

@@ -87,6 +87,7 @@ def paired(rows: Mapping[str, Sequence[Kept]], name: str, other: str, score: str
     )
     mean = float(by_seed.mean())
     half = float(stats.t.ppf(0.975, len(seeds) - 1) * stats.sem(by_seed)) if len(seeds) > 1 else float("nan")
+    called_a, called_b = ([_called(kept) for kept in row] for row in (a, b))
     drawn = np.random.default_rng(0).integers(0, len(a[0].test_id), (BOOTSTRAP, len(a[0].test_id)))
     ends = np.cumsum(a[0].test_length)
     places = [np.arange(end - length, end) for end, length in zip(ends, a[0].test_length, strict=True)]
@@ -94,25 +95,26 @@ def paired(rows: Mapping[str, Sequence[Kept]], name: str, other: str, score: str
     for chains in drawn:
         place = np.concatenate([places[n] for n in chains])
         if a[0].test_label[place].any():
-            found.append(_quick(a, score, place) - _quick(b, score, place))
+            found.append(_on(a, called_a, score, place) - _on(b, called_b, score, place))
     low, high = np.quantile(found, [0.025, 0.975])
     return Difference(mean, (mean - half, mean + half), (float(low), float(high)))
 
 
-def _quick(row: Sequence[Kept], score: str, place: NDArray[np.int64]) -> float:
-    """Return the mean over seeds of one score on some places, thresholds from validation."""
+def _called(kept: Kept) -> NDArray[np.bool_]:
+    """Return which test residues are called sites at the threshold of validation."""
+    threshold = best_f_threshold(kept.validation_label, kept.validation_probability)
+    return np.asarray(kept.test_probability >= threshold)
+
+
+def _on(
+    row: Sequence[Kept], called: Sequence[NDArray[np.bool_]], score: str, place: NDArray[np.int64]
+) -> float:
+    """Return the mean over seeds of one score on some places."""
     if score == "auprc":
-        return float(
-            np.mean([average_precision_score(k.test_label[place], k.test_probability[place]) for k in row])
-        )
-    predicted = [
-        k.test_probability >= best_f_threshold(k.validation_label, k.validation_probability) for k in row
-    ]
-    return float(
-        np.mean(
-            [matthews_corrcoef(k.test_label[place], p[place]) for k, p in zip(row, predicted, strict=True)]
-        )
-    )
+        found = [average_precision_score(k.test_label[place], k.test_probability[place]) for k in row]
+    else:
+        found = [matthews_corrcoef(k.test_label[place], c[place]) for k, c in zip(row, called, strict=True)]
+    return float(np.mean(found))
 
 
 def as_table(rows: Mapping[str, Sequence[Kept]], base: Sequence[str]) -> str:
