@@ -14,8 +14,8 @@ DROPOUT = 0.3  # of inputs and of the hidden layer: two hundred chains hold few 
 class SiteHead(nn.Module):
     """Logit of each residue asked for, from the residue types, features and embeddings of its window.
 
-    Networks on the graph of contacts, with and without pair embeddings at its edges, were no better in one run
-    (train/results/README.md): what a residue touches is in the contact-weighted readouts already.
+    Networks on the graph of contacts, with and without pair embeddings at its edges, were no better in one
+    run each (train/results/README.md).
 
     Parameters
     ----------
