@@ -105,10 +105,12 @@ def card(
     out: Annotated[Path, typer.Option("-o", "--out", help="Page to write (.md).")],
 ) -> None:
     """Write the model card of an exported graph, from its metadata."""
+    from protemb_export.head_page import as_head_page
     from protemb_export.page import as_page, read_card
 
     writable_target(out)
-    page = as_page(read_card(graph))
+    told = read_card(graph)
+    page = as_head_page(told) if "readouts" in told else as_page(told)
     with written_whole(out) as part:
         part.write_text(page, encoding="utf-8")
     say(console, str(out))

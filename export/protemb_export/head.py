@@ -52,12 +52,14 @@ def head_graph(model: SitesModel, readouts: int, channels: int, card: Mapping[st
         Written into the file.
     """
     length = 12
-    arguments = (torch.zeros(length, readouts, channels), torch.arange(length) % 21)
-    shapes = ({0: torch.export.Dim.DYNAMIC}, {0: torch.export.Dim.DYNAMIC})
-    graph = to_onnx(model, arguments, list(INPUTS[:2]), OUTPUT, shapes)
+    coords = torch.arange(3.0 * length).reshape(length, 3).square()
+    arguments = (torch.zeros(length, readouts, channels), torch.arange(length) % 21, coords)
+    same = {0: torch.export.Dim.DYNAMIC}
+    graph = to_onnx(model, arguments, list(INPUTS), OUTPUT, (same, same, same))
     axes: dict[str, list[str | int]] = {
         INPUTS[0]: ["length", readouts, channels],
         INPUTS[1]: ["length"],
+        INPUTS[2]: ["length", 3],
         OUTPUT: ["length"],
     }
     return finish(graph, "protemb_head", _metadata(card), axes)
@@ -120,7 +122,9 @@ def pack_head(trained: Trained, out: Path, *, name: str, licence: str, chains: I
 def _deviation(predictor: SitePredictor, model: SitesModel, names: list[str], chain: Chain) -> float:
     embedding = predictor.embedder.embed_chain(chain, readouts=names)
     features = np.stack([embedding.readouts[name] for name in names], axis=1)
-    expected = model(torch.from_numpy(features), torch.from_numpy(chain.residue_type)).numpy()
+    centred = (chain.ca_coords - chain.ca_coords.mean(axis=0)).astype(np.float32)
+    arguments = (torch.from_numpy(a) for a in (features, chain.residue_type, centred))
+    expected = model(*arguments).numpy()
     found = predictor.predict_embedding(embedding).probability
     return float(np.abs(found - expected).max())
 

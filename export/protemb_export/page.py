@@ -68,9 +68,9 @@ def as_page(card: Mapping[str, Any]) -> str:
     parts = [
         f"# Model card: {card.get('name', 'without a name')}",
         "Made from the metadata of the graph by `protemb-export card`.",
-        _table(_identity(card)),
+        table(_identity(card)),
         "## Data and recipe",
-        _table(_training(card.get("training", {}))),
+        table(_training(card.get("training", {}))),
     ]
     if card.get("curve"):
         parts += ["## Course of training", "Share of the zero predictor's loss.", _curve(card["curve"])]
@@ -93,8 +93,8 @@ def _identity(card: Mapping[str, Any]) -> dict[str, Any]:
         **{name.replace("_", " "): value for name, value in network.items()},
         "receptive field": None if radius is None else f"{radius} residues to either side",
         "weights (SHA-256)": card.get("weights_sha256"),
-        "deviation from PyTorch": _listed(card.get("parity")),
-        "exported by": _listed(card.get("exported_by")),
+        "deviation from PyTorch": listed(card.get("parity")),
+        "exported by": listed(card.get("exported_by")),
         "licence": card.get("licence"),
     }
 
@@ -110,7 +110,7 @@ def _training(training: Mapping[str, Any]) -> dict[str, Any]:
         "steps": training.get("steps"),
         "steps planned": training.get("steps_planned"),
         "seed": training.get("seed"),
-        "trained by": _listed(record.pop("origin", None)),
+        "trained by": listed(record.pop("origin", None)),
     }
     if told["steps"] and {"batch", "crops"} <= set(recipe):
         told["residue pairs seen"] = f"{told['steps'] * recipe['batch'] * min(recipe['crops']) ** 2:,}"
@@ -120,11 +120,13 @@ def _training(training: Mapping[str, Any]) -> dict[str, Any]:
     return told | {name.replace("_", " "): "none" if v is None else v for name, v in recipe.items()}
 
 
-def _listed(facts: Mapping[str, Any] | None) -> str | None:
+def listed(facts: Mapping[str, Any] | None) -> str | None:
+    """Return facts in one cell, None if there are none."""
     return ", ".join(f"{name} {value}" for name, value in facts.items()) if facts else None
 
 
-def _table(rows: Mapping[str, Any]) -> str:
+def table(rows: Mapping[str, Any]) -> str:
+    """Return facts as a table of two columns; None is "not said"."""
     told = {name: "not said" if value is None else value for name, value in rows.items()}
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in told.items())])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ import torch
 from protemb_sdk._chain import ALPHABET
 from protemb_sdk._structure import read_chains
 from protemb_train.corpus import Corpus, Trace, write_corpus
+from protemb_train.downstream.sites.data import SiteChain, read_sites
 from protemb_train.network import ScoreNetwork
 from protemb_train.presets import NetworkConfig
 
@@ -115,3 +117,61 @@ def collection(tmp_path: Path, traces: list[Trace]) -> Path:
         source_names=np.array(["pdb", "demos"]),
     )
     return path
+
+
+# --- labelled chains ---------------------------------------------------------------------------------------
+
+
+def arrays_of(traces: list[Trace], copies: int = 3) -> dict[str, Any]:
+    """Return DeepPPISP's layout for real chains; residues near the tip of a chain are its sites."""
+    rng = np.random.default_rng(0)
+    found: dict[str, list[Any]] = {name: [] for name in ("seq", "label", "pssm", "ca", "dssp")}
+    ids, split = [], []
+    for copy in range(copies):
+        for n, trace in enumerate(traces):
+            length = len(trace.residue_type)
+            types = rng.permutation(trace.residue_type) if copy else trace.residue_type
+            found["seq"].append(np.frombuffer("".join(ALPHABET[t] for t in types).encode(), dtype=np.uint8))
+            far = np.linalg.norm(trace.ca_coords - trace.ca_coords.mean(axis=0), axis=1)
+            found["label"].append((far > np.quantile(far, 0.8)).astype(np.uint8))
+            found["pssm"].append(rng.integers(-12, 14, (length, 20)).astype(np.int8))
+            found["ca"].append(np.rint(trace.ca_coords * 100).astype(np.int16))
+            found["dssp"].append(rng.integers(0, 9, length).astype(np.uint8))
+            ids.append(f"{copy}abc_{n}")
+            split.append("test" if copy == 0 else "train")
+    offset = np.cumsum([0, *(len(s) for s in found["seq"])])
+    flat = {name: np.concatenate(parts) for name, parts in found.items()}
+    return flat | {
+        "offset": offset,
+        "dssp_offset": offset.copy(),
+        "id": np.array(ids),
+        "split": np.array(split),
+    }
+
+
+@pytest.fixture
+def labelled(traces: list[Trace]) -> dict[str, Any]:
+    """Arrays of labelled chains, fresh."""
+    return arrays_of(traces)
+
+
+Written = Callable[..., Path]
+
+
+@pytest.fixture
+def written(tmp_path: Path, traces: list[Trace]) -> Written:
+    """Write them, some of them changed."""
+
+    def write(**changed: Any) -> Path:
+        path = tmp_path / "deepppisp.npz"
+        np.savez(path, **arrays_of(traces) | changed)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def split(written: Written) -> tuple[list[SiteChain], list[SiteChain]]:
+    """Learning and test chains of them."""
+    sites = read_sites(written())
+    return sites.of("train"), sites.of("test")

@@ -1,8 +1,9 @@
-"""PPI sites: data with faults, the published network, both protocols, the table, and the predictor."""
+"""PPI sites: data with faults, the scores, the published network, and batches."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,61 +30,21 @@ from protemb_train.downstream.sites.batches import (
 )
 from protemb_train.downstream.sites.data import SiteChain, SitesError, read_sites
 from protemb_train.downstream.sites.deepppisp import DeepPPISP, clipped
-from protemb_train.downstream.sites.embeddings import Embedded, NoEncoder, StructureEncoder, embed_all
-from protemb_train.downstream.sites.head import SiteHead
+from protemb_train.downstream.sites.embeddings import Embedded
 from protemb_train.downstream.sites.networks import find_network
-from protemb_train.downstream.sites.predictor import load_predictor, save_predictor, train_predictor
-from protemb_train.downstream.sites.rows import Row, read_rows, run_row
-from protemb_train.downstream.sites.table import as_table, paired, scores_of
+from protemb_train.downstream.sites.overlap import as_overlap, families, relatives
 
+Written = Callable[..., Path]
 LETTERS = "ACDEFGHIKLMNPQRSTVWYX"
 
 
 # --- data -----------------------------------------------------------------------------------------
 
 
-def arrays_of(traces: list[Trace], copies: int = 3) -> dict[str, Any]:
-    """Return DeepPPISP's layout for real chains; residues near the tip of a chain are its sites."""
-    rng = np.random.default_rng(0)
-    found: dict[str, list[Any]] = {name: [] for name in ("seq", "label", "pssm", "ca", "dssp")}
-    ids, split = [], []
-    for copy in range(copies):
-        for n, trace in enumerate(traces):
-            length = len(trace.residue_type)
-            types = rng.permutation(trace.residue_type) if copy else trace.residue_type
-            found["seq"].append(np.frombuffer("".join(LETTERS[t] for t in types).encode(), dtype=np.uint8))
-            far = np.linalg.norm(trace.ca_coords - trace.ca_coords.mean(axis=0), axis=1)
-            found["label"].append((far > np.quantile(far, 0.8)).astype(np.uint8))
-            found["pssm"].append(rng.integers(-12, 14, (length, 20)).astype(np.int8))
-            found["ca"].append(np.rint(trace.ca_coords * 100).astype(np.int16))
-            found["dssp"].append(rng.integers(0, 9, length).astype(np.uint8))
-            ids.append(f"{copy}abc_{n}")
-            split.append("test" if copy == 0 else "train")
-    offset = np.cumsum([0, *(len(s) for s in found["seq"])])
-    flat = {name: np.concatenate(parts) for name, parts in found.items()}
-    return flat | {
-        "offset": offset,
-        "dssp_offset": offset.copy(),
-        "id": np.array(ids),
-        "split": np.array(split),
-    }
-
-
-Written = Callable[..., Path]
-
-
-@pytest.fixture
-def written(tmp_path: Path, traces: list[Trace]) -> Written:
-    def write(**changed: Any) -> Path:
-        path = tmp_path / "deepppisp.npz"
-        np.savez(path, **arrays_of(traces) | changed)
-        return path
-
-    return write
-
-
-def test_what_is_odd_in_a_set_is_named_and_nothing_is_dropped(written: Written, traces: list[Trace]) -> None:
-    z = arrays_of(traces)
+def test_what_is_odd_in_a_set_is_named_and_nothing_is_dropped(
+    written: Written, labelled: dict[str, Any], traces: list[Trace]
+) -> None:
+    z = labelled
     first, second, third = (slice(z["offset"][i], z["offset"][i + 1]) for i in range(3))
     z["seq"][first.start] = ord("B")
     z["ca"][second] = -32768
@@ -107,8 +68,10 @@ def test_what_is_odd_in_a_set_is_named_and_nothing_is_dropped(written: Written, 
     assert sites.chains[0].structure[-1].sum() == 0 and sites.chains[0].structure[0].sum() == 1
 
 
-def test_a_long_chain_is_cut_as_published_and_says_so(written: Written, traces: list[Trace]) -> None:
-    z = arrays_of(traces)
+def test_a_long_chain_is_cut_as_published_and_says_so(
+    written: Written, labelled: dict[str, Any], traces: list[Trace]
+) -> None:
+    z = labelled
     for name in ("seq", "label", "pssm", "ca", "dssp"):
         z[name] = np.concatenate([z[name], z[name]])
     for name in ("offset", "dssp_offset"):
@@ -129,9 +92,9 @@ def test_a_long_chain_is_cut_as_published_and_says_so(written: Written, traces: 
     ],
 )
 def test_a_set_that_does_not_fit_is_refused(
-    written: Written, traces: list[Trace], change: dict[str, Any], message: str
+    written: Written, labelled: dict[str, Any], change: dict[str, Any], message: str
 ) -> None:
-    z = arrays_of(traces)
+    z = labelled
     ((name, do),) = change.items()
     with pytest.raises(SitesError, match=message):
         read_sites(written(**{name: do(z[name])}))
@@ -176,6 +139,7 @@ def test_an_embedding_of_another_length_or_not_finite_is_refused() -> None:
 # --- metrics --------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(4, 200))
 def test_scores_are_those_of_scikit_learn_and_of_their_definitions(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
@@ -222,7 +186,7 @@ def tensors(lengths: list[int], extra: int = 6) -> list[ChainTensors]:
         Embedded(rng.normal(size=(n, extra)).astype(np.float32), rng.normal(size=extra).astype(np.float32))
         for n in lengths
     ]
-    return as_tensors(chains, vectors)
+    return as_tensors(chains, vectors, graph=True)
 
 
 @settings(deadline=None)  # Numba compiles at the first call
@@ -234,7 +198,7 @@ def test_windows_are_those_of_the_sdk(length: int, seed: int) -> None:
     np.testing.assert_array_equal(found.numpy(), expected)
 
 
-@pytest.mark.parametrize("network", ["deepppisp", "head"])
+@pytest.mark.parametrize("network", ["deepppisp", "graph"])
 def test_a_residue_has_the_same_logit_alone_and_among_others(network: str) -> None:
     chains = tensors([30, 7, 55, 1])
     torch.manual_seed(0)
@@ -304,106 +268,34 @@ def test_embeddings_are_scaled_on_the_learning_chains_alone_and_gaps_stay_zero()
 
 
 def test_validation_chains_are_whole_and_depend_on_the_seed_alone() -> None:
-    learning, held_out = validation_split(352, 1 / 7, 0)
+    alone = range(352)
+    learning, held_out = validation_split(alone, 1 / 7, 0)
     assert len(held_out) == 50 and not set(learning) & set(held_out)
     assert sorted(learning + held_out) == list(range(352))
-    assert validation_split(352, 1 / 7, 0) == (learning, held_out) != validation_split(352, 1 / 7, 1)
+    assert validation_split(alone, 1 / 7, 0) == (learning, held_out) != validation_split(alone, 1 / 7, 1)
 
 
-# --- rows, table, predictor -----------------------------------------------------------------------
-
-
-@pytest.fixture
-def split(written: Written) -> tuple[list[SiteChain], list[SiteChain]]:
-    sites = read_sites(written())
-    return sites.of("train"), sites.of("test")
-
-
-def test_a_row_is_kept_resumed_and_the_same_for_the_same_seed(
-    split: tuple[list[SiteChain], list[SiteChain]], tmp_path: Path
-) -> None:
-    row = Row(name="none", encoder=NoEncoder(), make=SiteHead, options={"epochs": 2})
-    first = list(run_row(row, *split, tmp_path / "a", seeds=[0, 1]))
-    assert len(first) == 2 and not list(run_row(row, *split, tmp_path / "a", seeds=[0, 1]))
-    again = list(run_row(row, *split, tmp_path / "b", seeds=[1]))
-    for x, y in zip(first[1].test, again[0].test, strict=True):
-        np.testing.assert_array_equal(x, y)
-    assert first[0].curve[-1]["loss"] < first[0].curve[0]["loss"]
-    kept = read_rows(tmp_path / "a")["none"]
-    assert [k.record["seed"] for k in kept] == [0, 1]
-    np.testing.assert_array_equal(kept[1].test_probability, np.concatenate(first[1].test))
-    assert kept[0].test_length.tolist() == [len(chain) for chain in split[1]]
-
-
-def test_the_table_holds_both_protocols_and_a_difference_that_is_there(
-    split: tuple[list[SiteChain], list[SiteChain]], tmp_path: Path
-) -> None:
-    """A row that is told the answer must come out ahead of one that is told nothing."""
-
-    class Told:
-        about = {"encoder": "told"}  # noqa: RUF012
-
-        def embed(self, chain: SiteChain) -> Embedded:
-            residue = chain.label[:, None].astype(np.float32) + 1
-            return Embedded(residue, residue.mean(axis=0))
-
-    for name, encoder in (("none", NoEncoder()), ("told", Told())):
-        row = Row(name=name, encoder=encoder, make=SiteHead, options={"epochs": 4})
-        list(run_row(row, *split, tmp_path, seeds=range(3)))
-    rows = read_rows(tmp_path)
-    difference = paired(rows, "told", "none", "auprc")
-    assert difference is not None and difference.seeds[0] > 0 and difference.chains[0] > 0
-    for kept in rows["told"]:
-        clean, paper = scores_of(kept, "clean"), scores_of(kept, "paper")
-        assert paper.f1 >= clean.f1 and paper.auprc == clean.auprc
-    page = as_table(rows, ["none"])
-    for part in (
-        "Protocol *paper*",
-        "Protocol *clean*",
-        "| told |",
-        "paper: BC-100",
-        "| none | encoder none",
-    ):
-        assert part in page
-    with pytest.raises(SitesError, match="no row 'best'; there are none, told"):
-        as_table(rows, ["best"])
-
-
-def test_embeddings_come_from_the_sdk_and_are_kept(
-    split: tuple[list[SiteChain], list[SiteChain]], tmp_path: Path
-) -> None:
-    encoder = StructureEncoder("base", ("mean", "contact"), threads=1)
-    chains = split[1][:2]
-    chains[0].ca_coords[5] = np.nan
-    (first, second), again = (embed_all(encoder, chains, tmp_path / "cache") for _ in range(2))
-    assert first.residue.shape == (len(chains[0]), 128) and (first.residue[5] == 0).all()
-    np.testing.assert_array_equal(again[1].residue, second.residue)
-    direct = encoder.embedder.embed((chains[1].ca_coords, chains[1].sequence))
-    np.testing.assert_array_equal(second.residue[:, :64], direct.residue)
-    chains[1].ca_coords[:] = np.nan
-    with pytest.raises(SitesError, match="has no coordinates"):
-        encoder.embed(chains[1])
-
-
-def test_a_predictor_is_calibrated_measured_and_read_back(
-    split: tuple[list[SiteChain], list[SiteChain]], tmp_path: Path
-) -> None:
-    encoder = StructureEncoder("base", ("mean", "contact"), threads=1)
-    trained = train_predictor(split[0], encoder, {"test": split[1]}, heads=2)
-    quality = trained.card["quality"]["test"]
-    assert quality["auprc"] > quality["prevalence"]
-    assert 0 < trained.card["threshold"] < 1
-    save_predictor(trained, tmp_path / "sites.ckpt")
-    again = load_predictor(tmp_path / "sites.ckpt")
-    assert again.card == trained.card
-    features, types = torch.randn(9, 2, 64), torch.arange(9)
-    with torch.inference_mode():
-        torch.testing.assert_close(again.model(features, types), trained.model(features, types))
-    (tmp_path / "other.ckpt").write_bytes(b"nothing")
-    with pytest.raises(ProtembError):
-        load_predictor(tmp_path / "other.ckpt")
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=40), st.integers(0, 99))
+def test_no_family_is_divided_between_learning_and_validation(kin: list[int], seed: int) -> None:
+    learning, held_out = validation_split(kin, 1 / 7, seed)
+    assert held_out and sorted(learning + held_out) == list(range(len(kin)))
+    assert not {kin[i] for i in learning} & {kin[i] for i in held_out}
 
 
 def test_an_unknown_network_is_a_sentence() -> None:
     with pytest.raises(SitesError, match="no network named 'x'; there are deepppisp"):
         find_network("x")
+
+
+def test_relatives_across_a_split_are_counted_and_named(written: Written, labelled: dict[str, Any]) -> None:
+    """The training chains are shuffled copies of the test chains: only what is added is a relative."""
+    sites = read_sites(written(**labelled))
+    test, training = sites.of("test"), sites.of("train")
+    assert not relatives(training, test) and len(set(families(training))) == len(training)
+    twin = replace(test[1], id="twin", split="train")
+    (hit,) = relatives([*training, twin], test)
+    assert (hit.query, hit.target) == (1, len(training)) and hit.identity == 1.0
+    kin = families([*training, twin, test[1]])
+    assert kin[-1] == kin[-2] and len(set(kin)) == len(training) + 1
+    page = as_overlap([("test", test, "train", [*training, twin]), ("train", training, "train", training)])
+    assert f"1 of {len(test)} | {test[1].id} ~ twin (100%)" in page and f"0 of {len(training)}" in page

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from protemb_sdk._chain import encode_sequence
-from protemb_train.downstream.sites.data import SiteChain, SitesError
-from protemb_train.downstream.sites.deepppisp import GAP, TYPES, SiteBatch
+from protemb_train.downstream.sites.contacts import Graph, contact_graph, joined, no_graph
+from protemb_train.downstream.sites.data import TYPES, SiteChain, SitesError
+from protemb_train.downstream.sites.deepppisp import GAP, SiteBatch
 from protemb_train.downstream.sites.embeddings import Embedded
 
 CHAINS_A_BATCH = 4
@@ -28,14 +30,16 @@ class ChainTensors:
     extra_LE: Tensor
     protein_P: Tensor
     label_L: Tensor
+    coords_L3: Tensor
+    graph: Graph
 
 
 def as_tensors(
-    chains: Sequence[SiteChain], embedded: Sequence[Embedded], *, features: bool = True
+    chains: Sequence[SiteChain], embedded: Sequence[Embedded], *, features: bool = True, graph: bool = False
 ) -> list[ChainTensors]:
     """Return chains and their embeddings as tensors, the first `SiteChain.cut` residues of each.
 
-    Without `features`, PSSM and DSSP are left out.
+    Without `features`, PSSM and DSSP are left out; without `graph`, who is near whom.
 
     Raises
     ------
@@ -52,6 +56,7 @@ def as_tensors(
         if not all(np.isfinite(array).all() for array in (other, vectors.residue, vectors.protein)):
             raise SitesError(f"{chain.id}: a feature or an embedding is not finite; repair or drop the chain")
         types = torch.from_numpy(encode_sequence(chain.sequence)[: chain.cut])
+        coords = torch.from_numpy(centred(chain.ca_coords).astype(np.float32)[: chain.cut])
         found.append(
             ChainTensors(
                 # X is one of none.
@@ -60,47 +65,56 @@ def as_tensors(
                 torch.from_numpy(vectors.residue[: chain.cut]),
                 torch.from_numpy(vectors.protein),
                 torch.from_numpy(chain.label[: chain.cut].astype(np.float32)),
+                coords,
+                contact_graph(coords) if graph else no_graph(chain.cut),
             )
         )
     return found
 
 
+def centred(ca_coords: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return coordinates around their centre; residues without any (NaN) stay without."""
+    seen = np.isfinite(ca_coords[:, 0])
+    return ca_coords - ca_coords[seen].mean(axis=0) if seen.any() else ca_coords
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Scaling:
-    """Mean and spread of the embeddings of the chains learnt from.
+    """Mean and spread of what the chains learnt from have: residue and protein embeddings, and features.
 
     Embeddings of different makers then start alike; what the published network sees beside them stays.
 
     Parameters
     ----------
-    residue_mean_E, residue_spread_E, protein_mean_P, protein_spread_P : Tensor
-        A channel that never varies has an infinite spread: it says nothing, and divided by its rounding
-        errors it would seem to.
+    means, spreads : dict of str to Tensor
+        Keys "extra_LE", "protein_P", and "other_LF" where features are scaled too. A channel that never
+        varies has an infinite spread: it says nothing, and divided by its rounding errors it would seem to.
     """
 
-    residue_mean_E: Tensor
-    residue_spread_E: Tensor
-    protein_mean_P: Tensor
-    protein_spread_P: Tensor
+    means: dict[str, Tensor]
+    spreads: dict[str, Tensor]
 
     @classmethod
-    def of(cls, chains: Sequence[ChainTensors]) -> Scaling:
+    def of(cls, chains: Sequence[ChainTensors], *, features: bool = False) -> Scaling:
         """Return mean and spread over chains; residues without an embedding (zeros) do not count."""
-        residue = torch.cat([c.extra_LE for c in chains])
-        if residue.shape[1]:
-            residue = residue[(residue != 0).any(dim=1)]
-        protein = torch.stack([c.protein_P for c in chains])
-        means = [of.mean(dim=0) for of in (residue, protein)]
-        squares = [(of - m).square().mean(dim=0) for of, m in zip((residue, protein), means, strict=True)]
-        residue_spread, protein_spread = (torch.where(s > 1e-12, s.sqrt(), torch.inf) for s in squares)
-        return cls(means[0], residue_spread, means[1], protein_spread)
+        seen = {
+            "extra_LE": torch.cat([c.extra_LE for c in chains]),
+            "protein_P": torch.stack([c.protein_P for c in chains]),
+        }
+        if seen["extra_LE"].shape[1]:
+            seen["extra_LE"] = seen["extra_LE"][(seen["extra_LE"] != 0).any(dim=1)]
+        if features:
+            seen["other_LF"] = torch.cat([c.other_LF for c in chains])
+        means = {name: of.mean(dim=0) for name, of in seen.items()}
+        squares = {name: (of - means[name]).square().mean(dim=0) for name, of in seen.items()}
+        return cls(means, {n: torch.where(s > 1e-12, s.sqrt(), torch.inf) for n, s in squares.items()})
 
     def applied(self, chain: ChainTensors) -> ChainTensors:
-        """Return the chain with embeddings of mean 0 and spread 1; zeros stay where there is no embedding."""
+        """Return the chain with values of mean 0 and spread 1; zeros stay where there is no embedding."""
+        scaled = {n: (getattr(chain, n) - self.means[n]) / self.spreads[n] for n in self.means}
         there = (chain.extra_LE != 0).any(dim=1, keepdim=True)
-        residue = (chain.extra_LE - self.residue_mean_E) / self.residue_spread_E
-        protein = (chain.protein_P - self.protein_mean_P) / self.protein_spread_P
-        return replace(chain, extra_LE=torch.where(there, residue, 0.0), protein_P=protein)
+        scaled["extra_LE"] = torch.where(there, scaled["extra_LE"], 0.0)
+        return replace(chain, **scaled)
 
 
 def collate(chains: Sequence[ChainTensors], wanted: Sequence[Tensor], pad_to: int = 0) -> SiteBatch:
@@ -111,13 +125,14 @@ def collate(chains: Sequence[ChainTensors], wanted: Sequence[Tensor], pad_to: in
     lengths = [max(len(chain.label_L), pad_to) for chain in chains]
     starts = np.cumsum([0, *(length + GAP for length in lengths)])[:-1].tolist()
 
-    def row(parts: list[Tensor]) -> Tensor:
+    def row(parts: list[Tensor], fill: float = 0.0) -> Tensor:
         filled = [
-            torch.nn.functional.pad(part, (0, 0, 0, length + GAP - len(part)))
+            torch.nn.functional.pad(part, (0, 0, 0, length + GAP - len(part)), value=fill)
             for part, length in zip(parts, lengths, strict=True)
         ]
         return torch.cat(filled)
 
+    graph = joined([chain.graph for chain in chains], [length + GAP for length in lengths])
     return SiteBatch(
         row([c.types_LT for c in chains]),
         row([c.other_LF for c in chains]),
@@ -128,6 +143,8 @@ def collate(chains: Sequence[ChainTensors], wanted: Sequence[Tensor], pad_to: in
         torch.cat([torch.full((len(w),), n) for n, w in enumerate(wanted)]),
         torch.cat([w + start for w, start in zip(wanted, starts, strict=True)]),
         torch.cat([c.label_L[w] for c, w in zip(chains, wanted, strict=True)]),
+        row([c.coords_L3 for c in chains], float("nan")),
+        graph,
     )
 
 
@@ -137,10 +154,10 @@ def whole(chain: ChainTensors, pad_to: int = 0) -> SiteBatch:
 
 
 class ResidueBatches(IterableDataset[SiteBatch]):
-    """Every residue once an epoch, in batches of `RESIDUES_A_CHAIN` residues of `CHAINS_A_BATCH` chains.
+    """Every residue once an epoch, in batches of some residues of some chains.
 
     The published code draws 32 residues of nearly as many chains, and runs its convolutions over a whole
-    chain for each. The residues of a chain share them here, up to `RESIDUES_A_CHAIN` at a time.
+    chain for each. The residues of a chain share them here, up to `residues_a_chain` at a time.
 
     Parameters
     ----------
@@ -150,14 +167,25 @@ class ResidueBatches(IterableDataset[SiteBatch]):
         An epoch is a function of it and of how many came before.
     pad_to : int, default 0
         As in `collate`.
+    chains_a_batch, residues_a_chain : int
+        Shape of a batch.
     """
 
-    def __init__(self, chains: Sequence[ChainTensors], seed: int, pad_to: int = 0) -> None:
+    def __init__(
+        self,
+        chains: Sequence[ChainTensors],
+        seed: int,
+        pad_to: int = 0,
+        *,
+        chains_a_batch: int = CHAINS_A_BATCH,
+        residues_a_chain: int = RESIDUES_A_CHAIN,
+    ) -> None:
         self.chains, self.seed, self.pad_to, self.epoch = list(chains), seed, pad_to, 0
+        self.chains_a_batch, self.residues_a_chain = chains_a_batch, residues_a_chain
 
     def __len__(self) -> int:
-        groups = sum(-(-len(chain.label_L) // RESIDUES_A_CHAIN) for chain in self.chains)
-        return -(-groups // CHAINS_A_BATCH)
+        groups = sum(-(-len(chain.label_L) // self.residues_a_chain) for chain in self.chains)
+        return -(-groups // self.chains_a_batch)
 
     def __iter__(self) -> Iterator[SiteBatch]:
         rng = np.random.default_rng((self.seed, self.epoch))
@@ -166,17 +194,33 @@ class ResidueBatches(IterableDataset[SiteBatch]):
             (n, torch.from_numpy(part))
             for n, chain in enumerate(self.chains)
             for part in np.array_split(
-                rng.permutation(len(chain.label_L)), -(-len(chain.label_L) // RESIDUES_A_CHAIN)
+                rng.permutation(len(chain.label_L)), -(-len(chain.label_L) // self.residues_a_chain)
             )
         ]
         order = rng.permutation(len(groups))
-        for first in range(0, len(order), CHAINS_A_BATCH):
-            drawn = [groups[k] for k in order[first : first + CHAINS_A_BATCH]]
+        for first in range(0, len(order), self.chains_a_batch):
+            drawn = [groups[k] for k in order[first : first + self.chains_a_batch]]
             yield collate([self.chains[n] for n, _ in drawn], [wanted for _, wanted in drawn], self.pad_to)
 
 
-def validation_split(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Return positions of the chains to learn from and of those held out, whole, for validation."""
-    order = np.random.default_rng(seed).permutation(count).tolist()
-    held_out = max(1, round(count * share))
-    return sorted(order[held_out:]), sorted(order[:held_out])
+def validation_split(families: Sequence[int], share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Return positions of the chains to learn from and of those held out, whole, for validation.
+
+    Parameters
+    ----------
+    families : sequence of int
+        Of each chain; a family is not divided.
+    share : float
+        Of the chains, held out; the last family drawn may exceed it.
+    seed : int
+        Same seed, same chains.
+    """
+    groups: dict[int, list[int]] = {}
+    for position, family in enumerate(families):
+        groups.setdefault(family, []).append(position)
+    names, held_out = list(groups), list[int]()
+    for n in np.random.default_rng(seed).permutation(len(names)).tolist():
+        if len(held_out) >= max(1, round(len(families) * share)):
+            break
+        held_out += groups[names[n]]
+    return sorted(set(range(len(families))) - set(held_out)), sorted(held_out)

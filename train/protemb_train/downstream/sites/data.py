@@ -25,6 +25,7 @@ ANGSTROM = 0.01  # unit of the stored coordinates
 NO_DSSP = 255
 DSSP_STATES = 9
 PROFILE = 20
+TYPES = 20  # X is none of them
 
 
 class SitesError(ProtembError):

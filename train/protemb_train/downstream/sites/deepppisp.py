@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from protemb_train.downstream.sites.data import LONGEST
+from protemb_train.downstream.sites.contacts import Graph
+from protemb_train.downstream.sites.data import LONGEST, TYPES
 
 WINDOW = 7
-TYPES = 20
 KERNELS = (13, 15, 17)
 GAP = max(KERNELS)
 """Zeros after a chain: no convolution sees two chains, and one place sees zeros alone, as in the 500."""
@@ -46,6 +46,10 @@ class SiteBatch(NamedTuple):
         Which residues are asked for: their chain, and their place in the row.
     label_M : Tensor, float32, shape (M,)
         1.0 in an interface.
+    coords_R3 : Tensor, float32, shape (R, 3)
+        C-alphas in angstrom, around the centre of their chain; NaN where there is none.
+    graph : Graph
+        Neighbours of each place, without any if nobody asked.
     """
 
     types_RT: Tensor
@@ -57,6 +61,8 @@ class SiteBatch(NamedTuple):
     chain_M: Tensor
     place_M: Tensor
     label_M: Tensor
+    coords_R3: Tensor
+    graph: Graph
 
 
 class PublishedOneHot(nn.Module):

@@ -4,26 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from torch import nn
 
 from protemb_train.downstream.sites.data import LONGEST, SitesError
 from protemb_train.downstream.sites.deepppisp import DeepPPISP
-from protemb_train.downstream.sites.head import SiteHead
-from protemb_train.downstream.sites.training import HEAD_EPOCHS
+from protemb_train.downstream.sites.graph import GraphHead
+from protemb_train.downstream.sites.training import Recipe
 
 Maker = Callable[[int, int, int], nn.Module]
 
-NETWORKS: dict[str, tuple[Maker, dict[str, Any]]] = {
-    "deepppisp": (DeepPPISP, {}),
-    "deepppisp-published": (partial(DeepPPISP, one_hot="chain"), {"pad_to": LONGEST}),
-    "head": (SiteHead, {"epochs": HEAD_EPOCHS}),
+GRAPH_RECIPE = Recipe(
+    epochs=10,
+    patience=None,
+    chains_a_batch=8,
+    residues_a_chain=10_000,  # all of them: messages are passed over the whole chain anyway
+    weight_decay=1e-2,
+    one_cycle=True,
+    graph=True,
+    scale_features=True,
+)
+
+START_EPOCHS = 6  # on pieces of chains, of which there are fifteen times as many
+
+NETWORKS: dict[str, tuple[Maker, Recipe]] = {
+    "deepppisp": (DeepPPISP, Recipe()),
+    "deepppisp-published": (partial(DeepPPISP, one_hot="chain"), Recipe(pad_to=LONGEST)),
+    "graph": (GraphHead, GRAPH_RECIPE),
 }
 
 
-def find_network(name: str) -> tuple[Maker, dict[str, Any]]:
-    """Return what makes a network of the widths of features and embeddings, and options of `train`.
+def find_network(name: str) -> tuple[Maker, Recipe]:
+    """Return what makes a network of the widths of features and embeddings, and how it is trained.
 
     Raises
     ------

@@ -20,14 +20,16 @@ from protemb_sdk._output import written_whole
 from protemb_train.checkpoint import read_tensors
 from protemb_train.downstream.metrics import best_f_threshold, binary_scores
 from protemb_train.downstream.sites.batches import Scaling, as_tensors, validation_split
-from protemb_train.downstream.sites.data import SiteChain
-from protemb_train.downstream.sites.deepppisp import TYPES, WINDOW
+from protemb_train.downstream.sites.contacts import contact_graph
+from protemb_train.downstream.sites.data import TYPES, SiteChain
 from protemb_train.downstream.sites.embeddings import StructureEncoder, embed_all
-from protemb_train.downstream.sites.head import SiteHead
+from protemb_train.downstream.sites.graph import GraphHead
+from protemb_train.downstream.sites.networks import find_network
+from protemb_train.downstream.sites.overlap import families
 from protemb_train.downstream.sites.rows import VALIDATION_SHARE
-from protemb_train.downstream.sites.training import HEAD_EPOCHS, train
+from protemb_train.downstream.sites.training import Start, train
 
-FORMAT = "protemb-sites-1"
+FORMAT = "protemb-sites-2"
 
 
 class SitesModel(nn.Module):
@@ -35,7 +37,7 @@ class SitesModel(nn.Module):
 
     Parameters
     ----------
-    heads : sequence of SiteHead
+    heads : sequence of GraphHead
         Without PSSM and DSSP.
     scalings : sequence of Scaling
         Of each head.
@@ -49,16 +51,16 @@ class SitesModel(nn.Module):
     intercept: Tensor
 
     def __init__(
-        self, heads: Sequence[SiteHead], scalings: Sequence[Scaling], slope: float, intercept: float
+        self, heads: Sequence[GraphHead], scalings: Sequence[Scaling], slope: float, intercept: float
     ) -> None:
         super().__init__()
         self.heads = nn.ModuleList(heads)
-        self.register_buffer("mean_HE", torch.stack([s.residue_mean_E for s in scalings]))
-        self.register_buffer("spread_HE", torch.stack([s.residue_spread_E for s in scalings]))
+        self.register_buffer("mean_HE", torch.stack([s.means["extra_LE"] for s in scalings]))
+        self.register_buffer("spread_HE", torch.stack([s.spreads["extra_LE"] for s in scalings]))
         self.register_buffer("slope", torch.tensor(slope))
         self.register_buffer("intercept", torch.tensor(intercept))
 
-    def forward(self, features_LKC: Tensor, residue_type_L: Tensor) -> Tensor:
+    def forward(self, features_LKC: Tensor, residue_type_L: Tensor, ca_coords_L3: Tensor) -> Tensor:
         """Return probabilities, shape (L,).
 
         Parameters
@@ -67,16 +69,15 @@ class SitesModel(nn.Module):
             Residue readouts in the order that the heads were trained on.
         residue_type_L : Tensor, int64, shape (L,)
             Positions in `ALPHABET`.
+        ca_coords_L3 : Tensor, float32, shape (L, 3)
+            C-alphas in angstrom, centred.
         """
-        types = (residue_type_L[:, None] == torch.arange(TYPES)).to(torch.float32)
+        types_LT = (residue_type_L[:, None] == torch.arange(TYPES)).to(torch.float32)
+        graph = contact_graph(ca_coords_L3)
         logits = []
         for n, module in enumerate(self.heads):
-            head = cast(SiteHead, module)
-            scaled = (features_LKC.flatten(1) - self.mean_HE[n]) / self.spread_HE[n]
-            row = nn.functional.pad(torch.cat([types, scaled], dim=1), (0, 0, WINDOW // 2, WINDOW // 2))
-            length = types.shape[0]
-            windows = torch.cat([row.narrow(0, w, length) for w in range(WINDOW)], dim=1)
-            logits.append(head.layers(windows).squeeze(1))
+            scaled_LE = (features_LKC.flatten(1) - self.mean_HE[n]) / self.spread_HE[n]
+            logits.append(cast(GraphHead, module).logits(types_LT, types_LT[:, :0], scaled_LE, graph))
         return torch.sigmoid(torch.stack(logits).mean(dim=0) * self.slope + self.intercept)
 
 
@@ -101,6 +102,7 @@ def train_predictor(
     encoder: StructureEncoder,
     held_out: Mapping[str, Sequence[SiteChain]],
     *,
+    start: Start | None = None,
     heads: int = 5,
     cache: Path | None = None,
 ) -> Trained:
@@ -117,6 +119,8 @@ def train_predictor(
         With the readouts to use.
     held_out : mapping of str to sequence of SiteChain
         Sets to measure on, by name.
+    start : Start, optional
+        What the heads learnt before.
     heads : int, default 5
         How many are averaged.
     cache : Path, optional
@@ -127,12 +131,14 @@ def train_predictor(
     SitesError
         If a chain has no coordinates.
     """
-    tensors = as_tensors(training, embed_all(encoder, training, cache), features=False)
+    make, recipe = find_network("graph")
+    tensors = as_tensors(training, embed_all(encoder, training, cache), features=False, graph=True)
     found, outside = [], [[] for _ in training]  # type: ignore[var-annotated]
+    kin = families(training)
     for seed in range(heads):
-        learning, validation = validation_split(len(training), VALIDATION_SHARE, seed)
+        learning, validation = validation_split(kin, VALIDATION_SHARE, seed)
         learnt, tested = ([tensors[i] for i in side] for side in (learning, validation))
-        run = train(SiteHead, learnt, tested, [], seed=seed, epochs=HEAD_EPOCHS)
+        run = train(make, learnt, tested, [], recipe, seed=seed, start=start)
         found.append((run.network, run.scaling))
         for i, probability in zip(validation, run.validation, strict=True):
             outside[i].append(probability)
@@ -191,6 +197,7 @@ def measure(
         model(
             t.extra_LE.reshape(chain.cut, readouts, -1),
             torch.from_numpy(encode_sequence(chain.sequence)[: chain.cut]),
+            t.coords_L3,
         ).numpy()
         for t, chain in zip(tensors, chains, strict=True)
     ]
@@ -235,9 +242,10 @@ def load_predictor(path: Path) -> Trained:
     try:
         if loaded["format"] != FORMAT:
             raise ModelError(f"{path}: holds {loaded['format']!r}, this reads {FORMAT!r} only")
-        heads, extra = int(loaded["shape"]["heads"]), int(loaded["shape"]["extra"])
-        blank = Scaling(*(torch.zeros(width) for width in (extra, extra, 0, 0)))
-        model = SitesModel([SiteHead(0, extra, 0) for _ in range(heads)], [blank] * heads, 1.0, 0.0)
+        count, extra = int(loaded["shape"]["heads"]), int(loaded["shape"]["extra"])
+        zeros = {"extra_LE": torch.zeros(extra)}
+        heads = [GraphHead(0, extra, 0) for _ in range(count)]
+        model = SitesModel(heads, [Scaling(zeros, zeros)] * count, 1.0, 0.0)
         model.load_state_dict(loaded["state"])
         return Trained(model.eval(), dict(loaded["card"]))
     except (KeyError, TypeError, RuntimeError) as error:

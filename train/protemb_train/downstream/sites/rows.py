@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,10 @@ from protemb_train.arrays import read_arrays
 from protemb_train.downstream.sites.batches import as_tensors, validation_split
 from protemb_train.downstream.sites.data import SiteChain, SitesError
 from protemb_train.downstream.sites.embeddings import Encoder, embed_all
-from protemb_train.downstream.sites.training import Run, train
+from protemb_train.downstream.sites.finetune import fine_tuned
+from protemb_train.downstream.sites.overlap import families
+from protemb_train.downstream.sites.training import Recipe, Run, Start, train
+from protemb_train.network import ScoreNetwork
 from protemb_train.origin import origin
 
 VALIDATION_SHARE = 1 / 7
@@ -39,15 +42,21 @@ class Row:
         Makes the network from the widths of features, residue and protein embeddings.
     features : bool, default True
         Whether PSSM and DSSP enter; without them the row needs a structure alone.
-    options : dict
-        Further arguments of `train`, and what else the record should say.
+    recipe : Recipe
+        How it is trained.
+    start : Start, optional
+        Weights to start from.
+    unfrozen : ScoreNetwork, optional
+        The encoder, to be fine-tuned end to end once the head has learnt; `encoder` is its export.
     """
 
     name: str
     encoder: Encoder
     make: Callable[[int, int, int], nn.Module]
     features: bool = True
-    options: dict[str, Any] = field(default_factory=dict)
+    recipe: Recipe = field(default_factory=Recipe)
+    start: Start | None = None
+    unfrozen: ScoreNetwork | None = None
 
 
 def run_row(
@@ -62,7 +71,8 @@ def run_row(
 ) -> Iterator[Run]:
     """Train the seeds of a row that are not there yet, and yield them as they end.
 
-    The same seed holds out the same validation chains in every row: they can be compared seed by seed.
+    The same seed holds out the same validation chains in every row: they can be compared seed by seed. None
+    of them has a relative (`families`) among the chains learnt from.
 
     Parameters
     ----------
@@ -95,18 +105,16 @@ def run_row(
     except OSError as error:
         raise OutputError(f"{folder}: no folder can be made there ({error.strerror})") from error
     vectors = embed_all(row.encoder, [*training, *test], cache)
-    tensors = as_tensors([*training, *test], vectors, features=row.features)
+    tensors = as_tensors([*training, *test], vectors, features=row.features, graph=row.recipe.graph)
     learnable, tested = tensors[: len(training)], tensors[len(training) :]
+    kin = families(training)
     for seed in wanted:
-        learning, validation = validation_split(len(training), VALIDATION_SHARE, seed)
-        run = train(
-            row.make,
-            [learnable[i] for i in learning],
-            [learnable[i] for i in validation],
-            tested,
-            seed=seed,
-            **row.options,
-        )
+        learning, validation = validation_split(kin, VALIDATION_SHARE, seed)
+        sides = [learnable[i] for i in learning], [learnable[i] for i in validation], tested
+        run = train(row.make, *sides, row.recipe, seed=seed, start=row.start)
+        if row.unfrozen is not None:
+            sigma = float(str(row.encoder.about["sigma"]))
+            run = fine_tuned(run, row.unfrozen, sigma, *sides, seed=seed)
         record = {
             "row": row.name,
             "seed": seed,
@@ -129,6 +137,7 @@ def _keep(
             file,
             record=np.array(json.dumps(record)),
             test_id=np.array([chain.id for chain in test]),
+            test_split=np.array([chain.split for chain in test]),
             test_length=np.array([len(p) for p in run.test]),
             test_label=np.concatenate([chain.label[: chain.cut] for chain in test]),
             test_probability=np.concatenate(run.test),
@@ -143,20 +152,50 @@ class Kept:
 
     record: dict[str, Any]
     test_id: NDArray[np.str_]
+    test_split: NDArray[np.str_]
     test_length: NDArray[np.int64]
     test_label: NDArray[np.bool_]
     test_probability: NDArray[np.float32]
     validation_label: NDArray[np.bool_]
     validation_probability: NDArray[np.float32]
 
+    def of(self, split: str) -> Kept:
+        """Return it with the test chains of one published split alone.
 
-def read_rows(folder: Path) -> dict[str, list[Kept]]:
+        Raises
+        ------
+        SitesError
+            If it has none.
+        """
+        chains = self.test_split == split
+        if not chains.any():
+            there = ", ".join(np.unique(self.test_split))
+            raise SitesError(f"row {self.record['row']} was not tested on {split!r}, but on {there}")
+        places = np.repeat(chains, self.test_length)
+        return replace(
+            self,
+            test_id=self.test_id[chains],
+            test_split=self.test_split[chains],
+            test_length=self.test_length[chains],
+            test_label=self.test_label[places],
+            test_probability=self.test_probability[places],
+        )
+
+
+def read_rows(folder: Path, split: str | None = None) -> dict[str, list[Kept]]:
     """Return every seed of every row in a folder, rows by name, seeds in order.
+
+    Parameters
+    ----------
+    folder : Path
+        Of `run_row`.
+    split : str, optional
+        Test chains of one published split alone.
 
     Raises
     ------
     SitesError
-        If there is no row.
+        If there is no row, or one was not tested on that split.
     ArrayFileError
         If a file is damaged.
     """
@@ -165,7 +204,7 @@ def read_rows(folder: Path) -> dict[str, list[Kept]]:
     for path in sorted(folder.glob("*/seed-*.npz")):
         z = read_arrays(path, names, "a run of protemb-train sites")
         kept = Kept(**{**z, "record": json.loads(str(z["record"][()]))})
-        found.setdefault(path.parent.name, []).append(kept)
+        found.setdefault(path.parent.name, []).append(kept.of(split) if split else kept)
     if not found:
         raise SitesError(f"{folder}: holds no rows; make some with protemb-train sites-row")
     return {name: sorted(seeds, key=lambda kept: kept.record["seed"]) for name, seeds in found.items()}

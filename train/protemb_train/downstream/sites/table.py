@@ -8,20 +8,36 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from sklearn.metrics import average_precision_score, matthews_corrcoef
 
 from protemb_train.downstream.metrics import BinaryScores, best_f_threshold, binary_scores
+from protemb_train.downstream.sites.bootstrap import drawn_scores
 from protemb_train.downstream.sites.data import SitesError
 from protemb_train.downstream.sites.rows import Kept
 
-# Guo et al. 2022, Table 2, protocol "paper", on all chains.
-PUBLISHED = {
-    "paper: no embeddings": ".589 +- .012 | .270 +- .006 | .623 +- .018 | .377 +- .004 | .163 +- .006",
-    "paper: sequence embeddings (TAPE)": (
-        ".592 +- .036 | .274 +- .009 | .635 +- .058 | .382 +- .003 | .174 +- .005"
-    ),
-    "paper: BC-30 embeddings": ".614 +- .016 | .280 +- .005 | .604 +- .026 | .382 +- .001 | .177 +- .002",
-    "paper: BC-100 embeddings": ".621 +- .029 | .285 +- .010 | .601 +- .052 | .386 +- .003 | .185 +- .004",
+# By split and protocol: name, and the cells of COLUMNS.
+PUBLISHED: dict[tuple[str, str], dict[str, str]] = {
+    # Guo et al. 2022, Table 2, all 70 chains.
+    ("test", "paper"): {
+        "paper: no embeddings": (
+            ".589 +- .012 | .270 +- .006 | .623 +- .018 | .377 +- .004 | .163 +- .006 | |"
+        ),
+        "paper: sequence embeddings (TAPE)": (
+            ".592 +- .036 | .274 +- .009 | .635 +- .058 | .382 +- .003 | .174 +- .005 | |"
+        ),
+        "paper: BC-30 embeddings": (
+            ".614 +- .016 | .280 +- .005 | .604 +- .026 | .382 +- .001 | .177 +- .002 | |"
+        ),
+        "paper: BC-100 embeddings": (
+            ".621 +- .029 | .285 +- .010 | .601 +- .052 | .386 +- .003 | .185 +- .004 | |"
+        ),
+    },
+    # Yuan et al. 2022 (doi:10.1093/bioinformatics/btab643); Zhou et al. 2023 (doi:10.1093/bib/bbad122).
+    ("Test_60", "clean"): {
+        "published: DeepPPISP": "| | | | .167 | .276 |",
+        "published: MaSIF-site": "| | | | .326 | .439 |",
+        "published: GraphPPIS": "| | | | .333 | .429 |",
+        "published: AGAT-PPIS": "| | | | .484 | .574 |",
+    },
 }
 
 COLUMNS = {
@@ -33,8 +49,6 @@ COLUMNS = {
     "auprc": "AUPRC",
     "auroc": "AUROC",
 }
-
-BOOTSTRAP = 1000
 
 
 def scores_of(kept: Kept, protocol: str) -> BinaryScores:
@@ -69,11 +83,16 @@ class Difference:
         return f"{self.mean:+.3f} ({seeds}; {chains})"
 
 
-def paired(rows: Mapping[str, Sequence[Kept]], name: str, other: str, score: str) -> Difference | None:
+Drawn = Mapping[str, Mapping[str, NDArray[np.float64]]]
+
+
+def paired(
+    rows: Mapping[str, Sequence[Kept]], drawn: Drawn, name: str, other: str, score: str
+) -> Difference | None:
     """Return the difference of two rows in AUPRC or MCC (clean), None if seeds or test chains differ.
 
     Over seeds: Student's t on the differences of like seeds. Over chains: bootstrap of the test chains, the
-    mean over seeds recomputed each time.
+    mean over seeds recomputed each time (`drawn_scores` of each row).
     """
     a, b = rows[name], rows[other]
     seeds = [k.record["seed"] for k in a]
@@ -87,34 +106,8 @@ def paired(rows: Mapping[str, Sequence[Kept]], name: str, other: str, score: str
     )
     mean = float(by_seed.mean())
     half = float(stats.t.ppf(0.975, len(seeds) - 1) * stats.sem(by_seed)) if len(seeds) > 1 else float("nan")
-    called_a, called_b = ([_called(kept) for kept in row] for row in (a, b))
-    drawn = np.random.default_rng(0).integers(0, len(a[0].test_id), (BOOTSTRAP, len(a[0].test_id)))
-    ends = np.cumsum(a[0].test_length)
-    places = [np.arange(end - length, end) for end, length in zip(ends, a[0].test_length, strict=True)]
-    found = []
-    for chains in drawn:
-        place = np.concatenate([places[n] for n in chains])
-        if a[0].test_label[place].any():
-            found.append(_on(a, called_a, score, place) - _on(b, called_b, score, place))
-    low, high = np.quantile(found, [0.025, 0.975])
+    low, high = np.nanquantile(drawn[name][score] - drawn[other][score], [0.025, 0.975])
     return Difference(mean, (mean - half, mean + half), (float(low), float(high)))
-
-
-def _called(kept: Kept) -> NDArray[np.bool_]:
-    """Return which test residues are called sites at the threshold of validation."""
-    threshold = best_f_threshold(kept.validation_label, kept.validation_probability)
-    return np.asarray(kept.test_probability >= threshold)
-
-
-def _on(
-    row: Sequence[Kept], called: Sequence[NDArray[np.bool_]], score: str, place: NDArray[np.int64]
-) -> float:
-    """Return the mean over seeds of one score on some places."""
-    if score == "auprc":
-        found = [average_precision_score(k.test_label[place], k.test_probability[place]) for k in row]
-    else:
-        found = [matthews_corrcoef(k.test_label[place], c[place]) for k, c in zip(row, called, strict=True)]
-    return float(np.mean(found))
 
 
 def as_table(rows: Mapping[str, Sequence[Kept]], base: Sequence[str]) -> str:
@@ -135,9 +128,9 @@ def as_table(rows: Mapping[str, Sequence[Kept]], base: Sequence[str]) -> str:
     ):
         head = f"| row | {' | '.join(COLUMNS.values())} |\n|---|{'---|' * len(COLUMNS)}"
         lines = [f"| {name} | {_cells(seeds, protocol)} |" for name, seeds in rows.items()]
-        published = [f"| {name} | {told} | | |" for name, told in PUBLISHED.items()]
-        if protocol != "paper":
-            published = []
+        split = next(iter(rows.values()))[0].test_split
+        named = PUBLISHED.get((split[0], protocol), {}) if len(set(split)) == 1 else {}
+        published = [f"| {name} | {cells} |" for name, cells in named.items()]
         parts.append(f"## Protocol *{protocol}*: {told}\n\n" + "\n".join([head, *lines, *published]))
     if base:
         parts.append(_differences(rows, base))
@@ -157,11 +150,12 @@ def _cells(seeds: Sequence[Kept], protocol: str) -> str:
 def _differences(rows: Mapping[str, Sequence[Kept]], base: Sequence[str]) -> str:
     head = " | ".join(f"AUPRC - {name} | MCC - {name}" for name in base)
     lines = [f"| row | {head} |", "|---|" + "---|" * (2 * len(base))]
+    drawn = {name: drawn_scores(row) for name, row in rows.items()}
     for name in rows:
         cells = []
         for other in base:
             for score in ("auprc", "mcc"):
-                difference = paired(rows, name, other, score) if name != other else None
+                difference = paired(rows, drawn, name, other, score) if name != other else None
                 cells.append(str(difference) if difference else "")
         if any(cells):
             lines.append(f"| {name} | {' | '.join(cells)} |")

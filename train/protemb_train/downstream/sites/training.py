@@ -18,14 +18,70 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from protemb_train.downstream.metrics import best_f_threshold, binary_scores
-from protemb_train.downstream.sites.batches import ChainTensors, ResidueBatches, Scaling, whole
+from protemb_train.downstream.sites.batches import (
+    CHAINS_A_BATCH,
+    RESIDUES_A_CHAIN,
+    ChainTensors,
+    ResidueBatches,
+    Scaling,
+    whole,
+)
+from protemb_train.downstream.sites.data import SitesError
 from protemb_train.downstream.sites.deepppisp import SiteBatch
 from protemb_train.pretrain import quiet_lightning
 
-EPOCHS = 10
-PATIENCE = 5
-HEAD_EPOCHS = 20
-LEARNING_RATE = 1e-3
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a network of residues is trained; the default is as published, but for the batches.
+
+    Parameters
+    ----------
+    epochs : int
+        At most.
+    patience : int, optional
+        Training stops that many epochs after the last better F on the validation chains, and the best epoch
+        is used. None: all epochs, and the last one.
+    chains_a_batch, residues_a_chain : int
+        As in `ResidueBatches`.
+    learning_rate, weight_decay : float
+        Of Adam.
+    one_cycle : bool
+        The learning rate rises for a tenth of the steps and then falls to zero, as a cosine.
+    pad_to : int
+        Residues that shorter chains are filled to, for the published one-hot layer.
+    graph : bool
+        Whether the network sees who is near whom.
+    scale_features : bool
+        Whether PSSM and DSSP are scaled as the embeddings are.
+    """
+
+    epochs: int = 10
+    patience: int | None = 5
+    chains_a_batch: int = CHAINS_A_BATCH
+    residues_a_chain: int = RESIDUES_A_CHAIN
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    one_cycle: bool = False
+    pad_to: int = 0
+    graph: bool = False
+    scale_features: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Start:
+    """A network that has learnt elsewhere.
+
+    Parameters
+    ----------
+    state : dict of str to Tensor
+        Its weights; what it lacks starts afresh.
+    scaling : Scaling
+        What it saw of an embedding.
+    """
+
+    state: dict[str, Tensor]
+    scaling: Scaling
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +91,7 @@ class Run:
     Parameters
     ----------
     validation, test : list of ndarray, float32, shape (L,)
-        Probabilities of each chain, by the epoch chosen on the validation chains.
+        Probabilities of each chain, by the epoch that the recipe chooses.
     curve : list of dict
         Per epoch: loss, and F and AUPRC on the validation chains.
     network : nn.Module
@@ -54,9 +110,9 @@ class Run:
 class SiteTraining(pl.LightningModule):
     """A network of residues, binary cross entropy, Adam."""
 
-    def __init__(self, network: nn.Module, learning_rate: float) -> None:
+    def __init__(self, network: nn.Module, recipe: Recipe) -> None:
         super().__init__()
-        self.network, self.learning_rate = network, learning_rate
+        self.network, self.recipe = network, recipe
         self.curve: list[dict[str, float]] = []
         self.losses: list[Tensor] = []
         self.seen: list[tuple[Tensor, Tensor]] = []
@@ -79,8 +135,19 @@ class SiteTraining(pl.LightningModule):
         self.losses.clear()
         self.curve.append({"loss": loss, "val_f": scores.f1, "val_auprc": scores.auprc})
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.network.parameters(), lr=self.learning_rate)
+    def configure_optimizers(self) -> Any:
+        recipe = self.recipe
+        adam = torch.optim.AdamW(
+            self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        if not recipe.one_cycle or steps < 2:
+            return adam
+        rise = max(0.1, 1.5 / steps)
+        cycle = torch.optim.lr_scheduler.OneCycleLR(
+            adam, recipe.learning_rate, total_steps=steps, pct_start=rise
+        )
+        return {"optimizer": adam, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
 
 @torch.inference_mode()
@@ -95,13 +162,12 @@ def train(
     learning: Sequence[ChainTensors],
     validation: Sequence[ChainTensors],
     test: Sequence[ChainTensors],
+    recipe: Recipe,
     *,
     seed: int,
-    epochs: int = EPOCHS,
-    learning_rate: float = LEARNING_RATE,
-    pad_to: int = 0,
+    start: Start | None = None,
 ) -> Run:
-    """Train a network on residues of whole chains, and predict with the epoch of the best validation F.
+    """Train a network on residues of whole chains, and predict validation and test chains with it.
 
     Parameters
     ----------
@@ -109,44 +175,77 @@ def train(
         Makes the network from the widths of features, residue and protein embeddings.
     learning, validation, test : sequence of ChainTensors
         Whole chains each; test chains are only predicted.
+    recipe : Recipe
+        How.
     seed : int
         Of weights and batches.
-    epochs : int, default 10
-        At most; training stops `PATIENCE` epochs after the last better F.
-    learning_rate : float, default 1e-3
-        Of Adam.
-    pad_to : int, default 0
-        Residues that shorter chains are filled to, for the published one-hot layer.
+    start : Start, optional
+        Weights to start from.
 
     Returns
     -------
     Run
+
+    Raises
+    ------
+    SitesError
+        If `start` is of another network, or of embeddings of another width.
     """
     pl.seed_everything(seed, verbose=False)
-    scaling = Scaling.of(learning)
+    first = learning[0]
+    network = make(first.other_LF.shape[1], first.extra_LE.shape[1], len(first.protein_P))
+    scaling = Scaling.of(learning, features=recipe.scale_features)
+    if start is not None:
+        scaling = started(network, start, scaling)
     learnt, held_out, tested = ([scaling.applied(c) for c in side] for side in (learning, validation, test))
-    first = learnt[0]
-    module = SiteTraining(
-        make(first.other_LF.shape[1], first.extra_LE.shape[1], len(first.protein_P)), learning_rate
-    )
+    module = SiteTraining(network, recipe)
     with tempfile.TemporaryDirectory() as folder, quiet_lightning(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*(__len__|`IterableDataset`)")
         best = ModelCheckpoint(folder, monitor="val_f", mode="max", save_weights_only=True)
+        stop = EarlyStopping("val_f", mode="max", patience=recipe.patience or 0)
         trainer = pl.Trainer(
-            max_epochs=epochs,
+            max_epochs=recipe.epochs,
             accelerator="cpu",
-            callbacks=[best, EarlyStopping("val_f", mode="max", patience=PATIENCE)],
+            callbacks=[best, stop] if recipe.patience else [],
+            enable_checkpointing=bool(recipe.patience),
             logger=False,
             num_sanity_val_steps=0,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
+        batches = ResidueBatches(
+            learnt,
+            seed,
+            recipe.pad_to,
+            chains_a_batch=recipe.chains_a_batch,
+            residues_a_chain=recipe.residues_a_chain,
+        )
         loaders: Any = (
-            DataLoader(ResidueBatches(learnt, seed, pad_to), batch_size=None),
-            DataLoader([whole(chain, pad_to) for chain in held_out], batch_size=None),  # type: ignore[arg-type]
+            DataLoader(batches, batch_size=None),
+            DataLoader([whole(chain, recipe.pad_to) for chain in held_out], batch_size=None),  # type: ignore[arg-type]
         )
         trainer.fit(module, *loaders)
-        state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
-        module.load_state_dict(state)
-    found = [predict(module.network, side, pad_to) for side in (held_out, tested)]
+        if recipe.patience:
+            module.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
+    found = [predict(module.network, side, recipe.pad_to) for side in (held_out, tested)]
     return Run(found[0], found[1], module.curve, module.network, scaling)
+
+
+def started(network: nn.Module, start: Start, own: Scaling) -> Scaling:
+    """Load weights into a network, and return what it should see: what `start` saw, and else what is its own.
+
+    Raises
+    ------
+    SitesError
+        If they do not fit.
+    """
+    fresh = network.state_dict()
+    if any(n not in fresh or w.shape != fresh[n].shape for n, w in start.state.items()):
+        raise SitesError(
+            "the network to start from is another one, or saw other embeddings or readouts; "
+            "name the encoder and the readouts that it was trained with"
+        )
+    network.load_state_dict(fresh | start.state)
+    means, spreads = start.scaling.means, start.scaling.spreads
+    seen = [n for n in means if len(means[n])]  # it had no PSSM and no DSSP
+    return Scaling(own.means | {n: means[n] for n in seen}, own.spreads | {n: spreads[n] for n in seen})

@@ -1,0 +1,199 @@
+"""PPI sites: rows and their table, what a head learns beforehand, fine-tuning, and the predictor."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics
+
+from protemb_sdk._errors import ProtembError
+from protemb_train.checkpoint import load_network
+from protemb_train.corpus import Trace
+from protemb_train.downstream.metrics import best_f_threshold
+from protemb_train.downstream.sites.batches import Scaling, as_tensors
+from protemb_train.downstream.sites.bootstrap import DRAWS, drawn_scores
+from protemb_train.downstream.sites.cuts import CutRule, cut_chain
+from protemb_train.downstream.sites.data import SiteChain, SitesError
+from protemb_train.downstream.sites.deepppisp import DeepPPISP
+from protemb_train.downstream.sites.embeddings import Embedded, NoEncoder, StructureEncoder, embed_all
+from protemb_train.downstream.sites.finetune import EndToEnd, fine_tuned
+from protemb_train.downstream.sites.graph import GraphHead
+from protemb_train.downstream.sites.networks import GRAPH_RECIPE
+from protemb_train.downstream.sites.predictor import load_predictor, save_predictor, train_predictor
+from protemb_train.downstream.sites.rows import Row, read_rows, run_row
+from protemb_train.downstream.sites.start import learn_from_cuts, load_start, save_start
+from protemb_train.downstream.sites.table import as_table, paired, scores_of
+from protemb_train.downstream.sites.training import Recipe, predict, started, train
+
+BASE_CHECKPOINT = Path(__file__).resolve().parents[2] / "train" / "results" / "base.ckpt"
+
+
+def quick(epochs: int, lr: float = 1e-2) -> Recipe:
+    return replace(GRAPH_RECIPE, epochs=epochs, learning_rate=lr, chains_a_batch=2)
+
+
+def test_a_row_is_kept_resumed_and_the_same_for_the_same_seed(
+    split: tuple[list[SiteChain], list[SiteChain]], tmp_path: Path
+) -> None:
+    row = Row(name="none", encoder=NoEncoder(), make=GraphHead, recipe=quick(2))
+    first = list(run_row(row, *split, tmp_path / "a", seeds=[0, 1]))
+    assert len(first) == 2 and not list(run_row(row, *split, tmp_path / "a", seeds=[0, 1]))
+    again = list(run_row(row, *split, tmp_path / "b", seeds=[1]))
+    for x, y in zip(first[1].test, again[0].test, strict=True):
+        np.testing.assert_array_equal(x, y)
+    assert first[0].curve[-1]["loss"] < first[0].curve[0]["loss"]
+    kept = read_rows(tmp_path / "a")["none"]
+    assert [k.record["seed"] for k in kept] == [0, 1]
+    np.testing.assert_array_equal(kept[1].test_probability, np.concatenate(first[1].test))
+    assert kept[0].test_length.tolist() == [len(chain) for chain in split[1]]
+
+
+def test_the_table_holds_both_protocols_and_a_difference_that_is_there(
+    split: tuple[list[SiteChain], list[SiteChain]], tmp_path: Path
+) -> None:
+    """A row that is told the answer must come out ahead of one that is told nothing."""
+
+    class Told:
+        about = {"encoder": "told"}  # noqa: RUF012
+
+        def embed(self, chain: SiteChain) -> Embedded:
+            residue = chain.label[:, None].astype(np.float32) + 1
+            return Embedded(residue, residue.mean(axis=0))
+
+    for name, encoder in (("none", NoEncoder()), ("told", Told())):
+        row = Row(name=name, encoder=encoder, make=GraphHead, recipe=quick(6))
+        list(run_row(row, *split, tmp_path, seeds=range(3)))
+    rows = read_rows(tmp_path)
+    difference = paired(rows, {n: drawn_scores(row) for n, row in rows.items()}, "told", "none", "auprc")
+    assert difference is not None and difference.seeds[0] > 0 and difference.chains[0] > 0
+    for kept in rows["told"]:
+        clean, paper = scores_of(kept, "clean"), scores_of(kept, "paper")
+        assert paper.f1 >= clean.f1 and paper.auprc == clean.auprc
+    page = as_table(rows, ["none"])
+    for part in (
+        "Protocol *paper*",
+        "Protocol *clean*",
+        "| told |",
+        "paper: BC-100",
+        "| none | encoder none",
+    ):
+        assert part in page
+    with pytest.raises(SitesError, match="no row 'best'; there are none, told"):
+        as_table(rows, ["best"])
+
+
+def test_embeddings_come_from_the_sdk_and_are_kept(
+    split: tuple[list[SiteChain], list[SiteChain]], tmp_path: Path
+) -> None:
+    encoder = StructureEncoder("base", ("mean", "contact"), threads=1)
+    chains = split[1][:2]
+    chains[0].ca_coords[5] = np.nan
+    (first, second), again = (embed_all(encoder, chains, tmp_path / "cache") for _ in range(2))
+    assert first.residue.shape == (len(chains[0]), 128) and (first.residue[5] == 0).all()
+    np.testing.assert_array_equal(again[1].residue, second.residue)
+    direct = encoder.embedder.embed((chains[1].ca_coords, chains[1].sequence))
+    np.testing.assert_array_equal(second.residue[:, :64], direct.residue)
+    chains[1].ca_coords[:] = np.nan
+    with pytest.raises(SitesError, match="has no coordinates"):
+        encoder.embed(chains[1])
+
+
+def test_draws_of_chains_are_scored_as_scikit_learn_scores_them(
+    split: tuple[list[SiteChain], list[SiteChain]], tmp_path: Path
+) -> None:
+    row = Row(name="none", encoder=NoEncoder(), make=GraphHead, recipe=quick(1))
+    list(run_row(row, *split, tmp_path, seeds=range(2)))
+    kept = read_rows(tmp_path)["none"]
+    # Ties, too.
+    kept = [replace(k, test_probability=np.round(k.test_probability, 2)) for k in kept]
+    found = drawn_scores(kept)
+    chains = len(kept[0].test_id)
+    draw = np.random.default_rng(0).integers(0, chains, (DRAWS, chains))
+    ends = np.cumsum(kept[0].test_length)
+    for n in (0, 17):
+        place = np.concatenate([np.arange(ends[c] - kept[0].test_length[c], ends[c]) for c in draw[n]])
+        label = kept[0].test_label[place]
+        auprc, mcc = [], []
+        for k in kept:
+            threshold = best_f_threshold(k.validation_label, k.validation_probability)
+            auprc.append(metrics.average_precision_score(label, k.test_probability[place]))
+            mcc.append(metrics.matthews_corrcoef(label, k.test_probability[place] >= threshold))
+        assert found["auprc"][n] == pytest.approx(np.mean(auprc), abs=1e-9)
+        assert found["mcc"][n] == pytest.approx(np.mean(mcc), abs=1e-9)
+
+
+def test_a_start_is_kept_and_goes_on_where_it_ended(traces: list[Trace], tmp_path: Path) -> None:
+    rule = CutRule(shortest=25, rest=20, packed=0.5, sites=(0.04, 0.7))
+    pieces = [piece for trace in traces for piece in cut_chain(trace, rule)]
+    encoder = StructureEncoder("base", ("mean", "contact"), threads=1)
+    made = learn_from_cuts(pieces, encoder, GraphHead, quick(3), network="graph")
+    save_start(made, tmp_path / "start.pt")
+    again = load_start(tmp_path / "start.pt")
+    assert again.about == made.about
+    again.check("graph", encoder)
+    for network, other in (("deepppisp", encoder), ("graph", NoEncoder())):
+        with pytest.raises(SitesError, match="the start was made with"):
+            again.check(network, other)
+    with pytest.raises(ProtembError):
+        load_start(Path(__file__))
+    # With PSSM and DSSP, which it has not seen: at first it says what it said without them.
+    chains = as_tensors(pieces, embed_all(encoder, pieces), graph=True)
+    network = GraphHead(29, 128, 128)
+    scaling = started(network, again.start, Scaling.of(chains, features=True))
+    plain = GraphHead(0, 128, 128)
+    plain.load_state_dict(again.start.state)
+    first = scaling.applied(chains[0])
+    (found,) = predict(network, [first])
+    (expected,) = predict(plain, [replace(first, other_LF=first.other_LF[:, :0])])
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(SitesError, match="saw other embeddings or readouts"):
+        started(GraphHead(0, 64, 64), again.start, scaling)
+
+
+def test_fine_tuning_moves_the_encoder_and_starts_from_the_row(
+    split: tuple[list[SiteChain], list[SiteChain]],
+) -> None:
+    encoder, _ = load_network(BASE_CHECKPOINT)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    source = StructureEncoder("base", threads=1)
+    sides = [[c for c in side if len(c) < 100] for side in split]
+    learning, test = (as_tensors(side, embed_all(source, side)) for side in sides)
+    run = train(DeepPPISP, learning, learning[:1], test, quick(1), seed=0)
+    frozen = EndToEnd(encoder, 1.0, run.network, run.scaling).eval()
+    with torch.inference_mode():
+        (same,) = predict(frozen, [run.scaling.applied(replace(test[0], extra_LE=test[0].extra_LE))])
+    np.testing.assert_allclose(same, run.test[0], atol=1e-3)
+    tuned = fine_tuned(run, encoder, 1.0, learning, learning[:1], test, seed=0, recipe=quick(1, lr=1e-3))
+    assert len(tuned.curve) == 2
+    assert np.abs(tuned.test[0] - run.test[0]).max() > 1e-3
+    moved = {n for n, w in tuned.network.encoder.state_dict().items() if not torch.equal(w, before[n])}  # type: ignore[union-attr,operator]
+    assert any("blocks" in name for name in moved) and any("stem" in name for name in moved)
+    assert all(torch.equal(w, before[n]) for n, w in encoder.state_dict().items())
+    other, _ = load_network(BASE_CHECKPOINT)
+    with torch.no_grad():
+        other.blocks[0].conv2.weight.add_(torch.randn(other.blocks[0].conv2.weight.shape))  # type: ignore[union-attr,operator]
+    with pytest.raises(SitesError, match="not those of the network to be fine-tuned"):
+        fine_tuned(run, other, 1.0, learning, learning[:1], test, seed=0)
+
+
+def test_a_predictor_is_calibrated_measured_and_read_back(
+    split: tuple[list[SiteChain], list[SiteChain]], tmp_path: Path
+) -> None:
+    encoder = StructureEncoder("base", ("mean", "contact"), threads=1)
+    trained = train_predictor(split[0], encoder, {"test": split[1]}, heads=2)
+    quality = trained.card["quality"]["test"]
+    assert quality["auprc"] > quality["prevalence"]
+    assert 0 < trained.card["threshold"] < 1
+    save_predictor(trained, tmp_path / "sites.ckpt")
+    again = load_predictor(tmp_path / "sites.ckpt")
+    assert again.card == trained.card
+    seen = torch.randn(9, 2, 64), torch.arange(9), 5 * torch.randn(9, 3)
+    with torch.inference_mode():
+        torch.testing.assert_close(again.model(*seen), trained.model(*seen))
+    (tmp_path / "other.ckpt").write_bytes(b"nothing")
+    with pytest.raises(ProtembError):
+        load_predictor(tmp_path / "other.ckpt")

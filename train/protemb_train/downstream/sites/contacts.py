@@ -1,0 +1,122 @@
+"""Who is near whom in a chain, and how they lie: from C-alphas alone, whichever way the chain is turned.
+
+Shapes: L residues, K neighbours, E features of an edge, B scales of burial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+NEIGHBOURS = 20
+REACH = 20.0
+"""Angstrom; who is farther is no neighbour."""
+CENTRES = 16  # of distances, from 3 angstrom to REACH
+WIDTH = 1.5  # angstrom, of a bin of distance
+SEPARATION = 5  # residues along the chain told apart, on either side
+EDGE = CENTRES + 6 + 2 * SEPARATION + 1
+BURIAL = ((6.0, 5.3), (10.0, 19.0), (16.0, 52.0))
+"""Scales in angstrom of soft neighbour counts, and their mean over DeepPPISP's training chains."""
+
+
+class Graph(NamedTuple):
+    """Neighbours of each residue.
+
+    Parameters
+    ----------
+    edge_LKE : Tensor, float16, shape (L, K, E)
+        Distance in soft bins, direction and relative turn in the residue's own frame, separation along the
+        chain; zeros where there is no neighbour.
+    neighbour_LK : Tensor, int64, shape (L, K)
+        Who they are, nearest first; any residue where there is none.
+    there_LK : Tensor, float16, shape (L, K)
+        1 where there is a neighbour.
+    burial_LB : Tensor, float32, shape (L, 3)
+        Soft neighbour counts.
+    """
+
+    edge_LKE: Tensor
+    neighbour_LK: Tensor
+    there_LK: Tensor
+    burial_LB: Tensor
+
+
+def frames(coords_L3: Tensor) -> Tensor:
+    """Return axes of each residue from three C-alphas in a row: bisector, normal, and the third, (L, 3, 3).
+
+    Zeros where a C-alpha is missing.
+    """
+    place_L = torch.arange(coords_L3.shape[0])
+    before_L3 = coords_L3[(place_L - 1).clamp(min=0)]
+    after_L3 = coords_L3[(place_L + 1).clamp(max=coords_L3.shape[0] - 1)]
+    to = F.normalize(coords_L3 - before_L3, dim=1, eps=1e-3)
+    away = F.normalize(after_L3 - coords_L3, dim=1, eps=1e-3)
+    bisector = F.normalize(to - away, dim=1, eps=1e-3)
+    normal = F.normalize(torch.linalg.cross(to, away), dim=1, eps=1e-3)
+    axes = torch.stack([bisector, normal, torch.linalg.cross(bisector, normal)], dim=1)
+    return torch.where(torch.isfinite(axes), axes, 0.0)
+
+
+def contact_graph(coords_L3: Tensor) -> Graph:
+    """Return the graph of a chain; residues without coordinates (NaN) are nobody's neighbours.
+
+    Parameters
+    ----------
+    coords_L3 : Tensor, float32, shape (L, 3)
+        C-alphas in angstrom, near the origin.
+    """
+    length = coords_L3.shape[0]
+    none = 10 * REACH
+    squared = sum((x[:, None] - x[None, :]).square() for x in coords_L3.unbind(dim=1))
+    d_LL = cast(Tensor, squared).sqrt()
+    itself = torch.arange(length)[:, None] == torch.arange(length)[None, :]
+    d_LL = torch.where(torch.isfinite(d_LL) & ~itself, d_LL, none)
+    # A chain may have fewer residues than neighbours are asked for.
+    d_LK, neighbour_LK = F.pad(d_LL, (0, NEIGHBOURS), value=none).topk(NEIGHBOURS, dim=1, largest=False)
+    there_LK = d_LK < REACH
+    neighbour_LK = torch.where(there_LK, neighbour_LK, 0)
+    axes_L33 = frames(coords_L3)
+    apart_LK3 = torch.where(there_LK[..., None], coords_L3[neighbour_LK] - coords_L3[:, None], 0.0)
+    direction = (axes_L33[:, None] * apart_LK3[:, :, None]).sum(dim=-1) / d_LK[..., None].clamp(min=1.0)
+    turn = (axes_L33[:, None] * axes_L33[neighbour_LK]).sum(dim=-1)
+    bins = torch.exp(-((d_LK[..., None] - torch.linspace(3.0, REACH, CENTRES)) / WIDTH).square())
+    along = (neighbour_LK - torch.arange(length)[:, None]).clamp(-SEPARATION, SEPARATION) + SEPARATION
+    separation = (along[..., None] == torch.arange(2 * SEPARATION + 1)).to(torch.float32)
+    edge_LKE = torch.cat([bins, direction, turn, separation], dim=-1) * there_LK[..., None]
+    burial = [torch.exp(-(d_LL / scale).square()).sum(dim=1) / usual for scale, usual in BURIAL]
+    return Graph(
+        edge_LKE.to(torch.float16), neighbour_LK, there_LK.to(torch.float16), torch.stack(burial, dim=1)
+    )
+
+
+def no_graph(length: int) -> Graph:
+    """Return the graph of residues of which nobody asked who is near."""
+    return Graph(
+        torch.zeros(length, 0, EDGE, dtype=torch.float16),
+        torch.zeros(length, 0, dtype=torch.int64),
+        torch.zeros(length, 0, dtype=torch.float16),
+        torch.zeros(length, 0),
+    )
+
+
+def joined(graphs: Sequence[Graph], lengths: Sequence[int]) -> Graph:
+    """Return several graphs as one, each filled to a length with residues that have no neighbours."""
+    first = torch.tensor([0, *lengths]).cumsum(0).tolist()
+
+    def row(parts: Sequence[Tensor]) -> Tensor:
+        filled = parts[0].new_zeros((first[-1], *parts[0].shape[1:]))
+        for part, start in zip(parts, first, strict=False):
+            filled[start : start + len(part)] = part
+        return filled
+
+    shifted = [g.neighbour_LK + start for g, start in zip(graphs, first, strict=False)]
+    return Graph(
+        row([g.edge_LKE for g in graphs]),
+        row(shifted),
+        row([g.there_LK for g in graphs]),
+        row([g.burial_LB for g in graphs]),
+    )

@@ -1,0 +1,84 @@
+"""Our head: residues pass messages to the nearest in space, knowing how they lie.
+
+Shapes: L residues, K neighbours, H hidden channels; those of a batch as in `SiteBatch`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from protemb_train.downstream.sites.contacts import BURIAL, EDGE, Graph
+from protemb_train.downstream.sites.data import TYPES
+from protemb_train.downstream.sites.deepppisp import SiteBatch
+
+HIDDEN, LAYERS, DROPOUT = 64, 3, 0.2
+BURIAL_SPREAD = 0.3
+LARGEST = 8.0  # standard deviations: an odd structure must not leave what was learnt
+
+
+class Messages(nn.Module):
+    """One layer: the mean message of the neighbours, and a perceptron of it and the residue itself."""
+
+    def __init__(self, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden)
+        self.edge = nn.Linear(EDGE, hidden)
+        self.own = nn.Linear(hidden, hidden, bias=False)
+        self.other = nn.Linear(hidden, hidden, bias=False)
+        self.mix = nn.Sequential(
+            nn.Linear(2 * hidden, 2 * hidden), nn.ReLU(), nn.Linear(2 * hidden, hidden), nn.Dropout(dropout)
+        )
+
+    def forward(self, y_LH: Tensor, graph: Graph) -> Tensor:
+        v_LH = self.norm(y_LH)
+        there = graph.there_LK[..., None]
+        message = F.relu(
+            self.edge(graph.edge_LKE) + self.own(v_LH)[:, None] + self.other(v_LH)[graph.neighbour_LK]
+        )
+        mean = (message * there).sum(dim=1) / there.sum(dim=1).clamp(min=1.0)
+        out: Tensor = y_LH + self.mix(torch.cat([v_LH, mean], dim=1))
+        return out
+
+
+class GraphHead(nn.Module):
+    """Logit of each residue asked for.
+
+    Parameters
+    ----------
+    other, extra, protein : int
+        Widths as in `DeepPPISP`; protein embeddings are not used.
+    """
+
+    def __init__(self, other: int, extra: int, protein: int) -> None:
+        super().__init__()
+        self.input = nn.Linear(TYPES + extra + len(BURIAL), HIDDEN)
+        # Apart, and from zero: a head that learnt without PSSM and DSSP can be given them.
+        self.features = nn.Linear(other, HIDDEN, bias=False) if other else None
+        if self.features is not None:
+            nn.init.zeros_(self.features.weight)
+        self.dropout = nn.Dropout(DROPOUT)
+        self.layers = nn.ModuleList(Messages(HIDDEN, DROPOUT) for _ in range(LAYERS))
+        self.output = nn.Sequential(nn.LayerNorm(HIDDEN), nn.Linear(HIDDEN, 1))
+
+    def forward(self, batch: SiteBatch) -> Tensor:
+        """Return logits, shape (M,)."""
+        return self.logits(batch.types_RT, batch.other_RF, batch.extra_RE, batch.graph)[batch.place_M]
+
+    def logits(self, types_LT: Tensor, other_LF: Tensor, extra_LE: Tensor, graph: Graph) -> Tensor:
+        """Return the logit of every residue, shape (L,)."""
+        # Types and burial on the scale of the embeddings, which are standardised and many.
+        types = (TYPES * types_LT - 1) / math.sqrt(TYPES - 1)
+        burial = (graph.burial_LB - 1) / BURIAL_SPREAD
+        seen = torch.cat([types, extra_LE.clamp(-LARGEST, LARGEST), burial], dim=1)
+        y_LH = self.input(self.dropout(seen))
+        if self.features is not None:
+            y_LH = y_LH + self.features(self.dropout(other_LF.clamp(-LARGEST, LARGEST)))
+        graph = graph._replace(edge_LKE=graph.edge_LKE.float(), there_LK=graph.there_LK.float())
+        for layer in self.layers:
+            y_LH = layer(y_LH, graph)
+        logit: Tensor = self.output(y_LH).squeeze(1)
+        return logit

@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Make every row of the PPI tables, the tables, and the predictor anew: train/sites.sh DATA [RUNS]
+#
+# DATA holds ppi/ and golden/authors_release/; RUNS (runs/) what train/retrain.sh left, corpus.arrow above all. Called
+# again, it goes on: seeds, starts and embeddings that are there are not made again. Eight hours on one core.
+# Variables: SEEDS (5) of each row; RESULTS, the folder of the tables; ROWS, a pattern of the rows wanted (.*).
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+data=${1:?"name the folder of the data: train/sites.sh DATA [RUNS]"}
+runs=${2:-$root/runs}
+results=${RESULTS:-$root/train/results} seeds=${SEEDS:-5} wanted=${ROWS:-.*}
+deepppisp=$data/ppi/deepppisp.npz graphppis=$data/ppi/graphppis.npz corpus=$runs/corpus.arrow
+threads=(--threads "${THREADS:-1}") cache=(--cache "$runs/cache")
+release=$data/golden/authors_release
+
+# unless OUT COMMAND...: unless it is there.
+unless() {
+    local out=$1
+    shift
+    [[ -e $out ]] || { echo "== $*" && "$@"; }
+}
+
+# row FOLDER NAME OPTIONS...
+row() {
+    local folder=$1 name=$2
+    shift 2
+    [[ $name =~ ^($wanted)$ ]] || return 0
+    echo "== row $folder/$name"
+    protemb-train sites row "$name" -o "$runs/$folder" --seeds "$seeds" "${cache[@]}" "${threads[@]}" "$@"
+}
+
+# The encoders that are not bundled.
+unless "$runs/untrained.ckpt" protemb-train untrained -o "$runs/untrained.ckpt"
+unless "$runs/untrained.onnx" protemb-export model "$runs/untrained.ckpt" -o "$runs/untrained.onnx" \
+    --sigma 1 --verify "$corpus" --chains 3
+unless "$runs/authors.onnx" protemb-export released "$release/model.pth" --structure "$release/A0AEI5.pdb" \
+    --embedding "$release/A0AEI5_embedding.npz" --level 20 -o "$runs/authors.onnx" # level 20: 1 angstrom
+unless "$runs/language" protemb-train language --corpus "$corpus" -o "$runs/language"
+
+# What heads learn on chains cut in two.
+readouts=() # of our head; see train/results/README.md
+for name in mean contact column column-contact; do readouts+=(--readout "$name"); done
+declare -A start_of=([none]=none [untrained]=$runs/untrained.onnx [base]=base)
+for name in none untrained base; do
+    unless "$runs/start-$name.pt" protemb-train sites start "$corpus" -o "$runs/start-$name.pt" \
+        --encoder "${start_of[$name]}" "${readouts[@]}" "${cache[@]}" "${threads[@]}"
+done
+
+# Table 2 of the paper: DeepPPISP, mean readout.
+d=(--data "$deepppisp")
+row sites 1-none "${d[@]}"
+row sites 2-untrained "${d[@]}" --encoder "$runs/untrained.onnx"
+row sites 3-sequence "${d[@]}" --encoder "$runs/language"
+row sites 4-authors "${d[@]}" --encoder "$runs/authors.onnx"
+row sites 5-paper-c30 "${d[@]}" --encoder paper-c30
+row sites 6-paper-c100 "${d[@]}" --encoder paper-c100
+row sites 7-base "${d[@]}" --encoder base
+row sites 8-base-fine-tuned "${d[@]}" --encoder base --unfreeze "$root/train/results/base.ckpt"
+
+# Ours: a graph head; with and without embeddings, with and without what it learnt beforehand.
+for name in none untrained base; do
+    e=("${d[@]}" --network graph --encoder "${start_of[$name]}" "${readouts[@]}")
+    row sites "graph-$name" "${e[@]}"
+    row sites "graph-$name-started" "${e[@]}" --start "$runs/start-$name.pt"
+done
+row sites graph-base-started-no-profile "${d[@]}" --network graph --encoder base "${readouts[@]}" \
+    --start "$runs/start-base.pt" --no-features
+
+# Row 1 on all 422 chains, and once with the one-hot layer as published.
+row sites-422 1-none-422 "${d[@]}" --every-chain
+seeds=1 row sites-one-hot 1-none "${d[@]}"
+seeds=1 row sites-one-hot 1-none-published-one-hot "${d[@]}" --network deepppisp-published
+
+# GraphPPIS's split: structure alone, and with all features.
+g=(--data "$graphppis" --train-split Train_335 --test-split Test_60 --test-split Test_315)
+row sites-graphppis 1-none "${g[@]}"
+for name in none untrained base; do
+    e=("${g[@]}" --network graph --encoder "${start_of[$name]}" "${readouts[@]}" --start "$runs/start-$name.pt")
+    row sites-graphppis "graph-$name-started" "${e[@]}"
+    row sites-graphppis "graph-$name-started-no-profile" "${e[@]}" --no-features
+done
+
+against=(--against 1-none --against 2-untrained --against graph-untrained --against graph-untrained-started)
+protemb-train sites table "$runs/sites" -o "$results/sites.md" "${against[@]}"
+protemb-train sites table "$runs/sites-422" -o "$results/sites-422.md"
+protemb-train sites table "$runs/sites-one-hot" -o "$results/sites-one-hot.md"
+for test in Test_60 Test_315; do
+    protemb-train sites table "$runs/sites-graphppis" -o "$results/sites-$test.md" --split "$test" --against 1-none \
+        --against graph-untrained-started-no-profile
+done
+
+# The predictor of the SDK: Train_335 alone.
+unless "$runs/sites.ckpt" protemb-train sites predictor --data "$graphppis" -o "$runs/sites.ckpt" --encoder base \
+    "${readouts[@]}" --start "$runs/start-base.pt" "${cache[@]}" "${threads[@]}"
