@@ -1,0 +1,149 @@
+"""How well quality is predicted: the scores of GraphQA (doi:10.1093/bioinformatics/btaa714).
+
+Scored are GDT_TS, lDDT or CAD, of decoys or of their residues; what has no true score (NaN) is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from protemb_sdk._errors import ProtembError
+
+BEST = 5
+"""Decoys among which FRL5 looks for the best."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecoyScores:
+    """Scores of decoys, pooled (rmse, r) and as a mean over targets (the others).
+
+    Parameters
+    ----------
+    rmse : float
+        Root mean squared error.
+    r, r_target : float
+        Pearson correlation over all decoys, and within a target.
+    z : float
+        How many standard deviations (population) of its target the decoy predicted best is above the mean.
+    frl, frl5 : float
+        First rank loss: how much worse than the target's best decoy the one predicted best is, and the best
+        of the five predicted best.
+    """
+
+    rmse: float
+    r: float
+    r_target: float
+    z: float
+    frl: float
+    frl5: float
+
+    def as_dict(self) -> dict[str, float]:
+        """Plain values."""
+        return asdict(self)
+
+
+def decoy_scores(
+    true: NDArray[np.floating], predicted: NDArray[np.floating], target: NDArray[np.generic]
+) -> DecoyScores:
+    """Score predictions of decoys.
+
+    Parameters
+    ----------
+    true, predicted : ndarray, float, shape (N,)
+        Of each decoy; NaN in `true` leaves it out.
+    target : ndarray, shape (N,)
+        Which target each belongs to. Within a target of one decoy, or of decoys that are all alike, there is
+        no correlation and no z-score: it does not count there.
+
+    Raises
+    ------
+    ProtembError
+        If lengths differ, a prediction is not finite, or fewer than two decoys have a true score.
+    """
+    if not len(true) == len(predicted) == len(target):
+        raise ProtembError(
+            f"{len(true)} true scores, {len(predicted)} predictions and {len(target)} targets; "
+            "there must be as many of each"
+        )
+    known = np.isfinite(true)
+    a, b, target = true[known].astype(np.float64), predicted[known].astype(np.float64), target[known]
+    if not np.isfinite(b).all():
+        raise ProtembError(f"{(~np.isfinite(b)).sum()} predictions are not finite")
+    if len(a) < 2:
+        raise ProtembError(f"{len(a)} decoys have a true score: nothing to correlate")
+    groups = [np.flatnonzero(target == name) for name in np.unique(target)]
+    # Stable, so that of equal predictions the first is taken, as argmax does.
+    ranked = [group[np.argsort(-b[group], kind="stable")] for group in groups]
+    losses = [a[group].max() - a[group] for group in ranked]
+    correlations = [_pearson(a[group], b[group]) for group in groups]
+    varied = [group for group in ranked if a[group].std() > 0]
+    z = [float((a[g[0]] - a[g].mean()) / a[g].std()) for g in varied]
+    return DecoyScores(
+        rmse=float(np.sqrt(np.square(a - b).mean())),
+        r=_pearson(a, b),
+        r_target=_mean(correlations),
+        z=_mean(z),
+        frl=float(np.mean([loss[0] for loss in losses])),
+        frl5=float(np.mean([loss[:BEST].min() for loss in losses])),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ResidueScores:
+    """Spearman correlation over all residues, and the mean of that within each decoy."""
+
+    rho: float
+    rho_decoy: float
+
+    def as_dict(self) -> dict[str, float]:
+        """Plain values."""
+        return asdict(self)
+
+
+def residue_scores(
+    true: Sequence[NDArray[np.floating]], predicted: Sequence[NDArray[np.floating]]
+) -> ResidueScores:
+    """Score predictions of residues.
+
+    Parameters
+    ----------
+    true, predicted : sequence of ndarray, float, shape (L,)
+        Of each decoy; NaN in `true` leaves a residue out.
+
+    Raises
+    ------
+    ProtembError
+        If lengths differ, a prediction is not finite, or fewer than two residues have a true score.
+    """
+    pairs = []
+    for n, (of_true, of_predicted) in enumerate(zip(true, predicted, strict=True)):
+        if len(of_true) != len(of_predicted):
+            raise ProtembError(f"decoy {n}: {len(of_true)} true scores and {len(of_predicted)} predictions")
+        known = np.isfinite(of_true)
+        pairs.append((of_true[known].astype(np.float64), of_predicted[known].astype(np.float64)))
+    pooled = [np.concatenate(side) for side in zip(*pairs, strict=True)] if pairs else [np.zeros(0)] * 2
+    if len(pooled[0]) < 2:
+        raise ProtembError(f"{len(pooled[0])} residues have a true score: nothing to correlate")
+    if not np.isfinite(pooled[1]).all():
+        raise ProtembError(f"{(~np.isfinite(pooled[1])).sum()} predictions are not finite")
+    return ResidueScores(_spearman(*pooled), _mean([_spearman(*pair) for pair in pairs]))
+
+
+def _pearson(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(stats.pearsonr(a, b).statistic)
+
+
+def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    return _pearson(stats.rankdata(a), stats.rankdata(b))
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")
