@@ -39,7 +39,13 @@ def as_head_page(card: Mapping[str, Any]) -> str:
     """
     training = dict(card.get("training", {}))
     training.pop("ids", None)
-    start = training.pop("start", None) or {}
+    start = training.pop("start", None)
+    if start is not None:
+        learnt, held_out = start["pieces"]
+        training |= {
+            "learnt from beforehand": f"{learnt} pieces of corpus chains, {held_out} held out",
+            "corpus (SHA-256)": start.get("corpus_sha256"),
+        }
     told = {
         "kind": card.get("kind"),
         "embeddings": listed(card.get("encoder")),
@@ -57,7 +63,7 @@ def as_head_page(card: Mapping[str, Any]) -> str:
         "The threshold was chosen on chains of the training set that the heads had not learnt from.",
         _quality(card.get("quality", {})),
         "## Training",
-        table(training | {f"beforehand: {name}": value for name, value in start.items()}),
+        table(training),
         "## Known limits",
         LIMITS,
     ]

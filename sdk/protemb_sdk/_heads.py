@@ -83,6 +83,11 @@ def _registry() -> dict[str, dict[str, Any]]:
     return loaded
 
 
+def list_heads() -> list[Model]:
+    """Return the bundled heads: name, file and what they predict."""
+    return [find_head(name) for name in _registry()]
+
+
 def find_head(head: str | PathLike[str]) -> Model:
     """Return a bundled head by name, or the head in a file.
 

@@ -152,10 +152,11 @@ def sites(
 
 @app.command()
 def models() -> None:
-    """List the bundled models."""
+    """List the bundled models, and the predictors on top of them."""
+    from protemb_sdk._heads import list_heads
     from protemb_sdk._models import list_models
 
-    for model in list_models():
+    for model in [*list_models(), *list_heads()]:
         out_console.print(f"[bold]{model.name}[/]  {model.summary}", soft_wrap=True, highlight=False)
 
 

@@ -93,7 +93,7 @@ def test_doctor_models_and_version(protemb) -> None:  # type: ignore[no-untyped-
     for word in ("wheels", "providers", "threads", "session", "SHA-256", "golden vector"):
         assert word in done.out
     done = protemb("models")
-    assert done.status == 0 and done.out.startswith("base")
+    assert done.status == 0 and done.out.startswith("base") and "sites  interface sites" in done.out
     assert protemb("--version").out == f"protemb-sdk {__version__}\n"
     assert protemb("embed").status == 2
 

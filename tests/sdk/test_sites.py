@@ -25,9 +25,11 @@ from protemb_sdk import (
     SitePredictor,
     StructureError,
     cli,
+    read_chain,
     read_chains,
 )
 from protemb_sdk._b_factors import write_b_factors
+from protemb_sdk._heads import list_heads
 
 Walk = Callable[..., tuple[np.ndarray, str]]
 Make = Callable[..., Path]
@@ -115,6 +117,30 @@ def test_a_chain_must_be_named_where_there_are_several(predictor: SitePredictor,
     with pytest.raises(ChainError, match="holds 5 protein chains, name one of them"):
         predictor.predict(structures / "2beg.pdb.gz")
     assert predictor.predict(structures / "2beg.pdb.gz", "C").id == "2beg_C"
+
+
+def test_the_bundled_head_says_what_it_said_when_it_was_made(structures: Path) -> None:
+    predictor = SitePredictor(device="cpu", threads=1)
+    assert predictor.info.name == "sites" and 0 < predictor.threshold < 1
+    golden = np.array(predictor.card["golden"]["probability"])
+    found = predictor.predict(structures / "1a8o.cif")
+    np.testing.assert_allclose(found.probability[: len(golden)], golden, rtol=1e-3)
+    assert found.probability.dtype == np.float32 and found.probability.shape == (70,)
+    quality = predictor.card["quality"]
+    assert set(quality) == {"Test_60", "Test_315"} and quality["Test_60"]["auprc"] > 0.4
+    assert "sites" in [head.name for head in list_heads()]
+
+
+def test_the_bundled_head_does_not_turn_with_the_structure(structures: Path) -> None:
+    predictor = SitePredictor(device="cpu", threads=1)
+    chain = read_chain(structures / "1orc.pdb")
+    turn = np.array([[0.0, -1.0, 0.0], [0.6, 0.0, -0.8], [0.8, 0.0, 0.6]])
+    turned = replace(chain, ca_coords=chain.ca_coords @ turn.T + 1000.0)
+    expected = predictor.predict(chain).probability
+    np.testing.assert_allclose(predictor.predict(turned).probability, expected, atol=2e-3)
+    # What gives it the chance to know: a mirror image is another fold.
+    mirrored = replace(chain, ca_coords=chain.ca_coords * [1, 1, -1])
+    assert np.abs(predictor.predict(mirrored).probability - expected).max() > 0.02
 
 
 # --- tables -----------------------------------------------------------------------------------------
