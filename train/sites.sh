@@ -2,7 +2,7 @@
 # Make every row of the PPI tables, the tables, and the predictor anew: train/sites.sh DATA [RUNS]
 #
 # DATA holds ppi/ and golden/authors_release/; RUNS (runs/) what train/retrain.sh left, corpus.arrow above all. Called
-# again, it goes on: seeds, starts and embeddings that are there are not made again. Eight hours on one core.
+# again, it goes on: seeds, starts and embeddings that are there are not made again. Four hours on one core.
 # Variables: SEEDS (5) of each row; RESULTS, the folder of the tables; ROWS, a pattern of the rows wanted (.*).
 set -euo pipefail
 
@@ -69,7 +69,9 @@ row sites graph-base-started-no-profile "${d[@]}" --network graph --encoder base
 
 # Row 1 on all 422 chains, and once with the one-hot layer as published.
 row sites-422 1-none-422 "${d[@]}" --every-chain
-seeds=1 row sites-one-hot 1-none "${d[@]}"
+if [[ -e $runs/sites/1-none/seed-0.npz && ! -e $runs/sites-one-hot/1-none ]]; then
+    mkdir -p "$runs/sites-one-hot/1-none" && cp "$runs/sites/1-none/seed-0.npz" "$runs/sites-one-hot/1-none/"
+fi
 seeds=1 row sites-one-hot 1-none-published-one-hot "${d[@]}" --network deepppisp-published
 
 # GraphPPIS's split: structure alone, and with all features.
@@ -81,15 +83,21 @@ for name in none untrained base; do
     row sites-graphppis "graph-$name-started-no-profile" "${e[@]}" --no-features
 done
 
-against=(--against 1-none --against 2-untrained --against graph-untrained --against graph-untrained-started)
+against=(--against 1-none --against 2-untrained --against graph-untrained-started)
 protemb-train sites table "$runs/sites" -o "$results/sites.md" "${against[@]}"
 protemb-train sites table "$runs/sites-422" -o "$results/sites-422.md"
 protemb-train sites table "$runs/sites-one-hot" -o "$results/sites-one-hot.md"
 for test in Test_60 Test_315; do
-    protemb-train sites table "$runs/sites-graphppis" -o "$results/sites-$test.md" --split "$test" --against 1-none \
-        --against graph-untrained-started-no-profile
+    protemb-train sites table "$runs/sites-graphppis" -o "$results/sites-$test.md" --split "$test" \
+        --against graph-none-started-no-profile --against graph-untrained-started-no-profile
 done
+
+protemb-train sites overlap --data "$deepppisp" -o "$results/sites-overlap.md"
+protemb-train sites overlap --data "$graphppis" --train-split Train_335 --test-split Test_60 --test-split Test_315 \
+    -o "$results/sites-graphppis-overlap.md"
 
 # The predictor of the SDK: Train_335 alone.
 unless "$runs/sites.ckpt" protemb-train sites predictor --data "$graphppis" -o "$runs/sites.ckpt" --encoder base \
     "${readouts[@]}" --start "$runs/start-base.pt" "${cache[@]}" "${threads[@]}"
+unless "$runs/sites.onnx" protemb-export head "$runs/sites.ckpt" -o "$runs/sites.onnx" --verify "$corpus"
+# To bundle it: protemb-export head ... -o sdk/protemb_sdk/bundled/sites.onnx --bundle "..."; protemb-export card

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 import typer
@@ -62,6 +64,19 @@ def test_trials(real_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert all(0.5 < float(row.split("|")[2]) < 2 for row in rows[4:])
     with pytest.raises(typer.BadParameter, match="no set named 'paper2'; there are ablation"):
         script.main(real_corpus.path, tmp_path / "runs", tmp_path, sets="paper2")
+
+
+def test_spread(written: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script, out = loaded("sites_spread", monkeypatch), tmp_path / "spread.md"
+    arguments = ["sites_spread.py", str(written()), "--encoder", "base", "--epochs", "1", "-o", str(out)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    script.main()
+    assert "| base |" in out.read_text(encoding="utf-8")
+    # A line has one dimension, white noise as many as channels.
+    rng = np.random.default_rng(0)
+    line = rng.normal(size=(500, 1)) * np.ones(8)
+    assert script.dimensions(line.astype(np.float32)) == pytest.approx(1, abs=1e-3)
+    assert script.dimensions(rng.normal(size=(20000, 8)).astype(np.float32)) == pytest.approx(8, abs=0.1)
 
 
 def test_every_trial_changes_what_there_is() -> None:
