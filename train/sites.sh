@@ -64,6 +64,10 @@ for name in none untrained base; do
     row sites "graph-$name" "${e[@]}"
     row sites "graph-$name-started" "${e[@]}" --start "$runs/start-$name.pt"
 done
+for name in none untrained base; do
+    row sites "graph-$name-unlabelled" "${d[@]}" --network graph-unlabelled --encoder "${start_of[$name]}" \
+        "${readouts[@]}" --start "$runs/start-$name.pt" --no-features
+done
 row sites graph-base-started-no-profile "${d[@]}" --network graph --encoder base "${readouts[@]}" \
     --start "$runs/start-base.pt" --no-features
 

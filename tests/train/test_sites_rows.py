@@ -22,7 +22,7 @@ from protemb_train.downstream.sites.deepppisp import DeepPPISP
 from protemb_train.downstream.sites.embeddings import Embedded, NoEncoder, StructureEncoder, embed_all
 from protemb_train.downstream.sites.finetune import EndToEnd, fine_tuned
 from protemb_train.downstream.sites.graph import GraphHead
-from protemb_train.downstream.sites.networks import GRAPH_RECIPE
+from protemb_train.downstream.sites.networks import GRAPH_RECIPE, find_network
 from protemb_train.downstream.sites.predictor import load_predictor, save_predictor, train_predictor
 from protemb_train.downstream.sites.rows import Row, read_rows, run_row
 from protemb_train.downstream.sites.start import learn_from_cuts, load_start, save_start
@@ -150,6 +150,11 @@ def test_a_start_is_kept_and_goes_on_where_it_ended(traces: list[Trace], tmp_pat
     (found,) = predict(network, [first])
     (expected,) = predict(plain, [replace(first, other_LF=first.other_LF[:, :0])])
     np.testing.assert_array_equal(found, expected)
+    # Before any label it says what it said of pieces.
+    make, recipe = find_network("graph-unlabelled")
+    bare = [replace(c, other_LF=c.other_LF[:, :0]) for c in chains]
+    unlabelled = train(make, bare, bare[:1], bare[:1], recipe, seed=3, start=again.start)
+    np.testing.assert_array_equal(unlabelled.test[0], expected)
     with pytest.raises(SitesError, match="saw other embeddings or readouts"):
         started(GraphHead(0, 64, 64), again.start, scaling)
 

@@ -28,9 +28,9 @@ def row(
     readout: Annotated[
         list[str] | None, typer.Option(help="Residue readout (mean by default); may come again.")
     ] = None,
-    network: Annotated[str, typer.Option(help="deepppisp, deepppisp-published (100 M weights) or graph.")] = (
-        "deepppisp"
-    ),
+    network: Annotated[
+        str, typer.Option(help="deepppisp, deepppisp-published (100 M weights), graph, graph-unlabelled.")
+    ] = ("deepppisp"),
     start: Annotated[
         Path | None, typer.Option(help="What the network learnt before: a file of protemb-train sites start.")
     ] = None,
@@ -53,7 +53,7 @@ def row(
     import torch
 
     from protemb_train.checkpoint import load_network
-    from protemb_train.downstream.sites.data import read_sites
+    from protemb_train.downstream.sites.data import SitesError, read_sites
     from protemb_train.downstream.sites.embeddings import find_encoder
     from protemb_train.downstream.sites.networks import find_network
     from protemb_train.downstream.sites.rows import Row, run_row
@@ -65,7 +65,9 @@ def row(
     found_encoder = find_encoder(encoder, readout or ["mean"], threads)
     started = None if start is None else load_start(start)
     if started is not None:
-        started.check(network, found_encoder)
+        started.check(network.removesuffix("-unlabelled"), found_encoder)
+    elif not recipe.epochs:
+        raise SitesError(f"network {network} learns nothing here, so it needs --start")
     sites = read_sites(data)
     splits = [train_split], test_split or ["test"]
     training, test = ([c for c in sites.of(*side) if every_chain or c.has_coordinates] for side in splits)
@@ -93,8 +95,9 @@ def row(
         "test": splits[1],
     }
     for run in run_row(found, training, test, out, seeds=range(seeds), cache=cache, about=about):
-        best = max(run.curve, key=lambda epoch: epoch["val_f"])
-        say(console, f"{name}: validation F {best['val_f']:.3f}, AUPRC {best['val_auprc']:.3f}")
+        if run.curve:
+            best = max(run.curve, key=lambda epoch: epoch["val_f"])
+            say(console, f"{name}: validation F {best['val_f']:.3f}, AUPRC {best['val_auprc']:.3f}")
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from torch import nn
@@ -31,6 +32,8 @@ NETWORKS: dict[str, tuple[Maker, Recipe]] = {
     "deepppisp": (DeepPPISP, Recipe()),
     "deepppisp-published": (partial(DeepPPISP, one_hot="chain"), Recipe(pad_to=LONGEST)),
     "graph": (GraphHead, GRAPH_RECIPE),
+    # As it starts: what it knows from cut chains, before any label.
+    "graph-unlabelled": (GraphHead, replace(GRAPH_RECIPE, epochs=0)),
 }
 
 

@@ -38,7 +38,7 @@ class Recipe:
     Parameters
     ----------
     epochs : int
-        At most.
+        At most; 0 leaves the network as it starts.
     patience : int, optional
         Training stops that many epochs after the last better F on the validation chains, and the best epoch
         is used. None: all epochs, and the last one.
@@ -224,8 +224,9 @@ def train(
             DataLoader(batches, batch_size=None),
             DataLoader([whole(chain, recipe.pad_to) for chain in held_out], batch_size=None),  # type: ignore[arg-type]
         )
-        trainer.fit(module, *loaders)
-        if recipe.patience:
+        if recipe.epochs:
+            trainer.fit(module, *loaders)
+        if recipe.epochs and recipe.patience:
             module.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
     found = [predict(module.network, side, recipe.pad_to) for side in (held_out, tested)]
     return Run(found[0], found[1], module.curve, module.network, scaling)
