@@ -87,7 +87,8 @@ for name in none untrained base; do
     row sites-graphppis "graph-$name-started-no-profile" "${e[@]}" --no-features
 done
 
-against=(--against 1-none --against 2-untrained --against graph-untrained-started)
+against=(--against 1-none --against 2-untrained --against graph-base
+    --against graph-untrained-started)
 protemb-train sites table "$runs/sites" -o "$results/sites.md" "${against[@]}"
 protemb-train sites table "$runs/sites-422" -o "$results/sites-422.md"
 protemb-train sites table "$runs/sites-one-hot" -o "$results/sites-one-hot.md"
