@@ -9,7 +9,7 @@ import typer
 
 from protemb_sdk._command import console, run, say
 from protemb_sdk._errors import ProtembError
-from protemb_sdk._output import writable_target, written_whole
+from protemb_sdk._output import writable_target, write_text_whole
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -111,8 +111,7 @@ def card(
     writable_target(out)
     told = read_card(graph)
     page = as_head_page(told) if "readouts" in told else as_page(told)
-    with written_whole(out) as part:
-        part.write_text(page, encoding="utf-8")
+    write_text_whole(out, page)
     say(console, str(out))
 
 

@@ -32,7 +32,7 @@ from protemb_sdk import SitePredictor
 from protemb_sdk._chain import Chain
 from protemb_sdk._doctor import EXAMPLE
 from protemb_sdk._heads import HEAD_CONTRACT, INPUTS, OUTPUT
-from protemb_sdk._output import writable_target, written_whole
+from protemb_sdk._output import writable_target, write_text_whole, written_whole
 from protemb_train.downstream.sites.predictor import SitesModel, Trained
 from protemb_train.origin import origin
 
@@ -122,9 +122,8 @@ def pack_head(trained: Trained, out: Path, *, name: str, licence: str, chains: I
 def _deviation(predictor: SitePredictor, model: SitesModel, names: list[str], chain: Chain) -> float:
     embedding = predictor.embedder.embed_chain(chain, readouts=names)
     features = np.stack([embedding.readouts[name] for name in names], axis=1)
-    centred = (chain.ca_coords - chain.ca_coords.mean(axis=0)).astype(np.float32)
-    arguments = (torch.from_numpy(a) for a in (features, chain.residue_type, centred))
-    expected = model(*arguments).numpy()
+    arguments = (features, chain.residue_type, chain.centred_coords.astype(np.float32))
+    expected = model(*map(torch.from_numpy, arguments)).numpy()
     found = predictor.predict_embedding(embedding).probability
     return float(np.abs(found - expected).max())
 
@@ -148,5 +147,4 @@ def register_head(out: Path, summary: str, encoder: str) -> None:
         "summary": summary,
         "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
     }
-    with written_whole(path) as part:
-        part.write_text(json.dumps(heads, indent=1) + "\n", encoding="utf-8")
+    write_text_whole(path, json.dumps(heads, indent=1) + "\n")

@@ -20,7 +20,7 @@ from protemb_sdk._chain import Chain
 from protemb_sdk._doctor import EXAMPLE
 from protemb_sdk._embedder import Embedder
 from protemb_sdk._models import BUNDLED
-from protemb_sdk._output import writable_target, written_whole
+from protemb_sdk._output import writable_target, write_text_whole, written_whole
 from protemb_train.network import ScoreNetwork
 
 
@@ -179,5 +179,4 @@ def register(out: Path, summary: str) -> None:
         "summary": summary,
         "sha256": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in present.values()},
     }
-    with written_whole(path) as part:
-        part.write_text(json.dumps(registry, indent=1) + "\n", encoding="utf-8")
+    write_text_whole(path, json.dumps(registry, indent=1) + "\n")

@@ -93,7 +93,7 @@ def spread_over_lengths(corpus: Corpus, count: int, shortest: int = 30, longest:
 
 
 def _tensors(chain: Chain) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    coords = torch.from_numpy((chain.ca_coords - chain.ca_coords.mean(axis=0)).astype(np.float32))[None]
+    coords = torch.from_numpy(chain.centred_coords.astype(np.float32))[None]
     return coords, torch.from_numpy(chain.residue_type)[None], torch.from_numpy(chain.residue_index)[None]
 
 

@@ -322,8 +322,7 @@ class Embedder:
         }
 
     def _feeds(self, chain: Chain) -> dict[str, NDArray[Any]]:
-        # In float64, before the cast: at an offset of 1,000 angstrom float32 keeps four decimals.
-        centred = chain.ca_coords - chain.ca_coords.mean(axis=0)
+        centred = chain.centred_coords
         if np.abs(centred).max() > MOST_ANGSTROM:
             raise StructureError(
                 f"{chain.id}: coordinates lie more than {MOST_ANGSTROM:g} angstrom from their centre; "

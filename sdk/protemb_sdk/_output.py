@@ -49,6 +49,18 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
+def write_text_whole(path: Path, text: str) -> None:
+    """Write text in UTF-8, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If the operating system refuses.
+    """
+    with written_whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
 def add_array(archive: zipfile.ZipFile, name: str, array: NDArray[np.generic]) -> None:
     """Put an array into a zip the way `numpy.load` expects it, and never as a pickle."""
     with archive.open(f"{name}.npy", "w", force_zip64=True) as member:

@@ -197,11 +197,10 @@ class SitePredictor:
     def predict_embedding(self, embedding: Embedding) -> SitePrediction:
         """Predict from an embedding of this predictor's `embedder` that holds the head's readouts."""
         chain = embedding.structure
-        centred = chain.ca_coords - chain.ca_coords.mean(axis=0)
         feeds: dict[str, NDArray[Any]] = {
             "features": np.stack([embedding.readout(name) for name in self.info.readouts], axis=1),
             "residue_type": chain.residue_type,
-            "ca_coords": centred.astype(np.float32),
+            "ca_coords": chain.centred_coords.astype(np.float32),
         }
         taken = {name: feeds[name] for name in self._session.inputs}
         probability = self._session.run([OUTPUT], taken)[0]

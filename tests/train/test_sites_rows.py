@@ -26,7 +26,7 @@ from protemb_train.downstream.sites.networks import GRAPH_RECIPE, find_network
 from protemb_train.downstream.sites.predictor import load_predictor, save_predictor, train_predictor
 from protemb_train.downstream.sites.rows import Row, read_rows, run_row
 from protemb_train.downstream.sites.start import learn_from_cuts, load_start, save_start
-from protemb_train.downstream.sites.table import as_table, paired, scores_of
+from protemb_train.downstream.sites.table import Compared, as_table, paired, scores_of
 from protemb_train.downstream.sites.training import Recipe, predict, started, train
 
 BASE_CHECKPOINT = Path(__file__).resolve().parents[2] / "train" / "results" / "base.ckpt"
@@ -68,7 +68,7 @@ def test_the_table_holds_both_protocols_and_a_difference_that_is_there(
         row = Row(name=name, encoder=encoder, make=GraphHead, recipe=quick(6))
         list(run_row(row, *split, tmp_path, seeds=range(3)))
     rows = read_rows(tmp_path)
-    difference = paired(rows, {n: drawn_scores(row) for n, row in rows.items()}, "told", "none", "auprc")
+    difference = paired(Compared.of(rows["told"]), Compared.of(rows["none"]), "auprc")
     assert difference is not None and difference.seeds[0] > 0 and difference.chains[0] > 0
     for kept in rows["told"]:
         clean, paper = scores_of(kept, "clean"), scores_of(kept, "paper")

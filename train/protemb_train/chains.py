@@ -133,11 +133,10 @@ def _bad_coordinates(ca_coords: NDArray[np.float64]) -> tuple[str, str] | None:
 
 
 def _row(chain: Chain) -> dict[str, Any]:
-    centred = chain.ca_coords - chain.ca_coords.mean(axis=0)
     return {
         "id": chain.id,
         "sequence": chain.sequence,
-        "ca": centred.astype(np.float32).ravel(),
+        "ca": chain.centred_coords.astype(np.float32).ravel(),
         "residue_index": chain.residue_index.astype(np.int32),
         "cluster": -1,
     }

@@ -10,7 +10,7 @@ import typer
 
 from protemb_sdk._command import console, run, say
 from protemb_sdk._errors import ProtembError
-from protemb_sdk._output import writable_target, written_whole
+from protemb_sdk._output import writable_target, write_text_whole
 from protemb_train import corpus_cli
 from protemb_train.downstream.sequence_cli import language
 from protemb_train.downstream.sites import cli as sites_cli
@@ -112,10 +112,8 @@ def judge(
         "split": split,
         "judgement": verdict.as_dict(),
     }
-    with written_whole(out.with_suffix(".md")) as part:
-        part.write_text(verdict.as_markdown())
-    with written_whole(out) as part:  # last: it says that both are there
-        part.write_text(json.dumps(loaded, indent=1) + "\n")
+    write_text_whole(out.with_suffix(".md"), verdict.as_markdown())
+    write_text_whole(out, json.dumps(loaded, indent=1) + "\n")  # last: it says that both are there
     say(
         console,
         f"mean share {verdict.share.mean():.3f} over {verdict.chains} chains, floor {verdict.floor:.3f}",
@@ -141,8 +139,7 @@ def compare(
         raise ProtembError(f"{out}: is where the plot goes; name the table, such as {out.with_suffix('.md')}")
     table = as_table(read)
     draw(read, out.with_suffix(".png"))
-    with written_whole(out) as part:
-        part.write_text(table)
+    write_text_whole(out, table)
     say(console, str(out))
 
 

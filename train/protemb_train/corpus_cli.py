@@ -89,7 +89,7 @@ def prove(
     Two searches: MMseqs2, and exact alignment of all pairs, which shares nothing with it. The exit status is
     1, and the pairs are listed, if either finds a relative.
     """
-    from protemb_sdk._output import writable_target, written_whole
+    from protemb_sdk._output import writable_target, write_text_whole
     from protemb_sdk._threads import usable_threads
     from protemb_train.corpus import Corpus
     from protemb_train.prove import prove as run
@@ -102,6 +102,5 @@ def prove(
     text = verdict.as_markdown()
     say(out_console, text)
     if out is not None:
-        with written_whole(out) as part:
-            part.write_text(text)
+        write_text_whole(out, text)
     raise typer.Exit(0 if verdict.clean else 1)

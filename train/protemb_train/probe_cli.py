@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from protemb_sdk._command import console, say
-from protemb_sdk._output import writable_target, written_whole
+from protemb_sdk._output import writable_target, write_text_whole
 
 
 def probe(
@@ -75,8 +75,6 @@ def probe(
         **counts,
     }
     report = ProbeReport(found, rows, about)
-    with written_whole(out.with_suffix(".md")) as part:
-        part.write_text(report.as_markdown())
-    with written_whole(out) as part:  # last: it says that both are there
-        part.write_text(json.dumps(report.as_dict()) + "\n")
+    write_text_whole(out.with_suffix(".md"), report.as_markdown())
+    write_text_whole(out, json.dumps(report.as_dict()) + "\n")  # last: it says that both are there
     say(console, str(out.with_suffix(".md")))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from protemb_sdk._output import written_whole
+from protemb_sdk._output import write_text_whole, written_whole
 from protemb_train.chains import Skip
 from protemb_train.corpus import SPLITS
 
@@ -48,8 +48,7 @@ def write_skipped(skips: Sequence[Skip], path: Path) -> None:
 
 def write_report(report: Mapping[str, Any], path: Path) -> None:
     """Write the report as JSON."""
-    with written_whole(path) as part:
-        part.write_text(json.dumps(report, indent=1) + "\n")
+    write_text_whole(path, json.dumps(report, indent=1) + "\n")
 
 
 def show_report(report: Mapping[str, Any], to: Console) -> None:

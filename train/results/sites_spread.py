@@ -23,7 +23,7 @@ from sklearn.metrics import average_precision_score
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
-from protemb_sdk._output import written_whole
+from protemb_sdk._output import write_text_whole
 from protemb_train.downstream.sites.batches import ChainTensors, as_tensors
 from protemb_train.downstream.sites.cli import READOUTS
 from protemb_train.downstream.sites.data import read_sites
@@ -97,8 +97,7 @@ def main() -> None:
         mean = dimensions(residue[:, :channels])
         lines.append(f"| {Path(name).stem} | {mean:.1f} | {dimensions(residue):.1f} | {cells} |")
         print(lines[-1], flush=True)
-    with written_whole(given.out) as part:
-        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text_whole(given.out, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import torch
 import typer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from protemb_sdk._output import writable_target, written_whole
+from protemb_sdk._output import writable_target, write_text_whole
 from protemb_train import pretrain as rooms
 from protemb_train.corpus import Corpus
 from protemb_train.crops import CropBatches
@@ -118,8 +118,7 @@ def main(
         rows.append(
             f"| {name} | {median:.3f} | {chains / median:.1f} | {pairs / median:,.0f} | {ratio:.2f} |"
         )
-    with written_whole(out) as part:
-        part.write_text("\n".join(rows) + "\n")
+    write_text_whole(out, "\n".join(rows) + "\n")
     print("\n".join(rows))
 
 

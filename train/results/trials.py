@@ -15,7 +15,7 @@ import torch
 import typer
 from torch import Tensor
 
-from protemb_sdk._output import writable_target, written_whole
+from protemb_sdk._output import writable_target, write_text_whole
 from protemb_train import network as rooms
 from protemb_train.checkpoint import load_network
 from protemb_train.corpus import Corpus, CorpusError
@@ -166,8 +166,7 @@ def main(
             share = run(trial, corpus, folder, steps)
             print(f"{name}: {trial.what}: {share:.4f}", flush=True)
             rows.append(f"| {trial.what} | {share:.3f} |")
-        with written_whole(table) as part:
-            part.write_text("\n".join(rows) + "\n")
+        write_text_whole(table, "\n".join(rows) + "\n")
 
 
 if __name__ == "__main__":

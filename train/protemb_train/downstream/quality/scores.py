@@ -6,7 +6,7 @@ Scored are GDT_TS, lDDT or CAD, of decoys or of their residues; what has no true
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,10 +42,6 @@ class DecoyScores:
     frl: float
     frl5: float
 
-    def as_dict(self) -> dict[str, float]:
-        """Plain values."""
-        return asdict(self)
-
 
 def decoy_scores(
     true: NDArray[np.floating], predicted: NDArray[np.floating], target: NDArray[np.generic]
@@ -72,10 +68,7 @@ def decoy_scores(
         )
     known = np.isfinite(true)
     a, b, target = true[known].astype(np.float64), predicted[known].astype(np.float64), target[known]
-    if not np.isfinite(b).all():
-        raise ProtembError(f"{(~np.isfinite(b)).sum()} predictions are not finite")
-    if len(a) < 2:
-        raise ProtembError(f"{len(a)} decoys have a true score: nothing to correlate")
+    _check(b, "decoys")
     groups = [np.flatnonzero(target == name) for name in np.unique(target)]
     # Stable, so that of equal predictions the first is taken, as argmax does.
     ranked = [group[np.argsort(-b[group], kind="stable")] for group in groups]
@@ -100,10 +93,6 @@ class ResidueScores:
     rho: float
     rho_decoy: float
 
-    def as_dict(self) -> dict[str, float]:
-        """Plain values."""
-        return asdict(self)
-
 
 def residue_scores(
     true: Sequence[NDArray[np.floating]], predicted: Sequence[NDArray[np.floating]]
@@ -127,11 +116,16 @@ def residue_scores(
         known = np.isfinite(of_true)
         pairs.append((of_true[known].astype(np.float64), of_predicted[known].astype(np.float64)))
     pooled = [np.concatenate(side) for side in zip(*pairs, strict=True)] if pairs else [np.zeros(0)] * 2
-    if len(pooled[0]) < 2:
-        raise ProtembError(f"{len(pooled[0])} residues have a true score: nothing to correlate")
-    if not np.isfinite(pooled[1]).all():
-        raise ProtembError(f"{(~np.isfinite(pooled[1])).sum()} predictions are not finite")
+    _check(pooled[1], "residues")
     return ResidueScores(_spearman(*pooled), _mean([_spearman(*pair) for pair in pairs]))
+
+
+def _check(predicted: NDArray[np.float64], what: str) -> None:
+    """Refuse predictions of what has a true score that cannot be correlated with it."""
+    if not np.isfinite(predicted).all():
+        raise ProtembError(f"{(~np.isfinite(predicted)).sum()} predictions are not finite")
+    if len(predicted) < 2:
+        raise ProtembError(f"{len(predicted)} {what} have a true score: nothing to correlate")
 
 
 def _pearson(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

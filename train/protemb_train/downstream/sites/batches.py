@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,14 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from protemb_sdk._chain import encode_sequence
-from protemb_train.downstream.sites.contacts import Graph, contact_graph, joined, no_graph
+from protemb_train.downstream.sites.contacts import (
+    Graph,
+    contact_graph,
+    end_to_end,
+    joined,
+    no_graph,
+    starts_of,
+)
 from protemb_train.downstream.sites.data import TYPES, SiteChain, SitesError
 from protemb_train.downstream.sites.deepppisp import GAP, SiteBatch
 from protemb_train.downstream.sites.embeddings import Embedded
@@ -109,9 +117,13 @@ class Scaling:
         squares = {name: (of - means[name]).square().mean(dim=0) for name, of in seen.items()}
         return cls(means, {n: torch.where(s > 1e-12, s.sqrt(), torch.inf) for n, s in squares.items()})
 
+    def scaled(self, name: str, values: Tensor) -> Tensor:
+        """Return values of one kind with mean 0 and spread 1."""
+        return (values - self.means[name]) / self.spreads[name]
+
     def applied(self, chain: ChainTensors) -> ChainTensors:
-        """Return the chain with values of mean 0 and spread 1; zeros stay where there is no embedding."""
-        scaled = {n: (getattr(chain, n) - self.means[n]) / self.spreads[n] for n in self.means}
+        """Return the chain with all its values scaled; zeros stay where there is no embedding."""
+        scaled: dict[str, Any] = {name: self.scaled(name, getattr(chain, name)) for name in self.means}
         there = (chain.extra_LE != 0).any(dim=1, keepdim=True)
         scaled["extra_LE"] = torch.where(there, scaled["extra_LE"], 0.0)
         return replace(chain, **scaled)
@@ -123,28 +135,20 @@ def collate(chains: Sequence[ChainTensors], wanted: Sequence[Tensor], pad_to: in
     `pad_to` fills shorter chains with zeros to that many residues, which the published one-hot layer needs.
     """
     lengths = [max(len(chain.label_L), pad_to) for chain in chains]
-    starts = np.cumsum([0, *(length + GAP for length in lengths)])[:-1].tolist()
-
-    def row(parts: list[Tensor], fill: float = 0.0) -> Tensor:
-        filled = [
-            torch.nn.functional.pad(part, (0, 0, 0, length + GAP - len(part)), value=fill)
-            for part, length in zip(parts, lengths, strict=True)
-        ]
-        return torch.cat(filled)
-
-    graph = joined([chain.graph for chain in chains], [length + GAP for length in lengths])
+    places = [length + GAP for length in lengths]
+    starts = starts_of(places)
     return SiteBatch(
-        row([c.types_LT for c in chains]),
-        row([c.other_LF for c in chains]),
-        row([c.extra_LE for c in chains]),
+        end_to_end([c.types_LT for c in chains], places),
+        end_to_end([c.other_LF for c in chains], places),
+        end_to_end([c.extra_LE for c in chains], places),
         torch.stack([c.protein_P for c in chains]),
         torch.tensor(starts),
         torch.tensor(lengths),
         torch.cat([torch.full((len(w),), n) for n, w in enumerate(wanted)]),
         torch.cat([w + start for w, start in zip(wanted, starts, strict=True)]),
         torch.cat([c.label_L[w] for c, w in zip(chains, wanted, strict=True)]),
-        row([c.coords_L3 for c in chains], float("nan")),
-        graph,
+        end_to_end([c.coords_L3 for c in chains], places, float("nan")),
+        joined([c.graph for c in chains], places),
     )
 
 

@@ -9,10 +9,26 @@ from typing import Annotated
 import typer
 
 from protemb_sdk._command import console, say
-from protemb_sdk._output import writable_target, written_whole
+from protemb_sdk._output import writable_target, write_text_whole
 
 READOUTS = ("mean", "contact", "column", "column-contact")
 """Of our heads: chosen on validation chains (train/results/README.md)."""
+
+Data = Annotated[Path, typer.Option(help="Labelled chains (deepppisp.npz or graphppis.npz).")]
+Encoding = Annotated[
+    str, typer.Option(help="none, a bundled model, an .onnx file, or a folder of a sequence model.")
+]
+OurReadouts = Annotated[
+    list[str] | None, typer.Option(help=f"Residue readouts; by default {', '.join(READOUTS)}.")
+]
+From = Annotated[
+    Path | None, typer.Option(help="What the network learnt before: a file of protemb-train sites start.")
+]
+TestSplits = Annotated[
+    list[str] | None, typer.Option(help="Published split to test on (test); may come again.")
+]
+Cache = Annotated[Path | None, typer.Option(help="Folder to keep embeddings in.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
 
 app = typer.Typer(no_args_is_help=True, help="PPI sites: the paper's second task.")
 
@@ -20,20 +36,16 @@ app = typer.Typer(no_args_is_help=True, help="PPI sites: the paper's second task
 @app.command()
 def row(
     name: Annotated[str, typer.Argument(help="Name of the row, and of its folder.")],
-    data: Annotated[Path, typer.Option(help="Labelled chains (deepppisp.npz or graphppis.npz).")],
+    data: Data,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of rows; seeds that are there stay.")],
-    encoder: Annotated[
-        str, typer.Option(help="none, a bundled model, an .onnx file, or a folder of a sequence model.")
-    ] = "none",
+    encoder: Encoding = "none",
     readout: Annotated[
         list[str] | None, typer.Option(help="Residue readout (mean by default); may come again.")
     ] = None,
     network: Annotated[
         str, typer.Option(help="deepppisp, deepppisp-published (100 M weights), graph, graph-unlabelled.")
-    ] = ("deepppisp"),
-    start: Annotated[
-        Path | None, typer.Option(help="What the network learnt before: a file of protemb-train sites start.")
-    ] = None,
+    ] = "deepppisp",
+    start: From = None,
     unfreeze: Annotated[
         Path | None, typer.Option(help="Checkpoint of the encoder, to be fine-tuned end to end.")
     ] = None,
@@ -42,12 +54,10 @@ def row(
         bool, typer.Option("--every-chain", help="Chains without coordinates too; not for structures.")
     ] = False,
     train_split: Annotated[str, typer.Option(help="Published split to learn from.")] = "train",
-    test_split: Annotated[
-        list[str] | None, typer.Option(help="Published split to test on (test); may come again.")
-    ] = None,
+    test_split: TestSplits = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs.")] = 5,
-    cache: Annotated[Path | None, typer.Option(help="Folder to keep embeddings in.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    cache: Cache = None,
+    threads: Threads = None,
 ) -> None:
     """Train one row of the table: the seeds that are not there yet."""
     import torch
@@ -57,16 +67,14 @@ def row(
     from protemb_train.downstream.sites.embeddings import find_encoder
     from protemb_train.downstream.sites.networks import find_network
     from protemb_train.downstream.sites.rows import Row, run_row
-    from protemb_train.downstream.sites.start import load_start
+    from protemb_train.downstream.sites.start import started_from
 
     if threads:
         torch.set_num_threads(threads)
     make, recipe = find_network(network)
     found_encoder = find_encoder(encoder, readout or ["mean"], threads)
-    started = None if start is None else load_start(start)
-    if started is not None:
-        started.check(network.removesuffix("-unlabelled"), found_encoder)
-    elif not recipe.epochs:
+    started = started_from(start, network, found_encoder)
+    if started is None and not recipe.epochs:
         raise SitesError(f"network {network} learns nothing here, so it needs --start")
     sites = read_sites(data)
     splits = [train_split], test_split or ["test"]
@@ -88,7 +96,7 @@ def row(
     )
     about = {
         "network": network,
-        "start": None if started is None else started.about | {"curve": None},
+        "start": None if started is None else started.record,
         "fine-tuned": unfreeze is not None,
         "data": data.name,
         "train": train_split,
@@ -106,14 +114,12 @@ def start(
         Path, typer.Argument(help="Corpus of protemb-train corpus; its training chains are cut.")
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write, for row and predictor.")],
-    encoder: Annotated[str, typer.Option(help="none, a bundled model, or an .onnx file.")] = "base",
-    readout: Annotated[
-        list[str] | None, typer.Option(help=f"Residue readouts; by default {', '.join(READOUTS)}.")
-    ] = None,
+    encoder: Encoding = "base",
+    readout: OurReadouts = None,
     network: Annotated[str, typer.Option(help="A network that needs no PSSM.")] = "graph",
     seed: Annotated[int, typer.Option(help="Of chains, weights and batches.")] = 0,
-    cache: Annotated[Path | None, typer.Option(help="Folder to keep embeddings in.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    cache: Cache = None,
+    threads: Threads = None,
 ) -> None:
     """Teach a network what interfaces look like, on chains cut in two that nobody labelled."""
     import torch
@@ -161,19 +167,16 @@ def table(
 
     writable_target(out)
     page = as_table(read_rows(rows, split), against or [])
-    with written_whole(out) as part:
-        part.write_text(page, encoding="utf-8")
+    write_text_whole(out, page)
     say(console, str(out))
 
 
 @app.command()
 def overlap(
-    data: Annotated[Path, typer.Option(help="Labelled chains (deepppisp.npz or graphppis.npz).")],
+    data: Data,
     out: Annotated[Path, typer.Option("-o", "--out", help="Page to write (.md).")],
     train_split: Annotated[str, typer.Option(help="Published split that is learnt from.")] = "train",
-    test_split: Annotated[
-        list[str] | None, typer.Option(help="Published split of tests (test); may come again.")
-    ] = None,
+    test_split: TestSplits = None,
 ) -> None:
     """Report which chains of a published split have relatives among those learnt from."""
     from protemb_train.downstream.sites.data import read_sites
@@ -187,8 +190,7 @@ def overlap(
         [(name, side, train_split, training) for name, side in tests]
         + [(train_split, training, train_split, training)]
     )
-    with written_whole(out) as part:
-        part.write_text(page, encoding="utf-8")
+    write_text_whole(out, page)
     say(console, str(out))
 
 
@@ -197,15 +199,13 @@ def predictor(
     data: Annotated[Path, typer.Option(help="GraphPPIS's chains (graphppis.npz).")],
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write; protemb-export head reads it.")],
     encoder: Annotated[str, typer.Option(help="A bundled model, or an .onnx file.")] = "base",
-    readout: Annotated[list[str] | None, typer.Option(help="Residue readouts.")] = None,
-    start: Annotated[
-        Path | None, typer.Option(help="What the heads learnt before: a file of protemb-train sites start.")
-    ] = None,
+    readout: OurReadouts = None,
+    start: From = None,
     train_split: Annotated[str, typer.Option(help="Split to learn from.")] = "Train_335",
     held_out: Annotated[list[str] | None, typer.Option(help="Splits to measure on.")] = None,
     heads: Annotated[int, typer.Option(min=1, help="Heads that are averaged.")] = 5,
-    cache: Annotated[Path | None, typer.Option(help="Folder to keep embeddings in.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    cache: Cache = None,
+    threads: Threads = None,
 ) -> None:
     """Train the predictor of the SDK: structure alone, no PSSM and no DSSP."""
     import torch
@@ -213,7 +213,7 @@ def predictor(
     from protemb_train.downstream.sites.data import read_sites
     from protemb_train.downstream.sites.embeddings import StructureEncoder
     from protemb_train.downstream.sites.predictor import save_predictor, train_predictor
-    from protemb_train.downstream.sites.start import load_start
+    from protemb_train.downstream.sites.start import started_from
 
     writable_target(out)
     if threads:
@@ -225,9 +225,7 @@ def predictor(
     }
     training = [chain for chain in sites.of(train_split) if chain.has_coordinates]
     found = StructureEncoder(encoder, readout or READOUTS, threads)
-    started = None if start is None else load_start(start)
-    if started is not None:
-        started.check("graph", found)
+    started = started_from(start, "graph", found)
     trained = train_predictor(
         training,
         found,
@@ -239,7 +237,7 @@ def predictor(
     trained.card["training"] |= {
         "data": data.name,
         "split": train_split,
-        "start": None if started is None else started.about | {"curve": None},
+        "start": None if started is None else started.record,
     }
     save_predictor(trained, out)
     for name, scores in trained.card["quality"].items():

@@ -6,6 +6,7 @@ Shapes: L residues, K neighbours, E features of an edge, B scales of burial.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple, cast
 
 import torch
@@ -103,20 +104,21 @@ def no_graph(length: int) -> Graph:
     )
 
 
+def end_to_end(parts: Sequence[Tensor], lengths: Sequence[int], fill: float = 0.0) -> Tensor:
+    """Return what residues have, chain after chain, each chain filled to a length."""
+    row = parts[0].new_full((sum(lengths), *parts[0].shape[1:]), fill)
+    for part, start in zip(parts, starts_of(lengths), strict=True):
+        row[start : start + len(part)] = part
+    return row
+
+
+def starts_of(lengths: Sequence[int]) -> list[int]:
+    """Return where each chain starts in a row of chains of these lengths."""
+    return [0, *accumulate(lengths)][:-1]
+
+
 def joined(graphs: Sequence[Graph], lengths: Sequence[int]) -> Graph:
     """Return several graphs as one, each filled to a length with residues that have no neighbours."""
-    first = torch.tensor([0, *lengths]).cumsum(0).tolist()
-
-    def row(parts: Sequence[Tensor]) -> Tensor:
-        filled = parts[0].new_zeros((first[-1], *parts[0].shape[1:]))
-        for part, start in zip(parts, first, strict=False):
-            filled[start : start + len(part)] = part
-        return filled
-
-    shifted = [g.neighbour_LK + start for g, start in zip(graphs, first, strict=False)]
-    return Graph(
-        row([g.edge_LKE for g in graphs]),
-        row(shifted),
-        row([g.there_LK for g in graphs]),
-        row([g.burial_LB for g in graphs]),
-    )
+    shifted = [g.neighbour_LK + start for g, start in zip(graphs, starts_of(lengths), strict=True)]
+    moved = [g._replace(neighbour_LK=neighbour) for g, neighbour in zip(graphs, shifted, strict=True)]
+    return Graph(*(end_to_end(parts, lengths) for parts in zip(*moved, strict=True)))

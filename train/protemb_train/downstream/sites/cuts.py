@@ -8,7 +8,8 @@ chain.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -157,17 +158,12 @@ def cut_corpus(
     seed : int
         Same seed, same pieces.
     """
-    order = np.random.default_rng(seed).permutation(len(corpus))
-    taken: dict[int, int] = {}
+    taken: Counter[int] = Counter()
     found: list[SiteChain] = []
-    for position in _long_enough(corpus, order.tolist(), rule):
+    for position in np.random.default_rng(seed).permutation(len(corpus)).tolist():
         cluster = int(corpus.clusters[position])
-        if taken.get(cluster, 0) < a_cluster:
+        if corpus.lengths[position] >= rule.shortest + rule.rest and taken[cluster] < a_cluster:
             pieces = cut_chain(corpus[position], rule)
-            taken[cluster] = taken.get(cluster, 0) + bool(pieces)
+            taken[cluster] += bool(pieces)
             found += pieces
     return found
-
-
-def _long_enough(corpus: Corpus, order: Iterable[int], rule: CutRule) -> Iterator[int]:
-    return (p for p in order if corpus.lengths[p] >= rule.shortest + rule.rest)

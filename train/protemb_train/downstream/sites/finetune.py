@@ -60,11 +60,9 @@ class EndToEnd(nn.Module):
         for start, length in zip(batch.start_N.tolist(), batch.length_N.tolist(), strict=True):
             place_S = start + torch.isfinite(batch.coords_R3[start : start + length, 0]).nonzero()[:, 0]
             residue_SE = self.embed(batch.coords_R3[place_S], batch.types_RT[place_S], place_S - start)
-            scaled = (residue_SE - self.scaling.means["extra_LE"]) / self.scaling.spreads["extra_LE"]
-            extra_RE = extra_RE.index_put((place_S,), scaled)
+            extra_RE = extra_RE.index_put((place_S,), self.scaling.scaled("extra_LE", residue_SE))
             protein.append(residue_SE.mean(dim=0))
-        protein_NP = torch.stack(protein) - self.scaling.means["protein_P"]
-        protein_NP = protein_NP / self.scaling.spreads["protein_P"]
+        protein_NP = self.scaling.scaled("protein_P", torch.stack(protein))
         logit: Tensor = self.head(batch._replace(extra_RE=extra_RE, protein_NP=protein_NP))
         return logit
 

@@ -16,6 +16,7 @@ from protemb_train.checkpoint import read_tensors
 from protemb_train.downstream.sites.batches import Scaling, as_tensors
 from protemb_train.downstream.sites.data import SiteChain, SitesError
 from protemb_train.downstream.sites.embeddings import Encoder, embed_all
+from protemb_train.downstream.sites.networks import find_network
 from protemb_train.downstream.sites.training import Recipe, Start, train
 
 FORMAT = "protemb-sites-start-1"
@@ -38,14 +39,20 @@ class Started:
         SitesError
             If it was made with others.
         """
-        for name, own, wanted in (
-            ("network", self.about["network"], network),
-            ("encoder", self.about["encoder"], encoder.about),
+        for name, wanted, same in (
+            ("network", network, find_network(network)[0] is find_network(self.about["network"])[0]),
+            ("encoder", encoder.about, encoder.about == self.about["encoder"]),
         ):
-            if own != wanted:
+            if not same:
                 raise SitesError(
-                    f"the start was made with {name} {own}, and the row has {wanted}; make another"
+                    f"the start was made with {name} {self.about[name]}, and the row has {wanted}; "
+                    "make another"
                 )
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What results say of it: all but its curve."""
+        return self.about | {"curve": None}
 
 
 def learn_from_cuts(
@@ -126,3 +133,20 @@ def load_start(path: Path) -> Started:
         return Started(Start(dict(loaded["state"]), scaling), dict(loaded["about"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: not a file of protemb-train sites start ({error})") from error
+
+
+def started_from(path: Path | None, network: str, encoder: Encoder) -> Started | None:
+    """Read a start for a network on an encoder; None without a path.
+
+    Raises
+    ------
+    ModelError
+        As `load_start`.
+    SitesError
+        As `Started.check`.
+    """
+    if path is None:
+        return None
+    started = load_start(path)
+    started.check(network, encoder)
+    return started

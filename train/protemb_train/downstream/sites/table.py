@@ -83,30 +83,48 @@ class Difference:
         return f"{self.mean:+.3f} ({seeds}; {chains})"
 
 
-Drawn = Mapping[str, Mapping[str, NDArray[np.float64]]]
+@dataclass(frozen=True, slots=True, eq=False)
+class Compared:
+    """What differences of a row are taken from, computed once.
+
+    Parameters
+    ----------
+    seeds : list of int
+        In order.
+    test_id : ndarray of str
+        Test chains.
+    clean : list of BinaryScores
+        Of each seed, protocol "clean".
+    drawn : dict of str to ndarray
+        From `drawn_scores`.
+    """
+
+    seeds: list[int]
+    test_id: NDArray[np.str_]
+    clean: list[BinaryScores]
+    drawn: dict[str, NDArray[np.float64]]
+
+    @classmethod
+    def of(cls, row: Sequence[Kept]) -> Compared:
+        """Score the seeds of a row."""
+        clean = [scores_of(kept, "clean") for kept in row]
+        return cls([kept.record["seed"] for kept in row], row[0].test_id, clean, drawn_scores(row))
 
 
-def paired(
-    rows: Mapping[str, Sequence[Kept]], drawn: Drawn, name: str, other: str, score: str
-) -> Difference | None:
+def paired(a: Compared, b: Compared, score: str) -> Difference | None:
     """Return the difference of two rows in AUPRC or MCC (clean), None if seeds or test chains differ.
 
     Over seeds: Student's t on the differences of like seeds. Over chains: bootstrap of the test chains, the
-    mean over seeds recomputed each time (`drawn_scores` of each row).
+    mean over seeds recomputed each time.
     """
-    a, b = rows[name], rows[other]
-    seeds = [k.record["seed"] for k in a]
-    if seeds != [k.record["seed"] for k in b] or not np.array_equal(a[0].test_id, b[0].test_id):
+    if a.seeds != b.seeds or not np.array_equal(a.test_id, b.test_id):
         return None
-    by_seed = np.array(
-        [
-            getattr(scores_of(x, "clean"), score) - getattr(scores_of(y, "clean"), score)
-            for x, y in zip(a, b, strict=True)
-        ]
-    )
+    by_seed = np.array([getattr(x, score) - getattr(y, score) for x, y in zip(a.clean, b.clean, strict=True)])
     mean = float(by_seed.mean())
-    half = float(stats.t.ppf(0.975, len(seeds) - 1) * stats.sem(by_seed)) if len(seeds) > 1 else float("nan")
-    low, high = np.nanquantile(drawn[name][score] - drawn[other][score], [0.025, 0.975])
+    half = (
+        float(stats.t.ppf(0.975, len(by_seed) - 1) * stats.sem(by_seed)) if len(by_seed) > 1 else float("nan")
+    )
+    low, high = np.nanquantile(a.drawn[score] - b.drawn[score], [0.025, 0.975])
     return Difference(mean, (mean - half, mean + half), (float(low), float(high)))
 
 
@@ -150,12 +168,12 @@ def _cells(seeds: Sequence[Kept], protocol: str) -> str:
 def _differences(rows: Mapping[str, Sequence[Kept]], base: Sequence[str]) -> str:
     head = " | ".join(f"AUPRC - {name} | MCC - {name}" for name in base)
     lines = [f"| row | {head} |", "|---|" + "---|" * (2 * len(base))]
-    drawn = {name: drawn_scores(row) for name, row in rows.items()}
-    for name in rows:
+    compared = {name: Compared.of(row) for name, row in rows.items()}
+    for name, row in compared.items():
         cells = []
         for other in base:
             for score in ("auprc", "mcc"):
-                difference = paired(rows, drawn, name, other, score) if name != other else None
+                difference = paired(row, compared[other], score) if name != other else None
                 cells.append(str(difference) if difference else "")
         if any(cells):
             lines.append(f"| {name} | {' | '.join(cells)} |")

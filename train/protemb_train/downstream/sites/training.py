@@ -202,12 +202,16 @@ def train(
     with tempfile.TemporaryDirectory() as folder, quiet_lightning(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*(__len__|`IterableDataset`)")
         best = ModelCheckpoint(folder, monitor="val_f", mode="max", save_weights_only=True)
-        stop = EarlyStopping("val_f", mode="max", patience=recipe.patience or 0)
+        callbacks = (
+            []
+            if recipe.patience is None
+            else [best, EarlyStopping("val_f", mode="max", patience=recipe.patience)]
+        )
         trainer = pl.Trainer(
             max_epochs=recipe.epochs,
             accelerator="cpu",
-            callbacks=[best, stop] if recipe.patience else [],
-            enable_checkpointing=bool(recipe.patience),
+            callbacks=callbacks,
+            enable_checkpointing=bool(callbacks),
             logger=False,
             num_sanity_val_steps=0,
             enable_progress_bar=False,
@@ -226,7 +230,7 @@ def train(
         )
         if recipe.epochs:
             trainer.fit(module, *loaders)
-        if recipe.epochs and recipe.patience:
+        if callbacks and recipe.epochs:
             module.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
     found = [predict(module.network, side, recipe.pad_to) for side in (held_out, tested)]
     return Run(found[0], found[1], module.curve, module.network, scaling)
