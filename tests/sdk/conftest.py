@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -127,3 +128,12 @@ def make_head(embedder: Embedder) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def head(make_head: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_head(tmp_path_factory.mktemp("heads") / "tiny.onnx")
+
+
+# Of a table of sites.
+COLUMNS = ["chain", "auth_seq", "insertion_code", "label_seq", "residue_name", "probability", "site"]
+
+
+def table_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

@@ -14,6 +14,7 @@ import torch
 from protemb_sdk._chain import ALPHABET
 from protemb_sdk._structure import read_chains
 from protemb_train.corpus import Corpus, Trace, write_corpus
+from protemb_train.downstream.sequence import hugging_face
 from protemb_train.downstream.sites.data import SiteChain, read_sites
 from protemb_train.network import ScoreNetwork
 from protemb_train.presets import NetworkConfig
@@ -175,3 +176,29 @@ def split(written: Written) -> tuple[list[SiteChain], list[SiteChain]]:
     """Learning and test chains of them."""
     sites = read_sites(written())
     return sites.of("train"), sites.of("test")
+
+
+# --- language models --------------------------------------------------------------------------------------
+
+SEQUENCE = "MKTAYIAKQRQISFVKSHFSRQ"
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for the network is caught."""
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+
+
+def direct(folder: Path, sequence: str) -> np.ndarray:
+    """What transformers itself says, with tokens looked up by hand."""
+    vocabulary = (folder / "vocab.txt").read_text().split()
+    first, last = ("<cls>", "<eos>") if "<cls>" in vocabulary else ("[CLS]", "[SEP]")
+    ids = torch.tensor([[vocabulary.index(token) for token in (first, *sequence, last)]])
+    with hugging_face() as hf, torch.no_grad():
+        model = hf.AutoModel.from_pretrained(folder).eval()
+        return model(ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0, 1:-1].numpy()

@@ -1,4 +1,4 @@
-"""Language models out of folders: tiny ones filled at random, and our own after a few steps."""
+"""Language models out of folders: tiny ones filled at random."""
 
 from __future__ import annotations
 
@@ -10,17 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from protemb_sdk._errors import EmbeddingError, ModelError, OutputError, ProtembError
-from protemb_train import cli
-from protemb_train.corpus import Corpus, CorpusError
-from protemb_train.downstream.language import train_language
-from protemb_train.downstream.masking import MASK, RESIDUES, VOCABULARY, LanguageConfig, MaskedBatches, X
+from protemb_sdk._errors import EmbeddingError, ModelError, ProtembError
+from protemb_train.downstream.masking import MASK, VOCABULARY
 from protemb_train.downstream.sequence import SequenceEncoder, hugging_face, windows
-from protemb_train.objective import TrainingError
 
-from .conftest import CorpusMaker
+from .conftest import SEQUENCE, direct
 
-SEQUENCE = "MKTAYIAKQRQISFVKSHFSRQ"
+pytestmark = pytest.mark.usefixtures("offline")
 BERT_VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"LAGVESIKRDTPNQFYMHCWXUBZO"]
 SMALL = {
     "hidden_size": 16,
@@ -28,18 +24,6 @@ SMALL = {
     "num_attention_heads": 2,
     "intermediate_size": 32,
 }
-TINY = LanguageConfig(layers=1, channels=32, heads=2, crop=48, batch=8, learning_rate=1e-2, warmup_steps=5)
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch):
-    """Whoever asks for the network is caught."""
-
-    def refuse(*arguments, **options):
-        raise AssertionError("the network was asked")
-
-    monkeypatch.setattr("socket.socket.connect", refuse)
-    monkeypatch.setattr("socket.getaddrinfo", refuse)
 
 
 def save(folder, model, tokenizer_config, vocabulary):
@@ -82,16 +66,6 @@ MAKERS = {"esm": esm, "bert": bert}
 @pytest.fixture(params=MAKERS)
 def make(request, tmp_path):
     return lambda **options: MAKERS[request.param](tmp_path / request.param, **options)
-
-
-def direct(folder, sequence):
-    """What transformers itself says, with tokens looked up by hand."""
-    vocabulary = (folder / "vocab.txt").read_text().split()
-    first, last = ("<cls>", "<eos>") if "<cls>" in vocabulary else ("[CLS]", "[SEP]")
-    ids = torch.tensor([[vocabulary.index(token) for token in (first, *sequence, last)]])
-    with hugging_face() as hf, torch.no_grad():
-        model = hf.AutoModel.from_pretrained(folder).eval()
-        return model(ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0, 1:-1].numpy()
 
 
 def test_a_row_a_residue_as_transformers_itself_has_it(make):
@@ -278,132 +252,3 @@ def test_without_transformers_the_extra_is_named(make, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ProtembError, match=r"pip install 'protemb-sdk\[cpu,train,sequence\]'"):
         SequenceEncoder(folder)
-
-
-@pytest.fixture
-def repetitive(make_corpus: CorpusMaker) -> Corpus:
-    """Forty clusters of chains that repeat three letters: a context says everything."""
-    rng = np.random.default_rng(0)
-    chains = ["".join(rng.choice(list("ACDEFGHIKLMNPQRSTVWY"), 3)) * 20 for _ in range(40)]
-    return make_corpus([(sequence, np.zeros((60, 3)), i) for i, sequence in enumerate(chains)])
-
-
-def test_batches_are_a_function_of_seed_and_step(repetitive):
-    def stream(seed=0):
-        return MaskedBatches(repetitive, TINY, seed)
-
-    for step, batch in zip((0, 1, 2), stream(), strict=False):
-        for name, tensor in stream().batch(step).items():
-            assert torch.equal(tensor, batch[name])
-    assert not torch.equal(stream().batch(0)["input_ids"], stream(1).batch(0)["input_ids"])
-
-
-def test_masking_is_the_one_of_esm(make_corpus):
-    letters = "ACDEFGHIKLMNPQRSTVWY" * 10
-    corpus = make_corpus(
-        [(letters + "X" * 40 + "A" * (i % 2), np.zeros((240 + i % 2, 3)), i) for i in range(40)]
-    )
-    stream = MaskedBatches(corpus, LanguageConfig(batch=40), seed=0)
-    masked = kept = chosen = known = 0
-    for step in range(5):
-        batch = {name: tensor.numpy() for name, tensor in stream.batch(step).items()}
-        ids, labels = batch["input_ids"], batch["labels"]
-        assert ids.shape == (40, 243)
-        lengths = batch["attention_mask"].sum(axis=1)
-        assert set(lengths) == {242, 243}
-        assert (ids[:, 0] == 0).all() and (ids[np.arange(40), lengths - 1] == 2).all()
-        named = labels >= 0
-        assert np.isin(labels[named], RESIDUES).all()  # neither X nor an end
-        chosen, known = chosen + named.sum(), known + np.isin(ids, RESIDUES).sum() + (ids == MASK).sum()
-        masked, kept = masked + (ids[named] == MASK).sum(), kept + (ids[named] == labels[named]).sum()
-        assert (ids[~named] != MASK).all() and (ids == X).sum() == 1600
-    assert chosen / known == pytest.approx(0.15, abs=0.003)
-    assert masked / chosen == pytest.approx(0.8, abs=0.02)
-    assert kept / chosen == pytest.approx(0.1 + 0.1 / 20, abs=0.02)
-
-
-def test_clusters_are_drawn_and_not_chains(make_corpus):
-    """A hundred chains of one cluster come no more often than one of its own."""
-    rows = [("A" * 30, np.zeros((30, 3)), 0)] * 100 + [("C" * 30, np.zeros((30, 3)), 1)]
-    stream = MaskedBatches(make_corpus(rows), LanguageConfig(batch=2), seed=0)
-    for step in range(5):
-        ids = stream.batch(step)["labels"]
-        assert {int(row[row >= 0][0]) for row in ids} == {VOCABULARY.index("A"), VOCABULARY.index("C")}
-
-
-def test_a_run_learns_repeats_itself_and_says_what_it_is(repetitive, tmp_path):
-    def run(name, steps=60, seed=0):
-        path = tmp_path / name
-        return train_language(repetitive.path, path, steps=steps, seed=seed, config=TINY, progress=False)
-
-    record = run("a")
-    assert record["validation_perplexity"] < run("start", steps=1)["validation_perplexity"] - 2
-    assert run("b")["sha256"] == record["sha256"] != run("other", seed=1)["sha256"]
-
-    folder = tmp_path / "a"
-    assert json.loads((folder / "protemb.json").read_text()) == record
-    training = Corpus(repetitive.path, ["train"])
-    assert record["what"] == (
-        f"a small masked language model trained on {len(training)} sequences of corpus SHA-256 "
-        f"{training.sha256}, 60 steps: not ESM-2, not TAPE"
-    )
-    assert record["seed"] == 0 and record["recipe"]["crop"] == 48 and record["origin"]["version"]
-    assert 15 < record["unigram_perplexity"] < 25
-    assert record["validation_residues"] == 48 * len(Corpus(repetitive.path, ["val"]))
-
-    encoder = SequenceEncoder(folder)
-    assert (encoder.window, encoder.channels, encoder.sha256) == (48, 32, record["sha256"])
-    assert encoder.embed(SEQUENCE * 5).shape == (110, 32)
-    np.testing.assert_allclose(encoder.embed(SEQUENCE), direct(folder, SEQUENCE), atol=1e-5)
-    assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "start", "other", "corpus.arrow"}
-
-
-def test_a_corpus_without_validation_is_refused(make_corpus, tmp_path, monkeypatch):
-    monkeypatch.delattr(MaskedBatches, "batch")  # before the first step
-    corpus = make_corpus([("ACDEF" * 8, np.zeros((40, 3)), 0)])
-    with pytest.raises(CorpusError, match="no chain of val to judge on"):
-        train_language(corpus.path, tmp_path / "out", steps=1, config=TINY, progress=False)
-
-
-def test_a_folder_that_cannot_be_written_is_said_first(repetitive, tmp_path, monkeypatch):
-    monkeypatch.delattr(MaskedBatches, "batch")
-    (tmp_path / "out").mkdir()
-    with pytest.raises(OutputError, match="out: is there already"):
-        train_language(repetitive.path, tmp_path / "out", steps=1, config=TINY)
-    with pytest.raises(OutputError, match="does not exist"):
-        train_language(repetitive.path, tmp_path / "no" / "out", steps=1, config=TINY)
-
-
-def test_a_run_that_fails_leaves_nothing(repetitive, tmp_path, monkeypatch):
-    draw = MaskedBatches.batch
-
-    def broken(self, step):
-        batch = draw(self, step)
-        return batch if step < 1 else batch | {"labels": torch.full_like(batch["labels"], -100)}
-
-    monkeypatch.setattr(MaskedBatches, "batch", broken)
-    with pytest.raises(TrainingError, match="step 1: the loss is nan"):
-        train_language(repetitive.path, tmp_path / "run", steps=2, config=TINY, progress=False)
-    monkeypatch.setattr(MaskedBatches, "batch", draw)
-    monkeypatch.setattr("json.dumps", lambda *arguments, **options: 1 / 0)  # half of it is written
-    with pytest.raises(ZeroDivisionError):
-        train_language(repetitive.path, tmp_path / "run", steps=1, config=TINY, progress=False)
-    assert [path.name for path in tmp_path.iterdir()] == ["corpus.arrow"]
-
-
-def test_the_command_line_trains(repetitive, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("protemb_train.downstream.language.LanguageConfig", lambda: TINY)
-    out = tmp_path / "language"
-
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["protemb-train", "language", *map(str, arguments)])
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-        return done.value.code, capsys.readouterr().err
-
-    asked = ("--corpus", repetitive.path, "-o", out, "--steps", 2, "--threads", 1, "--no-progress")
-    status, said = command(*asked)
-    assert status == 0 and "validation perplexity" in said and "of frequencies alone" in said
-    assert SequenceEncoder(out).channels == 32
-    status, said = command(*asked)
-    assert status == 1 and "is there already; name a new folder" in said

@@ -1,0 +1,222 @@
+"""Arrays and Biotite, what cannot be read, folders: chains, or one clear error."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from protemb_sdk._errors import StructureError
+from protemb_sdk._structure import find_structures, read_chain, read_chains
+
+from .structure_text import assert_same, pdb_line, read_text, trace
+
+# --- arrays and Biotite ---------------------------------------------------------------------------
+
+
+def test_arrays_are_taken_as_they_are() -> None:
+    coords = np.arange(6, dtype=np.float32).reshape(2, 3)
+    chain = read_chain((coords, "mB"))
+    assert (chain.name, chain.chain, chain.sequence) == ("array", "", "MX")
+    assert chain.residue_index.tolist() == [0, 1] and chain.auth_seq.tolist() == [1, 2]
+    assert chain.residue_name.tolist()[0] == "MET"
+    chain = read_chain((coords.tolist(), "AC", [4, 9]), name="mine")
+    assert chain.residue_index.tolist() == [0, 5] and chain.auth_seq.tolist() == [5, 10]
+    assert len(read_chain((coords[:1], "A"))) == 1
+    coords += 100
+    assert chain.ca_coords.max() == 5  # a copy
+
+
+@pytest.mark.parametrize(
+    ("x", "match"),
+    [
+        ((np.zeros((3, 3)), "AC"), r"shape \(3, 3\) do not match a sequence of 2"),
+        ((np.zeros((2, 2)), "AC"), r"shape \(2, 2\)"),
+        ((np.zeros((0, 3)), ""), "no residue"),
+        ((np.full((2, 3), np.nan), "AC"), "2 of 2 C-alpha coordinates are not finite"),
+        ((np.full((2, 3), np.inf), "AC"), "not finite"),
+        ((np.zeros((2, 3)), "AC", [1, 1]), "increase strictly"),
+        ((np.zeros((2, 3)), "AC", [0, 2**40]), "32 bits"),
+        ((np.zeros((2, 3)), "AC", [0.5, 1]), "one integer"),
+        ((np.zeros((2, 3)), "AC", [1]), "one integer for each of 2"),
+        (("xyz", "AC"), "must be numbers"),
+        ((np.zeros((2, 3)),), "pass a tuple"),
+        ((np.zeros((2, 3)), ["A", "C"]), "pass a tuple"),
+        (5, "cannot read a structure from int; pass a path, bytes"),
+        (None, "NoneType"),
+        (np.zeros((2, 3)), "ndarray"),
+    ],
+)
+def test_wrong_arguments_are_named(x: object, match: str) -> None:
+    with pytest.raises(StructureError, match=match):
+        read_chain(x)
+
+
+@pytest.mark.parametrize("name", ["1a8o.cif", "4zhl.cif.gz", "1lcd.cif.gz", "3jqh.cif"])
+def test_biotite_arrays_give_the_same_chains(structures: Path, name: str) -> None:
+    pdbx = pytest.importorskip("biotite.structure.io.pdbx")
+    data = (structures / name).read_bytes()
+    data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+    file = pdbx.CIFFile.read(io.StringIO(data.decode()))
+    fields = ["occupancy", "label_asym_id"]
+    array = pdbx.get_structure(file, model=1, altloc="all", extra_fields=fields, use_author_fields=True)
+    expected, read = read_chains(structures / name), read_chains(array, name="x")
+    assert [(c.chain, c.label_chain) for c in read.chains] == [
+        (c.chain, c.label_chain) for c in expected.chains
+    ]
+    for a, b in zip(read.chains, expected.chains, strict=True):
+        assert_same(a, b, "auth_seq", "insertion_code", "residue_name", "residue_index")
+        np.testing.assert_allclose(a.ca_coords, b.ca_coords, atol=1e-5)
+    if name == "1lcd.cif.gz":
+        moved = array.copy()
+        moved.coord = moved.coord + np.float32(5)
+        stack = pytest.importorskip("biotite.structure").stack([array, array, moved])
+        third = read_chain(stack, model=3).ca_coords
+        np.testing.assert_allclose(third, expected.chains[0].ca_coords + 5, atol=1e-4)
+        with pytest.raises(StructureError, match="has 3 models"):
+            read_chain(stack, model=4)
+        with pytest.raises(StructureError, match="has 1 model,"):
+            read_chain(array, model=2)
+
+
+# --- what cannot be read --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "match"),
+    [
+        (b"", "is empty"),
+        (b" \n\n", "is empty"),
+        (gzip.compress(b""), "is empty"),
+        (gzip.compress(trace(50).encode())[:-20], "gzip stream is damaged or truncated"),
+        (b"\x1f\x8b\x08garbage", "gzip stream is damaged"),
+        (gzip.compress(trace(50).encode()) + b"tail", "gzip stream is damaged"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(50), "a PNG image"),
+        (b"PK\x03\x04" + bytes(50), "a zip archive; unpack it first"),
+        (b"<!DOCTYPE html><html>404</html>", "HTML or XML document"),
+        (b"HEADER    HYDROLASE\nEND\n", "without ATOM records"),
+        (b"ATOM      1  CA  ALA A   1\n", "not a valid PDB file .*line 1"),
+        (b"hello", "not a structure file .it starts with b'hello'"),
+        (b"data_x\nloop_\n_atom_site.id 'x\n", "not a valid mmCIF file"),
+        (b"data_x\n_cell.length_a 1\n", "no _atom_site table"),
+        (b"data_ALA\nloop_\n_chem_comp_atom.comp_id\nALA\n", "chemical component"),
+        (b"data_x\nloop_\n_atom_site.id\n_atom_site.Cartn_x\n1 2\n", "holds no atoms"),
+        (b'{"data_x": 5', "not a valid mmJSON file"),
+        (b'{"pae": [[1, 2]]}', "mmJSON|_atom_site"),
+        (bytes(range(256)) * 4, "not a structure file"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_one_clear_sentence(tmp_path: Path, data: bytes, match: str) -> None:
+    (tmp_path / "bad.cif").write_bytes(data)
+    with pytest.raises(StructureError, match=match) as caught:
+        read_chains(tmp_path / "bad.cif")
+    assert "bad.cif" in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 400
+    with pytest.raises(StructureError, match=match):
+        read_chains(data)
+
+
+def test_paths_that_lead_nowhere_are_named(tmp_path: Path, structures: Path) -> None:
+    with pytest.raises(StructureError, match=r"nothing\.pdb: no such file"):
+        read_chains(tmp_path / "nothing.pdb")
+    with pytest.raises(StructureError, match="is a folder"):
+        read_chains(tmp_path)
+    with pytest.raises(StructureError, match="cannot be read"):
+        read_chains("x\0y")
+    with (
+        open(structures / "1lcd.pdb.gz", encoding="utf-8") as wrong,
+        pytest.raises(StructureError, match="'rb'"),
+    ):
+        read_chains(wrong)
+    with pytest.raises(StructureError, match="cannot be read"):
+        read_chains(wrong)  # closed
+    with pytest.raises(StructureError, match="BinaryCIF"):
+        read_chains(structures / "3jqh.bcif.gz")
+
+
+@pytest.mark.parametrize("field", ["     NaN", "********", "        ", "   1.2x4", "     inf"])
+def test_garbled_coordinates_are_an_error_in_pdb(field: str) -> None:
+    line = pdb_line(5, 15.2)
+    text = trace(4) + line[:38] + field + line[46:]
+    with pytest.raises(StructureError, match="C-alpha in line 5 are not numbers"):
+        read_text(text)
+
+
+@pytest.mark.parametrize("value", ["nan", "?", ".", "****"])
+def test_garbled_coordinates_are_an_error_in_mmcif(structures: Path, value: str) -> None:
+    text = (structures / "1a8o.cif").read_text()
+    assert text.count("20.255 33.101") == 1
+    with pytest.raises(
+        StructureError,
+        match=r"1A8O: holds no .*chain A: 1 of 70 C-alpha coordinates are not finite, the first",
+    ):
+        read_text(text.replace("20.255 33.101", f"{value} 33.101"))
+
+
+def test_one_bad_chain_does_not_take_the_others_along(structures: Path) -> None:
+    text = gzip.decompress((structures / "4zhl.cif.gz").read_bytes()).decode()
+    line = next(row for row in text.splitlines() if row.startswith("ATOM") and " CA " in row and " P " in row)
+    x = line.split()[10]
+    read = read_chains(text.replace(line, line.replace(x, "?".ljust(len(x)), 1)).encode())
+    assert [chain.chain for chain in read.chains] == ["U"]
+    assert [skipped.chain for skipped in read.skipped if skipped.error] == ["P"]
+    assert "1 of 10 C-alpha coordinates are not finite" in read.skipped[0].reason
+
+
+def test_the_c_alphas_own_occupancy_decides(structures: Path) -> None:
+    """Summed over atoms, the larger side chain would win."""
+    text = trace(2)
+    text += pdb_line(3, 7.6, residue="SER", alt="A", occupancy=0.7)
+    text += pdb_line(3, 7.7, residue="TRP", alt="B", occupancy=0.3)
+    for atom in (" CB ", " CG ", " CD1", " CD2", " CE2"):
+        text += pdb_line(3, 9.0, name=atom, residue="TRP", alt="B", occupancy=0.3)
+    assert read_text(text + pdb_line(4, 11.4)).sequence == "AASA"
+
+
+def test_c_alphas_alone_keep_their_modified_residues(structures: Path) -> None:
+    pdb = pytest.importorskip("biotite.structure.io.pdb")
+    array = pdb.PDBFile.read(str(structures / "1a8o.pdb")).get_structure(model=1)
+    whole = read_chain(structures / "1a8o.pdb")
+    bare = read_chain(array[array.atom_name == "CA"])
+    assert bare.sequence == whole.sequence
+    np.testing.assert_array_equal(bare.residue_index, whole.residue_index)
+
+
+def test_arrays_that_are_probably_something_else_say_so(structures: Path) -> None:
+    chain = read_chain(structures / "pdb1gdr.ent")
+    assert not read_chain((chain.ca_coords, chain.sequence, chain.residue_index)).notes
+    (note,) = read_chain((chain.ca_coords, chain.sequence)).notes
+    assert "broken 2 times" in note
+    (note,) = read_chain((chain.ca_coords / 10, chain.sequence)).notes
+    assert "nanometres" in note
+
+
+@pytest.mark.parametrize(("sequence", "letters"), [("AÅA", "AXA"), ("AßA", "AXA"), ("a☃g", "AXG")])
+def test_letters_beyond_ascii_are_unknown_residues(sequence: str, letters: str) -> None:
+    assert read_chain((np.arange(9.0).reshape(3, 3), sequence)).sequence == letters
+
+
+def test_large_and_zero_coordinates_are_no_error() -> None:
+    assert len(read_text("".join(pdb_line(i, 0.0) for i in range(1, 5)))) == 4
+    assert len(read_text("".join(pdb_line(i, 9999.0 * (-1) ** i / 2) for i in range(1, 5)))) == 4
+
+
+# --- folders --------------------------------------------------------------------------------------
+
+
+def test_a_folder_gives_its_structure_files_sorted(tmp_path: Path) -> None:
+    with pytest.raises(StructureError, match="no structure file in this folder"):
+        find_structures(tmp_path)
+    names = ["b.PDB", "a/x.cif.gz", "a/y.ent", "c.mmcif", "d.json.gz", "e.pdb1", "f.mmjson"]
+    others = ["readme.txt", "x.gz", "._b.pdb", "a/pdb", "t.tar.gz"]
+    (tmp_path / "a").mkdir()
+    (tmp_path / "folder.pdb").mkdir()
+    for name in names + others:
+        (tmp_path / name).touch()
+    found = find_structures(tmp_path)
+    assert found == sorted(tmp_path / name for name in names)
+    assert find_structures(found[0]) == [found[0]]
+    with pytest.raises(StructureError, match="no such folder"):
+        find_structures(tmp_path / "nothing")
