@@ -1,0 +1,167 @@
+"""Models of structures with their true quality: what one is, and files of many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_sdk._errors import ProtembError
+from protemb_sdk._output import written_whole
+from protemb_train.arrays import read_arrays
+from protemb_train.downstream.quality.labels import lddt, superposed_scores
+
+GLOBAL = ("tm", "gdt_ts", "gdt_ha", "lddt", "cad")
+"""Scores of a whole model, in the order of GraphQA's global output."""
+LOCAL = ("lddt", "cad")
+"""Scores of a residue."""
+COORDS_SCALE = 0.02  # angstrom
+LOCAL_SCALE, UNKNOWN = 200, 255
+_COLUMNS = ("offset", "ca", "seq", "lddt_residue", "cad_residue", "target", "target_name", "source", "decoy")
+
+
+class DecoyError(ProtembError):
+    """Models cannot be read, made or compared."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoy:
+    """A model of a structure.
+
+    Parameters
+    ----------
+    id : str
+        Unique within its target.
+    target, source, split : str
+        Whose model it is, who made it, and "train", "val" or "test".
+    sequence : str
+        L one-letter codes.
+    ca_coords : ndarray, float64, shape (L, 3)
+        In angstrom.
+    quality : ndarray, float32, shape (5,)
+        As in `GLOBAL`, 0 to 1; NaN where it is not known.
+    residue_quality : ndarray, float32, shape (L, 2)
+        As in `LOCAL`; NaN where it is not known.
+    """
+
+    id: str
+    target: str
+    source: str
+    split: str
+    sequence: str
+    ca_coords: NDArray[np.float64]
+    quality: NDArray[np.float32]
+    residue_quality: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+    @property
+    def gdt_ts(self) -> float:
+        """True GDT_TS, NaN where it is not known."""
+        return float(self.quality[GLOBAL.index("gdt_ts")])
+
+
+def labelled(
+    name: str,
+    target: str,
+    source: str,
+    split: str,
+    sequence: str,
+    model: NDArray[np.float64],
+    native: NDArray[np.float64],
+) -> Decoy:
+    """Return a model with its scores against the native, C-alphas of the same residues each, (L, 3)."""
+    whole = superposed_scores(model, native)
+    of_residue = lddt(model, native).astype(np.float32)
+    quality = (whole.tm_score, whole.gdt_ts, whole.gdt_ha, np.nanmean(of_residue), np.nan)
+    local = np.stack([of_residue, np.full(len(model), np.nan, dtype=np.float32)], axis=1)
+    return Decoy(name, target, source, split, sequence, model, np.array(quality, dtype=np.float32), local)
+
+
+def read_decoys(path: Path, sources: Sequence[str] | None = None, test: bool = False) -> list[Decoy]:
+    """Read a file of models: the shared set, or what `write_decoys` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        Archive (npz) of flat arrays.
+    sources : sequence of str, optional
+        Only models of these.
+    test : bool, default False
+        Test models, and nothing else: who learns or chooses never asks for them.
+
+    Raises
+    ------
+    ArrayFileError
+        If it is no such file.
+    DecoyError
+        If no model is left.
+    """
+    z = read_arrays(path, (*_COLUMNS, "split", *GLOBAL[1:]), "a set of models (decoys.npz)")
+    try:
+        tm = read_arrays(path, ("tm",), "")["tm"]
+    except ProtembError:
+        tm = np.full(len(z["gdt_ts"]), np.nan, dtype=np.float32)
+    columns = [tm, *(z[name] for name in GLOBAL[1:])]
+    local = np.stack([z["lddt_residue"], z["cad_residue"]], axis=1).astype(np.float32)
+    local[local == UNKNOWN] = np.nan
+    local /= LOCAL_SCALE
+    letters = z["seq"].tobytes().decode("ascii")
+    ends = z["offset"].tolist()
+    found = []
+    for n, (a, b) in enumerate(zip(ends, ends[1:], strict=False)):
+        wanted = (z["split"][n] == "test") == test and (sources is None or z["source"][n] in sources)
+        if wanted:
+            found.append(
+                Decoy(
+                    str(z["decoy"][n]),
+                    str(z["target_name"][z["target"][n]]),
+                    str(z["source"][n]),
+                    str(z["split"][n]),
+                    letters[a:b],
+                    z["ca"][a:b] * COORDS_SCALE,
+                    np.array([column[n] for column in columns], dtype=np.float32),
+                    local[a:b],
+                )
+            )
+    if not found:
+        raise DecoyError(f"{path}: holds no {'test' if test else 'training'} models of {sources or 'any source'}")
+    return found
+
+
+def write_decoys(decoys: Sequence[Decoy], path: Path) -> None:
+    """Write models, coordinates in steps of 0.02 angstrom and scores of residues in steps of 1/200.
+
+    Raises
+    ------
+    DecoyError
+        If a model is larger than 600 angstrom.
+    OutputError
+        If the file cannot be written.
+    """
+    ca = np.concatenate([d.ca_coords - d.ca_coords.mean(axis=0) for d in decoys]) / COORDS_SCALE
+    if not np.abs(ca).max() < np.iinfo(np.int16).max:
+        raise DecoyError(f"{path}: not written, because a model is larger than 600 angstrom")
+    local = np.concatenate([d.residue_quality for d in decoys])
+    steps = np.where(np.isfinite(local), np.round(np.nan_to_num(local) * LOCAL_SCALE), UNKNOWN)
+    names, target = np.unique([d.target for d in decoys], return_inverse=True)
+    quality = np.stack([d.quality for d in decoys])
+    with written_whole(path) as part, part.open("wb") as file:
+        np.savez_compressed(
+            file,
+            offset=np.cumsum([0, *map(len, decoys)]),
+            ca=ca.round().astype(np.int16),
+            seq=np.frombuffer("".join(d.sequence for d in decoys).encode("ascii"), dtype=np.uint8),
+            lddt_residue=steps[:, 0].astype(np.uint8),
+            cad_residue=steps[:, 1].astype(np.uint8),
+            target=target,
+            target_name=names,
+            source=np.array([d.source for d in decoys]),
+            decoy=np.array([d.id for d in decoys]),
+            split=np.array([d.split for d in decoys]),
+            **dict(zip(GLOBAL, quality.T, strict=True)),  # type: ignore[arg-type]
+        )

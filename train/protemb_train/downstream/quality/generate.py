@@ -1,0 +1,267 @@
+"""Models to learn from, made of natives of the pre-training corpus: what servers get wrong, by design.
+
+The corpus holds no relative of a test target, so neither do the natives, nor the templates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_sdk import Embedder
+from protemb_sdk._chain import ALPHABET
+from protemb_train.corpus import Corpus, Trace
+from protemb_train.downstream.quality.decoys import Decoy, DecoyError, labelled
+from protemb_train.downstream.quality.perturb import (
+    Coords,
+    grafted,
+    hinged,
+    register_shifted,
+    regularised,
+    segment_moved,
+    threaded,
+)
+
+LENGTHS = (50, 220)
+"""Residues of a native."""
+JITTER = 0.3
+"""Angstrom of noise that a model may carry, so that polish tells nothing."""
+TEMPLATE = (0.9, 1.6)
+"""Length of a template over that of the native."""
+LEAST_PLACED = 0.75
+"""Share of the residues that an alignment must place: more loops than that are no model."""
+REPAIRED = 0.5
+"""Share of the models made by hand that the score network repairs after: wrong, but packed as proteins are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many natives of which split, and how many models of each."""
+
+    natives: int
+    decoys: int
+    split: str = "train"
+    seed: int = 0
+
+
+def _sequence(trace: Trace) -> str:
+    return "".join(ALPHABET[t] for t in trace.residue_type)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Maker:
+    """Makes models of natives of one corpus.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        Shows the split wanted; templates are of the same split.
+    model : str
+        Whose score network repairs noisy natives.
+    """
+
+    corpus: Corpus
+    model: str = "base"
+
+    def one(self, position: int, kind: str, rng: np.random.Generator) -> Coords:
+        """Return a model of a native, chain closed, by one way of going wrong."""
+        native = self.corpus[position].ca_coords.astype(np.float64)
+        return KINDS[kind](self, position, native, rng)
+
+    def template(self, position: int, rng: np.random.Generator, *, kin: bool) -> Trace:
+        """Return a chain of the same cluster, or of another one, of fitting length."""
+        clusters, lengths = self.corpus.clusters, self.corpus.lengths
+        same = clusters == clusters[position]
+        length = lengths[position]
+        fits = (lengths >= TEMPLATE[0] * length) & (lengths <= TEMPLATE[1] * length)
+        wanted = fits & (same if kin else ~same)
+        wanted[position] = False
+        if not wanted.any():
+            raise DecoyError(f"{self.corpus.path}: no template of about {length} residues")
+        return self.corpus[int(rng.choice(np.flatnonzero(wanted)))]
+
+
+def _hinges(maker: Maker, position: int, native: Coords, rng: np.random.Generator) -> Coords:
+    size = float(np.exp(rng.uniform(np.log(10), np.log(150))))
+    for _ in range(int(rng.integers(1, 5))):
+        native = hinged(native, size * rng.choice([-1, 1]), rng)
+    return regularised(native)
+
+
+def _segments(maker: Maker, position: int, native: Coords, rng: np.random.Generator) -> Coords:
+    for _ in range(int(rng.integers(1, 6))):
+        native = segment_moved(native, float(np.exp(rng.uniform(0, 1.8))), rng.uniform(5, 90), rng)
+    return regularised(native)
+
+
+def _shifts(maker: Maker, position: int, native: Coords, rng: np.random.Generator) -> Coords:
+    for _ in range(int(rng.integers(1, 4))):
+        native = register_shifted(native, int(rng.integers(1, 9) * rng.choice([-1, 1])), rng)
+    return regularised(native)
+
+
+def _grafts(maker: Maker, position: int, native: Coords, rng: np.random.Generator) -> Coords:
+    for _ in range(int(rng.integers(1, 9))):
+        donor = maker.template(position, rng, kin=False)
+        native = grafted(native, donor.ca_coords.astype(np.float64), rng)
+    return regularised(native)
+
+
+def _homologs(maker: Maker, position: int, native: Coords, rng: np.random.Generator) -> Coords:
+    try:
+        template = maker.template(position, rng, kin=True)
+    except DecoyError:  # alone in its cluster
+        return _foreign(maker, position, native, rng)
+    positions = aligned(_sequence(maker.corpus[position]), _sequence(template))
+    if (positions >= 0).mean() < LEAST_PLACED:
+        return _foreign(maker, position, native, rng)
+    return regularised(threaded(positions, template.ca_coords.astype(np.float64)))
+
+
+def _foreign(maker: Maker, position: int, native: Coords, rng: np.random.Generator) -> Coords:
+    """Put the residues on another fold, from its start or a little after, skipping or looping out some."""
+    template = maker.template(position, rng, kin=False)
+    steps = np.ones(len(native), dtype=np.int64)
+    gaps = rng.choice(len(native), size=int(rng.integers(0, 5)), replace=False)
+    steps[gaps] += rng.integers(-1, 3, size=len(gaps))
+    spare = len(template.ca_coords) - int(steps.sum())
+    positions = np.cumsum(steps) - steps[0] + (int(rng.integers(0, spare + 1)) if spare > 0 else 0)
+    positions[positions >= len(template.ca_coords)] = -1
+    positions[1:][np.diff(positions) == 0] = -1
+    return regularised(threaded(positions, template.ca_coords.astype(np.float64)))
+
+
+def _denoised(maker: Maker, position: int, native: Coords, rng: np.random.Generator) -> Coords:
+    return _repaired(maker, position, native, float(np.exp(rng.uniform(np.log(1.5), np.log(9.9)))), rng)
+
+
+def _repaired(maker: Maker, position: int, x: Coords, level: float, rng: np.random.Generator) -> Coords:
+    """Drown a structure in noise of a level, and let the score network take the noise away."""
+    sigmas = np.geomspace(level, 0.5, 7)
+    x = x + level * rng.normal(size=x.shape)
+    embedder = _embedder(maker.model)
+    sequence, index = _sequence(maker.corpus[position]), maker.corpus[position].residue_index
+    for sigma, after in zip(sigmas, [*sigmas[1:], 0.0], strict=True):
+        # Probability flow: the mean of what the noise hides, and as much noise of the same kind kept.
+        x = x + (sigma**2 - after * sigma) * embedder.score((x, sequence, index), sigma=float(sigma))
+    return regularised(x)
+
+
+def _natives(maker: Maker, position: int, native: Coords, rng: np.random.Generator) -> Coords:
+    return native
+
+
+def _mixed(maker: Maker, position: int, native: Coords, rng: np.random.Generator) -> Coords:
+    """Do several things at once, the first to a homolog where there is one."""
+    x = _homologs(maker, position, native, rng) if rng.random() < 0.5 else native
+    for kind in rng.choice(["hinges", "segments", "shifts", "grafts"], size=int(rng.integers(1, 4))):
+        x = KINDS[str(kind)](maker, position, x, rng)
+    return x
+
+
+KINDS: dict[str, Callable[[Maker, int, Coords, np.random.Generator], Coords]] = {
+    "homologs": _homologs,
+    "foreign": _foreign,
+    "mixed": _mixed,
+    "grafts": _grafts,
+    "hinges": _hinges,
+    "shifts": _shifts,
+    "denoised": _denoised,
+    "segments": _segments,
+    "natives": _natives,
+}
+"""Ways of going wrong, by name."""
+WEIGHTS = (3, 2.5, 3, 2.5, 2.5, 1, 2, 1, 0.5)
+AS_THEY_ARE = ("natives", "denoised")
+
+
+@cache
+def _embedder(model: str) -> Embedder:
+    return Embedder(model, "cpu", threads=1)
+
+
+def aligned(sequence: str, template: str) -> NDArray[np.int64]:
+    """Return where each residue lies in a template by global alignment (BLOSUM62, ends free), or -1.
+
+    Returns
+    -------
+    ndarray, int64, shape (L,)
+    """
+    from biotite.sequence import ProteinSequence
+    from biotite.sequence.align import SubstitutionMatrix, align_optimal
+
+    both = [ProteinSequence(s.replace("U", "C")) for s in (sequence, template)]
+    matrix = SubstitutionMatrix.std_protein_matrix()
+    best = align_optimal(*both, matrix, gap_penalty=(-11, -1), terminal_penalty=False, max_number=1)[0]
+    positions = np.full(len(sequence), -1, dtype=np.int64)
+    there = (best.trace >= 0).all(axis=1)
+    positions[best.trace[there, 0]] = best.trace[there, 1]
+    return positions
+
+
+def decoys_of(maker: Maker, position: int, plan: Plan) -> list[Decoy]:
+    """Return models of one native: each of another kind as far as they go, kinds drawn by weight."""
+    trace = maker.corpus[position]
+    rng = np.random.default_rng((plan.seed, position))
+    weights = np.array(WEIGHTS) / sum(WEIGHTS)
+    kinds = rng.choice(list(KINDS), size=plan.decoys, p=weights)
+    native = trace.ca_coords.astype(np.float64)
+    found = []
+    for n, kind in enumerate(kinds):
+        model = maker.one(position, str(kind), rng)
+        if kind not in AS_THEY_ARE and rng.random() < REPAIRED:
+            model = _repaired(maker, position, model, float(rng.uniform(1.0, 4.0)), rng)
+        model = model + rng.uniform(0, JITTER) * rng.normal(size=model.shape)
+        if np.isfinite(model).all() and np.abs(model - model.mean(axis=0)).max() < 600:
+            name = f"{kind}-{n}"
+            found.append(labelled(name, trace.id, str(kind), plan.split, _sequence(trace), model, native))
+    return found
+
+
+def generate(path: Path, plan: Plan, workers: int = 1) -> Iterator[list[Decoy]]:
+    """Yield the models of each native, natives one a cluster of one split of a corpus.
+
+    Parameters
+    ----------
+    path : Path
+        Corpus (.arrow).
+    plan : Plan
+        How many.
+    workers : int, default 1
+        Processes.
+
+    Raises
+    ------
+    DecoyError
+        If no native fits.
+    """
+    positions = Corpus(path, [plan.split]).one_a_cluster(plan.natives, LENGTHS, plan.seed)
+    if not positions:
+        raise DecoyError(f"{path}: no chain of {LENGTHS[0]} to {LENGTHS[1]} residues in split {plan.split}")
+    with ProcessPoolExecutor(workers) as pool:
+        yield from pool.map(_job, [(path, position, plan) for position in positions])
+
+
+def _job(job: tuple[Path, int, Plan]) -> list[Decoy]:
+    path, position, plan = job
+    return decoys_of(_maker(path, plan.split), position, plan)
+
+
+@cache
+def _maker(path: Path, split: str) -> Maker:
+    return Maker(Corpus(path, [split]))
+
+
+def kinds_of(decoys: Sequence[Decoy]) -> dict[str, tuple[int, float]]:
+    """Return how many models of each kind there are, and their mean GDT_TS."""
+    return {
+        kind: (len(own), float(np.mean([d.gdt_ts for d in own])))
+        for kind in KINDS
+        if (own := [d for d in decoys if d.source == kind])
+    }
