@@ -16,8 +16,8 @@ from protemb_export.head_page import as_head_page
 from protemb_export.page import read_card
 from protemb_sdk import SitePredictor
 from protemb_sdk._chain import Chain
+from protemb_train.downstream.embeddings import StructureEncoder
 from protemb_train.downstream.sites.data import SiteChain
-from protemb_train.downstream.sites.embeddings import StructureEncoder
 from protemb_train.downstream.sites.predictor import Trained, load_predictor, save_predictor, train_predictor
 
 

@@ -17,7 +17,9 @@ from sklearn import metrics as sklearn_metrics
 from protemb_sdk import clip_windows
 from protemb_sdk._errors import ProtembError
 from protemb_train.corpus import Trace
+from protemb_train.downstream.embeddings import Embedded
 from protemb_train.downstream.metrics import best_f_threshold, binary_scores
+from protemb_train.downstream.overlap import as_overlap, families, relatives
 from protemb_train.downstream.sites import deepppisp
 from protemb_train.downstream.sites.batches import (
     ChainTensors,
@@ -30,9 +32,7 @@ from protemb_train.downstream.sites.batches import (
 )
 from protemb_train.downstream.sites.data import SiteChain, SitesError, read_sites
 from protemb_train.downstream.sites.deepppisp import DeepPPISP, clipped
-from protemb_train.downstream.sites.embeddings import Embedded
 from protemb_train.downstream.sites.networks import find_network
-from protemb_train.downstream.sites.overlap import as_overlap, families, relatives
 
 Written = Callable[..., Path]
 LETTERS = "ACDEFGHIKLMNPQRSTVWYX"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from protemb_train.corpus import Trace
-from protemb_train.downstream.sites.contacts import (
+from protemb_train.downstream.contacts import (
     EDGE,
     NEIGHBOURS,
     REACH,

@@ -13,13 +13,13 @@ from sklearn import metrics
 from protemb_sdk._errors import ProtembError
 from protemb_train.checkpoint import load_network
 from protemb_train.corpus import Trace
+from protemb_train.downstream.embeddings import Embedded, NoEncoder, StructureEncoder, embed_all
 from protemb_train.downstream.metrics import best_f_threshold
 from protemb_train.downstream.sites.batches import Scaling, as_tensors
 from protemb_train.downstream.sites.bootstrap import DRAWS, drawn_scores
 from protemb_train.downstream.sites.cuts import CutRule, cut_chain
 from protemb_train.downstream.sites.data import SiteChain, SitesError
 from protemb_train.downstream.sites.deepppisp import DeepPPISP
-from protemb_train.downstream.sites.embeddings import Embedded, NoEncoder, StructureEncoder, embed_all
 from protemb_train.downstream.sites.finetune import EndToEnd, fine_tuned
 from protemb_train.downstream.sites.graph import GraphHead
 from protemb_train.downstream.sites.networks import GRAPH_RECIPE, find_network

@@ -18,7 +18,9 @@ class ArrayFileError(ProtembError):
     """A file of arrays is missing, or is not what it should be."""
 
 
-def read_arrays(path: Path, names: Iterable[str], what: str) -> dict[str, NDArray[Any]]:
+def read_arrays(
+    path: Path, names: Iterable[str], what: str, optional: Iterable[str] = ()
+) -> dict[str, NDArray[Any]]:
     """Return the named arrays of an npz file.
 
     Parameters
@@ -29,6 +31,8 @@ def read_arrays(path: Path, names: Iterable[str], what: str) -> dict[str, NDArra
         Arrays that it must hold.
     what : str
         What it should be, for the error: "a collection of chains".
+    optional : iterable of str
+        Arrays that it may hold.
 
     Raises
     ------
@@ -42,7 +46,7 @@ def read_arrays(path: Path, names: Iterable[str], what: str) -> dict[str, NDArra
                 raise ArrayFileError(f"{path}: not {what} (not an npz archive)")
             file.seek(0)
             with np.load(file, allow_pickle=False) as data:
-                return {name: data[name] for name in names}
+                return {name: data[name] for name in [*names, *(n for n in optional if n in data)]}
     except FileNotFoundError:
         raise ArrayFileError(f"{path}: no such file; pass {what} (npz)") from None
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:

@@ -45,6 +45,9 @@ class Decoy:
         As in `GLOBAL`, 0 to 1; NaN where it is not known.
     residue_quality : ndarray, float32, shape (L, 2)
         As in `LOCAL`; NaN where it is not known.
+    features : ndarray, float32, shape (L, F)
+        What GraphQA may know besides the structure (accessibility, torsions, profile); F is 0 where nothing
+        is.
     """
 
     id: str
@@ -55,6 +58,7 @@ class Decoy:
     ca_coords: NDArray[np.float64]
     quality: NDArray[np.float32]
     residue_quality: NDArray[np.float32]
+    features: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.sequence)
@@ -74,12 +78,32 @@ def labelled(
     model: NDArray[np.float64],
     native: NDArray[np.float64],
 ) -> Decoy:
-    """Return a model with its scores against the native, C-alphas of the same residues each, (L, 3)."""
+    """Return a model with its scores against the native.
+
+    Parameters
+    ----------
+    name, target, source, split, sequence
+        As in `Decoy`.
+    model : ndarray, float64, shape (L, 3)
+        C-alphas in angstrom.
+    native : ndarray, float64, shape (L, 3)
+        The same residues in the native.
+    """
     whole = superposed_scores(model, native)
     of_residue = lddt(model, native).astype(np.float32)
     quality = (whole.tm_score, whole.gdt_ts, whole.gdt_ha, np.nanmean(of_residue), np.nan)
     local = np.stack([of_residue, np.full(len(model), np.nan, dtype=np.float32)], axis=1)
-    return Decoy(name, target, source, split, sequence, model, np.array(quality, dtype=np.float32), local)
+    return Decoy(
+        name,
+        target,
+        source,
+        split,
+        sequence,
+        model,
+        np.array(quality, dtype=np.float32),
+        local,
+        np.zeros((len(model), 0), dtype=np.float32),
+    )
 
 
 def read_decoys(path: Path, sources: Sequence[str] | None = None, test: bool = False) -> list[Decoy]:
@@ -101,12 +125,9 @@ def read_decoys(path: Path, sources: Sequence[str] | None = None, test: bool = F
     DecoyError
         If no model is left.
     """
-    z = read_arrays(path, (*_COLUMNS, "split", *GLOBAL[1:]), "a set of models (decoys.npz)")
-    try:
-        tm = read_arrays(path, ("tm",), "")["tm"]
-    except ProtembError:
-        tm = np.full(len(z["gdt_ts"]), np.nan, dtype=np.float32)
-    columns = [tm, *(z[name] for name in GLOBAL[1:])]
+    z = read_arrays(path, (*_COLUMNS, "split", *GLOBAL[1:]), "a set of models", optional=("tm", "features"))
+    columns = [z["tm"] if "tm" in z else np.full(len(z["gdt_ts"]), np.nan), *(z[n] for n in GLOBAL[1:])]
+    features = z.get("features", np.zeros((len(z["seq"]), 0))).astype(np.float32)
     local = np.stack([z["lddt_residue"], z["cad_residue"]], axis=1).astype(np.float32)
     local[local == UNKNOWN] = np.nan
     local /= LOCAL_SCALE
@@ -126,10 +147,13 @@ def read_decoys(path: Path, sources: Sequence[str] | None = None, test: bool = F
                     z["ca"][a:b] * COORDS_SCALE,
                     np.array([column[n] for column in columns], dtype=np.float32),
                     local[a:b],
+                    features[a:b],
                 )
             )
     if not found:
-        raise DecoyError(f"{path}: holds no {'test' if test else 'training'} models of {sources or 'any source'}")
+        raise DecoyError(
+            f"{path}: holds no {'test' if test else 'training'} models of {sources or 'any source'}"
+        )
     return found
 
 
@@ -163,5 +187,6 @@ def write_decoys(decoys: Sequence[Decoy], path: Path) -> None:
             source=np.array([d.source for d in decoys]),
             decoy=np.array([d.id for d in decoys]),
             split=np.array([d.split for d in decoys]),
+            features=np.concatenate([d.features for d in decoys]),
             **dict(zip(GLOBAL, quality.T, strict=True)),  # type: ignore[arg-type]
         )

@@ -34,6 +34,7 @@ JITTER = 0.3
 """Angstrom of noise that a model may carry, so that polish tells nothing."""
 TEMPLATE = (0.9, 1.6)
 """Length of a template over that of the native."""
+BRIEFLY = 20  # sweeps, between one mistake and the next
 LEAST_PLACED = 0.75
 """Share of the residues that an alignment must place: more loops than that are no model."""
 REPAIRED = 0.5
@@ -96,13 +97,16 @@ def _hinges(maker: Maker, position: int, native: Coords, rng: np.random.Generato
 
 def _segments(maker: Maker, position: int, native: Coords, rng: np.random.Generator) -> Coords:
     for _ in range(int(rng.integers(1, 6))):
-        native = segment_moved(native, float(np.exp(rng.uniform(0, 1.8))), rng.uniform(5, 90), rng)
+        native = regularised(
+            segment_moved(native, float(np.exp(rng.uniform(0, 1.8))), rng.uniform(5, 90), rng), BRIEFLY
+        )
     return regularised(native)
 
 
 def _shifts(maker: Maker, position: int, native: Coords, rng: np.random.Generator) -> Coords:
     for _ in range(int(rng.integers(1, 4))):
-        native = register_shifted(native, int(rng.integers(1, 9) * rng.choice([-1, 1])), rng)
+        shift = int(rng.integers(1, 9) * rng.choice([-1, 1]))
+        native = regularised(register_shifted(native, shift, rng), BRIEFLY)
     return regularised(native)
 
 

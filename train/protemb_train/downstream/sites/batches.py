@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from protemb_sdk._chain import encode_sequence
-from protemb_train.downstream.sites.contacts import (
+from protemb_train.downstream.contacts import (
     Graph,
     contact_graph,
     end_to_end,
@@ -21,9 +21,9 @@ from protemb_train.downstream.sites.contacts import (
     no_graph,
     starts_of,
 )
+from protemb_train.downstream.embeddings import Embedded
 from protemb_train.downstream.sites.data import TYPES, SiteChain, SitesError
 from protemb_train.downstream.sites.deepppisp import GAP, SiteBatch
-from protemb_train.downstream.sites.embeddings import Embedded
 
 CHAINS_A_BATCH = 4
 RESIDUES_A_CHAIN = 128

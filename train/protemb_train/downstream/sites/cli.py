@@ -63,8 +63,8 @@ def row(
     import torch
 
     from protemb_train.checkpoint import load_network
+    from protemb_train.downstream.embeddings import find_encoder
     from protemb_train.downstream.sites.data import SitesError, read_sites
-    from protemb_train.downstream.sites.embeddings import find_encoder
     from protemb_train.downstream.sites.networks import find_network
     from protemb_train.downstream.sites.rows import Row, run_row
     from protemb_train.downstream.sites.start import started_from
@@ -125,8 +125,8 @@ def start(
     import torch
 
     from protemb_train.corpus import Corpus
+    from protemb_train.downstream.embeddings import find_encoder
     from protemb_train.downstream.sites.cuts import cut_corpus
-    from protemb_train.downstream.sites.embeddings import find_encoder
     from protemb_train.downstream.sites.networks import START_EPOCHS, find_network
     from protemb_train.downstream.sites.start import learn_from_cuts, save_start
 
@@ -179,8 +179,8 @@ def overlap(
     test_split: TestSplits = None,
 ) -> None:
     """Report which chains of a published split have relatives among those learnt from."""
+    from protemb_train.downstream.overlap import as_overlap
     from protemb_train.downstream.sites.data import read_sites
-    from protemb_train.downstream.sites.overlap import as_overlap
 
     writable_target(out)
     sites = read_sites(data)
@@ -210,8 +210,8 @@ def predictor(
     """Train the predictor of the SDK: structure alone, no PSSM and no DSSP."""
     import torch
 
+    from protemb_train.downstream.embeddings import StructureEncoder
     from protemb_train.downstream.sites.data import read_sites
-    from protemb_train.downstream.sites.embeddings import StructureEncoder
     from protemb_train.downstream.sites.predictor import save_predictor, train_predictor
     from protemb_train.downstream.sites.start import started_from
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from protemb_train.downstream.sites.contacts import Graph
+from protemb_train.downstream.contacts import Graph
 from protemb_train.downstream.sites.data import LONGEST, TYPES
 
 WINDOW = 7

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from protemb_train.downstream.sites.contacts import BURIAL, EDGE, Graph
+from protemb_train.downstream.contacts import BURIAL, EDGE, Graph
 from protemb_train.downstream.sites.data import TYPES
 from protemb_train.downstream.sites.deepppisp import SiteBatch
 

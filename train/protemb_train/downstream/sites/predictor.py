@@ -18,14 +18,14 @@ from protemb_sdk._chain import encode_sequence
 from protemb_sdk._errors import ModelError
 from protemb_sdk._output import written_whole
 from protemb_train.checkpoint import read_tensors
+from protemb_train.downstream.contacts import contact_graph
+from protemb_train.downstream.embeddings import StructureEncoder, embed_all
 from protemb_train.downstream.metrics import best_f_threshold, binary_scores
+from protemb_train.downstream.overlap import families
 from protemb_train.downstream.sites.batches import Scaling, as_tensors, validation_split
-from protemb_train.downstream.sites.contacts import contact_graph
 from protemb_train.downstream.sites.data import TYPES, SiteChain
-from protemb_train.downstream.sites.embeddings import StructureEncoder, embed_all
 from protemb_train.downstream.sites.graph import GraphHead
 from protemb_train.downstream.sites.networks import find_network
-from protemb_train.downstream.sites.overlap import families
 from protemb_train.downstream.sites.rows import VALIDATION_SHARE
 from protemb_train.downstream.sites.training import Start, train
 

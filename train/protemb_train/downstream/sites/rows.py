@@ -15,11 +15,11 @@ from torch import nn
 from protemb_sdk._errors import OutputError
 from protemb_sdk._output import written_whole
 from protemb_train.arrays import read_arrays
+from protemb_train.downstream.embeddings import Encoder, embed_all
+from protemb_train.downstream.overlap import families
 from protemb_train.downstream.sites.batches import as_tensors, validation_split
 from protemb_train.downstream.sites.data import SiteChain, SitesError
-from protemb_train.downstream.sites.embeddings import Encoder, embed_all
 from protemb_train.downstream.sites.finetune import fine_tuned
-from protemb_train.downstream.sites.overlap import families
 from protemb_train.downstream.sites.training import Recipe, Run, Start, train
 from protemb_train.network import ScoreNetwork
 from protemb_train.origin import origin

@@ -13,9 +13,9 @@ from torch import nn
 from protemb_sdk._errors import ModelError
 from protemb_sdk._output import written_whole
 from protemb_train.checkpoint import read_tensors
+from protemb_train.downstream.embeddings import Encoder, embed_all
 from protemb_train.downstream.sites.batches import Scaling, as_tensors
 from protemb_train.downstream.sites.data import SiteChain, SitesError
-from protemb_train.downstream.sites.embeddings import Encoder, embed_all
 from protemb_train.downstream.sites.networks import find_network
 from protemb_train.downstream.sites.training import Recipe, Start, train
 

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from protemb_train.alignment import LARGEST_E_VALUE, LEAST_COVERAGE, LEAST_IDENTITY, Hit, related
-from protemb_train.downstream.sites.data import SiteChain
 from protemb_train.exact import exact_search
 
 
-def relatives(chains: Sequence[SiteChain], of: Sequence[SiteChain]) -> list[Hit]:
+class Sequenced(Protocol):
+    """What has a name and a sequence: a labelled chain, a model of a structure."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def sequence(self) -> str:
+        """One-letter codes."""
+        ...
+
+
+def relatives(chains: Sequence[Sequenced], of: Sequence[Sequenced]) -> list[Hit]:
     """Return the best alignment of each pair of relatives, one from `of` (query), one from `chains` (target).
 
     Exact Smith-Waterman alignment of all pairs, as for the corpus; a chain is no relative of itself.
@@ -21,7 +35,7 @@ def relatives(chains: Sequence[SiteChain], of: Sequence[SiteChain]) -> list[Hit]
     return [hit for hit in hits if related(hit) and chains[hit.target] is not of[hit.query]]
 
 
-def families(chains: Sequence[SiteChain]) -> list[int]:
+def families(chains: Sequence[Sequenced]) -> list[int]:
     """Return a number for each chain, the same for relatives and for relatives of relatives."""
     hits = relatives(chains, chains)
     rows, columns = [hit.query for hit in hits], [hit.target for hit in hits]
@@ -29,7 +43,7 @@ def families(chains: Sequence[SiteChain]) -> list[int]:
     return [int(n) for n in connected_components(graph, directed=False)[1]]
 
 
-def as_overlap(sides: Sequence[tuple[str, Sequence[SiteChain], str, Sequence[SiteChain]]]) -> str:
+def as_overlap(sides: Sequence[tuple[str, Sequence[Sequenced], str, Sequence[Sequenced]]]) -> str:
     """Return a page: for each pair of sets, how many chains of the first have a relative in the second.
 
     Parameters

@@ -1,0 +1,190 @@
+"""GraphQA (Baldassarre et al. 2021, doi:10.1093/bioinformatics/btaa714) with room for embeddings.
+
+Message passing with edge, node and global states; a sigmoid for each score of a residue and of the model. A
+linear layer of what lies side by side is computed as a sum of layers of the parts, each where it is smallest:
+the same function, several times faster, since an edge shares its sender's and its model's part with others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+from torch_geometric.utils import scatter
+
+from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL
+
+TYPES = 21  # X among them
+SEPARATIONS = (1, 2, 3, 4, 5, 10, 15)
+FARTHEST = 20.0  # angstrom, of the radial basis
+GEOMETRY = 4  # point-pair features
+
+
+@dataclass(frozen=True, slots=True)
+class GraphQAConfig:
+    """Widths, as in the published checkpoint.
+
+    Parameters
+    ----------
+    node_embedding, edge_embedding : int
+        Channels of embeddings of residues and of pairs; 0 for none.
+    features : int
+        Of residues, besides their type; 0 is the RAW variant.
+    types, separation, basis, encoded_nodes, encoded_edges : int
+        Widths of what enters.
+    out_edges, out_nodes, in_global, out_global : int
+        States shrink, layer by layer, from what enters to these.
+    layers : int
+    dropout : float
+    """
+
+    node_embedding: int = 0
+    edge_embedding: int = 0
+    features: int = 0
+    types: int = 64
+    separation: int = 64
+    basis: int = 32
+    encoded_nodes: int = 64
+    encoded_edges: int = 128
+    out_edges: int = 16
+    out_nodes: int = 64
+    in_global: int = 512
+    out_global: int = 32
+    layers: int = 3
+    dropout: float = 0.2
+
+
+def widths(first: int, last: int, layers: int) -> list[int]:
+    """Return widths from first to last, evenly spaced in their logarithm, powers of two between."""
+    sizes = np.geomspace(first, last, layers + 1)
+    inner = np.exp2(np.log2(sizes[1:-1]).round()).astype(int).tolist()
+    return [first, *inner, last]
+
+
+def _after(width: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(nn.Dropout(dropout), nn.BatchNorm1d(width), nn.ReLU())
+
+
+class Layer(nn.Module):
+    """One round of messages: edges, then nodes, then the whole.
+
+    Parameters
+    ----------
+    edges, nodes, whole : tuple of int
+        Widths before and after; before may be 0 for the whole.
+    dropout : float
+    """
+
+    def __init__(
+        self, edges: tuple[int, int], nodes: tuple[int, int], whole: tuple[int, int], dropout: float
+    ) -> None:
+        super().__init__()
+        self.edge_edge = nn.Linear(edges[0], edges[1])
+        self.node_edge = nn.Linear(nodes[0], edges[1], bias=False)
+        self.whole_edge = nn.Linear(whole[0], edges[1], bias=False) if whole[0] else None
+        self.after_edge = _after(edges[1], dropout)
+        self.to_node = nn.Linear(nodes[0] + edges[1], nodes[1])
+        self.whole_node = nn.Linear(whole[0], nodes[1], bias=False) if whole[0] else None
+        self.after_node = _after(nodes[1], dropout)
+        self.to_whole = nn.Linear(nodes[1] + edges[1] + whole[0], whole[1])
+        self.after_whole = _after(whole[1], dropout)
+
+    def forward(
+        self, x_LN: Tensor, edge_EC: Tensor, edge_index: Tensor, whole_BG: Tensor, batch_L: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return new states of nodes, edges and the whole."""
+        sender, receiver = edge_index
+        of_node = self.node_edge(x_LN)
+        if self.whole_edge is not None:
+            of_node = of_node + self.whole_edge(whole_BG)[batch_L]
+        edge_EC = self.after_edge(self.edge_edge(edge_EC) + of_node[sender])
+        message = scatter(edge_EC, receiver, dim=0, dim_size=len(x_LN), reduce="mean")
+        x_LN = self.to_node(torch.cat([x_LN, message], dim=1))
+        if self.whole_node is not None:
+            x_LN = x_LN + self.whole_node(whole_BG)[batch_L]
+        x_LN = self.after_node(x_LN)
+        models = len(whole_BG)
+        of_edges = scatter(edge_EC, batch_L[sender], dim=0, dim_size=models, reduce="mean")
+        of_nodes = scatter(x_LN, batch_L, dim=0, dim_size=models, reduce="mean")
+        whole_BG = self.after_whole(self.to_whole(torch.cat([of_edges, of_nodes, whole_BG], dim=1)))
+        return x_LN, edge_EC, whole_BG
+
+
+class GraphQA(nn.Module):
+    """Scores of every residue and of the model, each in 0 to 1."""
+
+    centres: Tensor
+    bins: Tensor
+
+    def __init__(self, config: GraphQAConfig) -> None:
+        super().__init__()
+        self.config = config
+        c = config
+        self.types = nn.Embedding(TYPES, c.types)
+        self.separation = nn.Embedding(len(SEPARATIONS) + 1, c.separation)
+        self.register_buffer("centres", torch.linspace(0, FARTHEST, c.basis), persistent=False)
+        self.register_buffer("bins", torch.tensor(SEPARATIONS), persistent=False)
+        self.node_encoder = _encoder(c.features, c.encoded_nodes) if c.features else None
+        self.edge_encoder = _encoder(GEOMETRY, c.encoded_edges)
+        node_in = c.types + (c.encoded_nodes if c.features else 0) + c.node_embedding
+        edge_in = c.encoded_edges + c.separation + c.basis + c.edge_embedding
+        edges = widths(edge_in, c.out_edges, c.layers)
+        nodes = widths(node_in, c.out_nodes, c.layers)
+        whole = [0, *widths(c.in_global, c.out_global, c.layers)[1:]]
+        self.layers = nn.ModuleList(
+            Layer(*((w[k], w[k + 1]) for w in (edges, nodes, whole)), c.dropout)  # type: ignore[misc]
+            for k in range(c.layers)
+        )
+        self.of_residue = nn.Linear(nodes[-1], len(LOCAL))
+        self.of_whole = nn.Linear(whole[-1], len(GLOBAL))
+
+    def forward(self, graphs: Batch) -> tuple[Tensor, Tensor]:
+        """Return scores of residues (L, 2) and of models (B, 5), in the order of `LOCAL` and `GLOBAL`."""
+        edge_index = graphs.edge_index
+        nodes = [self.types(graphs.types)]
+        if self.node_encoder is not None:
+            nodes.append(self.node_encoder(graphs.features))
+        apart = (edge_index[0] - edge_index[1]).abs()
+        distance = graphs.edge_attr[:, :1]
+        edges = [
+            self.edge_encoder(graphs.edge_attr),
+            self.separation(torch.bucketize(apart, self.bins)),
+            torch.exp(-(distance - self.centres).square()),
+        ]
+        if self.config.node_embedding:
+            nodes.append(graphs.node_embedding)
+        if self.config.edge_embedding:
+            edges.append(graphs.edge_embedding)
+        x, edge = torch.cat(nodes, dim=1), torch.cat(edges, dim=1)
+        whole = x.new_zeros(graphs.num_graphs, 0)
+        for layer in self.layers:
+            x, edge, whole = layer(x, edge, edge_index, whole, graphs.batch)
+        return self.of_residue(x).sigmoid(), self.of_whole(whole).sigmoid()
+
+
+def _encoder(width: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, out // 2), nn.ReLU(), nn.Linear(out // 2, out), nn.ReLU())
+
+
+def quality_loss(
+    residues: tuple[Tensor, Tensor], models: tuple[Tensor, Tensor], local_weight: float = 20.0
+) -> Tensor:
+    """Return the mean squared error of scores, missing labels (NaN) left out, summed over the scores.
+
+    Parameters
+    ----------
+    residues, models : tuple of Tensor
+        Predicted and true scores, shapes (L, 2) and (B, 5).
+    local_weight : float
+        Of residues against models.
+    """
+    return local_weight * _masked(*residues) + _masked(*models)
+
+
+def _masked(predicted: Tensor, true: Tensor) -> Tensor:
+    known = torch.isfinite(true)
+    squared = (predicted - true.nan_to_num()).square() * known
+    return (squared.sum(dim=0) / known.sum(dim=0).clamp(min=1)).sum()

@@ -1,0 +1,107 @@
+"""Our network of quality: messages between the nearest in space, who know how they lie, on readouts.
+
+The same messages as those of the head of interface sites; of the pair map it sees what Numba reads out of it in
+one pass, so that a program needs no pair map to run it.
+
+Shapes: L residues, E channels of readouts, K neighbours, H hidden channels, B models.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch, Data
+from torch_geometric.utils import scatter
+
+from protemb_train.downstream.contacts import BURIAL, Graph, contact_graph
+from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL
+from protemb_train.downstream.sites.data import TYPES
+from protemb_train.downstream.sites.graph import BURIAL_SPREAD, DROPOUT, HIDDEN, LARGEST, Messages
+
+LAYERS = 4
+RESIDUES = 150  # of an ordinary chain
+
+
+class ContactData(Data):  # type: ignore[misc]
+    """A model's contact graph; who is near whom is counted on from model to model in a batch."""
+
+    def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.num_nodes if key == "neighbour" else super().__inc__(key, value, *args, **kwargs)
+
+
+def contacts_of(types_L: Tensor, coords_L3: Tensor) -> ContactData:
+    """Return a model's graph.
+
+    Parameters
+    ----------
+    types_L : Tensor, int64, shape (L,)
+        Positions in `ALPHABET`.
+    coords_L3 : Tensor, float32, shape (L, 3)
+        C-alphas in angstrom, centred.
+    """
+    graph = contact_graph(coords_L3)
+    return ContactData(
+        types=types_L,
+        edge=graph.edge_LKE,
+        neighbour=graph.neighbour_LK,
+        there=graph.there_LK,
+        burial=graph.burial_LB,
+        num_nodes=len(types_L),
+    )
+
+
+class QualityHead(nn.Module):
+    """Scores of every residue and of the model, each in 0 to 1.
+
+    Parameters
+    ----------
+    extra : int
+        Channels of the readouts, standardised; 0 for none.
+    """
+
+    def __init__(self, extra: int) -> None:
+        super().__init__()
+        self.extra = extra
+        self.input = nn.Linear(TYPES + extra + len(BURIAL), HIDDEN)
+        self.dropout = nn.Dropout(DROPOUT)
+        self.layers = nn.ModuleList(Messages(HIDDEN, DROPOUT) for _ in range(LAYERS))
+        self.norm = nn.LayerNorm(HIDDEN)
+        self.of_residue = nn.Linear(HIDDEN, len(LOCAL))
+        self.of_whole = nn.Sequential(
+            nn.Linear(2 * HIDDEN + len(LOCAL) + 1, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, len(GLOBAL))
+        )
+
+    def forward(self, graphs: Batch) -> tuple[Tensor, Tensor]:
+        """Return scores of residues (L, 2) and of models (B, 5), in the order of `LOCAL` and `GLOBAL`."""
+        graph = Graph(graphs.edge.float(), graphs.neighbour, graphs.there.float(), graphs.burial)
+        y_LH, local_L2 = self.residues(graphs.types, graphs.node_embedding[:, : self.extra], graph)
+        pooled = [
+            scatter(side, graphs.batch, dim=0, dim_size=graphs.num_graphs, reduce="mean")
+            for side in (y_LH, y_LH.square(), local_L2, torch.ones_like(local_L2[:, :1]))
+        ]
+        count_B1 = scatter(pooled[3][graphs.batch], graphs.batch, dim=0, reduce="sum")
+        return local_L2, self.whole(pooled[0], pooled[1], pooled[2], count_B1)
+
+    def residues(self, types_L: Tensor, extra_LE: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
+        """Return states (L, H) and scores (L, 2) of residues."""
+        types_LT = (types_L[:, None] == torch.arange(TYPES)).to(torch.float32)
+        types_LT = (TYPES * types_LT - 1) / math.sqrt(TYPES - 1)
+        burial = (graph.burial_LB - 1) / BURIAL_SPREAD
+        seen = torch.cat(
+            [types_LT, extra_LE.clamp(-LARGEST, LARGEST), burial.clamp(-LARGEST, LARGEST)], dim=1
+        )
+        y_LH = self.input(self.dropout(seen))
+        for layer in self.layers:
+            y_LH = layer(y_LH, graph)
+        y_LH = self.norm(y_LH)
+        return y_LH, self.of_residue(y_LH).sigmoid()
+
+    def whole(self, mean_BH: Tensor, square_BH: Tensor, local_B2: Tensor, count_B1: Tensor) -> Tensor:
+        """Return scores of models (B, 5), from means over their residues."""
+        spread_BH = (square_BH - mean_BH.square()).clamp(min=1e-6).sqrt()
+        size = (count_B1 / RESIDUES).log()
+        scores: Tensor = self.of_whole(torch.cat([mean_BH, spread_BH, local_B2, size], dim=1)).sigmoid()
+        return scores

@@ -1,0 +1,207 @@
+"""One run of a row of the quality table: GraphQA's loss and protocol, in Lightning."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+from torch_geometric.data import Batch, Data
+
+from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL, Decoy
+from protemb_train.downstream.quality.graphqa import quality_loss
+from protemb_train.downstream.quality.scores import decoy_scores, residue_scores
+from protemb_train.pretrain import quiet_lightning
+
+GRADIENT = 1.0  # largest norm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a network is trained.
+
+    GraphQA's is Adam at 1e-3, weight decay 1e-5, batches of 16, 600 epochs, halved every 250. Here the
+    rate is halved at the same shares of a shorter run.
+
+    Parameters
+    ----------
+    epochs : int
+        An epoch is one random model of each training target.
+    batch : int
+        Models.
+    learning_rate, weight_decay : float
+    local_weight : float
+        Of the loss of residues.
+    """
+
+    epochs: int = 12
+    batch: int = 8
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-5
+    local_weight: float = 20.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examples:
+    """Models to learn from or to be judged on.
+
+    Parameters
+    ----------
+    decoys : sequence of Decoy
+        N of them.
+    graph : callable
+        Makes the graph of the n-th, embeddings included.
+    """
+
+    decoys: Sequence[Decoy]
+    graph: Callable[[int], Data]
+
+    def __len__(self) -> int:
+        return len(self.decoys)
+
+
+class OneATarget(IterableDataset[Batch]):
+    """Batches of one random model of each target, in random order; an epoch is a function of the seed."""
+
+    def __init__(self, examples: Examples, batch: int, seed: int) -> None:
+        self.examples, self.batch, self.seed, self.epoch = examples, batch, seed, 0
+        groups: dict[str, list[int]] = {}
+        for n, decoy in enumerate(examples.decoys):
+            groups.setdefault(decoy.target, []).append(n)
+        self.groups = list(groups.values())
+
+    def __len__(self) -> int:
+        return len(self.groups) // self.batch
+
+    def __iter__(self) -> Iterator[Batch]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        self.epoch += 1
+        drawn = [int(rng.choice(group)) for group in self.groups]
+        order = rng.permutation(len(drawn))
+        for first in range(len(self)):
+            chosen = order[first * self.batch : (first + 1) * self.batch]
+            yield Batch.from_data_list([self.examples.graph(drawn[k]) for k in chosen])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predicted:
+    """What a network says of models: (N, 5), and for each an (L, 2)."""
+
+    quality: NDArray[np.float32]
+    residue_quality: list[NDArray[np.float32]]
+
+
+@torch.inference_mode()
+def predict(network: nn.Module, examples: Examples) -> Predicted:
+    """Return scores of all models, one after the other."""
+    network.eval()
+    said = [network(Batch.from_data_list([examples.graph(n)])) for n in range(len(examples))]
+    return Predicted(
+        torch.cat([model for _, model in said]).numpy(), [residues.numpy() for residues, _ in said]
+    )
+
+
+def judged(decoys: Sequence[Decoy], predicted: Predicted) -> dict[str, float]:
+    """Return all scores of the table: of GDT_TS, and of lDDT and CAD of residues."""
+    gdt_ts, lddt = GLOBAL.index("gdt_ts"), GLOBAL.index("lddt")
+    target = np.array([d.target for d in decoys])
+    true = np.stack([d.quality for d in decoys])
+    scores = {
+        f"gdt_ts_{n}": v
+        for n, v in asdict(decoy_scores(true[:, gdt_ts], predicted.quality[:, gdt_ts], target)).items()
+    }
+    scores |= {
+        f"lddt_{n}": v
+        for n, v in asdict(decoy_scores(true[:, lddt], predicted.quality[:, lddt], target)).items()
+    }
+    for k, name in enumerate(LOCAL):
+        sides = [d.residue_quality[:, k] for d in decoys], [p[:, k] for p in predicted.residue_quality]
+        if sum(int(np.isfinite(t).sum()) for t in sides[0]) > 1:
+            scores |= {f"residue_{name}_{n}": v for n, v in asdict(residue_scores(*sides)).items()}
+    return scores
+
+
+class QualityTraining(pl.LightningModule):
+    """A network of quality, GraphQA's loss, Adam."""
+
+    def __init__(self, network: nn.Module, recipe: Recipe, validation: Examples) -> None:
+        super().__init__()
+        self.network, self.recipe, self.validation = network, recipe, validation
+        self.curve: list[dict[str, float]] = []
+        self.losses: list[Tensor] = []
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        residues, models = self.network(batch)
+        loss = quality_loss(
+            (residues, batch.residue_quality), (models, batch.quality), self.recipe.local_weight
+        )
+        self.losses.append(loss.detach())
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        entry = {"loss": float(torch.stack(self.losses).mean())}
+        self.losses.clear()
+        last = self.current_epoch == self.recipe.epochs - 1
+        if last or self.current_epoch % 3 == 2:
+            entry |= judged(self.validation.decoys, predict(self.network, self.validation))
+            self.network.train()
+        self.curve.append(entry)
+
+    def configure_optimizers(self) -> Any:
+        adam = torch.optim.Adam(
+            self.network.parameters(),
+            lr=self.recipe.learning_rate,
+            weight_decay=self.recipe.weight_decay,
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        milestones = [max(1, round(steps * share)) for share in (250 / 600, 500 / 600)]
+        halving = torch.optim.lr_scheduler.MultiStepLR(adam, milestones, 0.5)
+        return {"optimizer": adam, "lr_scheduler": {"scheduler": halving, "interval": "step"}}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """What a run leaves: the network after its last epoch, and its curve."""
+
+    network: nn.Module
+    curve: list[dict[str, float]]
+
+
+def train(
+    make: Callable[[], nn.Module], learning: Examples, validation: Examples, recipe: Recipe, *, seed: int
+) -> Run:
+    """Train a network; nothing chooses the epoch, and validation is only watched.
+
+    Parameters
+    ----------
+    make : callable
+        Makes the network, after the seed is set.
+    learning, validation : Examples
+        Of different targets.
+    recipe : Recipe
+    seed : int
+        Of weights and of the models drawn.
+    """
+    pl.seed_everything(seed, verbose=False)
+    module = QualityTraining(make(), recipe, validation)
+    with quiet_lightning(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*(__len__|`IterableDataset`)")
+        trainer = pl.Trainer(
+            max_epochs=recipe.epochs,
+            accelerator="cpu",
+            gradient_clip_val=GRADIENT,
+            enable_checkpointing=False,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        loader: Any = DataLoader(OneATarget(learning, recipe.batch, seed), batch_size=None)
+        trainer.fit(module, loader)
+    return Run(module.network.eval(), module.curve)

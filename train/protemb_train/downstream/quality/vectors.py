@@ -1,0 +1,166 @@
+"""Embeddings of many models: of their residues, and of the pairs at the edges of their graphs.
+
+Kept in a folder in half precision, and read from there piece by piece: all together they are gigabytes.
+
+Shapes: L residues, E edges, C channels, K readouts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from torch import Tensor
+
+from protemb_sdk._errors import OutputError
+from protemb_train.downstream.embeddings import Encoder, LanguageEncoder, NoEncoder, StructureEncoder
+from protemb_train.downstream.quality.decoys import Decoy, DecoyError
+from protemb_train.downstream.quality.graphs import edges_of
+
+READOUTS = ("mean", "contact", "column", "column-contact")
+SAMPLE = 400  # models whose embeddings set the scale
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vectors:
+    """Embeddings of models, in their order.
+
+    Parameters
+    ----------
+    node : ndarray, float16, shape (residues of all, K * C)
+        Readouts beside each other, the mean first; one for a sequence model.
+    edge : ndarray, float16, shape (edges of all, C)
+        Embedding of the pair (receiver, sender); width 0 for a sequence model.
+    nodes, edges : ndarray, int64, shape (models + 1,)
+        Where each model starts.
+    readouts : int
+        K.
+    """
+
+    node: NDArray[np.float16]
+    edge: NDArray[np.float16]
+    nodes: NDArray[np.int64]
+    edges: NDArray[np.int64]
+    readouts: int
+
+    def __getitem__(self, n: int) -> tuple[Tensor, Tensor]:
+        """Return embeddings of residues and of pairs of one model, float32."""
+        node = self.node[self.nodes[n] : self.nodes[n + 1]].astype(np.float32)
+        edge = self.edge[self.edges[n] : self.edges[n + 1]].astype(np.float32)
+        return torch.from_numpy(node), torch.from_numpy(edge)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scales:
+    """Mean and spread of embeddings of residues and pairs; a channel that never varies has no weight."""
+
+    node_mean: Tensor
+    node_spread: Tensor
+    edge_mean: Tensor
+    edge_spread: Tensor
+
+    @classmethod
+    def of(cls, vectors: Vectors, models: Sequence[int], seed: int = 0) -> Scales:
+        """Return mean and spread over a sample of models."""
+        drawn = np.random.default_rng(seed).permutation(models)[:SAMPLE]
+        parts = [vectors[int(n)] for n in drawn]
+        found: list[Tensor] = []
+        for side in zip(*parts, strict=True):
+            every = torch.cat(side)
+            squares = every.var(dim=0, correction=0) if every.shape[1] else every.new_zeros(0)
+            found += [every.mean(dim=0), torch.where(squares > 1e-8, squares.sqrt(), torch.inf)]
+        return cls(*found)
+
+    def scaled(self, node: Tensor, edge: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both with mean 0 and spread 1."""
+        return (node - self.node_mean) / self.node_spread, (edge - self.edge_mean) / self.edge_spread
+
+
+def embed_decoys(encoder: Encoder, decoys: Sequence[Decoy], cache: Path) -> Vectors:
+    """Embed models, unless the folder holds them already.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        A structure network, a sequence model, or none.
+    decoys : sequence of Decoy
+        In the order of the result.
+    cache : Path
+        Folder; a folder in it for each set of models and encoder, known by the hash of both.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written.
+    DecoyError
+        If the encoder gives embeddings that are not finite, or too large for half precision.
+    """
+    counts = [edges_of(d.ca_coords).shape[1] for d in decoys]
+    nodes, edges = np.cumsum([0, *map(len, decoys)]), np.cumsum([0, *counts])
+    if isinstance(encoder, NoEncoder):
+        none = [np.zeros((int(of[-1]), 0), dtype=np.float16) for of in (nodes, edges)]
+        return Vectors(none[0], none[1], nodes, edges, 1)
+    digest = hashlib.sha256(json.dumps([encoder.about, READOUTS], sort_keys=True).encode())
+    for d in decoys:
+        digest.update(d.sequence.encode() + d.ca_coords.tobytes())
+    folder = cache / f"{encoder.about['encoder']}-{digest.hexdigest()[:16]}"
+    readouts = len(READOUTS) if isinstance(encoder, StructureEncoder) else 1
+    if not (folder / "done").exists():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _fill(folder, encoder, decoys, nodes, edges)
+            (folder / "done").touch()
+        except OSError as error:
+            raise OutputError(f"{folder}: embeddings cannot be kept there ({error.strerror})") from error
+    maps = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("node", "edge"))
+    return Vectors(*maps, nodes, edges, readouts)
+
+
+def _fill(
+    folder: Path,
+    encoder: Encoder,
+    decoys: Sequence[Decoy],
+    nodes: NDArray[np.int64],
+    edges: NDArray[np.int64],
+) -> None:
+    made = _Embedding(encoder)
+    first = made(decoys[0])
+    maps = [
+        open_memmap(folder / f"{name}.npy", "w+", np.float16, (int(of[-1]), values.shape[1]))
+        for name, of, values in zip(("node", "edge"), (nodes, edges), first, strict=True)
+    ]
+    for n, decoy in enumerate(decoys):
+        for where, of, values in zip(maps, (nodes, edges), made(decoy), strict=True):
+            if not np.abs(values).max(initial=0) < np.finfo(np.float16).max:
+                raise DecoyError(f"{decoy.target}, {decoy.id}: its embedding is not finite or too large")
+            where[of[n] : of[n + 1]] = values
+    for where in maps:
+        where.flush()
+
+
+class _Embedding:
+    """Embeds one model; a sequence once for all its models."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+        self.of_sequence: dict[str, NDArray[np.float32]] = {}
+
+    def __call__(self, decoy: Decoy) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        sender, receiver = edges_of(decoy.ca_coords)
+        if isinstance(self.encoder, LanguageEncoder):
+            if decoy.sequence not in self.of_sequence:
+                self.of_sequence[decoy.sequence] = self.encoder.model.embed(decoy.sequence)
+            return self.of_sequence[decoy.sequence], np.zeros((len(sender), 0), dtype=np.float32)
+        if not isinstance(self.encoder, StructureEncoder):
+            raise DecoyError(f"{self.encoder.about['encoder']}: not an encoder of structures or sequences")
+        found = self.encoder.embedder.embed((decoy.ca_coords, decoy.sequence), pair=True, readouts=READOUTS)
+        assert found.pair is not None  # asked for
+        node = np.concatenate([found.residue, *(found.readouts[name] for name in READOUTS[1:])], axis=1)
+        return node, found.pair[receiver, sender]
