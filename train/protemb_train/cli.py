@@ -12,6 +12,7 @@ from protemb_sdk._command import console, run, say
 from protemb_sdk._errors import ProtembError
 from protemb_sdk._output import writable_target, write_text_whole
 from protemb_train import corpus_cli
+from protemb_train.downstream.quality import cli as quality_cli
 from protemb_train.downstream.sequence_cli import language
 from protemb_train.downstream.sites import cli as sites_cli
 from protemb_train.probe_cli import probe
@@ -24,6 +25,7 @@ app.command()(language)
 app.command()(corpus_cli.corpus)
 app.command()(corpus_cli.prove)
 app.add_typer(sites_cli.app, name="sites")
+app.add_typer(quality_cli.app, name="quality")
 
 
 @app.command()

@@ -61,3 +61,11 @@ def real_decoys(path: Path, seed: int = 0) -> tuple[list[Decoy], list[Decoy], li
 def learnable(real: Sequence[Decoy], made: Sequence[Decoy], longest: int = LONGEST) -> list[Decoy]:
     """Return models that may be learnt from, real and made."""
     return [d for d in (*real, *made) if len(d) <= longest]
+
+
+def few_a_target(decoys: Sequence[Decoy], most: int, least: int = 4) -> list[Decoy]:
+    """Return models of targets that have at least `least`, the first `most` of each."""
+    groups: dict[str, list[Decoy]] = {}
+    for d in decoys:
+        groups.setdefault(d.target, []).append(d)
+    return [d for group in groups.values() if len(group) >= least for d in group[:most]]

@@ -18,6 +18,8 @@ GLOBAL = ("tm", "gdt_ts", "gdt_ha", "lddt", "cad")
 """Scores of a whole model, in the order of GraphQA's global output."""
 LOCAL = ("lddt", "cad")
 """Scores of a residue."""
+KINDS = (*("homologs", "foreign", "mixed", "grafts", "hinges", "shifts", "denoised", "segments", "natives"),)
+"""Sources of models that were made of natives (`generate`)."""
 COORDS_SCALE = 0.02  # angstrom
 LOCAL_SCALE, UNKNOWN = 200, 255
 _COLUMNS = ("offset", "ca", "seq", "lddt_residue", "cad_residue", "target", "target_name", "source", "decoy")
@@ -62,6 +64,11 @@ class Decoy:
 
     def __len__(self) -> int:
         return len(self.sequence)
+
+    @property
+    def made(self) -> bool:
+        """Whether it was made of a native, and not predicted by anyone."""
+        return self.source in KINDS
 
     @property
     def gdt_ts(self) -> float:
@@ -188,5 +195,5 @@ def write_decoys(decoys: Sequence[Decoy], path: Path) -> None:
             decoy=np.array([d.id for d in decoys]),
             split=np.array([d.split for d in decoys]),
             features=np.concatenate([d.features for d in decoys]),
-            **dict(zip(GLOBAL, quality.T, strict=True)),  # type: ignore[arg-type]
+            **dict(zip(GLOBAL, quality.T, strict=True)),
         )

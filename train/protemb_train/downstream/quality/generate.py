@@ -38,7 +38,7 @@ BRIEFLY = 20  # sweeps, between one mistake and the next
 LEAST_PLACED = 0.75
 """Share of the residues that an alignment must place: more loops than that are no model."""
 REPAIRED = 0.5
-"""Share of the models made by hand that the score network repairs after: wrong, but packed as proteins are."""
+"""Share of the models made by hand that the score network repairs after: wrong, but packed like proteins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Maker:
     def one(self, position: int, kind: str, rng: np.random.Generator) -> Coords:
         """Return a model of a native, chain closed, by one way of going wrong."""
         native = self.corpus[position].ca_coords.astype(np.float64)
-        return KINDS[kind](self, position, native, rng)
+        return WAYS[kind](self, position, native, rng)
 
     def template(self, position: int, rng: np.random.Generator, *, kin: bool) -> Trace:
         """Return a chain of the same cluster, or of another one, of fitting length."""
@@ -165,11 +165,11 @@ def _mixed(maker: Maker, position: int, native: Coords, rng: np.random.Generator
     """Do several things at once, the first to a homolog where there is one."""
     x = _homologs(maker, position, native, rng) if rng.random() < 0.5 else native
     for kind in rng.choice(["hinges", "segments", "shifts", "grafts"], size=int(rng.integers(1, 4))):
-        x = KINDS[str(kind)](maker, position, x, rng)
+        x = WAYS[str(kind)](maker, position, x, rng)
     return x
 
 
-KINDS: dict[str, Callable[[Maker, int, Coords, np.random.Generator], Coords]] = {
+WAYS: dict[str, Callable[[Maker, int, Coords, np.random.Generator], Coords]] = {
     "homologs": _homologs,
     "foreign": _foreign,
     "mixed": _mixed,
@@ -180,7 +180,7 @@ KINDS: dict[str, Callable[[Maker, int, Coords, np.random.Generator], Coords]] = 
     "segments": _segments,
     "natives": _natives,
 }
-"""Ways of going wrong, by name."""
+"""Ways of going wrong, by name; as `decoys.KINDS`."""
 WEIGHTS = (3, 2.5, 3, 2.5, 2.5, 1, 2, 1, 0.5)
 AS_THEY_ARE = ("natives", "denoised")
 
@@ -214,7 +214,7 @@ def decoys_of(maker: Maker, position: int, plan: Plan) -> list[Decoy]:
     trace = maker.corpus[position]
     rng = np.random.default_rng((plan.seed, position))
     weights = np.array(WEIGHTS) / sum(WEIGHTS)
-    kinds = rng.choice(list(KINDS), size=plan.decoys, p=weights)
+    kinds = rng.choice(list(WAYS), size=plan.decoys, p=weights)
     native = trace.ca_coords.astype(np.float64)
     found = []
     for n, kind in enumerate(kinds):
@@ -266,6 +266,6 @@ def kinds_of(decoys: Sequence[Decoy]) -> dict[str, tuple[int, float]]:
     """Return how many models of each kind there are, and their mean GDT_TS."""
     return {
         kind: (len(own), float(np.mean([d.gdt_ts for d in own])))
-        for kind in KINDS
+        for kind in WAYS
         if (own := [d for d in decoys if d.source == kind])
     }

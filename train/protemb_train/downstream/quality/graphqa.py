@@ -7,6 +7,7 @@ the same function, several times faster, since an edge shares its sender's and i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,13 +74,13 @@ class Layer(nn.Module):
 
     Parameters
     ----------
-    edges, nodes, whole : tuple of int
-        Widths before and after; before may be 0 for the whole.
+    edges, nodes, whole : sequence of int
+        Width before and after; before may be 0 for the whole.
     dropout : float
     """
 
     def __init__(
-        self, edges: tuple[int, int], nodes: tuple[int, int], whole: tuple[int, int], dropout: float
+        self, edges: Sequence[int], nodes: Sequence[int], whole: Sequence[int], dropout: float
     ) -> None:
         super().__init__()
         self.edge_edge = nn.Linear(edges[0], edges[1])
@@ -135,8 +136,7 @@ class GraphQA(nn.Module):
         nodes = widths(node_in, c.out_nodes, c.layers)
         whole = [0, *widths(c.in_global, c.out_global, c.layers)[1:]]
         self.layers = nn.ModuleList(
-            Layer(*((w[k], w[k + 1]) for w in (edges, nodes, whole)), c.dropout)  # type: ignore[misc]
-            for k in range(c.layers)
+            Layer(edges[k : k + 2], nodes[k : k + 2], whole[k : k + 2], c.dropout) for k in range(c.layers)
         )
         self.of_residue = nn.Linear(nodes[-1], len(LOCAL))
         self.of_whole = nn.Linear(whole[-1], len(GLOBAL))

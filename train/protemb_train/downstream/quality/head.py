@@ -1,7 +1,7 @@
 """Our network of quality: messages between the nearest in space, who know how they lie, on readouts.
 
-The same messages as those of the head of interface sites; of the pair map it sees what Numba reads out of it in
-one pass, so that a program needs no pair map to run it.
+The same messages as those of the head of interface sites; of the pair map it sees what Numba reads out of it
+in one pass, so that a program needs no pair map to run it.
 
 Shapes: L residues, E channels of readouts, K neighbours, H hidden channels, B models.
 """

@@ -1,8 +1,8 @@
 """What goes wrong in a model of a structure, done to a native on purpose.
 
-Each function takes C-alphas in angstrom, float64, (L, 3), and returns others; NaN marks a residue that has lost
-its place. `regularised` then closes the chain and frees clashes, so that nothing but the mistake tells the
-model from a native.
+Each function takes C-alphas in angstrom, float64, (L, 3), and returns others; NaN marks a residue that has
+lost its place. `regularised` then closes the chain and frees clashes, so that nothing but the mistake tells
+the model from a native.
 """
 
 from __future__ import annotations

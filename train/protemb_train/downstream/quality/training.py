@@ -97,6 +97,10 @@ class Predicted:
     quality: NDArray[np.float32]
     residue_quality: list[NDArray[np.float32]]
 
+    def of(self, models: Sequence[int]) -> Predicted:
+        """Return what it says of some of them."""
+        return Predicted(self.quality[list(models)], [self.residue_quality[n] for n in models])
+
 
 @torch.inference_mode()
 def predict(network: nn.Module, examples: Examples) -> Predicted:
@@ -110,17 +114,13 @@ def predict(network: nn.Module, examples: Examples) -> Predicted:
 
 def judged(decoys: Sequence[Decoy], predicted: Predicted) -> dict[str, float]:
     """Return all scores of the table: of GDT_TS, and of lDDT and CAD of residues."""
-    gdt_ts, lddt = GLOBAL.index("gdt_ts"), GLOBAL.index("lddt")
     target = np.array([d.target for d in decoys])
     true = np.stack([d.quality for d in decoys])
-    scores = {
-        f"gdt_ts_{n}": v
-        for n, v in asdict(decoy_scores(true[:, gdt_ts], predicted.quality[:, gdt_ts], target)).items()
-    }
-    scores |= {
-        f"lddt_{n}": v
-        for n, v in asdict(decoy_scores(true[:, lddt], predicted.quality[:, lddt], target)).items()
-    }
+    scores: dict[str, float] = {}
+    for name in ("gdt_ts", "lddt"):
+        k = GLOBAL.index(name)
+        found = decoy_scores(true[:, k], predicted.quality[:, k], target)
+        scores |= {f"{name}_{n}": v for n, v in asdict(found).items()}
     for k, name in enumerate(LOCAL):
         sides = [d.residue_quality[:, k] for d in decoys], [p[:, k] for p in predicted.residue_quality]
         if sum(int(np.isfinite(t).sum()) for t in sides[0]) > 1:

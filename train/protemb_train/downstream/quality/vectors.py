@@ -52,9 +52,12 @@ class Vectors:
 
     def __getitem__(self, n: int) -> tuple[Tensor, Tensor]:
         """Return embeddings of residues and of pairs of one model, float32."""
-        node = self.node[self.nodes[n] : self.nodes[n + 1]].astype(np.float32)
         edge = self.edge[self.edges[n] : self.edges[n + 1]].astype(np.float32)
-        return torch.from_numpy(node), torch.from_numpy(edge)
+        return self.of_nodes(n), torch.from_numpy(edge)
+
+    def of_nodes(self, n: int) -> Tensor:
+        """Return embeddings of residues of one model, float32."""
+        return torch.from_numpy(self.node[self.nodes[n] : self.nodes[n + 1]].astype(np.float32))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +83,11 @@ class Scales:
 
     def scaled(self, node: Tensor, edge: Tensor) -> tuple[Tensor, Tensor]:
         """Return both with mean 0 and spread 1."""
-        return (node - self.node_mean) / self.node_spread, (edge - self.edge_mean) / self.edge_spread
+        return self.scaled_nodes(node), (edge - self.edge_mean) / self.edge_spread
+
+    def scaled_nodes(self, node: Tensor) -> Tensor:
+        """Return embeddings of residues with mean 0 and spread 1."""
+        return (node - self.node_mean) / self.node_spread
 
 
 def embed_decoys(encoder: Encoder, decoys: Sequence[Decoy], cache: Path) -> Vectors:
@@ -119,8 +126,8 @@ def embed_decoys(encoder: Encoder, decoys: Sequence[Decoy], cache: Path) -> Vect
             (folder / "done").touch()
         except OSError as error:
             raise OutputError(f"{folder}: embeddings cannot be kept there ({error.strerror})") from error
-    maps = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("node", "edge"))
-    return Vectors(*maps, nodes, edges, readouts)
+    node, edge = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("node", "edge"))
+    return Vectors(node, edge, nodes, edges, readouts)
 
 
 def _fill(

@@ -1,0 +1,129 @@
+"""`protemb-train quality`: models to learn from, rows of the table, the table, and the scorer of the SDK."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from protemb_sdk._command import console, say
+from protemb_sdk._output import writable_target, write_text_whole
+
+Real = Annotated[Path, typer.Option(help="Models with their scores (decoys.npz).")]
+Made = Annotated[list[Path] | None, typer.Option(help="Models made of natives; may come again.")]
+Encoding = Annotated[
+    str, typer.Option(help="none, a bundled model, an .onnx file, or a folder of a sequence model.")
+]
+Cache = Annotated[Path, typer.Option(help="Folder to keep embeddings in.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
+
+app = typer.Typer(no_args_is_help=True, help="Model quality: the paper's first task.")
+
+
+@app.command()
+def decoys(
+    corpus: Annotated[Path, typer.Argument(help="Corpus of protemb-train corpus, whose chains are natives.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Models to write (.npz).")],
+    natives: Annotated[int, typer.Option(min=1, help="Chains, one a cluster.")] = 240,
+    models: Annotated[int, typer.Option(min=1, help="Models of each.")] = 10,
+    split: Annotated[str, typer.Option(help="Of the corpus: train or val.")] = "train",
+    seed: Annotated[int, typer.Option(help="Same seed, same models.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """Make models of natives that are wrong in the ways of servers, and score them."""
+    from protemb_train.downstream.quality.decoys import write_decoys
+    from protemb_train.downstream.quality.generate import Plan, generate, kinds_of
+
+    writable_target(out)
+    made = [d for of in generate(corpus, Plan(natives, models, split, seed), workers) for d in of]
+    write_decoys(made, out)
+    told = ", ".join(f"{kind} {n} ({gdt:.2f})" for kind, (n, gdt) in kinds_of(made).items())
+    say(console, f"{out}: {len(made)} models, of each kind (mean GDT_TS): {told}")
+
+
+@app.command()
+def row(
+    name: Annotated[str, typer.Argument(help="Name of the row, and of its folder.")],
+    real: Real,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of rows; seeds that are there stay.")],
+    cache: Cache,
+    made: Made = None,
+    watched: Annotated[
+        list[Path] | None, typer.Option(help="Models made of natives for validation; may come again.")
+    ] = None,
+    encoder: Encoding = "none",
+    network: Annotated[str, typer.Option(help="graphqa, as published, or head, ours.")] = "graphqa",
+    epochs: Annotated[int, typer.Option(min=1, help="Random models of each training target.")] = 12,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs.")] = 5,
+    threads: Threads = None,
+) -> None:
+    """Train one row of the table, the seeds that are not there yet; test models are not read."""
+    import torch
+
+    from protemb_train.downstream.embeddings import find_encoder
+    from protemb_train.downstream.quality.data import learnable, real_decoys
+    from protemb_train.downstream.quality.decoys import read_decoys
+    from protemb_train.downstream.quality.rows import Row, run_row
+    from protemb_train.downstream.quality.training import Recipe
+    from protemb_train.downstream.quality.vectors import READOUTS
+
+    if threads:
+        torch.set_num_threads(threads)
+    learnt, held, left_out = real_decoys(real)
+    learning = learnable(learnt, [d for path in made or [] for d in read_decoys(path)])
+    validation = learnable(held, [d for path in watched or [] for d in read_decoys(path)])
+    say(
+        console,
+        f"{name}: {len(learning)} models to learn from, {len(validation)} to watch, "
+        f"{len(left_out)} targets left out as relatives of test targets",
+    )
+    wanted = Row(
+        name=name,
+        network=network,
+        encoder=find_encoder(encoder, READOUTS, threads),
+        recipe=Recipe(epochs=epochs),
+    )
+    for learnt_row in run_row(wanted, learning, validation, out, seeds=range(seeds), cache=cache):
+        told = {
+            kind: {n: round(of[n], 3) for n in ("gdt_ts_r_target", "gdt_ts_z", "residue_lddt_rho_decoy")}
+            for kind, of in learnt_row.record["validation"].items()
+        }
+        say(console, f"{name}, seed {learnt_row.record['seed']}: validation {told}")
+
+
+@app.command()
+def zero_shot(
+    real: Real,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Findings to write (.json).")],
+    made: Made = None,
+    model: Annotated[str, typer.Option(help="Whose score network.")] = "base",
+    models: Annotated[int, typer.Option(min=2, help="Models of a target, at most.")] = 10,
+    threads: Threads = None,
+) -> None:
+    """Scan noise levels of the score network as a judge, on training targets."""
+    from protemb_sdk import Embedder
+    from protemb_train.downstream.quality.data import few_a_target, learnable, real_decoys
+    from protemb_train.downstream.quality.decoys import read_decoys
+    from protemb_train.downstream.quality.zero_shot import correlations, scan
+
+    writable_target(out)
+    learnt, _, _ = real_decoys(real)
+    every = learnable(learnt, [d for path in made or [] for d in read_decoys(path)])
+    chosen = few_a_target(every, models)
+    embedder = Embedder(model, "cpu", threads=threads)
+    found = scan(embedder, chosen)
+    sides = {"real": [not d.made for d in chosen], "made": [d.made for d in chosen]}
+    told = {
+        side: correlations(
+            [d for d, k in zip(chosen, keep, strict=True) if k], {s: v[keep] for s, v in found.items()}
+        )
+        for side, keep in sides.items()
+        if any(keep)
+    }
+    mean = {s: sum(of[s][1] for of in told.values()) / len(told) for s in found}
+    best = max(mean, key=lambda s: mean[s])
+    page = {"model": model, "models": len(chosen), "sigma": best, "r, r_target, z": told}
+    write_text_whole(out, json.dumps(page, indent=1) + "\n")
+    say(console, f"{out}: {best:g} angstrom is best, R_target {mean[best]:.3f}")
