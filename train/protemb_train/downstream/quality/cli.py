@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from protemb_sdk import list_models
 from protemb_sdk._command import console, say
 from protemb_sdk._output import writable_target, write_text_whole
 
@@ -127,3 +128,55 @@ def zero_shot(
     page = {"model": model, "models": len(chosen), "sigma": best, "r, r_target, z": told}
     write_text_whole(out, json.dumps(page, indent=1) + "\n")
     say(console, f"{out}: {best:g} angstrom is best, R_target {mean[best]:.3f}")
+
+
+@app.command()
+def table(
+    rows: Annotated[Path, typer.Argument(help="Folder of rows.")],
+    real: Real,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Page to write (.md).")],
+    cache: Cache,
+    encoder: Annotated[
+        list[str] | None, typer.Option(help="Encoders of the rows that are not bundled; may come again.")
+    ] = None,
+    energies: Annotated[Path | None, typer.Option(help="Published energies of the test models.")] = None,
+    zero_shot: Annotated[
+        Path | None, typer.Option(help="What zero-shot found: its noise level and model are used.")
+    ] = None,
+    against: Annotated[list[str] | None, typer.Option(help="Row to subtract; may come again.")] = None,
+    threads: Threads = None,
+) -> None:
+    """Let every row predict the test models, and write the table: the only command that reads them."""
+    import numpy as np
+    import torch
+
+    from protemb_sdk import Embedder
+    from protemb_train.downstream.embeddings import find_encoder
+    from protemb_train.downstream.quality.decoys import read_decoys
+    from protemb_train.downstream.quality.rows import load_rows
+    from protemb_train.downstream.quality.table import as_table, predictions, read_energies
+    from protemb_train.downstream.quality.vectors import READOUTS
+    from protemb_train.downstream.quality.zero_shot import still
+
+    writable_target(out)
+    if threads:
+        torch.set_num_threads(threads)
+    found = load_rows(rows)
+    test = read_decoys(real, test=True)
+    named = {str(of[0].record["encoder"]["encoder"]) for of in found.values()} & {
+        "none",
+        *(model.name for model in list_models()),
+    }
+    encoders = [find_encoder(name, READOUTS, threads) for name in [*sorted(named), *(encoder or [])]]
+    said = predictions(found, test, encoders, cache)
+    others = {}
+    if zero_shot is not None:
+        judge = json.loads(zero_shot.read_text(encoding="utf-8"))
+        embedder = Embedder(judge["model"], "cpu", threads=threads)
+        others[f"score network of {judge['model']} alone, {judge['sigma']:g} angstrom"] = np.array(
+            [still(embedder, d, judge["sigma"]) for d in test]
+        )
+    if energies is not None:
+        others |= read_energies(energies, test)
+    write_text_whole(out, as_table(test, found, said, others, against or []))
+    say(console, f"{out}: {len(found)} rows on {len(test)} models")
