@@ -207,8 +207,8 @@ def _cells(scores: Sequence[Mapping[str, float]]) -> str:
 
 def _ranked(decoys: Sequence[Decoy], scores: NDArray[np.float64]) -> str:
     known = np.flatnonzero(np.isfinite(scores))
-    true = np.array([decoys[n].gdt_ts for n in known])
-    found = decoy_scores(true, scores[known], np.array([decoys[n].target for n in known]))
+    true, target = np.array([d.gdt_ts for d in decoys]), np.array([d.target for d in decoys])
+    found = decoy_scores(true[known], scores[known], target[known])
     cells = ["", "", found.r_target, found.z, found.frl5, "", "", "", ""]
     return " | ".join(c if isinstance(c, str) else f"{c:.3f}".replace("0.", ".") for c in cells)
 
@@ -227,14 +227,15 @@ def _differences(
                 lines.append(f"| {name} | {' | '.join(str(gain[key]) for key in COMPARED)} |")
         parts.append("\n".join(lines))
     return (
-        "## Differences\n\nPaired by seed; in brackets 95% intervals, over seeds (Student's t) and over targets "
-        "(bootstrap). rho_decoy is here the mean of the targets' means.\n\n" + "\n\n".join(parts)
+        "## Differences\n\nPaired by seed; in brackets 95% intervals, over seeds (Student's t) and over "
+        "targets (bootstrap). rho_decoy is here the mean of the targets' means.\n\n" + "\n\n".join(parts)
     )
 
 
 def _what(rows: Mapping[str, Sequence[Learnt]]) -> str:
     lines = [
-        "| row | network | encoder | models (targets) learnt | watched | epochs | seeds | R_target watched, real; made |",
+        "| row | network | encoder | models (targets) learnt | watched | epochs | seeds "
+        "| R_target watched, real; made |",
         "|---|" + "---|" * 7,
     ]
     for name, seeds in rows.items():
@@ -246,10 +247,8 @@ def _what(rows: Mapping[str, Sequence[Learnt]]) -> str:
             if kind in r["validation"]
         )
         sizes = [f"{m} ({t})" for m, t in zip(r["models"], r["targets"], strict=True)]
-        epochs = r["recipe"]["epochs"]
-        lines.append(
-            f"| {name} | {r['network']} | {encoder} | {sizes[0]} | {sizes[1]} | {epochs} | {len(seeds)} | {watched} |"
-        )
+        cells = [name, r["network"], encoder, *sizes, str(r["recipe"]["epochs"]), str(len(seeds)), watched]
+        lines.append(f"| {' | '.join(cells)} |")
     return "## What the rows are\n\n" + "\n".join(lines)
 
 
