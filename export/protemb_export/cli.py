@@ -69,7 +69,9 @@ def model(
 
 @app.command()
 def head(
-    predictor: Annotated[Path, typer.Argument(help="File of protemb-train sites predictor.")],
+    predictor: Annotated[
+        Path, typer.Argument(help="File of protemb-train sites predictor or quality scorer.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.")],
     verify: Annotated[Path, typer.Option(help="Corpus (.arrow) whose chains are compared with PyTorch.")],
     chains: Annotated[int, typer.Option(min=1, help="Chains to verify on.")] = 20,
@@ -81,12 +83,15 @@ def head(
     from protemb_export.head import pack_head, register_head
     from protemb_export.pack import check_bundled
     from protemb_export.verify import spread_over_lengths
+    from protemb_train.checkpoint import read_tensors
     from protemb_train.corpus import Corpus
+    from protemb_train.downstream.quality import scorer
     from protemb_train.downstream.sites.predictor import load_predictor
 
     if bundle is not None:
         check_bundled(out)
-    trained = load_predictor(predictor)
+    of_quality = read_tensors(predictor).get("format") == scorer.FORMAT
+    trained = scorer.load_scorer(predictor) if of_quality else load_predictor(predictor)
     worst = pack_head(
         trained,
         out,
@@ -95,7 +100,7 @@ def head(
         chains=spread_over_lengths(Corpus(verify), chains),
     )
     if bundle is not None:
-        register_head(out, bundle, trained.card["encoder"]["name"])
+        register_head(out, bundle, trained.card)
     say(console, f"{out}: largest deviation from PyTorch {worst:.1e}")
 
 

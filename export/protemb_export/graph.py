@@ -68,7 +68,7 @@ def to_onnx(
     module: nn.Module,
     arguments: tuple[Tensor, ...],
     inputs: list[str],
-    output: str,
+    outputs: list[str],
     shapes: tuple[dict[int, Any], ...],
 ) -> onnx.ModelProto:
     """Return what torch's exporter makes of a module, without a word of its own."""
@@ -81,7 +81,7 @@ def to_onnx(
             dynamo=True,
             opset_version=OPSET,
             input_names=inputs,
-            output_names=[output],
+            output_names=outputs,
             dynamic_shapes=shapes,
             external_data=False,
             optimize=True,
@@ -196,7 +196,7 @@ def embedding_graph(network: ScoreNetwork, sigma: float, metadata: Mapping[str, 
     rows = torch.arange(3, 10)
     shapes = (_DYNAMIC, _DYNAMIC, _DYNAMIC, {0: torch.export.Dim.DYNAMIC})
     inputs = ["ca_coords", "residue_type", "residue_index", "row_list"]
-    model = to_onnx(EmbeddingNetwork(network, sigma), (*_example(), rows), inputs, "map", shapes)
+    model = to_onnx(EmbeddingNetwork(network, sigma), (*_example(), rows), inputs, ["map"], shapes)
     _add_rows(model, network.radius, network.config.channels)
     return finish(model, "protemb_embedding", metadata, _CHAIN_AXES)
 
@@ -214,6 +214,6 @@ def score_graph(network: ScoreNetwork, metadata: Mapping[str, str]) -> onnx.Mode
     arguments = (*_example(), torch.tensor([0.1, 1.0]))
     shapes = (_DYNAMIC, _DYNAMIC, _DYNAMIC, {0: torch.export.Dim.DYNAMIC})
     inputs = ["ca_coords", "residue_type", "residue_index", "sigma"]
-    model = to_onnx(network.eval(), arguments, inputs, "score", shapes)
+    model = to_onnx(network.eval(), arguments, inputs, ["score"], shapes)
     axes = _CHAIN_AXES | {"sigma": ["batch"], "score": ["batch", "length", 3]}
     return finish(model, "protemb_score", metadata, axes)

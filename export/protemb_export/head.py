@@ -5,10 +5,13 @@ Contract of heads, version 1 (L residues, K readouts, C channels)
     in   features       float32 (L, K, C)   residue readouts, in the order of the card
          residue_type   int64   (L)         positions in ACDEFGHIKLMNPQRSTVWYX
          ca_coords      float32 (L, 3)      angstrom, centred; only where a head looks at them
-    out  probability    float32 (L)
+    out  probability    float32 (L)         kind "sites"
+    out  residue_lddt   float32 (L)         kind "quality"
+         lddt, gdt_ts   float32 ()
 
 Metadata: `protemb.head` (the version) and `protemb.card`, a JSON object with name, kind, encoder (name, hash
-of its weights, noise level), readouts, threshold, quality on held-out chains, licence, golden values.
+of its weights, noise level), readouts, quality on held-out chains, licence, golden values; "sites" has a
+threshold.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import json
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -28,39 +31,57 @@ from protemb_export.errors import ParityError
 from protemb_export.graph import finish, to_onnx
 from protemb_export.pack import check_bundled
 from protemb_export.verify import TOLERANCE
-from protemb_sdk import SitePredictor
 from protemb_sdk._chain import Chain
 from protemb_sdk._doctor import EXAMPLE
-from protemb_sdk._heads import HEAD_CONTRACT, INPUTS, OUTPUT
+from protemb_sdk._heads import HEAD_CONTRACT, INPUTS, OUTPUTS
 from protemb_sdk._output import writable_target, write_text_whole, written_whole
-from protemb_train.downstream.sites.predictor import SitesModel, Trained
+from protemb_sdk._predictor import Predictor
+from protemb_train.downstream.quality.scorer import QualityModel
+from protemb_train.downstream.sites.predictor import SitesModel
 from protemb_train.origin import origin
 
 GOLDEN_RESIDUES = 10
 
 
-def head_graph(model: SitesModel, readouts: int, channels: int, card: Mapping[str, Any]) -> onnx.ModelProto:
+class Trained(Protocol):
+    """A trained predictor of either kind: a module that takes `INPUTS`, and its card."""
+
+    @property
+    def model(self) -> SitesModel | QualityModel:
+        """In eval mode."""
+        ...
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """Plain values."""
+        ...
+
+
+def head_graph(
+    model: SitesModel | QualityModel, readouts: int, channels: int, card: Mapping[str, Any]
+) -> onnx.ModelProto:
     """Return the graph of a predictor, contract version 1, with its card.
 
     Parameters
     ----------
-    model : SitesModel
+    model : nn.Module
         In eval mode.
     readouts, channels : int
         K and C of its features.
     card : mapping
-        Written into the file.
+        Written into the file; its kind says what the outputs are.
     """
     length = 12
     coords = torch.arange(3.0 * length).reshape(length, 3).square()
     arguments = (torch.zeros(length, readouts, channels), torch.arange(length) % 21, coords)
     same = {0: torch.export.Dim.DYNAMIC}
-    graph = to_onnx(model, arguments, list(INPUTS), OUTPUT, (same, same, same))
+    outputs = OUTPUTS[card["kind"]]
+    graph = to_onnx(model, arguments, list(INPUTS), list(outputs), (same, same, same))
     axes: dict[str, list[str | int]] = {
         INPUTS[0]: ["length", readouts, channels],
         INPUTS[1]: ["length"],
         INPUTS[2]: ["length", 3],
-        OUTPUT: ["length"],
+        **{name: ["length"] if per_residue else [] for name, per_residue in outputs.items()},
     }
     return finish(graph, "protemb_head", _metadata(card), axes)
 
@@ -75,7 +96,7 @@ def pack_head(trained: Trained, out: Path, *, name: str, licence: str, chains: I
     Parameters
     ----------
     trained : Trained
-        A predictor of `protemb-train sites predictor`.
+        What `protemb-train sites predictor` or `protemb-train quality scorer` wrote.
     out : Path
         ONNX file.
     name : str
@@ -90,7 +111,7 @@ def pack_head(trained: Trained, out: Path, *, name: str, licence: str, chains: I
     OutputError
         If the file cannot be written.
     ParityError
-        If a probability differs by more than `TOLERANCE`.
+        If an output differs by more than `TOLERANCE`.
     """
     writable_target(out)
     model, names = trained.model, trained.card["readouts"]
@@ -100,17 +121,21 @@ def pack_head(trained: Trained, out: Path, *, name: str, licence: str, chains: I
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.onnx"
         onnx.save(graph, draft)
-        predictor = SitePredictor(draft, "cpu")
+        predictor: Predictor[Any] = Predictor(card["kind"], draft, "cpu")
         worst = max(_deviation(predictor, model, names, chain) for chain in chains)
         if not worst <= TOLERANCE:  # not ">": NaN must not pass
             raise ParityError(
-                f"{out}: not written, because a probability of ONNX Runtime differs from PyTorch's by "
+                f"{out}: not written, because what ONNX Runtime says differs from PyTorch's by "
                 f"{worst:.1e}, more than {TOLERANCE:g}; please report this head"
             )
-        golden = predictor.predict(EXAMPLE).probability[:GOLDEN_RESIDUES]
+        said = predictor.outputs_of(predictor.embedder.embed(EXAMPLE, readouts=names))
+    golden = {
+        name: [float(f"{v:.6g}") for v in np.atleast_1d(values)[:GOLDEN_RESIDUES]]
+        for name, values in zip(OUTPUTS[card["kind"]], said, strict=True)
+    }
     card |= {
-        "parity": {"probability": float(f"{worst:.2e}")},
-        "golden": {"structure": EXAMPLE.name, "probability": [float(f"{p:.6g}") for p in golden]},
+        "parity": dict.fromkeys(golden, float(f"{worst:.2e}")),
+        "golden": {"structure": EXAMPLE.name, **golden},
     }
     onnx.helper.set_model_props(graph, _metadata(card))
     with written_whole(out) as part:
@@ -119,16 +144,20 @@ def pack_head(trained: Trained, out: Path, *, name: str, licence: str, chains: I
 
 
 @torch.inference_mode()
-def _deviation(predictor: SitePredictor, model: SitesModel, names: list[str], chain: Chain) -> float:
+def _deviation(
+    predictor: Predictor[Any], model: SitesModel | QualityModel, names: list[str], chain: Chain
+) -> float:
     embedding = predictor.embedder.embed_chain(chain, readouts=names)
     features = np.stack([embedding.readouts[name] for name in names], axis=1)
     arguments = (features, chain.residue_type, chain.centred_coords.astype(np.float32))
-    expected = model(*map(torch.from_numpy, arguments)).numpy()
-    found = predictor.predict_embedding(embedding).probability
-    return float(np.abs(found - expected).max())
+    expected = model(*map(torch.from_numpy, arguments))
+    sides = zip(
+        predictor.outputs_of(embedding), expected if isinstance(expected, tuple) else (expected,), strict=True
+    )
+    return max(float(np.abs(found - wanted.numpy()).max()) for found, wanted in sides)
 
 
-def register_head(out: Path, summary: str, encoder: str) -> None:
+def register_head(out: Path, summary: str, card: Mapping[str, Any]) -> None:
     """Enter a head written into the SDK's folder, with the hash of its file, into the SDK's list of heads.
 
     Raises
@@ -142,8 +171,8 @@ def register_head(out: Path, summary: str, encoder: str) -> None:
     heads = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     heads[out.stem] = {
         "file": out.name,
-        "encoder": encoder,
-        "kind": "sites",
+        "encoder": card["encoder"]["name"],
+        "kind": card["kind"],
         "summary": summary,
         "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
     }

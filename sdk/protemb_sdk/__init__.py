@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from protemb_sdk._many import EmbeddingRun
     from protemb_sdk._models import Model, list_models
     from protemb_sdk._pooling import clip_windows, mean_over_columns, mean_over_rows
+    from protemb_sdk._quality import QualityScore, QualityScorer
     from protemb_sdk._readouts import list_readouts
     from protemb_sdk._sites import SitePrediction, SitePredictor
     from protemb_sdk._structure import read_chain, read_chains
@@ -48,6 +49,8 @@ _HOME = {
     "ModelError": "_errors",
     "OutputError": "_errors",
     "ProtembError": "_errors",
+    "QualityScore": "_quality",
+    "QualityScorer": "_quality",
     "SitePrediction": "_sites",
     "SitePredictor": "_sites",
     "Skipped": "_chain",
@@ -75,6 +78,8 @@ __all__ = [
     "ModelError",
     "OutputError",
     "ProtembError",
+    "QualityScore",
+    "QualityScorer",
     "SitePrediction",
     "SitePredictor",
     "Skipped",

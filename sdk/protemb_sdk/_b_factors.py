@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
+from protemb_sdk._chain import Chain
 from protemb_sdk._errors import OutputError, StructureError
 from protemb_sdk._files import load, parse
 from protemb_sdk._output import writable_target, written_whole
@@ -18,9 +20,19 @@ from protemb_sdk._output import writable_target, written_whole
 if TYPE_CHECKING:
     import gemmi
 
-    from protemb_sdk._sites import SitePrediction
-
 _ENDING = re.compile(r"\.(?:(pdb|ent)|(?:mm)?cif)(\.gz)?$", re.IGNORECASE)
+
+
+class PerResidue(Protocol):
+    """A prediction with one value, 0 to 1, for each residue of a chain."""
+
+    @property
+    def structure(self) -> Chain: ...
+    @property
+    def residue_value(self) -> NDArray[np.float32]: ...
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...
+
 
 Key = tuple[str, int, str]  # author chain, number, insertion code
 Found = tuple[int, int]  # position of a prediction, and of a residue in it
@@ -40,11 +52,11 @@ def check_structure_target(path: Path) -> Path:
 
 
 def write_b_factors(
-    source_path: str | PathLike[str], out_path: str | PathLike[str], predictions: Iterable[SitePrediction]
+    source_path: str | PathLike[str], out_path: str | PathLike[str], predictions: Iterable[PerResidue]
 ) -> Path:
     """Write a copy of a structure with its predictions as B-factors.
 
-    Every atom of a predicted residue gets the probability in percent, 0 to 100 as AlphaFold's pLDDT, so
+    Every atom of a predicted residue gets its value in percent, 0 to 100 as AlphaFold's pLDDT, so
     that two decimals survive in a PDB file; every other atom gets 0. Anisotropic temperature factors are
     left out, as they would contradict the B-factors.
 
@@ -58,7 +70,7 @@ def write_b_factors(
     out_path : path
         PDB (.pdb, .ent) or mmCIF (.cif, .mmcif) by its ending, gzipped with .gz; written whole or not at
         all. An mmCIF keeps what gemmi keeps of the entry: atoms, cell, symmetry, entities, connections.
-    predictions : iterable of SitePrediction
+    predictions : iterable of PerResidue
         Of any of its chains.
 
     Raises
@@ -72,7 +84,7 @@ def write_b_factors(
     structure, _ = parse(load(Path(source_path), where), where)
     structure.setup_entities()
     structure.assign_label_seq_id()  # what has some keeps them
-    by_model: dict[int, list[SitePrediction]] = {}
+    by_model: dict[int, list[PerResidue]] = {}
     for prediction in predictions:
         by_model.setdefault(prediction.provenance.get("options", {}).get("model", 1), []).append(prediction)
     if missing := [number for number in by_model if not 1 <= number <= len(structure)]:
@@ -90,7 +102,7 @@ def _is_pdb(path: Path) -> bool:
     return ending is not None and ending[1] is not None
 
 
-def _fill(model: gemmi.Model, predictions: Sequence[SitePrediction], where: str) -> None:
+def _fill(model: gemmi.Model, predictions: Sequence[PerResidue], where: str) -> None:
     """Put the values into one model, and zero everywhere else."""
     import gemmi
 
@@ -109,7 +121,7 @@ def _fill(model: gemmi.Model, predictions: Sequence[SitePrediction], where: str)
     for key, residue in _residues(model):
         found = _rows_of(residue, rows.get(key, []), predictions, sharing.get(key, set()))
         met.update(found)
-        value = float(predictions[found[0][0]].probability[found[0][1]]) if found else 0.0
+        value = float(predictions[found[0][0]].residue_value[found[0][1]]) if found else 0.0
         for atom in residue:
             atom.b_iso = round(100 * value, 2)
             atom.aniso = gemmi.SMat33f(0, 0, 0, 0, 0, 0)
@@ -118,7 +130,7 @@ def _fill(model: gemmi.Model, predictions: Sequence[SitePrediction], where: str)
             if (p, i) not in met:
                 raise StructureError(
                     f"{where}: holds no residue {number}{code} of chain {name!r}, which was predicted for "
-                    f"{predictions[p].id}; pass the structure that was predicted"
+                    f"{predictions[p].structure.id}; pass the structure that was predicted"
                 )
 
 
@@ -137,7 +149,7 @@ def _alpha_carbons(residue: gemmi.Residue) -> list[list[float]]:
 
 
 def _rows_of(
-    residue: gemmi.Residue, rows: Sequence[Found], predictions: Sequence[SitePrediction], subchains: set[str]
+    residue: gemmi.Residue, rows: Sequence[Found], predictions: Sequence[PerResidue], subchains: set[str]
 ) -> list[Found]:
     """Return the predicted residues that this one is: one, none, or the same one predicted twice."""
     carbons = _alpha_carbons(residue) if rows else []

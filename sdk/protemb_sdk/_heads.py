@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from os import PathLike
@@ -21,7 +21,11 @@ HEAD_CONTRACT = "1"
 INPUTS = ("features", "residue_type", "ca_coords")
 """What a head's graph may take, the first in any case."""
 
-OUTPUT = "probability"
+OUTPUTS: dict[str, dict[str, bool]] = {
+    "sites": {"probability": True},
+    "quality": {"residue_lddt": True, "lddt": False, "gdt_ts": False},
+}
+"""What heads of each kind give, each between 0 and 1, and whether it is one value a residue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +48,6 @@ class HeadInfo:
         Noise level of that model's embedding graph, angstrom.
     readouts : tuple of str
         Readouts it takes, in the order of the second axis of `features`.
-    threshold : float
-        Probability from which on a residue is called a site.
     card : dict
         All metadata.
     """
@@ -57,7 +59,6 @@ class HeadInfo:
     weights_sha256: str
     sigma: float
     readouts: tuple[str, ...]
-    threshold: float
     card: dict[str, Any]
 
     def check_encoder(self, card: Mapping[str, Any]) -> None:
@@ -129,11 +130,11 @@ def read_head_info(kind: str, fields: Mapping[str, str], digest: str, path: Path
         card: dict[str, Any] = json.loads(fields["protemb.card"])
         if card["kind"] != kind:
             raise ModelError(f"{path}: is a head for {card['kind']!r}; a head for {kind!r} is needed here")
-        encoder, threshold, names = card["encoder"], float(card["threshold"]), card["readouts"]
+        encoder, names = card["encoder"], card["readouts"]
         readouts = check_readouts(names)
         if not readouts or list(readouts) != names:
             raise ValueError("readouts must be a list of different names")
-        if not 0 <= threshold <= 1:
+        if kind == "sites" and not 0 <= float(card["threshold"]) <= 1:
             raise ValueError("threshold must lie between 0 and 1")
         return HeadInfo(
             sha256=digest,
@@ -143,7 +144,6 @@ def read_head_info(kind: str, fields: Mapping[str, str], digest: str, path: Path
             weights_sha256=str(encoder["weights_sha256"]),
             sigma=float(encoder["sigma"]),
             readouts=readouts,
-            threshold=threshold,
             card=card,
         )
     except EmbeddingError as error:
@@ -152,16 +152,18 @@ def read_head_info(kind: str, fields: Mapping[str, str], digest: str, path: Path
         raise ModelError(f"{path}: its head metadata are incomplete ({error!r}); export it again") from error
 
 
-def check_signature(info: HeadInfo, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+def check_signature(
+    info: HeadInfo, inputs: Sequence[str], outputs: Sequence[str], wanted: Iterable[str]
+) -> None:
     """Compare the names of a graph's inputs and outputs with the contract.
 
     Raises
     ------
     ModelError
-        If it takes something else, no features, or gives no probability.
+        If it takes something else, no features, or does not give what is wanted.
     """
-    if not {INPUTS[0]} <= set(inputs) <= set(INPUTS) or OUTPUT not in outputs:
+    if not {INPUTS[0]} <= set(inputs) <= set(INPUTS) or not set(wanted) <= set(outputs):
         raise ModelError(
             f"{info.path}: its graph takes {', '.join(inputs)} and gives {', '.join(outputs)}; head contract "
-            f"{HEAD_CONTRACT} takes {', '.join(INPUTS)} and gives {OUTPUT}"
+            f"{HEAD_CONTRACT} takes {', '.join(INPUTS)} and gives {', '.join(wanted)}"
         )

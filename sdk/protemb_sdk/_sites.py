@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,18 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._chain import Chain, Skipped
-from protemb_sdk._embedder import Embedder, whole_number
+from protemb_sdk._chain import Chain
+from protemb_sdk._embedder import Embedder
 from protemb_sdk._embedding import Embedding
-from protemb_sdk._errors import EmbeddingError, ModelError, ProtembError
-from protemb_sdk._heads import HEAD_CONTRACT, OUTPUT, HeadInfo, check_signature, find_head, read_head_info
-from protemb_sdk._models import find_model
-from protemb_sdk._session import Provider, Session
+from protemb_sdk._predictor import PredictionRun, Predictor
+from protemb_sdk._session import Provider
 
 if TYPE_CHECKING:
     import onnxruntime
-
-    from protemb_sdk._many import EmbeddingRun
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -66,6 +61,11 @@ class SitePrediction:
         """True where the probability reaches the threshold, shape (L,)."""
         return self.probability >= np.float32(self.threshold)
 
+    @property
+    def residue_value(self) -> NDArray[np.float32]:
+        """What B-factors show: the probability."""
+        return self.probability
+
     def save_csv(self, path: str | PathLike[str]) -> Path:
         """Write a row a residue, whole or not at all.
 
@@ -85,7 +85,7 @@ class SitePrediction:
         return target
 
 
-class SitePredictor:
+class SitePredictor(Predictor[SitePrediction]):
     """Predicts which residues of a protein chain lie in an interface, from the chain alone.
 
     Threads may share one; processes may not.
@@ -123,51 +123,17 @@ class SitePredictor:
         embedder: Embedder | None = None,
         **options: Any,
     ) -> None:
-        found, read = find_head(head), partial(read_head_info, "sites")
-        given = (device, providers, threads, session_options)
-        self._session: Session[HeadInfo]
-        if embedder is None:
-            threads = None if threads is None else whole_number(threads, "threads")
-            self._session = Session(found, found.path, read, device, providers, threads, session_options)
-            # The head says which model it needs; what "auto" found for the one holds for the other.
-            device = device if providers is not None else self._session.device
-            model = _model_of(self.info)
-            embedder = Embedder(model, device, providers, threads, session_options, **options)
-        elif given != ("auto", None, None, None) or options:
-            raise EmbeddingError("embedder= brings its own device, threads and options; leave the others out")
-        else:
-            self._session = Session(found, found.path, read, *embedder.session_arguments)
-        check_signature(self.info, self._session.inputs, self._session.outputs)
-        self.info.check_encoder(embedder.card)
-        self.embedder = embedder
-
-    def __repr__(self) -> str:
-        return f"SitePredictor({self.info.name!r}, device={self.embedder.device!r}, {self.embedder!r})"
-
-    @property
-    def info(self) -> HeadInfo:
-        """What the head's metadata say."""
-        return self._session.info
-
-    @property
-    def card(self) -> dict[str, Any]:
-        """The head's metadata: encoder, readouts, threshold, quality on held-out sets, licence."""
-        return dict(self.info.card)
+        super().__init__("sites", head, device, providers, threads, session_options, embedder, **options)
 
     @property
     def threshold(self) -> float:
         """Probability from which on a residue is called a site."""
-        return self.info.threshold
+        return float(self.info.card["threshold"])
 
     @property
     def provenance(self) -> dict[str, Any]:
         """What is written into every result."""
-        return self.embedder.provenance | {
-            "head": self.info.name,
-            "head_sha256": self.info.sha256,
-            "head_contract": HEAD_CONTRACT,
-            "threshold": self.threshold,
-        }
+        return super().provenance | {"threshold": self.threshold}
 
     def predict(self, x: object, chain: str | None = None) -> SitePrediction:
         """Predict the interface sites of one protein chain.
@@ -192,27 +158,14 @@ class SitePredictor:
         EmbeddingError
             If the head's result is not a probability for every residue.
         """
-        return self.predict_embedding(self.embedder.embed(x, chain, readouts=self.info.readouts))
+        return self._one(x, chain)
 
     def predict_embedding(self, embedding: Embedding) -> SitePrediction:
         """Predict from an embedding of this predictor's `embedder` that holds the head's readouts."""
-        chain = embedding.structure
-        feeds: dict[str, NDArray[Any]] = {
-            "features": np.stack([embedding.readout(name) for name in self.info.readouts], axis=1),
-            "residue_type": chain.residue_type,
-            "ca_coords": chain.centred_coords.astype(np.float32),
-        }
-        taken = {name: feeds[name] for name in self._session.inputs}
-        probability = self._session.run([OUTPUT], taken)[0]
-        # NaN fails both comparisons.
-        if probability.shape != (len(chain),) or not ((probability >= 0) & (probability <= 1)).all():
-            raise EmbeddingError(
-                f"{chain.id}: the head {self.info.name!r} gave no probability for each of {len(chain)} "
-                "residues; please report this structure"
-            )
+        (probability,) = self.outputs_of(embedding)
         return SitePrediction(
-            structure=chain,
-            probability=probability.astype(np.float32, copy=False),
+            structure=embedding.structure,
+            probability=probability,
             threshold=self.threshold,
             provenance=self.provenance,
         )
@@ -224,7 +177,7 @@ class SitePredictor:
         workers: int = 1,
         progress: bool | Callable[[int, int | None], None] = False,
         on_error: Literal["raise", "skip"] = "raise",
-    ) -> SiteRun:
+    ) -> PredictionRun[SitePrediction]:
         """Predict the sites of every protein chain of many structures, in input order.
 
         Parameters
@@ -234,65 +187,7 @@ class SitePredictor:
 
         Returns
         -------
-        SiteRun
+        PredictionRun
             An iterator of `SitePrediction` with the list `skipped`.
         """
-        run = self.embedder.embed_many(
-            xs, workers=workers, readouts=self.info.readouts, progress=progress, on_error=on_error
-        )
-        return SiteRun(self, run, on_error)
-
-
-class SiteRun(Iterator[SitePrediction]):
-    """The predictions for many structures, one after the other; made by `SitePredictor.predict_many`.
-
-    Whoever stops early calls `close`, or uses it in a ``with`` statement.
-    """
-
-    def __init__(
-        self, predictor: SitePredictor, run: EmbeddingRun, on_error: Literal["raise", "skip"]
-    ) -> None:
-        self._predictor, self._run, self._on_error = predictor, run, on_error
-
-    @property
-    def skipped(self) -> list[Skipped]:
-        """So far: chains passed over and, with ``on_error="skip"``, what failed."""
-        return self._run.skipped
-
-    def __iter__(self) -> SiteRun:
-        return self
-
-    def __next__(self) -> SitePrediction:
-        from protemb_sdk._many import failed
-
-        for embedding in self._run:
-            try:
-                return self._predictor.predict_embedding(embedding)
-            except ProtembError as error:
-                if self._on_error == "raise":
-                    self.close()
-                    raise
-                chain = embedding.structure
-                self.skipped.append(failed(chain.source or chain.name, chain.chain or " ", error))
-        raise StopIteration
-
-    def __enter__(self) -> SiteRun:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stop early and end the workers."""
-        self._run.close()
-
-
-def _model_of(info: HeadInfo) -> str:
-    try:
-        find_model(info.encoder)
-    except ModelError as error:
-        raise ModelError(
-            f"{info.path}: the head {info.name!r} was trained on the model {info.encoder!r}, which is not "
-            "bundled; pass embedder=Embedder(path of that model)"
-        ) from error
-    return info.encoder
+        return self._many(xs, workers, progress, on_error)

@@ -151,6 +151,49 @@ def sites(
 
 
 @app.command()
+def quality(
+    files: Annotated[
+        list[Path], typer.Argument(help="Models: structure files (PDB, mmCIF, mmJSON, .gz) and folders.")
+    ],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Ranking to write, CSV.")] = None,
+    residues: Annotated[Path | None, typer.Option(help="Also lDDT of every residue, CSV.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Also a picture of the profiles of the best (extra plot).")
+    ] = None,
+    structures: Annotated[
+        Path | None, typer.Option(help="Also a folder of copies, lDDT in percent (0-100) as B-factors.")
+    ] = None,
+    head: Annotated[str, typer.Option(help="Bundled head, or path of an .onnx file.")] = "quality",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads in all.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="Print errors and what was skipped, nothing else.")
+    ] = False,
+) -> None:
+    """Rank models of one target: how right each is, from its C-alphas alone, without the native.
+
+    Prints expected GDT_TS and lDDT of every protein chain, best first. Files that fail and chains that are
+    passed over are listed with their reasons. The exit status is 0 if anything was scored.
+    """
+    from protemb_sdk._quality_cli import score_files
+
+    _check_there(files)
+    score_files(
+        files,
+        out=out,
+        residues=residues,
+        plot=plot,
+        structures=structures,
+        head=head,
+        device=device,
+        threads=threads,
+        workers=workers,
+        quiet=quiet,
+    )
+
+
+@app.command()
 def models() -> None:
     """List the bundled models, and the predictors on top of them."""
     from protemb_sdk._heads import list_heads

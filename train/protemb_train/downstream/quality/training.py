@@ -21,6 +21,7 @@ from protemb_train.downstream.quality.scores import decoy_scores, residue_scores
 from protemb_train.pretrain import quiet_lightning
 
 GRADIENT = 1.0  # largest norm
+WATCHED = 6  # epochs from one look at validation to the next
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +150,7 @@ class QualityTraining(pl.LightningModule):
         entry = {"loss": float(torch.stack(self.losses).mean())}
         self.losses.clear()
         last = self.current_epoch == self.recipe.epochs - 1
-        if last or self.current_epoch % 3 == 2:
+        if last or self.current_epoch % WATCHED == WATCHED - 1:
             entry |= judged(self.validation.decoys, predict(self.network, self.validation))
             self.network.train()
         self.curve.append(entry)

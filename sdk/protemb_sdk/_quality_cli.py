@@ -1,0 +1,215 @@
+"""What `protemb quality` does: models ranked in a table, their profiles, and copies with B-factors."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from protemb_sdk._b_factors import check_structure_target, write_b_factors
+from protemb_sdk._command import console, out_console, say
+from protemb_sdk._errors import OutputError, StructureError
+from protemb_sdk._many import inputs_of
+from protemb_sdk._output import writable_target, written_whole
+from protemb_sdk._quality import QualityScore, QualityScorer
+from protemb_sdk._report import SHOWN, report_skipped
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = ("rank", "source", "chain", "residues", "missing", "gdt_ts", "lddt")
+RESIDUE_COLUMNS = ("source", "chain", "auth_seq", "insertion_code", "residue_name", "lddt")
+BARS = " ▁▂▃▄▅▆▇█"
+WIDTH = 30  # of a profile in the terminal
+DRAWN = 8  # profiles in one picture
+
+
+def score_files(
+    files: list[Path],
+    *,
+    out: Path | None,
+    residues: Path | None,
+    plot: Path | None,
+    structures: Path | None,
+    head: str,
+    device: str,
+    threads: int | None,
+    workers: int,
+    quiet: bool,
+) -> None:
+    """Score every protein chain, print them best first, and write what was asked for.
+
+    Parameters
+    ----------
+    files : list of Path
+        Structure files and folders.
+    out, residues : Path or None
+        CSV to write: a row a chain, and a row a residue.
+    plot : Path or None
+        Picture of the profiles of the best chains.
+    structures : Path or None
+        Folder of copies of the files, lDDT as B-factors.
+    head, device, threads, workers
+        As in `QualityScorer` and `QualityScorer.score_many`.
+    quiet : bool
+        Say only what was skipped.
+
+    Raises
+    ------
+    ProtembError
+        If nothing could be scored or written.
+    """
+    targets = [path for path in (out, residues, plot) if path is not None]
+    if len({path.absolute() for path in map(writable_target, targets)}) < len(targets):
+        raise OutputError(f"{targets[0]}: --out, --residues and --plot need a file each")
+    inputs = list(inputs_of(files))
+    if structures is not None:
+        _copies(inputs, structures)
+    scorer = QualityScorer(head, device, threads=threads)
+    run = scorer.score_many(
+        inputs,
+        workers=workers,
+        progress=not quiet and len(inputs) > 1,
+        on_error="raise" if len(inputs) == 1 else "skip",
+    )
+    ranked = sorted(run, key=lambda score: -score.gdt_ts)
+    if not ranked:
+        report_skipped(run.skipped, kept=False)
+        raise StructureError(f"none of the {len(inputs)} inputs could be scored")
+    if out is not None:
+        _write_scores(ranked, out)
+    if residues is not None:
+        _write_residues(ranked, residues)
+    if plot is not None:
+        with written_whole(plot) as part:
+            profiles(ranked[:DRAWN]).savefig(part, format=plot.suffix[1:] or "png")
+    if structures is not None:
+        for source, target in _copies(inputs, structures).items():
+            if of_source := [score for score in ranked if score.structure.source == str(source)]:
+                write_b_factors(source, target, of_source)
+    if not quiet:
+        _print(ranked)
+        say(out_console, "  ".join(f"{key}={value}" for key, value in scorer.provenance.items()))
+    for sentence in _doubts(ranked):
+        say(console, sentence)
+    report_skipped(run.skipped, kept=False)
+
+
+def missing(score: QualityScore) -> int:
+    """Return how many residues are missing inside a chain."""
+    index = score.structure.residue_index
+    return int(index[-1] - index[0]) + 1 - len(index)
+
+
+def spark(score: QualityScore) -> str:
+    """Return the profile of lDDT along a chain as bars, at most `WIDTH` of them."""
+    length = len(score)
+    parts = min(WIDTH, length)
+    means = [score.residue_lddt[k * length // parts : (k + 1) * length // parts].mean() for k in range(parts)]
+    return "".join(BARS[1 + min(int(mean * 8), 7)] for mean in means)
+
+
+def profiles(scores: Sequence[QualityScore]) -> Figure:
+    """Draw lDDT along the chains, one line each.
+
+    Raises
+    ------
+    OutputError
+        If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise OutputError("pictures need matplotlib: pip install 'protemb-sdk[plot]'") from None
+    figure = Figure(figsize=(9.6, 4.2), dpi=150, layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    for score in scores:
+        # By place in the chain: models of one target lie above each other whatever their numbering.
+        axes.plot(
+            score.structure.residue_index + 1,
+            score.residue_lddt,
+            linewidth=1.2,
+            label=f"{score.id}  GDT_TS {score.gdt_ts:.2f}",
+        )
+    axes.set(xlabel="residue", ylabel="expected lDDT (C-alpha)", ylim=(0, 1))
+    axes.legend(fontsize=7.5, frameon=False, ncols=2)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _copies(inputs: Sequence[object], folder: Path) -> dict[Path, Path]:
+    """Return where a copy of each file goes, and make the folder.
+
+    Raises
+    ------
+    OutputError
+        If two files would have one name, or the folder cannot be made.
+    """
+    copies = {path: folder / path.name for path in inputs if isinstance(path, Path)}
+    doubled = [name for name, count in Counter(copies.values()).items() if count > 1]
+    if doubled:
+        raise OutputError(f"{doubled[0]}: several inputs have this name; score them folder by folder")
+    for source, target in copies.items():
+        if target.absolute() == source.absolute():
+            raise OutputError(f"{target}: would overwrite the input; name another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: no folder can be made there ({error.strerror})") from error
+    for target in copies.values():
+        check_structure_target(target)
+    return copies
+
+
+def _write_scores(ranked: Sequence[QualityScore], out: Path) -> None:
+    with written_whole(out) as part, part.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(COLUMNS)
+        for rank, s in enumerate(ranked, start=1):
+            where = (s.structure.source or s.structure.name, s.structure.chain)
+            table.writerow((rank, *where, len(s), missing(s), f"{s.gdt_ts:.4f}", f"{s.lddt:.4f}"))
+
+
+def _write_residues(ranked: Sequence[QualityScore], out: Path) -> None:
+    with written_whole(out) as part, part.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(RESIDUE_COLUMNS)
+        for s in ranked:
+            chain = s.structure
+            where = (chain.source or chain.name, chain.chain)
+            columns = (chain.auth_seq, chain.insertion_code, chain.residue_name, s.residue_lddt)
+            for number, code, name, value in zip(*(c.tolist() for c in columns), strict=True):
+                table.writerow((*where, number, code, name, f"{value:.4f}"))
+
+
+def _print(ranked: Sequence[QualityScore]) -> None:
+    table = Table("rank", "model", "residues", "GDT_TS", "lDDT", "lDDT along the chain", box=None)
+    for rank, score in enumerate(ranked[:SHOWN], start=1):
+        cells = (str(len(score)), f"{score.gdt_ts:.3f}", f"{score.lddt:.3f}", spark(score))
+        table.add_row(str(rank), score.id, *cells)
+    out_console.print(table)
+    if len(ranked) > SHOWN:
+        say(out_console, f"and {len(ranked) - SHOWN} more; --out writes all of them")
+
+
+def _doubts(ranked: Sequence[QualityScore]) -> list[str]:
+    """Return what makes ranks doubtful: models of other sequences, with residues missing."""
+    found = []
+    (usual, count), *_ = Counter(score.structure.sequence for score in ranked).most_common(1)
+    others = [s for s in ranked if s.structure.sequence not in usual and usual not in s.structure.sequence]
+    if others and count > 1:
+        found.append(
+            f"note: {len(others)} of {len(ranked)} chains have another sequence than the others, the best "
+            f"placed {others[0].id}; ranks compare models of one target"
+        )
+    if gaps := [score for score in ranked if missing(score)]:
+        most = max(map(missing, gaps))
+        found.append(
+            f"note: {len(gaps)} of {len(ranked)} chains lack residues inside, up to {most}; scores are of the "
+            "residues that are there"
+        )
+    return found
