@@ -209,7 +209,7 @@ def _doubts(ranked: Sequence[QualityScore]) -> list[str]:
     if gaps := [score for score in ranked if missing(score)]:
         most = max(map(missing, gaps))
         found.append(
-            f"note: {len(gaps)} of {len(ranked)} chains lack residues inside, up to {most}; scores are of the "
-            "residues that are there"
+            f"note: {len(gaps)} of {len(ranked)} chains lack residues inside, up to {most}; scores are of "
+            "the residues that are there"
         )
     return found

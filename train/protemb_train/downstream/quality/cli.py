@@ -131,6 +131,46 @@ def zero_shot(
 
 
 @app.command()
+def scorer(
+    name: Annotated[str, typer.Argument(help="Row of our head on a structure embedding.")],
+    rows: Annotated[Path, typer.Option(help="Folder of rows.")],
+    real: Real,
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write, for protemb-export head.")],
+    cache: Cache,
+    watched: Annotated[
+        list[Path] | None, typer.Option(help="Models made of natives for validation; may come again.")
+    ] = None,
+    encoder: Encoding = "base",
+    measured: Annotated[
+        Path | None, typer.Option(help="What table found (.json beside the page), for the model card.")
+    ] = None,
+    threads: Threads = None,
+) -> None:
+    """Put the seeds of a row together into the scorer of the SDK, measured on validation models."""
+    import torch
+
+    from protemb_train.downstream.embeddings import find_encoder
+    from protemb_train.downstream.quality.data import learnable, real_decoys
+    from protemb_train.downstream.quality.decoys import read_decoys
+    from protemb_train.downstream.quality.rows import load_rows
+    from protemb_train.downstream.quality.scorer import assemble, by_source, save_scorer, together
+    from protemb_train.downstream.quality.table import predictions
+    from protemb_train.downstream.quality.vectors import READOUTS
+
+    writable_target(out)
+    if threads:
+        torch.set_num_threads(threads)
+    seeds = load_rows(rows, only=name)[name]
+    held = learnable(real_decoys(real)[1], [d for path in watched or [] for d in read_decoys(path)])
+    said = predictions({name: seeds}, held, [find_encoder(encoder, READOUTS, threads)], cache)[name]
+    quality = {"watched": by_source(held, together(said))}
+    if measured is not None:
+        quality["CASP12"] = json.loads(measured.read_text(encoding="utf-8"))[f"{name}, together"]
+    save_scorer(assemble(seeds, READOUTS, quality), out)
+    say(console, f"{out}: {len(seeds)} heads of {name}")
+
+
+@app.command()
 def table(
     rows: Annotated[Path, typer.Argument(help="Folder of rows.")],
     real: Real,
@@ -178,5 +218,7 @@ def table(
         )
     if energies is not None:
         others |= read_energies(energies, test)
-    write_text_whole(out, as_table(test, found, said, others, against or []))
+    page, scores = as_table(test, found, said, others, against or [])
+    write_text_whole(out, page)
+    write_text_whole(out.with_suffix(".json"), json.dumps(scores, indent=1) + "\n")
     say(console, f"{out}: {len(found)} rows on {len(test)} models")

@@ -20,6 +20,7 @@ from protemb_sdk._errors import ModelError, OutputError
 from protemb_sdk._output import written_whole
 from protemb_train.checkpoint import read_tensors
 from protemb_train.downstream.embeddings import Encoder
+from protemb_train.downstream.quality.data import few_a_target
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
 from protemb_train.downstream.quality.graphqa import GraphQA, GraphQAConfig
 from protemb_train.downstream.quality.graphs import graph_of
@@ -202,11 +203,15 @@ def run_row(
 def judged_by_kind(
     decoys: Sequence[Decoy], watched: Examples, network: nn.Module
 ) -> dict[str, dict[str, float]]:
-    """Return scores on validation models, real ones and made ones apart."""
+    """Return scores on validation models of targets that have some, real ones and made ones apart."""
     said = predict(network, watched)
-    sides = {"real": [n for n, d in enumerate(decoys) if not d.made]}
-    sides["made"] = [n for n, d in enumerate(decoys) if d.made]
-    return {name: judged([decoys[n] for n in of], said.of(of)) for name, of in sides.items() if len(of) > 1}
+    kept = {id(d) for d in few_a_target(decoys, len(decoys))}
+    found = {}
+    for name, made in (("real", False), ("made", True)):
+        of = [n for n, d in enumerate(decoys) if d.made == made and id(d) in kept]
+        if len(of) > 1:
+            found[name] = judged([decoys[n] for n in of], said.of(of))
+    return found
 
 
 def save_row(learnt: Learnt, out: Path) -> None:
@@ -245,8 +250,8 @@ def load_row(path: Path) -> Learnt:
         raise ModelError(f"{path}: not a network of protemb-train quality row ({error})") from error
 
 
-def load_rows(folder: Path) -> dict[str, list[Learnt]]:
-    """Return every row of a folder, seeds in order.
+def load_rows(folder: Path, only: str | None = None) -> dict[str, list[Learnt]]:
+    """Return every row of a folder, or one, seeds in order.
 
     Raises
     ------
@@ -254,9 +259,10 @@ def load_rows(folder: Path) -> dict[str, list[Learnt]]:
         If there is none.
     """
     rows = {
-        of.name: [load_row(path) for path in sorted(of.glob("seed-*.pt"))] for of in sorted(folder.glob("*"))
+        of.name: [load_row(path) for path in sorted(of.glob("seed-*.pt"))]
+        for of in sorted(folder.glob(only or "*"))
     }
     rows = {name: seeds for name, seeds in rows.items() if seeds}
     if not rows:
-        raise DecoyError(f"{folder}: holds no rows; make some with protemb-train quality row")
+        raise DecoyError(f"{folder}: holds no {only or 'rows'}; make some with protemb-train quality row")
     return rows

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from protemb_train.downstream.embeddings import Encoder
-from protemb_train.downstream.quality.decoys import GLOBAL, Decoy, DecoyError
+from protemb_train.downstream.quality.decoys import Decoy, DecoyError
 from protemb_train.downstream.quality.rows import Learnt, examples
+from protemb_train.downstream.quality.scorer import together
 from protemb_train.downstream.quality.scores import decoy_scores
 from protemb_train.downstream.quality.training import Predicted, judged, predict
 from protemb_train.downstream.quality.vectors import embed_decoys
@@ -159,8 +160,8 @@ def as_table(
     said: Mapping[str, Sequence[Predicted]],
     others: Mapping[str, NDArray[np.float64]],
     against: Sequence[str],
-) -> str:
-    """Return the page.
+) -> tuple[str, dict[str, dict[str, float]]]:
+    """Return the page, and the mean scores of every row, of all its seeds together too.
 
     Parameters
     ----------
@@ -182,7 +183,11 @@ def as_table(
         raise DecoyError(f"there is no row {unknown[0]!r}; there are {', '.join(said)}")
     targets = len({d.target for d in decoys})
     head = f"| row | {' | '.join(COLUMNS.values())} |\n|---|{'---|' * len(COLUMNS)}"
-    lines = [f"| {name} | {_cells([judged(decoys, s) for s in seeds])} |" for name, seeds in said.items()]
+    found = {name: [judged(decoys, s) for s in seeds] for name, seeds in said.items()}
+    for name, seeds in said.items():
+        if len(seeds) > 1 and rows[name][0].record["network"] == "head":
+            found[f"{name}, together"] = [judged(decoys, together(seeds))]
+    lines = [f"| {name} | {_cells(scores)} |" for name, scores in found.items()]
     lines += [f"| {name} | {_ranked(decoys, scores)} |" for name, scores in others.items()]
     published = [f"| {name} | {cells} |" for name, cells in CASP13.items()]
     parts = [
@@ -194,7 +199,13 @@ def as_table(
     if against:
         parts.append(_differences(decoys, said, against))
     parts.append(_what(rows))
-    return "\n\n".join(parts) + "\n"
+    means = {
+        name: {
+            key: round(float(np.mean([of[key] for of in scores])), 4) for key in COLUMNS if key in scores[0]
+        }
+        for name, scores in found.items()
+    }
+    return "\n\n".join(parts) + "\n", means
 
 
 def _cells(scores: Sequence[Mapping[str, float]]) -> str:
@@ -250,9 +261,3 @@ def _what(rows: Mapping[str, Sequence[Learnt]]) -> str:
         cells = [name, r["network"], encoder, *sizes, str(r["recipe"]["epochs"]), str(len(seeds)), watched]
         lines.append(f"| {' | '.join(cells)} |")
     return "## What the rows are\n\n" + "\n".join(lines)
-
-
-def gdt_ts_of(said: Sequence[Predicted]) -> NDArray[np.float64]:
-    """Return the mean GDT_TS over seeds, shape (models,)."""
-    k = GLOBAL.index("gdt_ts")
-    return np.asarray(np.mean([s.quality[:, k].astype(np.float64) for s in said], axis=0))
