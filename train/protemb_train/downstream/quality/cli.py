@@ -45,6 +45,36 @@ def decoys(
 
 
 @app.command()
+def casp(
+    folder: Annotated[
+        Path,
+        typer.Argument(help="native/TARGET.pdb and decoys/TARGET/ or .tar.gz; or, with --native, models."),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Models to write (.npz).")],
+    native: Annotated[
+        Path | None,
+        typer.Option(help="Native of all models, where FOLDER (or tarball) holds those of one target."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="train or test.")] = "train",
+) -> None:
+    """Score models against their natives: an edition of CASP, or a folder or tarball of one target."""
+    from protemb_train.downstream.quality.casp import read_casp, read_target
+    from protemb_train.downstream.quality.decoys import DecoyError, write_decoys
+
+    writable_target(out)
+    if native is None:
+        found, left_out = read_casp(folder, split)
+    else:
+        found, left_out = read_target(folder, native, native.stem, folder.name, split)
+    if not found:
+        raise DecoyError(f"{folder}: no model could be compared with its native ({'; '.join(left_out[:3])})")
+    write_decoys(found, out)
+    say(console, f"{out}: {len(found)} models of {len({d.target for d in found})} targets")
+    for reason in left_out:
+        say(console, f"left out: {reason}")
+
+
+@app.command()
 def row(
     name: Annotated[str, typer.Argument(help="Name of the row, and of its folder.")],
     real: Real,
@@ -222,3 +252,40 @@ def table(
     write_text_whole(out, page)
     write_text_whole(out.with_suffix(".json"), json.dumps(scores, indent=1) + "\n")
     say(console, f"{out}: {len(found)} rows on {len(test)} models")
+
+
+@app.command()
+def refine(
+    corpus: Annotated[Path, typer.Argument(help="Corpus of protemb-train corpus; test chains are natives.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Page to write (.md).")],
+    noise: Annotated[
+        list[float] | None, typer.Option(help="Noise in angstrom (1, 2, 4 by default); may come again.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Whose score network.")] = "base",
+    chains: Annotated[int, typer.Option(min=1, help="Test chains, one a cluster.")] = 20,
+    max_length: Annotated[int, typer.Option(min=50, help="Leave longer chains out.")] = 150,
+    threads: Threads = None,
+) -> None:
+    """Perturb natives, move them back by annealed Langevin sampling, and compare RMSD before and after."""
+    from protemb_sdk import Embedder
+    from protemb_sdk._chain import ALPHABET
+    from protemb_train.corpus import Corpus
+    from protemb_train.refine import Coords, as_table, refine_native
+
+    writable_target(out)
+    read = Corpus(corpus, ["test"])
+    embedder = Embedder(model, "cpu", threads=threads)
+    found = []
+    for position in read.one_a_cluster(chains, (50, max_length)):
+        trace = read[position]
+        sequence = "".join(ALPHABET[t] for t in trace.residue_type)
+
+        def score(
+            x: Coords, sigma: float, rest: tuple[object, ...] = (sequence, trace.residue_index)
+        ) -> Coords:
+            return embedder.score((x, *rest), sigma=sigma).astype("float64")
+
+        native = trace.ca_coords.astype("float64")
+        found += [refine_native(native, level, score) for level in noise or [1.0, 2.0, 4.0]]
+    write_text_whole(out, as_table(found))
+    say(console, f"{out}: {chains} chains")

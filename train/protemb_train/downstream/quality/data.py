@@ -19,7 +19,7 @@ SHARE = 1 / 5
 """Of the families of real targets, watched and not learnt from."""
 
 
-def test_sequences(path: Path) -> list[str]:
+def sequences_tested(path: Path) -> list[str]:
     """Return the sequences of the test models of a file: neither their coordinates nor their scores."""
     z = read_arrays(path, ("seq", "offset", "split"), "a set of models")
     letters, ends = z["seq"].tobytes().decode("ascii"), z["offset"].tolist()
@@ -41,7 +41,7 @@ def real_decoys(path: Path, seed: int = 0) -> tuple[list[Decoy], list[Decoy], li
     decoys = [d for d in read_decoys(path) if len(d) <= LONGEST]
     names = sorted({d.target for d in decoys})
     longest = {n: max((d for d in decoys if d.target == n), key=len) for n in names}
-    kin = exact_relatives(test_sequences(path), [longest[n].sequence for n in names])
+    kin = exact_relatives(sequences_tested(path), [longest[n].sequence for n in names])
     out = {names[k] for k in kin}
     kept = [n for n in names if n not in out]
     family = dict(zip(kept, families([longest[n] for n in kept]), strict=True))

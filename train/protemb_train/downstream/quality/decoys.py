@@ -84,6 +84,7 @@ def labelled(
     sequence: str,
     model: NDArray[np.float64],
     native: NDArray[np.float64],
+    native_length: int | None = None,
 ) -> Decoy:
     """Return a model with its scores against the native.
 
@@ -95,8 +96,15 @@ def labelled(
         C-alphas in angstrom.
     native : ndarray, float64, shape (L, 3)
         The same residues in the native.
+    native_length : int, optional
+        Residues of the native; those that the model lacks count as wrong. L by default.
+
+    Raises
+    ------
+    ProtembError
+        As `superposed_scores`.
     """
-    whole = superposed_scores(model, native)
+    whole = superposed_scores(model, native, native_length)
     of_residue = lddt(model, native).astype(np.float32)
     quality = (whole.tm_score, whole.gdt_ts, whole.gdt_ha, np.nanmean(of_residue), np.nan)
     local = np.stack([of_residue, np.full(len(model), np.nan, dtype=np.float32)], axis=1)

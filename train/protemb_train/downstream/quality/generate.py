@@ -5,6 +5,7 @@ The corpus holds no relative of a test target, so neither do the natives, nor th
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -248,8 +249,13 @@ def generate(path: Path, plan: Plan, workers: int = 1) -> Iterator[list[Decoy]]:
     positions = Corpus(path, [plan.split]).one_a_cluster(plan.natives, LENGTHS, plan.seed)
     if not positions:
         raise DecoyError(f"{path}: no chain of {LENGTHS[0]} to {LENGTHS[1]} residues in split {plan.split}")
-    with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(_job, [(path, position, plan) for position in positions])
+    jobs = [(path, position, plan) for position in positions]
+    if workers == 1:
+        yield from map(_job, jobs)
+        return
+    # Not forked: ONNX Runtime does not survive it.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(_job, jobs)
 
 
 def _job(job: tuple[Path, int, Plan]) -> list[Decoy]:

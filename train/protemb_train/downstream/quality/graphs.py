@@ -25,6 +25,7 @@ HOPS = 5  # along the chain, near or not
 def edges_of(ca_coords: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return directed edges (sender, receiver), shape (2, E), ordered by receiver and then by sender."""
     distance = cdist(ca_coords, ca_coords)
+    np.fill_diagonal(distance, -1.0)  # the nearest to itself, whoever lies in the same place
     length = len(ca_coords)
     hops = np.abs(np.arange(length)[:, None] - np.arange(length))
     near = distance < REACH

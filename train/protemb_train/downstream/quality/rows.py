@@ -166,7 +166,8 @@ def run_row(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: no folder can be made there ({error.strerror})") from error
-    vectors = [embed_decoys(row.encoder, side, cache) for side in (learning, validation)]
+    pairs = row.network == "graphqa"
+    vectors = [embed_decoys(row.encoder, side, cache, pairs=pairs) for side in (learning, validation)]
     scales = Scales.of(vectors[0], range(len(learning)))
     learnt, watched = (
         examples(row.network, side, of, scales)

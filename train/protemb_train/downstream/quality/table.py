@@ -78,8 +78,9 @@ def predictions(
         encoder = next((e for e in encoders if e.about == wanted), None)
         if encoder is None:
             raise DecoyError(f"row {name} needs its encoder {wanted['encoder']}; name it with --encoder")
-        vectors = embed_decoys(encoder, decoys, cache)
-        made = examples(seeds[0].record["network"], decoys, vectors, seeds[0].scales)
+        network = seeds[0].record["network"]
+        vectors = embed_decoys(encoder, decoys, cache, pairs=network == "graphqa")
+        made = examples(network, decoys, vectors, seeds[0].scales)
         found[name] = [predict(learnt.network, made) for learnt in seeds]
     return found
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 from torch_geometric.data import Batch, Data
 
-from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL, Decoy
+from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL, Decoy, DecoyError
 from protemb_train.downstream.quality.graphqa import quality_loss
 from protemb_train.downstream.quality.scores import decoy_scores, residue_scores
 from protemb_train.pretrain import quiet_lightning
@@ -72,11 +72,12 @@ class OneATarget(IterableDataset[Batch]):
     """Batches of one random model of each target, in random order; an epoch is a function of the seed."""
 
     def __init__(self, examples: Examples, batch: int, seed: int) -> None:
-        self.examples, self.batch, self.seed, self.epoch = examples, batch, seed, 0
+        self.examples, self.seed, self.epoch = examples, seed, 0
         groups: dict[str, list[int]] = {}
         for n, decoy in enumerate(examples.decoys):
             groups.setdefault(decoy.target, []).append(n)
         self.groups = list(groups.values())
+        self.batch = min(batch, len(self.groups))
 
     def __len__(self) -> int:
         return len(self.groups) // self.batch
@@ -189,7 +190,14 @@ def train(
     recipe : Recipe
     seed : int
         Of weights and of the models drawn.
+
+    Raises
+    ------
+    DecoyError
+        If all models to learn from are of one target: there is nothing to compare, nor a batch to normalise.
     """
+    if len({d.target for d in learning.decoys}) < 2:
+        raise DecoyError("all models to learn from are of one target; at least 2 targets are needed")
     pl.seed_everything(seed, verbose=False)
     module = QualityTraining(make(), recipe, validation)
     with quiet_lightning(), warnings.catch_warnings():

@@ -90,7 +90,7 @@ class Scales:
         return (node - self.node_mean) / self.node_spread
 
 
-def embed_decoys(encoder: Encoder, decoys: Sequence[Decoy], cache: Path) -> Vectors:
+def embed_decoys(encoder: Encoder, decoys: Sequence[Decoy], cache: Path, *, pairs: bool = True) -> Vectors:
     """Embed models, unless the folder holds them already.
 
     Parameters
@@ -101,6 +101,8 @@ def embed_decoys(encoder: Encoder, decoys: Sequence[Decoy], cache: Path) -> Vect
         In the order of the result.
     cache : Path
         Folder; a folder in it for each set of models and encoder, known by the hash of both.
+    pairs : bool, default True
+        Whether embeddings of pairs are needed: they are most of the gigabytes.
 
     Raises
     ------
@@ -109,7 +111,7 @@ def embed_decoys(encoder: Encoder, decoys: Sequence[Decoy], cache: Path) -> Vect
     DecoyError
         If the encoder gives embeddings that are not finite, or too large for half precision.
     """
-    counts = [edges_of(d.ca_coords).shape[1] for d in decoys]
+    counts = [edges_of(d.ca_coords).shape[1] if pairs else 0 for d in decoys]
     nodes, edges = np.cumsum([0, *map(len, decoys)]), np.cumsum([0, *counts])
     if isinstance(encoder, NoEncoder):
         none = [np.zeros((int(of[-1]), 0), dtype=np.float16) for of in (nodes, edges)]
@@ -117,27 +119,35 @@ def embed_decoys(encoder: Encoder, decoys: Sequence[Decoy], cache: Path) -> Vect
     digest = hashlib.sha256(json.dumps([encoder.about, READOUTS], sort_keys=True).encode())
     for d in decoys:
         digest.update(d.sequence.encode() + d.ca_coords.tobytes())
-    folder = cache / f"{encoder.about['encoder']}-{digest.hexdigest()[:16]}"
+    full = cache / f"{encoder.about['encoder']}-{digest.hexdigest()[:16]}"
+    folder = full if pairs or (full / "done").exists() else full.with_name(f"{full.name}-residues")
     readouts = len(READOUTS) if isinstance(encoder, StructureEncoder) else 1
     if not (folder / "done").exists():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _fill(folder, encoder, decoys, nodes, edges)
+            _fill(folder, _Embedding(encoder, pairs), decoys, nodes, edges)
             (folder / "done").touch()
         except OSError as error:
             raise OutputError(f"{folder}: embeddings cannot be kept there ({error.strerror})") from error
-    node, edge = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("node", "edge"))
+    node, edge = (_mapped(folder / f"{name}.npy") for name in ("node", "edge"))
     return Vectors(node, edge, nodes, edges, readouts)
+
+
+def _mapped(path: Path) -> NDArray[np.float16]:
+    with path.open("rb") as file:
+        np.lib.format.read_magic(file)
+        shape, _, _ = np.lib.format.read_array_header_1_0(file)
+    # An empty array cannot be mapped.
+    return np.load(path, mmap_mode="r") if 0 not in shape else np.zeros(shape, dtype=np.float16)
 
 
 def _fill(
     folder: Path,
-    encoder: Encoder,
+    made: _Embedding,
     decoys: Sequence[Decoy],
     nodes: NDArray[np.int64],
     edges: NDArray[np.int64],
 ) -> None:
-    made = _Embedding(encoder)
     first = made(decoys[0])
     maps = [
         open_memmap(folder / f"{name}.npy", "w+", np.float16, (int(of[-1]), values.shape[1]))
@@ -155,19 +165,21 @@ def _fill(
 class _Embedding:
     """Embeds one model; a sequence once for all its models."""
 
-    def __init__(self, encoder: Encoder) -> None:
-        self.encoder = encoder
+    def __init__(self, encoder: Encoder, pairs: bool) -> None:
+        self.encoder, self.pairs = encoder, pairs
         self.of_sequence: dict[str, NDArray[np.float32]] = {}
 
     def __call__(self, decoy: Decoy) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        sender, receiver = edges_of(decoy.ca_coords)
+        sender, receiver = edges_of(decoy.ca_coords) if self.pairs else np.zeros((2, 0), dtype=np.int64)
         if isinstance(self.encoder, LanguageEncoder):
             if decoy.sequence not in self.of_sequence:
                 self.of_sequence[decoy.sequence] = self.encoder.model.embed(decoy.sequence)
             return self.of_sequence[decoy.sequence], np.zeros((len(sender), 0), dtype=np.float32)
         if not isinstance(self.encoder, StructureEncoder):
             raise DecoyError(f"{self.encoder.about['encoder']}: not an encoder of structures or sequences")
-        found = self.encoder.embedder.embed((decoy.ca_coords, decoy.sequence), pair=True, readouts=READOUTS)
-        assert found.pair is not None  # asked for
+        embedder = self.encoder.embedder
+        found = embedder.embed((decoy.ca_coords, decoy.sequence), pair=self.pairs, readouts=READOUTS)
         node = np.concatenate([found.residue, *(found.readouts[name] for name in READOUTS[1:])], axis=1)
+        if found.pair is None:
+            return node, np.zeros((0, 0), dtype=np.float32)
         return node, found.pair[receiver, sender]

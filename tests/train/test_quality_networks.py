@@ -1,0 +1,178 @@
+"""GraphQA and our head: edges, the published layer, invariance, batches, missing labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+from torch import nn
+from torch_geometric.data import Batch
+
+from protemb_sdk._chain import ALPHABET
+from protemb_train.corpus import Trace
+from protemb_train.downstream.quality.decoys import Decoy, labelled
+from protemb_train.downstream.quality.graphqa import (
+    GraphQA,
+    GraphQAConfig,
+    Layer,
+    quality_loss,
+    widths,
+)
+from protemb_train.downstream.quality.graphs import edges_of, graph_of, with_embeddings
+from protemb_train.downstream.quality.head import QualityHead
+from protemb_train.downstream.quality.rows import examples
+from protemb_train.downstream.quality.vectors import Scales, Vectors
+
+
+def decoy_of(trace: Trace, noise: float = 0.5, seed: int = 0, name: str = "d") -> Decoy:
+    native = trace.ca_coords.astype(float)
+    model = native + noise * np.random.default_rng(seed).normal(size=native.shape)
+    letters = "".join(ALPHABET[t] for t in trace.residue_type)
+    return labelled(name, trace.id, "made up", "train", letters, model, native)
+
+
+def random_vectors(decoys: list[Decoy], channels: int = 3, readouts: int = 2) -> Vectors:
+    rng = np.random.default_rng(1)
+    counts = [edges_of(d.ca_coords).shape[1] for d in decoys]
+    nodes, edges = np.cumsum([0, *map(len, decoys)]), np.cumsum([0, *counts])
+    node = rng.normal(size=(nodes[-1], channels * readouts)).astype(np.float16)
+    return Vectors(node, rng.normal(size=(edges[-1], channels)).astype(np.float16), nodes, edges, readouts)
+
+
+@pytest.fixture(scope="module")
+def decoys(traces: list[Trace]) -> list[Decoy]:
+    return [decoy_of(t, name=str(k)) for k, t in enumerate(traces[:3])]
+
+
+def test_edges_are_neighbours_and_steps_along_the_chain(decoys: list[Decoy]) -> None:
+    for decoy in decoys:
+        sender, receiver = edges_of(decoy.ca_coords)
+        found = set(zip(sender.tolist(), receiver.tolist(), strict=True))
+        apart = np.linalg.norm(decoy.ca_coords[:, None] - decoy.ca_coords, axis=2)
+        length = len(decoy)
+        wanted = {
+            (i, j)
+            for i in range(length)
+            for j in range(length)
+            if i != j and (apart[i, j] < 12 or abs(i - j) <= 5)
+        }
+        assert found == wanted and len(found) == len(sender)
+    crowd = np.zeros((200, 3))
+    assert np.bincount(edges_of(crowd)[1]).max() <= 128 + 10
+
+
+def test_widths_are_those_of_the_published_checkpoint() -> None:
+    # Facts of the released configuration: 224 to 16, 192 to 64 and 512 to 32 in three layers.
+    assert widths(224, 16, 3) == [224, 128, 32, 16]
+    assert widths(192, 64, 3) == [192, 128, 128, 64]
+    assert widths(512, 32, 3) == [512, 256, 64, 32]
+
+
+def test_a_layer_is_the_published_one_on_what_lies_side_by_side() -> None:
+    torch.manual_seed(0)
+    layer = Layer([7, 5], [6, 4], [3, 2], dropout=0.0).eval()
+    x, edge = torch.randn(9, 6), torch.randn(30, 7)
+    whole, batch = torch.randn(2, 3), torch.tensor([0] * 4 + [1] * 5)
+    index = torch.cat([torch.randint(0, 4, (2, 12)), torch.randint(4, 9, (2, 18))], dim=1)
+    found_x, found_edge, found_whole = layer(x, edge, index, whole, batch)
+
+    def side_by_side(parts: list[nn.Linear | None]) -> nn.Linear:
+        weight = torch.cat([p.weight for p in parts if p is not None], dim=1)
+        joined = nn.Linear(weight.shape[1], weight.shape[0])
+        joined.weight.data, joined.bias.data = (
+            weight.detach(),
+            next(p.bias.detach() for p in parts if p is not None and p.bias is not None),
+        )
+        return joined
+
+    edge_fn = side_by_side([layer.node_edge, layer.edge_edge, layer.whole_edge])
+    seen = torch.cat([x[index[0]], edge, whole[batch[index[0]]]], dim=1)
+    expected_edge = layer.after_edge(edge_fn(seen))
+    torch.testing.assert_close(found_edge, expected_edge)
+    mean = torch.stack(
+        [
+            expected_edge[index[1] == n].mean(dim=0) if (index[1] == n).any() else torch.zeros(5)
+            for n in range(9)
+        ]
+    )
+    node_fn = side_by_side([layer.to_node, layer.whole_node])
+    expected_x = layer.after_node(node_fn(torch.cat([x, mean, whole[batch]], dim=1)))
+    torch.testing.assert_close(found_x, expected_x)
+    pooled = [
+        torch.cat([expected_edge[batch[index[0]] == g].mean(0), expected_x[batch == g].mean(0), whole[g]])
+        for g in (0, 1)
+    ]
+    torch.testing.assert_close(found_whole, layer.after_whole(layer.to_whole(torch.stack(pooled))))
+
+
+def networks() -> list[tuple[str, nn.Module]]:
+    torch.manual_seed(0)
+    config = GraphQAConfig(node_embedding=3, edge_embedding=3, in_global=64)
+    return [("graphqa", GraphQA(config).eval()), ("head", QualityHead(6).eval())]
+
+
+@pytest.mark.parametrize("k", [0, 1], ids=["graphqa", "head"])
+def test_a_batch_is_its_models_one_by_one(k: int, decoys: list[Decoy]) -> None:
+    kind, network = networks()[k]
+    vectors = random_vectors(decoys)
+    made = examples(kind, decoys, vectors, Scales.of(vectors, range(len(decoys))))
+    residues, models = network(Batch.from_data_list([made.graph(n) for n in range(len(decoys))]))
+    alone = [network(Batch.from_data_list([made.graph(n)])) for n in range(len(decoys))]
+    torch.testing.assert_close(residues, torch.cat([r for r, _ in alone]), rtol=0, atol=1e-5)
+    torch.testing.assert_close(models, torch.cat([m for _, m in alone]), rtol=0, atol=1e-5)
+    assert residues.shape == (sum(map(len, decoys)), 2) and models.shape == (len(decoys), 5)
+    assert ((models > 0) & (models < 1)).all() and ((residues > 0) & (residues < 1)).all()
+
+
+@pytest.mark.parametrize("k", [0, 1], ids=["graphqa", "head"])
+def test_turning_and_moving_a_model_changes_nothing(k: int, decoys: list[Decoy]) -> None:
+    from dataclasses import replace
+
+    kind, network = networks()[k]
+    turn = Rotation.from_euler("xyz", [0.3, 1.1, 2.0])
+    moved = [replace(d, ca_coords=turn.apply(d.ca_coords) + 1000.0) for d in decoys]
+    vectors = random_vectors(decoys)
+    scales = Scales.of(vectors, range(len(decoys)))
+    for n in range(len(decoys)):
+        sides = [
+            network(Batch.from_data_list([examples(kind, side, vectors, scales).graph(n)]))
+            for side in (decoys, moved)
+        ]
+        for a, b in zip(*sides, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=2e-3 if kind == "head" else 1e-4)
+
+
+def test_embeddings_of_pairs_lie_at_their_edges(decoys: list[Decoy]) -> None:
+    """The pair (receiver, sender) of an edge, in the order of the edges."""
+    decoy = decoys[0]
+    length = len(decoy)
+    pair = np.arange(length * length, dtype=np.float32).reshape(length, length, 1)
+    sender, receiver = edges_of(decoy.ca_coords)
+    graph = with_embeddings(graph_of(decoy), torch.zeros(length, 0), torch.from_numpy(pair[receiver, sender]))
+    index = graph.edge_index
+    assert (graph.edge_embedding[:, 0] == index[1] * length + index[0]).all()
+
+
+def test_missing_labels_weigh_nothing() -> None:
+    nan = float("nan")
+    true, said = torch.tensor([[1.0, nan], [0.0, 0.5]]), torch.tensor([[0.5, 0.9], [0.0, 0.0]])
+    models = torch.tensor([[0.5, 0.5]]), torch.tensor([[nan, nan]])
+    # Columns: (0.25 + 0) / 2, and 0.25 / 1; models unknown.
+    assert float(quality_loss((said, true), models, 20.0)) == pytest.approx(20 * (0.125 + 0.25))
+    said.requires_grad_()
+    quality_loss((said, true), models).backward()
+    assert torch.isfinite(said.grad).all() and said.grad[0, 1] == 0  # type: ignore[index]
+
+
+def test_features_of_residues_are_used_where_they_are_given(decoys: list[Decoy]) -> None:
+    from dataclasses import replace
+
+    torch.manual_seed(0)
+    network = GraphQA(GraphQAConfig(features=33, in_global=64)).eval()
+    with_features = [
+        replace(d, features=np.random.default_rng(s).random((len(d), 33)).astype(np.float32))
+        for s, d in enumerate([decoys[0], decoys[0]])
+    ]
+    a, b = (network(Batch.from_data_list([graph_of(d)]))[0] for d in with_features)
+    assert (a - b).abs().max() > 1e-4

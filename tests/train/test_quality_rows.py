@@ -1,0 +1,274 @@
+"""A row from models to table: real embeddings, a seed again, test models kept out, the page."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from protemb_sdk import Embedder, ModelError
+from protemb_train.cli import app
+from protemb_train.corpus import Trace
+from protemb_train.downstream.embeddings import NoEncoder, StructureEncoder
+from protemb_train.downstream.quality.data import few_a_target, learnable, real_decoys, sequences_tested
+from protemb_train.downstream.quality.decoys import Decoy, DecoyError, write_decoys
+from protemb_train.downstream.quality.rows import Learnt, Row, load_row, load_rows, run_row
+from protemb_train.downstream.quality.scorer import assemble, load_scorer, save_scorer, together
+from protemb_train.downstream.quality.table import as_table, gains, predictions, read_energies
+from protemb_train.downstream.quality.training import Examples, OneATarget, Recipe
+from protemb_train.downstream.quality.vectors import READOUTS, embed_decoys
+from protemb_train.downstream.quality.zero_shot import correlations, scan
+
+from .test_quality_networks import decoy_of
+
+NOISE = (0.3, 1.0, 2.5, 5.0)
+
+
+@pytest.fixture(scope="module")
+def sides(traces: list[Trace]) -> dict[str, list[Decoy]]:
+    """Noisy copies of three real chains, one target each for learning, watching and testing."""
+    found = {}
+    for split, trace in zip(("train", "val", "test"), traces, strict=False):
+        found[split] = [
+            replace(decoy_of(trace, noise, seed, f"{split}{noise}"), split=split, target=f"casp/{trace.id}")
+            for seed, noise in enumerate(NOISE)
+        ]
+    return found
+
+
+@pytest.fixture(scope="module")
+def encoder() -> StructureEncoder:
+    return StructureEncoder("base", READOUTS, threads=1)
+
+
+RECIPE = Recipe(epochs=2, batch=2)
+
+
+def twice(decoys: list[Decoy]) -> list[Decoy]:
+    """The models of a target, and the same as those of another."""
+    return [*decoys, *(replace(d, target=d.target + "-again") for d in decoys)]
+
+
+@pytest.fixture(scope="module")
+def rows(
+    sides: dict[str, list[Decoy]], encoder: StructureEncoder, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("rows")
+    for name, kind, by in (
+        ("none", "graphqa", NoEncoder()),
+        ("base", "graphqa", encoder),
+        ("head", "head", encoder),
+    ):
+        row = Row(name=name, network=kind, encoder=by, recipe=RECIPE)
+        list(
+            run_row(
+                row, twice(sides["train"]), sides["val"], folder / "r", seeds=range(2), cache=folder / "cache"
+            )
+        )
+    return folder
+
+
+def test_a_row_is_read_back_as_it_was_trained(rows: Path, sides: dict[str, list[Decoy]]) -> None:
+    found = load_rows(rows / "r")
+    assert {name: len(seeds) for name, seeds in found.items()} == {"none": 2, "base": 2, "head": 2}
+    record = found["base"][1].record
+    assert record["seed"] == 1 and record["models"] == [8, 4] and record["targets"] == [2, 1]
+    assert len(record["curve"]) == 2 and record["curve"][-1]["gdt_ts_rmse"] >= 0
+    assert set(record["validation"]) == {"real"} and record["encoder"]["encoder"] == "base"
+    assert set(load_rows(rows / "r", only="head")) == {"head"}
+    with pytest.raises(DecoyError, match="holds no other; make some"):
+        load_rows(rows / "r", only="other")
+
+
+def test_the_same_seed_gives_the_same_network(
+    rows: Path, sides: dict[str, list[Decoy]], encoder: StructureEncoder, tmp_path: Path
+) -> None:
+    row = Row(name="head", network="head", encoder=encoder, recipe=RECIPE)
+    again = list(
+        run_row(row, twice(sides["train"]), sides["val"], tmp_path, seeds=range(1), cache=rows / "cache")
+    )
+    kept = load_row(rows / "r" / "head" / "seed-0.pt").network.state_dict()
+    for name, value in again[0].network.state_dict().items():
+        torch.testing.assert_close(value, kept[name], rtol=0, atol=0)
+    there = list(
+        run_row(row, twice(sides["train"]), sides["val"], tmp_path, seeds=range(1), cache=rows / "cache")
+    )
+    assert there == []  # not made again
+
+
+def test_test_models_do_not_enter_a_row(
+    sides: dict[str, list[Decoy]], encoder: StructureEncoder, tmp_path: Path
+) -> None:
+    row = Row(name="r", network="head", encoder=encoder)
+    for learn, watch in ((sides["test"], sides["val"]), (sides["train"], sides["test"])):
+        with pytest.raises(DecoyError, match="a test model is among those"):
+            list(run_row(row, learn, watch, tmp_path, seeds=[0], cache=tmp_path))
+
+
+def test_one_target_teaches_nothing(
+    sides: dict[str, list[Decoy]], encoder: StructureEncoder, rows: Path, tmp_path: Path
+) -> None:
+    row = Row(name="r", network="graphqa", encoder=encoder)
+    with pytest.raises(DecoyError, match="at least 2 targets are needed"):
+        list(run_row(row, sides["train"], sides["val"], tmp_path, seeds=[0], cache=rows / "cache"))
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
+def test_a_broken_row_is_one_sentence(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "seed-0.pt"
+    if content is None:
+        torch.save({"format": "protemb-sites-2"}, path)
+    else:
+        path.write_bytes(content)
+    for read in (load_row, load_scorer):
+        with pytest.raises(ModelError, match=r"seed-0\.pt"):
+            read(path)
+
+
+def test_an_epoch_is_one_model_of_each_target(sides: dict[str, list[Decoy]]) -> None:
+    every = [d for of in sides.values() for d in of]
+    from protemb_train.downstream.quality.graphs import graph_of
+
+    graphs = [graph_of(d) for d in every]
+    for n, graph in enumerate(graphs):
+        graph.which = torch.tensor([n])
+    drawn = OneATarget(Examples(every, lambda n: graphs[n]), 1, seed=0)
+    epochs = [[int(b.which[0]) for b in drawn] for _ in range(8)]
+    for epoch in epochs:
+        assert sorted(n // len(NOISE) for n in epoch) == [0, 1, 2]
+    assert len({n for epoch in epochs for n in epoch}) > 6  # over epochs, others
+
+
+def test_embeddings_are_kept_and_are_the_sdks(
+    sides: dict[str, list[Decoy]], encoder: StructureEncoder, tmp_path: Path
+) -> None:
+    decoys = sides["train"]
+    made = embed_decoys(encoder, decoys, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    again = embed_decoys(encoder, decoys, tmp_path)
+    np.testing.assert_array_equal(made.node, again.node)
+    own = Embedder("base", "cpu", threads=1).embed((decoys[1].ca_coords, decoys[1].sequence), pair=True)
+    node, edge = made[1]
+    np.testing.assert_allclose(node[:, : own.residue.shape[1]], own.residue, rtol=2e-3, atol=2e-3)
+    from protemb_train.downstream.quality.graphs import edges_of
+
+    sender, receiver = edges_of(decoys[1].ca_coords)
+    assert own.pair is not None
+    np.testing.assert_allclose(edge, own.pair[receiver, sender], rtol=2e-3, atol=2e-3)
+
+
+def test_the_table_tells_rows_energies_and_gains(
+    rows: Path, sides: dict[str, list[Decoy]], encoder: StructureEncoder, tmp_path: Path
+) -> None:
+    decoys = sides["test"]
+    found = load_rows(rows / "r")
+    with pytest.raises(DecoyError, match=r"row (none|base) needs its encoder"):
+        predictions(found, decoys, [], rows / "cache")
+    said = predictions(found, decoys, [NoEncoder(), encoder], rows / "cache")
+    energies = tmp_path / "energies.tsv"
+    names = ["decoy", "voromqa_score", "goap_energy", "dfire_energy", "rw_plus_energy", "icosa_energy"]
+    lines = [f"{d.id}\t{d.gdt_ts}\t{-d.gdt_ts}\t{d.gdt_ts}\t1\t{k}" for k, d in enumerate(decoys)]
+    # Names with a dot would lose what follows it, as the shared set's end in .pdb.
+    decoys = [replace(d, id=f"folder/{d.id}.pdb") for d in decoys]
+    energies.write_text("\t".join(names) + "\n" + "\n".join(lines) + "\n")
+    others = read_energies(energies, decoys)
+    page, scores = as_table(decoys, found, said, others, ["none"])
+    assert "| GOAP, all atoms |  |  | 1.000 |" in page.replace("1.000", "1.000")
+    assert "| DFIRE, all atoms |  |  | -1.000 |" in page
+    assert "## Published on CASP13" in page and ".155 | .793" not in page
+    assert "| row - none |" in page and "| head, together |" in page
+    assert set(scores) == {"none", "base", "head", "head, together"}
+    with pytest.raises(DecoyError, match="there is no row 'first'"):
+        as_table(decoys, found, said, others, ["first"])
+    energies.write_text("no table")
+    with pytest.raises(DecoyError, match="not a table of energies"):
+        read_energies(energies, decoys)
+
+
+def test_gains_are_paired_by_seed_and_drawn_over_targets() -> None:
+    keys = ("gdt_ts_r_target", "gdt_ts_z", "residue_lddt_rho_decoy")
+    rng = np.random.default_rng(0)
+    low = [{k: rng.normal(size=20) for k in keys} for _ in range(5)]
+    high = [{k: v + 0.5 for k, v in seed.items()} for seed in low]
+    gain = gains(high, low)["gdt_ts_z"]
+    assert gain.mean == pytest.approx(0.5) and gain.targets == pytest.approx((0.5, 0.5))
+    assert gain.seeds == pytest.approx((0.5, 0.5))
+
+
+def test_a_scorer_is_the_mean_of_its_heads(
+    rows: Path, sides: dict[str, list[Decoy]], encoder: StructureEncoder, tmp_path: Path
+) -> None:
+    from protemb_sdk._chain import encode_sequence
+
+    seeds = load_rows(rows / "r")["head"]
+    said = together(predictions({"head": seeds}, sides["val"], [encoder], rows / "cache")["head"])
+    save_scorer(assemble(seeds, READOUTS, {}), tmp_path / "q.ckpt")
+    model = load_scorer(tmp_path / "q.ckpt").model
+    vectors = embed_decoys(encoder, sides["val"], rows / "cache")
+    for n, d in enumerate(sides["val"]):
+        features = vectors.of_nodes(n).reshape(len(d), len(READOUTS), -1)
+        coords = torch.from_numpy((d.ca_coords - d.ca_coords.mean(axis=0)).astype(np.float32))
+        with torch.inference_mode():
+            residue, lddt, gdt_ts = model(features, torch.from_numpy(encode_sequence(d.sequence)), coords)
+        np.testing.assert_allclose(residue, said.residue_quality[n][:, 0], atol=1e-5)
+        np.testing.assert_allclose([gdt_ts, lddt], said.quality[n][[1, 3]], atol=1e-5)
+    with pytest.raises(DecoyError, match="our head on a structure embedding"):
+        assemble(load_rows(rows / "r")["base"], READOUTS, {})
+
+
+def test_the_score_network_alone_ranks_noisy_copies(sides: dict[str, list[Decoy]]) -> None:
+    decoys = sides["train"] + sides["val"]
+    found = scan(Embedder("base", "cpu", threads=1), decoys, (1.0,))
+    assert correlations(decoys, found)[1.0][1] > 0.5
+
+
+def test_real_targets_are_split_by_family_and_test_sequences_are_kept_out(
+    sides: dict[str, list[Decoy]], tmp_path: Path
+) -> None:
+    path = tmp_path / "set.npz"
+    relative = [replace(d, split="train", target="casp/relative") for d in sides["test"]]
+    write_decoys([*sides["train"], *sides["val"], *relative, *sides["test"]], path)
+    learnt, watched, out = real_decoys(path)
+    assert out == ["casp/relative"]
+    assert {d.target for d in learnt} & {d.target for d in watched} == set()
+    assert len(learnt) + len(watched) == 2 * len(NOISE)
+    assert {d.split for d in learnt} <= {"train"} and {d.split for d in watched} <= {"val"}
+    assert sequences_tested(path) == [sides["test"][0].sequence]
+    assert len(few_a_target(learnt + watched, 2)) == 4 and learnable(learnt, watched, 10) == []
+
+
+def test_the_command_line_from_models_to_scorer(
+    rows: Path, sides: dict[str, list[Decoy]], tmp_path: Path
+) -> None:
+    path = tmp_path / "set.npz"
+    write_decoys([d for of in sides.values() for d in of], path)
+    run = CliRunner().invoke
+    more = [replace(d, target="made", source="hinges") for d in sides["train"]]
+    write_decoys(more, tmp_path / "made.npz")
+    common = ["--real", str(path), "--cache", str(tmp_path / "cache")]
+    made = run(
+        app,
+        ["quality", "row", "h", *common, "-o", str(tmp_path / "r"), "--encoder", "base", "--network", "head",
+         "--epochs", "1", "--seeds", "2", "--threads", "1", "--made", str(tmp_path / "made.npz")],
+    )  # fmt: skip
+    assert made.exit_code == 0, made.output
+    page = tmp_path / "page.md"
+    told = run(app, ["quality", "table", str(tmp_path / "r"), *common, "-o", str(page), "--against", "h"])
+    assert told.exit_code == 0, told.output
+    assert "## CASP12: 4 models of 1 targets" in page.read_text()
+    assert set(json.loads(page.with_suffix(".json").read_text())) == {"h", "h, together"}
+    put = run(
+        app,
+        ["quality", "scorer", "h", "--rows", str(tmp_path / "r"), *common, "-o", str(tmp_path / "q.ckpt"),
+         "--measured", str(page.with_suffix(".json"))],
+    )  # fmt: skip
+    assert put.exit_code == 0, put.output
+    trained = load_scorer(tmp_path / "q.ckpt")
+    assert trained.card["kind"] == "quality" and set(trained.card["quality"]) == {"watched", "CASP12"}
+    assert isinstance(load_row(tmp_path / "r" / "h" / "seed-0.pt"), Learnt)
