@@ -129,7 +129,8 @@ def embed_decoys(encoder: Encoder, decoys: Sequence[Decoy], cache: Path, *, pair
             (folder / "done").touch()
         except OSError as error:
             raise OutputError(f"{folder}: embeddings cannot be kept there ({error.strerror})") from error
-    node, edge = (_mapped(folder / f"{name}.npy") for name in ("node", "edge"))
+    node = _mapped(folder / "node.npy")
+    edge = _mapped(folder / "edge.npy") if pairs else np.zeros((0, 0), dtype=np.float16)
     return Vectors(node, edge, nodes, edges, readouts)
 
 
