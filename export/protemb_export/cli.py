@@ -112,10 +112,12 @@ def card(
     """Write the model card of an exported graph, from its metadata."""
     from protemb_export.head_page import as_head_page
     from protemb_export.page import as_page, read_card
+    from protemb_export.quality_page import as_quality_page
 
     writable_target(out)
     told = read_card(graph)
-    page = as_head_page(told) if "readouts" in told else as_page(told)
+    pages = {"sites": as_head_page, "quality": as_quality_page}
+    page = pages.get(told.get("kind", ""), as_page)(told)
     write_text_whole(out, page)
     say(console, str(out))
 

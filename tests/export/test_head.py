@@ -97,11 +97,11 @@ def test_a_head_that_differs_is_not_written(
 
 
 def test_a_head_is_entered_with_its_hash(
-    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    packed: Path, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ExportError):
-        register_head(packed, "elsewhere", "base")
+        register_head(packed, "elsewhere", trained.card)
     monkeypatch.setattr(heads, "check_bundled", lambda path: path)
-    register_head(packed, "a summary", "base")
+    register_head(packed, "a summary", trained.card)
     entry = json.loads(packed.with_name("heads.json").read_text(encoding="utf-8"))["mine"]
     assert entry["summary"] == "a summary" and len(entry["sha256"]) == 64

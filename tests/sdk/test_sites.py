@@ -92,7 +92,7 @@ def test_a_head_that_gives_no_probability_is_found_out(
     for scale in (99.0, float("nan")):
         wrong = SitePredictor(make_head(tmp_path / "x.onnx", scale=scale), embedder=embedder)
         with pytest.raises(
-            EmbeddingError, match="1a8o_A: the head 'tiny' gave no probability for each of 70"
+            EmbeddingError, match="1a8o_A: the head 'tiny' gave no probability between 0 and 1 for each of 70"
         ):
             wrong.predict(chain_1a8o)
         with pytest.raises(EmbeddingError, match="gave no probability"):
