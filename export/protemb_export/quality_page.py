@@ -27,7 +27,7 @@ MADE = {
     "natives": "natives",
 }
 LIMITS = """\
-- It sees C-alpha atoms and residue types of one chain: no side chains, no profile, no partner, no other models.
+- It sees C-alphas and residue types of one chain: no side chains, no profile, no partner, no other models.
 - Values are what such models have on average; between models of one target they rank, and across targets they
   are off by the RMSE above. On kinds of models that it has not learnt from they may be off in one direction:
   see mean predicted beside mean GDT_TS.

@@ -121,3 +121,21 @@ def test_labels_of_the_shared_models(shared_data: Path) -> None:
     # The search finds as good a superposition, or a better one.
     assert (ours - label).min() > -0.015 and (ours - label).max() < 0.02
     np.testing.assert_allclose(ours_lddt, label_lddt, atol=2.5e-3)
+
+
+def test_labels_of_casp12_where_a_native_can_be_had(shared_data: Path) -> None:
+    """Two of the 23 natives are in the corpus, one as another chain of its crystal: lDDT differs there."""
+    z = dict(np.load(shared_data / "qa" / "decoys.npz"))
+    native = dict(np.load(shared_data / "native" / "corpus.npz"))
+    place = {str(name): k for k, name in enumerate(native["ids"])}
+    for target, entry in (("T0921D1", "5AOZ_A"), ("T0922D1", "5M2O_B")):
+        there = slice(*native["offsets"][place[entry] : place[entry] + 2])
+        truth = native["dxyz_milliA"][there].astype(np.int64).cumsum(axis=0) / 1000
+        label, ours = [], []
+        for i in np.flatnonzero(z["target_name"][z["target"]] == f"casp12_korp/{target}"):
+            here = slice(*z["offset"][i : i + 2])
+            assert z["seq"][here].tobytes() == native["seq"][there].tobytes()
+            label.append(z["gdt_ts"][i])
+            ours.append(superposed_scores(z["ca"][here] * 0.02, truth).gdt_ts)
+        assert len(label) > 10 and np.corrcoef(label, ours)[0, 1] > 0.999
+        np.testing.assert_allclose(ours, label, atol=0.015)
