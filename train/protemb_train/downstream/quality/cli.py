@@ -131,6 +131,7 @@ def zero_shot(
     made: Made = None,
     model: Annotated[str, typer.Option(help="Whose score network.")] = "base",
     models: Annotated[int, typer.Option(min=2, help="Models of a target, at most.")] = 10,
+    targets: Annotated[int, typer.Option(min=1, help="Targets of real and of made models, at most.")] = 40,
     threads: Threads = None,
 ) -> None:
     """Scan noise levels of the score network as a judge, on training targets."""
@@ -142,7 +143,11 @@ def zero_shot(
     writable_target(out)
     learnt, _, _ = real_decoys(real)
     every = learnable(learnt, [d for path in made or [] for d in read_decoys(path)])
-    chosen = few_a_target(every, models)
+    chosen = [
+        d
+        for side in (False, True)
+        for d in few_a_target([d for d in every if d.made == side], models, targets=targets)
+    ]
     embedder = Embedder(model, "cpu", threads=threads)
     found = scan(embedder, chosen)
     sides = {"real": [not d.made for d in chosen], "made": [d.made for d in chosen]}

@@ -63,9 +63,21 @@ def learnable(real: Sequence[Decoy], made: Sequence[Decoy], longest: int = LONGE
     return [d for d in (*real, *made) if len(d) <= longest]
 
 
-def few_a_target(decoys: Sequence[Decoy], most: int, least: int = 4) -> list[Decoy]:
-    """Return models of targets that have at least `least`, the first `most` of each."""
+def few_a_target(
+    decoys: Sequence[Decoy], most: int, least: int = 4, targets: int | None = None
+) -> list[Decoy]:
+    """Return models of targets that have at least `least`, the first `most` of each.
+
+    Parameters
+    ----------
+    decoys : sequence of Decoy
+    most, least : int
+        Models of a target.
+    targets : int, optional
+        How many targets at most, in the order of their models; all by default.
+    """
     groups: dict[str, list[Decoy]] = {}
     for d in decoys:
         groups.setdefault(d.target, []).append(d)
-    return [d for group in groups.values() if len(group) >= least for d in group[:most]]
+    kept = [group for group in groups.values() if len(group) >= least]
+    return [d for group in kept[:targets] for d in group[:most]]
