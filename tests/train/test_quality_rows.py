@@ -12,15 +12,18 @@ import torch
 from typer.testing import CliRunner
 
 from protemb_sdk import Embedder, ModelError
+from protemb_train.checkpoint import load_network
 from protemb_train.cli import app
 from protemb_train.corpus import Trace
 from protemb_train.downstream.embeddings import NoEncoder, StructureEncoder
 from protemb_train.downstream.quality.data import few_a_target, learnable, real_decoys, sequences_tested
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError, write_decoys
-from protemb_train.downstream.quality.rows import Learnt, Row, load_row, load_rows, run_row
+from protemb_train.downstream.quality.finetune import EndToEnd, bare
+from protemb_train.downstream.quality.learnt import Learnt, load_row, load_rows
+from protemb_train.downstream.quality.rows import Row, fine_tune_row, run_row
 from protemb_train.downstream.quality.scorer import assemble, load_scorer, save_scorer, together
 from protemb_train.downstream.quality.table import as_table, gains, predictions, read_energies
-from protemb_train.downstream.quality.training import Examples, OneATarget, Recipe
+from protemb_train.downstream.quality.training import Examples, OneATarget, Recipe, predict
 from protemb_train.downstream.quality.vectors import READOUTS, embed_decoys
 from protemb_train.downstream.quality.zero_shot import correlations, scan
 
@@ -272,3 +275,36 @@ def test_the_command_line_from_models_to_scorer(
     trained = load_scorer(tmp_path / "q.ckpt")
     assert trained.card["kind"] == "quality" and set(trained.card["quality"]) == {"watched", "CASP12"}
     assert isinstance(load_row(tmp_path / "r" / "h" / "seed-0.pt"), Learnt)
+
+
+def test_an_unfrozen_encoder_starts_as_the_frozen_one_and_learns(
+    rows: Path, sides: dict[str, list[Decoy]], encoder: StructureEncoder, tmp_path: Path
+) -> None:
+    import shutil
+
+    network, _ = load_network(Path(__file__).parents[2] / "train" / "results" / "base.ckpt")
+    shutil.copytree(rows / "r" / "base", tmp_path / "base")
+    frozen = load_rows(tmp_path, only="base")["base"]
+    made = EndToEnd(network, 1.0, frozen[0].network, frozen[0].scales).eval()
+    before = predict(made, bare(sides["val"]))
+    expected = predictions({"base": frozen}, sides["val"], [encoder], rows / "cache")["base"][0]
+    np.testing.assert_allclose(before.quality, expected.quality, atol=2e-3)
+    for a, b in zip(before.residue_quality, expected.residue_quality, strict=True):
+        np.testing.assert_allclose(a, b, atol=5e-3)
+    learning = twice(sides["train"])
+    tuned = list(fine_tune_row("tuned", frozen[:1], network, learning, sides["val"], tmp_path))
+    assert len(tuned) == 1
+    kept = load_row(tmp_path / "tuned" / "seed-0.pt")
+    moved = kept.network.state_dict()["encoder.conv_out.weight"] - network.conv_out.weight
+    assert float(moved.abs().max()) == 0  # of the score, which no quality sees
+    changed = [
+        float((kept.network.state_dict()[f"encoder.{n}"] - w).abs().max())
+        for n, w in network.state_dict().items()
+        if n.startswith("blocks")
+    ]
+    assert max(changed) > 1e-6
+    said = predictions({"tuned": [kept]}, sides["val"], [], tmp_path)["tuned"][0]
+    again = predict(tuned[0].network, bare(sides["val"]))
+    np.testing.assert_allclose(said.quality, again.quality, atol=1e-6)
+    with pytest.raises(DecoyError, match="goes on from GraphQA on this encoder"):
+        list(fine_tune_row("t", load_rows(rows / "r")["head"], network, learning, sides["val"], tmp_path))

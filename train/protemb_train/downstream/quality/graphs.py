@@ -55,7 +55,7 @@ def graph_of(decoy: Decoy) -> Data:
     )
     graph = PointPairFeatures()(graph)
     graph.edge_attr = torch.nan_to_num(graph.edge_attr)
-    del graph.pos, graph.norm
+    del graph.norm
     return graph
 
 

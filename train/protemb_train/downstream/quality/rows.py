@@ -8,29 +8,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch_geometric.data import Data
 
 from protemb_sdk._chain import encode_sequence
-from protemb_sdk._errors import ModelError, OutputError
-from protemb_sdk._output import written_whole
-from protemb_train.checkpoint import read_tensors
+from protemb_sdk._errors import OutputError
 from protemb_train.downstream.embeddings import Encoder
 from protemb_train.downstream.quality.data import few_a_target
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
-from protemb_train.downstream.quality.graphqa import GraphQA, GraphQAConfig
+from protemb_train.downstream.quality.finetune import FEW, LONGEST_LEARNT, UNFROZEN, EndToEnd, bare
 from protemb_train.downstream.quality.graphs import graph_of
-from protemb_train.downstream.quality.head import QualityHead, contacts_of
+from protemb_train.downstream.quality.head import contacts_of
+from protemb_train.downstream.quality.learnt import Learnt, make_network, save_row
 from protemb_train.downstream.quality.training import Examples, Recipe, judged, predict, train
 from protemb_train.downstream.quality.vectors import Scales, Vectors, embed_decoys
+from protemb_train.network import ScoreNetwork
 from protemb_train.origin import origin
-
-FORMAT = "protemb-quality-row-1"
-NETWORKS = ("graphqa", "head")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,25 +48,6 @@ class Row:
     network: str
     encoder: Encoder
     recipe: Recipe = field(default_factory=Recipe)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Learnt:
-    """A trained network, and what it needs to see a model.
-
-    Parameters
-    ----------
-    network : nn.Module
-        In eval mode.
-    scales : Scales
-        Of its embeddings.
-    record : dict
-        Plain values: row, seed, network, encoder, recipe, curve, origin.
-    """
-
-    network: nn.Module
-    scales: Scales
-    record: dict[str, Any]
 
 
 def examples(kind: str, decoys: Sequence[Decoy], vectors: Vectors, scales: Scales) -> Examples:
@@ -107,22 +84,6 @@ def _contacts(decoy: Decoy) -> Data:
     graph.quality = torch.from_numpy(decoy.quality)[None]
     graph.residue_quality = torch.from_numpy(decoy.residue_quality)
     return graph
-
-
-def make_network(kind: str, node: int, edge: int, readouts: int, features: int = 0) -> nn.Module:
-    """Return a network at random for embeddings of these widths.
-
-    Raises
-    ------
-    DecoyError
-        If there is no network of that name.
-    """
-    if kind == "graphqa":
-        config = GraphQAConfig(node_embedding=node // readouts, edge_embedding=edge, features=features)
-        return GraphQA(config)
-    if kind == "head":
-        return QualityHead(node)
-    raise DecoyError(f"no network named {kind!r}; there are {', '.join(NETWORKS)}")
 
 
 def run_row(
@@ -201,6 +162,61 @@ def run_row(
         yield learnt_row
 
 
+def fine_tune_row(
+    name: str,
+    frozen: Sequence[Learnt],
+    encoder: ScoreNetwork,
+    learning: Sequence[Decoy],
+    validation: Sequence[Decoy],
+    out: Path,
+) -> Iterator[Learnt]:
+    """Train the seeds of a GraphQA row on, with their encoder, where that has not been done yet.
+
+    Parameters
+    ----------
+    name : str
+        Of the new row.
+    frozen : sequence of Learnt
+        Seeds of a row on embeddings of this encoder.
+    encoder : ScoreNetwork
+        As trained; stays as it is.
+    learning, validation : sequence of Decoy
+        As in `run_row`.
+    out : Path
+        Folder of rows.
+
+    Raises
+    ------
+    DecoyError
+        If the row is not GraphQA's on this encoder.
+    """
+    short = [d for d in learning if len(d) <= LONGEST_LEARNT]
+    watched = [d for d in validation if len(d) <= LONGEST_LEARNT][::FEW]
+    sides = [bare(short), bare(watched)]
+    for seed in frozen:
+        path = out / name / f"seed-{seed.record['seed']}.pt"
+        if path.exists():
+            continue
+        if seed.record["network"] != "graphqa" or seed.record["shape"]["edge"] != encoder.config.channels:
+            raise DecoyError(f"row {seed.record['row']}: fine-tuning goes on from GraphQA on this encoder")
+        sigma = float(seed.record["encoder"]["sigma"])
+        made = EndToEnd(encoder, sigma, seed.network, seed.scales)
+        run = train(lambda made=made: made, sides[0], sides[1], UNFROZEN, seed=seed.record["seed"])  # type: ignore[misc]
+        record = seed.record | {
+            "row": name,
+            "recipe": asdict(UNFROZEN),
+            "models": [len(short), len(watched)],
+            "targets": [len({d.target for d in side}) for side in (short, watched)],
+            "curve": [*seed.record["curve"], *run.curve],
+            "unfrozen": {"network": encoder.config.as_dict(), "sigma": sigma},
+            "origin": origin(),
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        learnt = Learnt(run.network, seed.scales, record)
+        save_row(learnt, path)
+        yield learnt
+
+
 def judged_by_kind(
     decoys: Sequence[Decoy], watched: Examples, network: nn.Module
 ) -> dict[str, dict[str, float]]:
@@ -213,57 +229,3 @@ def judged_by_kind(
         if len(of) > 1:
             found[name] = judged([decoys[n] for n in of], said.of(of))
     return found
-
-
-def save_row(learnt: Learnt, out: Path) -> None:
-    """Write a trained network, whole or not at all."""
-    scales = {name: getattr(learnt.scales, name) for name in Scales.__slots__}
-    with written_whole(out) as part:
-        torch.save(
-            {
-                "format": FORMAT,
-                "record": learnt.record,
-                "scales": scales,
-                "state": learnt.network.state_dict(),
-            },
-            part,
-        )
-
-
-def load_row(path: Path) -> Learnt:
-    """Read what `save_row` wrote.
-
-    Raises
-    ------
-    ModelError
-        If the file is missing, or is none of a row.
-    """
-    loaded = read_tensors(path)
-    try:
-        if loaded["format"] != FORMAT:
-            raise ModelError(f"{path}: holds {loaded['format']!r}, this reads {FORMAT!r} only")
-        record: dict[str, Any] = dict(loaded["record"])
-        network = make_network(record["network"], **record["shape"])
-        network.load_state_dict(loaded["state"])
-        scales: dict[str, Tensor] = dict(loaded["scales"])
-        return Learnt(network.eval(), Scales(**scales), record)
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise ModelError(f"{path}: not a network of protemb-train quality row ({error})") from error
-
-
-def load_rows(folder: Path, only: str | None = None) -> dict[str, list[Learnt]]:
-    """Return every row of a folder, or one, seeds in order.
-
-    Raises
-    ------
-    DecoyError
-        If there is none.
-    """
-    rows = {
-        of.name: [load_row(path) for path in sorted(of.glob("seed-*.pt"))]
-        for of in sorted(folder.glob(only or "*"))
-    }
-    rows = {name: seeds for name, seeds in rows.items() if seeds}
-    if not rows:
-        raise DecoyError(f"{folder}: holds no {only or 'rows'}; make some with protemb-train quality row")
-    return rows

@@ -17,7 +17,7 @@ from protemb_train.checkpoint import read_tensors
 from protemb_train.downstream.contacts import contact_graph
 from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL, Decoy, DecoyError
 from protemb_train.downstream.quality.head import QualityHead
-from protemb_train.downstream.quality.rows import Learnt
+from protemb_train.downstream.quality.learnt import Learnt
 from protemb_train.downstream.quality.scores import decoy_scores, residue_scores
 from protemb_train.downstream.quality.training import Predicted
 

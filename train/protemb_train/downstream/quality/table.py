@@ -17,7 +17,9 @@ from scipy import stats
 
 from protemb_train.downstream.embeddings import Encoder
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
-from protemb_train.downstream.quality.rows import Learnt, examples
+from protemb_train.downstream.quality.finetune import bare
+from protemb_train.downstream.quality.learnt import Learnt
+from protemb_train.downstream.quality.rows import examples
 from protemb_train.downstream.quality.scorer import together
 from protemb_train.downstream.quality.scores import decoy_scores
 from protemb_train.downstream.quality.training import Predicted, judged, predict
@@ -74,6 +76,9 @@ def predictions(
     """
     found: dict[str, list[Predicted]] = {}
     for name, seeds in rows.items():
+        if "unfrozen" in seeds[0].record:
+            found[name] = [predict(learnt.network, bare(decoys)) for learnt in seeds]
+            continue
         wanted = seeds[0].record["encoder"]
         encoder = next((e for e in encoders if e.about == wanted), None)
         if encoder is None:
