@@ -200,7 +200,7 @@ def fine_tune_row(
         if seed.record["network"] != "graphqa" or seed.record["shape"]["edge"] != encoder.config.channels:
             raise DecoyError(f"row {seed.record['row']}: fine-tuning goes on from GraphQA on this encoder")
         sigma = float(seed.record["encoder"]["sigma"])
-        made = EndToEnd(encoder, sigma, seed.network, seed.scales)
+        made = EndToEnd(encoder, sigma, seed.network, seed.scales).train()
         run = train(lambda made=made: made, sides[0], sides[1], UNFROZEN, seed=seed.record["seed"])  # type: ignore[misc]
         record = seed.record | {
             "row": name,

@@ -1,0 +1,75 @@
+"""Langevin sampling: levels for a length, step sizes, a Gaussian whose score is known, and real natives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from protemb_sdk import Embedder
+from protemb_sdk._chain import ALPHABET
+from protemb_train.corpus import Trace
+from protemb_train.refine import (
+    STEPS,
+    as_table,
+    flow,
+    langevin,
+    level_ratio,
+    levels_for,
+    refine_native,
+    rmsd,
+    step_size,
+)
+
+
+@pytest.mark.parametrize(("length", "count"), [(64, 43), (128, 62), (256, 88)])
+def test_longer_chains_need_more_levels(length: int, count: int) -> None:
+    """From 10 to .01 angstrom; 32 levels are enough up to some 32 residues."""
+    levels = levels_for(length, 10.0, 0.01)
+    assert len(levels) == count and levels[0] == pytest.approx(10) and levels[-1] == pytest.approx(0.01)
+    assert (levels[:-1] / levels[1:] <= level_ratio(length) * (1 + 1e-9)).all()
+    assert len(levels_for(32, 10.0, 0.01)) <= 32
+    with pytest.raises(ValueError, match="pass a coarser start"):
+        levels_for(length, 0.1, 0.2)
+
+
+def test_a_step_leaves_the_noise_of_its_level() -> None:
+    """On data at one point the score is -x / sigma^2: after a level's steps the variance is the level's."""
+    ratio = level_ratio(100)
+    epsilon = step_size(ratio)
+    variance = ratio**2  # of the level before, in units of this one's
+    for _ in range(STEPS):
+        variance = (1 - epsilon) ** 2 * variance + 2 * epsilon
+    assert variance == pytest.approx(1, abs=0.15)
+
+
+def test_both_ways_find_a_point_whose_score_is_known() -> None:
+    rng = np.random.default_rng(0)
+    native = rng.normal(size=(40, 3)).cumsum(axis=0) * 2
+
+    def score(x: np.ndarray, sigma: float) -> np.ndarray:
+        return (native - x) / sigma**2
+
+    start = native + 3.0 * rng.normal(size=native.shape)
+    levels = levels_for(40, 3.0)
+    assert np.abs(flow(start, score, levels) - native).max() < 1e-6
+    assert np.abs(langevin(start, score, levels) - native).max() < 1e-6  # the last step takes all noise away
+    np.testing.assert_array_equal(langevin(start, score, levels, 1), langevin(start, score, levels, 1))
+
+
+def test_real_natives_come_closer(traces: list[Trace]) -> None:
+    embedder = Embedder("base", "cpu", threads=1)
+    trace = traces[1]
+    letters = "".join(ALPHABET[t] for t in trace.residue_type)
+
+    def score(x: np.ndarray, sigma: float) -> np.ndarray:
+        return embedder.score((x, letters, trace.residue_index), sigma=sigma).astype(np.float64)
+
+    found = refine_native(trace.ca_coords.astype(np.float64), 1.0, score)
+    assert found.before > 1.4 and found.flowed < 0.75 * found.before and found.sampled < found.before
+    page = as_table([found])
+    assert f"| 1 | 1 | {len(trace.ca_coords)} to {len(trace.ca_coords)} |" in page and "1 of 1" in page
+
+
+def test_rmsd_is_of_the_best_superposition() -> None:
+    x = np.random.default_rng(0).normal(size=(10, 3))
+    assert rmsd(x[:, [1, 2, 0]] + 5, x) == pytest.approx(0, abs=1e-9)
