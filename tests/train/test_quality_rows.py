@@ -292,7 +292,7 @@ def test_an_unfrozen_encoder_starts_as_the_frozen_one_and_learns(
     for a, b in zip(before.residue_quality, expected.residue_quality, strict=True):
         np.testing.assert_allclose(a, b, atol=5e-3)
     learning = twice(sides["train"])
-    tuned = list(fine_tune_row("tuned", frozen[:1], network, learning, sides["val"], tmp_path))
+    tuned = list(fine_tune_row("tuned", frozen[:1], network, learning, twice(sides["val"]) * 2, tmp_path))
     assert len(tuned) == 1
     kept = load_row(tmp_path / "tuned" / "seed-0.pt")
     moved = kept.network.state_dict()["encoder.conv_out.weight"] - network.conv_out.weight
