@@ -21,6 +21,7 @@ from protemb_sdk._doctor import EXAMPLE
 from protemb_train.downstream.embeddings import StructureEncoder
 from protemb_train.downstream.quality.decoys import KINDS
 from protemb_train.downstream.quality.head import QualityHead
+from protemb_train.downstream.quality.naming import Namer
 from protemb_train.downstream.quality.scorer import QualityModel, Trained, load_scorer, save_scorer
 from protemb_train.downstream.quality.vectors import READOUTS
 
@@ -43,7 +44,9 @@ def trained() -> Trained:
     torch.manual_seed(1)
     about = StructureEncoder("base", READOUTS, threads=1).about
     channels = 4 * 64
-    made = [QualityHead(channels) for _ in range(2)]
+    namer = Namer()
+    namer.background.normal_()
+    made = [QualityHead(channels, namer) for _ in range(2)]
     means, spreads = torch.randn(2, channels), torch.rand(2, channels) + 0.5
     spreads[0, 3] = torch.inf  # a channel that never varied
     card = {
@@ -57,7 +60,7 @@ def trained() -> Trained:
         "quality": MEASURED,
         "training": {"models": 10, "targets": 2, "epochs": 1, "heads": 2, "origin": {"version": "0"}},
     }
-    return Trained(QualityModel(made, list(means), list(spreads)).eval(), card)
+    return Trained(QualityModel(made, list(means), list(spreads), namer).eval(), card)
 
 
 @pytest.fixture(scope="module")

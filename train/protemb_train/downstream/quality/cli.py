@@ -20,7 +20,13 @@ Encoding = Annotated[
 Cache = Annotated[Path, typer.Option(help="Folder to keep embeddings in.")]
 
 app = typer.Typer(no_args_is_help=True, help="Model quality: the paper's first task.")
-for command in (models_cli.decoys, models_cli.casp, models_cli.zero_shot, models_cli.refine):
+for command in (
+    models_cli.decoys,
+    models_cli.casp,
+    models_cli.names,
+    models_cli.zero_shot,
+    models_cli.refine,
+):
     app.command()(command)
 
 
@@ -36,6 +42,9 @@ def row(
     ] = None,
     encoder: Encoding = "none",
     network: Annotated[str, typer.Option(help="graphqa, as published, or head, ours.")] = "graphqa",
+    names: Annotated[
+        Path | None, typer.Option(help="For head: does the sequence fit the fold? A file of quality names.")
+    ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Random models of each training target.")] = 12,
     seeds: Annotated[int, typer.Option(min=1, help="Runs.")] = 5,
     threads: Threads = None,
@@ -46,6 +55,7 @@ def row(
     from protemb_train.downstream.embeddings import find_encoder
     from protemb_train.downstream.quality.data import learnable, real_decoys
     from protemb_train.downstream.quality.decoys import read_decoys
+    from protemb_train.downstream.quality.naming import load_names
     from protemb_train.downstream.quality.rows import Row, run_row
     from protemb_train.downstream.quality.training import Recipe
     from protemb_train.downstream.quality.vectors import READOUTS
@@ -65,6 +75,7 @@ def row(
         network=network,
         encoder=find_encoder(encoder, READOUTS, threads),
         recipe=Recipe(epochs=epochs),
+        namer=None if names is None else load_names(names)[0],
     )
     for learnt_row in run_row(wanted, learning, validation, out, seeds=range(seeds), cache=cache):
         told = {

@@ -18,6 +18,7 @@ from torch_geometric.utils import scatter
 
 from protemb_train.downstream.contacts import BURIAL, Graph, contact_graph
 from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL
+from protemb_train.downstream.quality.naming import FEATURES, Namer
 from protemb_train.downstream.sites.data import TYPES
 from protemb_train.downstream.sites.graph import BURIAL_SPREAD, DROPOUT, HIDDEN, LARGEST, Messages
 
@@ -60,12 +61,15 @@ class QualityHead(nn.Module):
     ----------
     extra : int
         Channels of the readouts, standardised; 0 for none.
+    namer : Namer, optional
+        Says whether the sequence fits the fold; it does not learn here.
     """
 
-    def __init__(self, extra: int) -> None:
+    def __init__(self, extra: int, namer: Namer | None = None) -> None:
         super().__init__()
         self.extra = extra
-        self.input = nn.Linear(TYPES + extra + len(BURIAL), HIDDEN)
+        self.namer = None if namer is None else namer.requires_grad_(False)
+        self.input = nn.Linear(TYPES + extra + len(BURIAL) + (0 if namer is None else FEATURES), HIDDEN)
         self.dropout = nn.Dropout(DROPOUT)
         self.layers = nn.ModuleList(Messages(HIDDEN, DROPOUT) for _ in range(LAYERS))
         self.norm = nn.LayerNorm(HIDDEN)
@@ -77,7 +81,8 @@ class QualityHead(nn.Module):
     def forward(self, graphs: Batch) -> tuple[Tensor, Tensor]:
         """Return scores of residues (L, 2) and of models (B, 5), in the order of `LOCAL` and `GLOBAL`."""
         graph = Graph(graphs.edge.float(), graphs.neighbour, graphs.there.float(), graphs.burial)
-        y_LH, local_L2 = self.residues(graphs.types, graphs.node_embedding[:, : self.extra], graph)
+        names = None if self.namer is None else graphs.names
+        y_LH, local_L2 = self.residues(graphs.types, graphs.node_embedding, graph, names)
         pooled = [
             scatter(side, graphs.batch, dim=0, dim_size=graphs.num_graphs, reduce="mean")
             for side in (y_LH, y_LH.square(), local_L2, torch.ones_like(local_L2[:, :1]))
@@ -85,14 +90,17 @@ class QualityHead(nn.Module):
         count_B1 = scatter(pooled[3][graphs.batch], graphs.batch, dim=0, reduce="sum")
         return local_L2, self.whole(pooled[0], pooled[1], pooled[2], count_B1)
 
-    def residues(self, types_L: Tensor, extra_LE: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
-        """Return states (L, H) and scores (L, 2) of residues."""
+    def residues(
+        self, types_L: Tensor, extra_LE: Tensor, graph: Graph, names_LF: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return states (L, H) and scores (L, 2) of residues; `names_LF` is what a namer makes of them."""
         types_LT = (types_L[:, None] == torch.arange(TYPES)).to(torch.float32)
         types_LT = (TYPES * types_LT - 1) / math.sqrt(TYPES - 1)
         burial = (graph.burial_LB - 1) / BURIAL_SPREAD
-        seen = torch.cat(
-            [types_LT, extra_LE.clamp(-LARGEST, LARGEST), burial.clamp(-LARGEST, LARGEST)], dim=1
-        )
+        parts = [types_LT, extra_LE.clamp(-LARGEST, LARGEST), burial.clamp(-LARGEST, LARGEST)]
+        if names_LF is not None:
+            parts.append(names_LF.clamp(-LARGEST, LARGEST))
+        seen = torch.cat(parts, dim=1)
         y_LH = self.input(self.dropout(seen))
         for layer in self.layers:
             y_LH = layer(y_LH, graph)

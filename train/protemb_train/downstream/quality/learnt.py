@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from protemb_train.downstream.quality.decoys import DecoyError
 from protemb_train.downstream.quality.finetune import EndToEnd
 from protemb_train.downstream.quality.graphqa import GraphQA, GraphQAConfig
 from protemb_train.downstream.quality.head import QualityHead
+from protemb_train.downstream.quality.naming import Namer
 from protemb_train.downstream.quality.vectors import Scales
 from protemb_train.network import ScoreNetwork
 from protemb_train.presets import NetworkConfig
@@ -43,8 +45,16 @@ class Learnt:
     record: dict[str, Any]
 
 
-def make_network(kind: str, node: int, edge: int, readouts: int, features: int = 0) -> nn.Module:
-    """Return a network at random for embeddings of these widths.
+def make_network(
+    kind: str,
+    node: int,
+    edge: int,
+    readouts: int,
+    features: int = 0,
+    named: bool = False,
+    namer: Namer | None = None,
+) -> nn.Module:
+    """Return a network at random for embeddings of these widths; a namer, if it has one, as it is.
 
     Raises
     ------
@@ -55,7 +65,7 @@ def make_network(kind: str, node: int, edge: int, readouts: int, features: int =
         config = GraphQAConfig(node_embedding=node // readouts, edge_embedding=edge, features=features)
         return GraphQA(config)
     if kind == "head":
-        return QualityHead(node)
+        return QualityHead(node, copy.deepcopy(namer).train() if namer else Namer() if named else None)
     raise DecoyError(f"no network named {kind!r}; there are {', '.join(NETWORKS)}")
 
 

@@ -65,6 +65,27 @@ def casp(
         say(console, f"left out: {reason}")
 
 
+def names(
+    corpus: Annotated[Path, typer.Argument(help="Corpus of protemb-train corpus; its training chains.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write, for row.")],
+    epochs: Annotated[int, typer.Option(min=1, help="One chain of each cluster an epoch.")] = 8,
+    seed: Annotated[int, typer.Option(help="Of weights, chains and noise.")] = 0,
+    threads: Threads = None,
+) -> None:
+    """Learn to name hidden residues of natives, without labels: whether a sequence fits a fold."""
+    import torch
+
+    from protemb_train.downstream.quality.naming import learn_names, save_names
+
+    writable_target(out)
+    if threads:
+        torch.set_num_threads(threads)
+    namer, record = learn_names(corpus, epochs, seed)
+    save_names(namer, record, out)
+    last = record["curve"][-1]
+    say(console, f"{out}: names {last['val_accuracy']:.1%} of hidden residues, {last['val']:.3f} nats")
+
+
 def zero_shot(
     real: Real,
     out: Annotated[Path, typer.Option("-o", "--out", help="Findings to write (.json).")],

@@ -16,6 +16,7 @@ from torch_geometric.data import Data
 
 from protemb_sdk._chain import encode_sequence
 from protemb_sdk._errors import OutputError
+from protemb_train.downstream.contacts import Graph
 from protemb_train.downstream.embeddings import Encoder
 from protemb_train.downstream.quality.data import few_a_target
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
@@ -23,6 +24,7 @@ from protemb_train.downstream.quality.finetune import FEW, LONGEST_LEARNT, UNFRO
 from protemb_train.downstream.quality.graphs import graph_of
 from protemb_train.downstream.quality.head import contacts_of
 from protemb_train.downstream.quality.learnt import Learnt, make_network, save_row
+from protemb_train.downstream.quality.naming import Namer
 from protemb_train.downstream.quality.training import Examples, Recipe, judged, predict, train
 from protemb_train.downstream.quality.vectors import Scales, Vectors, embed_decoys
 from protemb_train.network import ScoreNetwork
@@ -42,15 +44,20 @@ class Row:
     encoder : Encoder
         Makes the embeddings.
     recipe : Recipe
+    namer : Namer, optional
+        For our head.
     """
 
     name: str
     network: str
     encoder: Encoder
     recipe: Recipe = field(default_factory=Recipe)
+    namer: Namer | None = None
 
 
-def examples(kind: str, decoys: Sequence[Decoy], vectors: Vectors, scales: Scales) -> Examples:
+def examples(
+    kind: str, decoys: Sequence[Decoy], vectors: Vectors, scales: Scales, namer: Namer | None = None
+) -> Examples:
     """Return models as a network sees them; graphs are made once, embeddings read when needed.
 
     Parameters
@@ -62,11 +69,13 @@ def examples(kind: str, decoys: Sequence[Decoy], vectors: Vectors, scales: Scale
         Their embeddings.
     scales : Scales
         Of the models learnt from.
+    namer : Namer, optional
+        For our head.
     """
-    bare = [graph_of(d) if kind == "graphqa" else _contacts(d) for d in decoys]
+    made = [graph_of(d) if kind == "graphqa" else _contacts(d, namer) for d in decoys]
 
     def graph(n: int) -> Data:
-        full = bare[n].clone()
+        full = made[n].clone()
         if kind == "graphqa":
             node, edge = scales.scaled(*vectors[n])
             full.node_embedding = node[:, : node.shape[1] // vectors.readouts]
@@ -78,11 +87,15 @@ def examples(kind: str, decoys: Sequence[Decoy], vectors: Vectors, scales: Scale
     return Examples(decoys, graph)
 
 
-def _contacts(decoy: Decoy) -> Data:
+@torch.inference_mode()
+def _contacts(decoy: Decoy, namer: Namer | None) -> Data:
     coords = torch.from_numpy((decoy.ca_coords - decoy.ca_coords.mean(axis=0)).astype(np.float32))
     graph = contacts_of(torch.from_numpy(encode_sequence(decoy.sequence)), coords)
     graph.quality = torch.from_numpy(decoy.quality)[None]
     graph.residue_quality = torch.from_numpy(decoy.residue_quality)
+    if namer is not None:
+        contacts = Graph(graph.edge.float(), graph.neighbour, graph.there.float(), graph.burial)
+        graph.names = namer.eval().features(graph.types, contacts)
     return graph
 
 
@@ -131,7 +144,7 @@ def run_row(
     vectors = [embed_decoys(row.encoder, side, cache, pairs=pairs) for side in (learning, validation)]
     scales = Scales.of(vectors[0], range(len(learning)))
     learnt, watched = (
-        examples(row.network, side, of, scales)
+        examples(row.network, side, of, scales, row.namer)
         for side, of in zip((learning, validation), vectors, strict=True)
     )
     node, edge = vectors[0].node.shape[1], vectors[0].edge.shape[1]
@@ -140,9 +153,10 @@ def run_row(
         "edge": edge,
         "readouts": vectors[0].readouts,
         "features": learning[0].features.shape[1],
+        "named": row.namer is not None,
     }
     for seed in wanted:
-        make: Callable[[], nn.Module] = lambda: make_network(row.network, **shape)  # noqa: E731
+        make: Callable[[], nn.Module] = lambda: make_network(row.network, **shape, namer=row.namer)  # noqa: E731
         run = train(make, learnt, watched, row.recipe, seed=seed)
         record = {
             "row": row.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from protemb_train.downstream.contacts import contact_graph
 from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL, Decoy, DecoyError
 from protemb_train.downstream.quality.head import QualityHead
 from protemb_train.downstream.quality.learnt import Learnt
+from protemb_train.downstream.quality.naming import Namer, single
 from protemb_train.downstream.quality.scores import decoy_scores, residue_scores
 from protemb_train.downstream.quality.training import Predicted
 
@@ -32,15 +34,24 @@ class QualityModel(nn.Module):
     heads : sequence of QualityHead
     means, spreads : sequence of Tensor, shape (E,)
         Of the readouts that each head sees.
+    namer : Namer, optional
+        The one that all heads have learnt with.
     """
 
     mean_HE: Tensor
     spread_HE: Tensor
 
     def __init__(
-        self, heads: Sequence[QualityHead], means: Sequence[Tensor], spreads: Sequence[Tensor]
+        self,
+        heads: Sequence[QualityHead],
+        means: Sequence[Tensor],
+        spreads: Sequence[Tensor],
+        namer: Namer | None = None,
     ) -> None:
         super().__init__()
+        self.namer = namer
+        for head in heads:
+            head.namer = None  # once is enough
         self.heads = nn.ModuleList(heads)
         self.register_buffer("mean_HE", torch.stack(list(means)))
         self.register_buffer("spread_HE", torch.stack(list(spreads)))
@@ -59,14 +70,14 @@ class QualityModel(nn.Module):
         ca_coords_L3 : Tensor, float32, shape (L, 3)
             C-alphas in angstrom, centred.
         """
-        graph = contact_graph(ca_coords_L3)
-        graph = graph._replace(edge_LKE=graph.edge_LKE.float(), there_LK=graph.there_LK.float())
+        graph = single(contact_graph(ca_coords_L3))
+        names_LF = None if self.namer is None else self.namer.features(residue_type_L, graph)
         count_B1 = torch.ones_like(ca_coords_L3[:, :1]).sum(dim=0, keepdim=True)
         residues, models = [], []
         for n, module in enumerate(self.heads):
             head = cast(QualityHead, module)
             scaled_LE = (features_LKC.flatten(1) - self.mean_HE[n]) / self.spread_HE[n]
-            y_LH, local_L2 = head.residues(residue_type_L, scaled_LE, graph)
+            y_LH, local_L2 = head.residues(residue_type_L, scaled_LE, graph, names_LF)
             mean, square, local = (v.mean(dim=0, keepdim=True) for v in (y_LH, y_LH.square(), local_L2))
             residues.append(local_L2[:, LOCAL.index("lddt")])
             models.append(head.whole(mean, square, local, count_B1)[0])
@@ -112,10 +123,9 @@ def assemble(seeds: Sequence[Learnt], readouts: Sequence[str], quality: Mapping[
     record = seeds[0].record
     if record["network"] != "head" or "sigma" not in record["encoder"]:
         raise DecoyError(f"row {record['row']}: a scorer is made of our head on a structure embedding")
+    heads = [copy.deepcopy(cast(QualityHead, s.network)) for s in seeds]
     model = QualityModel(
-        [cast(QualityHead, s.network) for s in seeds],
-        [s.scales.node_mean for s in seeds],
-        [s.scales.node_spread for s in seeds],
+        heads, [s.scales.node_mean for s in seeds], [s.scales.node_spread for s in seeds], heads[0].namer
     )
     encoder = record["encoder"]
     card = {
@@ -168,7 +178,11 @@ def save_scorer(trained: Trained, out: Path) -> None:
     OutputError
         If it cannot be written.
     """
-    shape = {"heads": len(trained.model.heads), "extra": trained.model.get_buffer("mean_HE").shape[1]}
+    shape = {
+        "heads": len(trained.model.heads),
+        "extra": trained.model.get_buffer("mean_HE").shape[1],
+        "named": trained.model.namer is not None,
+    }
     with written_whole(out) as part:
         torch.save(
             {"format": FORMAT, "shape": shape, "card": trained.card, "state": trained.model.state_dict()},
@@ -190,7 +204,8 @@ def load_scorer(path: Path) -> Trained:
             raise ModelError(f"{path}: holds {loaded['format']!r}, this reads {FORMAT!r} only")
         count, extra = int(loaded["shape"]["heads"]), int(loaded["shape"]["extra"])
         zeros = [torch.zeros(extra)] * count
-        model = QualityModel([QualityHead(extra) for _ in range(count)], zeros, zeros)
+        namer = Namer() if loaded["shape"]["named"] else None
+        model = QualityModel([QualityHead(extra, namer) for _ in range(count)], zeros, zeros, namer)
         model.load_state_dict(loaded["state"])
         return Trained(model.eval(), dict(loaded["card"]))
     except (KeyError, TypeError, RuntimeError) as error:

@@ -85,7 +85,8 @@ def predictions(
             raise DecoyError(f"row {name} needs its encoder {wanted['encoder']}; name it with --encoder")
         network = seeds[0].record["network"]
         vectors = embed_decoys(encoder, decoys, cache, pairs=network == "graphqa")
-        made = examples(network, decoys, vectors, seeds[0].scales)
+        namer = getattr(seeds[0].network, "namer", None)
+        made = examples(network, decoys, vectors, seeds[0].scales, namer)
         found[name] = [predict(learnt.network, made) for learnt in seeds]
     return found
 

@@ -1,0 +1,243 @@
+"""Does the sequence fit the fold? Learnt without labels: naming hidden residues from C-alphas.
+
+A network names residues of thousands of natives from where their neighbours lie, some of whose names it sees.
+Of a model it then says how likely each residue is in its place: a residue that a native would not have there
+has probably come there by mistake.
+
+Shapes: L residues, T residue types, H hidden channels, F features.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from protemb_sdk._errors import ModelError
+from protemb_sdk._output import written_whole
+from protemb_train.checkpoint import read_tensors
+from protemb_train.corpus import Corpus
+from protemb_train.downstream.contacts import BURIAL, Graph, contact_graph, end_to_end, joined
+from protemb_train.downstream.sites.data import TYPES
+from protemb_train.downstream.sites.graph import BURIAL_SPREAD, LARGEST, Messages
+from protemb_train.origin import origin
+from protemb_train.pretrain import quiet_lightning
+
+FORMAT = "protemb-quality-names-1"
+HIDDEN, LAYERS, DROPOUT = 96, 4, 0.1
+FOLDS = 4
+"""Residues are hidden a quarter at a time to be named from the others."""
+FEATURES = 4 + TYPES
+ORDINARY = 2.7  # nats, of a distribution over types that knows little
+JITTER = 0.5  # angstrom of noise, at most: a model has some
+LONGEST = 300  # residues of a crop
+CHAINS_A_BATCH = 8
+
+
+class Namer(nn.Module):
+    """Log-odds of every residue type at every residue, against their frequencies."""
+
+    background: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.input = nn.Linear(TYPES + 1 + len(BURIAL), HIDDEN)
+        self.layers = nn.ModuleList(Messages(HIDDEN, DROPOUT) for _ in range(LAYERS))
+        self.output = nn.Sequential(nn.LayerNorm(HIDDEN), nn.Linear(HIDDEN, TYPES))
+        self.register_buffer("background", torch.zeros(TYPES))
+
+    def forward(self, types_L: Tensor, hidden_L: Tensor, graph: Graph) -> Tensor:
+        """Return log p of types, shape (L, T).
+
+        Parameters
+        ----------
+        types_L : Tensor, int64, shape (L,)
+            Positions in `ALPHABET`.
+        hidden_L : Tensor, bool, shape (L,)
+            Residues whose type it does not see.
+        graph : Graph
+            In single precision.
+        """
+        seen_LT = (types_L[:, None] == torch.arange(TYPES)).to(torch.float32) * (~hidden_L)[:, None]
+        none_L1 = 1 - seen_LT.sum(dim=1, keepdim=True)
+        burial = ((graph.burial_LB - 1) / BURIAL_SPREAD).clamp(-LARGEST, LARGEST)
+        y_LH = self.input(torch.cat([seen_LT * 4, none_L1, burial], dim=1))
+        for layer in self.layers:
+            y_LH = layer(y_LH, graph)
+        return F.log_softmax(self.output(y_LH), dim=1)
+
+    def features(self, types_L: Tensor, graph: Graph) -> Tensor:
+        """Return what a judge of models sees, shape (L, F), on a scale of about one.
+
+        Log-odds of each residue's own type, from the fold alone and with the others' types known; how sure
+        both are; and log-odds of all types from the fold alone. A residue of unknown type has zeros first.
+        """
+        everything = torch.ones_like(types_L, dtype=torch.bool)
+        alone_LT = self(types_L, everything, graph)
+        place_L = torch.arange(types_L.shape[0])
+        known_LT = torch.zeros_like(alone_LT)
+        for fold in range(FOLDS):
+            hidden_L = place_L % FOLDS == fold
+            known_LT = torch.where(hidden_L[:, None], self(types_L, hidden_L, graph), known_LT)
+        own_LT = (types_L[:, None] == torch.arange(TYPES)).to(torch.float32)
+        parts = []
+        for log_LT in (alone_LT, known_LT):
+            parts.append(((log_LT - self.background) * own_LT).sum(dim=1, keepdim=True))
+            parts.append((-(log_LT.exp() * log_LT).sum(dim=1, keepdim=True) - ORDINARY) * 3)
+        return torch.cat([*parts, alone_LT - self.background], dim=1)
+
+
+def single(graph: Graph) -> Graph:
+    """Return a graph in single precision."""
+    return graph._replace(edge_LKE=graph.edge_LKE.float(), there_LK=graph.there_LK.float())
+
+
+class Natives(IterableDataset[tuple[Tensor, Tensor, Graph]]):
+    """Batches of natives, one a cluster an epoch, noisy, some residues hidden; a function of the seed."""
+
+    def __init__(self, corpus: Corpus, seed: int) -> None:
+        self.corpus, self.seed, self.epoch = corpus, seed, 0
+        self.count = len(np.unique(corpus.clusters[corpus.lengths >= 40]))
+
+    def __len__(self) -> int:
+        return -(-self.count // CHAINS_A_BATCH)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Graph]]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        drawn = self.corpus.one_a_cluster(self.count, (40, 10_000), seed=int(rng.integers(2**31)))
+        self.epoch += 1
+        for first in range(0, len(drawn), CHAINS_A_BATCH):
+            parts = [self._one(position, rng) for position in drawn[first : first + CHAINS_A_BATCH]]
+            types, hidden, graphs = zip(*parts, strict=True)
+            lengths = [len(t) for t in types]
+            yield end_to_end(types, lengths), end_to_end(hidden, lengths), joined(graphs, lengths)
+
+    def _one(self, position: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Graph]:
+        trace = self.corpus[position]
+        first = int(rng.integers(0, max(len(trace.ca_coords) - LONGEST, 0) + 1))
+        coords = trace.ca_coords[first : first + LONGEST].astype(np.float64)
+        coords = coords - coords.mean(axis=0)
+        coords = coords + rng.uniform(0, JITTER) * rng.normal(size=coords.shape)
+        types = torch.from_numpy(trace.residue_type[first : first + LONGEST])
+        share = 1.0 if rng.random() < 0.4 else rng.uniform(0.15, 0.6)
+        hidden = torch.from_numpy(rng.random(len(types)) < share)
+        return types, hidden, contact_graph(torch.from_numpy(coords.astype(np.float32)))
+
+
+class Naming(pl.LightningModule):
+    """Cross entropy of hidden residues, AdamW, one cycle."""
+
+    def __init__(self, namer: Namer, rate: float = 2e-3) -> None:
+        super().__init__()
+        self.namer, self.rate = namer, rate
+        self.curve: list[dict[str, float]] = []
+        self.seen: dict[str, list[tuple[float, float, int]]] = {"loss": [], "val": []}
+
+    def _step(self, batch: tuple[Tensor, Tensor, Graph], name: str) -> Tensor:
+        types_L, hidden_L, graph = batch
+        log_LT = self.namer(types_L, hidden_L, single(graph))
+        asked = hidden_L & (types_L < TYPES)
+        loss = F.nll_loss(log_LT[asked], types_L[asked])
+        right = float((log_LT[asked].argmax(dim=1) == types_L[asked]).float().mean())
+        self.seen[name].append((float(loss.detach()), right, int(asked.sum())))
+        return loss
+
+    def training_step(self, batch: tuple[Tensor, Tensor, Graph], batch_idx: int) -> Tensor:
+        return self._step(batch, "loss")
+
+    def validation_step(self, batch: tuple[Tensor, Tensor, Graph], batch_idx: int) -> None:
+        self._step(batch, "val")
+
+    def on_train_epoch_end(self) -> None:
+        entry: dict[str, float] = {}
+        for name, values in self.seen.items():
+            loss, right, count = np.array(values).T
+            entry |= {name: float(np.average(loss, weights=count))}
+            entry |= {f"{name}_accuracy": float(np.average(right, weights=count))}
+            values.clear()
+        self.curve.append(entry)
+
+    def configure_optimizers(self) -> Any:
+        adam = torch.optim.AdamW(self.parameters(), lr=self.rate, weight_decay=1e-2)
+        steps = int(self.trainer.estimated_stepping_batches)
+        cycle = torch.optim.lr_scheduler.OneCycleLR(adam, self.rate, total_steps=max(steps, 2), pct_start=0.2)
+        return {"optimizer": adam, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+
+def learn_names(corpus: Path, epochs: int = 10, seed: int = 0) -> tuple[Namer, dict[str, Any]]:
+    """Train a network that names residues of the training chains of a corpus; return it and its record.
+
+    Parameters
+    ----------
+    corpus : Path
+        Holds no relative of a test target.
+    epochs : int
+        One chain of each cluster an epoch.
+    seed : int
+        Of weights, chains and noise.
+    """
+    pl.seed_everything(seed, verbose=False)
+    learning, validation = Corpus(corpus, ["train"]), Corpus(corpus, ["val"])
+    namer = Namer()
+    types = np.concatenate([learning[k].residue_type for k in range(min(len(learning), 2000))])
+    counts = np.bincount(types[types < TYPES], minlength=TYPES) + 1
+    namer.background.copy_(torch.from_numpy(np.log(counts / counts.sum()).astype(np.float32)))
+    module = Naming(namer)
+    with quiet_lightning(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*(__len__|`IterableDataset`)")
+        trainer = pl.Trainer(
+            max_epochs=epochs,
+            accelerator="cpu",
+            gradient_clip_val=1.0,
+            enable_checkpointing=False,
+            logger=False,
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        loaders: Any = (
+            DataLoader(Natives(learning, seed), batch_size=None),
+            DataLoader(Natives(validation, seed), batch_size=None),
+        )
+        trainer.fit(module, *loaders)
+    record = {
+        "corpus_sha256": learning.sha256,
+        "epochs": epochs,
+        "seed": seed,
+        "curve": module.curve,
+        "origin": origin(),
+    }
+    return namer.eval(), record
+
+
+def save_names(namer: Namer, record: dict[str, Any], out: Path) -> None:
+    """Write a namer, whole or not at all."""
+    with written_whole(out) as part:
+        torch.save({"format": FORMAT, "record": record, "state": namer.state_dict()}, part)
+
+
+def load_names(path: Path) -> tuple[Namer, dict[str, Any]]:
+    """Read what `save_names` wrote.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, or is none.
+    """
+    loaded = read_tensors(path)
+    try:
+        if loaded["format"] != FORMAT:
+            raise ModelError(f"{path}: holds {loaded['format']!r}, this reads {FORMAT!r} only")
+        namer = Namer()
+        namer.load_state_dict(loaded["state"])
+        return namer.eval(), dict(loaded["record"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ModelError(f"{path}: not a file of protemb-train quality names ({error})") from error
