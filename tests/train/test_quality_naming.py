@@ -92,7 +92,7 @@ def test_it_learns_what_can_be_told_from_the_fold(corpus: Corpus, tmp_path: Path
     again, kept = load_names(tmp_path / "names.pt")
     assert kept["corpus_sha256"] == corpus.sha256
     trace = corpus[0]
-    graph = single(contact_graph(torch.from_numpy(trace.ca_coords)))
+    graph = single(contact_graph(torch.from_numpy(trace.ca_coords.copy())))
     types = torch.from_numpy(trace.residue_type)
     with torch.inference_mode():
         right = again.features(types, graph)[:, 0].mean()
