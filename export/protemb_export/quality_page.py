@@ -25,6 +25,8 @@ MADE = {
     "denoised": "natives drowned in noise and repaired by the score network",
     "segments": "runs moved and turned",
     "natives": "natives",
+    "noisy": "natives under noise, unrepaired",
+    "coils": "random walks",
 }
 LIMITS = """\
 - It sees C-alphas and residue types of one chain: no side chains, no profile, no partner, no other models.

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from protemb_sdk import DeviceError, Embedder, EmbeddingError, ModelError, SitePredictor
+from protemb_sdk import DeviceError, Embedder, EmbeddingError, ModelError, QualityScorer, SitePredictor
 from protemb_sdk import _heads as heads
 from protemb_sdk import _models as models
+from protemb_sdk._predictor import Predictor
 
 Make = Callable[..., Path]
 
@@ -40,7 +41,8 @@ def test_a_head_that_is_not_there_says_which_are(name: str) -> None:
 def test_every_bundled_head_loads() -> None:
     for name, entry in heads._registry().items():
         assert set(entry) == {"file", "encoder", "kind", "summary", "sha256"}
-        predictor = SitePredictor(name, "cpu")
+        kinds: dict[str, type[Predictor]] = {"sites": SitePredictor, "quality": QualityScorer}
+        predictor = kinds[entry["kind"]](name, "cpu")
         assert predictor.info.name == name and predictor.info.encoder == entry["encoder"]
         assert predictor.card["kind"] == entry["kind"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,8 @@ from protemb_sdk import (
     read_chain,
 )
 from protemb_sdk._quality_cli import missing, profiles, score_files, spark
+
+from .conftest import table_of
 
 Walk = Callable[..., tuple[np.ndarray, str]]
 
@@ -164,13 +165,13 @@ def test_a_folder_is_ranked_and_written(
         **DEFAULTS | {"residues": residues, "plot": outs["png"], "structures": copies},  # type: ignore[arg-type]
     )
     printed = capsys.readouterr().out
-    rows = list(csv.DictReader(outs["csv"].open(encoding="utf-8")))
+    rows = table_of(outs["csv"])
     assert [Path(r["source"]).stem for r in rows] == ["good", "fair", "bad"]
     assert [r["rank"] for r in rows] == ["1", "2", "3"]
     lines = [line for line in printed.splitlines() if any(bar in line for bar in "▁▂▃▄▅▆▇█")]
     assert [line.split()[1] for line in lines] == ["good_A", "fair_A", "bad_A"]
     assert outs["png"].read_bytes()[:4] == b"\x89PNG"
-    every = list(csv.DictReader(residues.open(encoding="utf-8")))
+    every = table_of(residues)
     assert len(every) == sum(int(r["residues"]) for r in rows)
     # The copies carry lDDT in percent on every atom of a residue.
     good = [r for r in every if Path(r["source"]).stem == "good"]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from protemb_sdk import ProtembError, read_chain
 from protemb_sdk._chain import ALPHABET
+from protemb_train.alignment import aligned
 from protemb_train.corpus import Corpus, Trace
 from protemb_train.downstream.quality import perturb
 from protemb_train.downstream.quality.casp import compared, read_casp, read_target
@@ -24,7 +25,7 @@ from protemb_train.downstream.quality.decoys import (
     read_decoys,
     write_decoys,
 )
-from protemb_train.downstream.quality.generate import WAYS, Maker, Plan, aligned, decoys_of, generate
+from protemb_train.downstream.quality.generate import WAYS, Maker, Plan, decoys_of, generate
 from protemb_train.downstream.quality.labels import lddt, superposed_scores
 
 from .conftest import CorpusMaker
@@ -53,6 +54,7 @@ def test_every_way_of_going_wrong_gives_a_closed_chain(kind: str, corpus: Corpus
         assert model.shape == native.shape and np.isfinite(model).all()
         if kind == "natives":
             np.testing.assert_array_equal(model, native)
+        if kind in ("natives", "noisy"):
             continue
         bonds = np.linalg.norm(np.diff(model, axis=0), axis=1)
         assert np.quantile(np.abs(bonds - perturb.BOND), 0.95) < 0.4
@@ -63,6 +65,14 @@ def test_every_way_of_going_wrong_gives_a_closed_chain(kind: str, corpus: Corpus
 
 def test_kinds_are_those_of_the_generator() -> None:
     assert list(WAYS) == list(KINDS)
+
+
+def test_kinds_are_chosen_by_name(corpus: Corpus) -> None:
+    made = decoys_of(Maker(corpus), 0, Plan(1, 6, kinds=("noisy", "coils")))
+    assert {d.source for d in made} == {"noisy", "coils"}
+    assert max(d.gdt_ts for d in made if d.source == "coils") < 0.35
+    with pytest.raises(DecoyError, match="no kind of models named 'good'; there are homologs"):
+        list(generate(corpus.path, Plan(1, 1, kinds=("good",))))
 
 
 def test_mistakes_of_one_size_have_the_size_that_was_asked(traces: list[Trace]) -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from protemb_sdk._errors import ProtembError
+from protemb_train.alignment import aligned
 from protemb_train.corpus import Trace
-from protemb_train.downstream.quality.generate import aligned
 from protemb_train.downstream.quality.labels import GDT_TS, lddt, superpose, superposed_scores
 
 

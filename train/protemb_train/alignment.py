@@ -1,8 +1,11 @@
-"""What makes two sequences relatives, whoever aligned them."""
+"""What makes two sequences relatives, whoever aligned them; and a global alignment of two."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 LEAST_COVERAGE = 0.5
 """Share of the shorter sequence that an alignment must cover to make two chains relatives."""
@@ -40,3 +43,22 @@ class Hit:
 def related(hit: Hit, identity: float = LEAST_IDENTITY, e_value: float = LARGEST_E_VALUE) -> bool:
     """Tell whether an alignment makes two sequences relatives."""
     return hit.identity >= identity and hit.coverage >= LEAST_COVERAGE and hit.e_value <= e_value
+
+
+def aligned(sequence: str, template: str) -> NDArray[np.int64]:
+    """Return where each residue lies in a template by global alignment (BLOSUM62, ends free), or -1.
+
+    Returns
+    -------
+    ndarray, int64, shape (L,)
+    """
+    from biotite.sequence import ProteinSequence
+    from biotite.sequence.align import SubstitutionMatrix, align_optimal
+
+    both = [ProteinSequence(s.replace("U", "C")) for s in (sequence, template)]
+    matrix = SubstitutionMatrix.std_protein_matrix()
+    best = align_optimal(*both, matrix, gap_penalty=(-11, -1), terminal_penalty=False, max_number=1)[0]
+    positions = np.full(len(sequence), -1, dtype=np.int64)
+    there = (best.trace >= 0).all(axis=1)
+    positions[best.trace[there, 0]] = best.trace[there, 1]
+    return positions

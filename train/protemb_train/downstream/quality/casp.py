@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from protemb_sdk import ProtembError, read_chain
 from protemb_sdk._chain import Chain
+from protemb_train.alignment import aligned
 from protemb_train.downstream.quality.decoys import GLOBAL, Decoy, DecoyError, labelled
-from protemb_train.downstream.quality.generate import aligned
 
 LEAST_IDENTITY = 0.9
 """Of shared residues: below it a model is one of another protein."""

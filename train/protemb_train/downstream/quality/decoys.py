@@ -18,7 +18,10 @@ GLOBAL = ("tm", "gdt_ts", "gdt_ha", "lddt", "cad")
 """Scores of a whole model, in the order of GraphQA's global output."""
 LOCAL = ("lddt", "cad")
 """Scores of a residue."""
-KINDS = (*("homologs", "foreign", "mixed", "grafts", "hinges", "shifts", "denoised", "segments", "natives"),)
+KINDS = (
+    *("homologs", "foreign", "mixed", "grafts", "hinges", "shifts", "denoised", "segments", "natives"),
+    *("noisy", "coils"),
+)
 """Sources of models that were made of natives (`generate`)."""
 COORDS_SCALE = 0.02  # angstrom
 LOCAL_SCALE, UNKNOWN = 200, 255

@@ -13,13 +13,14 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from protemb_sdk import Embedder
 from protemb_sdk._chain import ALPHABET
+from protemb_train.alignment import aligned
 from protemb_train.corpus import Corpus, Trace
-from protemb_train.downstream.quality.decoys import Decoy, DecoyError, labelled
+from protemb_train.downstream.quality.decoys import KINDS, Decoy, DecoyError, labelled
 from protemb_train.downstream.quality.perturb import (
+    BOND,
     Coords,
     grafted,
     hinged,
@@ -29,6 +30,22 @@ from protemb_train.downstream.quality.perturb import (
     threaded,
 )
 
+WEIGHTS = {
+    "homologs": 3.0,
+    "foreign": 2.5,
+    "mixed": 3.0,
+    "grafts": 2.5,
+    "hinges": 2.5,
+    "shifts": 1.0,
+    "denoised": 2.0,
+    "segments": 1.0,
+    "natives": 0.5,
+    "noisy": 1.0,
+    "coils": 1.0,
+}
+"""How often a kind is made, of those that are wanted."""
+ORDINARY = KINDS[:9]
+"""What servers get wrong; the others are no models at all, and a judge must know that too."""
 LENGTHS = (50, 220)
 """Residues of a native."""
 JITTER = 0.3
@@ -44,12 +61,13 @@ REPAIRED = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many natives of which split, and how many models of each."""
+    """How many natives of which split, how many models of each, and of which kinds."""
 
     natives: int
     decoys: int
     split: str = "train"
     seed: int = 0
+    kinds: tuple[str, ...] = ORDINARY
 
 
 def _sequence(trace: Trace) -> str:
@@ -162,6 +180,17 @@ def _natives(maker: Maker, position: int, native: Coords, rng: np.random.Generat
     return native
 
 
+def _noisy(maker: Maker, position: int, native: Coords, rng: np.random.Generator) -> Coords:
+    return native + float(np.exp(rng.uniform(np.log(0.5), np.log(10.0)))) * rng.normal(size=native.shape)
+
+
+def _coils(maker: Maker, position: int, native: Coords, rng: np.random.Generator) -> Coords:
+    """Walk at random, from a stretched chain to one that turns back at every residue."""
+    steps = rng.normal(size=native.shape) + rng.uniform(0, 2) * np.array([1.0, 0.0, 0.0])
+    walk = (BOND * steps / np.linalg.norm(steps, axis=1, keepdims=True)).cumsum(axis=0)
+    return regularised(walk)
+
+
 def _mixed(maker: Maker, position: int, native: Coords, rng: np.random.Generator) -> Coords:
     """Do several things at once, the first to a homolog where there is one."""
     x = _homologs(maker, position, native, rng) if rng.random() < 0.5 else native
@@ -180,10 +209,11 @@ WAYS: dict[str, Callable[[Maker, int, Coords, np.random.Generator], Coords]] = {
     "denoised": _denoised,
     "segments": _segments,
     "natives": _natives,
+    "noisy": _noisy,
+    "coils": _coils,
 }
 """Ways of going wrong, by name; as `decoys.KINDS`."""
-WEIGHTS = (3, 2.5, 3, 2.5, 2.5, 1, 2, 1, 0.5)
-AS_THEY_ARE = ("natives", "denoised")
+AS_THEY_ARE = ("natives", "denoised", "noisy", "coils")
 
 
 @cache
@@ -191,31 +221,12 @@ def _embedder(model: str) -> Embedder:
     return Embedder(model, "cpu", threads=1)
 
 
-def aligned(sequence: str, template: str) -> NDArray[np.int64]:
-    """Return where each residue lies in a template by global alignment (BLOSUM62, ends free), or -1.
-
-    Returns
-    -------
-    ndarray, int64, shape (L,)
-    """
-    from biotite.sequence import ProteinSequence
-    from biotite.sequence.align import SubstitutionMatrix, align_optimal
-
-    both = [ProteinSequence(s.replace("U", "C")) for s in (sequence, template)]
-    matrix = SubstitutionMatrix.std_protein_matrix()
-    best = align_optimal(*both, matrix, gap_penalty=(-11, -1), terminal_penalty=False, max_number=1)[0]
-    positions = np.full(len(sequence), -1, dtype=np.int64)
-    there = (best.trace >= 0).all(axis=1)
-    positions[best.trace[there, 0]] = best.trace[there, 1]
-    return positions
-
-
 def decoys_of(maker: Maker, position: int, plan: Plan) -> list[Decoy]:
     """Return models of one native: each of another kind as far as they go, kinds drawn by weight."""
     trace = maker.corpus[position]
     rng = np.random.default_rng((plan.seed, position))
-    weights = np.array(WEIGHTS) / sum(WEIGHTS)
-    kinds = rng.choice(list(WAYS), size=plan.decoys, p=weights)
+    weights = np.array([WEIGHTS[kind] for kind in plan.kinds])
+    kinds = rng.choice(list(plan.kinds), size=plan.decoys, p=weights / weights.sum())
     native = trace.ca_coords.astype(np.float64)
     found = []
     for n, kind in enumerate(kinds):
@@ -244,8 +255,10 @@ def generate(path: Path, plan: Plan, workers: int = 1) -> Iterator[list[Decoy]]:
     Raises
     ------
     DecoyError
-        If no native fits.
+        If no native fits, or there is no such kind.
     """
+    if unknown := [kind for kind in plan.kinds if kind not in WAYS]:
+        raise DecoyError(f"no kind of models named {unknown[0]!r}; there are {', '.join(WAYS)}")
     positions = Corpus(path, [plan.split]).one_a_cluster(plan.natives, LENGTHS, plan.seed)
     if not positions:
         raise DecoyError(f"{path}: no chain of {LENGTHS[0]} to {LENGTHS[1]} residues in split {plan.split}")

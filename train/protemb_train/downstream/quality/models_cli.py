@@ -22,15 +22,19 @@ def decoys(
     natives: Annotated[int, typer.Option(min=1, help="Chains, one a cluster.")] = 240,
     models: Annotated[int, typer.Option(min=1, help="Models of each.")] = 10,
     split: Annotated[str, typer.Option(help="Of the corpus: train or val.")] = "train",
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Kinds of mistakes (all but noisy and coils); may come again.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same models.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
     """Make models of natives that are wrong in the ways of servers, and score them."""
     from protemb_train.downstream.quality.decoys import write_decoys
-    from protemb_train.downstream.quality.generate import Plan, generate, kinds_of
+    from protemb_train.downstream.quality.generate import ORDINARY, Plan, generate, kinds_of
 
     writable_target(out)
-    made = [d for of in generate(corpus, Plan(natives, models, split, seed), workers) for d in of]
+    plan = Plan(natives, models, split, seed, tuple(kind or ORDINARY))
+    made = [d for of in generate(corpus, plan, workers) for d in of]
     write_decoys(made, out)
     told = ", ".join(f"{kind} {n} ({gdt:.2f})" for kind, (n, gdt) in kinds_of(made).items())
     say(console, f"{out}: {len(made)} models, of each kind (mean GDT_TS): {told}")
