@@ -32,15 +32,25 @@ row() {
         --watched "$quality/made-val.npz" "$@"
 }
 
+# made OUT OPTIONS...: models made of natives.
+made() {
+    local out=$1
+    shift
+    unless "$out" protemb-train quality decoys "$corpus" -o "$out" "$@"
+}
+
 mkdir -p "$quality"
-# Models made of natives: 240 training chains for every row, 960 for the scorer; 40 validation chains to watch.
-unless "$quality/made-val.npz" protemb-train quality decoys "$corpus" -o "$quality/made-val.npz" --split val --natives 40
-unless "$quality/made-train.npz" protemb-train quality decoys "$corpus" -o "$quality/made-train.npz" --natives 240
-unless "$quality/made-train-960.npz" protemb-train quality decoys "$corpus" -o "$quality/made-train-960.npz" \
-    --natives 960
+# 240 training chains for every row, 960 and what is no model at all for the scorer; 40 validation chains to watch.
+made "$quality/made-val.npz" --split val --natives 40
+made "$quality/made-train.npz" --natives 240
+made "$quality/made-train-960.npz" --natives 960
+made "$quality/noise-train.npz" --natives 480 --models 2 --kind noisy --kind coils
+made "$quality/noise-val.npz" --natives 40 --models 2 --kind noisy --kind coils --split val
+# Whether a sequence fits a fold, learnt from natives without labels.
+unless "$quality/names.pt" protemb-train quality names "$corpus" -o "$quality/names.pt" "${threads[@]}"
 
 # Table 1 of the paper: GraphQA.
-small=(--made "$quality/made-train.npz") large=(--made "$quality/made-train-960.npz")
+small=(--made "$quality/made-train.npz")
 row 1-none "${small[@]}"
 row 2-untrained "${small[@]}" --encoder "$runs/untrained.onnx"
 row 3-sequence "${small[@]}" --encoder "$runs/language"
@@ -48,12 +58,18 @@ row 4-authors "${small[@]}" --encoder "$runs/authors.onnx"
 row 5-paper-c30 "${small[@]}" --encoder paper-c30
 row 6-paper-c100 "${small[@]}" --encoder paper-c100
 row 7-base "${small[@]}" --encoder base
+if [[ 8-base-fine-tuned =~ ^($wanted)$ ]]; then
+    protemb-train quality finetune 8-base-fine-tuned --from 7-base --rows "$quality/rows" --real "$real" "${small[@]}" \
+        --watched "$quality/made-val.npz" --checkpoint "$root/train/results/base.ckpt" "${threads[@]}"
+fi
 
-# Ours: a graph network on readouts; the last ones learn from four times the natives.
+# Ours: a graph network on readouts; large: more natives, noise, and names.
+large=(--made "$quality/made-train-960.npz" --made "$quality/noise-train.npz" --watched "$quality/noise-val.npz"
+    --names "$quality/names.pt" --network head)
 declare -A encoder_of=([none]=none [untrained]=$runs/untrained.onnx [base]=base)
 for name in none untrained base; do
     row "head-$name" "${small[@]}" --network head --encoder "${encoder_of[$name]}"
-    row "head-$name-960" "${large[@]}" --network head --encoder "${encoder_of[$name]}"
+    row "large-$name" "${large[@]}" --encoder "${encoder_of[$name]}"
 done
 
 # The score network alone: its noise level is chosen on training targets.
@@ -64,11 +80,11 @@ unless "$results/quality-zero-shot.json" protemb-train quality zero-shot --real 
 protemb-train quality table "$quality/rows" --real "$real" --cache "$quality/cache" "${threads[@]}" \
     --encoder "$runs/untrained.onnx" --encoder "$runs/language" --encoder "$runs/authors.onnx" \
     --energies "$data/qa/casp12_baselines.tsv" --zero-shot "$results/quality-zero-shot.json" \
-    --against 1-none --against 2-untrained --against head-none-960 --against head-untrained-960 \
+    --names "$quality/names.pt" --against 1-none --against 2-untrained --against large-none --against large-untrained \
     -o "$results/quality.md"
 
-unless "$quality/quality.ckpt" protemb-train quality scorer head-base-960 --rows "$quality/rows" "${given[@]}" \
-    --watched "$quality/made-val.npz" --measured "$results/quality.json" -o "$quality/quality.ckpt"
+unless "$quality/quality.ckpt" protemb-train quality scorer large-base --rows "$quality/rows" "${given[@]}" \
+    --watched "$quality/made-val.npz" --watched "$quality/noise-val.npz" --measured "$results/quality.json" -o "$quality/quality.ckpt"
 unless "$quality/quality.onnx" protemb-export head "$quality/quality.ckpt" -o "$quality/quality.onnx" --verify "$corpus"
 # To bundle it: protemb-export head ... -o sdk/protemb_sdk/bundled/quality.onnx --bundle "..."; protemb-export card
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from protemb_sdk import ModelError
+from protemb_sdk._chain import ALPHABET
 from protemb_train.corpus import Corpus, Trace
 from protemb_train.downstream.contacts import contact_graph
 from protemb_train.downstream.embeddings import StructureEncoder
-from protemb_train.downstream.quality.decoys import Decoy
+from protemb_train.downstream.quality.decoys import Decoy, labelled
 from protemb_train.downstream.quality.learnt import load_row
 from protemb_train.downstream.quality.naming import (
     FEATURES,
@@ -28,6 +29,7 @@ from protemb_train.downstream.quality.rows import Row, run_row
 from protemb_train.downstream.quality.table import predictions
 from protemb_train.downstream.quality.training import Recipe
 from protemb_train.downstream.quality.vectors import READOUTS
+from protemb_train.downstream.quality.zero_shot import fitting
 from protemb_train.downstream.sites.data import TYPES
 
 from .conftest import CorpusMaker
@@ -99,6 +101,12 @@ def test_it_learns_what_can_be_told_from_the_fold(corpus: Corpus, tmp_path: Path
         wrong = again.features(types.flip(0), graph)[:, 0].mean()
         torch.testing.assert_close(again.features(types, graph), namer.features(types, graph))
     assert right > wrong
+    letters = "".join(ALPHABET[t] for t in trace.residue_type)
+    own, reversed_ = (
+        labelled("d", "t", "s", "train", s, trace.ca_coords.astype(float), trace.ca_coords.astype(float))
+        for s in (letters, letters[::-1])
+    )
+    assert fitting(again, own) > fitting(again, reversed_)
 
 
 def test_epochs_differ_and_seeds_do_not(corpus: Corpus) -> None:

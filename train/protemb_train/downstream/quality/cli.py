@@ -173,6 +173,7 @@ def table(
     zero_shot: Annotated[
         Path | None, typer.Option(help="What zero-shot found: its noise level and model are used.")
     ] = None,
+    names: Annotated[Path | None, typer.Option(help="A file of quality names, to judge by itself.")] = None,
     against: Annotated[list[str] | None, typer.Option(help="Row to subtract; may come again.")] = None,
     threads: Threads = None,
 ) -> None:
@@ -184,9 +185,10 @@ def table(
     from protemb_train.downstream.embeddings import find_encoder
     from protemb_train.downstream.quality.decoys import read_decoys
     from protemb_train.downstream.quality.learnt import load_rows
+    from protemb_train.downstream.quality.naming import load_names
     from protemb_train.downstream.quality.table import as_table, predictions, read_energies
     from protemb_train.downstream.quality.vectors import READOUTS
-    from protemb_train.downstream.quality.zero_shot import still
+    from protemb_train.downstream.quality.zero_shot import fitting, still
 
     writable_target(out)
     if threads:
@@ -206,6 +208,9 @@ def table(
         others[f"score network of {judge['model']} alone, {judge['sigma']:g} angstrom"] = np.array(
             [still(embedder, d, judge["sigma"]) for d in test]
         )
+    if names is not None:
+        namer = load_names(names)[0]
+        others["naming of hidden residues alone"] = np.array([fitting(namer, d) for d in test])
     if energies is not None:
         others |= read_energies(energies, test)
     page, scores = as_table(test, found, said, others, against or [])

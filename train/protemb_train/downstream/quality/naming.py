@@ -36,6 +36,7 @@ HIDDEN, LAYERS, DROPOUT = 96, 4, 0.1
 FOLDS = 4
 """Residues are hidden a quarter at a time to be named from the others."""
 FEATURES = 4 + TYPES
+KNOWN = 2  # of the features: log-odds of a residue's own type, the others known
 ORDINARY = 2.7  # nats, of a distribution over types that knows little
 JITTER = 0.5  # angstrom of noise, at most: a model has some
 LONGEST = 300  # residues of a crop

@@ -1,14 +1,21 @@
-"""The score network alone as a judge: a native lies where the gradient is small, without one label learnt."""
+"""Judges that have learnt no label of quality: the score network alone, and the naming of hidden residues.
+
+A native lies where the gradient is small, and its residues are those that its fold asks for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from protemb_sdk import Embedder
+from protemb_sdk._chain import encode_sequence
+from protemb_train.downstream.contacts import contact_graph
 from protemb_train.downstream.quality.decoys import Decoy
+from protemb_train.downstream.quality.naming import KNOWN, Namer, single
 from protemb_train.downstream.quality.scores import decoy_scores
 
 LEVELS = (0.1, 0.3, 0.5, 1.0, 1.7, 3.0, 5.0, 8.0)
@@ -22,6 +29,14 @@ def still(embedder: Embedder, decoy: Decoy, sigma: float) -> float:
     """
     gradient = embedder.score((decoy.ca_coords, decoy.sequence), sigma=sigma)
     return -float(sigma * np.sqrt(np.square(gradient, dtype=np.float64).mean()))
+
+
+@torch.inference_mode()
+def fitting(namer: Namer, decoy: Decoy) -> float:
+    """Return the mean log-odds of a model's residues in their places, the other residues known; in nats."""
+    coords = torch.from_numpy((decoy.ca_coords - decoy.ca_coords.mean(axis=0)).astype(np.float32))
+    types = torch.from_numpy(encode_sequence(decoy.sequence))
+    return float(namer.features(types, single(contact_graph(coords)))[:, KNOWN].mean())
 
 
 def scan(
