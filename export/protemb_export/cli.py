@@ -110,15 +110,11 @@ def card(
     out: Annotated[Path, typer.Option("-o", "--out", help="Page to write (.md).")],
 ) -> None:
     """Write the model card of an exported graph, from its metadata."""
-    from protemb_export.head_page import as_head_page
-    from protemb_export.page import as_page, read_card
-    from protemb_export.quality_page import as_quality_page
+    from protemb_export.page import read_card
+    from protemb_export.pages import page_of
 
     writable_target(out)
-    told = read_card(graph)
-    pages = {"sites": as_head_page, "quality": as_quality_page}
-    page = pages.get(told.get("kind", ""), as_page)(told)
-    write_text_whole(out, page)
+    write_text_whole(out, page_of(read_card(graph)))
     say(console, str(out))
 
 

@@ -18,9 +18,9 @@ import torch
 from protemb_export import cli
 from protemb_export.card import as_metadata, make_card
 from protemb_export.errors import ExportError
-from protemb_export.head_page import as_head_page
 from protemb_export.pack import score_path
 from protemb_export.page import as_page, read_card, read_judged
+from protemb_export.pages import page_of
 from protemb_export.verify import Parity
 from protemb_sdk._errors import ProtembError
 from protemb_sdk._models import BUNDLED
@@ -209,7 +209,7 @@ def test_bundled_models_have_pages():
     for graph in BUNDLED.glob("*.onnx"):
         card = read_card(graph)
         if "readouts" in card:  # a predictor: the page in the repository is the one of the bundled file
-            assert as_head_page(card) == (pages / f"{graph.stem}.md").read_text(encoding="utf-8")
+            assert page_of(card) == (pages / f"{graph.stem}.md").read_text(encoding="utf-8")
         else:
             assert card["weights_sha256"] in as_page(card)
 

@@ -178,7 +178,8 @@ def test_a_folder_is_ranked_and_written(
     structure = gemmi.read_structure(str(copies / "good.pdb"))
     by_number = {r.seqid.num: {a.b_iso for a in r} for r in structure[0]["A"]}
     for row in good:
-        assert by_number[int(row["auth_seq"])] == {pytest.approx(100 * float(row["lddt"]), abs=0.011)}
+        (value,) = by_number[int(row["auth_seq"])]
+        assert value == pytest.approx(100 * float(row["lddt"]), abs=0.011)
     assert sorted(p.name for p in copies.iterdir()) == ["bad.pdb", "fair.pdb", "good.pdb"]
 
 
