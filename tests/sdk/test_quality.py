@@ -176,9 +176,9 @@ def test_a_folder_is_ranked_and_written(
     # The copies carry lDDT in percent on every atom of a residue.
     good = [r for r in every if Path(r["source"]).stem == "good"]
     structure = gemmi.read_structure(str(copies / "good.pdb"))
-    by_number = {r.seqid.num: {a.b_iso for a in r} for r in structure[0]["A"]}
+    by_number = {(r.seqid.num, r.seqid.icode.strip()): {a.b_iso for a in r} for r in structure[0]["A"]}
     for row in good:
-        (value,) = by_number[int(row["auth_seq"])]
+        (value,) = by_number[int(row["auth_seq"]), row["insertion_code"]]
         assert value == pytest.approx(100 * float(row["lddt"]), abs=0.011)
     assert sorted(p.name for p in copies.iterdir()) == ["bad.pdb", "fair.pdb", "good.pdb"]
 

@@ -132,9 +132,14 @@ def test_a_broken_file_of_names_is_one_sentence(tmp_path: Path) -> None:
         load_names(tmp_path / "none.pt")
 
 
-def test_a_row_keeps_its_namer_as_it_was(sides: dict[str, list[Decoy]], tmp_path: Path) -> None:  # noqa: F811
+@pytest.mark.parametrize("network", ["head", "graphqa"])
+def test_a_row_keeps_its_namer_as_it_was(
+    network: str,
+    sides: dict[str, list[Decoy]],  # noqa: F811
+    tmp_path: Path,
+) -> None:
     encoder, namer = StructureEncoder("base", READOUTS, threads=1), namer_at_random()
-    row = Row(name="n", network="head", encoder=encoder, recipe=Recipe(epochs=1, batch=2), namer=namer)
+    row = Row(name="n", network=network, encoder=encoder, recipe=Recipe(epochs=1, batch=2), namer=namer)
     made = list(run_row(row, twice(sides["train"]), sides["val"], tmp_path, seeds=[0], cache=tmp_path / "c"))
     kept = load_row(tmp_path / "n" / "seed-0.pt")
     for name, value in namer.state_dict().items():

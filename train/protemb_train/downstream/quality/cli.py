@@ -43,7 +43,7 @@ def row(
     encoder: Encoding = "none",
     network: Annotated[str, typer.Option(help="graphqa, as published, or head, ours.")] = "graphqa",
     names: Annotated[
-        Path | None, typer.Option(help="For head: does the sequence fit the fold? A file of quality names.")
+        Path | None, typer.Option(help="Does the sequence fit the fold? A file of quality names.")
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Random models of each training target.")] = 12,
     seeds: Annotated[int, typer.Option(min=1, help="Runs.")] = 5,

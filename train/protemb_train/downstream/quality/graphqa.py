@@ -17,6 +17,7 @@ from torch_geometric.data import Batch
 from torch_geometric.utils import scatter
 
 from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL
+from protemb_train.downstream.quality.naming import Namer
 
 TYPES = 21  # X among them
 SEPARATIONS = (1, 2, 3, 4, 5, 10, 15)
@@ -115,14 +116,22 @@ class Layer(nn.Module):
 
 
 class GraphQA(nn.Module):
-    """Scores of every residue and of the model, each in 0 to 1."""
+    """Scores of every residue and of the model, each in 0 to 1.
+
+    Parameters
+    ----------
+    config : GraphQAConfig
+    namer : Namer, optional
+        What it says of residues is among the features; it is kept beside, and does not learn.
+    """
 
     centres: Tensor
     bins: Tensor
 
-    def __init__(self, config: GraphQAConfig) -> None:
+    def __init__(self, config: GraphQAConfig, namer: Namer | None = None) -> None:
         super().__init__()
         self.config = config
+        self.namer = None if namer is None else namer.requires_grad_(False)
         c = config
         self.types = nn.Embedding(TYPES, c.types)
         self.separation = nn.Embedding(len(SEPARATIONS) + 1, c.separation)

@@ -61,11 +61,12 @@ def make_network(
     DecoyError
         If there is no network of that name.
     """
+    own = copy.deepcopy(namer).train() if namer else Namer() if named else None
     if kind == "graphqa":
         config = GraphQAConfig(node_embedding=node // readouts, edge_embedding=edge, features=features)
-        return GraphQA(config)
+        return GraphQA(config, own)
     if kind == "head":
-        return QualityHead(node, copy.deepcopy(namer).train() if namer else Namer() if named else None)
+        return QualityHead(node, own)
     raise DecoyError(f"no network named {kind!r}; there are {', '.join(NETWORKS)}")
 
 

@@ -21,11 +21,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from protemb_sdk._chain import encode_sequence
 from protemb_sdk._errors import ModelError
 from protemb_sdk._output import written_whole
 from protemb_train.checkpoint import read_tensors
 from protemb_train.corpus import Corpus
 from protemb_train.downstream.contacts import BURIAL, Graph, contact_graph, end_to_end, joined
+from protemb_train.downstream.quality.decoys import Decoy
 from protemb_train.downstream.sites.data import TYPES
 from protemb_train.downstream.sites.graph import BURIAL_SPREAD, LARGEST, Messages
 from protemb_train.origin import origin
@@ -94,6 +96,19 @@ class Namer(nn.Module):
             parts.append(((log_LT - self.background) * own_LT).sum(dim=1, keepdim=True))
             parts.append((-(log_LT.exp() * log_LT).sum(dim=1, keepdim=True) - ORDINARY) * 3)
         return torch.cat([*parts, alone_LT - self.background], dim=1)
+
+
+def tensors_of(decoy: Decoy) -> tuple[Tensor, Tensor]:
+    """Return residue types (L,) and centred coordinates (L, 3) of a model."""
+    coords = (decoy.ca_coords - decoy.ca_coords.mean(axis=0)).astype(np.float32)
+    return torch.from_numpy(encode_sequence(decoy.sequence)), torch.from_numpy(coords)
+
+
+@torch.no_grad()
+def names_of(namer: Namer, decoy: Decoy) -> Tensor:
+    """Return what a namer makes of a model, shape (L, F)."""
+    types, coords = tensors_of(decoy)
+    return namer.eval().features(types, single(contact_graph(coords)))
 
 
 def single(graph: Graph) -> Graph:

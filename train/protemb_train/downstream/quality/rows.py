@@ -9,14 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 from torch_geometric.data import Data
 
-from protemb_sdk._chain import encode_sequence
 from protemb_sdk._errors import OutputError
-from protemb_train.downstream.contacts import Graph
 from protemb_train.downstream.embeddings import Encoder
 from protemb_train.downstream.quality.data import few_a_target
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
@@ -24,7 +21,7 @@ from protemb_train.downstream.quality.finetune import FEW, LONGEST_LEARNT, UNFRO
 from protemb_train.downstream.quality.graphs import graph_of
 from protemb_train.downstream.quality.head import contacts_of
 from protemb_train.downstream.quality.learnt import Learnt, make_network, save_row
-from protemb_train.downstream.quality.naming import Namer
+from protemb_train.downstream.quality.naming import FEATURES, Namer, names_of, tensors_of
 from protemb_train.downstream.quality.training import Examples, Recipe, judged, predict, train
 from protemb_train.downstream.quality.vectors import Scales, Vectors, embed_decoys
 from protemb_train.network import ScoreNetwork
@@ -45,7 +42,7 @@ class Row:
         Makes the embeddings.
     recipe : Recipe
     namer : Namer, optional
-        For our head.
+        Whether the sequence fits the fold: what it says are further features of residues.
     """
 
     name: str
@@ -70,9 +67,16 @@ def examples(
     scales : Scales
         Of the models learnt from.
     namer : Namer, optional
-        For our head.
+        As in `Row`.
     """
-    made = [graph_of(d) if kind == "graphqa" else _contacts(d, namer) for d in decoys]
+    made = [graph_of(d) if kind == "graphqa" else _contacts(d) for d in decoys]
+    if namer is not None:
+        for decoy, graph_n in zip(decoys, made, strict=True):
+            names_LF = names_of(namer, decoy)
+            if kind == "graphqa":
+                graph_n.features = torch.cat([graph_n.features, names_LF], dim=1)
+            else:
+                graph_n.names = names_LF
 
     def graph(n: int) -> Data:
         full = made[n].clone()
@@ -87,15 +91,10 @@ def examples(
     return Examples(decoys, graph)
 
 
-@torch.inference_mode()
-def _contacts(decoy: Decoy, namer: Namer | None) -> Data:
-    coords = torch.from_numpy((decoy.ca_coords - decoy.ca_coords.mean(axis=0)).astype(np.float32))
-    graph = contacts_of(torch.from_numpy(encode_sequence(decoy.sequence)), coords)
+def _contacts(decoy: Decoy) -> Data:
+    graph = contacts_of(*tensors_of(decoy))
     graph.quality = torch.from_numpy(decoy.quality)[None]
     graph.residue_quality = torch.from_numpy(decoy.residue_quality)
-    if namer is not None:
-        contacts = Graph(graph.edge.float(), graph.neighbour, graph.there.float(), graph.burial)
-        graph.names = namer.eval().features(graph.types, contacts)
     return graph
 
 
@@ -140,8 +139,8 @@ def run_row(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: no folder can be made there ({error.strerror})") from error
-    pairs = row.network == "graphqa"
-    vectors = [embed_decoys(row.encoder, side, cache, pairs=pairs) for side in (learning, validation)]
+    graphqa = row.network == "graphqa"
+    vectors = [embed_decoys(row.encoder, side, cache, pairs=graphqa) for side in (learning, validation)]
     scales = Scales.of(vectors[0], range(len(learning)))
     learnt, watched = (
         examples(row.network, side, of, scales, row.namer)
@@ -152,7 +151,7 @@ def run_row(
         "node": node,
         "edge": edge,
         "readouts": vectors[0].readouts,
-        "features": learning[0].features.shape[1],
+        "features": learning[0].features.shape[1] + (FEATURES if graphqa and row.namer else 0),
         "named": row.namer is not None,
     }
     for seed in wanted:

@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from protemb_sdk import Embedder
-from protemb_sdk._chain import encode_sequence
-from protemb_train.downstream.contacts import contact_graph
 from protemb_train.downstream.quality.decoys import Decoy
-from protemb_train.downstream.quality.naming import KNOWN, Namer, single
+from protemb_train.downstream.quality.naming import KNOWN, Namer, names_of
 from protemb_train.downstream.quality.scores import decoy_scores
 
 LEVELS = (0.1, 0.3, 0.5, 1.0, 1.7, 3.0, 5.0, 8.0)
@@ -31,12 +28,9 @@ def still(embedder: Embedder, decoy: Decoy, sigma: float) -> float:
     return -float(sigma * np.sqrt(np.square(gradient, dtype=np.float64).mean()))
 
 
-@torch.inference_mode()
 def fitting(namer: Namer, decoy: Decoy) -> float:
     """Return the mean log-odds of a model's residues in their places, the other residues known; in nats."""
-    coords = torch.from_numpy((decoy.ca_coords - decoy.ca_coords.mean(axis=0)).astype(np.float32))
-    types = torch.from_numpy(encode_sequence(decoy.sequence))
-    return float(namer.features(types, single(contact_graph(coords)))[:, KNOWN].mean())
+    return float(names_of(namer, decoy)[:, KNOWN].mean())
 
 
 def scan(
