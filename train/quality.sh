@@ -63,6 +63,8 @@ if [[ 8-base-fine-tuned =~ ^($wanted)$ ]]; then
         --watched "$quality/made-val.npz" --checkpoint "$root/train/results/base.ckpt" "${threads[@]}"
 fi
 
+row 9-base-named "${small[@]}" --encoder base --names "$quality/names.pt"
+
 # Ours: a graph network on readouts; large: more natives, noise, and names.
 large=(--made "$quality/made-train-960.npz" --made "$quality/noise-train.npz" --watched "$quality/noise-val.npz"
     --names "$quality/names.pt" --network head)

@@ -266,6 +266,8 @@ def test_the_command_line_from_models_to_scorer(
     assert told.exit_code == 0, told.output
     assert "## CASP12: 4 models of 1 targets" in page.read_text()
     assert set(json.loads(page.with_suffix(".json").read_text())) == {"h", "h, together"}
+    (curve, _) = json.loads((tmp_path / "page-curves.json").read_text())["h"]
+    assert len(curve) == 1 and set(curve[0]) > {"loss", "gdt_ts_rmse"}
     put = run(
         app,
         ["quality", "scorer", "h", "--rows", str(tmp_path / "r"), *common, "-o", str(tmp_path / "q.ckpt"),

@@ -186,7 +186,7 @@ def table(
     from protemb_train.downstream.quality.decoys import read_decoys
     from protemb_train.downstream.quality.learnt import load_rows
     from protemb_train.downstream.quality.naming import load_names
-    from protemb_train.downstream.quality.table import as_table, predictions, read_energies
+    from protemb_train.downstream.quality.table import as_table, curves_of, predictions, read_energies
     from protemb_train.downstream.quality.vectors import READOUTS
     from protemb_train.downstream.quality.zero_shot import fitting, still
 
@@ -216,4 +216,6 @@ def table(
     page, scores = as_table(test, found, said, others, against or [])
     write_text_whole(out, page)
     write_text_whole(out.with_suffix(".json"), json.dumps(scores, indent=1) + "\n")
+    curves = out.with_name(f"{out.stem}-curves.json")
+    write_text_whole(curves, json.dumps(curves_of(found)) + "\n")
     say(console, f"{out}: {len(found)} rows on {len(test)} models")

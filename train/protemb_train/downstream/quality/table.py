@@ -215,6 +215,18 @@ def as_table(
     return "\n\n".join(parts) + "\n", means
 
 
+def curves_of(rows: Mapping[str, Sequence[Learnt]]) -> dict[str, list[list[dict[str, float]]]]:
+    """Return the training curves of every seed of every row: loss, and some scores of watched models."""
+    kept = ("loss", *COMPARED, "gdt_ts_rmse")
+    return {
+        name: [
+            [{key: round(of[key], 4) for key in kept if key in of} for of in learnt.record["curve"]]
+            for learnt in seeds
+        ]
+        for name, seeds in rows.items()
+    }
+
+
 def _cells(scores: Sequence[Mapping[str, float]]) -> str:
     values = {name: [of.get(name, float("nan")) for of in scores] for name in COLUMNS}
     return " | ".join(
