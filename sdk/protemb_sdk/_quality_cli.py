@@ -201,10 +201,11 @@ def _doubts(ranked: Sequence[QualityScore]) -> list[str]:
     found = []
     (usual, count), *_ = Counter(score.structure.sequence for score in ranked).most_common(1)
     others = [s for s in ranked if s.structure.sequence not in usual and usual not in s.structure.sequence]
-    if others and count > 1:
+    if others:
+        told = "differ in sequence" if count == 1 else "have another sequence than the others"
         found.append(
-            f"note: {len(others)} of {len(ranked)} chains have another sequence than the others, the best "
-            f"placed {others[0].id}; ranks compare models of one target"
+            f"note: {len(others) + (count == 1)} of {len(ranked)} chains {told}, the best placed "
+            f"{others[0].id}; ranks compare models of one target"
         )
     if gaps := [score for score in ranked if missing(score)]:
         most = max(map(missing, gaps))
