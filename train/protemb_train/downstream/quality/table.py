@@ -35,6 +35,7 @@ COLUMNS = {
     "residue_cad_rho_decoy": "CAD rho_decoy",
     "residue_lddt_rho": "lDDT rho",
     "residue_lddt_rho_decoy": "lDDT rho_decoy",
+    "gdt_ts_mean": "mean GDT_TS said",
 }
 CASP13 = {
     "paper, no embeddings": ".201 | .793 | .751 | 1.026 | .045 | .637 | .390 | .774 | .510",
@@ -196,9 +197,10 @@ def as_table(
             found[f"{name}, together"] = [judged(decoys, together(seeds))]
     lines = [f"| {name} | {_cells(scores)} |" for name, scores in found.items()]
     lines += [f"| {name} | {_ranked(decoys, scores)} |" for name, scores in others.items()]
-    published = [f"| {name} | {cells} |" for name, cells in CASP13.items()]
+    published = [f"| {name} | {cells} | |" for name, cells in CASP13.items()]
     parts = [
-        f"## CASP12: {len(decoys)} models of {targets} targets\n\nGDT_TS (RMSE to FRL5), then residues. "
+        f"## CASP12: {len(decoys)} models of {targets} targets\n\nGDT_TS (RMSE to FRL5), then residues; mean "
+        f"true GDT_TS {np.mean([d.gdt_ts for d in decoys]):.3f}. "
         "Mean and standard deviation over seeds; energies are only ranked. The command that wrote this page "
         "is the only one that reads these models.\n\n" + "\n".join([head, *lines]),
         "## Published on CASP13: another, easier test set\n\n" + "\n".join([head, *published]),
@@ -239,7 +241,7 @@ def _ranked(decoys: Sequence[Decoy], scores: NDArray[np.float64]) -> str:
     known = np.flatnonzero(np.isfinite(scores))
     true, target = np.array([d.gdt_ts for d in decoys]), np.array([d.target for d in decoys])
     found = decoy_scores(true[known], scores[known], target[known])
-    cells = ["", "", found.r_target, found.z, found.frl5, "", "", "", ""]
+    cells = ["", "", found.r_target, found.z, found.frl5, "", "", "", "", ""]
     return " | ".join(c if isinstance(c, str) else f"{c:.3f}".replace("0.", ".") for c in cells)
 
 

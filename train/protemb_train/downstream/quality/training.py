@@ -123,6 +123,7 @@ def judged(decoys: Sequence[Decoy], predicted: Predicted) -> dict[str, float]:
         k = GLOBAL.index(name)
         found = decoy_scores(true[:, k], predicted.quality[:, k], target)
         scores |= {f"{name}_{n}": v for n, v in asdict(found).items()}
+        scores[f"{name}_mean"] = float(predicted.quality[:, k].mean())
     for k, name in enumerate(LOCAL):
         sides = [d.residue_quality[:, k] for d in decoys], [p[:, k] for p in predicted.residue_quality]
         if sum(int(np.isfinite(t).sum()) for t in sides[0]) > 1:
