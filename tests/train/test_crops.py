@@ -138,6 +138,18 @@ def test_types_are_masked_at_the_rate(corpus, rate):
     assert masked.item() == pytest.approx(rate, abs=0.03)
 
 
+def test_swapped_types_are_wrong_and_as_many_right_ones_are_asked_for(corpus):
+    stream = CropBatches(corpus, BASE, replace(SMALL, mask_types=0.2, swap_types=0.1), seed=0)
+    batches = [stream.batch(step) for step in range(60)]
+    shown, true, asked = (
+        torch.cat([b[k].flatten() for b in batches]) for k in ("types", "true_types", "asked")
+    )
+    hidden, wrong = shown == 20, (shown != 20) & (shown != true)
+    assert asked[hidden | wrong].all()
+    for part, share in ((hidden, 0.2), (wrong, 0.1), (asked & ~hidden & ~wrong, 0.1)):
+        assert part.float().mean().item() == pytest.approx(share, abs=0.02)
+
+
 def test_a_corpus_of_short_chains_is_refused(corpus):
     with pytest.raises(CorpusError, match=r"as long as a crop of 64 residues \(the longest has 40\)"):
         CropBatches(corpus, BASE, BASE_TRAINING, seed=0)

@@ -22,17 +22,17 @@ def module(config, real_corpus):
     return Pretraining(real_corpus, real_corpus, config, SMALL, steps=10, seed=0, record={})
 
 
-def test_knowing_nothing_about_hidden_residues_costs_one():
+def test_knowing_nothing_about_residues_asked_for_costs_one():
     true = torch.tensor([[3, 7, UNKNOWN, 5]])
-    shown = torch.tensor([[UNKNOWN, UNKNOWN, UNKNOWN, 5]])
+    asked = torch.tensor([[True, True, False, False]])
     logits = torch.zeros(1, 4, 20)
-    assert type_loss(logits, shown, true).item() == pytest.approx(1)
+    assert type_loss(logits, asked, true).item() == pytest.approx(1)
     sure = logits.clone()
     sure[0, 0, 3] = sure[0, 1, 7] = 50.0
-    assert type_loss(sure, shown, true).item() == pytest.approx(0, abs=1e-6)
-    sure[0, 2:] = 1000 * torch.randn(2, 20)  # a residue that is X for good, and one that was shown
-    assert type_loss(sure, shown, true).item() == pytest.approx(0, abs=1e-6)
-    assert type_loss(logits, true, true).item() == 0
+    assert type_loss(sure, asked, true).item() == pytest.approx(0, abs=1e-6)
+    sure[0, 2:] = 1000 * torch.randn(2, 20)  # a residue that is X for good, and one that is not asked for
+    assert type_loss(sure, asked, true).item() == pytest.approx(0, abs=1e-6)
+    assert type_loss(logits, torch.zeros_like(asked), true).item() == 0
 
 
 def test_hidden_residues_teach_the_network_and_the_head_stays_out_of_it(module, real_corpus, config):
@@ -40,7 +40,7 @@ def test_hidden_residues_teach_the_network_and_the_head_stays_out_of_it(module, 
     assert ((batch["types"] == UNKNOWN) & (batch["true_types"] != UNKNOWN)).any()
     gradient, logits = module(batch)
     assert gradient.shape == batch["coords"].shape and logits.shape == (4, 24, 20)
-    type_loss(logits, batch["types"], batch["true_types"]).backward()
+    type_loss(logits, batch["asked"], batch["true_types"]).backward()
     stem = module.network.stem.conv.weight.grad
     assert stem is not None and stem.abs().sum() > 0
     assert not any("type_head" in name for name in module.network.state_dict())

@@ -107,8 +107,9 @@ class CropBatches(IterableDataset[Batch]):
         -------
         dict of Tensor
             `coords` and `noisy` (before and after eq. 1, centred before it), float32, shape (B, L, 3),
-            angstrom; `types` (some shown as X), `true_types` and `index`, int64, shape (B, L); `sigma`,
-            float32, shape (B,), angstrom.
+            angstrom; `types` (some shown as X or as another), `true_types` and `index`, int64, shape (B, L);
+            `asked`, bool, shape (B, L), residues whose type is to be named; `sigma`, float32, shape (B,),
+            angstrom.
         """
         rng = np.random.default_rng([self.seed, step] + [self.rank] * bool(self.rank))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
@@ -118,24 +119,39 @@ class CropBatches(IterableDataset[Batch]):
         groups = self._groups[size]
         # With fewer groups than samples (tiny corpora) repeats are unavoidable.
         drawn = rng.choice(len(groups), size=count, replace=len(groups) < count)
-        coords, types, hidden, index = [], [], [], []
+        coords, types, shown, asked, index = [], [], [], [], []
         for position in drawn:
             trace = self.corpus[int(rng.choice(groups[position]))]
             keep = self._crop(trace, size, rng)
             coords.append(trace.ca_coords[keep] - trace.ca_coords[keep].mean(axis=0))
             types.append(trace.residue_type[keep])
-            hidden.append(rng.random(size) < self.config.mask_types)
+            part, named = self._show(types[-1], rng)
+            shown.append(part)
+            asked.append(named)
             index.append(trace.residue_index[keep])
         coords_BL3 = torch.from_numpy(np.stack(coords))
         sigma_B = stratified_levels(count, self.levels, generator)
         return {
             "coords": coords_BL3,
             "noisy": perturb(coords_BL3, sigma_B, generator),
-            "types": torch.from_numpy(np.where(hidden, UNKNOWN, types)),
+            "types": torch.from_numpy(np.stack(shown)),
             "true_types": torch.from_numpy(np.stack(types)),
+            "asked": torch.from_numpy(np.stack(asked)),
             "index": torch.from_numpy(np.stack(index)),
             "sigma": sigma_B,
         }
+
+    def _show(
+        self, types: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return types as they are shown, and which are asked for."""
+        fate, mask, swap = rng.random(len(types)), self.config.mask_types, self.config.swap_types
+        shown = np.where(fate < mask, UNKNOWN, types)
+        if swap:
+            others = (types + rng.integers(1, UNKNOWN, len(types))) % UNKNOWN  # never the type itself
+            swapped = (fate >= mask) & (fate < mask + swap) & (types != UNKNOWN)
+            shown = np.where(swapped, others, shown)
+        return shown, (fate < mask + 2 * swap) & (types != UNKNOWN)
 
     def _crop(self, trace: Trace, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
         length, kind = len(trace.residue_type), rng.random()
@@ -185,6 +201,7 @@ class WholeChains(Dataset[Batch]):
             "noisy": perturb(coords_BL3, sigma_B, generator),
             "types": types_BL,
             "true_types": types_BL,
+            "asked": torch.zeros_like(types_BL, dtype=torch.bool),
             "index": torch.from_numpy(trace.residue_index).expand(len(sigma_B), -1),
             "sigma": sigma_B,
         }

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from protemb_sdk._errors import ProtembError
+from protemb_sdk._readouts import CONTACT_SCALE
 from protemb_train.corpus import Corpus
 from protemb_train.crops import Batch, CropBatches, WholeChains
-from protemb_train.features import UNKNOWN
+from protemb_train.features import UNKNOWN, pair_differences
 from protemb_train.loss import score_matching_loss
 from protemb_train.network import ScoreNetwork
 from protemb_train.noise import denoising_score
@@ -65,20 +66,19 @@ class Pretraining(pl.LightningModule):
         self.config, self.steps, self.seed, self.workers = config, steps, seed, workers
         self.network = ScoreNetwork(network)
         # Not part of the network: the embedding ends before it.
-        self.type_head = nn.Linear(2 * network.channels, UNKNOWN) if config.type_loss else None
+        self.type_head = nn.Linear(4 * network.channels, UNKNOWN) if config.type_loss else None
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Return the gradient (B, L, 3), and logits of the residue types (B, L, 20) where they are asked for.
 
-        The logits are read from the two means that a residue embedding is made of: over the residue's row and
-        over its column.
+        The logits are read from the four means that residue embeddings are made of: over the residue's row
+        and over its column, plain and weighted by contact.
         """
         pair_BCLL = self.network.embed(batch["noisy"], batch["types"], batch["index"], batch["sigma"])
         gradient = self.network.gradient(pair_BCLL, batch["noisy"], batch["sigma"])
         if self.type_head is None:
             return gradient, None
-        means_BDL = torch.cat([pair_BCLL.mean(dim=3), pair_BCLL.mean(dim=2)], dim=1)
-        return gradient, self.type_head(means_BDL.transpose(1, 2))
+        return gradient, self.type_head(_means(pair_BCLL, batch["noisy"]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Both losses on one batch; a loss that is not finite stops the run with a `TrainingError`."""
@@ -87,7 +87,7 @@ class Pretraining(pl.LightningModule):
         length = batch["coords"].shape[1]
         loss = loss_B.mean() / (3 * length) if self.config.per_residue_loss else loss_B.mean() / 2
         if logits is not None:
-            types = type_loss(logits, batch["types"], batch["true_types"])
+            types = type_loss(logits, batch["asked"], batch["true_types"])
             loss = loss + self.config.type_loss * types
             self.log("type_loss", types.detach())
         if not torch.isfinite(loss):
@@ -152,20 +152,32 @@ def _per_sample(gradient: Tensor, batch: Batch) -> Tensor:
     return score_matching_loss(gradient, target, batch["sigma"])
 
 
-def type_loss(logits_BLT: Tensor, shown_BL: Tensor, true_BL: Tensor) -> Tensor:
-    """Return the cross entropy of naming the residues that are shown as X, in units of ln 20.
+def _means(pair_BCLL: Tensor, coords_BL3: Tensor) -> Tensor:
+    """Return the SDK's readouts mean, column, contact and column-contact, shape (B, L, 4 C)."""
+    squared_BLL = pair_differences(coords_BL3, coords_BL3).square().sum(dim=-1)
+    near_BLL = torch.exp(-squared_BLL / CONTACT_SCALE**2)
+    near_BLL = near_BLL / near_BLL.sum(dim=2, keepdim=True)
+    row_BCL = torch.einsum("bcij,bij->bci", pair_BCLL, near_BLL)
+    column_BCL = torch.einsum("bcji,bij->bci", pair_BCLL, near_BLL)
+    means = [pair_BCLL.mean(dim=3), pair_BCLL.mean(dim=2), row_BCL, column_BCL]
+    return torch.cat(means, dim=1).transpose(1, 2)
 
-    Knowing nothing costs 1; a batch that hides no residue costs 0.
+
+def type_loss(logits_BLT: Tensor, asked_BL: Tensor, true_BL: Tensor) -> Tensor:
+    """Return the cross entropy of naming the residues asked for, in units of ln 20.
+
+    Knowing nothing costs 1; a batch that asks for no residue costs 0.
 
     Parameters
     ----------
     logits_BLT : Tensor, shape (B, L, 20)
         Unnormalised log probabilities.
-    shown_BL, true_BL : Tensor, int64, shape (B, L)
-        Types as the network saw them, and as they are.
+    asked_BL : Tensor, bool, shape (B, L)
+        Residues to be named.
+    true_BL : Tensor, int64, shape (B, L)
+        Types as they are.
     """
-    hidden = (shown_BL == UNKNOWN) & (true_BL != UNKNOWN)
-    # Known residues carry the target that is left out: a fixed shape, whatever was hidden.
-    target = torch.where(hidden, true_BL, -100)
+    # Others carry the target that is left out: a fixed shape, whatever was asked.
+    target = torch.where(asked_BL, true_BL, -100)
     total = F.cross_entropy(logits_BLT.flatten(0, 1), target.flatten(), reduction="sum")
-    return total / hidden.sum().clamp(min=1) / math.log(UNKNOWN)
+    return total / asked_BL.sum().clamp(min=1) / math.log(UNKNOWN)

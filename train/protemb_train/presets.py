@@ -81,8 +81,11 @@ class PretrainConfig:
         Largest norm of the gradient; None clips nothing.
     mask_types : float
         Share of residues shown as X.
+    swap_types : float
+        Share of residues shown as another type; as many are asked for as they are, so that what is shown is
+        right in half of the cases, and the network must say whether it fits.
     type_loss : float
-        Weight of the cross entropy (in units of its start, ln 20) of naming the residues shown as X.
+        Weight of the cross entropy (in units of its start, ln 20) of naming the residues asked for.
     per_residue_loss : bool
         Eq. 5 divided by 3L, so that predicting zero costs 1, instead of by 2.
     """
@@ -99,6 +102,7 @@ class PretrainConfig:
     ema: float | None
     clip: float | None
     mask_types: float
+    swap_types: float
     type_loss: float
     per_residue_loss: bool
 
@@ -135,6 +139,7 @@ PAPER_TRAINING = PretrainConfig(
     ema=None,
     clip=None,
     mask_types=0.0,
+    swap_types=0.0,
     type_loss=0.0,
     per_residue_loss=False,
 )  # all of it section 4
@@ -152,6 +157,7 @@ BASE_TRAINING = PretrainConfig(
     ema=0.999,  # averages the last 1,000 steps or so
     clip=1.0,
     mask_types=0.15,  # residues shown as X; X must not be unheard of at inference either
+    swap_types=0.0,
     type_loss=0.1,
     per_residue_loss=True,  # crops of many sizes weigh alike
 )

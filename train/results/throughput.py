@@ -73,7 +73,7 @@ def plain_loop(corpus: Path, preset: str, steps: int) -> list[float]:
         )
         loss = error.square().mean()
         if logits is not None:
-            loss = loss + config.type_loss * type_loss(logits, batch["types"], batch["true_types"])
+            loss = loss + config.type_loss * type_loss(logits, batch["asked"], batch["true_types"])
         optimizer.zero_grad()
         loss.backward()
         if config.clip is not None:

@@ -51,7 +51,6 @@ def make_network(
     edge: int,
     readouts: int,
     features: int = 0,
-    named: bool = False,
     namer: Namer | None = None,
 ) -> nn.Module:
     """Return a network at random for embeddings of these widths; a namer, if it has one, as it is.
@@ -61,7 +60,7 @@ def make_network(
     DecoyError
         If there is no network of that name.
     """
-    own = copy.deepcopy(namer).train() if namer else Namer() if named else None
+    own = copy.deepcopy(namer).train() if namer else None
     if kind == "graphqa":
         config = GraphQAConfig(node_embedding=node // readouts, edge_embedding=edge, features=features)
         return GraphQA(config, own)
@@ -98,7 +97,9 @@ def load_row(path: Path) -> Learnt:
         if loaded["format"] != FORMAT:
             raise ModelError(f"{path}: holds {loaded['format']!r}, this reads {FORMAT!r} only")
         record: dict[str, Any] = dict(loaded["record"])
-        network = make_network(record["network"], **record["shape"])
+        shape = dict(record["shape"])
+        namer = Namer.like(loaded["state"]) if shape.pop("named", False) else None
+        network = make_network(record["network"], **shape, namer=namer)
         scales = Scales(**dict(loaded["scales"]))
         if unfrozen := record.get("unfrozen"):
             encoder = ScoreNetwork(NetworkConfig.from_dict(unfrozen["network"]))

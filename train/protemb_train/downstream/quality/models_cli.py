@@ -74,6 +74,10 @@ def names(
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write, for row.")],
     epochs: Annotated[int, typer.Option(min=1, help="One chain of each cluster an epoch.")] = 8,
     seed: Annotated[int, typer.Option(help="Of weights, chains and noise.")] = 0,
+    hidden: Annotated[int, typer.Option(min=1, help="Width of the network.")] = 96,
+    layers: Annotated[int, typer.Option(min=1, help="Its rounds of messages.")] = 4,
+    batch: Annotated[int, typer.Option(min=1, help="Chains a step.")] = 8,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make batches.")] = 0,
     threads: Threads = None,
 ) -> None:
     """Learn to name hidden residues of natives, without labels: whether a sequence fits a fold."""
@@ -84,9 +88,11 @@ def names(
     writable_target(out)
     if threads:
         torch.set_num_threads(threads)
-    namer, record = learn_names(corpus, epochs, seed)
+    namer, record = learn_names(
+        corpus, epochs, seed, hidden=hidden, layers=layers, batch=batch, workers=workers
+    )
     save_names(namer, record, out)
-    last = record["curve"][-1]
+    last = next(entry for entry in reversed(record["curve"]) if "val" in entry)
     say(console, f"{out}: names {last['val_accuracy']:.1%} of hidden residues, {last['val']:.3f} nats")
 
 

@@ -10,7 +10,7 @@ Shapes: L residues, T residue types, H hidden channels, F features.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from protemb_sdk._chain import encode_sequence
 from protemb_sdk._errors import ModelError
@@ -43,19 +43,33 @@ ORDINARY = 2.7  # nats, of a distribution over types that knows little
 JITTER = 0.5  # angstrom of noise, at most: a model has some
 LONGEST = 300  # residues of a crop
 CHAINS_A_BATCH = 8
+VALIDATIONS = 20  # in a run, at most
 
 
 class Namer(nn.Module):
-    """Log-odds of every residue type at every residue, against their frequencies."""
+    """Log-odds of every residue type at every residue, against their frequencies.
+
+    Parameters
+    ----------
+    hidden, layers : int
+        Width, and rounds of messages.
+    """
 
     background: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, hidden: int = HIDDEN, layers: int = LAYERS) -> None:
         super().__init__()
-        self.input = nn.Linear(TYPES + 1 + len(BURIAL), HIDDEN)
-        self.layers = nn.ModuleList(Messages(HIDDEN, DROPOUT) for _ in range(LAYERS))
-        self.output = nn.Sequential(nn.LayerNorm(HIDDEN), nn.Linear(HIDDEN, TYPES))
+        self.input = nn.Linear(TYPES + 1 + len(BURIAL), hidden)
+        self.layers = nn.ModuleList(Messages(hidden, DROPOUT) for _ in range(layers))
+        self.output = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, TYPES))
         self.register_buffer("background", torch.zeros(TYPES))
+
+    @classmethod
+    def like(cls, state: Mapping[str, Tensor], prefix: str = "") -> Namer:
+        """Return a namer of the shape that a state has behind a prefix, not yet in that state."""
+        start = f"{prefix}layers."
+        layers = {name[len(start) :].split(".")[0] for name in state if name.startswith(start)}
+        return cls(state[f"{prefix}input.weight"].shape[0], len(layers))
 
     def forward(self, types_L: Tensor, hidden_L: Tensor, graph: Graph) -> Tensor:
         """Return log p of types, shape (L, T).
@@ -69,7 +83,8 @@ class Namer(nn.Module):
         graph : Graph
             In single precision.
         """
-        seen_LT = (types_L[:, None] == torch.arange(TYPES)).to(torch.float32) * (~hidden_L)[:, None]
+        every_T = torch.arange(TYPES, device=types_L.device)
+        seen_LT = (types_L[:, None] == every_T).to(torch.float32) * (~hidden_L)[:, None]
         none_L1 = 1 - seen_LT.sum(dim=1, keepdim=True)
         burial = ((graph.burial_LB - 1) / BURIAL_SPREAD).clamp(-LARGEST, LARGEST)
         y_LH = self.input(torch.cat([seen_LT * 4, none_L1, burial], dim=1))
@@ -117,21 +132,28 @@ def single(graph: Graph) -> Graph:
 
 
 class Natives(IterableDataset[tuple[Tensor, Tensor, Graph]]):
-    """Batches of natives, one a cluster an epoch, noisy, some residues hidden; a function of the seed."""
+    """Batches of natives, one a cluster an epoch, noisy, some residues hidden; a function of the seed.
 
-    def __init__(self, corpus: Corpus, seed: int) -> None:
-        self.corpus, self.seed, self.epoch = corpus, seed, 0
+    Workers take turns, and each counts the epochs for itself: they must persist.
+    """
+
+    def __init__(self, corpus: Corpus, seed: int, batch: int = CHAINS_A_BATCH) -> None:
+        self.corpus, self.seed, self.batch, self.epoch = corpus, seed, batch, 0
         self.count = len(np.unique(corpus.clusters[corpus.lengths >= 40]))
 
     def __len__(self) -> int:
-        return -(-self.count // CHAINS_A_BATCH)
+        return -(-self.count // self.batch)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Graph]]:
         rng = np.random.default_rng((self.seed, self.epoch))
         drawn = self.corpus.one_a_cluster(self.count, (40, 10_000), seed=int(rng.integers(2**31)))
-        self.epoch += 1
-        for first in range(0, len(drawn), CHAINS_A_BATCH):
-            parts = [self._one(position, rng) for position in drawn[first : first + CHAINS_A_BATCH]]
+        worker = get_worker_info()
+        turn, turns = (worker.id, worker.num_workers) if worker else (0, 1)
+        starts = range(0, len(drawn), self.batch)[turn::turns]
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        for first in starts:
+            rng = np.random.default_rng((self.seed, epoch, first))
+            parts = [self._one(position, rng) for position in drawn[first : first + self.batch]]
             types, hidden, graphs = zip(*parts, strict=True)
             lengths = [len(t) for t in types]
             yield end_to_end(types, lengths), end_to_end(hidden, lengths), joined(graphs, lengths)
@@ -175,6 +197,8 @@ class Naming(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         entry: dict[str, float] = {}
         for name, values in self.seen.items():
+            if not values:
+                continue
             loss, right, count = np.array(values).T
             entry |= {name: float(np.average(loss, weights=count))}
             entry |= {f"{name}_accuracy": float(np.average(right, weights=count))}
@@ -188,7 +212,16 @@ class Naming(pl.LightningModule):
         return {"optimizer": adam, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
 
-def learn_names(corpus: Path, epochs: int = 10, seed: int = 0) -> tuple[Namer, dict[str, Any]]:
+def learn_names(
+    corpus: Path,
+    epochs: int = 10,
+    seed: int = 0,
+    *,
+    hidden: int = HIDDEN,
+    layers: int = LAYERS,
+    batch: int = CHAINS_A_BATCH,
+    workers: int = 0,
+) -> tuple[Namer, dict[str, Any]]:
     """Train a network that names residues of the training chains of a corpus; return it and its record.
 
     Parameters
@@ -199,10 +232,16 @@ def learn_names(corpus: Path, epochs: int = 10, seed: int = 0) -> tuple[Namer, d
         One chain of each cluster an epoch.
     seed : int
         Of weights, chains and noise.
+    hidden, layers : int
+        Of the namer.
+    batch : int
+        Chains a step.
+    workers : int
+        Processes that make batches; 0 makes them in this one. The batches are the same.
     """
     pl.seed_everything(seed, verbose=False)
     learning, validation = Corpus(corpus, ["train"]), Corpus(corpus, ["val"])
-    namer = Namer()
+    namer = Namer(hidden, layers)
     types = np.concatenate([learning[k].residue_type for k in range(min(len(learning), 2000))])
     counts = np.bincount(types[types < TYPES], minlength=TYPES) + 1
     namer.background.copy_(torch.from_numpy(np.log(counts / counts.sum()).astype(np.float32)))
@@ -211,7 +250,8 @@ def learn_names(corpus: Path, epochs: int = 10, seed: int = 0) -> tuple[Namer, d
         warnings.filterwarnings("ignore", message=".*(__len__|`IterableDataset`)")
         trainer = pl.Trainer(
             max_epochs=epochs,
-            accelerator="cpu",
+            accelerator="auto",
+            check_val_every_n_epoch=max(1, epochs // VALIDATIONS),
             gradient_clip_val=1.0,
             enable_checkpointing=False,
             logger=False,
@@ -220,18 +260,24 @@ def learn_names(corpus: Path, epochs: int = 10, seed: int = 0) -> tuple[Namer, d
             enable_model_summary=False,
         )
         loaders: Any = (
-            DataLoader(Natives(learning, seed), batch_size=None),
+            DataLoader(
+                Natives(learning, seed, batch),
+                batch_size=None,
+                num_workers=workers,
+                persistent_workers=workers > 0,
+            ),
             DataLoader(Natives(validation, seed), batch_size=None),
         )
         trainer.fit(module, *loaders)
     record = {
         "corpus_sha256": learning.sha256,
         "epochs": epochs,
+        "batch": batch,
         "seed": seed,
         "curve": module.curve,
         "origin": origin(),
     }
-    return namer.eval(), record
+    return namer.cpu().eval(), record
 
 
 def save_names(namer: Namer, record: dict[str, Any], out: Path) -> None:
@@ -252,7 +298,7 @@ def load_names(path: Path) -> tuple[Namer, dict[str, Any]]:
     try:
         if loaded["format"] != FORMAT:
             raise ModelError(f"{path}: holds {loaded['format']!r}, this reads {FORMAT!r} only")
-        namer = Namer()
+        namer = Namer.like(loaded["state"])
         namer.load_state_dict(loaded["state"])
         return namer.eval(), dict(loaded["record"])
     except (KeyError, TypeError, RuntimeError) as error:

@@ -204,7 +204,7 @@ def load_scorer(path: Path) -> Trained:
             raise ModelError(f"{path}: holds {loaded['format']!r}, this reads {FORMAT!r} only")
         count, extra = int(loaded["shape"]["heads"]), int(loaded["shape"]["extra"])
         zeros = [torch.zeros(extra)] * count
-        namer = Namer() if loaded["shape"]["named"] else None
+        namer = Namer.like(loaded["state"]) if loaded["shape"]["named"] else None
         model = QualityModel([QualityHead(extra, namer) for _ in range(count)], zeros, zeros, namer)
         model.load_state_dict(loaded["state"])
         return Trained(model.eval(), dict(loaded["card"]))
