@@ -149,3 +149,11 @@ def test_a_row_keeps_its_namer_as_it_was(
         for learnt in (made[0], kept)
     ]
     np.testing.assert_array_equal(said[0].quality, said[1].quality)
+
+
+def test_a_namer_of_another_size_is_read_as_it_is(corpus: Corpus, tmp_path: Path) -> None:
+    namer, record = learn_names(corpus.path, epochs=1, hidden=24, layers=2, batch=2, workers=1)
+    save_names(namer, record, tmp_path / "names.pt")
+    again, _ = load_names(tmp_path / "names.pt")
+    assert len(again.layers) == 2 and again.input.out_features == 24
+    assert all(torch.equal(a, b) for a, b in zip(namer.parameters(), again.parameters(), strict=True))

@@ -65,8 +65,10 @@ class Namer(nn.Module):
         self.register_buffer("background", torch.zeros(TYPES))
 
     @classmethod
-    def like(cls, state: Mapping[str, Tensor], prefix: str = "") -> Namer:
-        """Return a namer of the shape that a state has behind a prefix, not yet in that state."""
+    def like(cls, state: Mapping[str, Tensor]) -> Namer:
+        """Return a namer of the shape of one in a state, or of the one inside another network's."""
+        first = next((name for name in state if name.endswith("namer.input.weight")), "input.weight")
+        prefix = first.removesuffix("input.weight")
         start = f"{prefix}layers."
         layers = {name[len(start) :].split(".")[0] for name in state if name.startswith(start)}
         return cls(state[f"{prefix}input.weight"].shape[0], len(layers))

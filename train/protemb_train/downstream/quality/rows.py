@@ -152,7 +152,6 @@ def run_row(
         "edge": edge,
         "readouts": vectors[0].readouts,
         "features": learning[0].features.shape[1] + (FEATURES if graphqa and row.namer else 0),
-        "named": row.namer is not None,
     }
     for seed in wanted:
         make: Callable[[], nn.Module] = lambda: make_network(row.network, **shape, namer=row.namer)  # noqa: E731
@@ -161,7 +160,7 @@ def run_row(
             "row": row.name,
             "seed": seed,
             "network": row.network,
-            "shape": shape,
+            "shape": shape | {"named": row.namer is not None},
             "encoder": row.encoder.about,
             "recipe": asdict(row.recipe),
             "models": [len(learning), len(validation)],
