@@ -148,10 +148,13 @@ class EmbeddingNetwork(nn.Module):
         In eval mode, on the CPU; it is copied and stays as it is.
     sigma : float
         Noise level in angstrom.
+    half : bool, default False
+        Whether the blocks compute in float16, and the map is float16; features stay in float32.
     """
 
-    def __init__(self, network: ScoreNetwork, sigma: float) -> None:
+    def __init__(self, network: ScoreNetwork, sigma: float, *, half: bool = False) -> None:
         super().__init__()
+        self.dtype = torch.float16 if half else torch.float32
         condition = network.condition(torch.tensor([sigma])).detach()
         self.stem: nn.Module
         if isinstance(network.stem, BaseStem):
@@ -161,10 +164,12 @@ class EmbeddingNetwork(nn.Module):
         self.blocks = nn.Sequential(*(_folded_block(block, condition) for block in network.blocks))
         out = network.norm_out
         self.out = nn.Identity() if out is None else nn.Sequential(Scale(out, condition), nn.ELU())
+        self.blocks.to(self.dtype)
+        self.out.to(self.dtype)
         self.requires_grad_(False).eval()
 
     def forward(self, ca_coords: Tensor, residue_type: Tensor, residue_index: Tensor, rows: Tensor) -> Tensor:
         """Return the pair embedding of the given rows, shape (B, C, R, L), from `ScoreNetwork`'s inputs."""
         x = self.stem(centred(ca_coords), residue_type, residue_index, rows)
-        pair: Tensor = self.out(self.blocks(x))
+        pair: Tensor = self.out(self.blocks(x.to(self.dtype)))
         return pair

@@ -97,7 +97,7 @@ def _name_axes(value: onnx.ValueInfoProto, axes: list[str | int]) -> None:
         shape.dim.add(**({"dim_param": axis} if isinstance(axis, str) else {"dim_value": axis}))
 
 
-def _add_rows(model: onnx.ModelProto, radius: int, channels: int) -> None:
+def _add_rows(model: onnx.ModelProto, radius: int, channels: int, half: bool) -> None:
     """Replace the list of rows by a range with its halo, cut the halo off, and add the pooled outputs."""
     graph = model.graph
 
@@ -121,13 +121,24 @@ def _add_rows(model: onnx.ModelProto, radius: int, channels: int) -> None:
         node("Min", ["past_halo", "length_0"], ["past_read"]),
         node("Range", ["first_read", "past_read", one], ["row_list"]),
     ]
+    if half:  # pooled before it grows to twice the bytes
+        cut = [
+            node("Slice", ["map", "cut_first", "cut_past", axis_2], ["half"]),
+            node("Cast", ["half"], ["pair"], to=TensorProto.FLOAT),
+            node("ReduceMean", ["half", axis_3], ["half_mean"], keepdims=0),
+            node("Cast", ["half_mean"], ["row_mean"], to=TensorProto.FLOAT),
+        ]
+    else:
+        cut = [
+            node("Slice", ["map", "cut_first", "cut_past", axis_2], ["pair"]),
+            node("ReduceMean", ["pair", axis_3], ["row_mean"], keepdims=0),
+        ]
     after = [
         node("Sub", ["first", "first_read"], ["cut_first_0"]),
         node("Sub", ["past", "first_read"], ["cut_past_0"]),
         node("Unsqueeze", ["cut_first_0", axis_0], ["cut_first"]),
         node("Unsqueeze", ["cut_past_0", axis_0], ["cut_past"]),
-        node("Slice", ["map", "cut_first", "cut_past", axis_2], ["pair"]),
-        node("ReduceMean", ["pair", axis_3], ["row_mean"], keepdims=0),
+        *cut,
         node("Transpose", ["row_mean"], ["residue"], perm=[0, 2, 1]),
         node("ReduceMean", ["residue", axis_1], ["protein"], keepdims=0),
     ]
@@ -181,7 +192,9 @@ def finish(
     return model
 
 
-def embedding_graph(network: ScoreNetwork, sigma: float, metadata: Mapping[str, str]) -> onnx.ModelProto:
+def embedding_graph(
+    network: ScoreNetwork, sigma: float, metadata: Mapping[str, str], *, half: bool = False
+) -> onnx.ModelProto:
     """Return the embedding graph of a network at one noise level, contract version 1.
 
     Parameters
@@ -192,12 +205,15 @@ def embedding_graph(network: ScoreNetwork, sigma: float, metadata: Mapping[str, 
         Noise level in angstrom; `paper` uses the trained level nearest to it.
     metadata : mapping of str to str
         Written into the file.
+    half : bool, default False
+        Whether the blocks compute in float16; inputs and outputs are the same.
     """
     rows = torch.arange(3, 10)
     shapes = (_DYNAMIC, _DYNAMIC, _DYNAMIC, {0: torch.export.Dim.DYNAMIC})
     inputs = ["ca_coords", "residue_type", "residue_index", "row_list"]
-    model = to_onnx(EmbeddingNetwork(network, sigma), (*_example(), rows), inputs, ["map"], shapes)
-    _add_rows(model, network.radius, network.config.channels)
+    folded = EmbeddingNetwork(network, sigma, half=half)
+    model = to_onnx(folded, (*_example(), rows), inputs, ["map"], shapes)
+    _add_rows(model, network.radius, network.config.channels, half)
     return finish(model, "protemb_embedding", metadata, _CHAIN_AXES)
 
 

@@ -25,3 +25,25 @@ def test_folding_leaves_the_network_trainable(randomised):
         assert all(parameter.requires_grad for parameter in network.parameters())
         assert network.training and all(module.training for module in network.modules())
         assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_half_precision_is_close_and_pools_like_the_whole(randomised, tmp_path):
+    import numpy as np
+    import onnx
+
+    from protemb_export.card import as_metadata, make_card
+    from protemb_export.graph import embedding_graph
+    from protemb_sdk import Embedder
+    from protemb_sdk._doctor import EXAMPLE
+
+    network = randomised(NetworkConfig(**{**vars(BASE), "dilations": (1, 2)}))
+    found = {}
+    for half in (False, True):
+        card = as_metadata(make_card(network, "mine", 1.0, {}, "MIT", None))
+        path = tmp_path / f"{half}.onnx"
+        onnx.save(embedding_graph(network, 1.0, card, half=half), path)
+        found[half] = Embedder(path, "cpu").embed(EXAMPLE, pair=True)
+    assert (tmp_path / "True.onnx").stat().st_size < 0.9 * (tmp_path / "False.onnx").stat().st_size
+    for level in ("protein", "residue", "pair"):
+        exact, close = getattr(found[False], level), getattr(found[True], level)
+        assert close.dtype == np.float32 and 0 < np.abs(exact - close).max() < 5e-3 * np.abs(exact).max()

@@ -20,8 +20,8 @@ from protemb_sdk._chain import Chain
 from protemb_sdk._doctor import EXAMPLE
 from protemb_train.downstream.embeddings import StructureEncoder
 from protemb_train.downstream.quality.decoys import KINDS
-from protemb_train.downstream.quality.head import QualityHead
-from protemb_train.downstream.quality.naming import Namer
+from protemb_train.downstream.quality.learnt import make_network
+from protemb_train.downstream.quality.naming import FEATURES, Namer
 from protemb_train.downstream.quality.scorer import QualityModel, Trained, load_scorer, save_scorer
 from protemb_train.downstream.quality.vectors import READOUTS
 
@@ -38,15 +38,15 @@ MEASURED = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def trained() -> Trained:
-    """Two heads at random, as far from their start as training would take them."""
+@pytest.fixture(scope="module", params=["head", "residues"])
+def trained(request: pytest.FixtureRequest) -> Trained:
+    """Two networks at random, as far from their start as training would take them."""
     torch.manual_seed(1)
     about = StructureEncoder("base", READOUTS, threads=1).about
     channels = 4 * 64
     namer = Namer()
     namer.background.normal_()
-    made = [QualityHead(channels, namer) for _ in range(2)]
+    made = [make_network(request.param, channels, 0, 1, FEATURES, namer) for _ in range(2)]
     means, spreads = torch.randn(2, channels), torch.rand(2, channels) + 0.5
     spreads[0, 3] = torch.inf  # a channel that never varied
     card = {

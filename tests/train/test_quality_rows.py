@@ -66,6 +66,7 @@ def rows(
         ("none", "graphqa", NoEncoder()),
         ("base", "graphqa", encoder),
         ("head", "head", encoder),
+        ("residues", "residues", encoder),
     ):
         row = Row(name=name, network=kind, encoder=by, recipe=RECIPE)
         list(
@@ -78,7 +79,9 @@ def rows(
 
 def test_a_row_is_read_back_as_it_was_trained(rows: Path, sides: dict[str, list[Decoy]]) -> None:
     found = load_rows(rows / "r")
-    assert {name: len(seeds) for name, seeds in found.items()} == {"none": 2, "base": 2, "head": 2}
+    assert {name: len(seeds) for name, seeds in found.items()} == dict.fromkeys(
+        ("none", "base", "head", "residues"), 2
+    )
     record = found["base"][1].record
     assert record["seed"] == 1 and record["models"] == [8, 4] and record["targets"] == [2, 1]
     assert len(record["curve"]) == 2 and record["curve"][-1]["gdt_ts_rmse"] >= 0
@@ -186,7 +189,7 @@ def test_the_table_tells_rows_energies_and_gains(
     assert "| DFIRE, all atoms |  |  | -1.000 |" in page
     assert "## Published on CASP13" in page and ".155 | .793" not in page
     assert "| row - none |" in page and "| head, together |" in page
-    assert set(scores) == {"none", "base", "head", "head, together"}
+    assert set(scores) == {"none", "base", "head", "head, together", "residues", "residues, together"}
     with pytest.raises(DecoyError, match="there is no row 'first'"):
         as_table(decoys, found, said, others, ["first"])
     energies.write_text("no table")
@@ -204,13 +207,14 @@ def test_gains_are_paired_by_seed_and_drawn_over_targets() -> None:
     assert gain.seeds == pytest.approx((0.5, 0.5))
 
 
-def test_a_scorer_is_the_mean_of_its_heads(
-    rows: Path, sides: dict[str, list[Decoy]], encoder: StructureEncoder, tmp_path: Path
+@pytest.mark.parametrize("kind", ["head", "residues"])
+def test_a_scorer_is_the_mean_of_its_networks(
+    kind: str, rows: Path, sides: dict[str, list[Decoy]], encoder: StructureEncoder, tmp_path: Path
 ) -> None:
     from protemb_sdk._chain import encode_sequence
 
-    seeds = load_rows(rows / "r")["head"]
-    said = together(predictions({"head": seeds}, sides["val"], [encoder], rows / "cache")["head"])
+    seeds = load_rows(rows / "r")[kind]
+    said = together(predictions({kind: seeds}, sides["val"], [encoder], rows / "cache")[kind])
     save_scorer(assemble(seeds, READOUTS, {}), tmp_path / "q.ckpt")
     model = load_scorer(tmp_path / "q.ckpt").model
     vectors = embed_decoys(encoder, sides["val"], rows / "cache")
@@ -221,7 +225,7 @@ def test_a_scorer_is_the_mean_of_its_heads(
             residue, lddt, gdt_ts = model(features, torch.from_numpy(encode_sequence(d.sequence)), coords)
         np.testing.assert_allclose(residue, said.residue_quality[n][:, 0], atol=1e-5)
         np.testing.assert_allclose([gdt_ts, lddt], said.quality[n][[1, 3]], atol=1e-5)
-    with pytest.raises(DecoyError, match="our head on a structure embedding"):
+    with pytest.raises(DecoyError, match="of kind residues or head, on a structure embedding"):
         assemble(load_rows(rows / "r")["base"], READOUTS, {})
 
 

@@ -41,7 +41,9 @@ def row(
         list[Path] | None, typer.Option(help="Models made of natives for validation; may come again.")
     ] = None,
     encoder: Encoding = "none",
-    network: Annotated[str, typer.Option(help="graphqa, as published, or head, ours.")] = "graphqa",
+    network: Annotated[
+        str, typer.Option(help="graphqa, residues (GraphQA without embeddings of pairs) or head, ours.")
+    ] = "graphqa",
     names: Annotated[
         Path | None, typer.Option(help="Does the sequence fit the fold? A file of quality names.")
     ] = None,
@@ -122,7 +124,7 @@ def finetune(
 
 @app.command()
 def scorer(
-    name: Annotated[str, typer.Argument(help="Row of our head on a structure embedding.")],
+    name: Annotated[str, typer.Argument(help="Row of a network without pair embeddings (residues or head).")],
     rows: Annotated[Path, typer.Option(help="Folder of rows.")],
     real: Real,
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write, for protemb-export head.")],

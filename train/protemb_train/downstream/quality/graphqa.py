@@ -152,25 +152,44 @@ class GraphQA(nn.Module):
 
     def forward(self, graphs: Batch) -> tuple[Tensor, Tensor]:
         """Return scores of residues (L, 2) and of models (B, 5), in the order of `LOCAL` and `GLOBAL`."""
-        edge_index = graphs.edge_index
-        nodes = [self.types(graphs.types)]
+        return self.scores(
+            graphs.types,
+            graphs.edge_index,
+            graphs.edge_attr,
+            graphs.features if self.node_encoder is not None else None,
+            graphs.node_embedding if self.config.node_embedding else None,
+            graphs.edge_embedding if self.config.edge_embedding else None,
+            graphs.batch,
+            graphs.num_graphs,
+        )
+
+    def scores(
+        self,
+        types_L: Tensor,
+        edge_index: Tensor,
+        geometry_E4: Tensor,
+        features_LF: Tensor | None,
+        node_LC: Tensor | None,
+        edge_EC: Tensor | None,
+        batch_L: Tensor,
+        models: int,
+    ) -> tuple[Tensor, Tensor]:
+        """Return what `forward` does, from tensors; `batch_L` says which of the models a residue is of."""
+        nodes = [self.types(types_L)]
         if self.node_encoder is not None:
-            nodes.append(self.node_encoder(graphs.features))
+            nodes.append(self.node_encoder(features_LF))
         apart = (edge_index[0] - edge_index[1]).abs()
-        distance = graphs.edge_attr[:, :1]
         edges = [
-            self.edge_encoder(graphs.edge_attr),
-            self.separation(torch.bucketize(apart, self.bins)),
-            torch.exp(-(distance - self.centres).square()),
+            self.edge_encoder(geometry_E4),
+            self.separation((self.bins < apart[:, None]).sum(dim=1)),
+            torch.exp(-(geometry_E4[:, :1] - self.centres).square()),
         ]
-        if self.config.node_embedding:
-            nodes.append(graphs.node_embedding)
-        if self.config.edge_embedding:
-            edges.append(graphs.edge_embedding)
+        nodes += [] if node_LC is None else [node_LC]
+        edges += [] if edge_EC is None else [edge_EC]
         x, edge = torch.cat(nodes, dim=1), torch.cat(edges, dim=1)
-        whole = x.new_zeros(graphs.num_graphs, 0)
+        whole = x.new_zeros(models, 0)
         for layer in self.layers:
-            x, edge, whole = layer(x, edge, edge_index, whole, graphs.batch)
+            x, edge, whole = layer(x, edge, edge_index, whole, batch_L)
         return self.of_residue(x).sigmoid(), self.of_whole(whole).sigmoid()
 
 

@@ -5,13 +5,15 @@ Shapes: L residues, E directed edges.
 
 from __future__ import annotations
 
+import math
+from typing import cast
+
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 from torch import Tensor
 from torch_geometric.data import Data
-from torch_geometric.transforms import PointPairFeatures
 
 from protemb_sdk._chain import encode_sequence
 from protemb_train.downstream.contacts import frames
@@ -24,39 +26,64 @@ HOPS = 5  # along the chain, near or not
 
 def edges_of(ca_coords: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return directed edges (sender, receiver), shape (2, E), ordered by receiver and then by sender."""
-    distance = cdist(ca_coords, ca_coords)
-    np.fill_diagonal(distance, -1.0)  # the nearest to itself, whoever lies in the same place
-    length = len(ca_coords)
-    hops = np.abs(np.arange(length)[:, None] - np.arange(length))
-    near = distance < REACH
-    if near.sum(axis=1).max() > MOST + 1:  # itself included
-        rank = distance.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
-        near &= rank <= MOST
-    receiver, sender = np.nonzero((near | (hops <= HOPS)) & (hops > 0))
-    return np.stack([sender, receiver])
+    found: NDArray[np.int64] = edges_in(torch.from_numpy(ca_coords)).numpy()
+    return found
+
+
+def edges_in(coords_L3: Tensor) -> Tensor:
+    """Return what `edges_of` does; a graph in ONNX computes it too."""
+    squared = sum((x[:, None] - x[None, :]).square() for x in coords_L3.unbind(dim=1))
+    place = torch.arange(coords_L3.shape[0])
+    hops = (place[:, None] - place[None, :]).abs()
+    # The nearest to itself, whoever lies in the same place.
+    distance = torch.where(hops == 0, -1.0, cast(Tensor, squared).sqrt())
+    padded = F.pad(distance, (0, MOST + 1), value=torch.inf)
+    nearest = padded.topk(MOST + 1, dim=1, largest=False).indices  # itself included
+    among = torch.zeros_like(padded).scatter(1, nearest, 1.0)[:, : len(coords_L3)] > 0
+    near = (distance < REACH) & among
+    receiver, sender = torch.nonzero((near | (hops <= HOPS)) & (hops > 0)).unbind(dim=1)
+    return torch.stack([sender, receiver])
+
+
+def geometry_of(coords_L3: Tensor, edges_2E: Tensor) -> Tensor:
+    """Return point-pair features, shape (E, 4): distance, angles of both directions to it, and between them.
+
+    They want a direction at each residue. GraphQA's points from C-alpha to C-beta; here it is the bisector of
+    the C-alphas beside, which points the same way and needs nothing else.
+    """
+    sender, receiver = edges_2E
+    normal_L3 = frames(coords_L3)[:, 0]
+    apart = coords_L3[receiver] - coords_L3[sender]
+    one, other = normal_L3[sender], normal_L3[receiver]
+    distance = apart.square().sum(dim=1).sqrt()
+    return torch.stack([distance, _angle(one, apart), _angle(other, apart), _angle(one, other)], dim=1)
+
+
+def _angle(a: Tensor, b: Tensor) -> Tensor:
+    """Return angles in 0 to pi; 0 where a vector is none.
+
+    Not by atan2: where the cross product is zero, ONNX Runtime's is -pi instead of pi.
+    """
+    cross = torch.linalg.cross(a, b).square().sum(dim=1).sqrt()
+    dot = (a * b).sum(dim=1)
+    angle = math.pi / 2 - torch.atan(dot / cross.clamp(min=1e-20))
+    return torch.where((cross == 0) & (dot == 0), 0.0, angle)
 
 
 def graph_of(decoy: Decoy) -> Data:
-    """Return a model as a graph: residue types, edges, point-pair features, labels.
-
-    Point-pair features want a direction at each residue. GraphQA's points from C-alpha to C-beta; here it is
-    the bisector of the C-alphas beside, which points the same way and needs nothing else.
-    """
+    """Return a model as a graph: residue types, edges, point-pair features, labels."""
     coords = torch.from_numpy((decoy.ca_coords - decoy.ca_coords.mean(axis=0)).astype(np.float32))
-    graph = Data(
+    edges = torch.from_numpy(edges_of(decoy.ca_coords))
+    return Data(
         types=torch.from_numpy(encode_sequence(decoy.sequence)),
         features=torch.from_numpy(decoy.features),
-        edge_index=torch.from_numpy(edges_of(decoy.ca_coords)),
+        edge_index=edges,
+        edge_attr=geometry_of(coords, edges),
         pos=coords,
-        norm=frames(coords)[:, 0],
         quality=torch.from_numpy(decoy.quality)[None],
         residue_quality=torch.from_numpy(decoy.residue_quality),
         num_nodes=len(decoy),
     )
-    graph = PointPairFeatures()(graph)
-    graph.edge_attr = torch.nan_to_num(graph.edge_attr)
-    del graph.norm
-    return graph
 
 
 def with_embeddings(graph: Data, node_LC: Tensor, edge_EC: Tensor) -> Data:

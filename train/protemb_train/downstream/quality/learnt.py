@@ -23,7 +23,10 @@ from protemb_train.network import ScoreNetwork
 from protemb_train.presets import NetworkConfig
 
 FORMAT = "protemb-quality-row-1"
-NETWORKS = ("graphqa", "head")
+GRAPHQA = ("graphqa", "residues")
+"""GraphQA with embeddings of residues (their mean readout) and of the pairs at edges, or all readouts of
+residues but nothing of pairs, which needs no pair map to run."""
+NETWORKS = (*GRAPHQA, "head")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,8 +64,9 @@ def make_network(
         If there is no network of that name.
     """
     own = copy.deepcopy(namer).train() if namer else None
-    if kind == "graphqa":
-        config = GraphQAConfig(node_embedding=node // readouts, edge_embedding=edge, features=features)
+    if kind in GRAPHQA:
+        seen = node // readouts if kind == "graphqa" else node
+        config = GraphQAConfig(node_embedding=seen, edge_embedding=edge, features=features)
         return GraphQA(config, own)
     if kind == "head":
         return QualityHead(node, own)

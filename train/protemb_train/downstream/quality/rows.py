@@ -20,7 +20,7 @@ from protemb_train.downstream.quality.decoys import Decoy, DecoyError
 from protemb_train.downstream.quality.finetune import FEW, LONGEST_LEARNT, UNFROZEN, EndToEnd, bare
 from protemb_train.downstream.quality.graphs import graph_of
 from protemb_train.downstream.quality.head import contacts_of
-from protemb_train.downstream.quality.learnt import Learnt, make_network, save_row
+from protemb_train.downstream.quality.learnt import GRAPHQA, Learnt, make_network, save_row
 from protemb_train.downstream.quality.naming import FEATURES, Namer, names_of, tensors_of
 from protemb_train.downstream.quality.training import Examples, Recipe, judged, predict, train
 from protemb_train.downstream.quality.vectors import Scales, Vectors, embed_decoys
@@ -37,7 +37,7 @@ class Row:
     name : str
         Of the row, and of its folder.
     network : str
-        One of `NETWORKS`: as published, with embeddings of residues and of pairs at edges; or ours.
+        One of `NETWORKS`.
     encoder : Encoder
         Makes the embeddings.
     recipe : Recipe
@@ -69,11 +69,11 @@ def examples(
     namer : Namer, optional
         As in `Row`.
     """
-    made = [graph_of(d) if kind == "graphqa" else _contacts(d) for d in decoys]
+    made = [graph_of(d) if kind in GRAPHQA else _contacts(d) for d in decoys]
     if namer is not None:
         for decoy, graph_n in zip(decoys, made, strict=True):
             names_LF = names_of(namer, decoy)
-            if kind == "graphqa":
+            if kind in GRAPHQA:
                 graph_n.features = torch.cat([graph_n.features, names_LF], dim=1)
             else:
                 graph_n.names = names_LF
@@ -139,8 +139,8 @@ def run_row(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: no folder can be made there ({error.strerror})") from error
-    graphqa = row.network == "graphqa"
-    vectors = [embed_decoys(row.encoder, side, cache, pairs=graphqa) for side in (learning, validation)]
+    pairs = row.network == "graphqa"
+    vectors = [embed_decoys(row.encoder, side, cache, pairs=pairs) for side in (learning, validation)]
     scales = Scales.of(vectors[0], range(len(learning)))
     learnt, watched = (
         examples(row.network, side, of, scales, row.namer)
@@ -151,7 +151,7 @@ def run_row(
         "node": node,
         "edge": edge,
         "readouts": vectors[0].readouts,
-        "features": learning[0].features.shape[1] + (FEATURES if graphqa and row.namer else 0),
+        "features": learning[0].features.shape[1] + (FEATURES if row.network in GRAPHQA and row.namer else 0),
     }
     for seed in wanted:
         make: Callable[[], nn.Module] = lambda: make_network(row.network, **shape, namer=row.namer)  # noqa: E731

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -15,23 +15,27 @@ from torch import Tensor, nn
 from protemb_sdk._errors import ModelError
 from protemb_sdk._output import written_whole
 from protemb_train.checkpoint import read_tensors
-from protemb_train.downstream.contacts import contact_graph
+from protemb_train.downstream.contacts import Graph, contact_graph
 from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL, Decoy, DecoyError
+from protemb_train.downstream.quality.graphqa import GraphQA
+from protemb_train.downstream.quality.graphs import edges_in, geometry_of
 from protemb_train.downstream.quality.head import QualityHead
-from protemb_train.downstream.quality.learnt import Learnt
-from protemb_train.downstream.quality.naming import Namer, single
+from protemb_train.downstream.quality.learnt import Learnt, make_network
+from protemb_train.downstream.quality.naming import FEATURES, Namer, single
 from protemb_train.downstream.quality.scores import decoy_scores, residue_scores
 from protemb_train.downstream.quality.training import Predicted
 
-FORMAT = "protemb-quality-1"
+FORMAT = "protemb-quality-2"
+Judge = QualityHead | GraphQA
 
 
 class QualityModel(nn.Module):
-    """Expected lDDT of every residue, and lDDT and GDT_TS of the chain: the mean of several heads.
+    """Expected lDDT of every residue, and lDDT and GDT_TS of the chain: the mean of several networks.
 
     Parameters
     ----------
-    heads : sequence of QualityHead
+    heads : sequence of QualityHead or GraphQA
+        All of one kind; GraphQA without embeddings of pairs.
     means, spreads : sequence of Tensor, shape (E,)
         Of the readouts that each head sees.
     namer : Namer, optional
@@ -43,7 +47,7 @@ class QualityModel(nn.Module):
 
     def __init__(
         self,
-        heads: Sequence[QualityHead],
+        heads: Sequence[Judge],
         means: Sequence[Tensor],
         spreads: Sequence[Tensor],
         namer: Namer | None = None,
@@ -72,21 +76,46 @@ class QualityModel(nn.Module):
         """
         graph = single(contact_graph(ca_coords_L3))
         names_LF = None if self.namer is None else self.namer.features(residue_type_L, graph)
-        count_B1 = torch.ones_like(ca_coords_L3[:, :1]).sum(dim=0, keepdim=True)
-        residues, models = [], []
-        for n, module in enumerate(self.heads):
-            head = cast(QualityHead, module)
-            scaled_LE = (features_LKC.flatten(1) - self.mean_HE[n]) / self.spread_HE[n]
-            y_LH, local_L2 = head.residues(residue_type_L, scaled_LE, graph, names_LF)
-            mean, square, local = (v.mean(dim=0, keepdim=True) for v in (y_LH, y_LH.square(), local_L2))
-            residues.append(local_L2[:, LOCAL.index("lddt")])
-            models.append(head.whole(mean, square, local, count_B1)[0])
+        scaled_HLE = (features_LKC.flatten(1) - self.mean_HE[:, None]) / self.spread_HE[:, None]
+        if isinstance(self.heads[0], GraphQA):
+            said = self._graphqa(residue_type_L, ca_coords_L3, scaled_HLE, names_LF)
+        else:
+            said = self._head(residue_type_L, graph, scaled_HLE, names_LF)
+        residues, models = zip(
+            *((local[:, LOCAL.index("lddt")], of_model) for local, of_model in said), strict=True
+        )
         whole = torch.stack(models).mean(dim=0)
         return (
             torch.stack(residues).mean(dim=0),
             whole[GLOBAL.index("lddt")],
             whole[GLOBAL.index("gdt_ts")],
         )
+
+    def _head(
+        self, type_L: Tensor, graph: Graph, scaled_HLE: Tensor, names_LF: Tensor | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        count_11 = torch.ones_like(scaled_HLE[0, :, :1]).sum(dim=0, keepdim=True)
+        for module, scaled_LE in zip(self.heads, scaled_HLE, strict=True):
+            head = cast(QualityHead, module)
+            y_LH, local_L2 = head.residues(type_L, scaled_LE, graph, names_LF)
+            mean, square, local = (v.mean(dim=0, keepdim=True) for v in (y_LH, y_LH.square(), local_L2))
+            yield local_L2, head.whole(mean, square, local, count_11)[0]
+
+    def _graphqa(
+        self, type_L: Tensor, coords_L3: Tensor, scaled_HLE: Tensor, names_LF: Tensor | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        edges_2E = edges_in(coords_L3)
+        if torch.compiler.is_exporting():
+            # A residue alone has none, which ONNX Runtime takes well.
+            torch._check(edges_2E.shape[1] > 0)  # type: ignore[no-untyped-call]
+        geometry_E4 = geometry_of(coords_L3, edges_2E)
+        one_model_L = torch.zeros_like(type_L)
+        for module, scaled_LE in zip(self.heads, scaled_HLE, strict=True):
+            network = cast(GraphQA, module)
+            local_L2, whole_15 = network.scores(
+                type_L, edges_2E, geometry_E4, names_LF, scaled_LE, None, one_model_L, 1
+            )
+            yield local_L2, whole_15[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,9 +150,12 @@ def assemble(seeds: Sequence[Learnt], readouts: Sequence[str], quality: Mapping[
         If the row is of another network, or without a structure embedding.
     """
     record = seeds[0].record
-    if record["network"] != "head" or "sigma" not in record["encoder"]:
-        raise DecoyError(f"row {record['row']}: a scorer is made of our head on a structure embedding")
-    heads = [copy.deepcopy(cast(QualityHead, s.network)) for s in seeds]
+    if record["network"] == "graphqa" or "sigma" not in record["encoder"]:
+        raise DecoyError(
+            f"row {record['row']}: a scorer is made of networks of kind residues or head, on a structure "
+            "embedding"
+        )
+    heads = [copy.deepcopy(cast(Judge, s.network)) for s in seeds]
     model = QualityModel(
         heads, [s.scales.node_mean for s in seeds], [s.scales.node_spread for s in seeds], heads[0].namer
     )
@@ -180,6 +212,7 @@ def save_scorer(trained: Trained, out: Path) -> None:
     """
     shape = {
         "heads": len(trained.model.heads),
+        "network": "residues" if isinstance(trained.model.heads[0], GraphQA) else "head",
         "extra": trained.model.get_buffer("mean_HE").shape[1],
         "named": trained.model.namer is not None,
     }
@@ -202,10 +235,13 @@ def load_scorer(path: Path) -> Trained:
     try:
         if loaded["format"] != FORMAT:
             raise ModelError(f"{path}: holds {loaded['format']!r}, this reads {FORMAT!r} only")
-        count, extra = int(loaded["shape"]["heads"]), int(loaded["shape"]["extra"])
+        shape = loaded["shape"]
+        count, extra = int(shape["heads"]), int(shape["extra"])
         zeros = [torch.zeros(extra)] * count
-        namer = Namer.like(loaded["state"]) if loaded["shape"]["named"] else None
-        model = QualityModel([QualityHead(extra, namer) for _ in range(count)], zeros, zeros, namer)
+        namer = Namer.like(loaded["state"]) if shape["named"] else None
+        features = FEATURES if namer else 0
+        heads = [make_network(shape["network"], extra, 0, 1, features, namer) for _ in range(count)]
+        model = QualityModel([cast(Judge, head) for head in heads], zeros, zeros, namer)
         model.load_state_dict(loaded["state"])
         return Trained(model.eval(), dict(loaded["card"]))
     except (KeyError, TypeError, RuntimeError) as error:

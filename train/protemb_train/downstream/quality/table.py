@@ -193,7 +193,7 @@ def as_table(
     head = f"| row | {' | '.join(COLUMNS.values())} |\n|---|{'---|' * len(COLUMNS)}"
     found = {name: [judged(decoys, s) for s in seeds] for name, seeds in said.items()}
     for name, seeds in said.items():
-        if len(seeds) > 1 and rows[name][0].record["network"] == "head":
+        if len(seeds) > 1 and rows[name][0].record["network"] != "graphqa":
             found[f"{name}, together"] = [judged(decoys, together(seeds))]
     lines = [f"| {name} | {_cells(scores)} |" for name, scores in found.items()]
     lines += [f"| {name} | {_ranked(decoys, scores)} |" for name, scores in others.items()]

@@ -1,0 +1,251 @@
+"""On a GPU: the exported graph in ONNX Runtime beside the same network in PyTorch, and what the card can do.
+
+    python -m pytest benchmarks/test_cuda.py --benchmark-only --benchmark-json=.benchmarks/cuda.json
+    python benchmarks/record.py .benchmarks/cuda.json benchmarks/cuda.md
+
+Unattended; skipped, with the reason, where there is no GPU. From host arrays to protein vectors on the host.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from protemb_sdk import Embedder, read_chain
+from protemb_sdk._models import find_model
+
+torch = pytest.importorskip("torch", reason="the networks beside ours need torch")
+runtime = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
+
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU"),
+    pytest.mark.skipif(
+        "CUDAExecutionProvider" not in runtime.get_available_providers(),
+        reason="this ONNX Runtime has no CUDA provider: pip install 'protemb-sdk[gpu]'",
+    ),
+    pytest.mark.filterwarnings("default"),  # of compilers
+]
+
+CHECKPOINT = Path(__file__).parents[1] / "train" / "results" / "base.ckpt"
+LENGTHS = (128, 256, 512)
+BATCHES = (1, 8)
+SIGMA = 1.0
+INPUTS = ("ca_coords", "residue_type", "residue_index")
+Vectors = Callable[[], np.ndarray]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_for_a_while() -> None:
+    """Let torch.compile keep one program for each shape."""
+    torch._dynamo.config.cache_size_limit = 64
+
+
+@cache
+def chains(length: int, count: int) -> dict[str, np.ndarray]:
+    """Compact random chains as the graph takes them: weights and speed do not care."""
+    rng = np.random.default_rng(length)
+    steps = rng.normal(size=(count, length, 3))
+    steps *= 3.8 / np.linalg.norm(steps, axis=2, keepdims=True)
+    coords = np.cumsum(steps, axis=1) * 0.5
+    coords -= coords.mean(axis=1, keepdims=True)
+    index = np.tile(np.arange(length, dtype=np.int64), (count, 1))
+    values = (coords.astype(np.float32), rng.integers(0, 20, size=(count, length)), index)
+    return dict(zip(INPUTS, values, strict=True))
+
+
+@cache
+def on_the_cpu(length: int, count: int) -> np.ndarray:
+    """Protein vectors in float32 on the CPU, to compare with."""
+    session = runtime.InferenceSession(find_model("base").path, providers=["CPUExecutionProvider"])
+    return session.run(["protein"], chains(length, count))[0]
+
+
+@cache
+def graph(half: bool) -> bytes:
+    """The bundled graph, or its network exported with float16 blocks."""
+    if not half:
+        return find_model("base").path.read_bytes()
+    from protemb_export.graph import embedding_graph
+    from protemb_train.checkpoint import load_network
+
+    network, _ = load_network(CHECKPOINT)
+    return bytes(embedding_graph(network, SIGMA, {}, half=True).SerializeToString())
+
+
+@cache
+def session(half: bool, **options: str) -> Any:
+    chosen = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC", **options}
+    providers = [("CUDAExecutionProvider", chosen), "CPUExecutionProvider"]
+    settings = runtime.SessionOptions()
+    settings.log_severity_level = 3
+    found = runtime.InferenceSession(graph(half), settings, providers=providers)
+    if found.get_providers()[0] != "CUDAExecutionProvider":
+        pytest.skip("ONNX Runtime fell back to the CPU: its CUDA libraries do not load (protemb doctor)")
+    return found
+
+
+def onnx(half: bool, tf32: bool, bound: bool = False) -> Callable[[dict[str, np.ndarray]], Vectors]:
+    def make(feeds: dict[str, np.ndarray]) -> Vectors:
+        runner = session(half, use_tf32=str(int(tf32)))
+        if not bound:
+            return lambda: runner.run(["protein"], feeds)[0]
+        binding = runner.io_binding()  # inputs and result stay on the card
+        for name, value in feeds.items():
+            binding.bind_ortvalue_input(name, runtime.OrtValue.ortvalue_from_numpy(value, "cuda", 0))
+        binding.bind_output("protein", "cuda")
+
+        def run() -> np.ndarray:
+            runner.run_with_iobinding(binding)
+            return binding.get_outputs()[0].numpy()
+
+        return run
+
+    return make
+
+
+def pytorch(
+    preset: str = "base", half: bool = False, tf32: bool = False, mode: str | None = None
+) -> Callable[[dict[str, np.ndarray]], Vectors]:
+    def make(feeds: dict[str, np.ndarray]) -> Vectors:
+        from protemb_export.fold import EmbeddingNetwork
+        from protemb_train.checkpoint import load_network
+        from protemb_train.network import ScoreNetwork
+        from protemb_train.presets import PRESETS
+
+        # Not fp32_precision: torch.export still asks in the old words, which the new ones make ambiguous.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        if preset == "base":
+            module: Any = EmbeddingNetwork(load_network(CHECKPOINT)[0], SIGMA, half=half).cuda()
+        else:
+            network = ScoreNetwork(PRESETS[preset][0]).eval().cuda()
+            sigma = torch.full((len(feeds["ca_coords"]),), SIGMA, device="cuda")
+            module = lambda coords, types, index, rows: network.embed(coords, types, index, sigma)  # noqa: E731
+        rows = torch.arange(feeds["ca_coords"].shape[1], device="cuda")
+
+        def protein(*tensors: Any) -> Any:
+            return module(*tensors, rows).mean(dim=(2, 3), dtype=torch.float32)
+
+        forward = torch.compile(protein, mode=mode, dynamic=False) if mode else protein
+        host = [torch.from_numpy(feeds[name]) for name in INPUTS]
+
+        @torch.inference_mode()
+        def run() -> np.ndarray:
+            found: np.ndarray = forward(*(value.cuda() for value in host)).cpu().numpy()
+            return found
+
+        return run
+
+    return make
+
+
+KINDS: dict[str, Callable[[dict[str, np.ndarray]], Vectors]] = {
+    "ONNX Runtime, float32 (the SDK's)": onnx(False, False),
+    "ONNX Runtime, TF32": onnx(False, True),
+    "ONNX Runtime, float16": onnx(True, False),
+    "ONNX Runtime, float32, bound": onnx(False, False, bound=True),
+    "ONNX Runtime, TF32, bound": onnx(False, True, bound=True),
+    "ONNX Runtime, float16, bound": onnx(True, False, bound=True),
+    "torch eager, float32": pytorch(),
+    "torch eager, TF32": pytorch(tf32=True),
+    "torch eager, float16": pytorch(half=True),
+    "torch.compile, float32": pytorch(mode="default"),
+    "torch.compile, TF32": pytorch(tf32=True, mode="default"),
+    "torch.compile, float16": pytorch(half=True, mode="default"),
+    "torch.compile, float16, CUDA graphs": pytorch(half=True, mode="reduce-overhead"),
+    "the paper's network, torch eager, TF32": pytorch("paper", tf32=True),
+}
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_protein_vectors(benchmark, kind, length, batch):
+    benchmark.group = f"{batch} x {length} residues, to protein vectors"
+    benchmark.name = kind
+    feeds = chains(length, batch)
+    run = KINDS[kind](feeds)
+    for _ in range(5):
+        found = run()
+    benchmark.pedantic(run, rounds=30, iterations=1)
+    seconds = benchmark.stats.stats.median
+    benchmark.extra_info |= {"chains/s": round(batch / seconds)}
+    if not kind.startswith("the paper"):
+        from protemb_train.presets import BASE
+
+        wanted = on_the_cpu(length, batch)
+        error = np.abs(found - wanted).max() / np.abs(wanted).max()
+        useful = 2 * batch * length**2 * products_per_pair(BASE)
+        benchmark.extra_info |= {"TFLOP/s": round(useful / seconds / 1e12, 2), "error": f"{error:.0e}"}
+        assert error < (3e-2 if "float32" not in kind else 1e-4)
+
+
+def products_per_pair(config: Any) -> int:
+    """Return the multiplications of all convolutions per residue pair."""
+    from protemb_train.network import ScoreNetwork
+
+    convolutions = (m for m in ScoreNetwork(config).modules() if isinstance(m, torch.nn.Conv2d))
+    return sum(convolution.weight.numel() for convolution in convolutions)
+
+
+@pytest.mark.benchmark(group="Embedder, a chain at a time")
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("readouts", [(), ("contact",)], ids=["protein and residues", "and contacts"])
+def test_embedder(benchmark, length, readouts):
+    embedder = Embedder(device="cuda")
+    coords = chains(length, 1)["ca_coords"][0]
+    chain = read_chain((coords, "A" * length))
+    for _ in range(3):
+        embedder.embed_chain(chain, readouts=readouts)
+    benchmark.pedantic(lambda: embedder.embed_chain(chain, readouts=readouts), rounds=15, iterations=1)
+
+
+@pytest.mark.benchmark(group="cuDNN's search for an algorithm, 20 lengths seen for the first time")
+@pytest.mark.parametrize("search", ["HEURISTIC", "DEFAULT", "EXHAUSTIVE"])
+def test_new_lengths(benchmark, search):
+    runner = session(False, cudnn_conv_algo_search=search, arena_extend_strategy="kSameAsRequested")
+    lengths = range(180, 300, 6)
+    runner.run(["protein"], chains(100, 1))
+    start = time.perf_counter()
+    for length in lengths:
+        runner.run(["protein"], chains(length, 1))
+    benchmark.extra_info["first time, ms a length"] = round(
+        (time.perf_counter() - start) / len(lengths) * 1e3, 1
+    )
+    benchmark.pedantic(
+        lambda: [runner.run(["protein"], chains(length, 1)) for length in lengths], rounds=5, iterations=1
+    )
+
+
+@pytest.mark.benchmark(group="what the card can do")
+@pytest.mark.parametrize("kind", ["float32", "TF32", "float16", "copy"])
+def test_ceilings(benchmark, kind):
+    size = 8192
+    torch.backends.cuda.matmul.allow_tf32 = kind == "TF32"
+    dtype = torch.float16 if kind == "float16" else torch.float32
+    a, b = (torch.randn(size, size, device="cuda", dtype=dtype) for _ in range(2))
+    out = torch.empty_like(a)
+
+    def run() -> None:
+        for _ in range(10):
+            if kind == "copy":
+                out.copy_(a)
+            else:
+                torch.mm(a, b, out=out)
+        torch.cuda.synchronize()
+
+    run()
+    benchmark.pedantic(run, rounds=7, iterations=1)
+    seconds = benchmark.stats.stats.median / 10
+    moved, products = 2 * a.numel() * a.element_size(), 2 * size**3
+    rate = (
+        {"GB/s": round(moved / seconds / 1e9)}
+        if kind == "copy"
+        else {"TFLOP/s": round(products / seconds / 1e12, 1)}
+    )
+    benchmark.extra_info |= rate | {"card": torch.cuda.get_device_name(0)}
