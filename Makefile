@@ -2,7 +2,7 @@
 BIN ?= .venv/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: check lint types test pretrain-smoke slow bench picture
+.PHONY: check lint types test pretrain-smoke slow bench bench-cuda picture
 
 check: lint types test
 
@@ -27,6 +27,11 @@ slow:
 bench:
 	python -m pytest --benchmark-only --benchmark-json=.benchmarks/latest.json
 	python benchmarks/record.py .benchmarks/latest.json benchmarks/results.md
+
+# Where there is a GPU; skips with the reason where there is none
+bench-cuda:
+	python -m pytest benchmarks/test_cuda.py --benchmark-only -rs --benchmark-json=.benchmarks/cuda.json
+	python benchmarks/record.py .benchmarks/cuda.json benchmarks/cuda.md
 
 picture:
 	python -m protemb_sdk.plot tests/structures/4zhl.cif.gz --chain U -o sdk/docs/pair_embedding.png

@@ -63,7 +63,15 @@ if [[ 8-base-fine-tuned =~ ^($wanted)$ ]]; then
         --watched "$quality/made-val.npz" --checkpoint "$root/train/results/base.ckpt" "${threads[@]}"
 fi
 
-row 9-base-named "${small[@]}" --encoder base --names "$quality/names.pt"
+named=("${small[@]}" --names "$quality/names.pt")
+row 9-base-named "${named[@]}" --encoder base
+row none-named "${named[@]}"
+row untrained-named "${named[@]}" --encoder "$runs/untrained.onnx"
+
+# A larger namer, made on a GPU, and GraphQA without embeddings of pairs, which can be exported.
+names_large=(--network residues --names "$root/train/results/names-large.pt")
+row 10-residues-names-large "${small[@]}" "${names_large[@]}" --encoder base
+row none-names-large "${small[@]}" "${names_large[@]}"
 
 # Ours: a graph network on readouts; large: more natives, noise, and names.
 large=(--made "$quality/made-train-960.npz" --made "$quality/noise-train.npz" --watched "$quality/noise-val.npz"
@@ -83,6 +91,7 @@ protemb-train quality table "$quality/rows" --real "$real" --cache "$quality/cac
     --encoder "$runs/untrained.onnx" --encoder "$runs/language" --encoder "$runs/authors.onnx" \
     --energies "$data/qa/casp12_baselines.tsv" --zero-shot "$results/quality-zero-shot.json" \
     --names "$quality/names.pt" --against 1-none --against 2-untrained --against large-none --against large-untrained \
+    --against none-named --against untrained-named --against none-names-large \
     -o "$results/quality.md"
 
 unless "$quality/quality.ckpt" protemb-train quality scorer large-base --rows "$quality/rows" "${given[@]}" \

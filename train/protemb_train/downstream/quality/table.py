@@ -264,18 +264,26 @@ def _differences(
     )
 
 
+def _mean_of(kind: str, validation: Sequence[Mapping[str, Mapping[str, float]]]) -> str:
+    found = [of[kind]["gdt_ts_r_target"] for of in validation if kind in of]
+    return f"{np.mean(found):.3f}" if found else ""
+
+
 def _what(rows: Mapping[str, Sequence[Learnt]]) -> str:
     lines = [
-        "| row | network | encoder | models (targets) learnt | watched | epochs | seeds "
-        "| R_target of made models watched |",
-        "|---|" + "---|" * 7,
+        "| row | network | encoder | names | models (targets) learnt | watched | epochs | seeds "
+        "| R_target watched, made models | real |",
+        "|---|" + "---|" * 9,
     ]
     for name, seeds in rows.items():
         r: dict[str, Any] = seeds[0].record
         encoder = ", ".join(f"{k} {v}" for k, v in r["encoder"].items() if k != "weights_sha256" and v)
-        made = [s.record["validation"]["made"]["gdt_ts_r_target"] for s in seeds if "made" in r["validation"]]
-        watched = f"{np.mean(made):.3f}" if made else ""
+        namer = getattr(seeds[0].network, "namer", None)
+        names = "" if namer is None else f"{len(namer.layers)} layers of {namer.input.out_features}"
         sizes = [f"{m} ({t})" for m, t in zip(r["models"], r["targets"], strict=True)]
-        cells = [name, r["network"], encoder, *sizes, str(r["recipe"]["epochs"]), str(len(seeds)), watched]
+        validation = [s.record["validation"] for s in seeds]
+        watched = [_mean_of(kind, validation) for kind in ("made", "real")]
+        epochs = str(r["recipe"]["epochs"])
+        cells = [name, r["network"], encoder, names, *sizes, epochs, str(len(seeds)), *watched]
         lines.append(f"| {' | '.join(cells)} |")
     return "## What the rows are\n\n" + "\n".join(lines)
