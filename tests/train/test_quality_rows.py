@@ -301,6 +301,7 @@ def test_an_unfrozen_encoder_starts_as_the_frozen_one_and_learns(
     tuned = list(fine_tune_row("tuned", frozen[:1], network, learning, twice(sides["val"]) * 2, tmp_path))
     assert len(tuned) == 1
     kept = load_row(tmp_path / "tuned" / "seed-0.pt")
+    assert kept.record["validation"] != frozen[0].record["validation"]  # its own, not what it started from
     moved = kept.network.state_dict()["encoder.conv_out.weight"] - network.state_dict()["conv_out.weight"]
     assert float(moved.abs().max()) == 0  # of the score, which no quality sees
     changed = [

@@ -220,6 +220,7 @@ def fine_tune_row(
             "models": [len(short), len(watched)],
             "targets": [len({d.target for d in side}) for side in (short, watched)],
             "curve": [*seed.record["curve"], *run.curve],
+            "validation": judged_by_kind(watched, sides[1], run.network),
             "unfrozen": {"network": encoder.config.as_dict(), "sigma": sigma},
             "origin": origin(),
         }
