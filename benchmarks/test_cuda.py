@@ -178,19 +178,13 @@ def test_protein_vectors(benchmark, kind, length, batch):
     if not kind.startswith("the paper"):
         from protemb_train.presets import BASE
 
+        from .graph_speed import multiplications
+
         wanted = on_the_cpu(length, batch)
         error = np.abs(found - wanted).max() / np.abs(wanted).max()
-        useful = 2 * batch * length**2 * products_per_pair(BASE)
+        useful = 2 * batch * length**2 * multiplications(BASE)
         benchmark.extra_info |= {"TFLOP/s": round(useful / seconds / 1e12, 2), "error": f"{error:.0e}"}
         assert error < (3e-2 if "float32" not in kind else 1e-4)
-
-
-def products_per_pair(config: Any) -> int:
-    """Return the multiplications of all convolutions per residue pair."""
-    from protemb_train.network import ScoreNetwork
-
-    convolutions = (m for m in ScoreNetwork(config).modules() if isinstance(m, torch.nn.Conv2d))
-    return sum(convolution.weight.numel() for convolution in convolutions)
 
 
 @pytest.mark.benchmark(group="Embedder, a chain at a time")
