@@ -25,8 +25,8 @@ from protemb_train.downstream.quality.naming import (
     save_names,
     single,
 )
+from protemb_train.downstream.quality.predictions import predictions
 from protemb_train.downstream.quality.rows import Row, run_row
-from protemb_train.downstream.quality.table import predictions
 from protemb_train.downstream.quality.training import Recipe
 from protemb_train.downstream.quality.vectors import READOUTS
 from protemb_train.downstream.quality.zero_shot import fitting

@@ -20,9 +20,10 @@ from protemb_train.downstream.quality.data import few_a_target, learnable, real_
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError, write_decoys
 from protemb_train.downstream.quality.finetune import EndToEnd, bare
 from protemb_train.downstream.quality.learnt import Learnt, load_row, load_rows
+from protemb_train.downstream.quality.predictions import predictions
 from protemb_train.downstream.quality.rows import Row, fine_tune_row, run_row
 from protemb_train.downstream.quality.scorer import assemble, load_scorer, save_scorer, together
-from protemb_train.downstream.quality.table import as_table, gains, predictions, read_energies
+from protemb_train.downstream.quality.table import as_table, gains, read_energies
 from protemb_train.downstream.quality.training import Examples, OneATarget, Recipe, predict
 from protemb_train.downstream.quality.vectors import READOUTS, embed_decoys
 from protemb_train.downstream.quality.zero_shot import correlations, scan

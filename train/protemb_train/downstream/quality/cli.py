@@ -145,8 +145,8 @@ def scorer(
     from protemb_train.downstream.quality.data import learnable, real_decoys
     from protemb_train.downstream.quality.decoys import read_decoys
     from protemb_train.downstream.quality.learnt import load_rows
+    from protemb_train.downstream.quality.predictions import predictions
     from protemb_train.downstream.quality.scorer import assemble, by_source, save_scorer, together
-    from protemb_train.downstream.quality.table import predictions
     from protemb_train.downstream.quality.vectors import READOUTS
 
     writable_target(out)
@@ -188,7 +188,8 @@ def table(
     from protemb_train.downstream.quality.decoys import read_decoys
     from protemb_train.downstream.quality.learnt import load_rows
     from protemb_train.downstream.quality.naming import load_names
-    from protemb_train.downstream.quality.table import as_table, curves_of, predictions, read_energies
+    from protemb_train.downstream.quality.predictions import predictions
+    from protemb_train.downstream.quality.table import as_table, curves_of, read_energies
     from protemb_train.downstream.quality.vectors import READOUTS
     from protemb_train.downstream.quality.zero_shot import fitting, still
 

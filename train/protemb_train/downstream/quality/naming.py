@@ -10,7 +10,7 @@ Shapes: L residues, T residue types, H hidden channels, F features.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from protemb_train.checkpoint import read_tensors
 from protemb_train.corpus import Corpus
 from protemb_train.downstream.contacts import BURIAL, Graph, contact_graph, end_to_end, joined
 from protemb_train.downstream.quality.decoys import Decoy
+from protemb_train.downstream.quality.kept import digest_of, kept, weights_of
 from protemb_train.downstream.sites.data import TYPES
 from protemb_train.downstream.sites.graph import BURIAL_SPREAD, LARGEST, Messages
 from protemb_train.origin import origin
@@ -126,6 +127,15 @@ def names_of(namer: Namer, decoy: Decoy) -> Tensor:
     """Return what a namer makes of a model, shape (L, F)."""
     types, coords = tensors_of(decoy)
     return namer.eval().features(types, single(contact_graph(coords)))
+
+
+def names_of_all(namer: Namer | None, decoys: Sequence[Decoy], cache: Path) -> list[Tensor] | None:
+    """Return what `names_of` does of each model, kept in a folder; none without a namer."""
+    if namer is None:
+        return None
+    path = cache / f"names-{digest_of(decoys, weights_of(namer))}.npz"
+    every = kept(path, lambda: {"names": torch.cat([names_of(namer, d) for d in decoys]).numpy()})["names"]
+    return list(torch.split(torch.from_numpy(every), [len(d) for d in decoys]))
 
 
 def single(graph: Graph) -> Graph:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from protemb_sdk._errors import OutputError
@@ -21,7 +21,7 @@ from protemb_train.downstream.quality.finetune import FEW, LONGEST_LEARNT, UNFRO
 from protemb_train.downstream.quality.graphs import graph_of
 from protemb_train.downstream.quality.head import contacts_of
 from protemb_train.downstream.quality.learnt import GRAPHQA, Learnt, make_network, save_row
-from protemb_train.downstream.quality.naming import FEATURES, Namer, names_of, tensors_of
+from protemb_train.downstream.quality.naming import FEATURES, Namer, names_of_all, tensors_of
 from protemb_train.downstream.quality.training import Examples, Recipe, judged, predict, train
 from protemb_train.downstream.quality.vectors import Scales, Vectors, embed_decoys
 from protemb_train.network import ScoreNetwork
@@ -53,7 +53,11 @@ class Row:
 
 
 def examples(
-    kind: str, decoys: Sequence[Decoy], vectors: Vectors, scales: Scales, namer: Namer | None = None
+    kind: str,
+    decoys: Sequence[Decoy],
+    vectors: Vectors,
+    scales: Scales,
+    names: Sequence[Tensor] | None = None,
 ) -> Examples:
     """Return models as a network sees them; graphs are made once, embeddings read when needed.
 
@@ -66,13 +70,12 @@ def examples(
         Their embeddings.
     scales : Scales
         Of the models learnt from.
-    namer : Namer, optional
-        As in `Row`.
+    names : sequence of Tensor, optional
+        What the namer of the row says of each.
     """
     made = [graph_of(d) if kind in GRAPHQA else _contacts(d) for d in decoys]
-    if namer is not None:
-        for decoy, graph_n in zip(decoys, made, strict=True):
-            names_LF = names_of(namer, decoy)
+    if names is not None:
+        for names_LF, graph_n in zip(names, made, strict=True):
             if kind in GRAPHQA:
                 graph_n.features = torch.cat([graph_n.features, names_LF], dim=1)
             else:
@@ -143,7 +146,7 @@ def run_row(
     vectors = [embed_decoys(row.encoder, side, cache, pairs=pairs) for side in (learning, validation)]
     scales = Scales.of(vectors[0], range(len(learning)))
     learnt, watched = (
-        examples(row.network, side, of, scales, row.namer)
+        examples(row.network, side, of, scales, names_of_all(row.namer, side, cache))
         for side, of in zip((learning, validation), vectors, strict=True)
     )
     node, edge = vectors[0].node.shape[1], vectors[0].edge.shape[1]

@@ -15,15 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from protemb_train.downstream.embeddings import Encoder
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
-from protemb_train.downstream.quality.finetune import bare
 from protemb_train.downstream.quality.learnt import Learnt
-from protemb_train.downstream.quality.rows import examples
 from protemb_train.downstream.quality.scorer import together
 from protemb_train.downstream.quality.scores import decoy_scores
-from protemb_train.downstream.quality.training import Predicted, judged, predict
-from protemb_train.downstream.quality.vectors import embed_decoys
+from protemb_train.downstream.quality.training import Predicted, judged
 
 COLUMNS = {
     "gdt_ts_rmse": "RMSE",
@@ -54,42 +50,6 @@ ENERGIES = {
 }
 COMPARED = ("gdt_ts_r_target", "gdt_ts_z", "residue_lddt_rho_decoy")
 DRAWS = 1000
-
-
-def predictions(
-    rows: Mapping[str, Sequence[Learnt]], decoys: Sequence[Decoy], encoders: Sequence[Encoder], cache: Path
-) -> dict[str, list[Predicted]]:
-    """Return what every seed of every row says of models.
-
-    Parameters
-    ----------
-    rows : mapping of str to sequence of Learnt
-    decoys : sequence of Decoy
-    encoders : sequence of Encoder
-        Those that the rows were made with, in any order.
-    cache : Path
-        Folder of embeddings.
-
-    Raises
-    ------
-    DecoyError
-        If a row's encoder is not among them.
-    """
-    found: dict[str, list[Predicted]] = {}
-    for name, seeds in rows.items():
-        if "unfrozen" in seeds[0].record:
-            found[name] = [predict(learnt.network, bare(decoys)) for learnt in seeds]
-            continue
-        wanted = seeds[0].record["encoder"]
-        encoder = next((e for e in encoders if e.about == wanted), None)
-        if encoder is None:
-            raise DecoyError(f"row {name} needs its encoder {wanted['encoder']}; name it with --encoder")
-        network = seeds[0].record["network"]
-        vectors = embed_decoys(encoder, decoys, cache, pairs=network == "graphqa")
-        namer = getattr(seeds[0].network, "namer", None)
-        made = examples(network, decoys, vectors, seeds[0].scales, namer)
-        found[name] = [predict(learnt.network, made) for learnt in seeds]
-    return found
 
 
 def read_energies(path: Path, decoys: Sequence[Decoy]) -> dict[str, NDArray[np.float64]]:

@@ -7,8 +7,6 @@ Shapes: L residues, E edges, C channels, K readouts.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from protemb_sdk._errors import OutputError
 from protemb_train.downstream.embeddings import Encoder, LanguageEncoder, NoEncoder, StructureEncoder
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
 from protemb_train.downstream.quality.graphs import edges_of
+from protemb_train.downstream.quality.kept import digest_of
 
 READOUTS = ("mean", "contact", "column", "column-contact")
 SAMPLE = 400  # models whose embeddings set the scale
@@ -116,10 +115,7 @@ def embed_decoys(encoder: Encoder, decoys: Sequence[Decoy], cache: Path, *, pair
     if isinstance(encoder, NoEncoder):
         none = [np.zeros((int(of[-1]), 0), dtype=np.float16) for of in (nodes, edges)]
         return Vectors(none[0], none[1], nodes, edges, 1)
-    digest = hashlib.sha256(json.dumps([encoder.about, READOUTS], sort_keys=True).encode())
-    for d in decoys:
-        digest.update(d.sequence.encode() + d.ca_coords.tobytes())
-    full = cache / f"{encoder.about['encoder']}-{digest.hexdigest()[:16]}"
+    full = cache / f"{encoder.about['encoder']}-{digest_of(decoys, encoder.about, READOUTS)}"
     folder = full if pairs or (full / "done").exists() else full.with_name(f"{full.name}-residues")
     readouts = len(READOUTS) if isinstance(encoder, StructureEncoder) else 1
     if not (folder / "done").exists():

@@ -1,0 +1,68 @@
+"""What trained rows say of models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_train.downstream.embeddings import Encoder
+from protemb_train.downstream.quality.decoys import Decoy, DecoyError
+from protemb_train.downstream.quality.finetune import bare
+from protemb_train.downstream.quality.kept import digest_of, kept, weights_of
+from protemb_train.downstream.quality.learnt import Learnt
+from protemb_train.downstream.quality.naming import names_of_all
+from protemb_train.downstream.quality.rows import examples
+from protemb_train.downstream.quality.training import Predicted, predict
+from protemb_train.downstream.quality.vectors import embed_decoys
+
+
+def predictions(
+    rows: Mapping[str, Sequence[Learnt]], decoys: Sequence[Decoy], encoders: Sequence[Encoder], cache: Path
+) -> dict[str, list[Predicted]]:
+    """Return what every seed of every row says of models.
+
+    Parameters
+    ----------
+    rows : mapping of str to sequence of Learnt
+    decoys : sequence of Decoy
+    encoders : sequence of Encoder
+        Those that the rows were made with, in any order.
+    cache : Path
+        Folder of embeddings.
+
+    Raises
+    ------
+    DecoyError
+        If a row's encoder is not among them.
+    """
+    found: dict[str, list[Predicted]] = {}
+    for name, seeds in rows.items():
+        if "unfrozen" in seeds[0].record:
+            found[name] = [_unfrozen(learnt, decoys, cache) for learnt in seeds]
+            continue
+        wanted = seeds[0].record["encoder"]
+        encoder = next((e for e in encoders if e.about == wanted), None)
+        if encoder is None:
+            raise DecoyError(f"row {name} needs its encoder {wanted['encoder']}; name it with --encoder")
+        network = seeds[0].record["network"]
+        vectors = embed_decoys(encoder, decoys, cache, pairs=network == "graphqa")
+        namer = getattr(seeds[0].network, "namer", None)
+        names = names_of_all(namer, decoys, cache)
+        made = examples(network, decoys, vectors, seeds[0].scales, names)
+        found[name] = [predict(learnt.network, made) for learnt in seeds]
+    return found
+
+
+def _unfrozen(learnt: Learnt, decoys: Sequence[Decoy], cache: Path) -> Predicted:
+    """Return what a network says that makes its own embeddings; it takes minutes, and is kept."""
+
+    def make() -> dict[str, NDArray[np.float32]]:
+        said = predict(learnt.network, bare(decoys))
+        return {"quality": said.quality, "residue_quality": np.concatenate(said.residue_quality)}
+
+    said = kept(cache / f"said-{digest_of(decoys, weights_of(learnt.network))}.npz", make)
+    starts = np.cumsum([len(d) for d in decoys])[:-1]
+    return Predicted(said["quality"], np.split(said["residue_quality"], starts))
