@@ -62,6 +62,12 @@ def frames(coords_L3: Tensor) -> Tensor:
     return torch.where(torch.isfinite(axes), axes, 0.0)
 
 
+def distances(coords_L3: Tensor) -> Tensor:
+    """Return distances of all pairs, shape (L, L), by differences; products would lose digits."""
+    squared = sum((x[:, None] - x[None, :]).square() for x in coords_L3.unbind(dim=1))
+    return cast(Tensor, squared).sqrt()
+
+
 def contact_graph(coords_L3: Tensor) -> Graph:
     """Return the graph of a chain; residues without coordinates (NaN) are nobody's neighbours.
 
@@ -72,8 +78,7 @@ def contact_graph(coords_L3: Tensor) -> Graph:
     """
     length = coords_L3.shape[0]
     none = 10 * REACH
-    squared = sum((x[:, None] - x[None, :]).square() for x in coords_L3.unbind(dim=1))
-    d_LL = cast(Tensor, squared).sqrt()
+    d_LL = distances(coords_L3)
     itself = torch.arange(length)[:, None] == torch.arange(length)[None, :]
     d_LL = torch.where(torch.isfinite(d_LL) & ~itself, d_LL, none)
     # A chain may have fewer residues than neighbours are asked for.

@@ -6,7 +6,6 @@ Shapes: L residues, E directed edges.
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from protemb_sdk._chain import encode_sequence
-from protemb_train.downstream.contacts import frames
+from protemb_train.downstream.contacts import distances, frames
 from protemb_train.downstream.quality.decoys import Decoy
 
 REACH = 12.0  # angstrom
@@ -32,11 +31,10 @@ def edges_of(ca_coords: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def edges_in(coords_L3: Tensor) -> Tensor:
     """Return what `edges_of` does; a graph in ONNX computes it too."""
-    squared = sum((x[:, None] - x[None, :]).square() for x in coords_L3.unbind(dim=1))
     place = torch.arange(coords_L3.shape[0])
     hops = (place[:, None] - place[None, :]).abs()
     # The nearest to itself, whoever lies in the same place.
-    distance = torch.where(hops == 0, -1.0, cast(Tensor, squared).sqrt())
+    distance = torch.where(hops == 0, -1.0, distances(coords_L3))
     padded = F.pad(distance, (0, MOST + 1), value=torch.inf)
     nearest = padded.topk(MOST + 1, dim=1, largest=False).indices  # itself included
     among = torch.zeros_like(padded).scatter(1, nearest, 1.0)[:, : len(coords_L3)] > 0
