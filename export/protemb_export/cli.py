@@ -68,6 +68,40 @@ def model(
 
 
 @app.command()
+def int8(
+    model: Annotated[
+        str, typer.Argument(help="Bundled model, or exported float32 graph, of the family base.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.")],
+    corpus: Annotated[
+        Path, typer.Option(help="Corpus (.arrow): training chains set the ranges, validation chains compare.")
+    ],
+    chains: Annotated[int, typer.Option(min=1, help="Chains that set the ranges, of all lengths.")] = 24,
+    compared: Annotated[int, typer.Option(min=1, help="Chains compared with float32.")] = 200,
+    bundle: Annotated[
+        str | None,
+        typer.Option(help="Enter OUT, in the SDK's folder, into its registry, with this summary."),
+    ] = None,
+) -> None:
+    """Write an embedding graph anew with its blocks in 8-bit integers, for the CPU."""
+    from protemb_export.pack import check_bundled, pack_int8, register
+    from protemb_export.verify import spread_over_lengths
+    from protemb_sdk._models import find_model
+    from protemb_train.corpus import Corpus
+
+    writable_target(out)
+    if bundle is not None:
+        check_bundled(out)
+    exact = find_model(model)
+    calibration = spread_over_lengths(Corpus(corpus, ["train"]), chains, longest=500)
+    held_out = spread_over_lengths(Corpus(corpus, ["val", "test"]), compared)
+    alike = pack_int8(exact, out, calibration, held_out)
+    if bundle is not None:
+        register(out, bundle, exact.score_path)
+    say(console, f"{out}: cosines to float32 {alike.as_dict()}")
+
+
+@app.command()
 def head(
     predictor: Annotated[
         Path, typer.Argument(help="File of protemb-train sites predictor or quality scorer.")

@@ -102,7 +102,11 @@ class FoldedBaseBlock(nn.Module):
 
 
 class FoldedBaseStem(nn.Module):
-    """`BaseStem` at one noise level."""
+    """`BaseStem` at one noise level, and a convolution that changes nothing.
+
+    ONNX Runtime keeps maps in blocks of channels from one convolution to the next. The sum of a map, a row
+    and a column is not in blocks, and as the first residual stream it would take every sum out of them.
+    """
 
     sigma: Tensor
 
@@ -111,13 +115,17 @@ class FoldedBaseStem(nn.Module):
         # Copies: freezing the folded network must not freeze the one in training.
         self.features, self.row, self.column = copy.deepcopy((stem.features, stem.row, stem.column))
         self.conv = fold_conv(stem.conv, stem.affine, condition_1K)
+        self.same = nn.Conv2d(
+            self.conv.out_channels, self.conv.out_channels, 1, groups=self.conv.out_channels, bias=False
+        )
+        nn.init.ones_(self.same.weight)
         self.register_buffer("sigma", torch.full((1,), sigma))
 
     def forward(self, coords: Tensor, types: Tensor, index: Tensor, rows: Tensor) -> Tensor:
         pair, residue = self.features(coords, types, index, self.sigma, rows)
         row = self.row(residue.index_select(1, rows)).transpose(1, 2)[:, :, :, None]
         column = self.column(residue).transpose(1, 2)[:, :, None, :]
-        return torch.relu(self.conv(pair) + row + column)
+        return torch.relu(self.same(self.conv(pair) + row + column))
 
 
 class FoldedPaperStem(nn.Module):

@@ -159,6 +159,24 @@ def _add_rows(model: onnx.ModelProto, radius: int, channels: int, half: bool) ->
         graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, axes))
 
 
+def _name_maps(graph: onnx.GraphProto) -> None:
+    """Say of every map that it has as many rows and columns as the others.
+
+    ONNX Runtime does not work it out across a dilated convolution, and adds two maps within a convolution
+    only if it knows that they are alike.
+    """
+    filters = {tensor.name: tensor.dims[0] for tensor in graph.initializer if len(tensor.dims) == 4}
+    channels: dict[str, int] = {}
+    for part in graph.node:
+        if part.op_type == "Conv":
+            channels[part.output[0]] = filters[part.input[1]]
+        elif part.op_type in ("Relu", "Add") and part.input[0] in channels:
+            channels[part.output[0]] = channels[part.input[0]]
+    for name, count in channels.items():
+        axes: list[str | int] = ["batch", count, "rows_read", "length"]
+        graph.value_info.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, axes))
+
+
 _CHAIN_AXES: dict[str, list[str | int]] = {
     "ca_coords": ["batch", "length", 3],
     "residue_type": ["batch", "length"],
@@ -214,6 +232,8 @@ def embedding_graph(
     folded = EmbeddingNetwork(network, sigma, half=half)
     model = to_onnx(folded, (*_example(), rows), inputs, ["map"], shapes)
     _add_rows(model, network.radius, network.config.channels, half)
+    if not half:
+        _name_maps(model.graph)
     return finish(model, "protemb_embedding", metadata, _CHAIN_AXES)
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,20 @@ import onnx
 from protemb_export.card import as_metadata, make_card
 from protemb_export.errors import ExportError, ParityError
 from protemb_export.graph import embedding_graph, score_graph
-from protemb_export.verify import TOLERANCE, Parity, measure_parity, measure_score_parity
+from protemb_export.quantise import Int8Blocks
+from protemb_export.verify import (
+    LEAST_COSINE,
+    TOLERANCE,
+    Likeness,
+    Parity,
+    measure_likeness,
+    measure_parity,
+    measure_score_parity,
+)
 from protemb_sdk._chain import Chain
 from protemb_sdk._doctor import EXAMPLE
-from protemb_sdk._embedder import Embedder
-from protemb_sdk._models import BUNDLED
+from protemb_sdk._embedder import Embedder, feeds_of
+from protemb_sdk._models import BUNDLED, Model
 from protemb_sdk._output import writable_target, write_text_whole, written_whole
 from protemb_train.network import ScoreNetwork
 
@@ -140,6 +149,61 @@ def pack(
     return parity
 
 
+def pack_int8(model: Model, out: Path, calibration: Sequence[Chain], held_out: Sequence[Chain]) -> Likeness:
+    """Write `out`, an exported float32 graph with its blocks in 8-bit integers, if its embeddings are alike.
+
+    Parameters
+    ----------
+    model : Model
+        Of the family `base`.
+    out : Path
+        ONNX file.
+    calibration : sequence of Chain
+        Real chains that set the ranges.
+    held_out : sequence of Chain
+        Other real chains, to compare with float32.
+
+    Raises
+    ------
+    ExportError
+        If the graph cannot be quantised.
+    ParityError
+        If a mean cosine to float32 is below `LEAST_COSINE`.
+    OutputError
+        If the file cannot be written.
+    """
+    writable_target(out)
+    exact = Embedder(model.path, "cpu")
+    blocks = Int8Blocks(onnx.load(model.path))
+    graph = blocks.quantised(blocks.ranges(map(feeds_of, calibration)))
+    card = exact.card
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / "draft.onnx"
+        onnx.save(graph, draft)
+        embedder = Embedder(draft, "cpu")
+        alike = measure_likeness(exact, embedder, held_out)
+        golden = [float(f"{value:.7g}") for value in embedder.embed(EXAMPLE).protein]
+    if not min(alike.protein, alike.residue) >= LEAST_COSINE:
+        raise ParityError(
+            f"{out}: not written, because in 8 bits the embeddings of {model.path} have a mean cosine to float32 "
+            f"of {alike.protein:.4f} (protein) and {alike.residue:.4f} (residue), below {LEAST_COSINE}"
+        )
+    lengths = [len(chain) for chain in calibration]
+    card |= {
+        "name": out.stem,
+        "quantised": {
+            "from": card["name"],
+            "calibration": {"chains": len(lengths), "shortest": min(lengths), "longest": max(lengths)},
+            "cosine_to_float32": alike.as_dict(),
+        },
+        "golden": {"structure": EXAMPLE.name, "protein": golden},
+    }
+    del card["parity"]  # float32's
+    with written_whole(out) as part:
+        onnx.save(_with_card(graph, card), part)
+    return alike
+
+
 def check_bundled(out: Path) -> Path:
     """Return the path, after checking that it lies where the SDK looks for bundled models.
 
@@ -153,7 +217,7 @@ def check_bundled(out: Path) -> Path:
     return out
 
 
-def register(out: Path, summary: str) -> None:
+def register(out: Path, summary: str, score: Path | None = None) -> None:
     """Enter a model written into the SDK's folder, with the hashes of its files, into the SDK's registry.
 
     Parameters
@@ -162,6 +226,8 @@ def register(out: Path, summary: str) -> None:
         Embedding graph; its name without the ending is the model's.
     summary : str
         One line for `protemb models`.
+    score : Path, optional
+        Score graph in that folder, where it is not the one beside `out`.
 
     Raises
     ------
@@ -172,7 +238,7 @@ def register(out: Path, summary: str) -> None:
     """
     path = check_bundled(out).with_name("registry.json")
     registry = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    files = {"embedding": out, "score": score_path(out)}
+    files = {"embedding": out, "score": score or score_path(out)}
     present = {kind: file for kind, file in files.items() if file.exists()}
     registry[out.stem] = {
         **{kind: file.name for kind, file in present.items()},

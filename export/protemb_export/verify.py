@@ -24,6 +24,35 @@ SCORE_CHAINS, SCORE_LENGTH = 10, 300
 """The score is compared on so many of the chains, none of them longer: it has no strips."""
 
 
+LEAST_COSINE = 0.999
+"""Least mean cosine to float32 of embeddings that are made in 8 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """Cosines of two embeddings of the same chains: means, and the smallest of any chain.
+
+    Parameters
+    ----------
+    protein, protein_least : float
+        Of the protein vectors.
+    residue, residue_least : float
+        Of residue vectors, averaged over each chain.
+    chains : int
+        How many.
+    """
+
+    protein: float
+    protein_least: float
+    residue: float
+    residue_least: float
+    chains: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for metadata."""
+        return {k: round(v, 6) for k, v in asdict(self).items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Parity:
     """Largest deviations between PyTorch and ONNX Runtime, as shares of the embedding's scale.
@@ -154,6 +183,28 @@ def measure_parity(network: ScoreNetwork, embedder: Embedder, chains: Iterable[C
     if not lengths:
         raise ParityError("there is no chain to verify on; ask for at least one")
     return Parity(**worst, chains=len(lengths), shortest=min(lengths), longest=max(lengths))
+
+
+def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Return the cosine of vectors along the last axis, averaged over the others."""
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    return float(np.mean((x * y).sum(-1) / np.sqrt((x * x).sum(-1) * (y * y).sum(-1))))
+
+
+def measure_likeness(one: Embedder, other: Embedder, chains: Iterable[Chain]) -> Likeness:
+    """Compare the embeddings of two models that should be alike.
+
+    Raises
+    ------
+    ParityError
+        If there is no chain.
+    """
+    pairs = [(one.embed_chain(chain), other.embed_chain(chain)) for chain in chains]
+    if not pairs:
+        raise ParityError("there is no chain to compare on; ask for at least one")
+    protein = [_cosine(a.protein, b.protein) for a, b in pairs]
+    residue = [_cosine(a.residue, b.residue) for a, b in pairs]
+    return Likeness(float(np.mean(protein)), min(protein), float(np.mean(residue)), min(residue), len(pairs))
 
 
 def measure_score_parity(network: ScoreNetwork, embedder: Embedder, chains: Iterable[Chain]) -> float:

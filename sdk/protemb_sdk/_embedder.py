@@ -171,7 +171,7 @@ class Embedder:
     def embed_chain(self, chain: Chain, *, pair: bool = False, readouts: Sequence[str] = ()) -> Embedding:
         """Embed a chain that was read before."""
         names = check_readouts(readouts)
-        feeds = self._feeds(chain)
+        feeds = feeds_of(chain)
         strips = plan_rows(len(chain), self.channels, self._session.info.radius, self._memory_limit)
         try:
             if self._session.provider == CPU or pair or set(names) - {"mean"}:
@@ -285,7 +285,7 @@ class Embedder:
                 f"sigma={sigma!r} lies outside the trained noise levels, {low:g} to {high:g} angstrom"
             )
         read = read_chain(x, chain, **self._reading)
-        feeds = self._feeds(read) | {"sigma": np.array([sigma], dtype=np.float32)}
+        feeds = feeds_of(read) | {"sigma": np.array([sigma], dtype=np.float32)}
         gradient: NDArray[np.float32] = self._score_session.run(["score"], feeds)[0][0]
         if not np.isfinite(gradient).all():
             raise EmbeddingError(f"{read.id}: the score is not finite at sigma={sigma}")
@@ -321,18 +321,26 @@ class Embedder:
             "memory_limit": self._memory_limit,
         }
 
-    def _feeds(self, chain: Chain) -> dict[str, NDArray[Any]]:
-        centred = chain.centred_coords
-        if np.abs(centred).max() > MOST_ANGSTROM:
-            raise StructureError(
-                f"{chain.id}: coordinates lie more than {MOST_ANGSTROM:g} angstrom from their centre; "
-                "are they in angstrom?"
-            )
-        return {
-            "ca_coords": centred.astype(np.float32)[None],
-            "residue_type": chain.residue_type[None],
-            "residue_index": chain.residue_index[None],
-        }
+
+def feeds_of(chain: Chain) -> dict[str, NDArray[Any]]:
+    """Return a chain as the graphs take it.
+
+    Raises
+    ------
+    StructureError
+        If its coordinates cannot be in angstrom.
+    """
+    centred = chain.centred_coords
+    if np.abs(centred).max() > MOST_ANGSTROM:
+        raise StructureError(
+            f"{chain.id}: coordinates lie more than {MOST_ANGSTROM:g} angstrom from their centre; "
+            "are they in angstrom?"
+        )
+    return {
+        "ca_coords": centred.astype(np.float32)[None],
+        "residue_type": chain.residue_type[None],
+        "residue_index": chain.residue_index[None],
+    }
 
 
 def whole_number(number: int, name: str) -> int:

@@ -113,8 +113,8 @@ class BaseFeatures(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         centres = torch.linspace(math.log(3.0), math.log(100.0), self.radial_bins)
-        self.spacing = float(centres[1] - centres[0])
-        self.register_buffer("centres", centres[:, None, None], persistent=False)
+        self.per_width = math.sqrt(0.5) / float(centres[1] - centres[0])
+        self.register_buffer("centres", centres[:, None, None] * self.per_width, persistent=False)
         self.register_buffer("separations", torch.arange(5)[:, None, None], persistent=False)
 
     def frames(self, coords_BL3: Tensor, index_BL: Tensor) -> Tensor:
@@ -166,7 +166,7 @@ class BaseFeatures(nn.Module):
         difference_BRL3 = pair_differences(rows_BR3, coords_BL3)
         distance = difference_BRL3.square().sum(dim=-1).clamp(min=1.0).sqrt()[:, None]
         log_distance = distance.log()
-        radial = torch.exp(((log_distance - self.centres) / self.spacing).square() * -0.5)
+        radial = torch.exp(-(log_distance * self.per_width - self.centres).square())
 
         gap = (index_BL[:, None, :] - index_BL.index_select(1, rows_R)[:, :, None])[:, None]
         bonded = (gap.abs() == 1).to(torch.float32)

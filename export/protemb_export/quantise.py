@@ -1,0 +1,164 @@
+"""An embedding graph whose blocks compute in 8-bit integers, with ranges measured on real chains.
+
+Weights are int8, a scale for each output channel; maps are uint8, a scale for each map, from its smallest to
+its largest value on the chains. A rectifier costs nothing: its map starts at zero, where integers saturate.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from protemb_export.errors import ExportError
+
+RUNTIME = "com.microsoft"
+"""ONNX Runtime's own operators. The standard ones know no maps with channels last: each would be turned."""
+STEPS = 255
+
+
+class Int8Blocks:
+    """Rewrites the blocks of a float32 graph of `embedding_graph`, family `base`.
+
+    Parameters
+    ----------
+    model : ModelProto
+        Is copied.
+
+    Raises
+    ------
+    ExportError
+        If its blocks are not those of `base`.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = copy.deepcopy(model)
+        graph = self.model.graph
+        self.weights = {t.name: t for t in graph.initializer}
+        nodes = list(graph.node)
+        # Before the blocks is the convolution that changes nothing (fold.FoldedBaseStem), and a ReLU.
+        same = [
+            n for n, node in enumerate(nodes) if node.op_type == "Conv" and self._filter(node).shape[1] == 1
+        ]
+        end = [n for n, node in enumerate(nodes) if "map" in node.output]
+        if len(same) != 1 or len(end) != 1 or nodes[same[0] + 1].op_type != "Relu":
+            raise ExportError("only graphs of float32 networks of the family base can be quantised")
+        self.stem, self.same = nodes[: same[0]], nodes[same[0]]
+        self.start = nodes[same[0] + 1].output[0]
+        self.blocks, self.rest = nodes[same[0] + 2 : end[0] + 1], nodes[end[0] + 1 :]
+        if {node.op_type for node in self.blocks} != {"Conv", "Relu", "Add"}:
+            raise ExportError("only graphs of float32 networks of the family base can be quantised")
+
+    def _filter(self, node: onnx.NodeProto) -> NDArray[np.float32]:
+        return numpy_helper.to_array(self.weights[node.input[1]])
+
+    @property
+    def maps(self) -> list[str]:
+        """Names of the maps that are kept in integers, in order."""
+        return [self.start, *(names for _, names in self._steps())]
+
+    def _steps(self) -> Iterator[tuple[onnx.NodeProto, str]]:
+        """Give each convolution and sum, and the name of its result, after the ReLU where one follows."""
+        rectified = {node.input[0]: node.output[0] for node in self.blocks if node.op_type == "Relu"}
+        for node in self.blocks:
+            if node.op_type != "Relu":
+                yield node, rectified.get(node.output[0], node.output[0])
+
+    def ranges(self, feeds: Iterable[Mapping[str, NDArray[Any]]]) -> dict[str, tuple[float, float]]:
+        """Return the smallest and the largest value of every map on some chains."""
+        watched = copy.deepcopy(self.model)
+        watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in self.maps)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(
+            watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        found = {name: (np.inf, -np.inf) for name in self.maps}
+        for feed in feeds:
+            for name, values in zip(found, session.run(self.maps, dict(feed)), strict=True):
+                low, high = found[name]
+                found[name] = min(low, float(values.min())), max(high, float(values.max()))
+        if not np.isfinite(list(found.values())).all():
+            raise ExportError("no chain to calibrate on, or maps that are not finite")
+        return found
+
+    def quantised(self, ranges: Mapping[str, tuple[float, float]]) -> onnx.ModelProto:
+        """Return the graph with blocks in integers; inputs, outputs and metadata stay.
+
+        Parameters
+        ----------
+        ranges : mapping
+            Of `ranges`.
+        """
+        made: list[onnx.TensorProto] = []
+        scales: dict[str, np.float32] = {}
+
+        def constant(name: str, values: NDArray[Any]) -> str:
+            made.append(numpy_helper.from_array(values, name))
+            return name
+
+        def grid(name: str) -> list[str]:
+            """Return names of the scale and zero point of a map, made on first use."""
+            if name not in scales:
+                low, high = min(ranges[name][0], 0.0), max(ranges[name][1], 1e-6)
+                scales[name] = np.float32((high - low) / STEPS)
+                constant(f"{name}_scale", np.array(scales[name]))
+                constant(f"{name}_zero", np.array(round(-low / scales[name]), dtype=np.uint8))
+            return [f"{name}_scale", f"{name}_zero"]
+
+        def convolution(node: onnx.NodeProto, out: str) -> onnx.NodeProto:
+            source, name = node.input[0], node.input[1]
+            filters, bias = self._filter(node), numpy_helper.to_array(self.weights[node.input[2]])
+            widest = np.abs(filters).reshape(len(filters), -1).max(axis=1)
+            scale = np.maximum(widest / 127, 1e-12).astype(np.float32)
+            grids = grid(source), grid(out)
+            whole = np.rint(filters / scale[:, None, None, None]).astype(np.int8)
+            inputs = [
+                *(source, *grids[0]),
+                constant(f"{name}_int8", whole),
+                constant(f"{name}_scale", scale),
+                constant(f"{name}_zero", np.zeros(len(filters), dtype=np.int8)),
+                *grids[1],
+                constant(f"{name}_bias", np.rint(bias / (scale * scales[source])).astype(np.int32)),
+            ]
+            found = helper.make_node("QLinearConv", inputs, [out], domain=RUNTIME, channels_last=1)
+            found.attribute.extend(node.attribute)
+            return found
+
+        node = helper.make_node
+        blocks = [
+            node("QuantizeLinear", [self.same.input[0], *grid(self.start)], ["start_uint8"]),
+            node("Transpose", ["start_uint8"], [self.start], perm=[0, 2, 3, 1]),
+        ]
+        for part, out in self._steps():
+            if part.op_type == "Conv":
+                blocks.append(convolution(part, out))
+            else:
+                sides = [name for side in part.input for name in (side, *grid(side))]
+                blocks.append(node("QLinearAdd", [*sides, *grid(out)], [out], domain=RUNTIME))
+        for part in self.rest:
+            if part.op_type == "Slice" and part.input[0] == "map":
+                blocks += [
+                    node("Slice", ["map", *part.input[1:3], "axis_1"], ["rows_uint8"]),
+                    node("Transpose", ["rows_uint8"], ["rows_first"], perm=[0, 3, 1, 2]),
+                    node("DequantizeLinear", ["rows_first", *grid("map")], list(part.output)),
+                ]
+            else:
+                blocks.append(part)
+        result = copy.deepcopy(self.model)
+        graph = result.graph
+        del graph.node[:], graph.value_info[:]
+        graph.node.extend([*self.stem, *blocks])
+        needed = {name for part in graph.node for name in part.input} | {value.name for value in graph.input}
+        kept = [t for t in graph.initializer if t.name in needed]
+        del graph.initializer[:]
+        graph.initializer.extend([*kept, *made])
+        result.opset_import.append(helper.make_opsetid(RUNTIME, 1))
+        onnx.checker.check_model(result)
+        return result
