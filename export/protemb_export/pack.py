@@ -185,7 +185,7 @@ def pack_int8(model: Model, out: Path, calibration: Sequence[Chain], held_out: S
         golden = [float(f"{value:.7g}") for value in embedder.embed(EXAMPLE).protein]
     if not min(alike.protein, alike.residue) >= LEAST_COSINE:
         raise ParityError(
-            f"{out}: not written, because in 8 bits the embeddings of {model.path} have a mean cosine to float32 "
+            f"{out}: not written, because in 8 bits the embeddings of {model.path} have a mean cosine "
             f"of {alike.protein:.4f} (protein) and {alike.residue:.4f} (residue), below {LEAST_COSINE}"
         )
     lengths = [len(chain) for chain in calibration]
