@@ -1,0 +1,78 @@
+"""Blocks in 8-bit integers: alike, exact in strips, and refused where they cannot be made."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from protemb_export import pack
+from protemb_export.errors import ExportError, ParityError
+from protemb_export.quantise import Int8Blocks
+from protemb_sdk import Embedder
+from protemb_sdk._models import find_model
+
+
+@pytest.fixture(scope="module")
+def quantised(chains, tmp_path_factory):
+    out = tmp_path_factory.mktemp("int8") / "base-int8.onnx"
+    long = [chain for chain in chains if len(chain) > 20]
+    return out, pack.pack_int8(find_model("base"), out, long, long)
+
+
+def test_embeddings_are_alike_and_the_card_says_how(quantised):
+    out, alike = quantised
+    assert min(alike.protein_least, alike.residue_least) > 0.999
+    card = Embedder(out, "cpu").card
+    assert card["quantised"]["from"] == "base" and card["quantised"]["cosine_to_float32"] == alike.as_dict()
+    assert card["weights_sha256"] == Embedder("base", "cpu").card["weights_sha256"]
+    assert "parity" not in card
+
+
+def test_strips_are_equal_to_the_bit(quantised, chains):
+    out, _ = quantised
+    whole, strips = Embedder(out, "cpu"), Embedder(out, "cpu", memory_limit=1)
+    for chain in chains:
+        np.testing.assert_array_equal(
+            whole.embed_chain(chain, pair=True).pair, strips.embed_chain(chain, pair=True).pair
+        )
+
+
+def test_every_convolution_of_the_blocks_is_in_integers(quantised):
+    kinds = [node.op_type for node in onnx.load(quantised[0]).graph.node]
+    exact = [node.op_type for node in onnx.load(find_model("base").path).graph.node]
+    # Of the stem's two one changes nothing, and is gone.
+    assert kinds.count("Conv") == 1 and kinds.count("QLinearConv") == exact.count("Conv") - 2
+    assert kinds.count("Relu") == 0
+
+
+def test_other_embeddings_than_float32s_are_not_written(chains, tmp_path, monkeypatch):
+    monkeypatch.setattr(pack, "LEAST_COSINE", 1.0)
+    with pytest.raises(ParityError, match=r"in 8 bits the embeddings of .* have a mean cosine"):
+        pack.pack_int8(find_model("base"), tmp_path / "x.onnx", chains[-1:], chains[-1:])
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_quantised_is_refused(quantised, chains):
+    for model in (find_model("paper-c100").path, quantised[0]):
+        with pytest.raises(ExportError, match="only graphs of float32 networks of the family base"):
+            Int8Blocks(onnx.load(model))
+    with pytest.raises(ExportError, match="no chain to calibrate on"):
+        Int8Blocks(onnx.load(find_model("base").path)).ranges([])
+
+
+def test_onnx_runtime_adds_within_the_convolutions(tmp_path):
+    """Maps stay in blocks of channels, and no sum or rectifier of the blocks is a pass of its own."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    onnxruntime.InferenceSession(find_model("base").path, options, providers=["CPUExecutionProvider"])
+    nodes = onnx.load(tmp_path / "optimised.onnx").graph.node
+    if not any(node.domain == "com.microsoft.nchwc" for node in nodes):
+        pytest.skip("ONNX Runtime keeps no blocks of channels on this processor")
+    kinds = [node.op_type for node in nodes]
+    sums = [node for node in nodes if node.domain == "com.microsoft.nchwc" and len(node.input) == 4]
+    assert len(sums) == 8  # a block each
+    assert kinds.count("Relu") == 0
+    assert kinds.count("ReorderInput") <= 2 and kinds.count("ReorderOutput") <= 2
