@@ -93,9 +93,21 @@ def _identity(card: Mapping[str, Any]) -> dict[str, Any]:
         **{name.replace("_", " "): value for name, value in network.items()},
         "receptive field": None if radius is None else f"{radius} residues to either side",
         "weights (SHA-256)": card.get("weights_sha256"),
-        "deviation from PyTorch": listed(card.get("parity")),
+        **_deviation(card),
         "exported by": listed(card.get("exported_by")),
         "licence": card.get("licence"),
+    }
+
+
+def _deviation(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a graph was compared with: PyTorch, or the float32 graph it was made of."""
+    quantised = card.get("quantised")
+    if quantised is None:
+        return {"deviation from PyTorch": listed(card.get("parity"))}
+    return {
+        "blocks": f"in 8-bit integers, made of the graph of {quantised['from']}; losses below are its",
+        "ranges set on": listed(quantised["calibration"]),
+        "cosine to float32 on held-out chains": listed(quantised["cosine_to_float32"]),
     }
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from protemb_export import pack
 from protemb_export.errors import ExportError, ParityError
+from protemb_export.page import as_page, read_card
 from protemb_export.quantise import Int8Blocks
 from protemb_sdk import Embedder
 from protemb_sdk._models import find_model
@@ -76,3 +77,9 @@ def test_onnx_runtime_adds_within_the_convolutions(tmp_path):
     assert len(sums) == 8  # a block each
     assert kinds.count("Relu") == 0
     assert kinds.count("ReorderInput") <= 2 and kinds.count("ReorderOutput") <= 2
+
+
+def test_the_page_tells_what_it_was_compared_with(quantised):
+    page = as_page(read_card(quantised[0]))
+    assert "made of the graph of base" in page and "cosine to float32" in page
+    assert "deviation from PyTorch" not in page
