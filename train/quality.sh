@@ -73,6 +73,13 @@ names_large=(--network residues --names "$root/train/results/names-large.pt")
 row 10-residues-names-large "${small[@]}" "${names_large[@]}" --encoder base
 row none-names-large "${small[@]}" "${names_large[@]}"
 
+# The same on more natives and on noise: the scorer, and what it would be without its embedding.
+large_residues=("${names_large[@]}" --made "$quality/made-train-960.npz" --made "$quality/noise-train.npz"
+    --watched "$quality/noise-val.npz")
+row large-residues-none "${large_residues[@]}"
+row large-residues-untrained "${large_residues[@]}" --encoder "$runs/untrained.onnx"
+row large-residues-base "${large_residues[@]}" --encoder base
+
 # Ours: a graph network on readouts; large: more natives, noise, and names.
 large=(--made "$quality/made-train-960.npz" --made "$quality/noise-train.npz" --watched "$quality/noise-val.npz"
     --names "$quality/names.pt" --network head)
@@ -92,9 +99,10 @@ protemb-train quality table "$quality/rows" --real "$real" --cache "$quality/cac
     --energies "$data/qa/casp12_baselines.tsv" --zero-shot "$results/quality-zero-shot.json" \
     --names "$quality/names.pt" --against 1-none --against 2-untrained --against large-none --against large-untrained \
     --against none-named --against untrained-named --against none-names-large \
+    --against large-residues-none --against large-residues-untrained \
     -o "$results/quality.md"
 
-unless "$quality/quality.ckpt" protemb-train quality scorer large-base --rows "$quality/rows" "${given[@]}" \
+unless "$quality/quality.ckpt" protemb-train quality scorer large-residues-base --rows "$quality/rows" "${given[@]}" \
     --watched "$quality/made-val.npz" --watched "$quality/noise-val.npz" --measured "$results/quality.json" -o "$quality/quality.ckpt"
 unless "$quality/quality.onnx" protemb-export head "$quality/quality.ckpt" -o "$quality/quality.onnx" --verify "$corpus"
 # To bundle it: protemb-export head ... -o sdk/protemb_sdk/bundled/quality.onnx --bundle "..."; protemb-export card
