@@ -51,7 +51,9 @@ def ring(length: int) -> Chain:
 
 @pytest.mark.benchmark(group="embedding against length, 1 thread")
 @pytest.mark.parametrize("length", [64, 128, 256, 512])
-def test_embed_length(benchmark, embedder, length):
+@pytest.mark.parametrize("model", ["base", "base-int8"])
+def test_embed_length(benchmark, model, length):
+    embedder = Embedder(model, device="cpu", threads=1)
     chain = ring(length)
     embedder.embed(chain)
     benchmark.pedantic(embedder.embed, (chain,), rounds=5, iterations=1)
