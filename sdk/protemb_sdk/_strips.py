@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Measured peak of a session, in pair maps of C float32 channels (benchmarks/test_memory.py): features and
 # residual stream at once.
-MAPS_AT_ONCE = 4
+MAPS_AT_ONCE = 6
 
 Strips = list[tuple[int, int]]
 Feeds = Mapping[str, NDArray[Any]]
