@@ -19,7 +19,6 @@ from typing import Annotated, Any
 
 import onnx
 import onnxruntime
-import torch
 import typer
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
@@ -80,12 +79,6 @@ def both_sessions(config: NetworkConfig, corpus: Corpus) -> dict[str, onnxruntim
         return {"float32": session(exact), "int8": session(quantised)}
 
 
-def multiplications(config: NetworkConfig) -> int:
-    """Return the multiplications of all convolutions per residue pair."""
-    convolutions = (m for m in ScoreNetwork(config).modules() if isinstance(m, torch.nn.Conv2d))
-    return sum(convolution.weight.numel() for convolution in convolutions)
-
-
 def main(
     corpus: Path, out: Annotated[Path, typer.Option("-o", "--out", help="Table to write.")], rounds: int = 7
 ) -> None:
@@ -117,7 +110,7 @@ def main(
             for length in LENGTHS
             for kind in ("float32", "int8")
         ]
-        rows.append(f"| {name} | {multiplications(config):,} | {' | '.join(cells)} |")
+        rows.append(f"| {name} | {ScoreNetwork(config).multiplications:,} | {' | '.join(cells)} |")
     out.write_text("\n".join(rows) + "\n")
     print("\n".join(rows))
 

@@ -175,6 +175,11 @@ class ScoreNetwork(nn.Module):
         stem = 1 if self.config.family == "paper" else 0
         return stem + sum(self.config.dilations)
 
+    @property
+    def multiplications(self) -> int:
+        """Multiplications of all convolutions for each residue pair."""
+        return sum(conv.weight.numel() for conv in self.modules() if isinstance(conv, nn.Conv2d))
+
     def condition(self, sigma_B: Tensor) -> Tensor:
         """Return what selects gains and biases, shape (B, K).
 
