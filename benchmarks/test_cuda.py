@@ -19,6 +19,7 @@ import pytest
 
 from protemb_sdk import Embedder, read_chain
 from protemb_sdk._models import find_model
+from protemb_sdk._session import CUDA_OPTIONS
 
 torch = pytest.importorskip("torch", reason="the networks beside ours need torch")
 runtime = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
@@ -80,7 +81,7 @@ def graph(half: bool) -> bytes:
 
 @cache
 def session(half: bool, **options: str) -> Any:
-    chosen = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC", **options}
+    chosen = {**CUDA_OPTIONS, **options}
     providers = [("CUDAExecutionProvider", chosen), "CPUExecutionProvider"]
     settings = runtime.SessionOptions()
     settings.log_severity_level = 3

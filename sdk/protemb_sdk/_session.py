@@ -32,8 +32,8 @@ WHEELS = ("onnxruntime", "onnxruntime-gpu")
 
 CPU = "CPUExecutionProvider"
 
-# TF32 rounds to 10 bits. A change of length costs 23 ms on an H100 with cuDNN's default algorithm, 70 with its
-# heuristic and 300 with a search, where the chain itself costs 3 (benchmarks/cuda.md).
+# TF32 rounds to 10 bits. On an H100 a change of length costs 23 ms with cuDNN's default algorithm, 70 with
+# its heuristic and 300 with a search, where the chain itself costs 3 (benchmarks/cuda.md).
 CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}
 
 
