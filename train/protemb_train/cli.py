@@ -108,17 +108,18 @@ def judge(
     held_out = Corpus(corpus, [split])
     drawn = held_out.one_a_cluster(chains, (1, max_length))
     verdict = run(network, (held_out[position] for position in drawn))
+    told = verdict.as_dict()
     loaded = {
         "checkpoint": record,
         "curve": read_curve(checkpoint.parent),
         "split": split,
-        "judgement": verdict.as_dict(),
+        "judgement": told,
     }
     write_text_whole(out.with_suffix(".md"), verdict.as_markdown())
     write_text_whole(out, json.dumps(loaded, indent=1) + "\n")  # last: it says that both are there
     say(
         console,
-        f"mean share {verdict.share.mean():.3f} over {verdict.chains} chains, floor {verdict.floor:.3f}",
+        f"mean share {told['mean_share']:.3f} over {verdict.chains} chains, floor {told['floor']:.3f}",
     )
 
 

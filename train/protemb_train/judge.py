@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ class Judgement:
     floor: float
     chains: int
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, Any]:
         """Plain values, rounded for people."""
         levels = [
             {"sigma": round(float(s), 4), "share": round(float(v), 4)}
@@ -46,9 +47,12 @@ class Judgement:
         return {"mean_share": mean, "floor": round(self.floor, 4), "chains": self.chains, "levels": levels}
 
     def as_markdown(self) -> str:
-        """Return the table that a results folder shows."""
-        head = f"{self.chains} whole held-out chains; mean {self.share.mean():.3f}; floor {self.floor:.3f}."
-        rows = [f"| {s:.3g} | {v:.3f} |" for s, v in zip(self.sigma, self.share, strict=True)]
+        """Return the table that a results folder shows, of the rounded values: other tables read those."""
+        told = self.as_dict()
+        head = (
+            f"{self.chains} whole held-out chains; mean {told['mean_share']:.3f}; floor {told['floor']:.3f}."
+        )
+        rows = [f"| {level['sigma']:.3g} | {level['share']:.3f} |" for level in told["levels"]]
         table = "\n".join(
             ["| noise level, angstrom | share of the zero predictor's loss |", "|---|---|", *rows]
         )
