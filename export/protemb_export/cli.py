@@ -13,6 +13,10 @@ from protemb_sdk._output import writable_target, write_text_whole
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
+Bundle = Annotated[
+    str | None, typer.Option(help="Enter OUT, in the SDK's folder, into its registry, with this summary.")
+]
+
 OUR_LICENCE = "MIT"
 RELEASED_LICENCE = "none stated by the authors: for verification, not for redistribution"
 
@@ -34,10 +38,7 @@ def model(
     judgement: Annotated[
         Path | None, typer.Option(help="What protemb-train judge found (.json), for the model card.")
     ] = None,
-    bundle: Annotated[
-        str | None,
-        typer.Option(help="Enter OUT, in the SDK's folder, into its registry, with this summary."),
-    ] = None,
+    bundle: Bundle = None,
 ) -> None:
     """Export the embedding graph and the score graph of a trained network."""
     from protemb_export.pack import check_bundled, folded_level, pack, register
@@ -74,14 +75,11 @@ def int8(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.")],
     corpus: Annotated[
-        Path, typer.Option(help="Corpus (.arrow): training chains set the ranges, validation chains compare.")
+        Path, typer.Option(help="Corpus (.arrow): training chains set the ranges, held-out ones compare.")
     ],
     chains: Annotated[int, typer.Option(min=1, help="Chains that set the ranges, of all lengths.")] = 24,
     compared: Annotated[int, typer.Option(min=1, help="Chains compared with float32.")] = 200,
-    bundle: Annotated[
-        str | None,
-        typer.Option(help="Enter OUT, in the SDK's folder, into its registry, with this summary."),
-    ] = None,
+    bundle: Bundle = None,
 ) -> None:
     """Write an embedding graph anew with its blocks in 8-bit integers, for the CPU."""
     from protemb_export.pack import check_bundled, pack_int8, register
@@ -109,9 +107,7 @@ def head(
     out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.")],
     verify: Annotated[Path, typer.Option(help="Corpus (.arrow) whose chains are compared with PyTorch.")],
     chains: Annotated[int, typer.Option(min=1, help="Chains to verify on.")] = 20,
-    bundle: Annotated[
-        str | None, typer.Option(help="Enter OUT, in the SDK's folder, into its list, with this summary.")
-    ] = None,
+    bundle: Bundle = None,
 ) -> None:
     """Export a predictor that runs on top of an embedding."""
     from protemb_export.head import pack_head, register_head

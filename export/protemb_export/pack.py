@@ -75,6 +75,12 @@ def _judged(what: str, deviation: float, out: Path) -> None:
         )
 
 
+def _golden(embedder: Embedder) -> dict[str, Any]:
+    """Return what any program that runs the graph should get of the example structure."""
+    protein = [float(f"{value:.7g}") for value in embedder.embed(EXAMPLE).protein]
+    return {"structure": EXAMPLE.name, "protein": protein}
+
+
 def pack(
     network: ScoreNetwork,
     out: Path,
@@ -132,8 +138,8 @@ def pack(
         embedder = Embedder(draft, "cpu")
         parity = measure_parity(network, embedder, chains)
         _judged("embedding", parity.worst, out)
-        golden = [float(f"{value:.7g}") for value in embedder.embed(EXAMPLE).protein]
-        card |= {"parity": parity.as_dict(), "golden": {"structure": EXAMPLE.name, "protein": golden}}
+        golden = _golden(embedder)
+        card |= {"parity": parity.as_dict(), "golden": golden}
         if score:
             deviation = measure_score_parity(network, embedder, chains)
             _judged("score", deviation, out)
@@ -182,7 +188,7 @@ def pack_int8(model: Model, out: Path, calibration: Sequence[Chain], held_out: S
         onnx.save(graph, draft)
         embedder = Embedder(draft, "cpu")
         alike = measure_likeness(exact, embedder, held_out)
-        golden = [float(f"{value:.7g}") for value in embedder.embed(EXAMPLE).protein]
+        golden = _golden(embedder)
     if not min(alike.protein, alike.residue) >= LEAST_COSINE:
         raise ParityError(
             f"{out}: not written, because in 8 bits the embeddings of {model.path} have a mean cosine "
@@ -196,7 +202,7 @@ def pack_int8(model: Model, out: Path, calibration: Sequence[Chain], held_out: S
             "calibration": {"chains": len(lengths), "shortest": min(lengths), "longest": max(lengths)},
             "cosine_to_float32": alike.as_dict(),
         },
-        "golden": {"structure": EXAMPLE.name, "protein": golden},
+        "golden": golden,
     }
     del card["parity"]  # float32's
     with written_whole(out) as part:

@@ -21,6 +21,7 @@ from protemb_export.errors import ExportError
 RUNTIME = "com.microsoft"
 """ONNX Runtime's own operators. The standard ones know no maps with channels last: each would be turned."""
 STEPS = 255
+REFUSAL = "only graphs of float32 networks of the family base can be quantised"
 
 
 class Int8Blocks:
@@ -48,12 +49,12 @@ class Int8Blocks:
         ]
         end = [n for n, node in enumerate(nodes) if "map" in node.output]
         if len(same) != 1 or len(end) != 1 or nodes[same[0] + 1].op_type != "Relu":
-            raise ExportError("only graphs of float32 networks of the family base can be quantised")
+            raise ExportError(REFUSAL)
         self.stem, self.same = nodes[: same[0]], nodes[same[0]]
         self.start = nodes[same[0] + 1].output[0]
         self.blocks, self.rest = nodes[same[0] + 2 : end[0] + 1], nodes[end[0] + 1 :]
         if {node.op_type for node in self.blocks} != {"Conv", "Relu", "Add"}:
-            raise ExportError("only graphs of float32 networks of the family base can be quantised")
+            raise ExportError(REFUSAL)
 
     def _filter(self, node: onnx.NodeProto) -> NDArray[np.float32]:
         return numpy_helper.to_array(self.weights[node.input[1]])
