@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from protemb_sdk._models import GraphInfo
     from protemb_sdk._session import Session
 
-# Measured peak of a session, in pair maps of C float32 channels (benchmarks/test_memory.py): features and
-# residual stream at once.
+# Pair maps of C float32 channels that a session holds at its peak, features and residual stream at once:
+# 5.2 are measured (benchmarks/test_memory.py), and a limit is a limit.
 MAPS_AT_ONCE = 6
 
 Strips = list[tuple[int, int]]
