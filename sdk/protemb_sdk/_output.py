@@ -8,11 +8,15 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._errors import OutputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def writable_target(path: Path) -> Path:
@@ -47,6 +51,21 @@ def written_whole(path: Path) -> Iterator[Path]:
             part.replace(path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def figures() -> type[Figure]:
+    """Return matplotlib's figure, which draws without a screen.
+
+    Raises
+    ------
+    OutputError
+        If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise OutputError("pictures need matplotlib: pip install 'protemb-sdk[plot]'") from None
+    return Figure
 
 
 def write_text_whole(path: Path, text: str) -> None:

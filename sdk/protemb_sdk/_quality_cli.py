@@ -14,7 +14,7 @@ from protemb_sdk._b_factors import check_structure_target, write_b_factors
 from protemb_sdk._command import console, out_console, say
 from protemb_sdk._errors import OutputError, StructureError
 from protemb_sdk._many import inputs_of
-from protemb_sdk._output import writable_target, written_whole
+from protemb_sdk._output import figures, writable_target, written_whole
 from protemb_sdk._quality import QualityScore, QualityScorer
 from protemb_sdk._report import SHOWN, report_skipped
 
@@ -66,6 +66,8 @@ def score_files(
     targets = [path for path in (out, residues, plot) if path is not None]
     if len({path.absolute() for path in map(writable_target, targets)}) < len(targets):
         raise OutputError(f"{targets[0]}: --out, --residues and --plot need a file each")
+    if plot is not None:
+        figures()  # or say now what is missing, not after the work
     inputs = list(inputs_of(files))
     if structures is not None:
         _copies(inputs, structures)
@@ -121,11 +123,7 @@ def profiles(scores: Sequence[QualityScore]) -> Figure:
     OutputError
         If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise OutputError("pictures need matplotlib: pip install 'protemb-sdk[plot]'") from None
-    figure = Figure(figsize=(9.6, 4.2), dpi=150, layout="constrained", facecolor="white")
+    figure = figures()(figsize=(9.6, 4.2), dpi=150, layout="constrained", facecolor="white")
     axes = figure.subplots()
     for score in scores:
         # By place in the chain: models of one target lie above each other whatever their numbering.

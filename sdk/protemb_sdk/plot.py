@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from protemb_sdk._embedder import Embedder
 from protemb_sdk._embedding import Embedding
-from protemb_sdk._errors import EmbeddingError, OutputError, ProtembError
-from protemb_sdk._output import written_whole
+from protemb_sdk._errors import EmbeddingError, ProtembError
+from protemb_sdk._output import figures, written_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,17 +69,13 @@ def picture(embedding: Embedding) -> Figure:
     """
     if embedding.pair is None:
         raise EmbeddingError(f"{embedding.id}: the picture shows the pair embedding; embed with pair=True")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise OutputError("pictures need matplotlib: pip install 'protemb-sdk[plot]'") from None
     length, _, channels = embedding.pair.shape
     coords = embedding.structure.ca_coords
     distance = np.linalg.norm(coords[:, None] - coords[None], axis=-1)
     pair = principal_colours(embedding.pair.reshape(-1, channels)).reshape(length, length, 3)
     residue = principal_colours(embedding.residue)[None]
 
-    figure = Figure(figsize=(9.6, 5.2), dpi=150, layout="constrained", facecolor="white")
+    figure = figures()(figsize=(9.6, 5.2), dpi=150, layout="constrained", facecolor="white")
     maps = figure.subplot_mosaic([["d", "p"], ["r", "r"]], height_ratios=[10, 1])
     shade = maps["d"].imshow(distance, cmap="bone", vmax=50)
     maps["p"].imshow(pair)

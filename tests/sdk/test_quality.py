@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -243,3 +244,12 @@ def test_profiles_follow_the_chain(scorer: QualityScorer, structures: Path) -> N
     (axes,) = profiles([score, low]).axes
     assert len(axes.lines) == 2 and isinstance(low, QualityScore)
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), score.residue_lddt)
+
+
+def test_a_picture_that_cannot_be_drawn_is_said_before_the_work(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(OutputError, match=r"pip install 'protemb-sdk\[plot\]'"):
+        score_files([folder], out=tmp_path / "x.csv", **DEFAULTS | {"plot": tmp_path / "x.png"})  # type: ignore[arg-type]
+    assert not list(tmp_path.glob("x.*"))
