@@ -159,6 +159,9 @@ class Session(Generic[Info]):
             options.intra_op_num_threads = threads or usable_threads()
             options.inter_op_num_threads = 1
             options.log_severity_level = 3  # warns of our optional input otherwise
+            if chosen == [CPU]:
+                # Planning memory for a shape costs as much again as the maps, and chains seldom share one.
+                options.enable_mem_pattern = False
         automatic = device == "auto" and providers is None
         if automatic and chosen != [CPU]:
             self._session = self._auto(runtime, content, options, chosen, path)
@@ -178,11 +181,11 @@ class Session(Generic[Info]):
         self.inputs: list[str] = [value.name for value in self._session.get_inputs()]
         self.outputs: list[str] = [value.name for value in self._session.get_outputs()]
         self._pid = os.getpid()
-        self._run_options = runtime.RunOptions()
-        self._run_options.only_execute_path_to_fetches = True
+        self._run_options, self._last_run_options = runtime.RunOptions(), runtime.RunOptions()
+        for run_options in (self._run_options, self._last_run_options):
+            run_options.only_execute_path_to_fetches = True
         if self.provider == CPU:
-            # Gives the arena back after a long chain instead of holding its peak for ever.
-            self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+            self._last_run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     @staticmethod
     def _auto(runtime: Any, content: bytes, options: Any, chosen: list[Provider], path: Path) -> Any:
@@ -206,8 +209,20 @@ class Session(Generic[Info]):
             return f"cuda:{options.get('device_id', '0')}"
         return self.provider
 
-    def run(self, outputs: list[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+    def run(
+        self, outputs: list[str], feeds: Mapping[str, NDArray[Any]], keep_memory: bool = False
+    ) -> list[NDArray[np.float32]]:
         """Run the graph and return float32 arrays.
+
+        Parameters
+        ----------
+        outputs : list of str
+            Names of what to return.
+        feeds : mapping of str to ndarray
+            Inputs by name.
+        keep_memory : bool, default False
+            Whether a CPU session keeps the memory of its maps for the next run. Pages that are given back
+            have to be had anew, which takes a third of the time of a run.
 
         Raises
         ------
@@ -219,8 +234,9 @@ class Session(Generic[Info]):
                 "this Embedder or predictor was made before a fork, which ONNX Runtime does not survive; "
                 "make it in the child process, or start children with 'spawn'"
             )
+        options = self._run_options if keep_memory else self._last_run_options
         try:
-            results: list[NDArray[np.float32]] = self._session.run(outputs, dict(feeds), self._run_options)
+            results: list[NDArray[np.float32]] = self._session.run(outputs, dict(feeds), options)
         except Exception as error:  # ONNX Runtime raises bare RuntimeError subclasses of its own
             raise EmbeddingError(f"ONNX Runtime failed: {_first_line(error)}") from error
         return results

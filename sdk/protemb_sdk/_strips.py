@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,29 @@ if TYPE_CHECKING:
 # 5.2 are measured (benchmarks/test_memory.py), and a limit is a limit.
 MAPS_AT_ONCE = 6
 
-Strips = list[tuple[int, int]]
+# Share of the memory limit that a session keeps between chains.
+KEPT = 1 / 4
+
 Feeds = Mapping[str, NDArray[Any]]
 
 
+class Strips(NamedTuple):
+    """How a map is computed.
+
+    Parameters
+    ----------
+    rows : list of tuple of int
+        (first, past) of consecutive strips of nearly equal thickness, in order.
+    keep : bool
+        Whether they take so little memory that it may be kept for the next chain.
+    """
+
+    rows: list[tuple[int, int]]
+    keep: bool
+
+
 def plan_rows(length: int, channels: int, radius: int, memory_limit: int) -> Strips:
-    """Return (first, past) of consecutive strips that cover all rows.
+    """Return strips that cover all rows.
 
     A strip is computed together with a halo of `radius` rows on either side, which the graph adds and
     cuts off itself, so results do not depend on the plan.
@@ -40,17 +57,26 @@ def plan_rows(length: int, channels: int, radius: int, memory_limit: int) -> Str
 
     Returns
     -------
-    list of tuple of int
-        Of nearly equal thickness, in order.
+    Strips
     """
     bytes_per_row = 4 * channels * length * MAPS_AT_ONCE
     # A strip of a chain shorter than two halos would need all the other rows too.
     if bytes_per_row * length <= memory_limit or length <= 2 * radius:
-        return [(0, length)]
+        return Strips([(0, length)], keep=bytes_per_row * length <= KEPT * memory_limit)
     rows = max(memory_limit // bytes_per_row - 2 * radius, radius, 1)
     count = -(-length // rows)
     borders = [length * k // count for k in range(count + 1)]
-    return list(zip(borders[:-1], borders[1:], strict=True))
+    return Strips(list(zip(borders[:-1], borders[1:], strict=True)), keep=False)
+
+
+def run_strips(
+    session: Session[GraphInfo], output: str, feeds: Feeds, strips: Strips
+) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+    """Give the first row, the one past the last, and the output of each strip."""
+    for number, (first, past) in enumerate(strips.rows, start=1):
+        window = {"rows": np.array([first, past], dtype=np.int64)}
+        keep = strips.keep or number < len(strips.rows)
+        yield first, past, session.run([output], {**feeds, **window}, keep)[0][0]
 
 
 def pool_here(
@@ -71,10 +97,9 @@ def pool_here(
     """
     length, channels = len(ca_coords), session.info.channels
     pool = ReadoutPool(readouts, ca_coords, channels, session.threads)
-    whole = np.empty((channels, length, length), dtype=np.float32) if pair and len(strips) > 1 else None
-    for first, past in strips:
-        window = {"rows": np.array([first, past], dtype=np.int64)}
-        pair_CRL = session.run(["pair"], {**feeds, **window})[0][0]
+    several = len(strips.rows) > 1
+    whole = np.empty((channels, length, length), dtype=np.float32) if pair and several else None
+    for first, past, pair_CRL in run_strips(session, "pair", feeds, strips):
         pool.add(first, pair_CRL)
         if whole is not None:
             whole[:, first:past] = pair_CRL
@@ -85,7 +110,4 @@ def pool_here(
 
 def pool_there(session: Session[GraphInfo], feeds: Feeds, strips: Strips) -> NDArray[np.float32]:
     """Return residue embeddings (L, C) pooled by the graph, so that the map never leaves the device."""
-    parts = [
-        session.run(["residue"], {**feeds, "rows": np.array(strip, dtype=np.int64)})[0][0] for strip in strips
-    ]
-    return np.concatenate(parts)
+    return np.concatenate([part for _, _, part in run_strips(session, "residue", feeds, strips)])

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,21 +22,51 @@ from protemb_sdk._strips import MAPS_AT_ONCE, plan_rows
 def test_strips_cover_all_rows_once_within_the_budget(
     length: int, channels: int, radius: int, memory_limit: int
 ) -> None:
-    strips = plan_rows(length, channels, radius, memory_limit)
+    strips, keep = plan_rows(length, channels, radius, memory_limit)
     assert strips[0][0] == 0 and strips[-1][1] == length
     assert all(past == first for (_, past), (first, _) in zip(strips, strips[1:], strict=False))
     rows = [past - first for first, past in strips]
     assert min(rows) >= 1 and max(rows) - min(rows) <= 1
     row_bytes = 4 * channels * length * MAPS_AT_ONCE
     if len(strips) > 1:
-        assert row_bytes * length > memory_limit
+        assert row_bytes * length > memory_limit and not keep
         # With its halo a strip fits, unless that would make it thinner than the halo.
         assert (max(rows) + 2 * radius) * row_bytes <= memory_limit or max(rows) <= max(radius, 1)
     else:
         assert row_bytes * length <= memory_limit or length <= max(2 * radius, 1)
+        assert keep == (row_bytes * length <= memory_limit / 4)
 
 
 def test_what_fits_is_not_cut() -> None:
-    assert plan_rows(100, 64, 60, 2**31) == [(0, 100)]
-    assert plan_rows(100, 64, 60, 0) == [(0, 100)]
-    assert plan_rows(200, 64, 60, 0) == [(0, 50), (50, 100), (100, 150), (150, 200)]
+    assert plan_rows(100, 64, 60, 2**31).rows == [(0, 100)]
+    assert plan_rows(100, 64, 60, 0).rows == [(0, 100)]
+    assert plan_rows(200, 64, 60, 0).rows == [(0, 50), (50, 100), (100, 150), (150, 200)]
+
+
+HELD = """
+import re, sys
+from pathlib import Path
+import numpy as np
+from protemb_sdk import Embedder
+
+def held_mib():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+coords = np.cumsum(np.random.default_rng(0).normal(size=(420, 3)) * 2.2, axis=0)
+embedder = Embedder(device="cpu", threads=1, memory_limit=int(sys.argv[1]) * 2**20)
+embedder.embed((coords[:30], "A" * 30))
+before = held_mib()
+embedder.embed((coords, "A" * 420))
+print(held_mib() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux's /proc")
+@pytest.mark.parametrize(("limit_mib", "least", "most"), [(2048, 4, 8), (600, 0, 3.5)])
+def test_memory_is_kept_up_to_a_quarter_of_the_limit(limit_mib: int, least: float, most: float) -> None:
+    # 259 MiB by the plan, some five maps. What is given back is all but the region with the result.
+    run = subprocess.run(
+        [sys.executable, "-c", HELD, str(limit_mib)], check=True, capture_output=True, text=True
+    )
+    one_map = 64 * 420 * 420 * 4 / 2**20
+    assert least <= float(run.stdout) / one_map <= most

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from protemb_train.downstream.sequence_cli import language
 from protemb_train.downstream.sites import cli as sites_cli
 from protemb_train.probe_cli import probe
 
+if TYPE_CHECKING:
+    from protemb_train.presets import NetworkConfig, PretrainConfig
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(probe)
 app.command()(language)
@@ -26,6 +29,17 @@ app.command()(corpus_cli.corpus)
 app.command()(corpus_cli.prove)
 app.add_typer(sites_cli.app, name="sites")
 app.add_typer(quality_cli.app, name="quality")
+
+
+def _configured(preset: str, config: Path | None) -> tuple[str, NetworkConfig, PretrainConfig]:
+    """Return preset, network and recipe, by a file where there is one, or else by the preset's name."""
+    from protemb_train.presets import PRESETS, read_config
+
+    if config is not None:
+        return read_config(config)
+    if preset not in PRESETS:
+        raise ProtembError(f"no preset named {preset!r}; there are {', '.join(PRESETS)}")
+    return preset, *PRESETS[preset]
 
 
 @app.command()
@@ -54,16 +68,10 @@ def pretrain(
 
     from protemb_train.corpus import Corpus
     from protemb_train.origin import origin
-    from protemb_train.presets import PRESETS, read_config
     from protemb_train.pretrain import Machine, steps_done
     from protemb_train.pretrain import pretrain as run
 
-    if config is not None:
-        preset, network, recipe = read_config(config)
-    elif preset in PRESETS:
-        network, recipe = PRESETS[preset]
-    else:
-        raise ProtembError(f"no preset named {preset!r}; there are {', '.join(PRESETS)}")
+    preset, network, recipe = _configured(preset, config)
     if threads:
         torch.set_num_threads(threads)
     console.print(
@@ -179,6 +187,10 @@ def weights(
 def untrained(
     out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint to write.")],
     preset: Annotated[str, typer.Option(help="paper or base.")] = "base",
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML file of the run whose control it is, instead of --preset."),
+    ] = None,
     corpus: Annotated[
         Path | None, typer.Option(help="Corpus for the batch statistics of paper, taken on whole chains.")
     ] = None,
@@ -188,12 +200,10 @@ def untrained(
     from protemb_train.checkpoint import save_network
     from protemb_train.corpus import Corpus
     from protemb_train.encoders import untrained as make
-    from protemb_train.presets import PRESETS
 
-    if preset not in PRESETS:
-        raise ProtembError(f"no preset named {preset!r}; there are {', '.join(PRESETS)}")
+    preset, shape, _ = _configured(preset, config)
     writable_target(out)
-    network = make(PRESETS[preset][0], seed, Corpus(corpus, ["train"]) if corpus else None)
+    network = make(shape, seed, Corpus(corpus, ["train"]) if corpus else None)
     record = {"network": network.config.as_dict(), "seed": seed, "record": {"preset": preset}, "steps": 0}
     save_network(network, record, out)
     say(console, str(out))

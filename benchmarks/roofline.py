@@ -1,0 +1,210 @@
+"""What the machine allows, what each kernel of the exported graph asks for, and where the time goes.
+
+    python benchmarks/roofline.py -o benchmarks/roofline.md
+
+A kernel cannot be done sooner than its products take at the rate of a matrix product, nor than its maps and
+weights take at the rate of a copy; the sum over the kernels that ONNX Runtime makes of the graph is the
+floor. Shapes and bytes are those of ONNX Runtime's own profile. One thread.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import typer
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.machine import Machine, median_seconds, one_thread, processor
+from protemb_sdk import Embedder, read_chain
+from protemb_sdk._embedder import feeds_of
+from protemb_sdk._models import find_model
+
+ROUNDS = 9
+
+STEM = "features and stem"
+CONVOLUTIONS = {1: "1x1 convolutions", 3: "3x3 convolutions"}
+REST = "layout, sums, rectifiers, pooling"
+
+
+@dataclass
+class Kernel:
+    """One kernel of the graph as ONNX Runtime optimised it."""
+
+    kind: str
+    operator: str
+    products: int
+    moved: int
+    seconds: float
+
+    def floor(self, machine: Machine) -> float:
+        """Return the seconds below which it cannot come."""
+        rate = machine.integer_products if self.operator == "QLinearConv" else machine.products
+        return max(self.products / rate, self.moved / machine.copied)
+
+
+def floor_of(kernels: list[Kernel], machine: Machine) -> float:
+    """Return the seconds below which some kernels cannot come."""
+    return sum(kernel.floor(machine) for kernel in kernels)
+
+
+def shape_of(value: dict[str, list[int]]) -> list[int]:
+    """Return the shape in a profile's {type: shape}."""
+    return next(iter(value.values()))
+
+
+def products_of(operator: str, arguments: dict[str, Any], filters: list[int]) -> tuple[int, int]:
+    """Return multiplications and additions of a kernel, and the width of its filter (0: no convolution).
+
+    `filters` is the shape of the filter of a convolution in integers, of which a profile says nothing.
+    """
+    inputs = [shape_of(value) for value in arguments["input_type_shape"]]
+    out = shape_of(arguments["output_type_shape"][0])
+    if "Conv" in operator:
+        filters = next((shape for shape in inputs[1:] if len(shape) == 4), filters)
+        if filters[1] == 1:  # the convolution that changes nothing: no product that anybody needs
+            return 0, 0
+        return 2 * int(np.prod(out)) * int(np.prod(filters[1:])), filters[2]
+    if operator in ("MatMul", "FusedMatMul", "Gemm"):
+        return 2 * int(np.prod(out)) * inputs[0][-1], 0
+    return 0, 0
+
+
+def profiled(path: Path, feeds: dict[str, Any]) -> list[Kernel]:
+    """Run a graph under ONNX Runtime's profiler, and return its kernels in order, with median seconds."""
+    options = one_thread()
+    options.enable_profiling = True
+    options.enable_mem_pattern = False
+    with tempfile.TemporaryDirectory() as folder:
+        options.profile_file_prefix = f"{folder}/profile"
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        fetched = onnxruntime.RunOptions()
+        fetched.only_execute_path_to_fetches = True
+        for _ in range(ROUNDS + 1):
+            session.run(["residue"], feeds, fetched)
+        events = json.loads(Path(session.end_profiling()).read_text())
+    seconds: dict[str, list[float]] = defaultdict(list)
+    arguments: dict[str, dict[str, Any]] = {}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            seconds[event["name"]].append(event["dur"] / 1e6)
+            arguments[event["name"]] = event["args"]
+    return list(classified(seconds, arguments, integer_filters(path)))
+
+
+def integer_filters(path: Path) -> Iterator[list[int]]:
+    """Give the shapes of the filters of convolutions in integers, in order."""
+    graph = onnx.load(path).graph
+    shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "QLinearConv":
+            yield shapes[node.input[3]]
+
+
+def classified(
+    seconds: dict[str, list[float]], arguments: dict[str, dict[str, Any]], filters: Iterator[list[int]]
+) -> Iterator[Kernel]:
+    """Give kernels in order; the stem ends where maps become integers, or with a block's first convolution."""
+    in_stem = True
+    convolutions = 0  # with products: the first is the stem's own
+    for name, taken in seconds.items():
+        about = arguments[name]
+        operator = about["op_name"]
+        products, width = products_of(operator, about, next(filters) if operator == "QLinearConv" else [])
+        convolutions += bool(width)
+        in_stem = in_stem and convolutions < 2 and operator != "QuantizeLinear"
+        kind = STEM if in_stem else CONVOLUTIONS[width] if width else REST
+        moved = sum(int(about[size]) for size in ("activation_size", "parameter_size", "output_size"))
+        yield Kernel(kind, operator, products, moved, statistics.median(taken[1:]))
+
+
+def compact_chain(length: int) -> dict[str, Any]:
+    """Return a compact random walk as the graph takes it."""
+    rng = np.random.default_rng(length)
+    steps = rng.normal(size=(length, 3))
+    coords = np.cumsum(3.8 * steps / np.linalg.norm(steps, axis=1, keepdims=True), axis=0) * 0.5
+    return feeds_of(read_chain((coords, "".join(rng.choice(list("ACDEFGHIKLMNPQRSTVWY"), length)))))
+
+
+def of_model(model: str, lengths: list[int], machine: Machine) -> Iterator[str]:
+    """Give the lines of one model."""
+    path = find_model(model).path
+    session = Embedder(model, "cpu", threads=1)._session
+    yield f"\n## {model}\n"
+    yield (
+        "| residues | products a pair | bytes a pair | floor, ms | network, ms | floor / network | GFLOP/s | "
+        "of ONNX Runtime's matrix product | of NumPy's |"
+    )
+    yield "|---" * 9 + "|"
+    found: dict[int, list[Kernel]] = {}
+    for length in lengths:
+        feeds = compact_chain(length)
+        kernels = found[length] = profiled(path, feeds)
+
+        def run(feeds: dict[str, Any] = feeds) -> object:
+            return session.run(["residue"], feeds, keep_memory=True)
+
+        floor, taken = floor_of(kernels, machine), median_seconds(run, ROUNDS)
+        products, moved = (sum(getattr(k, name) for k in kernels) for name in ("products", "moved"))
+        rate = products / taken
+        cells = [
+            *(length, f"{products / length**2:,.0f}", f"{moved / length**2:,.0f}", f"{floor * 1e3:.1f}"),
+            *(f"{taken * 1e3:.1f}", f"{floor / taken:.2f}", f"{rate / 1e9:.0f}"),
+            *(f"{rate / machine.float_products:.2f}", f"{rate / machine.numpy_products:.2f}"),
+        ]
+        yield "| " + " | ".join(map(str, cells)) + " |"
+    yield "\nBy kernels, under the profiler:\n"
+    yield "| what | " + " | ".join(f"{n}: ms | floor | GFLOP/s | GB/s" for n in lengths) + " |"
+    yield "|---" * (1 + 4 * len(lengths)) + "|"
+    for kind in (STEM, *CONVOLUTIONS.values(), REST):
+        cells = [kind]
+        for length in lengths:
+            kernels = [k for k in found[length] if k.kind == kind]
+            taken = sum(k.seconds for k in kernels)
+            cells += [f"{taken * 1e3:.1f}", f"{floor_of(kernels, machine) * 1e3:.1f}"]
+            cells += [f"{sum(k.products for k in kernels) / taken / 1e9:.0f}"]
+            cells += [f"{sum(k.moved for k in kernels) / taken / 1e9:.1f}"]
+        yield "| " + " | ".join(cells) + " |"
+
+
+def page(models: list[str], lengths: list[int]) -> Iterator[str]:
+    """Give the lines of the page."""
+    machine = Machine.measured()
+    yield "# Roofline\n"
+    yield (
+        f"Written by `python benchmarks/roofline.py`: {processor()}, one thread, ONNX Runtime "
+        f"{onnxruntime.__version__}, medians of {ROUNDS} runs. {machine}"
+    )
+    yield (
+        "\nThe floor of a kernel is the longer of its products at the better rate (integers at theirs) and its "
+        "bytes at that of the copy; products count once a multiplication and once an addition. A floor may lie "
+        "above what is measured where a cache holds the maps."
+    )
+    for model in models:
+        yield from of_model(model, lengths, machine)
+
+
+def main(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Page to write.")],
+    model: Annotated[list[str] | None, typer.Option(help="Bundled model or file.")] = None,
+    length: Annotated[list[int] | None, typer.Option(help="Residues.")] = None,
+) -> None:
+    """Measure, and write the page."""
+    text = "\n".join(page(model or ["base", "base-int8", "small"], length or [128, 256, 512])) + "\n"
+    out.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    typer.run(main)
