@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     )
     from protemb_sdk._many import EmbeddingRun
     from protemb_sdk._models import Model, list_models
-    from protemb_sdk._pooling import clip_windows, mean_over_columns, mean_over_rows
+    from protemb_sdk._pooling import clip_windows, mean_over_columns
     from protemb_sdk._quality import QualityScore, QualityScorer
     from protemb_sdk._readouts import list_readouts
+    from protemb_sdk._residue import mean_over_rows
     from protemb_sdk._sites import SitePrediction, SitePredictor
     from protemb_sdk._structure import read_chain, read_chains
     from protemb_sdk._version import __version__
@@ -60,7 +61,7 @@ _HOME = {
     "list_models": "_models",
     "list_readouts": "_readouts",
     "mean_over_columns": "_pooling",
-    "mean_over_rows": "_pooling",
+    "mean_over_rows": "_residue",
     "read_chain": "_structure",
     "read_chains": "_structure",
 }

@@ -17,8 +17,9 @@ from protemb_sdk._embedding import Embedding
 from protemb_sdk._errors import EmbeddingError, ModelError, StructureError
 from protemb_sdk._models import CONTRACT, GraphInfo, find_model, read_graph_info, score_path
 from protemb_sdk._readouts import check_readouts
-from protemb_sdk._session import CPU, Provider, Session
-from protemb_sdk._strips import plan_rows, pool_here, pool_there
+from protemb_sdk._residue import mean_over_rows
+from protemb_sdk._session import Provider, Session
+from protemb_sdk._strips import plan_rows, run_strips
 from protemb_sdk._structure import StructureRead, check_altloc, read_chain, read_chains
 from protemb_sdk._version import __version__
 
@@ -175,11 +176,7 @@ class Embedder:
         feeds = feeds_of(chain)
         strips = plan_rows(len(chain), self.channels, self._session.info.radius, self._memory_limit)
         try:
-            if self._session.provider == CPU or pair or set(names) - {"mean"}:
-                residue, read, kept = pool_here(self._session, feeds, chain.ca_coords, strips, pair, names)
-            else:
-                residue, kept = pool_there(self._session, feeds, strips), None
-                read = dict.fromkeys(names, residue)
+            residue, read, kept = run_strips(self._session, feeds, chain.ca_coords, strips, pair, names)
         except MemoryError as error:
             raise EmbeddingError(
                 f"{chain.id}: {len(chain)} residues need more memory than there is"
@@ -188,8 +185,6 @@ class Embedder:
             raise EmbeddingError(
                 f"{chain.id}: the network's result is not finite; please report this structure"
             )
-        from protemb_sdk._pooling import mean_over_rows
-
         return Embedding(
             structure=chain,
             protein=mean_over_rows(residue),

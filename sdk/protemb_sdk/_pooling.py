@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._errors import EmbeddingError
+from protemb_sdk._residue import check_residue
 from protemb_sdk._threads import usable_threads
 
 # Reordering sums is what lets the compiler vectorise them; NaN must still come through.
@@ -294,26 +295,6 @@ def read_out(
     _run(_read_out, len(pair_CRL), size, threads, pair_CRL, *arrays)
 
 
-def _residue_map(residue_LC: NDArray[np.float32]) -> NDArray[np.float32]:
-    residue_LC = np.asarray(residue_LC)
-    if residue_LC.ndim != 2 or 0 in residue_LC.shape:
-        raise EmbeddingError(
-            f"a residue embedding of shape (L, C), neither of them zero, is needed, not {residue_LC.shape}"
-        )
-    return residue_LC
-
-
-def mean_over_rows(residue_LC: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the protein embedding: the mean of the residue embeddings (2D average pooling of the paper).
-
-    Returns
-    -------
-    ndarray, float32, shape (C,)
-    """
-    mean: NDArray[np.float64] = _residue_map(residue_LC).mean(axis=0, dtype=np.float64)
-    return mean.astype(np.float32)
-
-
 def clip_windows(
     residue_LC: NDArray[np.float32], size: int, threads: int | None = None
 ) -> NDArray[np.float32]:
@@ -335,7 +316,7 @@ def clip_windows(
     -------
     ndarray, float32, shape (L, size, C)
     """
-    residue_LC = _residue_map(residue_LC)
+    residue_LC = check_residue(residue_LC)
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
         raise EmbeddingError(f"a window holds a whole number of residues, at least 1, not {size!r}")
     length, channels = residue_LC.shape

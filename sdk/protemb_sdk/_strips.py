@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -70,16 +70,6 @@ def plan_rows(length: int, channels: int, radius: int, memory_limit: int) -> Str
 
 
 def run_strips(
-    session: Session[GraphInfo], output: str, feeds: Feeds, strips: Strips
-) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
-    """Give the first row, the one past the last, and the output of each strip."""
-    for number, (first, past) in enumerate(strips.rows, start=1):
-        window = {"rows": np.array([first, past], dtype=np.int64)}
-        keep = strips.keep or number < len(strips.rows)
-        yield first, past, session.run([output], {**feeds, **window}, keep)[0][0]
-
-
-def pool_here(
     session: Session[GraphInfo],
     feeds: Feeds,
     ca_coords: NDArray[np.float64],
@@ -87,7 +77,10 @@ def pool_here(
     pair: bool,
     readouts: tuple[str, ...],
 ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]], NDArray[np.float32] | None]:
-    """Pool each strip of the map on the CPU.
+    """Run the graph strip by strip, and put residue embeddings, readouts and pair map together.
+
+    Residue embeddings are the graph's own means, always; the map leaves the session, and Numba is loaded,
+    only for what cannot be had without.
 
     Returns
     -------
@@ -96,18 +89,24 @@ def pool_here(
     pair : ndarray, float32, shape (C, L, L), or None
     """
     length, channels = len(ca_coords), session.info.channels
-    pool = ReadoutPool(readouts, ca_coords, channels, session.threads)
+    wanted = tuple(name for name in readouts if name != "mean")
+    pool = ReadoutPool(wanted, ca_coords, channels, session.threads)
+    outputs = ["residue", "pair"] if pair or wanted else ["residue"]
     several = len(strips.rows) > 1
     whole = np.empty((channels, length, length), dtype=np.float32) if pair and several else None
-    for first, past, pair_CRL in run_strips(session, "pair", feeds, strips):
-        pool.add(first, pair_CRL)
-        if whole is not None:
-            whole[:, first:past] = pair_CRL
-        elif pair:
-            whole = pair_CRL
-    return pool.mean, pool.result(), whole
-
-
-def pool_there(session: Session[GraphInfo], feeds: Feeds, strips: Strips) -> NDArray[np.float32]:
-    """Return residue embeddings (L, C) pooled by the graph, so that the map never leaves the device."""
-    return np.concatenate([part for _, _, part in run_strips(session, "residue", feeds, strips)])
+    parts = []
+    for number, (first, past) in enumerate(strips.rows, start=1):
+        window = {"rows": np.array([first, past], dtype=np.int64)}
+        keep = strips.keep or number < len(strips.rows)
+        residue, *maps = session.run(outputs, {**feeds, **window}, keep)
+        parts.append(residue[0])
+        for (pair_CRL,) in maps:
+            if wanted:
+                pool.add(first, pair_CRL)
+            if whole is not None:
+                whole[:, first:past] = pair_CRL
+            elif pair:
+                whole = pair_CRL
+    residue_LC = np.concatenate(parts)
+    read = {**pool.result(), "mean": residue_LC}
+    return residue_LC, {name: read[name] for name in readouts}, whole

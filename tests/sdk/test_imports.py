@@ -27,6 +27,12 @@ def test_nothing_heavy_is_loaded_until_it_is_needed() -> None:
     assert loaded_after("import protemb_sdk.cli") == set()
     used = loaded_after("from protemb_sdk import Embedder; Embedder(device='cpu')")
     assert used == {"onnxruntime"}
+    line = "([[0, 0, 3 * i] for i in range(9)], 'A' * 9)"
+    embed = f"from protemb_sdk import Embedder; Embedder(device='cpu').embed({line}, %s)"
+    light = {"gemmi", "onnxruntime"}
+    for wanted in ("pair=False", "pair=True", "readouts=['mean']"):
+        assert loaded_after(embed % wanted) == light
+    assert loaded_after(embed % "readouts=['max']") == light | {"numba"}
 
 
 def test_every_public_name_is_there() -> None:
