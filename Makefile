@@ -2,7 +2,7 @@
 BIN ?= .venv/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: check lint types test pretrain-smoke slow bench bench-cuda picture
+.PHONY: check lint types test pretrain-smoke slow bench bench-compare bench-cuda roofline picture
 
 check: lint types test
 
@@ -25,8 +25,19 @@ slow:
 	python -m pytest -m slow
 
 bench:
-	python -m pytest --benchmark-only --benchmark-json=.benchmarks/latest.json
+	mkdir -p .benchmarks
+	python -m pytest --benchmark-only --ignore=benchmarks/test_compare.py --benchmark-json=.benchmarks/latest.json
 	python benchmarks/record.py .benchmarks/latest.json benchmarks/results.md
+
+# Beside what a user would pick instead: some ten minutes on one core, 6 GB
+bench-compare:
+	mkdir -p .benchmarks
+	python -m pytest benchmarks/test_compare.py --benchmark-only -rs --benchmark-json=.benchmarks/compare.json
+	python benchmarks/record.py .benchmarks/compare.json benchmarks/compare.md benchmarks/compare.png
+
+# Where the time goes, and what the machine allows
+roofline:
+	python benchmarks/roofline.py -o benchmarks/roofline.md
 
 # Where there is a GPU; skips with the reason where there is none
 bench-cuda:

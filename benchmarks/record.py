@@ -1,6 +1,7 @@
 """Turn a pytest-benchmark JSON file into the table that the README quotes.
 
-Run through `make bench`.
+Run through `make bench`, `make bench-compare` and `make bench-cuda`. Into a third file, a picture is drawn of
+seconds against residues, of benchmarks whose groups begin with a number of residues.
 """
 
 from __future__ import annotations
@@ -33,5 +34,31 @@ def main(source: Path, target: Path) -> None:
     target.write_text("\n".join(lines) + "\n")
 
 
+def draw(source: Path, target: Path) -> None:
+    """Draw median seconds against residues, a line for each benchmark name."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    lines: dict[str, list[tuple[int, float]]] = {}
+    for benchmark in json.loads(source.read_text())["benchmarks"]:
+        residues = int(benchmark["group"].split()[0])
+        lines.setdefault(benchmark["name"], []).append((residues, benchmark["stats"]["median"]))
+    figure, axes = pyplot.subplots(figsize=(7, 5), layout="constrained")
+    for name, points in sorted(lines.items(), key=lambda line: -max(s for _, s in line[1])):
+        ours = name.startswith("protemb")
+        axes.plot(*zip(*sorted(points), strict=True), marker="o", label=name, linewidth=2.5 if ours else 1,
+                  linestyle="-" if ours else "--")  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel="residues", ylabel="seconds a chain, one thread")
+    axes.set_xticks(ticks := sorted({n for points in lines.values() for n, _ in points}), map(str, ticks))
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(target, dpi=120)
+
+
 if __name__ == "__main__":
     main(Path(sys.argv[1]), Path(sys.argv[2]))
+    for picture in sys.argv[3:]:
+        draw(Path(sys.argv[1]), Path(picture))

@@ -26,7 +26,7 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.machine import Machine, median_seconds, one_thread, processor
+from benchmarks.machine import Machine, compact_coords, median_seconds, one_thread, processor
 from protemb_sdk import Embedder, read_chain
 from protemb_sdk._embedder import feeds_of
 from protemb_sdk._models import find_model
@@ -115,7 +115,7 @@ def integer_filters(path: Path) -> Iterator[list[int]]:
 def classified(
     seconds: dict[str, list[float]], arguments: dict[str, dict[str, Any]], filters: Iterator[list[int]]
 ) -> Iterator[Kernel]:
-    """Give kernels in order; the stem ends where maps become integers, or with a block's first convolution."""
+    """Give kernels in order; the stem ends where maps become integers, or at a block."""
     in_stem = True
     convolutions = 0  # with products: the first is the stem's own
     for name, taken in seconds.items():
@@ -131,10 +131,7 @@ def classified(
 
 def compact_chain(length: int) -> dict[str, Any]:
     """Return a compact random walk as the graph takes it."""
-    rng = np.random.default_rng(length)
-    steps = rng.normal(size=(length, 3))
-    coords = np.cumsum(3.8 * steps / np.linalg.norm(steps, axis=1, keepdims=True), axis=0) * 0.5
-    return feeds_of(read_chain((coords, "".join(rng.choice(list("ACDEFGHIKLMNPQRSTVWY"), length)))))
+    return feeds_of(read_chain((compact_coords(length), ("ACDEFGHIKLMNPQRSTVWY" * length)[:length])))
 
 
 def of_model(model: str, lengths: list[int], machine: Machine) -> Iterator[str]:
@@ -187,9 +184,9 @@ def page(models: list[str], lengths: list[int]) -> Iterator[str]:
         f"{onnxruntime.__version__}, medians of {ROUNDS} runs. {machine}"
     )
     yield (
-        "\nThe floor of a kernel is the longer of its products at the better rate (integers at theirs) and its "
-        "bytes at that of the copy; products count once a multiplication and once an addition. A floor may lie "
-        "above what is measured where a cache holds the maps."
+        "\nThe floor of a kernel is the longer of its products at the better rate (integers at theirs) and "
+        "its bytes at that of the copy; a product counts as two operations. A floor may lie above what is "
+        "measured where a cache holds the maps."
     )
     for model in models:
         yield from of_model(model, lengths, machine)

@@ -1,0 +1,150 @@
+"""Beside what a user would pick instead: from a structure file to a protein vector, one thread, one run.
+
+    make bench-compare
+
+Medians, and the memory that a first run adds to the process at its peak.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import re
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from protemb_sdk import Chain, Embedder, read_chain
+
+from .machine import compact_coords
+
+torch = pytest.importorskip("torch", reason="the encoders beside ours need torch")
+
+from protemb_train.network import ScoreNetwork  # noqa: E402
+from protemb_train.presets import PRESETS  # noqa: E402
+
+Encoder = Callable[[Chain], np.ndarray]
+
+LENGTHS = (64, 128, 256, 512, 1024)
+SLOW = 3.0  # seconds; above, three runs are enough
+TOO_LONG = {"the paper's network, PyTorch": 512}  # a minute each beyond
+
+pytestmark = pytest.mark.filterwarnings("default")  # of compilers
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Give torch one thread, and keep a compiled program for each length."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch._dynamo.config.cache_size_limit = 64
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Compact random chains of C-alphas as PDB files; reading a real one is in folder.md."""
+    folder = tmp_path_factory.mktemp("chains")
+    found = {}
+    for length in LENGTHS:
+        found[length] = folder / f"{length}.pdb"
+        lines = [
+            f"ATOM  {i:5d}  CA  ALA A{i:4d}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00           C  "
+            for i, (x, y, z) in enumerate(compact_coords(length), start=1)
+        ]
+        found[length].write_text("\n".join([*lines, "END", ""]))
+    return found
+
+
+def rivals() -> Any:
+    return pytest.importorskip("benchmarks.rivals", reason="needs PyTorch Geometric and Transformers")
+
+
+def ours(model: str) -> Callable[[], Encoder]:
+    def make() -> Encoder:
+        embedder = Embedder(model, device="cpu", threads=1)
+        return lambda chain: embedder.embed_chain(chain).protein
+
+    return make
+
+
+def in_pytorch(preset: str, compiled: bool = False) -> Callable[[], Encoder]:
+    def make() -> Encoder:
+        network = ScoreNetwork(PRESETS[preset][0]).eval()
+        sigma = torch.tensor([1.0])
+
+        def protein(*tensors: torch.Tensor) -> torch.Tensor:
+            return network.embed(*tensors, sigma).mean(dim=(2, 3))
+
+        run = torch.compile(protein, dynamic=False) if compiled else protein
+
+        @torch.inference_mode()
+        def encode(chain: Chain) -> np.ndarray:
+            arrays = (chain.centred_coords.astype(np.float32), chain.residue_type, chain.residue_index)
+            return run(*(torch.from_numpy(array)[None] for array in arrays)).numpy()
+
+        return encode
+
+    return make
+
+
+KINDS: dict[str, Callable[[], Encoder]] = {
+    "protemb base": ours("base"),
+    "protemb base-int8": ours("base-int8"),
+    "protemb small": ours("small"),
+    "base, PyTorch": in_pytorch("base"),
+    "base, torch.compile": in_pytorch("base", compiled=True),
+    "the paper's network, PyTorch": in_pytorch("paper"),
+    "GearNet-like": lambda: rivals().of_module(rivals().GearNet()),
+    "ProteinMPNN-like": lambda: rivals().of_module(rivals().ProteinMPNN()),
+    **{f"ESM-2 {size}": (lambda size=size: rivals().esm2(size)) for size in ("8M", "35M", "150M", "650M")},
+}
+
+
+@cache
+def encoder(kind: str) -> Encoder:
+    return KINDS[kind]()
+
+
+def peak_mib(run: Callable[[], object]) -> float:
+    """Return what a run adds to the memory of this process at its peak (Linux), in MiB."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    status, refs = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    refs.write_text("5")  # forget the peak so far
+    before = int(re.search(r"VmRSS:\s+(\d+)", status.read_text())[1])
+    run()
+    return (int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) - before) / 1024
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("length", LENGTHS)
+def test_structure_to_protein_vector(benchmark, files, length, kind):
+    if length > TOO_LONG.get(kind, max(LENGTHS)):
+        pytest.skip("minutes, and gigabytes")
+    benchmark.group, benchmark.name = f"{length} residues, file to protein vector, 1 thread", kind
+    encode = encoder(kind)
+
+    def run() -> np.ndarray:
+        return encode(read_chain(files[length]))
+
+    if Path("/proc/self/clear_refs").exists():
+        benchmark.extra_info["peak MiB"] = round(peak_mib(run))
+    start = time.perf_counter()
+    run()
+    slow = time.perf_counter() - start > SLOW
+    benchmark.pedantic(run, rounds=3 if slow else 7, iterations=1)
+    seconds = benchmark.stats.stats.median
+    benchmark.extra_info |= {
+        "chains/s": float(f"{1 / seconds:.3g}"),
+        "Mpairs/s": round(length**2 / seconds / 1e6, 2),
+    }
+    if kind in ("protemb base", "protemb base-int8") or kind.startswith("base,"):
+        useful = 2 * length**2 * ScoreNetwork(PRESETS["base"][0]).multiplications
+        benchmark.extra_info["GFLOP/s"] = round(useful / seconds / 1e9)
