@@ -64,11 +64,28 @@ def product(operator: str, a: np.ndarray, b: np.ndarray, out: int) -> Callable[[
         [value("a", types[0], ["m", "k"]), value("b", types[1], ["k", "n"])],
         [value("c", out, ["m", "n"])],
     )
+    return _runner(graph, {"a": a, "b": b})
+
+
+def reduction(array: np.ndarray) -> Callable[[], np.ndarray]:
+    """Return a run of ONNX Runtime's mean over the last axis of an array, of which no copy is made."""
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("ReduceMean", ["a", "axes"], ["mean"], keepdims=0)],
+        "mean",
+        [value("a", onnx.TensorProto.FLOAT, list(array.shape))],
+        [value("mean", onnx.TensorProto.FLOAT, list(array.shape[:-1]))],
+        [onnx.numpy_helper.from_array(np.array([array.ndim - 1]), "axes")],
+    )
+    return _runner(graph, {"a": array})
+
+
+def _runner(graph: onnx.GraphProto, feeds: dict[str, np.ndarray]) -> Callable[[], np.ndarray]:
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), one_thread(), providers=["CPUExecutionProvider"]
     )
-    return lambda: session.run(None, {"a": a, "b": b})
+    return lambda: session.run(None, feeds)[0]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # 5.2 are measured (benchmarks/test_memory.py), and a limit is a limit.
 MAPS_AT_ONCE = 6
 
+# Features are no narrower where the network is.
+LEAST_CHANNELS = 64
+
 # Share of the memory limit that a session keeps between chains.
 KEPT = 1 / 4
 
@@ -30,7 +33,7 @@ class Strips(NamedTuple):
     Parameters
     ----------
     rows : list of tuple of int
-        (first, past) of consecutive strips of nearly equal thickness, in order.
+        (first, past) of consecutive strips, in order, nearly equal with their halos.
     keep : bool
         Whether they take so little memory that it may be kept for the next chain.
     """
@@ -59,13 +62,17 @@ def plan_rows(length: int, channels: int, radius: int, memory_limit: int) -> Str
     -------
     Strips
     """
-    bytes_per_row = 4 * channels * length * MAPS_AT_ONCE
+    bytes_per_row = 4 * max(channels, LEAST_CHANNELS) * length * MAPS_AT_ONCE
     # A strip of a chain shorter than two halos would need all the other rows too.
     if bytes_per_row * length <= memory_limit or length <= 2 * radius:
         return Strips([(0, length)], keep=bytes_per_row * length <= KEPT * memory_limit)
     rows = max(memory_limit // bytes_per_row - 2 * radius, radius, 1)
-    count = -(-length // rows)
-    borders = [length * k // count for k in range(count + 1)]
+    # Those at the ends have one halo and are thicker by the other: maps of one size, or a row less later on,
+    # find room in the memory of those before.
+    inner = length - 2 * radius
+    count = -(-inner // rows)
+    thin, thicker = divmod(inner, count)
+    borders = [0, *(radius + k * thin + min(k, thicker) for k in range(1, count)), length]
     return Strips(list(zip(borders[:-1], borders[1:], strict=True)), keep=False)
 
 

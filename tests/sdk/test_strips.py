@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protemb_sdk import Embedder
 from protemb_sdk._strips import MAPS_AT_ONCE, plan_rows
 
 
@@ -25,22 +27,41 @@ def test_strips_cover_all_rows_once_within_the_budget(
     strips, keep = plan_rows(length, channels, radius, memory_limit)
     assert strips[0][0] == 0 and strips[-1][1] == length
     assert all(past == first for (_, past), (first, _) in zip(strips, strips[1:], strict=False))
-    rows = [past - first for first, past in strips]
-    assert min(rows) >= 1 and max(rows) - min(rows) <= 1
-    row_bytes = 4 * channels * length * MAPS_AT_ONCE
+    assert min(past - first for first, past in strips) >= 1
+    rows = [min(past + radius, length) - max(first - radius, 0) for first, past in strips]
+    assert max(rows) - min(rows) <= 1 and rows == sorted(rows, reverse=True)
+    row_bytes = 4 * max(channels, 64) * length * MAPS_AT_ONCE
     if len(strips) > 1:
         assert row_bytes * length > memory_limit and not keep
         # With its halo a strip fits, unless that would make it thinner than the halo.
-        assert (max(rows) + 2 * radius) * row_bytes <= memory_limit or max(rows) <= max(radius, 1)
+        assert max(rows) * row_bytes <= memory_limit or max(rows) <= max(radius, 1) + 2 * radius
     else:
-        assert row_bytes * length <= memory_limit or length <= max(2 * radius, 1)
+        assert row_bytes * length <= memory_limit or length <= max(3 * radius, 1)
         assert keep == (row_bytes * length <= memory_limit / 4)
 
 
 def test_what_fits_is_not_cut() -> None:
     assert plan_rows(100, 64, 60, 2**31).rows == [(0, 100)]
     assert plan_rows(100, 64, 60, 0).rows == [(0, 100)]
-    assert plan_rows(200, 64, 60, 0).rows == [(0, 50), (50, 100), (100, 150), (150, 200)]
+    assert plan_rows(200, 64, 60, 0).rows == [(0, 100), (100, 200)]
+    assert plan_rows(303, 64, 60, 0).rows == [(0, 106), (106, 152), (152, 198), (198, 303)]
+
+
+@pytest.mark.slow
+def test_strips_of_a_long_chain_equal_the_whole_map() -> None:
+    """3,000 residues: 13 GB at once."""
+    coords = compact_walk(3000)
+    whole, strips = (
+        Embedder(device="cpu", memory_limit=limit).embed((coords, "G" * 3000)) for limit in (2**34, 2**31)
+    )
+    scale = np.abs(whole.residue).max()
+    assert np.abs(strips.residue - whole.residue).max() <= 1e-5 * scale
+    assert np.abs(strips.protein - whole.protein).max() <= 1e-5 * scale
+
+
+def compact_walk(length: int) -> np.ndarray:
+    steps = np.random.default_rng(0).normal(size=(length, 3))
+    return np.cumsum(3.8 * steps / np.linalg.norm(steps, axis=1, keepdims=True), axis=0) * 0.5
 
 
 HELD = """
