@@ -43,7 +43,7 @@ class Memory(threading.Thread):
             held = 0.0
             for process in (me, *me.children(recursive=True)):
                 try:
-                    held += process.memory_full_info().uss
+                    held += process.memory_info().rss
                 except psutil.Error:  # ended meanwhile
                     continue
             self.mib.append(held / 2**20)
@@ -168,7 +168,7 @@ def main(
             lines.append("| " + " | ".join(map(str, row)) + " |")
             print(lines[-1], flush=True)
     lines += [
-        "\nMemory is that of the process and its workers together (unique set size).",
+        "\nMemory is that of the process and its workers together (resident set size).",
         "\n## Where the time of a chain goes\n",
         "Milliseconds on one thread, medians by length; features are made in the network's graph "
         "([roofline.md](roofline.md)).\n",

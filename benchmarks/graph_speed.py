@@ -1,4 +1,4 @@
-"""Speed of the exported graph of each architecture of trials.py, in float32 and static int8, in turn.
+"""Speed of the exported graph of each architecture of trials.py, in float32 and int8, in turn.
 
     python benchmarks/graph_speed.py corpus.arrow -o benchmarks/graph_speed.md
 
@@ -7,22 +7,24 @@ Weights are random: they do not change the speed.
 
 from __future__ import annotations
 
-import logging
 import runpy
 import statistics
-import tempfile
+import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import onnx
 import onnxruntime
 import typer
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.machine import one_thread
 from protemb_export.graph import embedding_graph
+from protemb_export.quantise import Int8Blocks
 from protemb_train.corpus import Corpus, Trace
 from protemb_train.network import ScoreNetwork
 from protemb_train.presets import BASE, PAPER, NetworkConfig
@@ -41,55 +43,35 @@ def feed(trace: Trace, length: int) -> dict[str, Any]:
     }
 
 
-class RealChains(CalibrationDataReader):
-    """Chains to calibrate the ranges of int8 on."""
-
-    def __init__(self, traces: Iterator[Trace]) -> None:
-        self.feeds = (feed(trace, 100) for trace in traces)
-
-    def get_next(self) -> dict[str, Any] | None:
-        return next(self.feeds, None)
-
-
-def session(path: Path) -> onnxruntime.InferenceSession:
+def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     """Return a session on one thread."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), one_thread(), providers=["CPUExecutionProvider"]
+    )
 
 
-def both_sessions(config: NetworkConfig, corpus: Corpus) -> dict[str, onnxruntime.InferenceSession]:
-    """Return a session of the float32 and one of the int8 graph."""
-    long_enough = (corpus[i] for i in range(len(corpus)) if corpus.lengths[i] >= 100)
-    with tempfile.TemporaryDirectory() as folder:
-        exact, quantised = Path(folder) / "exact.onnx", Path(folder) / "int8.onnx"
-        onnx.save(embedding_graph(ScoreNetwork(config).eval(), 1.0, {}), exact)
-        calibration = RealChains(
-            trace for trace, _ in zip(long_enough, range(CALIBRATION_CHAINS), strict=False)
-        )
-        quantize_static(
-            exact,
-            quantised,
-            calibration,
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            op_types_to_quantize=["Conv", "Relu", "Add"],
-        )
-        return {"float32": session(exact), "int8": session(quantised)}
+def sessions_of(config: NetworkConfig, corpus: Corpus) -> dict[str, onnxruntime.InferenceSession]:
+    """Return a session of the float32 graph and, for the family base, one of the int8 graph."""
+    exact = embedding_graph(ScoreNetwork(config).eval(), 1.0, {})
+    found = {"float32": session(exact)}
+    if config.family == "base":
+        long_enough = (corpus[i] for i in range(len(corpus)) if corpus.lengths[i] >= 100)
+        blocks = Int8Blocks(exact)
+        ranges = blocks.ranges(feed(trace, 100) for trace in islice(long_enough, CALIBRATION_CHAINS))
+        found["int8"] = session(blocks.quantised(ranges))
+    return found
 
 
 def main(
     corpus: Path, out: Annotated[Path, typer.Option("-o", "--out", help="Table to write.")], rounds: int = 7
 ) -> None:
     """Measure, and write the table."""
-    logging.getLogger().setLevel(logging.ERROR)  # the quantiser's advice to pre-process
     trials = runpy.run_path(str(TRIALS))["TRIALS"]
     shapes = {trial.what: replace(BASE, **trial.network) for trial in trials["architecture"]}
     shapes["paper"] = PAPER
     validation = Corpus(corpus, ["val"])
     longest = next(validation[i] for i in range(len(validation)) if validation.lengths[i] >= max(LENGTHS))
-    sessions = {name: both_sessions(config, validation) for name, config in shapes.items()}
+    sessions = {name: sessions_of(config, validation) for name, config in shapes.items()}
     rows = [
         f"Seconds, one thread, medians of {rounds} rounds in turn.",
         "",
@@ -102,11 +84,11 @@ def main(
             for length in LENGTHS:
                 for kind, runner in kinds.items():
                     start = time.perf_counter()
-                    runner.run(["pair"], feed(longest, length))
+                    runner.run(["residue"], feed(longest, length))
                     seconds.setdefault((name, length, kind), []).append(time.perf_counter() - start)
     for name, config in shapes.items():
         cells = [
-            f"{statistics.median(seconds[name, length, kind]):.3f}"
+            f"{statistics.median(seconds[name, length, kind]):.3f}" if kind in sessions[name] else ""
             for length in LENGTHS
             for kind in ("float32", "int8")
         ]

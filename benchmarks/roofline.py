@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import Machine, compact_coords, median_seconds, one_thread, processor
 from protemb_sdk import Embedder, read_chain
-from protemb_sdk._embedder import feeds_of
+from protemb_sdk._batches import feeds_of
 from protemb_sdk._models import find_model
 
 ROUNDS = 9

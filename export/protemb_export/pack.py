@@ -25,9 +25,10 @@ from protemb_export.verify import (
     measure_parity,
     measure_score_parity,
 )
+from protemb_sdk._batches import feeds_of
 from protemb_sdk._chain import Chain
 from protemb_sdk._doctor import EXAMPLE
-from protemb_sdk._embedder import Embedder, feeds_of
+from protemb_sdk._embedder import Embedder
 from protemb_sdk._models import BUNDLED, Model
 from protemb_sdk._output import writable_target, write_text_whole, written_whole
 from protemb_train.network import ScoreNetwork

@@ -10,15 +10,15 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from itertools import islice
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
-from protemb_sdk._chain import Chain, Skipped, no_protein_chain
+from protemb_sdk._chain import Chain, Skipped
 from protemb_sdk._embedding import Embedding
 from protemb_sdk._errors import EmbeddingError, ProtembError, StructureError
 from protemb_sdk._files import find_structures
-from protemb_sdk._protein import StructureRead
+from protemb_sdk._outcome import EmptyFolder, Outcome, embed_one, embed_together, failed, source_name
 from protemb_sdk._readouts import check_readouts
 
 if TYPE_CHECKING:
@@ -27,64 +27,14 @@ if TYPE_CHECKING:
 Progress = bool | Callable[[int, int | None], None]
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What became of one input; a failure is a skip that holds its error."""
+# Inputs read for each chain of a batch, so that some share a length; they wait in memory.
+READ_AHEAD = 32
 
-    embeddings: list[Embedding] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
-
+# Tasks given to a worker before the first result is waited for: while one works on a long chain, the others
+# go on. Pair maps that wait would fill the memory.
+TASKS, TASKS_WITH_PAIRS = 32, 2
 
 Outcomes = Generator[Outcome, None, None]
-
-
-@dataclass(frozen=True, slots=True)
-class EmptyFolder:
-    """A folder among the inputs that gave no file: it fails in its turn, like any other input."""
-
-    path: str
-    error: StructureError
-
-
-def source_name(x: object, position: int) -> str:
-    """Return how the input at a position, counted from 1, is named in a list of skipped ones."""
-    if isinstance(x, str | PathLike):
-        return os.fsdecode(x)
-    if isinstance(x, EmptyFolder):
-        return x.path
-    if isinstance(x, Chain):
-        return x.id
-    name = getattr(x, "name", None)
-    return name if isinstance(name, str) and name else f"input {position} ({type(x).__name__})"
-
-
-def embed_one(embedder: Embedder, x: object, wanted: Mapping[str, Any], source: str) -> Outcome:
-    """Embed every protein chain of one input; an error of ours ends in the outcome, not in the air.
-
-    `wanted` holds the options of `Embedder.embed_chain`.
-    """
-    outcome = Outcome()
-    try:
-        if isinstance(x, EmptyFolder):
-            raise x.error
-        read = x if isinstance(x, StructureRead) else embedder.read(x)
-        outcome.skipped.extend(read.skipped)
-        if not read.chains:
-            raise no_protein_chain(source, read.skipped)
-    except ProtembError as error:
-        outcome.skipped.append(failed(source, "", error))
-        return outcome
-    for chain in read.chains:
-        try:
-            outcome.embeddings.append(embedder.embed_chain(chain, **wanted))
-        except ProtembError as error:
-            outcome.skipped.append(failed(source, chain.chain or " ", error))
-    return outcome
-
-
-def failed(source: str, chain: str, error: ProtembError) -> Skipped:
-    """Return the skip of an input or chain that failed, its source said once."""
-    return Skipped(source, chain, str(error).removeprefix(f"{source}: "), error)
 
 
 _worker: Embedder | ProtembError  # of a worker process, made once by `_start_worker`
@@ -161,6 +111,7 @@ class EmbeddingRun(Iterator[Embedding]):
         xs: object,
         *,
         workers: int = 1,
+        batch: int = 1,
         pair: bool = False,
         readouts: Sequence[str] = (),
         progress: Progress = False,
@@ -170,13 +121,17 @@ class EmbeddingRun(Iterator[Embedding]):
             raise EmbeddingError(f"on_error is 'raise' or 'skip', not {on_error!r}")
         if not isinstance(workers, int) or workers < 1:
             raise EmbeddingError(f"workers must be a whole number, at least 1, not {workers!r}")
+        if not isinstance(batch, int) or batch < 1:
+            raise EmbeddingError(f"batch must be a whole number, at least 1, not {batch!r}")
+        if batch > 1 and workers > 1:
+            raise EmbeddingError("batch= is for one session: leave workers at 1")
         self.skipped: list[Skipped] = []
         self._embedder, self._on_error = embedder, on_error
         self._wanted = {"pair": pair, "readouts": check_readouts(readouts)}
         items = inputs_of(xs)
         self._total = len(items) if isinstance(items, Sized) else None
         outcomes = (
-            self._here(items)
+            self._here(items, batch)
             if workers == 1
             else self._elsewhere(items, workers, embedder.worker_arguments(workers))
         )
@@ -208,9 +163,14 @@ class EmbeddingRun(Iterator[Embedding]):
                     self.skipped.append(skipped)
                 report(done, self._total)
 
-    def _here(self, items: Iterable[object]) -> Outcomes:
-        for position, x in enumerate(items, start=1):
-            yield embed_one(self._embedder, x, self._wanted, source_name(x, position))
+    def _here(self, items: Iterable[object], batch: int) -> Outcomes:
+        named = ((x, source_name(x, position)) for position, x in enumerate(items, start=1))
+        if batch == 1:
+            for x, source in named:
+                yield embed_one(self._embedder, x, self._wanted, source)
+            return
+        while ahead := list(islice(named, READ_AHEAD * batch)):
+            yield from embed_together(self._embedder, ahead, self._wanted, batch)
 
     def _elsewhere(self, items: Iterable[object], workers: int, arguments: dict[str, Any]) -> Outcomes:
         pool = ProcessPoolExecutor(
@@ -220,12 +180,12 @@ class EmbeddingRun(Iterator[Embedding]):
             initargs=(arguments,),
         )
         waiting: deque[tuple[str, Future[Outcome] | Outcome]] = deque()
+        ahead = TASKS_WITH_PAIRS if self._wanted["pair"] else TASKS
         try:
             for position, x in enumerate(items, start=1):
                 source = source_name(x, position)
                 waiting.append((source, self._submit(pool, x, source)))
-                # Two tasks a worker keep all of them busy; more would only hold results.
-                if len(waiting) > 2 * workers:
+                if len(waiting) > ahead * workers:
                     yield _result(*waiting.popleft())
             while waiting:
                 yield _result(*waiting.popleft())

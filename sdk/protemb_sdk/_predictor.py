@@ -158,7 +158,7 @@ class PredictionRun(Iterator[Result]):
         return self
 
     def __next__(self) -> Result:
-        from protemb_sdk._many import failed
+        from protemb_sdk._outcome import failed
 
         for embedding in self._run:
             try:

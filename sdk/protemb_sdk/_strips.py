@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -42,7 +43,19 @@ class Strips(NamedTuple):
     keep: bool
 
 
-def plan_rows(length: int, channels: int, radius: int, memory_limit: int) -> Strips:
+def map_bytes(length: int, rows: int, channels: int) -> int:
+    """Return what some rows of a chain's map take in a session at its peak."""
+    return 4 * max(channels, LEAST_CHANNELS) * length * rows * MAPS_AT_ONCE
+
+
+def plan_batches(chains: int, length: int, channels: int, memory_limit: int) -> list[int]:
+    """Return borders between batches of chains of one length, as few as the memory allows, nearly equal."""
+    at_once = max(memory_limit // map_bytes(length, length, channels), 1)
+    count = -(-chains // at_once)
+    return [chains * k // count for k in range(count + 1)]
+
+
+def plan_rows(length: int, channels: int, radius: int, memory_limit: int, chains: int = 1) -> Strips:
     """Return strips that cover all rows.
 
     A strip is computed together with a halo of `radius` rows on either side, which the graph adds and
@@ -57,15 +70,17 @@ def plan_rows(length: int, channels: int, radius: int, memory_limit: int) -> Str
     memory_limit : int
         Bytes that a run may take. Strips are not planned thinner than the halo is wide, so for very
         long chains more may be needed.
+    chains : int, default 1
+        Chains of that length in a batch of `plan_batches`.
 
     Returns
     -------
     Strips
     """
-    bytes_per_row = 4 * max(channels, LEAST_CHANNELS) * length * MAPS_AT_ONCE
+    bytes_per_row = map_bytes(length, 1, channels)
     # A strip of a chain shorter than two halos would need all the other rows too.
     if bytes_per_row * length <= memory_limit or length <= 2 * radius:
-        return Strips([(0, length)], keep=bytes_per_row * length <= KEPT * memory_limit)
+        return Strips([(0, length)], keep=chains * bytes_per_row * length <= KEPT * memory_limit)
     rows = max(memory_limit // bytes_per_row - 2 * radius, radius, 1)
     # Those at the ends have one halo and are thicker by the other: maps of one size, or a row less later on,
     # find room in the memory of those before.
@@ -76,44 +91,78 @@ def plan_rows(length: int, channels: int, radius: int, memory_limit: int) -> Str
     return Strips(list(zip(borders[:-1], borders[1:], strict=True)), keep=False)
 
 
-def run_strips(
-    session: Session[GraphInfo],
-    feeds: Feeds,
-    ca_coords: NDArray[np.float64],
-    strips: Strips,
-    pair: bool,
-    readouts: tuple[str, ...],
-) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]], NDArray[np.float32] | None]:
-    """Run the graph strip by strip, and put residue embeddings, readouts and pair map together.
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """What is wanted of one chain.
 
-    Residue embeddings are the graph's own means, always; the map leaves the session, and Numba is loaded,
-    only for what cannot be had without.
-
-    Returns
-    -------
+    Parameters
+    ----------
     residue : ndarray, float32, shape (L, C)
     readouts : dict of str to ndarray, float32, shape (L, C)
     pair : ndarray, float32, shape (C, L, L), or None
     """
-    length, channels = len(ca_coords), session.info.channels
+
+    residue: NDArray[np.float32]
+    readouts: dict[str, NDArray[np.float32]]
+    pair: NDArray[np.float32] | None
+
+
+def run_strips(
+    session: Session[GraphInfo],
+    feeds: Feeds,
+    ca_coords: Sequence[NDArray[np.float64]],
+    strips: Strips,
+    pair: bool,
+    readouts: tuple[str, ...],
+) -> list[Pooled]:
+    """Run the graph strip by strip, and put residue embeddings, readouts and pair maps together.
+
+    Residue embeddings are the graph's own means, always; the map leaves the session, and Numba is loaded,
+    only for what cannot be had without.
+
+    Parameters
+    ----------
+    session : Session
+        Of an embedding graph.
+    feeds : mapping of str to ndarray
+        Its inputs but `rows`, of chains of one length.
+    ca_coords : sequence of ndarray, float64, shape (L, 3)
+        C-alpha coordinates of those chains, in angstrom.
+    strips : Strips
+        Of `plan_rows`.
+    pair : bool
+        Whether the maps are wanted.
+    readouts : tuple of str
+        Readouts that are wanted.
+
+    Returns
+    -------
+    list of Pooled
+        One a chain.
+    """
+    length, channels = len(ca_coords[0]), session.info.channels
     wanted = tuple(name for name in readouts if name != "mean")
-    pool = ReadoutPool(wanted, ca_coords, channels, session.threads)
+    pools = [ReadoutPool(wanted, coords, channels, session.threads) for coords in ca_coords]
     outputs = ["residue", "pair"] if pair or wanted else ["residue"]
-    several = len(strips.rows) > 1
-    whole = np.empty((channels, length, length), dtype=np.float32) if pair and several else None
-    parts = []
+    means: list[NDArray[np.float32]] = []
+    maps: list[NDArray[np.float32]] = []
     for number, (first, past) in enumerate(strips.rows, start=1):
         window = {"rows": np.array([first, past], dtype=np.int64)}
         keep = strips.keep or number < len(strips.rows)
-        residue, *maps = session.run(outputs, {**feeds, **window}, keep)
-        parts.append(residue[0])
-        for (pair_CRL,) in maps:
-            if wanted:
+        mean_BRC, *pair_BCRL = session.run(outputs, {**feeds, **window}, keep)
+        means.append(mean_BRC)
+        if wanted:
+            for pool, pair_CRL in zip(pools, pair_BCRL[0], strict=True):
                 pool.add(first, pair_CRL)
-            if whole is not None:
+        if pair and len(strips.rows) == 1:
+            maps = list(pair_BCRL[0])
+        elif pair:
+            maps = maps or [np.empty((channels, length, length), dtype=np.float32) for _ in ca_coords]
+            for whole, pair_CRL in zip(maps, pair_BCRL[0], strict=True):
                 whole[:, first:past] = pair_CRL
-            elif pair:
-                whole = pair_CRL
-    residue_LC = np.concatenate(parts)
-    read = {**pool.result(), "mean": residue_LC}
-    return residue_LC, {name: read[name] for name in readouts}, whole
+    found = []
+    for number, (pool, residue) in enumerate(zip(pools, np.concatenate(means, axis=1), strict=True)):
+        read = {**pool.result(), "mean": residue}
+        chosen = {name: read[name] for name in readouts}
+        found.append(Pooled(residue, chosen, maps[number] if pair else None))
+    return found

@@ -46,6 +46,9 @@ def embed(
         typer.Option(help=f"Further readout of the residues, may be repeated: {', '.join(READOUTS)}."),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Chains of one length at once, for a GPU; with one worker.")
+    ] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads in all.")] = None,
     altloc: Annotated[str, typer.Option(help="highest (occupancy), first, or a letter.")] = "highest",
     model_number: Annotated[int, typer.Option(help="Which model of an NMR entry, from 1.")] = 1,
@@ -83,6 +86,7 @@ def embed(
             run = embedder.embed_many(
                 inputs,
                 workers=workers,
+                batch=batch,
                 pair=pair,
                 readouts=readouts,
                 progress=not quiet and len(inputs) > 1,

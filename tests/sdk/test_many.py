@@ -7,6 +7,7 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import gemmi
@@ -111,7 +112,11 @@ def test_memory_is_bounded_on_an_endless_stream(embedder: Embedder, structures: 
     pulled = 0
     with embedder.embed_many(endless(), workers=2) as run:
         next(run)
-        assert pulled <= 1 + 2 * 2
+        assert pulled <= 1 + 2 * module.TASKS
+    pulled = 0
+    with embedder.embed_many(endless(), workers=2, pair=True) as run:
+        next(run)
+        assert pulled <= 1 + 2 * module.TASKS_WITH_PAIRS
     with pytest.raises(StopIteration):
         next(run)
 
@@ -305,3 +310,60 @@ def test_a_script_without_a_main_guard_is_told_so(structures: Path, tmp_path: Pa
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
     assert "if __name__ == '__main__'" in done.stdout + done.stderr
+
+
+def test_batches_change_nothing(embedder: Embedder, some: list[Path], structures: Path) -> None:
+    chain = read_chain(some[2])
+    turned = (chain.ca_coords[:, [1, 2, 0]] + 5.0, chain.sequence)  # another structure of that length
+    inputs = [*some, turned, structures / "gone.cif", chain, *some]
+    wanted = {"pair": True, "readouts": ["mean", "max", "column"], "on_error": "skip"}
+    alone = embedder.embed_many(inputs, **wanted)
+    together = embedder.embed_many(iter(inputs), batch=4, **wanted)
+    for one, other in itertools.zip_longest(alone, together):
+        assert one.id == other.id
+        scale = np.abs(one.pair).max()
+        for name in ("protein", "residue", "pair"):
+            np.testing.assert_allclose(getattr(other, name), getattr(one, name), atol=1e-6 * scale)
+        assert list(one.readouts) == list(other.readouts)
+        for name, values in one.readouts.items():
+            np.testing.assert_allclose(other.readouts[name], values, atol=1e-6 * scale)
+    assert [(s.source, s.chain, s.reason) for s in alone.skipped] == [
+        (s.source, s.chain, s.reason) for s in together.skipped
+    ]
+
+
+def test_chains_of_one_length_go_together_as_far_as_memory_allows(
+    embedder: Embedder, structures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chains = embedder.read(structures / "2beg.pdb.gz").chains  # five of 26 residues
+    sizes = []
+    run = embedder._session.run
+
+    def watched(outputs: list[str], feeds: dict[str, np.ndarray], keep: bool = False) -> list[np.ndarray]:
+        sizes.append(len(feeds["ca_coords"]))
+        return run(outputs, feeds, keep)
+
+    monkeypatch.setattr(embedder._session, "run", watched)
+    assert len(list(embedder.embed_many(chains, batch=5))) == 5 and sizes == [5]
+    sizes.clear()
+    monkeypatch.setattr(embedder, "_memory_limit", 2 * 26**2 * 64 * 4 * 6)
+    assert len(embedder.embed_alike(chains)) == 5 and sorted(sizes) == [1, 2, 2]
+
+
+def test_a_chain_that_fails_takes_no_other_of_its_batch_with_it(embedder: Embedder, structures: Path) -> None:
+    chains = embedder.read(structures / "2beg.pdb.gz").chains
+    far = replace(chains[2], ca_coords=chains[2].ca_coords * 1e6)
+    run = embedder.embed_many([*chains[:2], far, *chains[3:]], batch=8, on_error="skip")
+    assert names(run) == ["2beg_A", "2beg_B", "2beg_D", "2beg_E"]
+    assert len(run.skipped) == 1 and "angstrom from their centre" in run.skipped[0].reason
+
+
+def test_what_cannot_be_a_batch_is_said(embedder: Embedder, some: list[Path]) -> None:
+    with pytest.raises(EmbeddingError, match="batch must be a whole number"):
+        embedder.embed_many(some, batch=0)
+    with pytest.raises(EmbeddingError, match="leave workers at 1"):
+        embedder.embed_many(some, batch=2, workers=2)
+    chains = [read_chain(some[0]), read_chain(some[2])]
+    with pytest.raises(EmbeddingError, match="chains of 64 and 70 residues cannot share a batch"):
+        embedder.embed_alike(chains)
+    assert embedder.embed_alike([]) == []

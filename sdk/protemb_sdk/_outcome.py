@@ -1,0 +1,116 @@
+"""What becomes of inputs: embeddings and skips, of one input alone or of several in batches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from protemb_sdk._chain import Chain, Skipped, no_protein_chain
+from protemb_sdk._embedding import Embedding
+from protemb_sdk._errors import ProtembError, StructureError
+from protemb_sdk._protein import StructureRead
+
+if TYPE_CHECKING:
+    from protemb_sdk._embedder import Embedder
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one input; a failure is a skip that holds its error."""
+
+    embeddings: list[Embedding] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyFolder:
+    """A folder among the inputs that gave no file: it fails in its turn, like any other input."""
+
+    path: str
+    error: StructureError
+
+
+def source_name(x: object, position: int) -> str:
+    """Return how the input at a position, counted from 1, is named in a list of skipped ones."""
+    if isinstance(x, str | PathLike):
+        return os.fsdecode(x)
+    if isinstance(x, EmptyFolder):
+        return x.path
+    if isinstance(x, Chain):
+        return x.id
+    name = getattr(x, "name", None)
+    return name if isinstance(name, str) and name else f"input {position} ({type(x).__name__})"
+
+
+def embed_one(embedder: Embedder, x: object, wanted: Mapping[str, Any], source: str) -> Outcome:
+    """Embed every protein chain of one input; an error of ours ends in the outcome, not in the air.
+
+    `wanted` holds the options of `Embedder.embed_chain`.
+    """
+    outcome = Outcome()
+    for chain in _read(embedder, x, source, outcome):
+        _embed_into(outcome, embedder, chain, wanted, source)
+    return outcome
+
+
+def embed_together(
+    embedder: Embedder, inputs: Sequence[tuple[object, str]], wanted: Mapping[str, Any], batch: int
+) -> Iterator[Outcome]:
+    """Give what `embed_one` does of inputs and their sources, `batch` chains of one length at once."""
+    outcomes = [Outcome() for _ in inputs]
+    # Chains in order, with the number of their input; the embedding of each comes later.
+    chains = [
+        (number, chain)
+        for number, (x, source) in enumerate(inputs)
+        for chain in _read(embedder, x, source, outcomes[number])
+    ]
+    alike: dict[int, list[int]] = {}
+    for place, (_, chain) in enumerate(chains):
+        alike.setdefault(len(chain), []).append(place)
+    made: dict[int, Embedding] = {}
+    for places in alike.values():
+        for first in range(0, len(places), batch):
+            some = places[first : first + batch]
+            try:
+                found = embedder.embed_alike([chains[place][1] for place in some], **wanted)
+            except ProtembError:  # of which chain, is found below
+                continue
+            made.update(zip(some, found, strict=True))
+    for place, (number, chain) in enumerate(chains):
+        if place in made:
+            outcomes[number].embeddings.append(made[place])
+        else:
+            _embed_into(outcomes[number], embedder, chain, wanted, inputs[number][1])
+    yield from outcomes
+
+
+def _read(embedder: Embedder, x: object, source: str, outcome: Outcome) -> list[Chain]:
+    """Return the chains of an input; what is skipped, and an error, go into its outcome."""
+    try:
+        if isinstance(x, EmptyFolder):
+            raise x.error
+        read = x if isinstance(x, StructureRead) else embedder.read(x)
+        outcome.skipped.extend(read.skipped)
+        if not read.chains:
+            raise no_protein_chain(source, read.skipped)
+    except ProtembError as error:
+        outcome.skipped.append(failed(source, "", error))
+        return []
+    return read.chains
+
+
+def _embed_into(
+    outcome: Outcome, embedder: Embedder, chain: Chain, wanted: Mapping[str, Any], source: str
+) -> None:
+    try:
+        outcome.embeddings.append(embedder.embed_chain(chain, **wanted))
+    except ProtembError as error:
+        outcome.skipped.append(failed(source, chain.chain or " ", error))
+
+
+def failed(source: str, chain: str, error: ProtembError) -> Skipped:
+    """Return the skip of an input or chain that failed, its source said once."""
+    return Skipped(source, chain, str(error).removeprefix(f"{source}: "), error)
