@@ -7,9 +7,17 @@ seconds against residues, of benchmarks whose groups begin with a number of resi
 from __future__ import annotations
 
 import json
+import re
 import sys
 from itertools import groupby
 from pathlib import Path
+
+COMMANDS = {"cuda": "make bench-cuda", "compare": "make bench-compare"}
+
+
+def numbers_as_numbers(text: str) -> list[tuple[int, str]]:
+    """Return a key that sorts 64 before 128."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
 def main(source: Path, target: Path) -> None:
@@ -19,10 +27,11 @@ def main(source: Path, target: Path) -> None:
     lines = [
         "# Recorded benchmarks",
         "",
-        f"Rewritten by `make bench`. {cpu.get('brand_raw', 'unknown processor')}, {cpu.get('count')} cores, "
+        f"Rewritten by `{COMMANDS.get(target.stem, 'make bench')}`. "
+        f"{cpu.get('brand_raw', 'unknown processor')}, {cpu.get('count')} cores, "
         f"Python {loaded['machine_info']['python_version']}. Medians of one run; compare rows, not machines.",
     ]
-    benchmarks = sorted(loaded["benchmarks"], key=lambda b: b["group"] or "")
+    benchmarks = sorted(loaded["benchmarks"], key=lambda b: numbers_as_numbers(b["group"] or ""))
     for group, members in groupby(benchmarks, key=lambda b: b["group"]):
         rows = sorted(members, key=lambda b: b["stats"]["median"])
         fastest = rows[0]["stats"]["median"]

@@ -1,0 +1,62 @@
+"""What the benchmarks reckon with is true: counted products, fitted laws, pages that are written."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from benchmarks import archive, record, roofline
+
+from protemb_sdk._models import find_model
+from protemb_train.network import ScoreNetwork
+from protemb_train.presets import BASE
+
+
+@pytest.mark.parametrize("model", ["base", "base-int8"])
+def test_the_roofline_counts_what_the_network_multiplies(model: str) -> None:
+    length = 48
+    kernels = roofline.profiled(find_model(model).path, roofline.compact_chain(length))
+    counted = sum(kernel.products for kernel in kernels if "Conv" in kernel.operator)
+    # The graph's features are padded to whole blocks of channels.
+    assert counted / length**2 == pytest.approx(2 * ScoreNetwork(BASE).multiplications, rel=0.01)
+    three = sum(kernel.products for kernel in kernels if kernel.kind == roofline.CONVOLUTIONS[3])
+    assert three == 2 * 8 * 9 * BASE.bottleneck**2 * length**2
+    stem = next(kernel for kernel in kernels if kernel.kind == roofline.STEM)
+    assert stem is kernels[0] and kernels[-1].kind == roofline.REST
+
+
+def test_a_floor_is_the_longer_of_products_and_bytes() -> None:
+    machine = roofline.Machine(1e9, 2e9, 8e9, 1e9)
+    assert roofline.Kernel("", "Conv", 4_000, 1_000, 0.0).floor(machine) == pytest.approx(2e-6)
+    assert roofline.Kernel("", "Conv", 1_000, 1_000, 0.0).floor(machine) == pytest.approx(1e-6)
+    assert roofline.Kernel("", "QLinearConv", 16_000, 1_000, 0.0).floor(machine) == pytest.approx(2e-6)
+
+
+def test_the_cost_of_an_archive_follows_its_law() -> None:
+    seconds = {n: 2e-3 + 1e-6 * n**2 for n in (64, 128, 256, 512)}
+    assert archive.fitted(seconds, 300.0**2) == pytest.approx(2e-3 + 0.09)
+    assert archive.human(9.04e12, ["B", "kB", "MB", "GB", "TB", "PB"]) == "9.04 TB"
+
+
+def test_the_archive_is_reckoned_from_the_recorded_pages(tmp_path: Path) -> None:
+    found = archive.measured()
+    assert {64, 128, 256, 512} <= set(found["base", archive.CORE])
+    assert any(archive.GPU in device for _, device in found)
+    assert all(math.isfinite(s) and s > 0 for law in found.values() for s in law.values())
+    archive.main(tmp_path / "archive.md")
+    assert "On paper" in (tmp_path / "archive.md").read_text()
+
+
+def test_rows_of_a_table_have_ratios_to_the_fastest(tmp_path: Path) -> None:
+    source, target = tmp_path / "run.json", tmp_path / "page.md"
+    source.write_text(
+        '{"machine_info": {"cpu": {"brand_raw": "x", "count": 2}, "python_version": "3"}, "benchmarks": ['
+        '{"group": "64 residues", "name": "protemb b", "stats": {"median": 0.002}, "extra_info": {"n": 1}},'
+        '{"group": "64 residues", "name": "a", "stats": {"median": 0.001}, "extra_info": {}}]}'
+    )
+    record.main(source, target)
+    assert "| protemb b | 2 ms | 2.00 | n 1 |" in target.read_text()
+    assert next(archive.medians(target)) == ("64 residues", "a", 0.001)
+    record.draw(source, tmp_path / "page.png")
+    assert (tmp_path / "page.png").stat().st_size > 5_000
