@@ -54,7 +54,8 @@ def draw(source: Path, target: Path) -> None:
     for benchmark in json.loads(source.read_text())["benchmarks"]:
         residues = int(benchmark["group"].split()[0])
         lines.setdefault(benchmark["name"], []).append((residues, benchmark["stats"]["median"]))
-    figure, axes = pyplot.subplots(figsize=(7, 5), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    axes.set_prop_cycle(color=pyplot.get_cmap("tab20").colors[::2] + pyplot.get_cmap("tab20").colors[1::2])
     for name, points in sorted(lines.items(), key=lambda line: -max(s for _, s in line[1])):
         ours = name.startswith("protemb")
         axes.plot(*zip(*sorted(points), strict=True), marker="o", label=name, linewidth=2.5 if ours else 1,

@@ -100,6 +100,33 @@ def int8(
 
 
 @app.command()
+def half(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of protemb-train pretrain.")],
+    model: Annotated[str, typer.Argument(help="Bundled model, or graph, exported of it in float32.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.")],
+    corpus: Annotated[Path, typer.Option(help="Corpus (.arrow) whose held-out chains are compared.")],
+    compared: Annotated[int, typer.Option(min=1, help="Chains compared with float32.")] = 200,
+    bundle: Bundle = None,
+) -> None:
+    """Export a network once more with its blocks in float16, for GPUs."""
+    from protemb_export.pack import check_bundled, pack_half, register
+    from protemb_export.verify import spread_over_lengths
+    from protemb_sdk._models import find_model
+    from protemb_train.checkpoint import load_network
+    from protemb_train.corpus import Corpus
+
+    writable_target(out)
+    if bundle is not None:
+        check_bundled(out)
+    exact = find_model(model)
+    held_out = spread_over_lengths(Corpus(corpus, ["val", "test"]), compared)
+    alike = pack_half(load_network(checkpoint)[0], exact, out, held_out)
+    if bundle is not None:
+        register(out, bundle, exact.score_path)
+    say(console, f"{out}: cosines to float32 {alike.as_dict()}")
+
+
+@app.command()
 def head(
     predictor: Annotated[
         Path, typer.Argument(help="File of protemb-train sites predictor or quality scorer.")

@@ -12,7 +12,7 @@ from typing import Any
 
 import onnx
 
-from protemb_export.card import as_metadata, make_card
+from protemb_export.card import as_metadata, make_card, weights_sha256
 from protemb_export.errors import ExportError, ParityError
 from protemb_export.graph import embedding_graph, score_graph
 from protemb_export.quantise import Int8Blocks
@@ -180,9 +180,52 @@ def pack_int8(model: Model, out: Path, calibration: Sequence[Chain], held_out: S
         If the file cannot be written.
     """
     writable_target(out)
-    exact = Embedder(model.path, "cpu")
     blocks = Int8Blocks(onnx.load(model.path))
     graph = blocks.quantised(blocks.ranges(map(feeds_of, calibration)))
+    lengths = [len(chain) for chain in calibration]
+    about = {"calibration": {"chains": len(lengths), "shortest": min(lengths), "longest": max(lengths)}}
+    return _pack_narrow(graph, model, out, held_out, "8-bit integers", about)
+
+
+def pack_half(network: ScoreNetwork, model: Model, out: Path, held_out: Sequence[Chain]) -> Likeness:
+    """Write `out`, the graph of a network with its blocks in float16, if its embeddings are alike.
+
+    Parameters
+    ----------
+    network : ScoreNetwork
+        In eval mode, on the CPU.
+    model : Model
+        Its exported float32 graph.
+    out : Path
+        ONNX file.
+    held_out : sequence of Chain
+        Real chains, to compare with float32.
+
+    Raises
+    ------
+    ExportError
+        If the graph is another network's.
+    ParityError, OutputError
+        As of `pack_int8`.
+    """
+    writable_target(out)
+    card = Embedder(model.path, "cpu").card
+    if weights_sha256(network) != card["weights_sha256"]:
+        raise ExportError(f"{model.path}: is not the graph of that checkpoint; export it first")
+    graph = embedding_graph(network, card["sigma"], as_metadata(card), half=True)
+    return _pack_narrow(graph, model, out, held_out, "float16", {})
+
+
+def _pack_narrow(
+    graph: onnx.ModelProto,
+    model: Model,
+    out: Path,
+    held_out: Sequence[Chain],
+    blocks: str,
+    about: Mapping[str, Any],
+) -> Likeness:
+    """Write a graph with narrower blocks than those of a model, if it is like it, with that model's card."""
+    exact = Embedder(model.path, "cpu")
     card = exact.card
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.onnx"
@@ -192,15 +235,15 @@ def pack_int8(model: Model, out: Path, calibration: Sequence[Chain], held_out: S
         golden = _golden(embedder)
     if not min(alike.protein, alike.residue) >= LEAST_COSINE:
         raise ParityError(
-            f"{out}: not written, because in 8 bits the embeddings of {model.path} have a mean cosine "
+            f"{out}: not written, because in {blocks} the embeddings of {model.path} have a mean cosine "
             f"of {alike.protein:.4f} (protein) and {alike.residue:.4f} (residue), below {LEAST_COSINE}"
         )
-    lengths = [len(chain) for chain in calibration]
     card |= {
         "name": out.stem,
         "quantised": {
             "from": card["name"],
-            "calibration": {"chains": len(lengths), "shortest": min(lengths), "longest": max(lengths)},
+            "blocks": blocks,
+            **about,
             "cosine_to_float32": alike.as_dict(),
         },
         "golden": golden,

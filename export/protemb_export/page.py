@@ -104,9 +104,10 @@ def _deviation(card: Mapping[str, Any]) -> dict[str, Any]:
     quantised = card.get("quantised")
     if quantised is None:
         return {"deviation from PyTorch": listed(card.get("parity"))}
+    blocks = quantised.get("blocks", "8-bit integers")
     return {
-        "blocks": f"in 8-bit integers, made of the graph of {quantised['from']}; losses below are its",
-        "ranges set on": listed(quantised["calibration"]),
+        "blocks": f"in {blocks}, made of the graph of {quantised['from']}; losses below are its",
+        "ranges set on": listed(quantised.get("calibration")),
         "cosine to float32 on held-out chains": listed(quantised["cosine_to_float32"]),
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -13,6 +15,9 @@ from protemb_export.page import as_page, read_card
 from protemb_export.quantise import Int8Blocks
 from protemb_sdk import Embedder
 from protemb_sdk._models import find_model
+from protemb_train.checkpoint import load_network
+
+RESULTS = Path(__file__).parents[2] / "train" / "results"
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +55,7 @@ def test_every_convolution_of_the_blocks_is_in_integers(quantised):
 
 def test_other_embeddings_than_float32s_are_not_written(chains, tmp_path, monkeypatch):
     monkeypatch.setattr(pack, "LEAST_COSINE", 1.0)
-    with pytest.raises(ParityError, match=r"in 8 bits the embeddings of .* have a mean cosine"):
+    with pytest.raises(ParityError, match=r"in 8-bit integers the embeddings of .* have a mean cosine"):
         pack.pack_int8(find_model("base"), tmp_path / "x.onnx", chains[-1:], chains[-1:])
     assert not list(tmp_path.iterdir())
 
@@ -83,3 +88,19 @@ def test_the_page_tells_what_it_was_compared_with(quantised):
     page = as_page(read_card(quantised[0]))
     assert "made of the graph of base" in page and "cosine to float32" in page
     assert "deviation from PyTorch" not in page
+
+
+def test_blocks_in_float16_are_alike_and_of_that_checkpoint(chains, tmp_path):
+    network, _ = load_network(RESULTS / "base.ckpt")
+    out = tmp_path / "half.onnx"
+    alike = pack.pack_half(network, find_model("base"), out, chains[:3])
+    assert min(alike.protein_least, alike.residue_least) > 0.99999
+    card = read_card(out)
+    assert card["quantised"]["blocks"] == "float16" and "in float16, made of the graph of base" in as_page(
+        card
+    )
+    filters = [t for t in onnx.load(out).graph.initializer if len(t.dims) == 4]
+    assert {t.data_type for t in filters[-8:]} == {onnx.TensorProto.FLOAT16}
+    with pytest.raises(ExportError, match="is not the graph of that checkpoint"):
+        pack.pack_half(network, find_model("small"), tmp_path / "no.onnx", chains[:1])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["half.onnx"]
