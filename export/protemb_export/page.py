@@ -105,9 +105,10 @@ def _deviation(card: Mapping[str, Any]) -> dict[str, Any]:
     if quantised is None:
         return {"deviation from PyTorch": listed(card.get("parity"))}
     blocks = quantised.get("blocks", "8-bit integers")
+    ranges = {"ranges set on": listed(quantised["calibration"])} if "calibration" in quantised else {}
     return {
         "blocks": f"in {blocks}, made of the graph of {quantised['from']}; losses below are its",
-        "ranges set on": listed(quantised.get("calibration")),
+        **ranges,
         "cosine to float32 on held-out chains": listed(quantised["cosine_to_float32"]),
     }
 
