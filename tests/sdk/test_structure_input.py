@@ -137,10 +137,11 @@ def test_paths_that_lead_nowhere_are_named(tmp_path: Path, structures: Path) -> 
 
 
 @pytest.mark.parametrize("field", ["     NaN", "********", "        ", "   1.2x4", "     inf"])
-def test_garbled_coordinates_are_an_error_in_pdb(field: str) -> None:
+@pytest.mark.parametrize("before", [0, 4])
+def test_garbled_coordinates_are_an_error_in_pdb(field: str, before: int) -> None:
     line = pdb_line(5, 15.2)
-    text = trace(4) + line[:38] + field + line[46:]
-    with pytest.raises(StructureError, match="C-alpha in line 5 are not numbers"):
+    text = trace(before) + line[:38] + field + line[46:] + trace(9)
+    with pytest.raises(StructureError, match=f"C-alpha in line {before + 1} are not numbers"):
         read_text(text)
 
 
