@@ -12,8 +12,9 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from itertools import islice
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
+from protemb_sdk._archives import Member, is_archive_name, members
 from protemb_sdk._chain import Chain, Skipped
 from protemb_sdk._embedding import Embedding
 from protemb_sdk._errors import EmbeddingError, ProtembError, StructureError
@@ -59,7 +60,7 @@ def _work(x: object, wanted: Mapping[str, Any], source: str) -> Outcome:
 
 def portable(embedder: Embedder, x: object) -> object:
     """Return an input that can be sent to another process: a path, bytes, or chains already read."""
-    if isinstance(x, str | bytes | EmptyFolder):
+    if isinstance(x, str | bytes | EmptyFolder | Member):
         return x
     if isinstance(x, PathLike):
         return os.fsdecode(x)
@@ -77,9 +78,15 @@ def is_one(x: object) -> bool:
 
 
 def inputs_of(xs: object) -> list[object] | Iterator[object]:
-    """Return the inputs in a folder, a list with folders in it, a stream, or one input alone."""
+    """Return the inputs in a folder or archive, a list with such in it, a stream, or one input alone."""
     items = [xs] if is_one(xs) or not isinstance(xs, Iterable) else xs
-    return list(_expanded(items)) if isinstance(items, Sized) else _expanded(items)
+    # What is in an archive does not fit into memory.
+    streamed = not isinstance(items, Sized) or any(map(_is_archive, items))
+    return _expanded(items) if streamed else list(_expanded(items))
+
+
+def _is_archive(x: object) -> TypeGuard[str | PathLike[str]]:
+    return isinstance(x, str | PathLike) and is_archive_name(os.fsdecode(x)) and not os.path.isdir(x)
 
 
 def _expanded(items: Iterable[object]) -> Iterator[object]:
@@ -87,6 +94,11 @@ def _expanded(items: Iterable[object]) -> Iterator[object]:
         if isinstance(x, str | PathLike) and os.path.isdir(x):
             try:
                 yield from find_structures(os.fsdecode(x))
+            except StructureError as error:
+                yield EmptyFolder(os.fsdecode(x), error)
+        elif _is_archive(x):
+            try:
+                yield from members(os.fsdecode(x))
             except StructureError as error:
                 yield EmptyFolder(os.fsdecode(x), error)
         else:
@@ -135,7 +147,8 @@ class EmbeddingRun(Iterator[Embedding]):
             if workers == 1
             else self._elsewhere(items, workers, embedder.worker_arguments(workers))
         )
-        self._embeddings = self._flat(outcomes, progress)
+        self._outcomes = self._counted(outcomes, progress)
+        self._embeddings = self._flat()
 
     def __iter__(self) -> EmbeddingRun:
         return self
@@ -152,16 +165,26 @@ class EmbeddingRun(Iterator[Embedding]):
     def close(self) -> None:
         """Stop early and end the workers."""
         self._embeddings.close()
+        self._outcomes.close()
 
-    def _flat(self, outcomes: Outcomes, progress: Progress) -> Generator[Embedding, None, None]:
+    def outcomes(self) -> Outcomes:
+        """Return what became of each input, one by one, instead of the embeddings alone."""
+        return self._outcomes
+
+    def _counted(self, outcomes: Outcomes, progress: Progress) -> Outcomes:
         with closing(outcomes), _reporting(progress, self._total) as report:
             for done, outcome in enumerate(outcomes, start=1):
+                yield outcome
+                report(done, self._total)
+
+    def _flat(self) -> Generator[Embedding, None, None]:
+        with closing(self._outcomes):
+            for outcome in self._outcomes:
                 yield from outcome.embeddings
                 for skipped in outcome.skipped:
                     if skipped.error is not None and self._on_error == "raise":
                         raise skipped.error
                     self.skipped.append(skipped)
-                report(done, self._total)
 
     def _here(self, items: Iterable[object], batch: int) -> Outcomes:
         named = ((x, source_name(x, position)) for position, x in enumerate(items, start=1))
@@ -196,7 +219,7 @@ class EmbeddingRun(Iterator[Embedding]):
         try:
             return pool.submit(_work, portable(self._embedder, x), self._wanted, source)
         except ProtembError as error:
-            return Outcome(skipped=[failed(source, "", error)])
+            return Outcome(source, skipped=[failed(source, "", error)])
         except BrokenProcessPool as error:
             raise _died(source) from error
 

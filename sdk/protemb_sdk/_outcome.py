@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 class Outcome:
     """What became of one input; a failure is a skip that holds its error."""
 
+    source: str
     embeddings: list[Embedding] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class EmptyFolder:
-    """A folder among the inputs that gave no file: it fails in its turn, like any other input."""
+    """A folder that gave no file, or an archive cut off: it fails in its turn, like any other input."""
 
     path: str
     error: StructureError
@@ -50,7 +51,7 @@ def embed_one(embedder: Embedder, x: object, wanted: Mapping[str, Any], source: 
 
     `wanted` holds the options of `Embedder.embed_chain`.
     """
-    outcome = Outcome()
+    outcome = Outcome(source)
     for chain in _read(embedder, x, source, outcome):
         _embed_into(outcome, embedder, chain, wanted, source)
     return outcome
@@ -60,7 +61,7 @@ def embed_together(
     embedder: Embedder, inputs: Sequence[tuple[object, str]], wanted: Mapping[str, Any], batch: int
 ) -> Iterator[Outcome]:
     """Give what `embed_one` does of inputs and their sources, `batch` chains of one length at once."""
-    outcomes = [Outcome() for _ in inputs]
+    outcomes = [Outcome(source) for _, source in inputs]
     # Chains in order, with the number of their input; the embedding of each comes later.
     chains = [
         (number, chain)

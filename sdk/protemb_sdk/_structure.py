@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protemb_sdk._archives import Member
 from protemb_sdk._chain import ALPHABET, BREAK_DISTANCE, Chain, no_protein_chain
 from protemb_sdk._errors import ChainError, StructureError
 from protemb_sdk._files import TAKEN, find_structures, load, parse, stem
@@ -73,7 +74,7 @@ def read_chains(
         return chains_of_table(table_of_biotite(x, model, name), name, name, (), altloc, min_residues)
     structure, name, where, notes = _open(x, name)
     read = chains_of_table(table_of_gemmi(structure, model, where), name, where, notes, altloc, min_residues)
-    source = os.fsdecode(x) if isinstance(x, (str, PathLike)) else ""
+    source = os.fsdecode(x) if isinstance(x, (str, PathLike)) else x.name if isinstance(x, Member) else ""
     return StructureRead([replace(chain, source=source) for chain in read.chains], read.skipped)
 
 
@@ -142,6 +143,9 @@ def _open(x: Any, name: str | None) -> tuple[gemmi.Structure, str, str, tuple[st
             raise StructureError("a str is taken for a path; pass the content of a file as bytes")
         structure, notes = parse(load(path, path), path)
         return structure, name or stem(path), path, notes
+    if isinstance(x, Member):
+        structure, notes = parse(load(x.content, x.name), x.name)
+        return structure, name or stem(x.name), x.name, notes
     if isinstance(x, (bytes, bytearray, memoryview)) or callable(getattr(x, "read", None)):
         data = bytes(x) if isinstance(x, (bytearray, memoryview)) else x
         label = getattr(x, "name", None)

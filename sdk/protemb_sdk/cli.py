@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from protemb_sdk._command import out_console, run, say
-from protemb_sdk._errors import ProtembError, StructureError
+from protemb_sdk._errors import OutputError, ProtembError, StructureError
 from protemb_sdk._readouts import READOUTS, check_readouts
 from protemb_sdk._report import Tally, report_skipped
 from protemb_sdk._version import __version__
+
+if TYPE_CHECKING:
+    from protemb_sdk._embedder import Embedder
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -34,7 +37,7 @@ def embed(
     files: Annotated[
         list[Path], typer.Argument(help="Structure files (PDB, mmCIF, mmJSON, .gz) and folders.")
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="File to write: .npz or .parquet.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write, .npz or .parquet; or a folder.")],
     chain: Annotated[str | None, typer.Option(help="Only this chain (author or label name).")] = None,
     model: Annotated[str, typer.Option(help="Bundled model, or path of an .onnx file.")] = "base",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -56,14 +59,21 @@ def embed(
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first file that cannot be embedded.")
     ] = False,
+    half: Annotated[bool, typer.Option("--half", help="Into a folder: embeddings in float16.")] = False,
+    level: Annotated[
+        str, typer.Option(help="Into a folder: residue (and protein), or protein alone.")
+    ] = "residue",
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="Print errors and what was skipped, nothing else.")
     ] = False,
 ) -> None:
-    """Embed every protein chain of the files into one output file.
+    """Embed every protein chain of the files into one output file, or of thousands into a folder.
 
     Files that fail and chains that are passed over are listed with their reasons, on screen and in the
     output. The exit status is 0 if anything was embedded (with --strict: if every file was).
+
+    A folder (a name without .npz or .parquet) becomes a store of Parquet files: called again, the command
+    goes on where it stopped, and does only what is missing. Tar archives are read as streams.
     """
     from protemb_sdk._collect import collecting
     from protemb_sdk._embedder import Embedder
@@ -74,6 +84,11 @@ def embed(
     embedder = Embedder(
         model, device, threads=threads, altloc=altloc, model_number=model_number, min_residues=min_residues
     )
+    if out.suffix.lower() not in (".npz", ".parquet") and (out.is_dir() or not out.suffix):
+        if chain is not None or pair or strict:
+            raise OutputError(f"{out}: a store takes whole files, without --chain, --pair and --strict")
+        _fill(embedder, files, out, workers, batch, level, readouts, half, quiet)
+        return
     tally = Tally()
     with collecting(out, pair=pair, readouts=readouts) as collection:
         if chain is not None:
@@ -103,6 +118,42 @@ def embed(
     if not quiet:
         tally.report(embedder.provenance, out)
     report_skipped(skipped)
+
+
+def _fill(
+    embedder: Embedder,
+    files: list[Path],
+    out: Path,
+    workers: int,
+    batch: int,
+    level: str,
+    readouts: tuple[str, ...],
+    half: bool,
+    quiet: bool,
+) -> None:
+    """Embed into a store, and say what was done."""
+    from protemb_sdk._fill import embed_into_store
+    from protemb_sdk._store import LEVELS, SKIPPED
+
+    if level not in LEVELS:
+        raise OutputError(f"--level is {' or '.join(LEVELS)}, not {level!r}")
+    filled = embed_into_store(
+        embedder,
+        files,
+        out,
+        workers=workers,
+        batch=batch,
+        levels=LEVELS[: LEVELS.index(level) + 1],
+        readouts=readouts,
+        dtype="float16" if half else "float32",
+        progress=not quiet,
+    )
+    if not quiet:
+        say(
+            out_console,
+            f"{filled.chains} chains of {filled.inputs} inputs -> {out}; {filled.before} inputs were there "
+            f"before; {filled.failed} inputs or chains failed, see {out / SKIPPED}",
+        )
 
 
 def _check_there(files: list[Path]) -> None:

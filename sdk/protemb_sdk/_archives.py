@@ -1,0 +1,66 @@
+"""Tar archives as streams of structure files: nothing is unpacked to disk, nothing is held but one member."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from protemb_sdk._errors import StructureError
+from protemb_sdk._files import is_structure_name
+
+_ENDING = re.compile(r"\.(tar|tar\.gz|tgz)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A structure file out of an archive; reads like an open file, and can be sent to another process.
+
+    Parameters
+    ----------
+    name : str
+        Path of the archive, a slash, and the member's own path.
+    content : bytes
+        The file as it lies in the archive.
+    """
+
+    name: str
+    content: bytes
+
+    def read(self) -> bytes:
+        """Return the whole file."""
+        return self.content
+
+
+def is_archive_name(path: str) -> bool:
+    """Tell by its ending whether a file is meant as a tar archive."""
+    return _ENDING.search(path) is not None
+
+
+def members(path: str) -> Iterator[Member]:
+    """Give the structure files in an archive, in its order; links, hidden and other files are passed over.
+
+    Raises
+    ------
+    StructureError
+        If it cannot be read; what came before the damage was given.
+    """
+    count = 0
+    try:
+        with tarfile.open(path, "r|*") as archive:
+            for member in archive:
+                hidden = any(part.startswith(".") for part in PurePosixPath(member.name).parts[-1:])
+                if not member.isfile() or hidden or not is_structure_name(member.name):
+                    continue
+                opened = archive.extractfile(member)
+                assert opened is not None  # of a regular file
+                yield Member(f"{path}/{member.name}", opened.read())
+                count += 1
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        after = f" after {count} structures" if count else ""
+        raise StructureError(
+            f"{path}: cannot be read as a tar archive{after} ({error}); is it whole?"
+        ) from error

@@ -1,0 +1,108 @@
+"""From inputs to a store: what is there already is passed over."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from protemb_sdk._errors import EmbeddingError
+from protemb_sdk._many import EmbeddingRun, Progress, inputs_of
+from protemb_sdk._outcome import source_name
+from protemb_sdk._readouts import check_readouts
+from protemb_sdk._store import LEVELS, open_store
+
+if TYPE_CHECKING:
+    from protemb_sdk._embedder import Embedder
+
+
+@dataclass(slots=True)
+class Filled:
+    """What one run did.
+
+    Parameters
+    ----------
+    inputs, chains, failed : int
+        Inputs taken, chains written, and inputs and chains that failed.
+    before : int
+        Inputs that were in the store already.
+    """
+
+    inputs: int = 0
+    chains: int = 0
+    failed: int = 0
+    before: int = 0
+
+
+def embed_into_store(
+    embedder: Embedder,
+    xs: object,
+    path: str | PathLike[str],
+    *,
+    workers: int = 1,
+    batch: int = 1,
+    levels: Sequence[str] = LEVELS,
+    readouts: Sequence[str] = (),
+    dtype: str = "float32",
+    progress: Progress = False,
+) -> Filled:
+    """Embed every protein chain of many structures into a store, going on where an earlier run stopped.
+
+    Parameters
+    ----------
+    embedder : Embedder
+        What embeds.
+    xs : path or iterable
+        As in `Embedder.embed_many`: folders, tar archives, files, or anything else that has a name.
+    path : path
+        Folder of the store, made if it is not there.
+    workers, batch, progress
+        As in `Embedder.embed_many`.
+    levels : sequence of str
+        "protein" alone, or "protein" and "residue".
+    readouts : sequence of str
+        Further readouts, at the residue level.
+    dtype : {"float32", "float16"}
+        Of the embeddings.
+
+    Returns
+    -------
+    Filled
+
+    Raises
+    ------
+    OutputError
+        If the store cannot be written, or holds rows of another model, contract or options.
+    EmbeddingError
+        If an input has no name to know it by.
+    """
+    names = check_readouts(readouts)
+    filled = Filled()
+    store_path = Path(path)
+    with open_store(store_path, embedder.provenance, levels=levels, readouts=names, dtype=dtype) as store:
+        done = store.done()
+
+        def missing() -> Iterator[object]:
+            for position, x in enumerate(inputs_of(xs), start=1):
+                source = source_name(x, position)
+                if source.startswith(f"input {position} ("):
+                    raise EmbeddingError(f"{source} has no name, and a store knows inputs by their names")
+                if os.path.abspath(source) in done:
+                    filled.before += 1
+                else:
+                    yield x
+
+        run = EmbeddingRun(
+            embedder, missing(), workers=workers, batch=batch, readouts=names, progress=progress,
+            on_error="skip",
+        )  # fmt: skip
+        with run:
+            for outcome in run.outcomes():
+                store.add(outcome.source, outcome.embeddings, outcome.skipped)
+                filled.inputs += 1
+                filled.chains += len(outcome.embeddings)
+                filled.failed += sum(skipped.error is not None for skipped in outcome.skipped)
+    return filled

@@ -1,0 +1,264 @@
+"""A store: the same rows as one by one, each exactly once whatever happens, and clear refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from protemb_sdk import Embedder, EmbeddingError, OutputError
+from protemb_sdk import _store as module
+from protemb_sdk._fill import Filled, embed_into_store
+
+READOUTS = ["contact"]
+
+
+def rows_of(store: Path) -> dict[str, dict[str, Any]]:
+    """Return the rows of a store by source and chain, each of which must be there once."""
+    rows = [row for part in sorted(store.glob("*.parquet")) for row in pq.read_table(part).to_pylist()]
+    found = {f"{Path(row['source']).name}:{row['chain']}": row for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+def skipped_of(store: Path) -> list[list[str]]:
+    with (store / module.SKIPPED).open(newline="") as file:
+        return list(csv.reader(file))[1:]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, structures: Path) -> Path:
+    """A folder of good files in folders, a broken one, and one that is no structure."""
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "deep" / "er").mkdir(parents=True)
+    for name, home in (("1orc.pdb", "."), ("2beg.pdb.gz", "deep"), ("1a8o.cif", "deep/er")):
+        (folder / home / name).write_bytes((structures / name).read_bytes())
+    (folder / "poison.cif").write_bytes(b"data_x\nloop_\n_atom_site.id\n1 2 3\n")
+    (folder / "notes.txt").write_text("not a structure")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def filled(files: Path, embedder: Embedder, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Filled]:
+    store = tmp_path_factory.mktemp("stores") / "store"
+    return store, embed_into_store(embedder, files, store, readouts=READOUTS)
+
+
+def test_rows_are_those_of_one_by_one(filled: tuple[Path, Filled], files: Path, embedder: Embedder) -> None:
+    store, did = filled
+    rows = rows_of(store)
+    run = embedder.embed_many(files, readouts=READOUTS, on_error="skip")
+    alone = {f"{Path(e.structure.source).name}:{e.chain}": e for e in run}
+    assert rows.keys() == alone.keys() and len(rows) == 7
+    for name, row in rows.items():
+        one = alone[name]
+        assert (row["id"], row["sequence"], row["length"]) == (one.id, one.sequence, len(one))
+        np.testing.assert_array_equal(np.float32(row["protein"]), one.protein)
+        np.testing.assert_array_equal(np.float32(row["residue"]), one.residue)
+        np.testing.assert_array_equal(np.float32(row["readout_contact"]), one.readouts["contact"])
+        np.testing.assert_array_equal(row["auth_seq"], one.auth_seq)
+        assert row["residue_name"] == one.residue_name.tolist()
+    assert did == Filled(inputs=4, chains=7, failed=1, before=0)
+    header = json.loads((store / module.HEADER).read_text())
+    assert header["provenance"]["model_sha256"] == embedder.provenance["model_sha256"]
+
+
+def test_a_poisoned_file_costs_one_row_and_is_named(filled: tuple[Path, Filled], files: Path) -> None:
+    ((source, chain, reason),) = skipped_of(filled[0])
+    assert source == str(files / "poison.cif") and chain == "" and "holds no atoms" in reason
+
+
+def test_a_second_run_does_only_what_is_missing(files: Path, embedder: Embedder, tmp_path: Path) -> None:
+    store, some = tmp_path / "store", [files / "1orc.pdb", files / "poison.cif"]
+    assert embed_into_store(embedder, some, store) == Filled(inputs=2, chains=1, failed=1)
+    parts = sorted(store.glob("*.parquet"))
+    relative = os.path.relpath(files)  # another spelling of the same folder
+    assert embed_into_store(embedder, relative, store) == Filled(inputs=2, chains=6, before=2)
+    assert embed_into_store(embedder, files, store) == Filled(before=4)
+    assert len(rows_of(store)) == 7 and len(skipped_of(store)) == 1
+    assert set(parts) < set(store.glob("*.parquet"))
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tgz"])
+def test_archives_are_read_as_streams(
+    files: Path, embedder: Embedder, filled: tuple[Path, Filled], tmp_path: Path, ending: str
+) -> None:
+    archive = tmp_path / f"all.{ending}"
+    with tarfile.open(archive, "w:" if ending == "tar" else "w:gz") as tar:
+        tar.add(files, "inside")
+        link = tarfile.TarInfo("../../outside.pdb")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    store = tmp_path / "store"
+    did = embed_into_store(embedder, archive, store, workers=2)
+    assert did == Filled(inputs=4, chains=7, failed=1)
+    rows, expected = rows_of(store), rows_of(filled[0])
+    assert rows.keys() == expected.keys()
+    for name, row in rows.items():
+        np.testing.assert_array_equal(row["residue"], expected[name]["residue"])
+        assert row["source"].startswith(f"{archive}/inside/")
+    assert embed_into_store(embedder, archive, store) == Filled(before=4)
+    # Cut off: what comes before the damage is embedded, and the archive is named.
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[: int(len(whole) * 0.6)])
+    cut = embed_into_store(embedder, archive, tmp_path / "cut")
+    assert cut.failed >= 1 and 0 < cut.chains < 7
+    (reason,) = (why for source, _, why in skipped_of(tmp_path / "cut") if source == str(archive))
+    assert "is it whole?" in reason
+
+
+SLOW = """
+import sys
+import protemb_sdk._store as store
+from protemb_sdk import Embedder
+from protemb_sdk._fill import embed_into_store
+store.PART_CHAINS = 3
+if __name__ == "__main__":
+    embedder = Embedder(device="cpu", threads=2)
+    embed_into_store(embedder, sys.argv[1], sys.argv[2], workers=int(sys.argv[3]), levels=["protein"])
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_in_the_middle_every_row_comes_exactly_once(
+    structures: Path, tmp_path: Path, workers: int
+) -> None:
+    folder, store, script = tmp_path / "files", tmp_path / "store", tmp_path / "run.py"
+    folder.mkdir()
+    content = (structures / "1a8o.pdb").read_bytes()
+    for number in range(300):
+        (folder / f"{number:03}.pdb").write_bytes(content)
+    script.write_text(SLOW)
+    command = [sys.executable, str(script), str(folder), str(store), str(workers)]
+    run = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE)
+    while len(list(store.glob("*.parquet"))) < 3:
+        assert run.poll() is None, run.stderr.read() if run.stderr else ""
+        time.sleep(0.01)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
+    before = len(rows_of(store))
+    assert 0 < before < 300
+    subprocess.run(command, check=True)
+    assert sorted(rows_of(store)) == [f"{number:03}.pdb:A" for number in range(300)]
+
+
+def test_what_does_not_belong_together_is_refused(
+    filled: tuple[Path, Filled], files: Path, embedder: Embedder, tmp_path: Path
+) -> None:
+    store, _ = filled
+    before = sorted((path.name, path.read_bytes()) for path in store.iterdir())
+    other = Embedder("small", device="cpu")
+    first = Embedder(device="cpu", altloc="first")
+    for who, wanted, said in (
+        (other, {}, "a store with model 'base', and this run has 'small'; nothing was changed"),
+        (first, {}, "a store with options"),
+        (embedder, {"dtype": "float16"}, "a store with dtype 'float32'"),
+        (embedder, {"levels": ["protein"]}, "a store with levels"),
+        (embedder, {"readouts": ["max"]}, "a store with readouts"),
+    ):
+        with pytest.raises(OutputError, match=said):
+            embed_into_store(who, files, store, **{"readouts": READOUTS, **wanted})  # type: ignore[arg-type]
+    header = json.loads((store / module.HEADER).read_text())
+    older = header | {"format": "protemb-store-0"}
+    for damage, said in ((older, "format 'protemb-store-0'"), ([], "cannot be read")):
+        old = tmp_path / said[:6].strip()
+        old.mkdir()
+        (old / module.HEADER).write_text(json.dumps(damage))
+        with pytest.raises(OutputError, match=said):
+            embed_into_store(embedder, files, old, readouts=READOUTS)
+    assert sorted((path.name, path.read_bytes()) for path in store.iterdir()) == before
+
+
+def test_folders_that_are_no_store_are_refused(files: Path, embedder: Embedder, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="is no store, and not empty"):
+        embed_into_store(embedder, files, files)
+    with pytest.raises(OutputError, match="is a file; a store is a folder"):
+        embed_into_store(embedder, files, files / "notes.txt")
+    with pytest.raises(OutputError, match="cannot be made"):
+        embed_into_store(embedder, files, tmp_path / "no" / "where")
+    with pytest.raises(EmbeddingError, match=r"input 1 \(bytes\) has no name"):
+        embed_into_store(embedder, [b"ATOM"], tmp_path / "nameless")
+
+
+def test_a_damaged_part_is_named(files: Path, embedder: Embedder, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    embed_into_store(embedder, files / "1orc.pdb", store)
+    (part,) = store.glob("*.parquet")
+    part.write_bytes(part.read_bytes()[:-100])
+    with pytest.raises(OutputError, match=r"part-\w+\.parquet: is no whole part of a store .* move it away"):
+        embed_into_store(embedder, files, store)
+    part.unlink()
+    assert embed_into_store(embedder, files, store).chains == 7
+
+
+def test_two_writers_do_not_meet(files: Path, embedder: Embedder, tmp_path: Path) -> None:
+    pytest.importorskip("fcntl", reason="locks are POSIX's")
+    with (
+        module.open_store(tmp_path / "store", embedder.provenance),
+        pytest.raises(OutputError, match="another run is writing into this store"),
+    ):
+        embed_into_store(embedder, files, tmp_path / "store")
+    assert embed_into_store(embedder, files, tmp_path / "store").chains == 7
+
+
+FULL = """
+import resource, signal, sys
+from protemb_sdk import Embedder, OutputError
+from protemb_sdk._fill import embed_into_store
+embedder = Embedder(device="cpu", threads=1)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # as a disk that is full: writes fail
+try:
+    embed_into_store(embedder, sys.argv[1], sys.argv[2])
+except OutputError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_leaves_what_was_there_and_no_part_of_more(
+    files: Path, embedder: Embedder, tmp_path: Path
+) -> None:
+    pytest.importorskip("resource", reason="limits are POSIX's")
+    store = tmp_path / "store"
+    embed_into_store(embedder, files / "1orc.pdb", store)
+    before = {path.name: path.read_bytes() for path in store.glob("*.parquet")}
+    run = subprocess.run(
+        [sys.executable, "-c", FULL, str(files), str(store)], check=True, capture_output=True, text=True
+    )
+    assert "cannot be written" in run.stdout and str(store) in run.stdout
+    assert {path.name: path.read_bytes() for path in store.glob("*.parquet")} == before
+    assert not [name for name in os.listdir(store) if name.startswith(".")]
+    assert embed_into_store(embedder, files, store).chains == 6
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_the_store_opens_everywhere(files: Path, embedder: Embedder, tmp_path: Path, dtype: str) -> None:
+    store = tmp_path / "store"
+    embed_into_store(embedder, files, store, dtype=dtype)
+    table = pa.concat_tables([pq.read_table(part) for part in store.glob("*.parquet")])
+    kind = {"float32": "float", "float16": "halffloat"}[dtype]
+    assert str(table.schema.field("protein").type.value_type) == kind
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_parquet(store)
+    assert len(frame) == 7 and frame.protein[0].dtype == dtype
+    assert np.stack(frame.residue[0]).shape == (frame.length[0], 64)
+    polars = pytest.importorskip("polars")
+    assert polars.read_parquet(store / "*.parquet").height == 7
+    duckdb = pytest.importorskip("duckdb")
+    found = duckdb.sql(f"select max(length), min(len(protein)) from '{store}/*.parquet'").fetchall()
+    assert found == [(70, 64)]
+    exact = rows_of(store)["1a8o.cif:A"]["protein"]
+    np.testing.assert_allclose(exact, embedder.embed(files / "deep" / "er" / "1a8o.cif").protein, rtol=1e-3)
