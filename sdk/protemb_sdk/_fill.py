@@ -83,20 +83,9 @@ def embed_into_store(
     filled = Filled()
     store_path = Path(path)
     with open_store(store_path, embedder.provenance, levels=levels, readouts=names, dtype=dtype) as store:
-        done = store.done()
-
-        def missing() -> Iterator[object]:
-            for position, x in enumerate(inputs_of(xs), start=1):
-                source = source_name(x, position)
-                if source.startswith(f"input {position} ("):
-                    raise EmbeddingError(f"{source} has no name, and a store knows inputs by their names")
-                if os.path.abspath(source) in done:
-                    filled.before += 1
-                else:
-                    yield x
-
+        todo = missing(xs, store.done(), filled)
         run = EmbeddingRun(
-            embedder, missing(), workers=workers, batch=batch, readouts=names, progress=progress,
+            embedder, todo, workers=workers, batch=batch, readouts=names, progress=progress,
             on_error="skip",
         )  # fmt: skip
         with run:
@@ -106,3 +95,21 @@ def embed_into_store(
                 filled.chains += len(outcome.embeddings)
                 filled.failed += sum(skipped.error is not None for skipped in outcome.skipped)
     return filled
+
+
+def missing(xs: object, done: set[str], filled: Filled) -> Iterator[object]:
+    """Give the inputs that are not in a store yet, and count those that are.
+
+    Raises
+    ------
+    EmbeddingError
+        If an input has no name to know it by.
+    """
+    for position, x in enumerate(inputs_of(xs), start=1):
+        source = source_name(x, position)
+        if source.startswith(f"input {position} ("):
+            raise EmbeddingError(f"{source} has no name, and a store knows inputs by their names")
+        if os.path.abspath(source) in done:
+            filled.before += 1
+        else:
+            yield x

@@ -7,10 +7,10 @@ skipped. So what is done can be read from the parts alone, whatever killed the r
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -95,9 +95,12 @@ class Store:
             "done": self._done,
             "skipped": [[s.source, s.chain, s.reason] for s in self._skipped],
         }
-        table = _table(self._rows, self.header["levels"], self.header["readouts"], self.header["dtype"])
+        header = self.header
+        table = table_of(self._rows, header["levels"], header["readouts"], header["dtype"])
         table = table.replace_schema_metadata({"protemb": json.dumps(about)})
-        with written_whole(self.path / f"part-{uuid.uuid4().hex}.parquet") as part:
+        # Named by its inputs: whoever writes them once more writes the same part.
+        name = hashlib.sha256("\n".join(self._done).encode()).hexdigest()[:32]
+        with written_whole(self.path / f"part-{name}.parquet") as part:
             pq.write_table(table, part, compression="zstd")
         self._rows, self._residues, self._done, self._skipped = [], 0, [], []
 
@@ -128,9 +131,10 @@ def _parts(path: Path) -> Iterator[dict[str, Any]]:
         yield about
 
 
-def _table(
-    rows: Sequence[Embedding], levels: Sequence[str], readouts: Sequence[str], dtype: str
+def table_of(
+    rows: Sequence[Embedding], levels: Sequence[str], readouts: Sequence[str], dtype: str, width: int = 1
 ) -> pyarrow.Table:
+    """Return the rows of a part; `width` is that of the vectors where there is no row to tell it."""
     import pyarrow as pa
 
     number = pa.float16() if dtype == "float16" else pa.float32()
@@ -140,8 +144,8 @@ def _table(
     def joined(arrays: list[NDArray[Any]], kind: Any) -> Any:
         return pa.array(np.concatenate(arrays) if arrays else np.empty(0, np.float32)).cast(kind)
 
-    def vectors(arrays: list[NDArray[np.float32]], kind: Any) -> Any:
-        width = arrays[0].shape[-1] if arrays else 1
+    def vectors(arrays: list[NDArray[np.float32]], kind: Any, width: int = width) -> Any:
+        width = arrays[0].shape[-1] if arrays else width
         flat = [array.astype(kind.to_pandas_dtype()).ravel() for array in arrays]
         values = pa.array(np.concatenate(flat) if flat else np.empty(0, kind.to_pandas_dtype()), type=kind)
         return pa.FixedSizeListArray.from_arrays(values, width)
@@ -158,7 +162,7 @@ def _table(
         for name, arrays in each.items():
             columns[name] = pa.ListArray.from_arrays(offsets, vectors(arrays, number))
         coords = [row.structure.ca_coords.astype(np.float32) for row in rows]
-        columns["ca_coords"] = pa.ListArray.from_arrays(offsets, vectors(coords, pa.float32()))
+        columns["ca_coords"] = pa.ListArray.from_arrays(offsets, vectors(coords, pa.float32(), 3))
         for name in _NUMBERS:
             values = joined([_of(row, name) for row in rows], pa.int32())
             columns[name] = pa.ListArray.from_arrays(offsets, values)

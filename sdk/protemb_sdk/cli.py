@@ -59,6 +59,9 @@ def embed(
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first file that cannot be embedded.")
     ] = False,
+    engine: Annotated[
+        str, typer.Option(help="Into a folder: local, or ray (workers are its actors).")
+    ] = "local",
     half: Annotated[bool, typer.Option("--half", help="Into a folder: embeddings in float16.")] = False,
     level: Annotated[
         str, typer.Option(help="Into a folder: residue (and protein), or protein alone.")
@@ -87,7 +90,7 @@ def embed(
     if out.suffix.lower() not in (".npz", ".parquet") and (out.is_dir() or not out.suffix):
         if chain is not None or pair or strict:
             raise OutputError(f"{out}: a store takes whole files, without --chain, --pair and --strict")
-        _fill(embedder, files, out, workers, batch, level, readouts, half, quiet)
+        _fill(embedder, files, out, engine, workers, batch, level, readouts, half, quiet)
         return
     tally = Tally()
     with collecting(out, pair=pair, readouts=readouts) as collection:
@@ -124,6 +127,7 @@ def _fill(
     embedder: Embedder,
     files: list[Path],
     out: Path,
+    engine: str,
     workers: int,
     batch: int,
     level: str,
@@ -137,17 +141,20 @@ def _fill(
 
     if level not in LEVELS:
         raise OutputError(f"--level is {' or '.join(LEVELS)}, not {level!r}")
-    filled = embed_into_store(
-        embedder,
-        files,
-        out,
-        workers=workers,
-        batch=batch,
-        levels=LEVELS[: LEVELS.index(level) + 1],
-        readouts=readouts,
-        dtype="float16" if half else "float32",
-        progress=not quiet,
-    )
+    if engine not in ("local", "ray"):
+        raise OutputError(f"--engine is local or ray, not {engine!r}")
+    levels, dtype = LEVELS[: LEVELS.index(level) + 1], "float16" if half else "float32"
+    if engine == "ray":
+        from protemb_sdk import ray
+
+        filled = ray.embed_into_store(
+            embedder, files, out, actors=workers, levels=levels, readouts=readouts, dtype=dtype
+        )
+    else:
+        filled = embed_into_store(
+            embedder, files, out, workers=workers, batch=batch, levels=levels, readouts=readouts, dtype=dtype,
+            progress=not quiet,
+        )  # fmt: skip
     if not quiet:
         say(
             out_console,

@@ -1,0 +1,219 @@
+"""Embedding on a Ray cluster: the rows of the local engine, by actors that hold a session each.
+
+`embed` turns a Ray Dataset of structure files into one of rows, from and to wherever Ray Data reads and
+writes. `embed_into_store` fills a store of the local engine, in a folder that all nodes see. Needs
+``pip install 'protemb-sdk[ray]'``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_sdk._archives import Member
+from protemb_sdk._errors import EmbeddingError, ProtembError
+from protemb_sdk._fill import Filled, missing
+from protemb_sdk._outcome import EmptyFolder, embed_one
+from protemb_sdk._readouts import check_readouts
+from protemb_sdk._store import LEVELS, Store, open_store, table_of
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from protemb_sdk._embedder import Embedder
+
+# Inputs of a task: what is done again if its node is lost.
+INPUTS = 64
+
+Batch = dict[str, NDArray[Any]]
+
+
+def _ray() -> Any:
+    try:
+        import ray.data
+    except ImportError:
+        raise EmbeddingError("Ray is not installed: pip install 'protemb-sdk[ray]'") from None
+    return ray
+
+
+class _Embeds:
+    """An actor's session."""
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        from protemb_sdk._embedder import Embedder
+
+        self.embedder = Embedder(**arguments)
+
+
+class _Rows(_Embeds):
+    def __init__(
+        self, arguments: dict[str, Any], levels: Sequence[str], readouts: Sequence[str], dtype: str
+    ) -> None:
+        super().__init__(arguments)
+        self.levels, self.readouts, self.dtype = levels, tuple(readouts), dtype
+
+    def __call__(self, batch: Batch) -> pyarrow.Table:
+        import pyarrow as pa
+
+        rows, failures = [], []
+        contents = batch.get("bytes")
+        for number, path in enumerate(map(str, batch["path"])):
+            x = path if contents is None else Member(path, bytes(contents[number]))
+            outcome = embed_one(self.embedder, x, {"pair": False, "readouts": self.readouts}, path)
+            rows += outcome.embeddings
+            failures += [skipped for skipped in outcome.skipped if skipped.error is not None]
+        width = self.embedder.channels
+        table = table_of(rows, self.levels, self.readouts, self.dtype, width)
+        nulls = {field.name: pa.nulls(len(failures), field.type) for field in table.schema}
+        nulls |= {"source": pa.array([f.source for f in failures], pa.string())}
+        nulls |= {"chain": pa.array([f.chain for f in failures], pa.string())}
+        errors = pa.array([None] * len(rows) + [f.reason for f in failures], pa.string())
+        return pa.concat_tables([table, pa.table(nulls, schema=table.schema)]).append_column("error", errors)
+
+
+class _Parts(_Embeds):
+    """Writes a part of the store for each batch."""
+
+    def __init__(self, arguments: dict[str, Any], store: str, header: dict[str, Any]) -> None:
+        super().__init__(arguments)
+        self.store = Store(Path(store), header)
+
+    def __call__(self, batch: Batch) -> Batch:
+        wanted = {"pair": False, "readouts": tuple(self.store.header["readouts"])}
+        counts = []
+        for path in map(str, batch["path"]):
+            outcome = embed_one(self.embedder, path, wanted, path)
+            self.store.add(path, outcome.embeddings, outcome.skipped)
+            counts.append((len(outcome.embeddings), sum(s.error is not None for s in outcome.skipped)))
+        self.store.flush()
+        chains, failed = np.array(counts).T
+        return {"chains": chains, "failed": failed}
+
+
+def _arguments(embedder: Embedder, actors: int) -> dict[str, Any]:
+    if isinstance(actors, bool) or not isinstance(actors, int) or actors < 1:
+        raise EmbeddingError(f"actors must be a whole number, at least 1, not {actors!r}")
+    return embedder.worker_arguments(1)
+
+
+def _resources(arguments: dict[str, Any], actors: int, gpus: float) -> dict[str, Any]:
+    return {
+        "batch_size": INPUTS,
+        # All at once could leave no core for reading.
+        "compute": _ray().data.ActorPoolStrategy(min_size=1, max_size=actors),
+        "num_cpus": arguments["threads"],
+        "num_gpus": gpus,
+    }
+
+
+def embed(
+    dataset: Any,
+    embedder: Embedder,
+    *,
+    actors: int = 1,
+    gpus: float = 0,
+    levels: Sequence[str] = LEVELS,
+    readouts: Sequence[str] = (),
+    dtype: str = "float32",
+) -> Any:
+    """Return a Ray Dataset of embeddings.
+
+    Parameters
+    ----------
+    dataset : ray.data.Dataset
+        With a column `path`, and `bytes` where the files are not to be opened by their paths: what
+        ``ray.data.read_binary_files(..., include_paths=True)`` gives.
+    embedder : Embedder
+        Says with which model and options; each actor makes its own, with as many threads.
+    actors : int, default 1
+        Sessions in the cluster.
+    gpus : float, default 0
+        GPUs of each.
+    levels, readouts, dtype
+        As in `embed_into_store`.
+
+    Returns
+    -------
+    ray.data.Dataset
+        The rows of a store; what failed has a row with its `source` and `error`, and nothing else.
+    """
+    arguments = _arguments(embedder, actors)
+    return dataset.map_batches(
+        _Rows,
+        fn_constructor_args=(arguments, list(levels), check_readouts(readouts), dtype),
+        **_resources(arguments, actors, gpus),
+    )
+
+
+def embed_into_store(
+    embedder: Embedder,
+    xs: object,
+    path: str | PathLike[str],
+    *,
+    actors: int = 1,
+    gpus: float = 0,
+    levels: Sequence[str] = LEVELS,
+    readouts: Sequence[str] = (),
+    dtype: str = "float32",
+) -> Filled:
+    """Embed files and folders into a store, going on where an earlier run of either engine stopped.
+
+    Parameters
+    ----------
+    embedder, xs, path, levels, readouts, dtype
+        As in the local engine's; inputs are paths, which all nodes must see.
+    actors : int, default 1
+        Sessions in the cluster.
+    gpus : float, default 0
+        GPUs of each.
+
+    Returns
+    -------
+    Filled
+
+    Raises
+    ------
+    EmbeddingError
+        If an input is no path, or Ray is not installed.
+    OutputError
+        As of the local engine.
+    """
+    ray, names, filled = _ray(), check_readouts(readouts), Filled()
+    arguments = _arguments(embedder, actors)
+    with open_store(Path(path), embedder.provenance, levels=levels, readouts=names, dtype=dtype) as store:
+        paths = []
+        for x in missing(xs, store.done(), filled):
+            if isinstance(x, EmptyFolder):
+                outcome = embed_one(embedder, x, {}, x.path)
+                store.add(x.path, [], outcome.skipped)
+                filled.inputs, filled.failed = filled.inputs + 1, filled.failed + 1
+            elif isinstance(x, str | PathLike):
+                paths.append({"path": os.path.abspath(os.fsdecode(x))})
+            else:
+                raise EmbeddingError(
+                    f"on Ray inputs are files and folders, not {type(x).__name__}; unpack archives first"
+                )
+        if paths:
+            # Parts of one task's inputs: a task that is done again writes the same part.
+            run = ray.data.from_items(paths, override_num_blocks=-(-len(paths) // INPUTS)).map_batches(
+                _Parts,
+                fn_constructor_args=(arguments, os.path.abspath(path), dict(store.header)),
+                **_resources(arguments, actors, gpus),
+            )
+            try:
+                for batch in run.iter_batches(batch_format="numpy"):
+                    filled.inputs += len(batch["chains"])
+                    filled.chains += int(batch["chains"].sum())
+                    filled.failed += int(batch["failed"].sum())
+            except ray.exceptions.RayError as error:
+                raise ProtembError(
+                    f"{path}: the Ray job failed ({str(error).splitlines()[-1]}); what was written stays, "
+                    "and the next run goes on"
+                ) from error
+    return filled

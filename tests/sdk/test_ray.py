@@ -1,0 +1,127 @@
+"""On a Ray cluster of several processes: the rows of the local engine, each once, also after kill -9."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from protemb_sdk import Embedder, EmbeddingError, OutputError
+from protemb_sdk._fill import Filled, embed_into_store
+
+from .test_store import rows_of, skipped_of
+
+ray = pytest.importorskip("ray", reason="needs Ray")
+pytest.importorskip("ray.data", reason="needs Ray Data")
+
+from protemb_sdk import ray as engine  # noqa: E402
+
+pytestmark = [
+    pytest.mark.filterwarnings("default"),  # Ray's own
+    pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX"),
+]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Embedder:
+    return Embedder(device="cpu", threads=1)
+
+
+def assert_same_rows(some: dict[str, dict[str, Any]], others: dict[str, dict[str, Any]]) -> None:
+    assert some.keys() == others.keys()
+    for name, row in some.items():
+        for column in ("protein", "residue", "readout_contact"):
+            np.testing.assert_allclose(row[column], others[name][column], atol=1e-5)
+        for column in ("id", "sequence", "length", "auth_seq"):
+            assert row[column] == others[name][column]
+
+
+def test_both_engines_write_the_same_rows(
+    cluster: None, one_thread: Embedder, structures: Path, tmp_path: Path
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    inputs = [structures, structures / "3jqh.bcif.gz", empty]
+    local = embed_into_store(one_thread, inputs, here, readouts=["contact"])
+    did = engine.embed_into_store(one_thread, inputs, there, actors=2, readouts=["contact"])
+    assert did == local and did.failed == 2 and did.chains == 17
+    assert_same_rows(rows_of(there), rows_of(here))
+    assert skipped_of(there) == skipped_of(here)
+    # What one engine began, the other goes on with.
+    assert engine.embed_into_store(one_thread, inputs, here, readouts=["contact"]) == Filled(before=13)
+    assert embed_into_store(one_thread, inputs, there, readouts=["contact"]) == Filled(before=13)
+
+
+def test_a_dataset_becomes_one_of_rows(
+    cluster: None, one_thread: Embedder, structures: Path, tmp_path: Path
+) -> None:
+    files = ray.data.read_binary_files(str(structures), include_paths=True)
+    rows = {
+        f"{Path(row['source']).name}:{row['chain']}": row
+        for row in engine.embed(files, one_thread, readouts=["contact"]).take_all()
+    }
+    errors = {name: row["error"] for name, row in rows.items() if row["error"] is not None}
+    assert sorted(errors) == ["3jqh.bcif.gz:", "README.md:"] and "BinaryCIF" in errors["3jqh.bcif.gz:"]
+    embed_into_store(one_thread, structures, tmp_path / "store", readouts=["contact"])
+    assert_same_rows(
+        {name: row for name, row in rows.items() if name not in errors}, rows_of(tmp_path / "store")
+    )
+
+
+def test_what_ray_cannot_take_is_said(cluster: None, one_thread: Embedder, tmp_path: Path) -> None:
+    with pytest.raises(EmbeddingError, match="on Ray inputs are files and folders, not Chain"):
+        chain = one_thread.read(([[0, 0, 3.8 * i] for i in range(5)], "AAAAA")).chains[0]
+        engine.embed_into_store(one_thread, [chain], tmp_path / "store")
+    with pytest.raises(EmbeddingError, match="actors must be a whole number"):
+        engine.embed_into_store(one_thread, [], tmp_path / "store", actors=0)
+    with pytest.raises(OutputError, match="is a file; a store is a folder"):
+        (tmp_path / "file").touch()
+        engine.embed_into_store(one_thread, [], tmp_path / "file")
+
+
+SLOW = """
+import sys
+import ray
+import protemb_sdk.ray as engine
+from protemb_sdk import Embedder
+engine.INPUTS = 8
+if __name__ == "__main__":
+    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    engine.embed_into_store(Embedder(device="cpu", threads=1), sys.argv[1], sys.argv[2], actors=2)
+"""
+
+
+def test_killed_in_the_middle_every_row_comes_exactly_once(structures: Path, tmp_path: Path) -> None:
+    folder, store, script = tmp_path / "files", tmp_path / "store", tmp_path / "run.py"
+    folder.mkdir()
+    content = (structures / "1a8o.pdb").read_bytes()
+    for number in range(400):
+        (folder / f"{number:03}.pdb").write_bytes(content)
+    script.write_text(SLOW)
+    command = [sys.executable, str(script), str(folder), str(store)]
+    run = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    while len(list(store.glob("*.parquet"))) < 3:
+        assert run.poll() is None
+        time.sleep(0.01)
+    os.killpg(run.pid, signal.SIGKILL)  # Ray's own processes with it
+    run.wait()
+    time.sleep(1)
+    assert 0 < len(rows_of(store)) < 400
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    assert sorted(rows_of(store)) == [f"{number:03}.pdb:A" for number in range(400)]
