@@ -211,11 +211,28 @@ def test_cuda_where_there_is_none(protemb, structures: Path, tmp_path: Path) -> 
     is_one_clear_error(done, out, "cuda was asked for, but onnxruntime", "protemb-sdk[gpu]")
 
 
-@pytest.mark.parametrize("name", ["out.csv", "no/out.npz", ""])
+@pytest.mark.parametrize("name", ["out.csv", "no/out.npz", "no/store"])
 def test_an_output_that_cannot_be(protemb, structures: Path, tmp_path: Path, name: str) -> None:  # type: ignore[no-untyped-def]
     done = protemb("embed", structures / "1a8o.cif", "-o", tmp_path / name)
     assert done.status == 1 and len(done.errors) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_becomes_a_store(protemb, structures: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    store, command = tmp_path / "store", ("embed", structures, structures / "3jqh.bcif.gz", "-o")
+    done = protemb(*command, store, "--half", "--readout", "max", "--workers", 2)
+    assert done.status == 0 and "17 chains of 12 inputs" in done.out.replace("\n", " ")
+    again = protemb(*command, store, "--half", "--readout", "max")
+    assert again.status == 0 and "12 inputs were there before" in again.out.replace("\n", " ")
+    for options, said in (
+        ((), "a store with readouts"),
+        (("--pair",), "a store takes whole files"),
+        (("--level", "atom"), "--level is protein or residue, not 'atom'"),
+        (("--engine", "slurm"), "--engine is local or ray, not 'slurm'"),
+    ):
+        refused = protemb(*command, store, *options)
+        assert refused.status == 1 and said in " ".join(refused.errors)
+    assert protemb(*command, tmp_path).status == 1  # no store, and not empty
 
 
 def test_a_bad_file_as_a_user_meets_it(bad: Path, tmp_path: Path) -> None:

@@ -85,13 +85,13 @@ def test_a_dataset_becomes_one_of_rows(
 
 
 def test_what_ray_cannot_take_is_said(cluster: None, one_thread: Embedder, tmp_path: Path) -> None:
+    chain = one_thread.read(([[0, 0, 3.8 * i] for i in range(5)], "AAAAA")).chains[0]
+    (tmp_path / "file").touch()
     with pytest.raises(EmbeddingError, match="on Ray inputs are files and folders, not Chain"):
-        chain = one_thread.read(([[0, 0, 3.8 * i] for i in range(5)], "AAAAA")).chains[0]
         engine.embed_into_store(one_thread, [chain], tmp_path / "store")
     with pytest.raises(EmbeddingError, match="actors must be a whole number"):
         engine.embed_into_store(one_thread, [], tmp_path / "store", actors=0)
     with pytest.raises(OutputError, match="is a file; a store is a folder"):
-        (tmp_path / "file").touch()
         engine.embed_into_store(one_thread, [], tmp_path / "file")
 
 
