@@ -62,6 +62,9 @@ if [[ 8-base-fine-tuned =~ ^($wanted)$ ]]; then
     protemb-train quality finetune 8-base-fine-tuned --from 7-base --rows "$quality/rows" --real "$real" "${small[@]}" \
         --watched "$quality/made-val.npz" --checkpoint "$root/train/results/base.ckpt" "${threads[@]}"
 fi
+row 11-small "${small[@]}" --encoder small
+row 11-small-untrained "${small[@]}" --encoder "$runs/small-untrained.onnx"
+row 12-base-int8 "${small[@]}" --encoder base-int8
 
 named=("${small[@]}" --names "$quality/names.pt")
 row 9-base-named "${named[@]}" --encoder base
@@ -95,7 +98,8 @@ unless "$results/quality-zero-shot.json" protemb-train quality zero-shot --real 
 
 # The only reader of CASP12.
 protemb-train quality table "$quality/rows" --real "$real" --cache "$quality/cache" "${threads[@]}" \
-    --encoder "$runs/untrained.onnx" --encoder "$runs/language" --encoder "$runs/authors.onnx" \
+    --encoder "$runs/untrained.onnx" --encoder "$runs/small-untrained.onnx" --encoder "$runs/language" \
+    --encoder "$runs/authors.onnx" \
     --energies "$data/qa/casp12_baselines.tsv" --zero-shot "$results/quality-zero-shot.json" \
     --names "$quality/names.pt" --against 1-none --against 2-untrained --against large-none --against large-untrained \
     --against none-named --against untrained-named --against none-names-large \

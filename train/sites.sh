@@ -34,6 +34,10 @@ row() {
 unless "$runs/untrained.ckpt" protemb-train untrained -o "$runs/untrained.ckpt"
 unless "$runs/untrained.onnx" protemb-export model "$runs/untrained.ckpt" -o "$runs/untrained.onnx" \
     --sigma 1 --verify "$corpus" --chains 3
+unless "$runs/small-untrained.ckpt" protemb-train untrained --config "$root/train/results/small.toml" \
+    -o "$runs/small-untrained.ckpt"
+unless "$runs/small-untrained.onnx" protemb-export model "$runs/small-untrained.ckpt" \
+    -o "$runs/small-untrained.onnx" --sigma 1 --verify "$corpus" --chains 3
 unless "$runs/authors.onnx" protemb-export released "$release/model.pth" --structure "$release/A0AEI5.pdb" \
     --embedding "$release/A0AEI5_embedding.npz" --level 20 -o "$runs/authors.onnx" # level 20: 1 angstrom
 unless "$runs/language" protemb-train language --corpus "$corpus" -o "$runs/language"
@@ -57,6 +61,9 @@ row sites 5-paper-c30 "${d[@]}" --encoder paper-c30
 row sites 6-paper-c100 "${d[@]}" --encoder paper-c100
 row sites 7-base "${d[@]}" --encoder base
 row sites 8-base-fine-tuned "${d[@]}" --encoder base --unfreeze "$root/train/results/base.ckpt"
+row sites 10-small "${d[@]}" --encoder small
+row sites 10-small-untrained "${d[@]}" --encoder "$runs/small-untrained.onnx"
+row sites 11-base-int8 "${d[@]}" --encoder base-int8
 
 # Ours: a graph head; with and without embeddings, with and without what it learnt beforehand.
 for name in none untrained base; do

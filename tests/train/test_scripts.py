@@ -16,6 +16,7 @@ import torch
 import typer
 
 from protemb_train import network, presets
+from protemb_train.checkpoint import load_network
 from protemb_train.corpus import Corpus
 from protemb_train.features import BaseFeatures
 
@@ -88,3 +89,15 @@ def test_every_trial_changes_what_there_is() -> None:
         replace(presets.BASE_TRAINING, **trial.training)
     names = [trial.what for group in trials.values() for trial in group]
     assert len(names) == len({"".join(c if c.isalnum() else "-" for c in name) for name in names})
+
+
+def test_the_control_of_a_run_has_its_shape(tmp_path: Path) -> None:
+    out = tmp_path / "untrained.ckpt"
+    command = [sys.executable, "-m", "protemb_train.cli", "untrained", "-o", str(out)]
+    subprocess.run([*command, "--config", RESULTS / "small.toml"], check=True, capture_output=True)
+    twin, record = load_network(out)
+    small, _ = load_network(RESULTS / "small.ckpt")
+    assert twin.config == small.config and record["steps"] == 0
+    assert twin.config.channels == 32
+    wrong = subprocess.run([*command, "--preset", "huge"], capture_output=True, text=True)
+    assert wrong.returncode == 1 and "no preset named 'huge'" in wrong.stderr
