@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -28,7 +28,7 @@ class Filled:
     inputs, chains, failed : int
         Inputs taken, chains written, and inputs and chains that failed.
     before : int
-        Inputs that were in the store already.
+        Inputs that were in the store already, or came a second time.
     """
 
     inputs: int = 0
@@ -83,7 +83,10 @@ def embed_into_store(
     filled = Filled()
     store_path = Path(path)
     with open_store(store_path, embedder.provenance, levels=levels, readouts=names, dtype=dtype) as store:
-        todo = missing(xs, store.done(), filled)
+        inputs = inputs_of(xs)
+        todo: Iterable[object] = missing(inputs, store.done(), filled)
+        if isinstance(inputs, Sized):  # so that progress knows how many there are
+            todo = list(todo)
         run = EmbeddingRun(
             embedder, todo, workers=workers, batch=batch, readouts=names, progress=progress,
             on_error="skip",
@@ -97,19 +100,21 @@ def embed_into_store(
     return filled
 
 
-def missing(xs: object, done: set[str], filled: Filled) -> Iterator[object]:
-    """Give the inputs that are not in a store yet, and count those that are.
+def missing(inputs: Iterable[object], done: set[str], filled: Filled) -> Iterator[object]:
+    """Give the inputs that are not in a store yet, each once, and count the others; `done` grows.
 
     Raises
     ------
     EmbeddingError
         If an input has no name to know it by.
     """
-    for position, x in enumerate(inputs_of(xs), start=1):
+    for position, x in enumerate(inputs, start=1):
         source = source_name(x, position)
         if source.startswith(f"input {position} ("):
             raise EmbeddingError(f"{source} has no name, and a store knows inputs by their names")
-        if os.path.abspath(source) in done:
+        key = os.path.abspath(source)
+        if key in done:
             filled.before += 1
         else:
+            done.add(key)
             yield x

@@ -254,6 +254,7 @@ def _reporting(progress: Progress, total: int | None) -> Iterator[Callable[[int,
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        TaskProgressColumn,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
@@ -261,6 +262,7 @@ def _reporting(progress: Progress, total: int | None) -> Iterator[Callable[[int,
 
     columns = (
         TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TextColumn("inputs"),
+        TaskProgressColumn(text_format="", text_format_no_percentage="", show_speed=True),
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True)) as bar:

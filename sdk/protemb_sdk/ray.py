@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from protemb_sdk._archives import Member
 from protemb_sdk._errors import EmbeddingError, ProtembError
 from protemb_sdk._fill import Filled, missing
+from protemb_sdk._many import inputs_of
 from protemb_sdk._outcome import EmptyFolder, embed_one
 from protemb_sdk._readouts import check_readouts
 from protemb_sdk._store import LEVELS, Store, open_store, table_of
@@ -188,7 +189,7 @@ def embed_into_store(
     arguments = _arguments(embedder, actors)
     with open_store(Path(path), embedder.provenance, levels=levels, readouts=names, dtype=dtype) as store:
         paths = []
-        for x in missing(xs, store.done(), filled):
+        for x in missing(inputs_of(xs), store.done(), filled):
             if isinstance(x, EmptyFolder):
                 outcome = embed_one(embedder, x, {}, x.path)
                 store.add(x.path, [], outcome.skipped)

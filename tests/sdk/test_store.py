@@ -88,6 +88,8 @@ def test_a_second_run_does_only_what_is_missing(files: Path, embedder: Embedder,
     assert embed_into_store(embedder, relative, store) == Filled(inputs=2, chains=6, before=2)
     assert embed_into_store(embedder, files, store) == Filled(before=4)
     assert len(rows_of(store)) == 7 and len(skipped_of(store)) == 1
+    twice = embed_into_store(embedder, [files, relative], tmp_path / "twice")
+    assert twice == Filled(inputs=4, chains=7, failed=1, before=4) and len(rows_of(tmp_path / "twice")) == 7
     assert set(parts) < set(store.glob("*.parquet"))
 
 
