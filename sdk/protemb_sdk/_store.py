@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,9 +35,10 @@ LOCK = "_lock"
 LEVELS = ("protein", "residue")
 DTYPES = ("float32", "float16")
 
-# A part waits in memory until it is written.
+# A part waits in memory until it is written; what waits when a run is killed is embedded again.
 PART_CHAINS = 1024
 PART_RESIDUES = 200_000
+PART_SECONDS = 60.0
 
 _NAMES = ("id", "name", "chain", "label_chain", "source", "sequence", "notes")
 _NUMBERS = ("residue_index", "auth_seq", "label_seq")
@@ -61,6 +63,7 @@ class Store:
         self.path, self.header = path, header
         self._rows: list[Embedding] = []
         self._residues = 0
+        self._began = time.monotonic()
         self._done: list[str] = []
         self._skipped: list[Skipped] = []
 
@@ -75,7 +78,8 @@ class Store:
         self._skipped.extend(skipped)
         self._residues += sum(map(len, embeddings))
         enough = len(self._rows) >= PART_CHAINS or self._residues >= PART_RESIDUES
-        if enough or len(self._done) >= 4 * PART_CHAINS:
+        late = time.monotonic() - self._began > PART_SECONDS
+        if enough or late or len(self._done) >= 4 * PART_CHAINS:
             self.flush()
 
     def flush(self) -> None:
@@ -103,6 +107,7 @@ class Store:
         with written_whole(self.path / f"part-{name}.parquet") as part:
             pq.write_table(table, part, compression="zstd")
         self._rows, self._residues, self._done, self._skipped = [], 0, [], []
+        self._began = time.monotonic()
 
     def finish(self) -> None:
         """Write the last part, and the table of what was skipped in all runs."""

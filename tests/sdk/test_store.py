@@ -264,3 +264,12 @@ def test_the_store_opens_everywhere(files: Path, embedder: Embedder, tmp_path: P
     assert found == [(70, 64)]
     exact = rows_of(store)["1a8o.cif:A"]["protein"]
     np.testing.assert_allclose(exact, embedder.embed(files / "deep" / "er" / "1a8o.cif").protein, rtol=1e-3)
+
+
+def test_a_part_is_written_after_a_while(
+    files: Path, embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PART_SECONDS", 0.0)
+    embed_into_store(embedder, files, tmp_path / "store")
+    assert len(list((tmp_path / "store").glob("*.parquet"))) == 4  # one an input
+    assert len(rows_of(tmp_path / "store")) == 7
