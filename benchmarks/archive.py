@@ -43,7 +43,7 @@ def measured() -> dict[tuple[str, str], dict[int, float]]:
             found.setdefault((model, CORE), {})[int(length)] = seconds
     kinds = {
         "ONNX Runtime, float32 (the SDK's)": "float32",
-        "ONNX Runtime, float16, bound": "float16, inputs and results bound",
+        "ONNX Runtime, float16 (base-fp16)": "base-fp16",
         "torch.compile, float16, CUDA graphs": "float16, torch.compile and CUDA graphs",
     }
     for group, name, seconds in medians(HERE / "cuda.md"):

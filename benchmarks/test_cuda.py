@@ -68,8 +68,11 @@ def on_the_cpu(length: int, count: int) -> np.ndarray:
 
 
 @cache
-def graph(half: bool) -> bytes:
-    """The bundled graph, or its network exported with float16 blocks."""
+def graph(half: bool, convolutions: bool) -> bytes:
+    """The bundled graphs, of matrix products, or the same network's with convolutions."""
+    if not convolutions:
+        model = find_model("base-fp16" if half else "base")
+        return (model.gpu_path or model.path).read_bytes()
     if not half:
         return find_model("base").path.read_bytes()
     from protemb_export.graph import embedding_graph
@@ -80,20 +83,22 @@ def graph(half: bool) -> bytes:
 
 
 @cache
-def session(half: bool, **options: str) -> Any:
+def session(half: bool, convolutions: bool = False, **options: str) -> Any:
     chosen = {**CUDA_OPTIONS, **options}
     providers = [("CUDAExecutionProvider", chosen), "CPUExecutionProvider"]
     settings = runtime.SessionOptions()
     settings.log_severity_level = 3
-    found = runtime.InferenceSession(graph(half), settings, providers=providers)
+    found = runtime.InferenceSession(graph(half, convolutions), settings, providers=providers)
     if found.get_providers()[0] != "CUDAExecutionProvider":
         pytest.skip("ONNX Runtime fell back to the CPU: its CUDA libraries do not load (protemb doctor)")
     return found
 
 
-def onnx(half: bool, tf32: bool, bound: bool = False) -> Callable[[dict[str, np.ndarray]], Vectors]:
+def onnx(
+    half: bool = False, bound: bool = False, convolutions: bool = False, **options: str
+) -> Callable[[dict[str, np.ndarray]], Vectors]:
     def make(feeds: dict[str, np.ndarray]) -> Vectors:
-        runner = session(half, use_tf32=str(int(tf32)))
+        runner = session(half, convolutions, **options)
         if not bound:
             return lambda: runner.run(["protein"], feeds)[0]
         binding = runner.io_binding()  # inputs and result stay on the card
@@ -146,12 +151,19 @@ def pytorch(
 
 
 KINDS: dict[str, Callable[[dict[str, np.ndarray]], Vectors]] = {
-    "ONNX Runtime, float32 (the SDK's)": onnx(False, False),
-    "ONNX Runtime, TF32": onnx(False, True),
-    "ONNX Runtime, float16": onnx(True, False),
-    "ONNX Runtime, float32, bound": onnx(False, False, bound=True),
-    "ONNX Runtime, TF32, bound": onnx(False, True, bound=True),
-    "ONNX Runtime, float16, bound": onnx(True, False, bound=True),
+    "ONNX Runtime, float32 (the SDK's)": onnx(),
+    "ONNX Runtime, TF32": onnx(use_tf32="1"),
+    "ONNX Runtime, float16 (base-fp16)": onnx(half=True),
+    "ONNX Runtime, float32, bound": onnx(bound=True),
+    "ONNX Runtime, float16, bound": onnx(half=True, bound=True),
+    "ONNX Runtime, float32, convolutions": onnx(convolutions=True),
+    "ONNX Runtime, float16, convolutions": onnx(half=True, convolutions=True),
+    "ONNX Runtime, float32, convolutions by heuristic": onnx(
+        convolutions=True, cudnn_conv_algo_search="HEURISTIC"
+    ),
+    "ONNX Runtime, float16, convolutions by heuristic": onnx(
+        half=True, convolutions=True, cudnn_conv_algo_search="HEURISTIC"
+    ),
     "torch eager, float32": pytorch(),
     "torch eager, TF32": pytorch(tf32=True),
     "torch eager, float16": pytorch(half=True),
@@ -190,8 +202,9 @@ def test_protein_vectors(benchmark, kind, length, batch):
 @pytest.mark.benchmark(group="Embedder, a chain at a time")
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("readouts", [(), ("contact",)], ids=["protein and residues", "and contacts"])
-def test_embedder(benchmark, length, readouts):
-    embedder = Embedder(device="cuda")
+@pytest.mark.parametrize("model", ["base", "base-fp16"])
+def test_embedder(benchmark, model, length, readouts):
+    embedder = Embedder(model, device="cuda")
     coords = chains(length, 1)["ca_coords"][0]
     chain = read_chain((coords, "A" * length))
     for _ in range(3):
@@ -199,21 +212,54 @@ def test_embedder(benchmark, length, readouts):
     benchmark.pedantic(lambda: embedder.embed_chain(chain, readouts=readouts), rounds=15, iterations=1)
 
 
-@pytest.mark.benchmark(group="cuDNN's search for an algorithm, 20 lengths seen for the first time")
-@pytest.mark.parametrize("search", ["HEURISTIC", "DEFAULT", "EXHAUSTIVE"])
-def test_new_lengths(benchmark, search):
-    runner = session(False, cudnn_conv_algo_search=search, arena_extend_strategy="kSameAsRequested")
+@pytest.mark.benchmark(group="Embedder, 400 chains of many lengths")
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize("model", ["base", "base-fp16", "small"])
+def test_many_lengths(benchmark, model, batch):
+    rng = np.random.default_rng(0)
+    lengths = np.clip(np.exp(rng.normal(5.2, 0.65, 400)), 30, 1000).astype(int)
+    embedder = Embedder(model, device="cuda")
+    tuples = [(chains(n, 1)["ca_coords"][0], "A" * n) for n in lengths]
+    alone = embedder.embed(tuples[0]).protein
+
+    def run() -> np.ndarray:
+        first, *_ = [one.protein for one in embedder.embed_many(tuples, batch=batch)]
+        return first
+
+    run()
+    found = benchmark.pedantic(run, rounds=3, iterations=1)
+    assert np.abs(found - alone).max() <= 1e-3 * np.abs(alone).max()
+    benchmark.extra_info |= {
+        "chains/s": round(len(lengths) / benchmark.stats.stats.median),
+        "mean residues": round(lengths.mean()),
+        "lengths": len(set(lengths)),
+    }
+
+
+@pytest.mark.benchmark(group="20 lengths in turn, in all")
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "ONNX Runtime, float32 (the SDK's)",
+        "ONNX Runtime, float16 (base-fp16)",
+        "ONNX Runtime, float32, convolutions",
+        "ONNX Runtime, float32, convolutions by heuristic",
+        "torch eager, float32",
+        "torch eager, float16",
+    ],
+)
+def test_new_lengths(benchmark, kind):
     lengths = range(180, 300, 6)
-    runner.run(["protein"], chains(100, 1))
+    KINDS[kind](chains(100, 1))()
+    runs = [KINDS[kind](chains(length, 1)) for length in lengths]
     start = time.perf_counter()
-    for length in lengths:
-        runner.run(["protein"], chains(length, 1))
-    benchmark.extra_info["first time, ms a length"] = round(
-        (time.perf_counter() - start) / len(lengths) * 1e3, 1
-    )
-    benchmark.pedantic(
-        lambda: [runner.run(["protein"], chains(length, 1)) for length in lengths], rounds=5, iterations=1
-    )
+    for run in runs:
+        run()
+    benchmark.name = kind
+    each = (time.perf_counter() - start) / len(runs)
+    benchmark.extra_info["first time, ms a length"] = round(each * 1e3, 1)
+    benchmark.pedantic(lambda: [run() for run in runs], rounds=5, iterations=1)
+    benchmark.extra_info["then, ms a length"] = round(benchmark.stats.stats.median / len(runs) * 1e3, 2)
 
 
 @pytest.mark.benchmark(group="what the card can do")

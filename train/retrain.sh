@@ -92,6 +92,8 @@ for name in "${names[@]}"; do
     make_file "$model" "${checkpoint[$name]}" "$results/$name.json" -- \
         protemb-export model "${checkpoint[$name]}" -o "$model" --sigma "$sigma" --verify "$corpus" \
         --judgement "$results/$name.json" "${options[@]}" "${export_options[@]}"
+    [[ $name != base ]] || make_file "${model%.onnx}-gpu.onnx" "$model" -- \
+        protemb-export gpu "$model" --verify "$corpus" "${export_options[@]}"
     make_file "$results/$name.ckpt" "${checkpoint[$name]}" -- \
         protemb-train weights "${checkpoint[$name]}" -o "$results/$name.ckpt"
     make_file "$cards/$name.md" "$model" -- protemb-export card "$model" -o "$cards/$name.md"

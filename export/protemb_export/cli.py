@@ -127,6 +127,30 @@ def half(
 
 
 @app.command()
+def gpu(
+    model: Annotated[
+        str, typer.Argument(help="Bundled model, or graph; <name>-gpu.onnx is written beside it.")
+    ],
+    verify: Annotated[Path, typer.Option(help="Corpus (.arrow) whose chains are compared with the model.")],
+    chains: Annotated[
+        int, typer.Option(min=1, help="Chains to verify on, spread over 30 to 1,000 residues.")
+    ] = 60,
+) -> None:
+    """Write an equal graph without convolutions, which the SDK takes where CUDA runs it."""
+    from protemb_export.pack import pack_gpu, register
+    from protemb_export.verify import spread_over_lengths
+    from protemb_sdk._models import find_model, list_models
+    from protemb_train.corpus import Corpus
+
+    exact = find_model(model)
+    parity = pack_gpu(exact, spread_over_lengths(Corpus(verify), chains))
+    for bundled in list_models():
+        if bundled.path.samefile(exact.path):
+            register(bundled.path, bundled.summary, bundled.score_path)
+    say(console, f"{exact.path.stem}-gpu.onnx: largest deviations from {exact.name} {parity.as_dict()}")
+
+
+@app.command()
 def head(
     predictor: Annotated[
         Path, typer.Argument(help="File of protemb-train sites predictor or quality scorer.")

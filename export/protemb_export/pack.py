@@ -15,12 +15,14 @@ import onnx
 from protemb_export.card import as_metadata, make_card, weights_sha256
 from protemb_export.errors import ExportError, ParityError
 from protemb_export.graph import embedding_graph, score_graph
+from protemb_export.products import as_products
 from protemb_export.quantise import Int8Blocks
 from protemb_export.verify import (
     LEAST_COSINE,
     TOLERANCE,
     Likeness,
     Parity,
+    measure_equality,
     measure_likeness,
     measure_parity,
     measure_score_parity,
@@ -29,7 +31,7 @@ from protemb_sdk._batches import feeds_of
 from protemb_sdk._chain import Chain
 from protemb_sdk._doctor import EXAMPLE
 from protemb_sdk._embedder import Embedder
-from protemb_sdk._models import BUNDLED, Model
+from protemb_sdk._models import BUNDLED, Model, beside
 from protemb_sdk._output import writable_target, write_text_whole, written_whole
 from protemb_train.network import ScoreNetwork
 
@@ -57,11 +59,6 @@ def folded_level(network: ScoreNetwork, sigma: float) -> float:
     return float(f"{min(levels, key=lambda level: abs(math.log(level / sigma))):.7g}")
 
 
-def score_path(out: Path) -> Path:
-    """Return where the score graph of an embedding graph lies: beside it."""
-    return out.with_name(out.stem + "-score.onnx")
-
-
 def _with_card(model: onnx.ModelProto, card: Mapping[str, Any]) -> onnx.ModelProto:
     onnx.helper.set_model_props(model, as_metadata(card))
     return model
@@ -71,7 +68,7 @@ def _judged(what: str, deviation: float, out: Path) -> None:
     # Not ">": NaN must not pass.
     if not deviation <= TOLERANCE:
         raise ParityError(
-            f"{out}: not written, because the {what} of ONNX Runtime differs from PyTorch's by "
+            f"{out}: not written, because the {what} differs from what it should be by "
             f"{deviation:.1e} of its scale, more than {TOLERANCE:g}; please report this network"
         )
 
@@ -135,7 +132,7 @@ def pack(
         onnx.save(graph, draft)
         if score:
             score_card = make_card(network, name, None, record, licence, judged)
-            onnx.save(score_graph(network, as_metadata(score_card)), score_path(draft))
+            onnx.save(score_graph(network, as_metadata(score_card)), beside(draft, "score"))
         embedder = Embedder(draft, "cpu")
         parity = measure_parity(network, embedder, chains)
         _judged("embedding", parity.worst, out)
@@ -144,13 +141,12 @@ def pack(
         if score:
             deviation = measure_score_parity(network, embedder, chains)
             _judged("score", deviation, out)
-            scores = _with_card(
-                onnx.load(score_path(draft)), score_card | {"parity": {"score": float(f"{deviation:.2e}")}}
-            )
-            with written_whole(score_path(out)) as part:
+            score_card |= {"parity": {"score": float(f"{deviation:.2e}")}}
+            scores = _with_card(onnx.load(beside(draft, "score")), score_card)
+            with written_whole(beside(out, "score")) as part:
                 onnx.save(scores, part)
-    if not score:
-        score_path(out).unlink(missing_ok=True)  # an older network's
+    for kind in ("gpu",) if score else ("gpu", "score"):
+        beside(out, kind).unlink(missing_ok=True)  # an older network's
     with written_whole(out) as part:
         onnx.save(_with_card(graph, card), part)
     return parity
@@ -212,8 +208,44 @@ def pack_half(network: ScoreNetwork, model: Model, out: Path, held_out: Sequence
     card = Embedder(model.path, "cpu").card
     if weights_sha256(network) != card["weights_sha256"]:
         raise ExportError(f"{model.path}: is not the graph of that checkpoint; export it first")
-    graph = embedding_graph(network, card["sigma"], as_metadata(card), half=True)
+    graph = as_products(embedding_graph(network, card["sigma"], as_metadata(card), half=True))
     return _pack_narrow(graph, model, out, held_out, "float16", {})
+
+
+def pack_gpu(model: Model, chains: Iterable[Chain]) -> Parity:
+    """Write the equal graph of an exported float32 model that CUDA runs faster, beside it.
+
+    Parameters
+    ----------
+    model : Model
+        Bundled, or a file.
+    chains : iterable of Chain
+        Real chains to compare on.
+
+    Raises
+    ------
+    ExportError
+        If a convolution cannot be written as a product.
+    ParityError
+        If the two differ by more than `TOLERANCE` of the embedding's scale; nothing is written.
+    OutputError
+        If the file cannot be written.
+    """
+    out = writable_target(beside(model.path, "gpu"))
+    exact = Embedder(model.path, "cpu")
+    graph = as_products(onnx.load(model.path))
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / "draft.onnx"
+        onnx.save(graph, draft)
+        parity = measure_equality(exact, Embedder(draft, "cpu"), chains)
+    _judged("embedding", parity.worst, out)
+    card = exact.card | {
+        "equals_sha256": exact.provenance["model_sha256"],
+        "convolutions": {"as": "matrix products, for GPUs", "deviation": parity.as_dict()},
+    }
+    with written_whole(out) as part:
+        onnx.save(_with_card(graph, card), part)
+    return parity
 
 
 def _pack_narrow(
@@ -288,7 +320,7 @@ def register(out: Path, summary: str, score: Path | None = None) -> None:
     """
     path = check_bundled(out).with_name("registry.json")
     registry = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    files = {"embedding": out, "score": score or score_path(out)}
+    files = {"embedding": out, "score": score or beside(out, "score"), "gpu": beside(out, "gpu")}
     present = {kind: file for kind, file in files.items() if file.exists()}
     registry[out.stem] = {
         **{kind: file.name for kind, file in present.items()},

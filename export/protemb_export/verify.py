@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -55,7 +55,7 @@ class Likeness:
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """Largest deviations between PyTorch and ONNX Runtime, as shares of the embedding's scale.
+    """Largest deviations between two graphs, or PyTorch and ONNX Runtime, as shares of the embedding's scale.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def _deviation(found: NDArray[np.float32], wanted: NDArray[np.floating], where: 
     """Return the largest difference as a share of the scale of `wanted`, which may be zero throughout."""
     difference, scale = float(np.abs(found - wanted).max()), float(np.abs(wanted).max())
     if not np.isfinite([difference, scale]).all():
-        raise ParityError(f"{where}: PyTorch or ONNX Runtime gives values that are not finite")
+        raise ParityError(f"{where}: one of the two gives values that are not finite")
     return difference / max(scale, float(np.finfo(np.float32).tiny))
 
 
@@ -164,10 +164,33 @@ def measure_parity(network: ScoreNetwork, embedder: Embedder, chains: Iterable[C
     ParityError
         If there is no chain, or a value is not finite.
     """
+    return _compare(lambda chain: torch_pair(network, chain, embedder.noise_level), embedder, chains)
+
+
+def measure_equality(exact: Embedder, embedder: Embedder, chains: Iterable[Chain]) -> Parity:
+    """Compare two graphs that should be equal.
+
+    Raises
+    ------
+    ParityError
+        If there is no chain, or a value is not finite.
+    """
+
+    def pair(chain: Chain) -> NDArray[np.float32]:
+        found = exact.embed_chain(chain, pair=True).pair
+        assert found is not None  # asked for
+        return found
+
+    return _compare(pair, embedder, chains)
+
+
+def _compare(
+    pair_of: Callable[[Chain], NDArray[np.float32]], embedder: Embedder, chains: Iterable[Chain]
+) -> Parity:
     worst = {"pair": 0.0, "residue": 0.0, "protein": 0.0}
     lengths = []
     for chain in chains:
-        wanted = torch_pair(network, chain, embedder.noise_level)
+        wanted = pair_of(chain)
         found = embedder.embed_chain(chain, pair=True)
         assert found.pair is not None  # asked for
         # In float64: NumPy's own float32 sum of a million entries is off by 1e-4.

@@ -16,7 +16,7 @@ from protemb_sdk._batches import feeds_of, pool_alike
 from protemb_sdk._chain import Chain
 from protemb_sdk._embedding import Embedding
 from protemb_sdk._errors import EmbeddingError, ModelError
-from protemb_sdk._models import CONTRACT, GraphInfo, find_model, read_graph_info, score_path
+from protemb_sdk._models import CONTRACT, GraphInfo, check_equal, find_model, read_graph_info, score_path
 from protemb_sdk._readouts import check_readouts
 from protemb_sdk._residue import mean_over_rows
 from protemb_sdk._session import Provider, Session
@@ -92,8 +92,10 @@ class Embedder:
         }
         self._memory_limit = whole_number(memory_limit, "memory_limit")
         self._session: Session[GraphInfo] = Session(
-            self.model, self.model.path, partial(read_graph_info, "embedding"), *self._session_arguments
-        )
+            self.model, self.model.path, partial(read_graph_info, "embedding"), *self._session_arguments,
+            gpu_path=self.model.gpu_path,
+        )  # fmt: skip
+        check_equal(self.model, self._session.info)
         self._score_session: Session[GraphInfo] | None = None
         self._score_lock = threading.Lock()
 

@@ -15,6 +15,8 @@ from typing import Any, Literal
 from protemb_sdk._errors import ModelError
 
 BUNDLED = Path(__file__).parent / "bundled"
+KINDS = ("score", "gpu")
+"""Graphs that may lie beside an embedding graph."""
 CONTRACT = "1"
 """Version of the graph contract that this SDK speaks (see export/README.md)."""
 
@@ -35,6 +37,8 @@ class Model:
         What it is, in one line.
     sha256 : dict of str to str
         Expected hash per file name; empty for files outside the registry.
+    gpu_path : Path or None
+        An equal embedding graph that CUDA runs faster, where there is one.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Model:
     score_path: Path | None
     summary: str
     sha256: dict[str, str]
+    gpu_path: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,7 @@ class GraphInfo:
     Parameters
     ----------
     sha256 : str
-        Of the file.
+        Of the file; of the file that it equals if it is one for GPUs.
     channels : int
         C of every embedding.
     radius : int
@@ -84,6 +89,7 @@ def list_models() -> list[Model]:
             score_path=BUNDLED / entry["score"] if "score" in entry else None,
             summary=entry["summary"],
             sha256=dict(entry["sha256"]),
+            gpu_path=BUNDLED / entry["gpu"] if "gpu" in entry else None,
         )
         for name, entry in _registry().items()
     ]
@@ -92,7 +98,8 @@ def list_models() -> list[Model]:
 def find_model(model: str | PathLike[str]) -> Model:
     """Return a bundled model by name, or the model in a file.
 
-    A file `x.onnx` brings its score graph along where `x-score.onnx` lies beside it.
+    A file `x.onnx` brings its score graph along where `x-score.onnx` lies beside it, and one for GPUs where
+    `x-gpu.onnx` does.
 
     Raises
     ------
@@ -111,8 +118,13 @@ def find_model(model: str | PathLike[str]) -> Model:
         raise ModelError(
             f"no model named {str(model)!r}: bundled are {names}; otherwise pass the path of an .onnx file"
         )
-    score = path.with_name(path.name.removesuffix(".onnx") + "-score.onnx")
-    return Model(path.stem, path, score if score.is_file() else None, "a file of the caller's", {})
+    score, gpu = (found if (found := beside(path, kind)).is_file() else None for kind in KINDS)
+    return Model(path.stem, path, score, "a file of the caller's", {}, gpu)
+
+
+def beside(path: Path, kind: str) -> Path:
+    """Return where the graph "score" or "gpu" of an embedding graph lies."""
+    return path.with_name(f"{path.name.removesuffix('.onnx')}-{kind}.onnx")
 
 
 def score_path(model: Model) -> Path:
@@ -142,6 +154,22 @@ def read_graph(model: Model, path: Path) -> tuple[bytes, str]:
             "reinstall protemb-sdk"
         )
     return content, digest
+
+
+def check_equal(model: Model, info: GraphInfo) -> None:
+    """Refuse a graph for GPUs that was made of another graph than the one it lies beside.
+
+    Raises
+    ------
+    ModelError
+        In a sentence that says so.
+    """
+    loaded_twin = model.gpu_path is not None and "equals_sha256" in info.card
+    if loaded_twin and info.sha256 != read_graph(model, model.path)[1]:
+        raise ModelError(
+            f"{model.gpu_path}: not equal to {model.path.name} beside it, but to another graph; "
+            "make it anew with protemb-export gpu, or delete it"
+        )
 
 
 def check_contract(
@@ -184,6 +212,7 @@ def read_graph_info(
         low, high = card["sigma_range"]
         if kind == "embedding":
             float(card["sigma"])
+        digest = str(card.get("equals_sha256", digest))
         return GraphInfo(digest, int(card["channels"]), int(card["radius"]), (low, high), card)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +30,10 @@ _NOT_A_GRAPH = ("InvalidProtobuf", "InvalidGraph", "NoModel")
 
 WHEELS = ("onnxruntime", "onnxruntime-gpu")
 
-CPU = "CPUExecutionProvider"
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
-# TF32 rounds to 10 bits. On an H100 a change of length costs 23 ms with cuDNN's default algorithm, 70 with
-# its heuristic and 300 with a search, where the chain itself costs 3 (benchmarks/cuda.md).
+# TF32 rounds to 10 bits. For graphs with convolutions: on an H100 a change of length costs 33 ms with cuDNN's
+# default algorithm, 55 with its heuristic, 300 with a search; the chain itself costs 4 (benchmarks/cuda.md).
 CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}
 
 
@@ -84,7 +84,7 @@ def choose_providers(device: str, providers: Sequence[Provider] | None) -> list[
         providers = [providers] if isinstance(providers, str) else list(providers)
         if not providers:
             raise DeviceError(f"providers= is empty; ONNX Runtime here has {', '.join(available)}")
-        missing = [name for p in providers if (name := p if isinstance(p, str) else p[0]) not in available]
+        missing = [name for name in map(_name, providers) if name not in available]
         if missing:
             raise DeviceError(f"ONNX Runtime here has no {', '.join(missing)}; it has {', '.join(available)}")
         return providers
@@ -92,12 +92,12 @@ def choose_providers(device: str, providers: Sequence[Provider] | None) -> list[
     if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", device):
         raise DeviceError(f"no device named {device!r}; use 'auto', 'cpu', 'cuda' or 'cuda:0'")
     kind, _, number = device.partition(":")
-    cuda: Provider = ("CUDAExecutionProvider", {"device_id": number or "0", **CUDA_OPTIONS})
+    cuda: Provider = (CUDA, {"device_id": number or "0", **CUDA_OPTIONS})
     if kind == "cuda":
-        if "CUDAExecutionProvider" not in available:
+        if CUDA not in available:
             raise DeviceError(f"{device} was asked for, but {_why_no_cuda()}")
         return [cuda]
-    if kind == "auto" and "CUDAExecutionProvider" in available:
+    if kind == "auto" and CUDA in available:
         return [cuda]
     return [CPU]
 
@@ -139,6 +139,8 @@ class Session(Generic[Info]):
         Turns the graph's metadata, the file's SHA-256 and its path into `info`, or raises ModelError.
     device, providers, threads, session_options
         As in `Embedder`.
+    gpu_path : Path, optional
+        An equal graph, loaded instead where CUDA is what runs it.
     """
 
     def __init__(
@@ -150,8 +152,8 @@ class Session(Generic[Info]):
         providers: Sequence[Provider] | None,
         threads: int | None,
         session_options: onnxruntime.SessionOptions | None,
+        gpu_path: Path | None = None,
     ) -> None:
-        content, digest = read_graph(model, path)
         runtime = import_runtime()
         chosen = choose_providers(device, providers)
         options = session_options or runtime.SessionOptions()
@@ -163,12 +165,13 @@ class Session(Generic[Info]):
                 # Planning memory for a shape costs as much again as the maps, and chains seldom share one.
                 options.enable_mem_pattern = False
         automatic = device == "auto" and providers is None
+        graph = Graph.of(model, gpu_path if gpu_path and _name(chosen[0]) == CUDA else path)
         if automatic and chosen != [CPU]:
-            self._session = self._auto(runtime, content, options, chosen, path)
+            self._session, graph = self._auto(runtime, graph, options, chosen, model, path)
         else:
-            self._session = _load(runtime, content, options, chosen, path)
+            self._session = _load(runtime, graph, options, chosen)
         self.provider: str = self._session.get_providers()[0]
-        wanted = [p if isinstance(p, str) else p[0] for p in chosen]
+        wanted = list(map(_name, chosen))
         if not automatic and self.provider != wanted[0]:
             if self.provider not in wanted:
                 raise DeviceError(
@@ -177,7 +180,7 @@ class Session(Generic[Info]):
                 )
             log.warning("%s cannot be used; running on %s, the next of providers=", wanted[0], self.provider)
         self.threads: int = options.intra_op_num_threads or usable_threads()
-        self.info = read(self._session.get_modelmeta().custom_metadata_map, digest, path)
+        self.info = read(self._session.get_modelmeta().custom_metadata_map, graph.sha256, graph.path)
         self.inputs: list[str] = [value.name for value in self._session.get_inputs()]
         self.outputs: list[str] = [value.name for value in self._session.get_outputs()]
         self._pid = os.getpid()
@@ -188,23 +191,26 @@ class Session(Generic[Info]):
             self._last_run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     @staticmethod
-    def _auto(runtime: Any, content: bytes, options: Any, chosen: list[Provider], path: Path) -> Any:
+    def _auto(
+        runtime: Any, graph: Graph, options: Any, chosen: list[Provider], model: Model, path: Path
+    ) -> tuple[Any, Graph]:
         try:
-            session = _load(runtime, content, options, chosen, path)
-            if session.get_providers()[0] == "CUDAExecutionProvider":
-                return session
+            session = _load(runtime, graph, options, chosen)
+            if session.get_providers()[0] == CUDA:
+                return session, graph
             reason = "its libraries do not load"
         except (ModelError, DeviceError) as error:
             reason = str(error)
         log.warning("device 'auto': CUDA is offered but cannot be used (%s); running on the CPU", reason)
-        return _load(runtime, content, options, [CPU], path)
+        graph = Graph.of(model, path)
+        return _load(runtime, graph, options, [CPU]), graph
 
     @property
     def device(self) -> str:
         """Short name of the device in use: "cpu", "cuda:0", or a provider's name."""
         if self.provider == CPU:
             return "cpu"
-        if self.provider == "CUDAExecutionProvider":
+        if self.provider == CUDA:
             options = self._session.get_provider_options()[self.provider]
             return f"cuda:{options.get('device_id', '0')}"
         return self.provider
@@ -242,12 +248,29 @@ class Session(Generic[Info]):
         return results
 
 
-def _load(runtime: Any, content: bytes, options: Any, providers: Sequence[Provider], path: Path) -> Any:
+class Graph(NamedTuple):
+    """A graph's file, read and checked."""
+
+    path: Path
+    content: bytes
+    sha256: str
+
+    @classmethod
+    def of(cls, model: Model, path: Path) -> Graph:
+        return cls(path, *read_graph(model, path))
+
+
+def _name(provider: Provider) -> str:
+    return provider if isinstance(provider, str) else provider[0]
+
+
+def _load(runtime: Any, graph: Graph, options: Any, providers: Sequence[Provider]) -> Any:
     try:
-        return runtime.InferenceSession(content, options, providers=list(providers))
+        return runtime.InferenceSession(graph.content, options, providers=list(providers))
     except Exception as error:  # ONNX Runtime raises bare exceptions of its own
         reason = _first_line(error)
         if providers[0] != CPU and type(error).__name__ not in _NOT_A_GRAPH:
-            name = providers[0] if isinstance(providers[0], str) else providers[0][0]
+            name = _name(providers[0])
             raise DeviceError(f"{name} cannot be started ({reason}); run protemb doctor") from error
+        path = graph.path
         raise ModelError(f"{path}: ONNX Runtime cannot load it ({reason}); is it an ONNX file?") from error

@@ -18,7 +18,7 @@ from protemb_export.verify import TOLERANCE, torch_pair, torch_score
 from protemb_sdk._chain import ALPHABET
 from protemb_sdk._embedder import Embedder
 from protemb_sdk._errors import OutputError
-from protemb_sdk._models import CONTRACT
+from protemb_sdk._models import CONTRACT, beside
 from protemb_train.features import BaseFeatures
 from protemb_train.presets import BASE
 
@@ -182,7 +182,7 @@ def test_metadata_tell_everything(exported):
 
 
 def test_the_score_graphs_metadata(small):
-    model = onnx.load(packing.score_path(small.path))
+    model = onnx.load(beside(small.path, "score"))
     card = json.loads({field.key: field.value for field in model.metadata_props}["protemb.card"])
     assert card["kind"] == "score" and "sigma" not in card and card["parity"]["score"] < TOLERANCE
     assert [value.name for value in model.graph.input] == [
@@ -202,7 +202,7 @@ def test_files_hold_no_paths_of_this_machine(exported):
 
 def test_nothing_is_left_where_verification_fails(small, chains, tmp_path, monkeypatch):
     monkeypatch.setattr(packing, "embedding_graph", lambda *_: onnx.load(small.path))
-    score = onnx.load(packing.score_path(small.path))
+    score = onnx.load(beside(small.path, "score"))
     monkeypatch.setattr(packing, "score_graph", lambda *_: score)
     arguments = dict(name="x", sigma=small.sigma, record={}, licence="MIT", chains=chains[2:4])
     pack(small.network, tmp_path / "x.onnx", **arguments)
@@ -216,10 +216,10 @@ def test_nothing_is_left_where_verification_fails(small, chains, tmp_path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(packing, "TOLERANCE", 0.0)
-        refused("embedding of ONNX Runtime differs")
+        refused("the embedding differs")
     with monkeypatch.context() as patch:
         patch.setattr(packing, "measure_score_parity", lambda *_: math.nan)
-        refused("score of ONNX Runtime differs")
+        refused("the score differs")
     with torch.no_grad():
         weight = small.network.blocks[0].conv1.weight
         kept = weight.clone()

@@ -18,12 +18,11 @@ import torch
 from protemb_export import cli
 from protemb_export.card import as_metadata, make_card
 from protemb_export.errors import ExportError
-from protemb_export.pack import score_path
 from protemb_export.page import as_page, read_card, read_judged
 from protemb_export.pages import page_of
 from protemb_export.verify import Parity
 from protemb_sdk._errors import ProtembError
-from protemb_sdk._models import BUNDLED
+from protemb_sdk._models import BUNDLED, beside
 from protemb_train.checkpoint import load_network
 from protemb_train.corpus import Corpus, write_corpus
 from protemb_train.judge import judge
@@ -199,7 +198,7 @@ def test_a_graph_without_a_judgement_has_a_page_without_losses(small):
     page = as_page(read_card(small.path))
     assert "| steps | 7 |" in page and f"| corpus (SHA-256) | {'0' * 64} |" in page
     assert "| kind | embedding graph |" in page and f"| noise level | {small.sigma:g} angstrom |" in page
-    score = as_page(read_card(score_path(small.path)))
+    score = as_page(read_card(beside(small.path, "score")))
     assert "| kind | score graph |" in score and "| noise level | an input |" in score
     assert "## Known limits" in page and "Course of training" not in page and "Losses" not in page
 

@@ -18,7 +18,8 @@ def test_the_default_model_comes_first_and_is_there() -> None:
     first = list_models()[0]
     assert first.name == "base" and first.path.is_file() and first.summary
     assert first.score_path is not None and first.score_path.is_file()
-    assert set(first.sha256) == {first.path.name, first.score_path.name}
+    assert first.gpu_path is not None and first.gpu_path.is_file()
+    assert set(first.sha256) == {first.path.name, first.score_path.name, first.gpu_path.name}
 
 
 def test_a_path_is_a_model_by_any_kind_of_path(tmp_path: Path) -> None:
