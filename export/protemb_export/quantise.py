@@ -115,7 +115,10 @@ class Int8Blocks:
 
         def convolution(node: onnx.NodeProto, out: str) -> onnx.NodeProto:
             source, name = node.input[0], node.input[1]
-            filters, bias = self._filter(node), numpy_helper.to_array(self.weights[node.input[2]])
+            filters = self._filter(node)
+            bias = np.zeros(len(filters), dtype=np.float32)  # an untrained network's, left out of the graph
+            if len(node.input) > 2:
+                bias = numpy_helper.to_array(self.weights[node.input[2]])
             widest = np.abs(filters).reshape(len(filters), -1).max(axis=1)
             scale = np.maximum(widest / 127, 1e-12).astype(np.float32)
             grids = grid(source), grid(out)

@@ -11,11 +11,15 @@ import pytest
 
 from protemb_export import pack
 from protemb_export.errors import ExportError, ParityError
+from protemb_export.graph import embedding_graph
 from protemb_export.page import as_page, read_card
 from protemb_export.quantise import Int8Blocks
 from protemb_sdk import Embedder
+from protemb_sdk._batches import feeds_of
 from protemb_sdk._models import find_model
 from protemb_train.checkpoint import load_network
+from protemb_train.network import ScoreNetwork
+from protemb_train.presets import BASE
 
 RESULTS = Path(__file__).parents[2] / "train" / "results"
 
@@ -66,6 +70,13 @@ def test_what_cannot_be_quantised_is_refused(quantised, chains):
             Int8Blocks(onnx.load(model))
     with pytest.raises(ExportError, match="no chain to calibrate on"):
         Int8Blocks(onnx.load(find_model("base").path)).ranges([])
+
+
+def test_an_untrained_network_can_be_quantised(chains):
+    untrained = ScoreNetwork(BASE).eval()  # its biases are zero, and left out of the graph
+    blocks = Int8Blocks(embedding_graph(untrained, 1.0, {}))
+    made = blocks.quantised(blocks.ranges(map(feeds_of, chains[:2])))
+    assert sum(node.op_type == "QLinearConv" for node in made.graph.node) == 3 * len(BASE.dilations)
 
 
 def test_onnx_runtime_adds_within_the_convolutions(tmp_path):
