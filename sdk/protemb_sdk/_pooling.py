@@ -31,14 +31,14 @@ _BYTES_PER_THREAD = 4 * 2**20
 _NOTHING = 69.0
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
+def compiled(function: Callable[..., Any]) -> Any:
     try:
         return numba.njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # nowhere to keep a cache: a read-only installation without a home directory
         return numba.njit(**_OPTIONS)(function)
 
 
-@_compiled
+@compiled
 def _total(run: NDArray[np.float32]) -> float:
     total = 0.0
     for j in range(len(run)):
@@ -46,7 +46,7 @@ def _total(run: NDArray[np.float32]) -> float:
     return float(total)
 
 
-@_compiled
+@compiled
 def _largest(run: NDArray[np.float32]) -> float:
     # Four at a time: comparisons keep their order, and each waits for the one before. NaN is not seen.
     a, b, c, d = run[0], run[0], run[0], run[0]
@@ -61,7 +61,7 @@ def _largest(run: NDArray[np.float32]) -> float:
     return float(max(max(a, b), max(c, d)))
 
 
-@_compiled
+@compiled
 def _row_means(
     first: int, past: int, runs_NL: NDArray[np.float32], rows: int, out_RC: NDArray[np.float32]
 ) -> None:
@@ -70,7 +70,7 @@ def _row_means(
         out_RC[n % rows, n // rows] = _total(runs_NL[n]) / length
 
 
-@_compiled
+@compiled
 def _weights(
     first: int,
     past: int,
@@ -111,7 +111,7 @@ def _weights(
                 out_RKL[r, contact + s, j] = share if low <= squares[j] < high else 0.0
 
 
-@_compiled
+@compiled
 def _read_out(
     first: int,
     past: int,
@@ -150,7 +150,7 @@ def _read_out(
                     contact_CL[c, j] += totals_R[r] * weights_RKL[r, 0, j] * run[j]
 
 
-@_compiled
+@compiled
 def _windows(
     first: int, past: int, residue_LC: NDArray[np.float32], before: int, out_LWC: NDArray[np.float32]
 ) -> None:

@@ -120,11 +120,16 @@ class Store:
         write_text_whole(self.path / SKIPPED, text.getvalue())
 
 
+def store_parts(path: Path) -> list[Path]:
+    """Return the Parquet files of a store, in an order that does not change."""
+    return sorted(path.glob("part-*.parquet"))
+
+
 def _parts(path: Path) -> Iterator[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    for part in sorted(path.glob("part-*.parquet")):
+    for part in store_parts(path):
         try:
             metadata = pq.read_metadata(part).metadata or {}
             about: dict[str, Any] = json.loads(metadata[b"protemb"])
@@ -250,20 +255,37 @@ def _agree(path: Path, header: Mapping[str, Any]) -> None:
     if not file.exists():
         write_text_whole(file, json.dumps(header, indent=1) + "\n")
         return
-    try:
-        there = json.loads(file.read_text(encoding="utf-8"))
-        found = {name: there[name] for name in ("format", "levels", "readouts", "dtype")}
-        found |= {name: there["provenance"][name] for name in _MUST_AGREE}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{file}: cannot be read as the header of a store ({error!r})") from error
-    wanted = {name: header[name] for name in ("format", "levels", "readouts", "dtype")}
-    wanted |= {name: header["provenance"][name] for name in _MUST_AGREE}
-    for name, value in wanted.items():
+    found = _compared(read_header(path))
+    for name, value in _compared(header).items():
         if found[name] != json.loads(json.dumps(value)):
             raise OutputError(
                 f"{path}: a store with {name} {found[name]!r}, and this run has {value!r}; nothing was "
                 "changed, name another folder"
             )
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Return the header of a store.
+
+    Raises
+    ------
+    OutputError
+        If the folder has none, or one that is damaged.
+    """
+    file = path / HEADER
+    try:
+        header: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        _compared(header)
+    except (FileNotFoundError, NotADirectoryError):
+        raise OutputError(f"{path}: is no store; make one with protemb embed FOLDER -o {path}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"{file}: cannot be read as the header of a store ({error!r})") from error
+    return header
+
+
+def _compared(header: Mapping[str, Any]) -> dict[str, Any]:
+    compared = {name: header[name] for name in ("format", "levels", "readouts", "dtype")}
+    return compared | {name: header["provenance"][name] for name in _MUST_AGREE}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`protemb`: embed structure files, predict sites, list models, check an installation; no logic here."""
+"""`protemb`: embed structure files, search them, predict sites, check an installation; no logic here."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from protemb_sdk._command import out_console, run, say
 from protemb_sdk._errors import OutputError, ProtembError, StructureError
 from protemb_sdk._readouts import READOUTS, check_readouts
 from protemb_sdk._report import Tally, report_skipped
+from protemb_sdk._search_cli import index, search
 from protemb_sdk._version import __version__
 
 if TYPE_CHECKING:
@@ -253,6 +254,10 @@ def quality(
         workers=workers,
         quiet=quiet,
     )
+
+
+app.command()(index)
+app.command()(search)
 
 
 @app.command()

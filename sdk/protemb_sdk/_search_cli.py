@@ -1,0 +1,123 @@
+"""What `protemb index` and `protemb search` do."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from protemb_sdk._command import console, out_console, say
+from protemb_sdk._errors import ModelError, StructureError
+from protemb_sdk._output import writable_target, write_text_whole
+
+if TYPE_CHECKING:
+    from protemb_sdk._embedder import Embedder
+    from protemb_sdk._embedding import Embedding
+    from protemb_sdk.search import Hit, Index
+
+COLUMNS = (
+    "query", "rank", "id", "chain", "source", "length", "score", "tm_score", "cosine", "aligned", "identity",
+    "query_first", "query_last", "hit_first", "hit_last",
+)  # fmt: skip
+
+
+def index(
+    store: Annotated[Path, typer.Argument(help="Store, made by protemb embed FOLDER -o STORE.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to make.")],
+) -> None:
+    """Make an index of a store, to search it with `protemb search`."""
+    from protemb_sdk.search import build_index
+
+    count = build_index(store, out)
+    size = sum(file.stat().st_size for file in out.iterdir())
+    say(out_console, f"{count} chains -> {out}, {size / 2**20:.0f} MiB")
+
+
+def search(
+    query: Annotated[Path, typer.Argument(help="Structure file (PDB, mmCIF, mmJSON, .gz).")],
+    index: Annotated[Path, typer.Option("--index", help="Folder made by protemb index.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="Hits of each chain of the query.")] = 20,
+    chain: Annotated[str | None, typer.Option(help="Only this chain (author or label name).")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Also a table of the hits, CSV.")] = None,
+    candidates: Annotated[
+        int, typer.Option(min=1, help="Chains whose residues are aligned with the query's.")
+    ] = 200,
+    model: Annotated[
+        str | None, typer.Option(help="Model of the index, where it is none of the bundled.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads in all.")] = None,
+) -> None:
+    """Find the chains of an index that fold like the chains of a structure.
+
+    Ranked by the alignment of their residues (score, 1 for the query itself). Beside it the TM-score after
+    superposition, by the length of the query, how many residues are aligned and how many of those are equal.
+    """
+    from protemb_sdk._embedder import Embedder
+    from protemb_sdk.search import open_index
+
+    if out is not None:
+        writable_target(out)
+    if not query.is_file():
+        raise StructureError(f"{query}: no such file")
+    opened = open_index(index)
+    embedder = Embedder(model or _model_of(opened), device, threads=threads)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    for embedding in _queries(embedder, query, chain):
+        hits = opened.search(embedding, k, candidates)
+        _show(embedding, hits)
+        for rank, hit in enumerate(hits, start=1):
+            writer.writerow(_row(embedding, rank, hit))
+    if out is not None:
+        write_text_whole(out, text.getvalue())
+
+
+def _model_of(index: Index) -> str:
+    from protemb_sdk._models import list_models
+
+    provenance = index.header["provenance"]
+    for model in list_models():
+        if provenance["model_sha256"] in model.sha256.values():
+            return model.name
+    raise ModelError(
+        f"{index.path}: made with {provenance['model']!r}, which is no model of this version; pass its file "
+        "with --model"
+    )
+
+
+def _queries(embedder: Embedder, query: Path, chain: str | None) -> list[Embedding]:
+    if chain is not None:
+        return [embedder.embed(query, chain)]
+    read = embedder.read(query)
+    for skipped in read.skipped:
+        say(console, f"skipped: {skipped}")
+    if not read.chains:
+        return [embedder.embed(query)]  # raises, and says why
+    return [embedder.embed_chain(each) for each in read.chains]
+
+
+def _show(query: Embedding, hits: list[Hit]) -> None:
+    say(out_console, f"{query.id}, {len(query)} residues")
+    table = Table("rank", "hit", "residues", "score", "TM-score", "aligned", "identity", box=None)
+    for rank, hit in enumerate(hits, start=1):
+        identity = f"{hit.identity:.0%}" if len(hit.pairs) else "-"
+        numbers = (f"{hit.score:.3f}", f"{hit.tm_score:.3f}", str(len(hit.pairs)), identity)
+        table.add_row(str(rank), hit.id, str(hit.length), *numbers)
+    out_console.print(table)
+
+
+def _row(query: Embedding, rank: int, hit: Hit) -> list[object]:
+    ends = [""] * 4
+    if len(hit.pairs):  # residues that were seen, counted from 1
+        ends = [str(hit.pairs[end, side] + 1) for side in (0, 1) for end in (0, -1)]
+    numbers = (hit.score, hit.tm_score, hit.cosine)
+    return [
+        query.id, rank, hit.id, hit.chain, hit.source, hit.length, *(f"{n:.4f}" for n in numbers),
+        len(hit.pairs), f"{hit.identity:.4f}", *ends,
+    ]  # fmt: skip
