@@ -277,15 +277,15 @@ def _head(task: Task) -> list[str]:
         "network saw their clusters in training. A query is never its own hit. Means over queries, with 95% "
         "intervals of resampling them.",
         "",
-        "- *Family*: mean average precision for chains of the query's 30% cluster, and how often the first hit "
-        "is one. The clusters were made by MMseqs2 itself, from sequences: it all but has the answers.",
+        "- *Family*: mean average precision for chains of the query's 30% cluster, and how often the first "
+        "hit is one. The clusters were made by MMseqs2 itself, from sequences: it all but has the answers.",
         f"- *Fold*: mean average precision for chains of other clusters with TM-score {FOLD} or more by "
         "TM-align, normalised by the query. TM-align has the answers.",
-        f"- *TM-score*: by TM-align, normalised by the query, mean of the first {K} hits, and of the first {K} "
-        "of other clusters.",
+        f"- *TM-score*: by TM-align, normalised by the query, mean of the first {K} hits, and of the first "
+        f"{K} of other clusters.",
         "- *descriptors*: cosine of whitened mean and deviation of residues. *search*: what `protemb search` "
-        f"does, the first {CANDIDATES} by descriptors ranked by alignment of residues. *every chain aligned*: "
-        "without descriptors.",
+        f"does, the first {CANDIDATES} by descriptors ranked by alignment of residues. *every chain "
+        "aligned*: without descriptors.",
         "",
         "Descriptor, whitening and the alignment's parameters were chosen on validation chains.",
     ]

@@ -26,7 +26,7 @@ READOUT = "readout_"
 _PER_RESIDUE = ("ca_coords", "residue_index", "auth_seq", "insertion_code", "label_seq", "residue_name")
 
 # What zipfile, zlib, NumPy, JSON and our own checks say of bytes that are not what they should be.
-_DAMAGE = (
+DAMAGE = (
     OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, NotImplementedError,
     OverflowError, zipfile.BadZipFile, zlib.error, StructureError,
 )  # fmt: skip
@@ -247,5 +247,5 @@ class Embedding:
             return found
         except FileNotFoundError:
             raise OutputError(f"{path}: no such file") from None
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise OutputError(f"{path}: not an embedding saved by protemb, or damaged ({error})") from error

@@ -248,7 +248,7 @@ def _save_whitenings(path: Path, whitenings: Whitenings) -> None:
 
 def load_whitenings(path: Path) -> Whitenings:
     """Return the whitenings of an index."""
-    with np.load(path) as arrays:
+    with path.open("rb") as file, np.load(file) as arrays:  # NumPy leaves a damaged one open
         found = {
             name: Whitening(arrays[f"{name}_mean"], arrays[f"{name}_matrix"])
             for name in ("protein", "residue")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._embedding import Embedding
+from protemb_sdk._embedding import DAMAGE, Embedding
 from protemb_sdk._errors import EmbeddingError, OutputError
 from protemb_sdk._index import (
     CHAINS,
@@ -294,7 +294,7 @@ def open_index(path: str | PathLike[str]) -> Index:
         sizes = {len(chains), len(graph), header["chains"]}
         if len(sizes) != 1 or (residues is not None and len(residues) != header["residues"]):
             raise ValueError("its files do not belong together")
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, pa.ArrowException) as error:
+    except (*DAMAGE, pa.ArrowException) as error:
         reason = (str(error) or repr(error)).splitlines()[0]
         raise OutputError(f"{path}: a damaged index ({reason}); make it again with protemb index") from error
     return Index(path, header, whitenings, graph, chains, residues, coords)

@@ -1,0 +1,376 @@
+"""Search: alignments and superpositions that are right, indexes whole or not there, and clear refusals."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tmtools
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.covariance import LedoitWolf
+
+from protemb_sdk import Chain, Embedder, EmbeddingError, OutputError, cli, read_chain, search
+from protemb_sdk import _index as module
+from protemb_sdk._align import align
+from protemb_sdk._fill import embed_into_store
+from protemb_sdk._superpose import tm_scores
+from protemb_sdk._whitening import fit_whitening
+from protemb_sdk.search import Index, build_index, open_index
+
+# --- the parts ------------------------------------------------------------------------------------
+
+
+def best_by_recursion(similarity: np.ndarray, opening: float, extension: float) -> float:
+    """Smith and Waterman as they wrote it: every gap length is tried."""
+
+    @cache
+    def ends_at(i: int, j: int) -> float:
+        if i < 0 or j < 0:
+            return 0.0
+        found = [0.0, ends_at(i - 1, j - 1) + float(similarity[i, j])]
+        found += [ends_at(i - n, j) - opening - (n - 1) * extension for n in range(1, i + 1)]
+        found += [ends_at(i, j - n) - opening - (n - 1) * extension for n in range(1, j + 1)]
+        return max(found)
+
+    rows, columns = similarity.shape
+    return max(ends_at(i, j) for i in range(rows) for j in range(columns))
+
+
+def worth(similarity: np.ndarray, pairs: np.ndarray, opening: float, extension: float) -> float:
+    """What an alignment scores, counted from its pairs."""
+    total = float(sum(similarity[i, j] for i, j in pairs))
+    for gap in (np.diff(pairs, axis=0) - 1).ravel():
+        total -= opening + (gap - 1) * extension if gap else 0.0
+    return total
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    arrays(np.float32, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.floats(-1, 1, width=16)),
+    st.sampled_from([(0.5, 0.5), (1.0, 0.125), (0.25, 0.0)]),
+)
+def test_the_alignment_is_the_best_there_is(similarity: np.ndarray, gaps: tuple[float, float]) -> None:
+    score, pairs = align(similarity, *gaps)
+    assert score == pytest.approx(best_by_recursion(similarity, *gaps), abs=1e-5)
+    assert worth(similarity, pairs, *gaps) == pytest.approx(score, abs=1e-5)
+    assert (np.diff(pairs, axis=0) > 0).all()
+    assert (len(pairs) > 0) == (score > 0)
+
+
+@pytest.fixture(scope="module")
+def chains(structures: Path) -> list[Chain]:
+    return [read_chain(structures / name, chain) for name, chain in (("1orc.pdb", None), ("1a8o.cif", None))]
+
+
+def turned(coords: np.ndarray, seed: int) -> np.ndarray:
+    rotation = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
+    return coords @ (rotation * np.sign(np.linalg.det(rotation))) + 50
+
+
+def test_tm_scores_are_those_of_the_program(chains: list[Chain]) -> None:
+    query = chains[1]
+    rng = np.random.default_rng(0)
+    targets = [
+        query.ca_coords + 3,
+        turned(query.ca_coords, 1) + rng.normal(scale=1.0, size=query.ca_coords.shape),
+        turned(query.ca_coords, 2)[10:60],
+        chains[0].ca_coords,
+    ]
+    pairs, theirs = [], []
+    for target in targets:
+        sequence = "A" * len(target)
+        found = tmtools.tm_align(query.ca_coords, target, query.sequence, sequence)
+        i = j = -1
+        aligned = []
+        for one, other in zip(found.seqxA, found.seqyA, strict=True):
+            i, j = i + (one != "-"), j + (other != "-")
+            if one != "-" and other != "-":
+                aligned.append((i, j))
+        pairs.append(np.array(aligned))
+        theirs.append(found.tm_norm_chain1)
+    ours = tm_scores(query.ca_coords, targets, pairs)
+    assert ours[0] == pytest.approx(1)
+    # The program's alignment holds pairs within reach only, and its search is finer.
+    np.testing.assert_allclose(ours, theirs, rtol=0.02)
+    assert (ours <= np.array(theirs) + 1e-4).all()
+
+
+def test_a_mirror_image_is_not_the_fold(chains: list[Chain]) -> None:
+    query = chains[1]
+    same = np.arange(len(query))[:, None].repeat(2, axis=1)
+    mirrored = query.ca_coords * [1, 1, -1]
+    right, wrong, few = tm_scores(
+        query.ca_coords, [turned(query.ca_coords, 0), mirrored, mirrored], [same, same, same[:2]]
+    )
+    assert right == pytest.approx(1) and wrong < 0.5 and few == 0
+
+
+@pytest.mark.parametrize("count", [3, 20, 500])
+def test_whitening_is_of_ledoit_and_wolf(count: int) -> None:
+    rng = np.random.default_rng(count)
+    sample = rng.normal(size=(count, 6)) @ rng.normal(size=(6, 6)) + 7
+    whitening = fit_whitening(sample)
+    np.testing.assert_allclose(whitening(sample).mean(axis=0), 0, atol=1e-4)
+    covariance = LedoitWolf().fit(sample).covariance_
+    matrix = whitening.matrix.astype(np.float64)
+    np.testing.assert_allclose(matrix.T @ covariance @ matrix, np.eye(6), atol=1e-4)
+
+
+def test_a_sample_without_spread_is_shifted_alone() -> None:
+    whitening = fit_whitening(np.full((1, 4), 3.0))
+    np.testing.assert_array_equal(whitening(np.array([[3.0, 3, 3, 4]])), [[0, 0, 0, 1]])
+
+
+# --- the index ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def store(structures: Path, embedder: Embedder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    files = [structures / name for name in ("1orc.pdb", "1a8o.cif", "2beg.pdb.gz", "1lcd.cif.gz", "3jqh.cif")]
+    path = tmp_path_factory.mktemp("search") / "store"
+    embed_into_store(embedder, files, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def index(store: Path) -> Index:
+    build_index(store, store.parent / "index")
+    return open_index(store.parent / "index")
+
+
+def test_a_chain_finds_itself_and_its_like(index: Index, embedder: Embedder, chains: list[Chain]) -> None:
+    rng = np.random.default_rng(0)
+    for chain in chains:
+        first = index.search(embedder.embed(chain), 3)[0]
+        assert first.id == chain.id and first.length == len(chain) and first.sequence == chain.sequence
+        assert [first.score, first.tm_score, first.cosine] == pytest.approx([1, 1, 1], abs=5e-3)
+        assert first.identity == 1 and (first.pairs == np.arange(len(chain))[:, None]).all()
+        piece = slice(8, 58)
+        moved = turned(chain.ca_coords[piece], 3)
+        moved += rng.normal(scale=0.2, size=moved.shape)
+        found = index.search(embedder.embed((moved, chain.sequence[piece])), 3)[0]
+        assert found.id == chain.id and found.tm_score > 0.9
+        assert (found.pairs[:, 1] - found.pairs[:, 0] == piece.start).mean() > 0.9
+
+
+def test_hits_come_best_first_and_are_all_there_are(
+    index: Index, embedder: Embedder, chains: list[Chain]
+) -> None:
+    query = embedder.embed(chains[0])
+    hits = index.search(query, k=1000)
+    assert len(hits) == len(index) and len({(hit.source, hit.chain) for hit in hits}) == len(index)
+    scores = [hit.score for hit in hits]
+    assert scores == sorted(scores, reverse=True)
+    assert [hit.id for hit in index.search(query, k=4)] == [hit.id for hit in hits[:4]]
+    cosines = index.descriptors @ index.descriptor(query)
+    np.testing.assert_allclose(sorted(hit.cosine for hit in hits), np.sort(cosines), atol=2e-3)
+    # Few candidates: those of the best cosine.
+    best = {index.ids[number] for number in np.argsort(-cosines)[:2]}
+    assert {hit.id for hit in index.search(query, k=2, candidates=2)} == best
+
+
+def test_a_graph_finds_what_all_of_them_do(
+    index: Index, embedder: Embedder, chains: list[Chain], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = embedder.embed(chains[0])
+    wanted = [hit.id for hit in index.search(query)]
+    monkeypatch.setattr(search, "ALL", 0)
+    assert [hit.id for hit in index.search(query)] == wanted
+
+
+def test_half_precision_changes_little(
+    index: Index, structures: Path, embedder: Embedder, chains: list[Chain], tmp_path: Path
+) -> None:
+    files = [structures / name for name in ("1orc.pdb", "1a8o.cif", "2beg.pdb.gz", "1lcd.cif.gz", "3jqh.cif")]
+    embed_into_store(embedder, files, tmp_path / "store", dtype="float16")
+    build_index(tmp_path / "store", tmp_path / "index")
+    query = embedder.embed(chains[0])
+    ours, theirs = (i.search(query, 1000) for i in (open_index(tmp_path / "index"), index))
+    scores = {(hit.source, hit.chain): hit.score for hit in theirs}
+    np.testing.assert_allclose(
+        [hit.score for hit in ours], [scores[hit.source, hit.chain] for hit in ours], atol=0.02
+    )
+
+
+def test_a_store_of_proteins_alone_is_found_by_cosine(
+    structures: Path, embedder: Embedder, chains: list[Chain], tmp_path: Path
+) -> None:
+    files = [structures / "1orc.pdb", structures / "1a8o.cif", structures / "3jqh.cif"]
+    embed_into_store(embedder, files, tmp_path / "store", levels=["protein"])
+    build_index(tmp_path / "store", tmp_path / "index")
+    index = open_index(tmp_path / "index")
+    query = embedder.embed(chains[1])
+    first, *others = index.search(query)
+    assert first.id == query.id and first.cosine == pytest.approx(1, abs=2e-3)
+    assert np.isnan([first.score, first.tm_score, first.identity]).all() and len(first.pairs) == 0
+    assert [hit.cosine for hit in others] == sorted([hit.cosine for hit in others], reverse=True)
+    with pytest.raises(EmbeddingError, match="proteins alone"):
+        index.align(query, np.array([0]))
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+def test_queries_of_another_model_are_refused(index: Index, chains: list[Chain]) -> None:
+    query = Embedder("small", device="cpu").embed(chains[0])
+    with pytest.raises(EmbeddingError, match=r"model_sha256 .* the index's model, 'base'"):
+        index.search(query)
+
+
+def test_numbers_below_one_are_refused(index: Index, embedder: Embedder, chains: list[Chain]) -> None:
+    query = embedder.embed(chains[1])
+    for k, candidates in ((0, 5), (5, 0)):
+        with pytest.raises(EmbeddingError, match="at least 1"):
+            index.search(query, k, candidates)
+
+
+def test_what_is_there_is_not_overwritten(store: Path, index: Index) -> None:
+    before = {file.name: file.read_bytes() for file in index.path.iterdir()}
+    with pytest.raises(OutputError, match="is there already"):
+        build_index(store, index.path)
+    assert {file.name: file.read_bytes() for file in index.path.iterdir()} == before
+
+
+def test_stores_that_are_none_or_damaged_leave_nothing(
+    store: Path, embedder: Embedder, tmp_path: Path
+) -> None:
+    out = tmp_path / "index"
+    with pytest.raises(OutputError, match="is no store"):
+        build_index(tmp_path / "nowhere", out)
+    empty = tmp_path / "empty"
+    (tmp_path / "notes.txt").write_text("no structure")
+    embed_into_store(embedder, [tmp_path / "notes.txt"], empty)
+    with pytest.raises(OutputError, match="holds no chain"):
+        build_index(empty, out)
+    damaged = tmp_path / "damaged"
+    shutil.copytree(store, damaged)
+    part = next(damaged.glob("part-*"))
+    part.write_bytes(part.read_bytes()[:-100])
+    with pytest.raises(OutputError, match="no whole part of a store"):
+        build_index(damaged, out)
+    with pytest.raises(OutputError, match="does not exist"):
+        build_index(store, tmp_path / "nowhere" / "index")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["damaged", "empty", "notes.txt"]
+
+
+FULL = """
+import resource, signal, sys
+from protemb_sdk import OutputError
+from protemb_sdk.search import build_index
+import pyarrow.parquet, usearch.index
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)  # as a disk that is full: writes fail
+try:
+    build_index(sys.argv[1], sys.argv[2])
+except OutputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("size", [500, 3_000, 50_000])
+def test_a_full_disk_leaves_nothing(store: Path, tmp_path: Path, size: int) -> None:
+    pytest.importorskip("resource", reason="limits are POSIX's")
+    command = [sys.executable, "-c", FULL, str(store), str(tmp_path / "index"), str(size)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "index: cannot be written (" in run.stdout and len(run.stdout.splitlines()) == 1, run.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def copied(index: Index, tmp_path: Path) -> Path:
+    shutil.copytree(index.path, tmp_path / "index")
+    return tmp_path / "index"
+
+
+@pytest.mark.parametrize(
+    "name", [module.WHITENINGS, module.VECTORS, module.CHAINS, module.RESIDUES, module.COORDS]
+)
+@pytest.mark.parametrize("damage", ["gone", "cut", "empty"])
+def test_damaged_indexes_are_refused(copied: Path, name: str, damage: str) -> None:
+    file = copied / name
+    content = file.read_bytes()
+    file.unlink()
+    if damage != "gone":
+        file.write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
+    with pytest.raises(OutputError, match="a damaged index"):
+        open_index(copied)
+
+
+def test_other_folders_and_formats_are_refused(copied: Path, store: Path) -> None:
+    with pytest.raises(OutputError, match="is no index"):
+        open_index(store)
+    header = copied / module.HEADER
+    header.write_text(header.read_text().replace(module.FORMAT, "protemb-index-0"))
+    with pytest.raises(OutputError, match="an index of format 'protemb-index-0'"):
+        open_index(copied)
+    header.write_text("{")
+    with pytest.raises(OutputError, match="a damaged index"):
+        open_index(copied)
+
+
+def test_without_the_extra_it_says_what_to_install(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "usearch.index", None)
+    for run in (lambda: build_index(store, tmp_path / "index"), lambda: open_index(tmp_path)):
+        with pytest.raises(OutputError, match=r"pip install 'protemb-sdk\[search\]'"):
+            run()
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def protemb(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[Any, str, str]]:
+    def run(*arguments: object) -> tuple[Any, str, str]:
+        monkeypatch.setattr(sys, "argv", ["protemb", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        return exit_.value.code or 0, *capsys.readouterr()
+
+    return run
+
+
+def test_index_and_search_from_the_command_line(
+    protemb: Callable[..., tuple[Any, str, str]], store: Path, structures: Path, tmp_path: Path
+) -> None:
+    index, table = tmp_path / "index", tmp_path / "hits.csv"
+    status, out, _ = protemb("index", store, "-o", index)
+    assert status == 0 and out.startswith(f"{len(open_index(index))} chains -> {index}")
+    status, out, _ = protemb("search", structures / "1lcd.cif.gz", "--index", index, "-k", 3, "-o", table)
+    assert status == 0 and "1lcd_A" in out and "TM-score" in out
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["rank"] for row in rows] == ["1", "2", "3"]
+    assert (rows[0]["id"], rows[0]["score"], rows[0]["query_first"]) == ("1lcd_A", "1.0000", "1")
+    assert rows[0]["hit_last"] == rows[0]["length"] == rows[0]["aligned"]
+    status, out, _ = protemb("search", structures / "3jqh.cif", "--index", index, "--chain", "A", "-k", 1)
+    assert status == 0 and out.splitlines()[0].startswith("3jqh_A, ")
+
+
+def test_what_cannot_be_searched_is_one_sentence(
+    protemb: Callable[..., tuple[Any, str, str]], index: Index, structures: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.cif").write_text("nothing")
+    for arguments, sentence in (
+        ([tmp_path / "none.cif", "--index", index.path], "no such file"),
+        ([tmp_path / "bad.cif", "--index", index.path], "bad.cif"),
+        ([structures / "1orc.pdb", "--index", tmp_path], "is no index"),
+        ([structures / "1orc.pdb", "--index", index.path, "-o", tmp_path / "no" / "x.csv"], "does not exist"),
+        ([structures / "1orc.pdb", "--index", index.path, "--model", "small"], "the index's model, 'base'"),
+    ):
+        status, out, err = protemb("search", *arguments)
+        lines = [line for line in err.splitlines() if line.startswith("error:")]
+        assert status == 1 and not out and len(lines) == 1 and sentence in lines[0], err
