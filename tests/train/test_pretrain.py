@@ -1,4 +1,7 @@
 import csv
+import os
+import socket
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -14,7 +17,7 @@ from protemb_train.crops import CropBatches
 from protemb_train.judge import judge
 from protemb_train.levels import read_curve
 from protemb_train.network import ScoreNetwork
-from protemb_train.presets import BASE_TRAINING, PAPER_TRAINING, NetworkConfig
+from protemb_train.presets import BASE_TRAINING, PAPER_TRAINING, NetworkConfig, read_config
 
 from .conftest import tiny_config
 
@@ -292,6 +295,76 @@ def test_no_gradient_of_eq_4_gets_below_the_floor():
     for k, (i, j) in enumerate(pairs):
         basis[k, i], basis[k, j] = x[i] - x[j], x[j] - x[i]
     assert torch.linalg.matrix_rank(basis.reshape(len(pairs), -1)) == 3 * length - 6
+
+
+NODES = """
+preset = "base"
+[network]
+channels = 8
+bottleneck = 4
+dilations = [1]
+noise_levels = 4
+[training]
+batch = 4
+crops = [16]
+warmup_steps = 2
+schedule = "constant"
+ema = "none"
+mask_types = 0.0
+swap_types = 0.0
+"""
+
+
+def test_two_nodes_learn_what_one_does_of_both_batches(real_corpus, tmp_path, monkeypatch):
+    (tmp_path / "nodes.toml").write_text(NODES)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "protemb_train.cli",
+        "pretrain",
+        "--corpus",
+        real_corpus.path,
+        "--nodes",
+        "2",
+    ]
+    command += [
+        "-o",
+        tmp_path / "two",
+        "--config",
+        tmp_path / "nodes.toml",
+        "--threads",
+        "1",
+        "--no-progress",
+    ]
+    for steps in (3, 5):  # begun, and continued
+        nodes = [
+            subprocess.Popen(
+                [*map(str, command), "--steps", str(steps)],
+                env=os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": rank},
+            )
+            for rank in "01"
+        ]
+        assert [node.wait(120) for node in nodes] == [0, 0]
+
+    def both(self, step):
+        batches = [
+            draw(CropBatches(self.corpus, network, self.config, self.seed, rank=rank), step)
+            for rank in (0, 1)
+        ]
+        return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+
+    _, network, training = read_config(config)
+    draw = CropBatches.batch
+    monkeypatch.setattr(CropBatches, "batch", both)
+    one = pretrain.pretrain(real_corpus.path, network, training, tmp_path / "one", steps=5, progress=False)
+    here, there = read_tensors(one), read_tensors(tmp_path / "two" / "last.ckpt")
+    assert here["global_step"] == there["global_step"] == 5
+    for name, tensor in here["state_dict"].items():
+        torch.testing.assert_close(there["state_dict"][name], tensor, rtol=0, atol=2e-5)
+    assert len(list((tmp_path / "two").glob("metrics*.csv"))) == 2
 
 
 def test_the_command_line_trains_and_judges(real_corpus, tmp_path, monkeypatch, capsys):

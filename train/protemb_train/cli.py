@@ -57,7 +57,8 @@ def pretrain(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; torch's own choice by default.")
     ] = None,
-    devices: Annotated[int, typer.Option(min=1, help="GPUs.")] = 1,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs of a machine.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines that train together.")] = 1,
     workers: Annotated[int, typer.Option(min=0, help="Processes that make batches.")] = 0,
     compiled: Annotated[bool, typer.Option("--compile", help="Compile with torch.compile first.")] = False,
     bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Convolutions in bfloat16.")] = False,
@@ -79,7 +80,7 @@ def pretrain(
         f"{'CUDA' if torch.cuda.is_available() else f'{torch.get_num_threads()} CPU threads'}",
         highlight=False,
     )
-    machine = Machine(devices=devices, workers=workers, compile=compiled, bfloat16=bfloat16)
+    machine = Machine(devices=devices, nodes=nodes, workers=workers, compile=compiled, bfloat16=bfloat16)
     last = run(
         corpus,
         network,

@@ -126,12 +126,15 @@ def _keep_metrics(out: Path, step: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """How a run uses the machine; beyond rounding only `devices` changes what is computed.
+    """How a run uses the machine; beyond rounding only `devices` and `nodes` change what is computed.
 
     Parameters
     ----------
     devices : int
-        GPUs; several train by Lightning's distributed strategy, each on its own batches of the recipe's size.
+        GPUs of a node; several train by Lightning's distributed strategy, each on its own batches of the
+        recipe's size. Without a GPU, processes.
+    nodes : int
+        Machines that train together, each started with the same command, in a folder that all see.
     workers : int
         Processes that make batches; 0 makes them in the training process.
     compile : bool
@@ -141,6 +144,7 @@ class Machine:
     """
 
     devices: int = 1
+    nodes: int = 1
     workers: int = 0
     compile: bool = False
     bfloat16: bool = False
@@ -219,12 +223,12 @@ def pretrain(
         if done >= steps:
             return last
     try:
-        _keep_metrics(out, done)
         with quiet_lightning():
             trainer = pl.Trainer(
                 max_steps=steps,
                 accelerator="auto",
                 devices=machine.devices,
+                num_nodes=machine.nodes,
                 callbacks=_callbacks(out, config),
                 logger=[CSVLogger(out, name=None, version=""), TensorBoardLogger(out, name=None, version="")],
                 log_every_n_steps=10,
@@ -235,6 +239,8 @@ def pretrain(
                 enable_progress_bar=progress,
                 enable_model_summary=False,
             )
+            if trainer.is_global_zero:  # the one that writes the table
+                _keep_metrics(out, done)
             trainer.fit(module, ckpt_path=last if done else None, weights_only=True)
             trainer.save_checkpoint(last)
     except OSError as error:
