@@ -316,33 +316,17 @@ swap_types = 0.0
 
 
 def test_two_nodes_learn_what_one_does_of_both_batches(real_corpus, tmp_path, monkeypatch):
-    (tmp_path / "nodes.toml").write_text(NODES)
+    config = tmp_path / "nodes.toml"
+    config.write_text(NODES)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "protemb_train.cli",
-        "pretrain",
-        "--corpus",
-        real_corpus.path,
-        "--nodes",
-        "2",
-    ]
-    command += [
-        "-o",
-        tmp_path / "two",
-        "--config",
-        tmp_path / "nodes.toml",
-        "--threads",
-        "1",
-        "--no-progress",
-    ]
+    options = f"--config {config} --nodes 2 --threads 1 --no-progress -o {tmp_path / 'two'}".split()
+    command = [sys.executable, "-m", "protemb_train.cli", "pretrain", "--corpus", str(real_corpus.path)]
     for steps in (3, 5):  # begun, and continued
         nodes = [
             subprocess.Popen(
-                [*map(str, command), "--steps", str(steps)],
+                [*command, *options, "--steps", str(steps)],
                 env=os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": rank},
             )
             for rank in "01"
@@ -350,10 +334,8 @@ def test_two_nodes_learn_what_one_does_of_both_batches(real_corpus, tmp_path, mo
         assert [node.wait(120) for node in nodes] == [0, 0]
 
     def both(self, step):
-        batches = [
-            draw(CropBatches(self.corpus, network, self.config, self.seed, rank=rank), step)
-            for rank in (0, 1)
-        ]
+        ranks = [CropBatches(self.corpus, network, self.config, self.seed, rank=rank) for rank in (0, 1)]
+        batches = [draw(rank, step) for rank in ranks]
         return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
 
     _, network, training = read_config(config)
