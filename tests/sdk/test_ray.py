@@ -84,6 +84,34 @@ def test_a_dataset_becomes_one_of_rows(
     )
 
 
+def test_an_object_store_gives_and_takes(cluster: None, one_thread: Embedder, structures: Path) -> None:
+    from pyarrow import fs, parquet
+
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0)
+    s3fs = pytest.importorskip("s3fs")
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        store = s3fs.S3FileSystem(
+            key="key", secret="secret", client_kwargs={"endpoint_url": f"http://{host}:{port}"}
+        )
+        store.mkdir("bucket")
+        for name in ("1orc.pdb", "3jqh.cif"):
+            store.pipe(f"bucket/structures/{name}", (structures / name).read_bytes())
+        filesystem = fs.PyFileSystem(fs.FSSpecHandler(store))
+        files = ray.data.read_binary_files("bucket/structures", filesystem=filesystem, include_paths=True)
+        engine.embed(files, one_thread).write_parquet("bucket/embeddings", filesystem=filesystem)
+        rows = parquet.read_table("bucket/embeddings", filesystem=filesystem).to_pylist()
+    finally:
+        server.stop()
+    assert sorted(row["source"] for row in rows) == [
+        f"bucket/structures/{name}" for name in ("1orc.pdb", "3jqh.cif")
+    ]
+    for row in rows:
+        here = one_thread.embed(structures / Path(row["source"]).name, row["chain"])
+        np.testing.assert_allclose(row["residue"], here.residue, atol=1e-5)
+
+
 def test_what_ray_cannot_take_is_said(cluster: None, one_thread: Embedder, tmp_path: Path) -> None:
     chain = one_thread.read(([[0, 0, 3.8 * i] for i in range(5)], "AAAAA")).chains[0]
     (tmp_path / "file").touch()
@@ -107,12 +135,17 @@ if __name__ == "__main__":
 """
 
 
-def test_killed_in_the_middle_every_row_comes_exactly_once(structures: Path, tmp_path: Path) -> None:
-    folder, store, script = tmp_path / "files", tmp_path / "store", tmp_path / "run.py"
+def many_files(structures: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "files"
     folder.mkdir()
     content = (structures / "1a8o.pdb").read_bytes()
     for number in range(400):
         (folder / f"{number:03}.pdb").write_bytes(content)
+    return folder
+
+
+def test_killed_in_the_middle_every_row_comes_exactly_once(structures: Path, tmp_path: Path) -> None:
+    folder, store, script = many_files(structures, tmp_path), tmp_path / "store", tmp_path / "run.py"
     script.write_text(SLOW)
     command = [sys.executable, str(script), str(folder), str(store)]
     run = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
@@ -124,4 +157,24 @@ def test_killed_in_the_middle_every_row_comes_exactly_once(structures: Path, tmp
     time.sleep(1)
     assert 0 < len(rows_of(store)) < 400
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    assert sorted(rows_of(store)) == [f"{number:03}.pdb:A" for number in range(400)]
+
+
+def test_an_actor_that_dies_is_replaced(structures: Path, tmp_path: Path) -> None:
+    psutil = pytest.importorskip("psutil")
+    script, store = tmp_path / "run.py", tmp_path / "store"
+    script.write_text(SLOW)
+    run = subprocess.Popen(
+        [sys.executable, str(script), str(many_files(structures, tmp_path)), str(store)],
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+    )
+    while len(list(store.glob("*.parquet"))) < 3:
+        assert run.poll() is None
+        time.sleep(0.01)
+    processes = psutil.process_iter(["name", "cmdline"])
+    actors = [p for p in processes if any("MapWorker" in word for word in p.info["cmdline"] or [])]
+    assert actors
+    actors[0].kill()  # as where memory runs out
+    assert run.wait(200) == 0
     assert sorted(rows_of(store)) == [f"{number:03}.pdb:A" for number in range(400)]
