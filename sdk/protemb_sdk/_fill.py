@@ -13,7 +13,7 @@ from protemb_sdk._errors import EmbeddingError
 from protemb_sdk._many import EmbeddingRun, Progress, inputs_of
 from protemb_sdk._outcome import source_name
 from protemb_sdk._readouts import check_readouts
-from protemb_sdk._store import LEVELS, open_store
+from protemb_sdk._store import DEFAULT_LEVELS, open_store
 
 if TYPE_CHECKING:
     from protemb_sdk._embedder import Embedder
@@ -44,7 +44,7 @@ def embed_into_store(
     *,
     workers: int = 1,
     batch: int = 1,
-    levels: Sequence[str] = LEVELS,
+    levels: Sequence[str] = DEFAULT_LEVELS,
     readouts: Sequence[str] = (),
     dtype: str = "float32",
     progress: Progress = False,
@@ -62,7 +62,8 @@ def embed_into_store(
     workers, batch, progress
         As in `Embedder.embed_many`.
     levels : sequence of str
-        "protein" alone, or "protein" and "residue".
+        "protein" alone, or with "residue", or with "residue" and "pair", which needs
+        ``pip install 'protemb-sdk[pairs]'``.
     readouts : sequence of str
         Further readouts, at the residue level.
     dtype : {"float32", "float16"}
@@ -88,8 +89,7 @@ def embed_into_store(
         if isinstance(inputs, Sized):  # so that progress knows how many there are
             todo = list(todo)
         run = EmbeddingRun(
-            embedder, todo, workers=workers, batch=batch, readouts=names, progress=progress,
-            on_error="skip",
+            embedder, todo, workers=workers, batch=batch, progress=progress, on_error="skip", **store.wanted
         )  # fmt: skip
         with run:
             for outcome in run.outcomes():

@@ -14,35 +14,31 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from protemb_sdk._chain import Skipped
-from protemb_sdk._embedding import READOUT, Embedding
+from protemb_sdk._embedding import Embedding
 from protemb_sdk._errors import OutputError
 from protemb_sdk._output import write_text_whole, written_whole
-
-if TYPE_CHECKING:
-    import pyarrow
+from protemb_sdk._pair_maps import PairMaps, check_extra, pairs_of, sweep
+from protemb_sdk._rows import table_of, with_pairs
 
 FORMAT = "protemb-store-1"
 HEADER = "_protemb.json"  # readers of Parquet folders pass over names with an underscore
 SKIPPED = "_skipped.csv"
 LOCK = "_lock"
-LEVELS = ("protein", "residue")
+LEVELS = ("protein", "residue", "pair")
+"""What a store may hold, each with those before it."""
+DEFAULT_LEVELS = LEVELS[:2]
 DTYPES = ("float32", "float16")
 
 # A part waits in memory until it is written; what waits when a run is killed is embedded again.
 PART_CHAINS = 1024
 PART_RESIDUES = 200_000
 PART_SECONDS = 60.0
-
-_NAMES = ("id", "name", "chain", "label_chain", "source", "sequence", "notes")
-_NUMBERS = ("residue_index", "auth_seq", "label_seq")
-_TEXTS = ("insertion_code", "residue_name")
+PART_PAIRS = 2**29  # bytes of pair embeddings, of which a quarter waits
 
 # What must be equal for rows to stand side by side.
 _MUST_AGREE = ("model", "model_sha256", "contract", "noise_level", "options")
@@ -66,6 +62,12 @@ class Store:
         self._began = time.monotonic()
         self._done: list[str] = []
         self._skipped: list[Skipped] = []
+        self._pairs = PairMaps(header["dtype"])
+
+    @property
+    def wanted(self) -> dict[str, Any]:
+        """What embeddings must hold: options of `Embedder.embed_chain`."""
+        return {"pair": "pair" in self.header["levels"], "readouts": tuple(self.header["readouts"])}
 
     def done(self) -> set[str]:
         """Return the absolute sources of all inputs that were written."""
@@ -74,11 +76,16 @@ class Store:
     def add(self, source: str, embeddings: Sequence[Embedding], skipped: Sequence[Skipped]) -> None:
         """Take what became of one input; a part is written when there is enough."""
         self._done.append(os.path.abspath(source))
-        self._rows.extend(embeddings)
+        for embedding in embeddings:
+            if embedding.pair is not None:
+                self._pairs.add(str(len(self._rows)), embedding.pair)
+                embedding = replace(embedding, pair=None)
+            self._rows.append(embedding)
         self._skipped.extend(skipped)
         self._residues += sum(map(len, embeddings))
         enough = len(self._rows) >= PART_CHAINS or self._residues >= PART_RESIDUES
         late = time.monotonic() - self._began > PART_SECONDS
+        enough = enough or self._pairs.size >= PART_PAIRS
         if enough or late or len(self._done) >= 4 * PART_CHAINS:
             self.flush()
 
@@ -100,11 +107,15 @@ class Store:
             "skipped": [[s.source, s.chain, s.reason] for s in self._skipped],
         }
         header = self.header
-        table = table_of(self._rows, header["levels"], header["readouts"], header["dtype"])
-        table = table.replace_schema_metadata({"protemb": json.dumps(about)})
         # Named by its inputs: whoever writes them once more writes the same part.
         name = hashlib.sha256("\n".join(self._done).encode()).hexdigest()[:32]
-        with written_whole(self.path / f"part-{name}.parquet") as part:
+        path = self.path / f"part-{name}.parquet"
+        table = table_of(self._rows, header["levels"], header["readouts"], header["dtype"])
+        if "pair" in header["levels"]:
+            table = with_pairs(table, pairs_of(path).name)
+            self._pairs.write(pairs_of(path))  # first: a part says that all of it is there
+        table = table.replace_schema_metadata({"protemb": json.dumps(about)})
+        with written_whole(path) as part:
             pq.write_table(table, part, compression="zstd")
         self._rows, self._residues, self._done, self._skipped = [], 0, [], []
         self._began = time.monotonic()
@@ -141,57 +152,12 @@ def _parts(path: Path) -> Iterator[dict[str, Any]]:
         yield about
 
 
-def table_of(
-    rows: Sequence[Embedding], levels: Sequence[str], readouts: Sequence[str], dtype: str, width: int = 1
-) -> pyarrow.Table:
-    """Return the rows of a part; `width` is that of the vectors where there is no row to tell it."""
-    import pyarrow as pa
-
-    number = pa.float16() if dtype == "float16" else pa.float32()
-    lengths = [len(row) for row in rows]
-    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
-
-    def joined(arrays: list[NDArray[Any]], kind: Any) -> Any:
-        return pa.array(np.concatenate(arrays) if arrays else np.empty(0, np.float32)).cast(kind)
-
-    def vectors(arrays: list[NDArray[np.float32]], kind: Any, width: int = width) -> Any:
-        width = arrays[0].shape[-1] if arrays else width
-        flat = [array.astype(kind.to_pandas_dtype()).ravel() for array in arrays]
-        values = pa.array(np.concatenate(flat) if flat else np.empty(0, kind.to_pandas_dtype()), type=kind)
-        return pa.FixedSizeListArray.from_arrays(values, width)
-
-    columns: dict[str, Any] = {}
-    for name in _NAMES:
-        values = [" | ".join(row.structure.notes) if name == "notes" else _of(row, name) for row in rows]
-        columns[name] = pa.array(values, type=pa.string())
-    columns["length"] = pa.array(lengths, type=pa.int32())
-    columns["protein"] = vectors([row.protein for row in rows], number)
-    if "residue" in levels:
-        each = {"residue": [row.residue for row in rows]}
-        each |= {READOUT + name: [row.readouts[name] for row in rows] for name in readouts}
-        for name, arrays in each.items():
-            columns[name] = pa.ListArray.from_arrays(offsets, vectors(arrays, number))
-        coords = [row.structure.ca_coords.astype(np.float32) for row in rows]
-        columns["ca_coords"] = pa.ListArray.from_arrays(offsets, vectors(coords, pa.float32(), 3))
-        for name in _NUMBERS:
-            values = joined([_of(row, name) for row in rows], pa.int32())
-            columns[name] = pa.ListArray.from_arrays(offsets, values)
-        for name in _TEXTS:
-            texts = pa.array([text for row in rows for text in _of(row, name).tolist()], type=pa.string())
-            columns[name] = pa.ListArray.from_arrays(offsets, texts)
-    return pa.table(columns)
-
-
-def _of(row: Embedding, name: str) -> Any:
-    return getattr(row.structure if name == "source" else row, name)
-
-
 @contextmanager
 def open_store(
     path: Path,
     provenance: Mapping[str, Any],
     *,
-    levels: Sequence[str] = LEVELS,
+    levels: Sequence[str] = DEFAULT_LEVELS,
     readouts: Sequence[str] = (),
     dtype: str = "float32",
 ) -> Iterator[Store]:
@@ -204,7 +170,7 @@ def open_store(
     provenance : mapping
         Of the `Embedder`.
     levels : sequence of str
-        "protein", or "protein" and "residue".
+        "protein", and "residue", and "pair".
     readouts : sequence of str
         Further readouts, at the residue level.
     dtype : {"float32", "float16"}
@@ -220,20 +186,23 @@ def open_store(
         import pyarrow  # noqa: F401
     except ImportError:
         raise OutputError(f"{path}: a store needs pyarrow: pip install 'protemb-sdk[store]'") from None
+    if "pair" in levels:
+        check_extra(path)
     header = {
         "format": FORMAT, "levels": list(levels), "readouts": list(readouts), "dtype": dtype,
         "provenance": dict(provenance),
     }  # fmt: skip
     with _locked(_folder(path)):
         _agree(path, header)
+        sweep(path)
         store = Store(path, header)
         try:
             yield store
+            store.finish()
         except BaseException:  # a run that is stopped keeps what it has
             with suppress(OutputError):
                 store.flush()
             raise
-        store.finish()
 
 
 def _folder(path: Path) -> Path:

@@ -43,7 +43,7 @@ def embed(
     model: Annotated[str, typer.Option(help="Bundled model, or path of an .onnx file.")] = "base",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     pair: Annotated[
-        bool, typer.Option("--pair", help="Keep pair embeddings (.npz; 4 C L^2 bytes a chain).")
+        bool, typer.Option("--pair", help="Keep pair embeddings (4 C L^2 bytes a chain; not into .parquet).")
     ] = False,
     readout: Annotated[
         list[str] | None,
@@ -65,7 +65,7 @@ def embed(
     ] = "local",
     half: Annotated[bool, typer.Option("--half", help="Into a folder: embeddings in float16.")] = False,
     level: Annotated[
-        str, typer.Option(help="Into a folder: residue (and protein), or protein alone.")
+        str, typer.Option(help="Into a folder: protein, residue (with it) or pair (with both).")
     ] = "residue",
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="Print errors and what was skipped, nothing else.")
@@ -89,8 +89,9 @@ def embed(
         model, device, threads=threads, altloc=altloc, model_number=model_number, min_residues=min_residues
     )
     if out.suffix.lower() not in (".npz", ".parquet") and (out.is_dir() or not out.suffix):
-        if chain is not None or pair or strict:
-            raise OutputError(f"{out}: a store takes whole files, without --chain, --pair and --strict")
+        if chain is not None or strict:
+            raise OutputError(f"{out}: a store takes whole files, without --chain and --strict")
+        level = "pair" if pair else level
         _fill(embedder, files, out, engine, workers, batch, level, readouts, half, quiet)
         return
     tally = Tally()
@@ -141,7 +142,7 @@ def _fill(
     from protemb_sdk._store import LEVELS, SKIPPED
 
     if level not in LEVELS:
-        raise OutputError(f"--level is {' or '.join(LEVELS)}, not {level!r}")
+        raise OutputError(f"--level is {', '.join(LEVELS[:-1])} or {LEVELS[-1]}, not {level!r}")
     if engine not in ("local", "ray"):
         raise OutputError(f"--engine is local or ray, not {engine!r}")
     levels, dtype = LEVELS[: LEVELS.index(level) + 1], "float16" if half else "float32"

@@ -22,7 +22,8 @@ from protemb_sdk._fill import Filled, missing
 from protemb_sdk._many import inputs_of
 from protemb_sdk._outcome import EmptyFolder, embed_one
 from protemb_sdk._readouts import check_readouts
-from protemb_sdk._store import LEVELS, Store, open_store, table_of
+from protemb_sdk._rows import table_of
+from protemb_sdk._store import DEFAULT_LEVELS, Store, open_store
 
 if TYPE_CHECKING:
     import pyarrow
@@ -86,10 +87,9 @@ class _Parts(_Embeds):
         self.store = Store(Path(store), header)
 
     def __call__(self, batch: Batch) -> Batch:
-        wanted = {"pair": False, "readouts": tuple(self.store.header["readouts"])}
         counts = []
         for path in map(str, batch["path"]):
-            outcome = embed_one(self.embedder, path, wanted, path)
+            outcome = embed_one(self.embedder, path, self.store.wanted, path)
             self.store.add(path, outcome.embeddings, outcome.skipped)
             counts.append((len(outcome.embeddings), sum(s.error is not None for s in outcome.skipped)))
         self.store.flush()
@@ -119,7 +119,7 @@ def embed(
     *,
     actors: int = 1,
     gpus: float = 0,
-    levels: Sequence[str] = LEVELS,
+    levels: Sequence[str] = DEFAULT_LEVELS,
     readouts: Sequence[str] = (),
     dtype: str = "float32",
 ) -> Any:
@@ -137,7 +137,7 @@ def embed(
     gpus : float, default 0
         GPUs of each.
     levels, readouts, dtype
-        As in `embed_into_store`.
+        As in `embed_into_store`, but for pair embeddings, which go into stores alone.
 
     Returns
     -------
@@ -145,6 +145,8 @@ def embed(
         The rows of a store; what failed has a row with its `source` and `error`, and nothing else.
     """
     arguments = _arguments(embedder, actors)
+    if "pair" in levels:
+        raise EmbeddingError("pair embeddings go into a store, not into rows: use embed_into_store")
     return dataset.map_batches(
         _Rows,
         fn_constructor_args=(arguments, list(levels), check_readouts(readouts), dtype),
@@ -159,7 +161,7 @@ def embed_into_store(
     *,
     actors: int = 1,
     gpus: float = 0,
-    levels: Sequence[str] = LEVELS,
+    levels: Sequence[str] = DEFAULT_LEVELS,
     readouts: Sequence[str] = (),
     dtype: str = "float32",
 ) -> Filled:

@@ -226,8 +226,8 @@ def test_a_folder_becomes_a_store(protemb, structures: Path, tmp_path: Path) -> 
     assert again.status == 0 and "12 inputs were there before" in again.out.replace("\n", " ")
     for options, said in (
         ((), "a store with readouts"),
-        (("--pair",), "a store takes whole files"),
-        (("--level", "atom"), "--level is protein or residue, not 'atom'"),
+        (("--chain", "A"), "a store takes whole files"),
+        (("--level", "atom"), "--level is protein, residue or pair, not 'atom'"),
         (("--engine", "slurm"), "--engine is local or ray, not 'slurm'"),
     ):
         refused = protemb(*command, store, *options)

@@ -17,6 +17,7 @@ import pytest
 from protemb_sdk import Embedder, EmbeddingError, OutputError
 from protemb_sdk._fill import Filled, embed_into_store
 
+from .test_pair_maps import maps_of
 from .test_store import rows_of, skipped_of
 
 ray = pytest.importorskip("ray", reason="needs Ray")
@@ -66,6 +67,19 @@ def test_both_engines_write_the_same_rows(
     # What one engine began, the other goes on with.
     assert engine.embed_into_store(one_thread, inputs, here, readouts=["contact"]) == Filled(before=13)
     assert embed_into_store(one_thread, inputs, there, readouts=["contact"]) == Filled(before=13)
+
+
+def test_pair_embeddings_go_into_a_store(
+    cluster: None, one_thread: Embedder, structures: Path, tmp_path: Path
+) -> None:
+    files = [structures / "1orc.pdb", structures / "1a8o.cif"]
+    engine.embed_into_store(one_thread, files, tmp_path / "store", levels=("protein", "residue", "pair"))
+    maps = maps_of(tmp_path / "store")
+    for embedding in one_thread.embed_many(files, pair=True):
+        name = Path(embedding.structure.source).name
+        np.testing.assert_allclose(maps[f"{name}:{embedding.chain}"], embedding.pair, atol=1e-5)
+    with pytest.raises(EmbeddingError, match="pair embeddings go into a store"):
+        engine.embed(None, one_thread, levels=("protein", "residue", "pair"))
 
 
 def test_a_dataset_becomes_one_of_rows(
