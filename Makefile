@@ -45,4 +45,4 @@ bench-cuda:
 	python benchmarks/record.py .benchmarks/cuda.json benchmarks/cuda.md
 
 picture:
-	python -m protemb_sdk.plot tests/structures/4zhl.cif.gz --chain U -o sdk/docs/pair_embedding.png
+	python -m protemb_sdk.cli plot tests/structures/4zhl.cif.gz --chain U -o sdk/docs/pair_embedding.png

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,10 @@ from protemb_sdk._chain import Chain
 from protemb_sdk._errors import EmbeddingError, OutputError, StructureError
 from protemb_sdk._output import add_array, written_whole
 from protemb_sdk._readouts import READOUTS
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
 
 FORMAT = "protemb-embedding-1"
 READOUT = "readout_"
@@ -172,6 +176,51 @@ class Embedding:
         from protemb_sdk._pooling import clip_windows
 
         return clip_windows(self.readout(readout), size)
+
+    def plot(self) -> Figure:
+        """Draw the chain: distances beside the pair embedding, the residue embedding along the chain.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            See `protemb_sdk.plot.picture`; ``.savefig("picture.png")`` writes it.
+
+        Raises
+        ------
+        EmbeddingError
+            If the pair embedding was not kept.
+        OutputError
+            If matplotlib is not installed.
+        """
+        from protemb_sdk.plot import picture
+
+        return picture(self)
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return a table with a row a residue, by pandas.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns id, chain, auth_seq, insertion_code, label_seq, residue_name, residue_index, x, y, z
+            (angstrom), e0 to e63 (the residue embedding), and NAME_0 to NAME_63 of each further readout.
+
+        Raises
+        ------
+        OutputError
+            If pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise OutputError("tables need pandas: pip install pandas") from None
+        names = ("auth_seq", "insertion_code", "label_seq", "residue_name", "residue_index")
+        columns: dict[str, Any] = {"id": [self.id] * len(self), "chain": [self.chain] * len(self)}
+        columns |= {name: getattr(self, name) for name in names}
+        columns |= dict(zip("xyz", self.structure.ca_coords.T, strict=True))
+        for prefix, array in {"e": self.residue, **{f"{k}_": v for k, v in self.readouts.items()}}.items():
+            columns |= {f"{prefix}{number}": column for number, column in enumerate(array.T)}
+        return pandas.DataFrame(columns)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write everything to one `.npz` file (arrays and JSON, no pickle), whole or not at all.

@@ -1,4 +1,4 @@
-"""`protemb`: embed structure files, search them, predict sites, check an installation; no logic here."""
+"""`protemb`: embed structure files, search, predict, draw, check an installation; no logic here."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from protemb_sdk._command import out_console, run, say
 from protemb_sdk._errors import OutputError, ProtembError, StructureError
+from protemb_sdk._plot_cli import plot as plot_command
 from protemb_sdk._readouts import READOUTS, check_readouts
 from protemb_sdk._report import Tally, report_skipped
 from protemb_sdk._search_cli import index, search
@@ -257,6 +258,7 @@ def quality(
     )
 
 
+app.command()(plot_command)
 app.command()(index)
 app.command()(search)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import protemb_sdk._embedding as module
-from protemb_sdk import Chain, Embedding, OutputError
+from protemb_sdk import Chain, Embedder, Embedding, OutputError
 
 Maker = Callable[..., Embedding]
 
@@ -128,3 +129,18 @@ def test_arrays_that_do_not_belong_together_are_refused(make_embedding: Maker, t
     with pytest.raises(OutputError, match="holds 'protemb-embedding-99', this reads 'protemb-embedding-1'"):
         Embedding.load(tmp_path / "x.npz")
     assert zipfile.is_zipfile(path)
+
+
+def test_a_table_has_a_row_a_residue(
+    embedder: Embedder, structures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedding = embedder.embed(structures / "1orc.pdb", readouts=["max"])
+    table = embedding.to_dataframe()
+    assert len(table) == len(embedding) and set(table["id"]) == {"1orc_A"}
+    np.testing.assert_array_equal(table[[f"e{n}" for n in range(64)]], embedding.residue)
+    np.testing.assert_array_equal(table[[f"max_{n}" for n in range(64)]], embedding.readouts["max"])
+    np.testing.assert_array_equal(table[["x", "y", "z"]], embedding.structure.ca_coords)
+    np.testing.assert_array_equal(table["auth_seq"], embedding.auth_seq)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(OutputError, match="pip install pandas"):
+        embedding.to_dataframe()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from protemb_sdk import Embedder, EmbeddingError, OutputError
-from protemb_sdk.plot import principal_colours, save_picture
+from protemb_sdk import Embedder, EmbeddingError, OutputError, QualityScorer, SitePredictor, cli
+from protemb_sdk.plot import picture, principal_colours, save_picture
 
 pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
 
@@ -47,3 +48,39 @@ def test_picture_into_no_folder(structures: Path, tmp_path: Path) -> None:
     embedding = Embedder(device="cpu").embed(structures / "1a8o.cif", pair=True)
     with pytest.raises(OutputError, match="does not exist"):
         save_picture(embedding, tmp_path / "nowhere" / "picture.png")
+
+
+def test_profiles_are_drawn_with_author_numbers(structures: Path) -> None:
+    embedder = Embedder(device="cpu")
+    embedding = embedder.embed(structures / "1orc.pdb", pair=True)
+    sites = SitePredictor(device="cpu").predict(embedding.structure)
+    quality = QualityScorer(device="cpu").score(embedding.structure)
+    alone, figure = embedding.plot(), picture(embedding, sites, quality)
+    assert len(figure.axes) == len(alone.axes) + 2
+    figure.draw_without_rendering()
+    labels = {label.get_text() for label in figure.axes[0].get_xticklabels()} - {""}
+    names = {f"{n}{c}" for n, c in zip(embedding.auth_seq, embedding.insertion_code, strict=True)}
+    assert labels and labels <= names
+    with pytest.raises(EmbeddingError, match="the profile is of another chain"):
+        picture(embedder.embed(structures / "1a8o.cif", pair=True), sites)
+
+
+def test_the_command_draws_ten_chains(
+    structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {"1a8o.cif": "A", "1lcd.cif.gz": "A", "1orc.pdb": "A", "3jqh.cif": "A", "4zhl.cif.gz": "U"}
+    chains = [*files.items(), *(("2beg.pdb.gz", chain) for chain in "ABCDE")]
+    for number, (name, chain) in enumerate(chains):
+        out = tmp_path / f"{number}.png"
+        arguments = ["plot", str(structures / name), "--chain", chain, "-o", str(out), "--device", "cpu"]
+        monkeypatch.setattr(sys, "argv", ["protemb", *arguments])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        assert not done.value.code and capsys.readouterr().out.strip() == str(out)
+        assert out.read_bytes().startswith(b"\x89PNG")
+    arguments = ["plot", str(structures / "1orc.pdb"), "-o", str(tmp_path / "x.txt")]
+    monkeypatch.setattr(sys, "argv", ["protemb", *arguments])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert done.value.code == 1 and "end the name as a picture's" in capsys.readouterr().err
+    assert not (tmp_path / "x.txt").exists()
