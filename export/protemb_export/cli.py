@@ -186,6 +186,31 @@ def head(
 
 
 @app.command()
+def finetune(
+    labels: Annotated[
+        Path, typer.Option(help="CSV: structure, chain, residue (of residues: 52 or 52A), label.")
+    ],
+    structures: Annotated[Path, typer.Option(help="Folder of the structures.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.")],
+    task: Annotated[str, typer.Option(help="What a label is of: residue or protein.")] = "residue",
+    model: Annotated[str, typer.Option(help="Bundled model, or path of an .onnx file.")] = "base",
+    licence: Annotated[str, typer.Option(help="Of the predictor.")] = "none stated",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads in all.")] = None,
+) -> None:
+    """Train a predictor of labels of your own on an embedding, judge it, and export it: one command.
+
+    Labels that are words, or up to 10 whole numbers, are classes; other numbers are a quantity. A fifth of
+    the families of related chains judges the predictor and is not learnt from. `protemb predict` and
+    `protemb_sdk.LabelPredictor` run it, without PyTorch.
+    """
+    from protemb_export.finetune import finetune as run
+
+    if task not in ("residue", "protein"):
+        raise ProtembError(f"--task is residue or protein, not {task!r}")
+    run(labels, structures, out, task=task, model=model, licence=licence, threads=threads)  # type: ignore[arg-type]
+
+
+@app.command()
 def card(
     graph: Annotated[Path, typer.Argument(help="Exported ONNX file.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Page to write (.md).")],

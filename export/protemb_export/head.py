@@ -8,10 +8,12 @@ Contract of heads, version 1 (L residues, K readouts, C channels)
     out  probability    float32 (L)         kind "sites"
     out  residue_lddt   float32 (L)         kind "quality"
          lddt, gdt_ts   float32 ()
+         value          float32 (L, N)      kind "residue-label": N classes, or 1
+                        float32 (N)         kind "protein-label"
 
 Metadata: `protemb.head` (the version) and `protemb.card`, a JSON object with name, kind, encoder (name, hash
 of its weights, noise level), readouts, quality on held-out chains, licence, golden values; "sites" has a
-threshold.
+threshold; labels have classes (names, or null for a quantity).
 """
 
 from __future__ import annotations
@@ -33,9 +35,11 @@ from protemb_export.pack import check_bundled
 from protemb_export.verify import TOLERANCE
 from protemb_sdk._chain import Chain
 from protemb_sdk._doctor import EXAMPLE
+from protemb_sdk._embedder import Embedder
 from protemb_sdk._heads import HEAD_CONTRACT, INPUTS, OUTPUTS
 from protemb_sdk._output import writable_target, write_text_whole, written_whole
 from protemb_sdk._predictor import Predictor
+from protemb_train.downstream.labelled.head import LabelModel
 from protemb_train.downstream.quality.scorer import QualityModel
 from protemb_train.downstream.sites.predictor import SitesModel
 from protemb_train.origin import origin
@@ -44,10 +48,10 @@ GOLDEN_RESIDUES = 10
 
 
 class Trained(Protocol):
-    """A trained predictor of either kind: a module that takes `INPUTS`, and its card."""
+    """A trained predictor of any kind: a module that takes `INPUTS`, and its card."""
 
     @property
-    def model(self) -> SitesModel | QualityModel:
+    def model(self) -> SitesModel | QualityModel | LabelModel:
         """In eval mode."""
         ...
 
@@ -58,7 +62,7 @@ class Trained(Protocol):
 
 
 def head_graph(
-    model: SitesModel | QualityModel, readouts: int, channels: int, card: Mapping[str, Any]
+    model: SitesModel | QualityModel | LabelModel, readouts: int, channels: int, card: Mapping[str, Any]
 ) -> onnx.ModelProto:
     """Return the graph of a predictor, contract version 1, with its card.
 
@@ -76,12 +80,13 @@ def head_graph(
     arguments = (torch.zeros(length, readouts, channels), torch.arange(length) % 21, coords)
     same = {0: torch.export.Dim.DYNAMIC}
     outputs = OUTPUTS[card["kind"]]
+    sizes = {"classes": len(card.get("classes") or (None,))}
     graph = to_onnx(model, arguments, list(INPUTS), list(outputs), (same, same, same))
     axes: dict[str, list[str | int]] = {
         INPUTS[0]: ["length", readouts, channels],
         INPUTS[1]: ["length"],
         INPUTS[2]: ["length", 3],
-        **{name: ["length"] if per_residue else [] for name, per_residue in outputs.items()},
+        **{name: [sizes.get(axis, axis) for axis in axes] for name, axes in outputs.items()},
     }
     return finish(graph, "protemb_head", _metadata(card), axes)
 
@@ -90,7 +95,15 @@ def _metadata(card: Mapping[str, Any]) -> dict[str, str]:
     return {"protemb.head": HEAD_CONTRACT, "protemb.card": json.dumps(card)}
 
 
-def pack_head(trained: Trained, out: Path, *, name: str, licence: str, chains: Iterable[Chain]) -> float:
+def pack_head(
+    trained: Trained,
+    out: Path,
+    *,
+    name: str,
+    licence: str,
+    chains: Iterable[Chain],
+    embedder: Embedder | None = None,
+) -> float:
     """Write a head, unless what the SDK makes of it differs from PyTorch; return the largest difference.
 
     Parameters
@@ -105,6 +118,8 @@ def pack_head(trained: Trained, out: Path, *, name: str, licence: str, chains: I
         Of the weights.
     chains : iterable of Chain
         Real chains to compare on.
+    embedder : Embedder, optional
+        Of the model that it was trained on, where that is not bundled.
 
     Raises
     ------
@@ -121,7 +136,11 @@ def pack_head(trained: Trained, out: Path, *, name: str, licence: str, chains: I
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.onnx"
         onnx.save(graph, draft)
-        predictor: Predictor[Any] = Predictor(card["kind"], draft, "cpu")
+        predictor: Predictor[Any] = (
+            Predictor(card["kind"], draft, "cpu")
+            if embedder is None
+            else Predictor(card["kind"], draft, embedder=embedder)
+        )
         worst = max(_deviation(predictor, model, names, chain) for chain in chains)
         if not worst <= TOLERANCE:  # not ">": NaN must not pass
             raise ParityError(
@@ -130,7 +149,7 @@ def pack_head(trained: Trained, out: Path, *, name: str, licence: str, chains: I
             )
         said = predictor.outputs_of(predictor.embedder.embed(EXAMPLE, readouts=names))
     golden = {
-        name: [float(f"{v:.6g}") for v in np.atleast_1d(values)[:GOLDEN_RESIDUES]]
+        name: [float(f"{v:.6g}") for v in np.ravel(values)[:GOLDEN_RESIDUES]]
         for name, values in zip(OUTPUTS[card["kind"]], said, strict=True)
     }
     card |= {
@@ -145,10 +164,10 @@ def pack_head(trained: Trained, out: Path, *, name: str, licence: str, chains: I
 
 @torch.inference_mode()
 def _deviation(
-    predictor: Predictor[Any], model: SitesModel | QualityModel, names: list[str], chain: Chain
+    predictor: Predictor[Any], model: SitesModel | QualityModel | LabelModel, names: list[str], chain: Chain
 ) -> float:
     embedding = predictor.embedder.embed_chain(chain, readouts=names)
-    features = np.stack([embedding.readouts[name] for name in names], axis=1)
+    features = np.stack([embedding.readout(name) for name in names], axis=1)
     arguments = (features, chain.residue_type, chain.centred_coords.astype(np.float32))
     expected = model(*map(torch.from_numpy, arguments))
     sides = zip(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ProtembError,
         StructureError,
     )
+    from protemb_sdk._labels import LabelPrediction, LabelPredictor
     from protemb_sdk._many import EmbeddingRun
     from protemb_sdk._models import Model, list_models
     from protemb_sdk._pooling import clip_windows, mean_over_columns
@@ -46,6 +47,8 @@ _HOME = {
     "Embedding": "_embedding",
     "EmbeddingError": "_errors",
     "EmbeddingRun": "_many",
+    "LabelPrediction": "_labels",
+    "LabelPredictor": "_labels",
     "Model": "_models",
     "ModelError": "_errors",
     "OutputError": "_errors",
@@ -75,6 +78,8 @@ __all__ = [
     "Embedding",
     "EmbeddingError",
     "EmbeddingRun",
+    "LabelPrediction",
+    "LabelPredictor",
     "Model",
     "ModelError",
     "OutputError",

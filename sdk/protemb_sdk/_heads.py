@@ -21,11 +21,15 @@ HEAD_CONTRACT = "1"
 INPUTS = ("features", "residue_type", "ca_coords")
 """What a head's graph may take, the first in any case."""
 
-OUTPUTS: dict[str, dict[str, bool]] = {
-    "sites": {"probability": True},
-    "quality": {"residue_lddt": True, "lddt": False, "gdt_ts": False},
+OUTPUTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "sites": {"probability": ("length",)},
+    "quality": {"residue_lddt": ("length",), "lddt": (), "gdt_ts": ()},
+    "residue-label": {"value": ("length", "classes")},
+    "protein-label": {"value": ("classes",)},
 }
-"""What heads of each kind give, each between 0 and 1, and whether it is one value a residue."""
+"""What heads of each kind give, and its axes. A label that is a quantity has one class and no bounds; all
+else lies between 0 and 1."""
+LABELS = ("residue-label", "protein-label")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,16 @@ class HeadInfo:
     sigma: float
     readouts: tuple[str, ...]
     card: dict[str, Any]
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes of a label; None for a quantity, and for heads of other kinds."""
+        return tuple(self.card["classes"]) if self.card.get("classes") else None
+
+    @property
+    def is_quantity(self) -> bool:
+        """Whether its output is a label without bounds."""
+        return self.card["kind"] in LABELS and self.classes is None
 
     def check_encoder(self, card: Mapping[str, Any]) -> None:
         """Compare with the card of the model whose embeddings the head would get.
@@ -117,8 +131,10 @@ def find_head(head: str | PathLike[str]) -> Model:
     return Model(path.stem, path, None, "a file of the caller's", {})
 
 
-def read_head_info(kind: str, fields: Mapping[str, str], digest: str, path: Path) -> HeadInfo:
-    """Return what the metadata of a head of some kind say.
+def read_head_info(
+    kinds: str | tuple[str, ...], fields: Mapping[str, str], digest: str, path: Path
+) -> HeadInfo:
+    """Return what the metadata of a head of one of some kinds say.
 
     Raises
     ------
@@ -128,14 +144,19 @@ def read_head_info(kind: str, fields: Mapping[str, str], digest: str, path: Path
     check_contract(fields, path, "protemb.head", HEAD_CONTRACT, "a head", "head")
     try:
         card: dict[str, Any] = json.loads(fields["protemb.card"])
-        if card["kind"] != kind:
-            raise ModelError(f"{path}: is a head for {card['kind']!r}; a head for {kind!r} is needed here")
+        kind, wanted = str(card["kind"]), (kinds,) if isinstance(kinds, str) else kinds
+        if kind not in wanted:
+            raise ModelError(
+                f"{path}: is a head for {kind!r}; a head for {' or '.join(map(repr, wanted))} is needed here"
+            )
         encoder, names = card["encoder"], card["readouts"]
         readouts = check_readouts(names)
         if not readouts or list(readouts) != names:
             raise ValueError("readouts must be a list of different names")
         if kind == "sites" and not 0 <= float(card["threshold"]) <= 1:
             raise ValueError("threshold must lie between 0 and 1")
+        if kind in LABELS and card["classes"] is not None and len(set(map(str, card["classes"]))) < 2:
+            raise ValueError("classes must be at least two, or null")
         return HeadInfo(
             sha256=digest,
             path=path,

@@ -31,15 +31,15 @@ class Predictor(Generic[Result]):
 
     Parameters
     ----------
-    kind : str
-        What the head must predict: a key of `OUTPUTS`.
+    kinds : str or tuple of str
+        What the head must predict: keys of `OUTPUTS`.
     head, device, providers, threads, session_options, embedder, **options
         As in `SitePredictor`.
     """
 
     def __init__(
         self,
-        kind: str,
+        kinds: str | tuple[str, ...],
         head: str | PathLike[str],
         device: str = "auto",
         providers: Sequence[Provider] | None = None,
@@ -48,7 +48,7 @@ class Predictor(Generic[Result]):
         embedder: Embedder | None = None,
         **options: Any,
     ) -> None:
-        found, read = find_head(head), partial(read_head_info, kind)
+        found, read = find_head(head), partial(read_head_info, kinds)
         given = (device, providers, threads, session_options)
         self._session: Session[HeadInfo]
         if embedder is None:
@@ -62,7 +62,7 @@ class Predictor(Generic[Result]):
             raise EmbeddingError("embedder= brings its own device, threads and options; leave the others out")
         else:
             self._session = Session(found, found.path, read, *embedder.session_arguments)
-        self._outputs = OUTPUTS[kind]
+        self._outputs = OUTPUTS[self.info.card["kind"]]
         check_signature(self.info, self._session.inputs, self._session.outputs, self._outputs)
         self.info.check_encoder(embedder.card)
         self.embedder = embedder
@@ -96,7 +96,7 @@ class Predictor(Generic[Result]):
         raise NotImplementedError
 
     def outputs_of(self, embedding: Embedding) -> list[NDArray[np.float32]]:
-        """Run the head; return its outputs, each checked to lie in 0 to 1.
+        """Run the head; return its outputs, each checked to lie in 0 to 1, or to be finite for a quantity.
 
         Raises
         ------
@@ -111,13 +111,15 @@ class Predictor(Generic[Result]):
         }
         taken = {name: feeds[name] for name in self._session.inputs}
         found = self._session.run(list(self._outputs), taken)
-        for (name, per_residue), values in zip(self._outputs.items(), found, strict=True):
-            wanted = (len(chain),) if per_residue else ()
+        sizes = {"length": len(chain), "classes": len(self.info.classes or (None,))}
+        for (name, axes), values in zip(self._outputs.items(), found, strict=True):
             # NaN fails both comparisons.
-            if values.shape != wanted or not ((values >= 0) & (values <= 1)).all():
+            bounded = np.isfinite(values) if self.info.is_quantity else (values >= 0) & (values <= 1)
+            if values.shape != tuple(sizes[axis] for axis in axes) or not bounded.all():
                 raise EmbeddingError(
-                    f"{chain.id}: the head {self.info.name!r} gave no {name} between 0 and 1 for "
-                    f"{f'each of {len(chain)} residues' if per_residue else 'the chain'}; "
+                    f"{chain.id}: the head {self.info.name!r} gave no {name} "
+                    f"{'that is finite' if self.info.is_quantity else 'between 0 and 1'} for "
+                    f"{f'each of {len(chain)} residues' if 'length' in axes else 'the chain'}; "
                     "please report this structure"
                 )
         return [values.astype(np.float32, copy=False) for values in found]

@@ -9,6 +9,7 @@ import typer
 
 from protemb_sdk._command import out_console, run, say
 from protemb_sdk._errors import OutputError, ProtembError, StructureError
+from protemb_sdk._labels_cli import predict
 from protemb_sdk._plot_cli import plot as plot_command
 from protemb_sdk._readouts import READOUTS, check_readouts
 from protemb_sdk._report import Tally, report_skipped
@@ -258,7 +259,8 @@ def quality(
     )
 
 
-app.command()(plot_command)
+app.command()(predict)
+app.command("plot")(plot_command)
 app.command()(index)
 app.command()(search)
 

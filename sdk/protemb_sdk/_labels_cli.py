@@ -1,0 +1,87 @@
+"""What `protemb predict` does: labels of files, by a head of the user's own, into one table."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from protemb_sdk._command import out_console, say
+from protemb_sdk._errors import StructureError
+from protemb_sdk._output import written_whole
+from protemb_sdk._report import report_skipped
+
+RESIDUE_COLUMNS = ("auth_seq", "insertion_code", "residue_name")
+
+
+def predict(
+    files: Annotated[
+        list[Path], typer.Argument(help="Structure files (PDB, mmCIF, mmJSON, .gz) and folders.")
+    ],
+    head: Annotated[Path, typer.Option(help="What protemb-export finetune wrote (.onnx).")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Table to write, CSV.")],
+    model: Annotated[
+        str | None, typer.Option(help="Model that the head was trained on, where it is none of the bundled.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="Print errors and what was skipped, nothing else.")
+    ] = False,
+) -> None:
+    """Predict labels that a head has learnt from a table of yours, for every protein chain of the files.
+
+    A row a residue or a chain: source, chain, the residue, label, and the probability of each class. The exit
+    status is 0 if anything was predicted.
+    """
+    from protemb_sdk._embedder import Embedder
+    from protemb_sdk._labels import LabelPredictor
+    from protemb_sdk._many import inputs_of
+
+    for missing in (path for path in files if not path.exists()):
+        raise StructureError(f"{missing}: no such file or folder")
+    predictor = (
+        LabelPredictor(head, device)
+        if model is None
+        else LabelPredictor(head, embedder=Embedder(model, device))
+    )
+    inputs = list(inputs_of(files))
+    alone = len(inputs) == 1
+    chains = 0
+    with written_whole(out) as part, part.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        names = [f"probability_{name}" for name in predictor.classes or ()]
+        residue = RESIDUE_COLUMNS if predictor.per_residue else ()
+        table.writerow(("source", "chain", *residue, "label", *names))
+        run = predictor.predict_many(
+            inputs,
+            workers=workers,
+            progress=not quiet and not alone,
+            on_error="raise" if alone else "skip",
+        )
+        for prediction in run:
+            chains += 1
+            table.writerows(_rows(prediction))
+        if not chains:
+            report_skipped(run.skipped, kept=False)
+            raise StructureError(f"none of the {len(inputs)} inputs could be embedded; {out} was not written")
+    if not quiet:
+        say(out_console, f"{chains} chains -> {out}")
+    report_skipped(run.skipped, kept=False)
+
+
+def _rows(prediction: Any) -> list[tuple[object, ...]]:
+    chain = prediction.structure
+    where = (chain.source or chain.name, chain.chain)
+    residues: list[tuple[object, ...]] = [()]
+    labels, values = [prediction.label], [prediction.value]
+    if prediction.per_residue:
+        residues = list(zip(*(getattr(chain, name).tolist() for name in RESIDUE_COLUMNS), strict=True))
+        labels, values = list(prediction.label), list(prediction.value)
+    rows = []
+    for residue, label, value in zip(residues, labels, values, strict=True):
+        said = (str(label), *(f"{v:.6f}" for v in value)) if prediction.classes else (f"{float(label):.6g}",)
+        rows.append((*where, *residue, *said))
+    return rows

@@ -1,0 +1,261 @@
+"""A table of the user's own becomes a predictor in one command, used without PyTorch; bad tables are said."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from protemb_export import cli
+from protemb_sdk import Embedder, LabelPredictor, ModelError, QualityScorer, read_chains
+from protemb_sdk import cli as sdk_cli
+from protemb_sdk._errors import ProtembError
+from protemb_train.downstream.labelled.head import load_labels, save_labels
+from protemb_train.downstream.labelled.table import LabelError, class_counts, read_labels
+from protemb_train.downstream.labelled.training import train_labels
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def written(path: Path, header: str, rows: list[tuple[object, ...]]) -> Path:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header.split(), *rows])
+    return path
+
+
+def table_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def label_files(files: list[Path], folder: Path) -> dict[str, Path]:
+    """Residues: curled or straight, by C-alphas four apart. Proteins: their density, a quantity."""
+    residues, proteins = [], []
+    for file in files:
+        try:
+            chains = read_chains(file).chains
+        except ProtembError:
+            continue
+        for chain in chains:
+            apart = np.linalg.norm(chain.ca_coords[:, None] - chain.ca_coords, axis=-1)
+            ahead = np.diagonal(apart, 4)
+            numbers = [f"{n}{c}" for n, c in zip(chain.auth_seq, chain.insertion_code, strict=True)]
+            residues += [
+                (file.name, chain.chain, number, "curled" if distance < 7 else "straight")
+                for number, distance in zip(numbers, ahead, strict=False)
+            ]
+            proteins.append((file.name.partition(".")[0], chain.chain, (apart < 10).mean()))
+    # Some are there in two formats: two files of one name, with the same labels.
+    return {
+        "residue": written(folder / "residues.csv", "structure chain residue label", residues),
+        "protein": written(folder / "proteins.csv", "structure chain label", list(dict.fromkeys(proteins))),
+    }
+
+
+@pytest.fixture(scope="module")
+def tables(structures: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return label_files(sorted(structures.iterdir()), tmp_path_factory.mktemp("labels"))
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(module: object, *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+        with pytest.raises(SystemExit) as done:
+            module.main()  # type: ignore[attr-defined]
+        return int(done.value.code or 0), *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def residue_head(tables: dict[str, Path], structures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("heads") / "curled.onnx"
+    options = ("--labels", tables["residue"], "--structures", structures, "-o", out, "--threads", 1)
+    line = [sys.executable, "-m", "protemb_export.cli", "finetune", *map(str, options)]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert "on families held out" in done.stdout and "residue types alone" in done.stdout
+    return out
+
+
+WITHOUT_TORCH = """
+import json, sys
+sys.modules["torch"] = sys.modules["sklearn"] = None
+from protemb_sdk import LabelPredictor
+said = LabelPredictor(sys.argv[1], "cpu").predict(sys.argv[2])
+print(json.dumps([said.value.tolist(), said.label.tolist()]))
+"""
+
+
+def test_a_table_becomes_a_predictor_that_needs_no_torch(residue_head: Path, structures: Path) -> None:
+    predictor = LabelPredictor(residue_head, "cpu")
+    said = predictor.predict(structures / "1orc.pdb")
+    assert said.classes == ("curled", "straight") and said.per_residue and said.value.shape == (64, 2)
+    np.testing.assert_allclose(said.value.sum(axis=1), 1, atol=1e-5)
+    assert set(said.label) <= set(said.classes) and said.provenance["head"] == "curled"
+    line = [sys.executable, "-c", WITHOUT_TORCH, str(residue_head), str(structures / "1orc.pdb")]
+    value, label = json.loads(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
+    np.testing.assert_allclose(value, said.value, atol=1e-6)
+    assert label == said.label.tolist()
+
+
+def test_families_held_out_are_not_learnt_from(residue_head: Path) -> None:
+    card = LabelPredictor(residue_head, "cpu").card
+    training = card["training"]
+    assert sum(training["chains"]) == 17 and min(training["chains"]) > 0
+    assert len(training["ids"]) == training["chains"][0]
+    assert set(card["quality"]) == {"embedding", "residue types alone", "commonest class"}
+
+
+def test_on_many_chains_the_embedding_tells_what_residue_types_do_not(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    files = sorted((shared_data / "structures" / "pdb").iterdir())[:60]
+    for file in files:
+        (folder / file.name).symlink_to(file)
+    table = read_labels(label_files(files, tmp_path)["residue"], folder, "residue")
+    quality = train_labels(table, Embedder(device="cpu", threads=1)).card["quality"]
+    score = {name: row["balanced_accuracy"] for name, row in quality.items()}
+    assert score["embedding"] > score["residue types alone"] + 0.2 and score["commonest class"] == 0.5
+
+
+def test_files_become_a_table(residue_head: Path, structures: Path, command: Run, tmp_path: Path) -> None:
+    out = tmp_path / "labels.csv"
+    inputs = (structures / "1orc.pdb", structures / "2beg.pdb.gz", structures / "README.md")
+    status, said, err = command(sdk_cli, "predict", *inputs, "--head", residue_head, "-o", out)
+    assert status == 0 and f"6 chains -> {out}" in said and "README.md" in err
+    rows = table_of(out)
+    predictor = LabelPredictor(residue_head, "cpu")
+    alone = predictor.predict(structures / "1orc.pdb")
+    mine = [row for row in rows if row["source"].endswith("1orc.pdb")]
+    assert [row["label"] for row in mine] == alone.label.tolist()
+    np.testing.assert_allclose([float(r["probability_straight"]) for r in mine], alone.value[:, 1], atol=1e-6)
+    assert mine[0]["auth_seq"] == "3"
+    status, _, err = command(sdk_cli, "predict", tmp_path / "no.pdb", "--head", residue_head, "-o", out)
+    assert status == 1 and "no such file" in err
+
+
+def test_a_quantity_of_proteins(
+    tables: dict[str, Path], structures: Path, command: Run, tmp_path: Path
+) -> None:
+    out, said_file = tmp_path / "density.onnx", tmp_path / "said.csv"
+    options = ("--labels", tables["protein"], "--structures", structures, "--task", "protein", "-o", out)
+    status, said, err = command(cli, "finetune", *options)
+    assert status == 0 and "pearson" in said and "a quantity" in err
+    predictor = LabelPredictor(out, "cpu")
+    one = predictor.predict(structures / "1orc.pdb")
+    assert one.classes is None and not one.per_residue and one.value.shape == () and one.label == one.value
+    status, _, _ = command(sdk_cli, "predict", structures / "1orc.pdb", "--head", out, "-o", said_file)
+    (row,) = table_of(said_file)
+    assert status == 0 and float(row["label"]) == pytest.approx(float(one.value), abs=1e-5)
+    with pytest.raises(ModelError, match=r"is a head for 'protein-label'; a head for 'quality' is needed"):
+        QualityScorer(out, "cpu")
+    with pytest.raises(ModelError, match=r"is a head for 'sites'; a head for 'residue-label' or"):
+        LabelPredictor("sites", "cpu")
+
+
+def test_training_is_repeatable_and_saved(tables: dict[str, Path], structures: Path, tmp_path: Path) -> None:
+    table = read_labels(tables["protein"], structures, "protein")
+    embedder = Embedder(device="cpu", threads=1)
+    first, second = (train_labels(table, embedder) for _ in range(2))
+    assert first.card == second.card
+    save_labels(first, tmp_path / "labels.pt")
+    loaded = load_labels(tmp_path / "labels.pt")
+    assert loaded.card == first.card
+    for name, weight in second.model.state_dict().items():
+        assert (loaded.model.state_dict()[name] == weight).all()
+    with pytest.raises(ModelError):
+        load_labels(tables["protein"])
+
+
+def test_a_head_of_wrong_classes_is_refused(residue_head: Path, tmp_path: Path, structures: Path) -> None:
+    graph = onnx.load(residue_head)
+    fields = {entry.key: entry.value for entry in graph.metadata_props}
+    for classes, sentence in ((["one"], "metadata are incomplete"), (["a", "b", "c"], "gave no value")):
+        card = json.loads(fields["protemb.card"]) | {"classes": classes}
+        onnx.helper.set_model_props(graph, fields | {"protemb.card": json.dumps(card)})
+        onnx.save(graph, tmp_path / "wrong.onnx")
+        with pytest.raises(ProtembError, match=sentence):
+            LabelPredictor(tmp_path / "wrong.onnx", "cpu").predict(structures / "1orc.pdb")
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def test_rows_find_their_residues(structures: Path, tmp_path: Path) -> None:
+    rows = [
+        ("1ORC", "", "56A", "x"),
+        ("1orc.pdb", "A", "4", "y"),
+        ("1orc", "A", "999", "x"),
+        ("none", "", "1", "x"),
+    ]
+    table = read_labels(
+        written(tmp_path / "t.csv", "structure chain residue label", rows), structures, "residue"
+    )
+    (labelled,) = table.chains
+    chain = labelled.chain
+    known = np.flatnonzero(np.isfinite(labelled.label))
+    numbers = [f"{chain.auth_seq[n]}{chain.insertion_code[n]}" for n in known]
+    assert dict(zip(numbers, labelled.label[known], strict=True)) == {"4": 1.0, "56A": 0.0}
+    assert table.unmatched == 2 and class_counts(table) == {"x": 1, "y": 1}
+
+
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [
+        ("0 1 1", ("0", "1")),
+        ("0.5 1 2", None),
+        (" ".join(map(str, range(11))), None),
+        ("a 1 2", ("1", "2", "a")),
+    ],
+)
+def test_words_and_few_whole_numbers_are_classes(
+    structures: Path, tmp_path: Path, values: str, classes: tuple[str, ...] | None
+) -> None:
+    rows = [("1a8o", "A", 151 + n, value) for n, value in enumerate(values.split())]
+    path = written(tmp_path / "t.csv", "structure chain residue label", rows)
+    assert read_labels(path, structures, "residue").classes == classes
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "sentence"),
+    [
+        ("structure chain label", [("1a8o", "A", "x")], "has no column 'residue'"),
+        (
+            "structure residue label",
+            [("1a8o", "151", "x"), ("1a8o", "", "y")],
+            "line 3: structure, label, residue",
+        ),
+        ("structure residue label", [("1a8o", "151", "x"), ("1a8o", "151", "y")], "line 3: a second label"),
+        ("structure residue label", [("1a8o", "151", "x")], "fewer than two different labels"),
+        ("structure residue label", [("9xyz", "1", "x"), ("9xyz", "2", "y")], "no row is about a chain"),
+        ("structure residue label", [("1a8o", "1", "nan"), ("1a8o", "2", "1")], "not finite"),
+    ],
+)
+def test_bad_tables_are_said(
+    structures: Path, tmp_path: Path, header: str, rows: list[tuple[object, ...]], sentence: str
+) -> None:
+    with pytest.raises(LabelError, match=sentence):
+        read_labels(written(tmp_path / "t.csv", header, rows), structures, "residue")
+
+
+def test_too_few_chains_are_said(structures: Path, tmp_path: Path, command: Run) -> None:
+    rows = [("1a8o", "A", number, "xy"[number % 2]) for number in range(151, 160)]
+    path = written(tmp_path / "t.csv", "structure chain residue label", rows)
+    options = ("--labels", path, "--structures", structures, "-o", tmp_path / "x.onnx")
+    status, _, err = command(cli, "finetune", *options)
+    assert status == 1 and "chains have labels; 10 are needed at least" in err
+    status, _, err = command(cli, "finetune", *options, "--task", "atom")
+    assert status == 1 and "--task is residue or protein, not 'atom'" in err
+    assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]
+    with pytest.raises(LabelError, match="cannot be read as a table"):
+        read_labels(tmp_path / "none.csv", structures, "residue")
