@@ -1,0 +1,136 @@
+"""Embeddings where others compute: PyTorch Geometric's graphs, scikit-learn's pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from protemb_sdk._embedder import Embedder
+from protemb_sdk._errors import EmbeddingError
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+    from protemb_sdk._embedding import Embedding
+
+
+def to_torch_geometric(embedding: Embedding, radius: float = 10.0) -> Data:
+    """Return a chain as a graph of its residues, an edge either way between C-alphas that are near.
+
+    Parameters
+    ----------
+    embedding : Embedding
+        With `pair=True` the edges have features.
+    radius : float, default 10
+        Angstrom up to which two residues are joined.
+
+    Returns
+    -------
+    torch_geometric.data.Data
+        `x` (L, C), the residue embedding; `pos` (L, 3), C-alphas in angstrom, centred; `residue_type` (L,),
+        positions in `protemb_sdk.ALPHABET`; `edge_index` (2, E), int64, by first and then second residue;
+        `edge_attr` (E, C), the pair embedding of each edge, where it was kept; `id`.
+
+    Raises
+    ------
+    EmbeddingError
+        If the radius is not above 0.
+    """
+    import torch
+    from torch_geometric.data import Data
+
+    if not radius > 0:
+        raise EmbeddingError(f"radius={radius!r} must be above 0 angstrom")
+    coords = embedding.structure.centred_coords
+    near = np.linalg.norm(coords[:, None] - coords, axis=-1) <= radius
+    np.fill_diagonal(near, False)
+    edges = np.argwhere(near).T
+    data = Data(
+        x=torch.from_numpy(embedding.residue.copy()),
+        pos=torch.from_numpy(coords.astype(np.float32)),
+        residue_type=torch.from_numpy(embedding.structure.residue_type.copy()),
+        edge_index=torch.from_numpy(np.ascontiguousarray(edges)),
+        id=embedding.id,
+    )
+    if embedding.pair is not None:
+        data.edge_attr = torch.from_numpy(embedding.pair[edges[0], edges[1]])
+    return data
+
+
+class EmbeddingTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Structures in, a row of features each out; a step of a scikit-learn Pipeline, with nothing to fit.
+
+    Parameters
+    ----------
+    model : str, default "base"
+        Bundled model, or path of an `.onnx` file.
+    readouts : sequence of str, default ("mean",)
+        Readouts whose means over the chain lie beside each other; "mean" is the protein embedding.
+    device : str, default "auto"
+        As in `Embedder`.
+    threads : int, optional
+        CPU threads.
+    """
+
+    def __init__(
+        self,
+        model: str = "base",
+        readouts: Sequence[str] = ("mean",),
+        device: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        self.model, self.readouts, self.device, self.threads = model, readouts, device, threads
+
+    def fit(self, x: object, y: object = None) -> EmbeddingTransformer:
+        """Do nothing; the network is trained."""
+        return self
+
+    def transform(self, x: Iterable[object]) -> NDArray[np.float32]:
+        """Embed structures of one protein chain each.
+
+        Parameters
+        ----------
+        x : iterable
+            What `Embedder.embed` takes, or pairs ("file", "chain") of strings.
+
+        Returns
+        -------
+        ndarray, float32, shape (structures, readouts x C)
+
+        Raises
+        ------
+        ProtembError
+            If a structure cannot be read, or holds several chains and none is named.
+        """
+        embedder = self._embedder()
+        rows = []
+        for structure in x:
+            named = isinstance(structure, tuple | list) and all(isinstance(part, str) for part in structure)
+            arguments: Any = structure if named else (structure,)
+            found = embedder.embed(*arguments, readouts=tuple(self.readouts))
+            rows.append(np.concatenate([found.readout(name).mean(axis=0) for name in self.readouts]))
+        return np.stack(rows) if rows else np.empty((0, len(self.get_feature_names_out())), np.float32)
+
+    def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
+        """Return the names of the columns: readout and channel."""
+        channels = range(self._embedder().channels)
+        return np.array([f"{name}_{n}" for name in self.readouts for n in channels], dtype=object)
+
+    def _embedder(self) -> Embedder:
+        arguments = (self.model, self.device, self.threads)
+        held = self.__dict__.get("_held")
+        if held is None or held[0] != arguments:
+            held = self._held = (arguments, Embedder(self.model, self.device, threads=self.threads))
+        found: Embedder = held[1]
+        return found
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_held"}  # a session is not sent
