@@ -110,8 +110,8 @@ class EmbeddingTransformer(TransformerMixin, BaseEstimator):  # type: ignore[mis
         rows = []
         for structure in x:
             named = isinstance(structure, tuple | list) and all(isinstance(part, str) for part in structure)
-            arguments: Any = structure if named else (structure,)
-            found = embedder.embed(*arguments, readouts=tuple(self.readouts))
+            pair: Any = structure if named else (structure, None)
+            found = embedder.embed(pair[0], pair[1], readouts=tuple(self.readouts))
             rows.append(np.concatenate([found.readout(name).mean(axis=0) for name in self.readouts]))
         return np.stack(rows) if rows else np.empty((0, len(self.get_feature_names_out())), np.float32)
 
