@@ -8,6 +8,7 @@ TM.npz and the stores of the indexes are made by benchmarks/search_data.py. Need
 
 from __future__ import annotations
 
+import multiprocessing
 import statistics
 import sys
 import time
@@ -24,7 +25,7 @@ from threadpoolctl import threadpool_limits
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import processor
-from benchmarks.search_data import chains, queries, tm_align
+from benchmarks.search_data import chains, queries, tm_align_pair
 from protemb_sdk import Chain, Embedder, Embedding
 from protemb_sdk.search import CANDIDATES, Index, open_index
 from protemb_train.corpus import Corpus
@@ -141,26 +142,36 @@ def average_precision(relevant: NDArray[np.bool_]) -> float:
 class Judge:
     """Judges rankings; TM-align is asked about each pair once."""
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self, task: Task, workers: int) -> None:
+        self.task, self.workers = task, workers
         self._tm: dict[tuple[int, int], float] = {}
         for (row, column), score in np.ndenumerate(task.tm):
             self._tm[row, int(task.targets[column])] = float(score)
 
+    def ask(self, found: list[Order]) -> None:
+        """Have TM-align score chains that were found, for each query."""
+        missing = {
+            (row, int(chain)) for row, chains in enumerate(found) for chain in chains
+        } - self._tm.keys()
+        pairs = sorted(missing)
+        structures, asked = self.task.structures, self.task.asked
+        arguments = ((structures[asked[row]], structures[chain]) for row, chain in pairs)
+        with multiprocessing.Pool(self.workers) as pool:
+            scores = pool.imap(tm_align_pair, arguments, chunksize=8)
+            self._tm |= {pair: score for pair, (score, _) in zip(pairs, scores, strict=True)}
+
     def tm(self, row: int, found: Order) -> float:
-        """Return the mean TM-score of hits, by the length of the query."""
-        for chain in map(int, found):
-            if (row, chain) not in self._tm:
-                structures = self.task.structures
-                self._tm[row, chain] = tm_align(structures[self.task.asked[row]], structures[chain])[0]
+        """Return the mean TM-score of hits that were asked about, by the length of the query."""
         return float(np.mean([self._tm[row, int(chain)] for chain in found]))
 
     def row(self, name: str, ranking: Ranking, pool: Order, *, folds: bool) -> str:
         """Return a line of the table: clusters, folds (within the targets) and TM-scores."""
         task, numbers = self.task, []
-        for row in range(len(task.asked)):
-            order = ranking(row, task.others(row, pool))
-            family = task.relatives(row)[order]
+        orders = [ranking(row, task.others(row, pool)) for row in range(len(task.asked))]
+        families = [task.relatives(row)[order] for row, order in enumerate(orders)]
+        self.ask([order[:K] for order in orders])
+        self.ask([order[~family][:K] for order, family in zip(orders, families, strict=True)])
+        for row, (order, family) in enumerate(zip(orders, families, strict=True)):
             strange = order[~family]
             numbers.append([average_precision(family), float(family[0]) if family.any() else np.nan])
             if folds:
@@ -199,7 +210,10 @@ def _tm_beside(model: Model, judge: Judge) -> tuple[float, float]:
     ratios = []
     for row in range(len(judge.task.asked)):
         place = {identifier: position for position, identifier in enumerate(_ids(judge.task))}
-        for hit in model.index.search(model.queries[row], K):
+        hits = model.index.search(model.queries[row], K)
+        for hit in hits:
+            if place[hit.id] == judge.task.asked[row]:
+                continue
             theirs = judge.tm(row, np.array([place[hit.id]]))
             if theirs >= FOLD:
                 ratios.append(hit.tm_score / theirs)
@@ -225,6 +239,7 @@ def main(
     tm: Annotated[Path, typer.Argument(help="TM-scores, by search_data.py align.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Page to write.")],
     index: Annotated[list[str], typer.Option(help="NAME=FOLDER; NAME=FOLDER=MODEL.onnx if not bundled.")],
+    workers: Annotated[int, typer.Option(min=1, help="Processes of TM-align.")] = 1,
 ) -> None:
     """Compare rankings of the corpus, and write the page."""
     every, kept = Corpus(corpus), np.load(tm)
@@ -232,11 +247,11 @@ def main(
     assert not np.isnan(kept["tm"]).any(), "search_data.py align is not done"
     task = Task(every, chains(every), kept["queries"], kept["targets"], kept["tm"][:, :, 0])
     with threadpool_limits(1):
-        out.write_text("\n".join(_page(task, index)) + "\n", encoding="utf-8")
+        out.write_text("\n".join(_page(task, index, workers)) + "\n", encoding="utf-8")
 
 
-def _page(task: Task, indexes: list[str]) -> list[str]:
-    judge, pool = Judge(task), np.arange(len(task.corpus))
+def _page(task: Task, indexes: list[str], workers: int) -> list[str]:
+    judge, pool = Judge(task, workers), np.arange(len(task.corpus))
     models = []
     for text in indexes:
         name, folder, *file = text.split("=")
@@ -245,7 +260,7 @@ def _page(task: Task, indexes: list[str]) -> list[str]:
     for model in models:
         rankings[f"`{model.name}`, descriptors"] = model.by_descriptor
         rankings[f"`{model.name}`, search"] = model.by_search
-        rankings[f"`{model.name}`, every chain aligned"] = model.by_alignment
+    rankings[f"`{models[0].name}`, every chain aligned"] = models[0].by_alignment
     lines = _head(task)
     lines += ["", f"## In the whole corpus, {len(pool):,} chains", "", *_columns(folds=False)]
     lines += [judge.row(name, ranking, pool, folds=False) for name, ranking in rankings.items()]
@@ -259,7 +274,7 @@ def _page(task: Task, indexes: list[str]) -> list[str]:
         "ms a query, median | slowest | MiB | TM-score over TM-align's, median | largest |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for model in models:
+    for model in models[:1]:
         numbers: list[Any] = [f"{share:.4f}" for share in _recalls(model, pool)]
         numbers += [f"{1e3 * seconds:.0f}" for seconds in _seconds(model)]
         size = sum(file.stat().st_size for file in model.index.path.iterdir())

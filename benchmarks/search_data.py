@@ -109,7 +109,7 @@ def align(
     pairs = ((structures[asked[row]], structures[targets[column]]) for row, column in todo)
     saved = time.monotonic()
     with multiprocessing.Pool(workers) as pool:
-        for place, found in zip(todo, pool.imap(_tm_align, pairs, chunksize=16), strict=True):
+        for place, found in zip(todo, pool.imap(tm_align_pair, pairs, chunksize=16), strict=True):
             tm[place] = found
             if time.monotonic() - saved > SAVED:
                 saved = time.monotonic()
@@ -118,7 +118,8 @@ def align(
     _save(out, every, asked, targets, tm)
 
 
-def _tm_align(pair: tuple[Chain, Chain]) -> tuple[float, float]:
+def tm_align_pair(pair: tuple[Chain, Chain]) -> tuple[float, float]:
+    """Return `tm_align` of a pair."""
     return tm_align(*pair)
 
 

@@ -1,4 +1,4 @@
-"""What `protemb plot` does."""
+"""What `protemb plot` and `protemb report` do: pictures of a chain, a page about a set."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from protemb_sdk._command import out_console, say
+from protemb_sdk._errors import StructureError
 
 
 def plot(
@@ -39,3 +40,40 @@ def plot(
     touching = SitePredictor(device=device).predict(known) if sites else None
     right = QualityScorer(device=device).score(known) if quality else None
     say(out_console, str(save_picture(embedding, out, touching, right)))
+
+
+def report(
+    files: Annotated[
+        list[Path], typer.Argument(help="Structure files (PDB, mmCIF, mmJSON, .gz) and folders.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Page to write, HTML.")],
+    model: Annotated[str, typer.Option(help="Bundled model, or path of an .onnx file.")] = "base",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="Print errors and what was skipped, nothing else.")
+    ] = False,
+) -> None:
+    """Write one page about a set of structures: a map, a table, neighbours, chains in three dimensions.
+
+    It opens in a browser without a network, and holds all that it shows.
+    """
+    from protemb_sdk._embedder import Embedder
+    from protemb_sdk._many import inputs_of
+    from protemb_sdk._output import writable_target
+    from protemb_sdk._report import report_skipped
+    from protemb_sdk.report import write_report
+
+    writable_target(out)
+    for missing in (path for path in files if not path.exists()):
+        raise StructureError(f"{missing}: no such file or folder")
+    embedder = Embedder(model, device)
+    inputs = list(inputs_of(files))
+    run = embedder.embed_many(
+        inputs, workers=workers, progress=not quiet and len(inputs) > 1, on_error="skip"
+    )
+    with run:
+        count = write_report(run, out, skipped=run.skipped, provenance=embedder.provenance)
+    if not quiet:
+        say(out_console, f"{count} chains -> {out}, {out.stat().st_size / 2**20:.1f} MiB")
+    report_skipped(run.skipped, kept=True)

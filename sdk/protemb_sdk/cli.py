@@ -11,6 +11,7 @@ from protemb_sdk._command import out_console, run, say
 from protemb_sdk._errors import OutputError, ProtembError, StructureError
 from protemb_sdk._labels_cli import predict
 from protemb_sdk._plot_cli import plot as plot_command
+from protemb_sdk._plot_cli import report
 from protemb_sdk._readouts import READOUTS, check_readouts
 from protemb_sdk._report import Tally, report_skipped
 from protemb_sdk._search_cli import index, search
@@ -261,6 +262,7 @@ def quality(
 
 app.command()(predict)
 app.command("plot")(plot_command)
+app.command()(report)
 app.command()(index)
 app.command()(search)
 

@@ -1,0 +1,124 @@
+"""One page about a set of structures: a map, a table, neighbours, chains in three dimensions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_sdk._chain import Skipped
+from protemb_sdk._embedding import Embedding
+from protemb_sdk._errors import StructureError
+from protemb_sdk._models import BUNDLED
+from protemb_sdk._output import write_text_whole
+from protemb_sdk._whitening import fit_whitening, unit
+from protemb_sdk.plot import principal_colours
+
+TEMPLATE = BUNDLED / "report.html"
+NEIGHBOURS = 5
+# Residues of a set beyond which structures are left out of the page: 20 MB.
+SHOWN_RESIDUES = 500_000
+SKIPPED_SHOWN = 50
+
+
+def write_report(
+    embeddings: Iterable[Embedding],
+    out: str | PathLike[str],
+    *,
+    skipped: Sequence[Skipped] = (),
+    provenance: Mapping[str, Any] | None = None,
+) -> int:
+    """Write the page, whole or not at all.
+
+    Parameters
+    ----------
+    embeddings : iterable of Embedding
+        Of one model; residues and C-alphas of all are held in memory.
+    out : path
+        HTML file.
+    skipped : sequence of Skipped
+        What was passed over; read when the embeddings are through.
+    provenance : mapping, optional
+        Of the Embedder.
+
+    Returns
+    -------
+    int
+        Chains on the page.
+
+    Raises
+    ------
+    StructureError
+        If there is no embedding.
+    OutputError
+        If the file cannot be written.
+    """
+    found = list(embeddings)
+    if not found:
+        raise StructureError(f"{out}: there is no chain to report on; nothing was written")
+    proteins = np.stack([embedding.protein for embedding in found])
+    whitening = fit_whitening(proteins)
+    white = whitening(proteins)
+    at, explained = _map(proteins)
+    residues = sum(map(len, found))
+    colours = _colours(found) if residues <= SHOWN_RESIDUES else None
+    cosines = unit(white) @ unit(white).T
+    np.fill_diagonal(cosines, -np.inf)
+    chains = [_row(e, at[n], cosines[n], colours[n] if colours else None) for n, e in enumerate(found)]
+    about = f"{len(found):,} chains, {residues:,} residues."
+    if provenance is not None:
+        about += f" Model {provenance['model']}, protemb-sdk {provenance['sdk_version']}."
+    told = [str(s) for s in skipped[:SKIPPED_SHOWN]]
+    told += [f"and {len(skipped) - SKIPPED_SHOWN} more"] if len(skipped) > SKIPPED_SHOWN else []
+    data = json.dumps(
+        {"about": about, "explained": f"{explained:.0%}", "skipped": told, "chains": chains},
+        separators=(",", ":"),
+    )
+    # Names come from files: nothing in them may end the element that holds the data.
+    safe = data.replace("<", "\\u003c")
+    write_text_whole(Path(out), TEMPLATE.read_text(encoding="utf-8").replace("/*DATA*/", safe))
+    return len(found)
+
+
+def _map(protein_NC: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
+    """Return two principal components and the share of the variance that they hold."""
+    centred = protein_NC.astype(np.float64) - protein_NC.mean(axis=0)
+    values, axes = np.linalg.eigh(centred.T @ centred)
+    total = values.sum()
+    return centred @ axes[:, :-3:-1], float(values[-2:].sum() / total) if total > 0 else 0.0
+
+
+def _colours(found: Sequence[Embedding]) -> list[str]:
+    """Return a colour a residue, six hexadecimal digits each, comparable between chains."""
+    every = principal_colours(np.concatenate([embedding.residue for embedding in found]))
+    ends = np.cumsum([len(embedding) for embedding in found])[:-1]
+    return [np.rint(255 * part).astype(np.uint8).tobytes().hex() for part in np.split(every, ends)]
+
+
+def _row(
+    embedding: Embedding, at: NDArray[np.float64], cosine: NDArray[np.float32], colours: str | None
+) -> dict[str, Any]:
+    near = np.argsort(-cosine, kind="stable")[: min(NEIGHBOURS, len(cosine) - 1)]
+    index = embedding.residue_index
+    row: dict[str, Any] = {
+        "id": embedding.id,
+        "source": embedding.structure.source,
+        "length": len(embedding),
+        "missing": int(index[-1] - index[0]) + 1 - len(index),
+        "at": [round(float(x), 4) for x in at],
+        "near": [[int(n), round(float(cosine[n]), 4)] for n in near],
+    }
+    if colours is not None:
+        numbers = zip(embedding.auth_seq.tolist(), embedding.insertion_code.tolist(), strict=True)
+        row |= {
+            "xyz": np.round(embedding.structure.centred_coords, 1).tolist(),
+            "colours": colours,
+            "gap": np.flatnonzero(embedding.gap_after).tolist(),
+            "numbers": [f"{number}{code}" for number, code in numbers],
+        }
+    return row

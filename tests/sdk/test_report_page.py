@@ -1,0 +1,116 @@
+"""The report: one page that opens offline, holds every chain, and is safe from what names hold."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from protemb_sdk import Embedder, Embedding, OutputError, StructureError, cli, report
+from protemb_sdk.report import write_report
+
+
+def data_of(page: Path) -> dict[str, Any]:
+    found = re.search(r'<script id="data" type="application/json">(.*?)</script>', page.read_text(), re.S)
+    assert found is not None
+    data: dict[str, Any] = json.loads(found[1])
+    return data
+
+
+@pytest.fixture(scope="module")
+def embeddings(embedder: Embedder, structures: Path) -> list[Embedding]:
+    files = [structures / name for name in ("1a8o.cif", "1a8o.pdb", "1orc.pdb", "2beg.pdb.gz", "3jqh.cif")]
+    return list(embedder.embed_many(files))
+
+
+def test_the_page_holds_what_it_shows(
+    embeddings: list[Embedding], embedder: Embedder, tmp_path: Path
+) -> None:
+    out = tmp_path / "report.html"
+    assert write_report(embeddings, out, provenance=embedder.provenance) == 9
+    data = data_of(out)
+    assert data["about"].startswith("9 chains, ") and "Model base" in data["about"]
+    for row, embedding in zip(data["chains"], embeddings, strict=True):
+        assert (row["id"], row["length"]) == (embedding.id, len(embedding))
+        np.testing.assert_allclose(row["xyz"], embedding.structure.centred_coords, atol=0.051)
+        assert len(row["colours"]) == 6 * len(embedding) and len(row["numbers"]) == len(embedding)
+    first, second = data["chains"][0], data["chains"][1]  # one chain in two formats
+    assert first["near"][0][0] == 1 and second["near"][0][0] == 0 and first["colours"] == second["colours"]
+    assert [n for n, _ in first["near"]] != [0] and len(first["near"]) == report.NEIGHBOURS
+
+
+def test_names_cannot_leave_their_place(embeddings: list[Embedding], tmp_path: Path) -> None:
+    evil = "</script><script>document.title='caught'</script>"
+    chain = replace(embeddings[0].structure, name=evil)
+    write_report([replace(embeddings[0], structure=chain)], tmp_path / "report.html")
+    assert evil not in (tmp_path / "report.html").read_text()
+    assert data_of(tmp_path / "report.html")["chains"][0]["id"] == f"{evil}_A"
+
+
+def test_large_sets_leave_structures_out(
+    embeddings: list[Embedding], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "SHOWN_RESIDUES", 10)
+    write_report(embeddings, tmp_path / "report.html")
+    assert all("xyz" not in row for row in data_of(tmp_path / "report.html")["chains"])
+
+
+def test_nothing_and_nowhere_are_refused(embeddings: list[Embedding], tmp_path: Path) -> None:
+    with pytest.raises(StructureError, match="no chain to report on"):
+        write_report([], tmp_path / "report.html")
+    with pytest.raises(OutputError, match="does not exist"):
+        write_report(embeddings, tmp_path / "no" / "report.html")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def chromium(tmp_path: Path) -> Callable[..., str]:
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("needs Chromium")
+
+    def run(page: Path, *options: str) -> str:
+        command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        command += [
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--window-size=1300,1200",
+            *options,
+            page.as_uri(),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        return done.stdout
+
+    return run
+
+
+def test_it_opens_offline(
+    structures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    chromium: Callable[..., str],
+) -> None:
+    out, picture = tmp_path / "report.html", tmp_path / "page.png"
+    monkeypatch.setattr(
+        sys, "argv", ["protemb", "report", str(structures), "-o", str(out), "--device", "cpu"]
+    )
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    said = capsys.readouterr()
+    assert not done.value.code and f"17 chains -> {out}" in said.out and "nucleic acid" in said.err
+    assert not re.search(r"(src|href)=|https?:|@import|url\(", out.read_text().replace("url()", ""))
+    page = chromium(out, "--dump-dom")
+    body = page[page.index("<tbody>") : page.index("</tbody>")]
+    assert body.count("<tr") == 17 and body.count('class="chosen"') == 1
+    assert "1a8o_A: 70 residues" in page and page.count("<button") == report.NEIGHBOURS
+    chromium(out, f"--screenshot={picture}")
+    assert picture.stat().st_size > 50_000
