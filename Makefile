@@ -2,7 +2,7 @@
 BIN ?= .venv/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: check lint types test pretrain-smoke slow bench bench-compare bench-cuda roofline picture
+.PHONY: docs check lint types test pretrain-smoke slow bench bench-compare bench-cuda roofline picture
 
 check: lint types test
 
@@ -46,3 +46,7 @@ bench-cuda:
 
 picture:
 	python -m protemb_sdk.cli plot tests/structures/4zhl.cif.gz --chain U -o sdk/docs/pair_embedding.png
+
+# The documentation as a site, in build/site
+docs:
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict -q -f sdk/mkdocs.yml -d ../build/site

@@ -1,0 +1,106 @@
+"""Documentation that is true: its code runs, its pages build without a dead link."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sybil import Example, Sybil
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+
+from protemb_sdk import Embedder, read_chains
+from protemb_sdk._errors import ProtembError
+from protemb_sdk._fill import embed_into_store
+from protemb_sdk.search import build_index
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "sdk" / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if path.parent.name != "models")
+
+
+def evaluate_bash(example: Example) -> None:
+    """Run each line as a user would, by the entry points of this environment."""
+    for line in filter(None, map(str.strip, str(example.parsed).splitlines())):
+        program, *arguments = shlex.split(line, comments=True)
+        module = {"protemb": "protemb_sdk.cli", "protemb-export": "protemb_export.cli"}[program]
+        done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+
+
+@pytest.fixture(scope="module")
+def workplace(structures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the pages speak of: a structure, a folder of them, a table of labels."""
+    folder = tmp_path_factory.mktemp("docs")
+    shutil.copy(structures / "1a8o.cif", folder)
+    shutil.copytree(structures, folder / "structures")
+    rows: list[tuple[object, ...]] = [("structure", "chain", "residue", "label")]
+    for file in sorted(structures.iterdir()):
+        try:
+            chains = read_chains(file).chains
+        except ProtembError:
+            continue
+        for chain in chains:
+            apart = np.linalg.norm(chain.ca_coords[4:] - chain.ca_coords[:-4], axis=1)
+            numbers = zip(chain.auth_seq, chain.insertion_code, apart, strict=False)
+            label = [(f"{n}{code}", "curled" if d < 7 else "straight") for n, code, d in numbers]
+            rows += [(file.name, chain.chain, *pair) for pair in label]
+    with (folder / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return folder
+
+
+@pytest.fixture
+def there(workplace: Path, tmp_path: Path) -> Iterator[Path]:
+    folder, before = tmp_path / "work", Path.cwd()
+    shutil.copytree(workplace, folder)
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_code_of_a_page_runs(page: Path, there: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra plot")
+    sybil = Sybil(parsers=[PythonCodeBlockParser(), CodeBlockParser("bash", evaluate_bash)])
+    for example in sybil.parse(page).examples():
+        example.evaluate()
+
+
+def test_code_of_the_readme_runs(there: Path, embedder: Embedder) -> None:
+    embed_into_store(embedder, there / "structures", there / "store")
+    build_index(there / "store", there / "index")
+    examples = list(Sybil(parsers=[PythonCodeBlockParser()]).parse(ROOT / "README.md").examples())
+    assert examples
+    for example in examples:
+        example.evaluate()
+
+
+def test_the_site_builds_without_a_dead_link(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="needs the extra docs")
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "-q",
+        "-f",
+        str(ROOT / "sdk" / "mkdocs.yml"),
+    ]
+    environment: dict[str, Any] = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(
+        [*command, "-d", str(tmp_path / "site")], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0 and "WARNING" not in done.stderr, done.stdout + done.stderr
+    page = (tmp_path / "site" / "reference" / "index.html").read_text()
+    assert "Embedder" in page and "memory_limit" in page
+    assert len(list((tmp_path / "site").rglob("index.html"))) >= len(PAGES)
