@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from protemb_sdk import ALPHABET, Chain, Embedder
-from protemb_sdk._fill import embed_into_store
+from protemb_sdk import ALPHABET, Chain, Embedder, embed_into_store
 from protemb_sdk._output import written_whole
 from protemb_train.corpus import Corpus
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ProtembError,
         StructureError,
     )
+    from protemb_sdk._fill import embed_into_store
     from protemb_sdk._labels import LabelPrediction, LabelPredictor
     from protemb_sdk._many import EmbeddingRun
     from protemb_sdk._models import Model, list_models
@@ -61,6 +62,7 @@ _HOME = {
     "StructureError": "_errors",
     "__version__": "_version",
     "clip_windows": "_pooling",
+    "embed_into_store": "_fill",
     "list_models": "_models",
     "list_readouts": "_readouts",
     "mean_over_columns": "_pooling",
@@ -92,6 +94,7 @@ __all__ = [
     "StructureError",
     "__version__",
     "clip_windows",
+    "embed_into_store",
     "list_models",
     "list_readouts",
     "mean_over_columns",

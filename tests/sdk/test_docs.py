@@ -17,9 +17,8 @@ import pytest
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
-from protemb_sdk import Embedder, read_chains
+from protemb_sdk import Embedder, embed_into_store, read_chains
 from protemb_sdk._errors import ProtembError
-from protemb_sdk._fill import embed_into_store
 from protemb_sdk.search import build_index
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,3 +103,17 @@ def test_the_site_builds_without_a_dead_link(tmp_path: Path) -> None:
     page = (tmp_path / "site" / "reference" / "index.html").read_text()
     assert "Embedder" in page and "memory_limit" in page
     assert len(list((tmp_path / "site").rglob("index.html"))) >= len(PAGES)
+
+
+@pytest.mark.parametrize("notebook", sorted(DOCS.glob("notebooks/*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_run_and_are_kept_without_results(notebook: Path) -> None:
+    nbclient = pytest.importorskip("nbclient", reason="needs nbclient")
+    nbformat = pytest.importorskip("nbformat", reason="needs nbformat")
+    book = nbformat.read(notebook, as_version=4)
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert code and all(not cell.outputs and cell.execution_count is None for cell in code)
+    client = nbclient.NotebookClient(
+        book, timeout=200, resources={"metadata": {"path": str(notebook.parent)}}
+    )
+    client.execute()
+    assert any(cell.outputs for cell in code)
