@@ -142,7 +142,7 @@ class Embedder:
 
         Parameters
         ----------
-        x : path, bytes, open file, gemmi.Structure, Biotite AtomArray, tuple or Chain
+        x : path, bytes, open file, gemmi.Structure, Biotite or Biopython structure, tuple or Chain
             A tuple holds C-alpha coordinates (L, 3) in angstrom, the one-letter sequence, and
             optionally residue indices, whose steps above 1 are missing residues; without them none is
             missing, which gives a chain with gaps other vectors than its file has.

@@ -76,4 +76,4 @@ def report(
         count = write_report(run, out, skipped=run.skipped, provenance=embedder.provenance)
     if not quiet:
         say(out_console, f"{count} chains -> {out}, {out.stat().st_size / 2**20:.1f} MiB")
-    report_skipped(run.skipped, kept=True)
+    report_skipped(run.skipped, kept=False)

@@ -112,7 +112,7 @@ class QualityScorer(Predictor[QualityScore]):
 
         Parameters
         ----------
-        x : path, bytes, open file, gemmi.Structure, Biotite AtomArray, tuple or Chain
+        x : path, bytes, open file, gemmi.Structure, Biotite or Biopython structure, tuple or Chain
             As in `Embedder.embed`.
         chain : str, optional
             Author or label chain name; needed where the structure holds several protein chains.

@@ -140,7 +140,7 @@ class SitePredictor(Predictor[SitePrediction]):
 
         Parameters
         ----------
-        x : path, bytes, open file, gemmi.Structure, Biotite AtomArray, tuple or Chain
+        x : path, bytes, open file, gemmi.Structure, Biotite or Biopython structure, tuple or Chain
             As in `Embedder.embed`.
         chain : str, optional
             Author or label chain name; needed where the structure holds several protein chains.

@@ -16,7 +16,7 @@ from protemb_sdk._chain import ALPHABET, BREAK_DISTANCE, Chain, no_protein_chain
 from protemb_sdk._errors import ChainError, StructureError
 from protemb_sdk._files import TAKEN, find_structures, load, parse, stem
 from protemb_sdk._protein import StructureRead, chains_of_table
-from protemb_sdk._tables import table_of_biotite, table_of_gemmi
+from protemb_sdk._tables import table_of_biopython, table_of_biotite, table_of_gemmi
 
 if TYPE_CHECKING:
     import gemmi
@@ -38,8 +38,9 @@ def read_chains(
 
     Parameters
     ----------
-    x : path, bytes, open file, gemmi.Structure, Biotite AtomArray or AtomArrayStack, tuple, or Chain
-        Files are PDB, mmCIF or mmJSON, each also gzipped, told by their content. A tuple is
+    x : path, bytes, open file, gemmi.Structure, Biotite or Biopython structure, tuple, or Chain
+        Files are PDB, mmCIF or mmJSON, each also gzipped, told by their content. Of Biotite an AtomArray or
+        AtomArrayStack, of Biopython a Structure, Model or Chain. A tuple is
         (coordinates (L, 3), sequence) or (coordinates, sequence, residue_index); without indices no
         residue is taken to be missing.
     model : int
@@ -72,6 +73,9 @@ def read_chains(
     if all(hasattr(x, a) for a in ("coord", "chain_id", "res_id", "res_name", "atom_name")):
         name = name or "structure"
         return chains_of_table(table_of_biotite(x, model, name), name, name, (), altloc, min_residues)
+    if getattr(x, "level", None) in ("S", "M", "C") and hasattr(x, "child_list"):
+        name = name or (str(x.id).strip() if x.level == "S" else "") or "structure"
+        return chains_of_table(table_of_biopython(x, model, name), name, name, (), altloc, min_residues)
     structure, name, where, notes = _open(x, name)
     read = chains_of_table(table_of_gemmi(structure, model, where), name, where, notes, altloc, min_residues)
     source = os.fsdecode(x) if isinstance(x, (str, PathLike)) else x.name if isinstance(x, Member) else ""
@@ -89,7 +93,7 @@ def read_chain(x: Any, chain: str | None = None, **options: Any) -> Chain:
 
     Parameters
     ----------
-    x : path, bytes, open file, gemmi.Structure, Biotite AtomArray or AtomArrayStack, tuple, or Chain
+    x : path, bytes, open file, gemmi.Structure, Biotite or Biopython structure, tuple, or Chain
         As for `read_chains`.
     chain : str, optional
         Author name of the chain, or else its label name; may be left out if there is only one.
@@ -160,7 +164,8 @@ def _open(x: Any, name: str | None) -> tuple[gemmi.Structure, str, str, tuple[st
         return x.clone(), name, name, ()
     raise StructureError(
         f"cannot read a structure from {type(x).__name__}; pass a path, bytes or open file ({TAKEN}), a "
-        f"gemmi.Structure, a Biotite AtomArray, a tuple (coordinates, sequence[, residue_index]), or a Chain"
+        "gemmi.Structure, a Biotite AtomArray, a Biopython Structure, a tuple (coordinates, sequence[, "
+        "residue_index]), or a Chain"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -151,6 +152,37 @@ def table_of_biotite(x: Any, model: int, name: str) -> Table:
         occupancy=column("occupancy", 1.0, np.float64),
         position=coord,
         parents={},
+    )
+
+
+def table_of_biopython(x: Any, model: int, name: str) -> Table:
+    """Return a Biopython Structure, by the position of its model, a Model or a Chain."""
+    models = list(x) if x.level == "S" else [x]
+    if not 1 <= model <= len(models):
+        raise StructureError(f"{name}: has {_models(len(models))}, so model={model} is not there")
+    found = models[model - 1]
+    rows = [
+        (chain.id, *residue.id, residue.resname, atom)
+        for chain in (found if found.level == "M" else [found])
+        for residue in chain.get_unpacked_list()
+        for atom in residue.get_unpacked_list()
+    ]
+    chains, kinds, numbers, codes, names, atoms = zip(*rows, strict=True) if rows else ((),) * 6
+    return table_of_biotite(
+        SimpleNamespace(
+            coord=np.array([atom.coord for atom in atoms]).reshape(-1, 3),
+            chain_id=chains,
+            hetero=[kind.strip() != "" for kind in kinds],
+            res_id=numbers,
+            ins_code=codes,
+            res_name=[residue.strip() for residue in names],
+            atom_name=[atom.name for atom in atoms],
+            element=[atom.element or "" for atom in atoms],
+            altloc_id=[atom.altloc for atom in atoms],
+            occupancy=[1.0 if atom.occupancy is None else atom.occupancy for atom in atoms],
+        ),
+        1,
+        name,
     )
 
 

@@ -221,3 +221,27 @@ def test_a_folder_gives_its_structure_files_sorted(tmp_path: Path) -> None:
     assert find_structures(found[0]) == [found[0]]
     with pytest.raises(StructureError, match="no such folder"):
         find_structures(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    "name", ["1a8o.pdb", "1a8o.cif", "1lcd.pdb.gz", "1orc.pdb", "2beg.pdb.gz", "4hhh_frag.pdb"]
+)
+def test_biopython_structures_give_the_same_chains(structures: Path, name: str) -> None:
+    reading = pytest.importorskip("Bio.PDB", reason="Biopython is not installed")
+    path = structures / name
+    parser = reading.MMCIFParser(QUIET=True) if ".cif" in name else reading.PDBParser(QUIET=True)
+    data = path.read_bytes()
+    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+    structure = parser.get_structure(path.name.partition(".")[0], io.StringIO(text))
+    ours, theirs = read_chains(path).chains, read_chains(structure).chains
+    assert [chain.id for chain in theirs] == [chain.id for chain in ours]
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.sequence == other.sequence
+        np.testing.assert_allclose(other.ca_coords, mine.ca_coords, atol=1e-4)
+        for column in ("residue_index", "auth_seq", "insertion_code", "residue_name"):
+            np.testing.assert_array_equal(getattr(other, column), getattr(mine, column))
+    first = ours[0]
+    alone = read_chains(next(structure.get_models())[first.chain], name=first.name).chains
+    assert [chain.sequence for chain in alone] == [first.sequence]
+    with pytest.raises(StructureError, match="so model=99 is not there"):
+        read_chains(structure, model=99)
