@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -117,3 +118,28 @@ def test_notebooks_run_and_are_kept_without_results(notebook: Path) -> None:
     )
     client.execute()
     assert any(cell.outputs for cell in code)
+
+
+def tracked_pages() -> list[Path]:
+    folders = ("sdk", "train", "export", "benchmarks", "tests")
+    pages = [
+        path
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.md")
+        if "node_modules" not in path.parts
+    ]
+    return [*ROOT.glob("*.md"), *pages]
+
+
+@pytest.mark.parametrize("page", tracked_pages(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_between_files_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", page.read_text(), flags=re.S))
+    local = [target for target in targets if not re.match(r"[a-z]+:", target)]
+    for target in local:
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), f"{target} is not there"
+        if anchor and found.suffix == ".md":
+            headings = re.findall(r"^#+ (.*)$", found.read_text(), re.M)
+            slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert anchor in slugs, f"{target}: no such heading"
