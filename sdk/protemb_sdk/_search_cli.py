@@ -1,4 +1,4 @@
-"""What `protemb index` and `protemb search` do."""
+"""What `protemb index`, `protemb search` and `protemb verify` do: commands about stores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from protemb_sdk._command import console, out_console, say
-from protemb_sdk._errors import ModelError, StructureError
+from protemb_sdk._errors import ModelError, OutputError, StructureError
 from protemb_sdk._output import writable_target, write_text_whole
 
 if TYPE_CHECKING:
@@ -76,6 +76,33 @@ def search(
             writer.writerow(_row(embedding, rank, hit))
     if out is not None:
         write_text_whole(out, text.getvalue())
+
+
+def verify(
+    store: Annotated[Path, typer.Argument(help="Store, made by protemb embed FOLDER -o STORE.")],
+    sample: Annotated[int, typer.Option(min=1, help="Rows to draw at random.")] = 20,
+    seed: Annotated[int, typer.Option(help="Same seed, same rows.")] = 0,
+    model: Annotated[
+        str | None, typer.Option(help="Model of the store, where it is none of the bundled.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "cpu",
+) -> None:
+    """Embed the files of some rows of a store again, and compare; exit status 1 if any differs."""
+    from protemb_sdk._verify import verify_store
+
+    found = verify_store(store, sample, seed, model=model, device=device)
+    for skipped in found.missing:
+        say(console, f"not compared: {skipped}")
+    say(
+        out_console,
+        f"{found.rows} rows computed again, largest deviation {found.worst:.1e} of a vector's largest value",
+    )
+    if found.wrong:
+        raise OutputError(
+            f"{store}: {len(found.wrong)} rows are not what their files give: {', '.join(found.wrong[:5])}"
+        )
+    if not found.rows:
+        raise OutputError(f"{store}: none of the {len(found.missing)} files of the sample could be read")
 
 
 def _model_of(index: Index) -> str:

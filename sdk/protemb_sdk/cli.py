@@ -14,7 +14,7 @@ from protemb_sdk._plot_cli import plot as plot_command
 from protemb_sdk._plot_cli import report
 from protemb_sdk._readouts import READOUTS, check_readouts
 from protemb_sdk._report import Tally, report_skipped
-from protemb_sdk._search_cli import index, search
+from protemb_sdk._search_cli import index, search, verify
 from protemb_sdk._version import __version__
 
 if TYPE_CHECKING:
@@ -265,6 +265,7 @@ app.command("plot")(plot_command)
 app.command()(report)
 app.command()(index)
 app.command()(search)
+app.command()(verify)
 
 
 @app.command()

@@ -1,0 +1,84 @@
+"""A store's rows computed again: equal where nothing changed, named where something did."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from protemb_sdk import Embedder, ModelError, OutputError, cli, embed_into_store
+from protemb_sdk._verify import verify_store
+
+FILES = ("1orc.pdb", "2beg.pdb.gz", "1a8o.cif")
+
+
+@pytest.fixture
+def store(structures: Path, embedder: Embedder, tmp_path: Path) -> Path:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for name in FILES:
+        shutil.copy(structures / name, folder)
+    embed_into_store(embedder, folder, tmp_path / "store")
+    return tmp_path / "store"
+
+
+def test_equal_rows_pass(store: Path) -> None:
+    found = verify_store(store, sample=100)
+    assert (found.rows, found.wrong, found.missing) == (7, [], []) and found.worst < 1e-5
+    assert verify_store(store, sample=3).rows == 3
+
+
+def test_members_of_archives_and_half_precision(structures: Path, embedder: Embedder, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "all.tar.gz", "w:gz") as archive:
+        for name in FILES:
+            archive.add(structures / name, name)
+    embed_into_store(embedder, tmp_path / "all.tar.gz", tmp_path / "store", dtype="float16")
+    found = verify_store(tmp_path / "store", sample=100)
+    assert (found.rows, found.wrong, found.missing) == (7, [], []) and 0 < found.worst < 1e-3
+
+
+def test_changed_and_lost_files_are_named(store: Path, structures: Path) -> None:
+    files = store.parent / "files"
+    (files / "1orc.pdb").unlink()
+    lines = (structures / "1a8o.cif").read_text().splitlines()
+    cut = [line for line in lines if not (line.startswith(("ATOM", "HETATM")) and " 160 " in line)]
+    assert len(cut) < len(lines)
+    (files / "1a8o.cif").write_text("\n".join(cut) + "\n")
+    found = verify_store(store, sample=100)
+    assert found.wrong == ["1a8o_A"] and found.rows == 6
+    assert [Path(skipped.source).name for skipped in found.missing] == ["1orc.pdb"]
+
+
+def test_a_changed_row_is_named_by_the_command(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (part,) = store.glob("part-*")
+    table = pq.read_table(part)
+    protein = np.stack([np.array(row) for row in table["protein"].to_pylist()]).astype(np.float32)
+    protein[2] += 0.01
+    column = pa.FixedSizeListArray.from_arrays(pa.array(protein.ravel()), protein.shape[1])
+    place = table.column_names.index("protein")
+    pq.write_table(table.set_column(place, "protein", column), part)
+    monkeypatch.setattr(sys, "argv", ["protemb", "verify", str(store)])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    said = capsys.readouterr()
+    assert done.value.code == 1 and "7 rows computed again" in said.out
+    assert f"1 rows are not what their files give: {table['id'][2].as_py()}" in said.err
+
+
+def test_what_cannot_be_verified_is_refused(store: Path, tmp_path: Path, embedder: Embedder) -> None:
+    with pytest.raises(OutputError, match="is no store"):
+        verify_store(tmp_path)
+    with pytest.raises(ModelError, match="pass the store's model"):
+        verify_store(store, model="small")
+    (tmp_path / "notes.txt").write_text("no structure")
+    embed_into_store(embedder, tmp_path / "notes.txt", tmp_path / "empty")
+    with pytest.raises(OutputError, match="holds no chain"):
+        verify_store(tmp_path / "empty")
