@@ -144,6 +144,7 @@ class Judge:
 
     def __init__(self, task: Task, workers: int) -> None:
         self.task, self.workers = task, workers
+        self.kept: dict[tuple[str, bool], NDArray[np.float64]] = {}  # of each ranking, a row a query
         self._tm: dict[tuple[int, int], float] = {}
         for (row, column), score in np.ndenumerate(task.tm):
             self._tm[row, int(task.targets[column])] = float(score)
@@ -178,9 +179,16 @@ class Judge:
                 alike = np.array([self._tm[row, int(chain)] >= FOLD for chain in strange])
                 numbers[-1].append(average_precision(alike))
             numbers[-1] += [self.tm(row, order[:K]), self.tm(row, strange[:K])]
-        line = " | ".join(_interval(np.array(column)) for column in zip(*numbers, strict=True))
+        self.kept[name, folds] = np.array(numbers)
+        line = " | ".join(_interval(column) for column in self.kept[name, folds].T)
         print(name, line, flush=True)
         return f"| {name} | {line} |"
+
+    def gain(self, name: str, over: str, *, folds: bool) -> str:
+        """Return a line of what a ranking has more than another, query by query."""
+        difference = self.kept[name, folds] - self.kept[over, folds]
+        line = " | ".join(_interval(column) for column in difference.T)
+        return f"| {name}, gain over {over} | {line} |"
 
 
 def _interval(values: NDArray[np.float64]) -> str:
@@ -264,10 +272,12 @@ def _page(task: Task, indexes: list[str], workers: int) -> list[str]:
     lines = _head(task)
     lines += ["", f"## In the whole corpus, {len(pool):,} chains", "", *_columns(folds=False)]
     lines += [judge.row(name, ranking, pool, folds=False) for name, ranking in rankings.items()]
+    lines += _gains(judge, models, folds=False)
     lines += ["", f"## Among the {len(task.targets)} test chains, where TM-align ranked all", ""]
     lines += _columns(folds=True)
     rankings["TM-align"] = by_tm_align(task)
     lines += [judge.row(name, ranking, task.targets, folds=True) for name, ranking in rankings.items()]
+    lines += _gains(judge, models, folds=True)
     lines += ["", "## Index", ""]
     lines += [
         f"| model | recall of {CANDIDATES} candidates | recall of {HITS} hits, every chain aligned | "
@@ -281,6 +291,12 @@ def _page(task: Task, indexes: list[str], workers: int) -> list[str]:
         numbers += [f"{size / 2**20:.0f}", *(f"{ratio:.3f}" for ratio in _tm_beside(model, judge))]
         lines.append(f"| `{model.name}` | {' | '.join(numbers)} |")
     return lines
+
+
+def _gains(judge: Judge, models: list[Model], *, folds: bool) -> list[str]:
+    """Return what the first model's search has more than the last's, and than a sequence search."""
+    name, last = f"`{models[0].name}`, search", f"`{models[-1].name}`, search"
+    return [judge.gain(name, over, folds=folds) for over in dict.fromkeys(("MMseqs2", last)) if over != name]
 
 
 def _head(task: Task) -> list[str]:

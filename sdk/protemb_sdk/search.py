@@ -35,7 +35,7 @@ from protemb_sdk._index import (
     check_extra,
     load_whitenings,
 )
-from protemb_sdk._superpose import tm_scores
+from protemb_sdk._superpose import refined_tm_scores
 
 if TYPE_CHECKING:
     import pyarrow
@@ -72,7 +72,8 @@ class Hit:
         Of the residue alignment, 1 for the query itself and 0 where nothing is alike; NaN in an index of
         proteins alone.
     tm_score : float
-        TM-score of the alignment after superposition, by the length of the query; NaN as above.
+        TM-score by the length of the query, of the chains superposed by these pairs and aligned anew by
+        distance; NaN as above.
     pairs : ndarray, int64, shape (P, 2)
         Aligned positions in the query and in the hit, from 0.
     identity : float
@@ -176,7 +177,7 @@ class Index:
         scores, pairs = self.align(query, found)
         best = np.argsort(-scores, kind="stable")[:k]
         coords = [self._coords[self._offsets[n] : self._offsets[n + 1]] for n in found[best]]
-        tms = tm_scores(query.structure.centred_coords, coords, [pairs[b] for b in best])
+        tms = refined_tm_scores(query.structure.centred_coords, coords, [pairs[b] for b in best])
         return [
             self._hit(query, int(found[b]), float(cosines[b]), float(scores[b]), float(tm), pairs[b])
             for b, tm in zip(best, tms, strict=True)

@@ -23,7 +23,7 @@ from protemb_sdk import Chain, Embedder, EmbeddingError, OutputError, cli, read_
 from protemb_sdk import _index as module
 from protemb_sdk._align import align
 from protemb_sdk._fill import embed_into_store
-from protemb_sdk._superpose import tm_scores
+from protemb_sdk._superpose import refined_tm_scores, tm_distance, tm_scores
 from protemb_sdk._whitening import fit_whitening
 from protemb_sdk.search import Index, build_index, open_index
 
@@ -98,20 +98,43 @@ def test_tm_scores_are_those_of_the_program(chains: list[Chain]) -> None:
                 aligned.append((i, j))
         pairs.append(np.array(aligned))
         theirs.append(found.tm_norm_chain1)
-    ours = tm_scores(query.ca_coords, targets, pairs)
+    superposed = tm_scores(query.ca_coords, targets, pairs)
+    ours = np.array([one.score for one in superposed])
     assert ours[0] == pytest.approx(1)
+    for one, target, aligned in zip(superposed, targets, pairs, strict=True):
+        placed = (target @ one.rotation + one.shift)[aligned[:, 1]]
+        apart = np.linalg.norm(placed - query.ca_coords[aligned[:, 0]], axis=1)
+        again = (1 / (1 + (apart / tm_distance(len(query))) ** 2)).sum() / len(query)
+        assert again == pytest.approx(one.score)
     # The program's alignment holds pairs within reach only, and its search is finer.
     np.testing.assert_allclose(ours, theirs, rtol=0.02)
     assert (ours <= np.array(theirs) + 1e-4).all()
+
+
+def test_a_poor_alignment_is_refined_to_that_of_the_program(chains: list[Chain]) -> None:
+    query, other = chains[1], chains[0]
+    rng = np.random.default_rng(1)
+    disturbed = turned(query.ca_coords, 1) + rng.normal(scale=1.0, size=query.ca_coords.shape)
+    targets = [disturbed, turned(query.ca_coords, 2)[10:60], other.ca_coords]
+    theirs = [
+        tmtools.tm_align(query.ca_coords, target, query.sequence, "A" * len(target)).tm_norm_chain1
+        for target in targets
+    ]
+    few = [np.stack([np.arange(20, 34), np.arange(20, 34) - shift], axis=1) for shift in (0, 10)]
+    pairs = [*few, np.stack([np.arange(5, 25)] * 2, axis=1)]
+    before = [one.score for one in tm_scores(query.ca_coords, targets, pairs)]
+    after = refined_tm_scores(query.ca_coords, targets, pairs)
+    assert before[0] < 0.3 and before[1] < 0.3
+    np.testing.assert_allclose(after[:2], theirs[:2], rtol=0.02)
+    assert before[2] <= after[2] <= theirs[2] + 0.02
 
 
 def test_a_mirror_image_is_not_the_fold(chains: list[Chain]) -> None:
     query = chains[1]
     same = np.arange(len(query))[:, None].repeat(2, axis=1)
     mirrored = query.ca_coords * [1, 1, -1]
-    right, wrong, few = tm_scores(
-        query.ca_coords, [turned(query.ca_coords, 0), mirrored, mirrored], [same, same, same[:2]]
-    )
+    targets = [turned(query.ca_coords, 0), mirrored, mirrored]
+    right, wrong, few = refined_tm_scores(query.ca_coords, targets, [same, same, same[:2]])
     assert right == pytest.approx(1) and wrong < 0.5 and few == 0
 
 
