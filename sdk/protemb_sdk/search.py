@@ -49,6 +49,8 @@ CANDIDATES = 200
 """How many chains the residues decide about."""
 # Chains up to which all are compared: 8 ms then, and the alignments take more (benchmarks/vector_index.md).
 ALL = 200_000
+# How wide the graph is searched where there are more.
+LOOK = 256
 # Two residues are alike if their cosine is above it; what gaps cost (benchmarks/search.md).
 ALIKE, OPENING, EXTENSION = 0.5, 1.0, 0.1
 
@@ -292,6 +294,7 @@ def open_index(path: str | PathLike[str]) -> Index:
             residues, coords = (np.load(path / name, mmap_mode="r") for name in (RESIDUES, COORDS))
         if graph is None:
             raise ValueError(f"{VECTORS} is no graph")
+        graph.expansion_search = LOOK
         sizes = {len(chains), len(graph), header["chains"]}
         if len(sizes) != 1 or (residues is not None and len(residues) != header["residues"]):
             raise ValueError("its files do not belong together")
