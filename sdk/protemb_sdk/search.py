@@ -294,7 +294,7 @@ def open_index(path: str | PathLike[str]) -> Index:
             residues, coords = (np.load(path / name, mmap_mode="r") for name in (RESIDUES, COORDS))
         if graph is None:
             raise ValueError(f"{VECTORS} is no graph")
-        graph.expansion_search = LOOK
+        graph.expansion_search = LOOK  # type: ignore[misc]  # its setter is not seen
         sizes = {len(chains), len(graph), header["chains"]}
         if len(sizes) != 1 or (residues is not None and len(residues) != header["residues"]):
             raise ValueError("its files do not belong together")
