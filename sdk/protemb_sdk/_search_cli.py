@@ -131,11 +131,12 @@ def _queries(embedder: Embedder, query: Path, chain: str | None) -> list[Embeddi
 
 def _show(query: Embedding, hits: list[Hit]) -> None:
     say(out_console, f"{query.id}, {len(query)} residues")
-    table = Table("rank", "hit", "residues", "score", "TM-score", "aligned", "identity", box=None)
+    table = Table("rank", "hit", "residues", "cosine", "score", "TM-score", "aligned", "identity", box=None)
     for rank, hit in enumerate(hits, start=1):
         identity = f"{hit.identity:.0%}" if len(hit.pairs) else "-"
-        numbers = (f"{hit.score:.3f}", f"{hit.tm_score:.3f}", str(len(hit.pairs)), identity)
-        table.add_row(str(rank), hit.id, str(hit.length), *numbers)
+        # An index of proteins alone has no alignments.
+        numbers = (f"{n:.3f}" if n == n else "-" for n in (hit.cosine, hit.score, hit.tm_score))
+        table.add_row(str(rank), hit.id, str(hit.length), *numbers, str(len(hit.pairs)), identity)
     out_console.print(table)
 
 
