@@ -194,6 +194,10 @@ def finetune(
     out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.")],
     task: Annotated[str, typer.Option(help="What a label is of: residue or protein.")] = "residue",
     model: Annotated[str, typer.Option(help="Bundled model, or path of an .onnx file.")] = "base",
+    unfreeze: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoint of the model: it learns too, into <name>-encoder.onnx beside OUT."),
+    ] = None,
     licence: Annotated[str, typer.Option(help="Of the predictor.")] = "none stated",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads in all.")] = None,
 ) -> None:
@@ -207,7 +211,10 @@ def finetune(
 
     if task not in ("residue", "protein"):
         raise ProtembError(f"--task is residue or protein, not {task!r}")
-    run(labels, structures, out, task=task, model=model, licence=licence, threads=threads)  # type: ignore[arg-type]
+    run(
+        labels, structures, out, task=task, model=model, unfreeze=unfreeze, licence=licence,  # type: ignore[arg-type]
+        threads=threads,
+    )  # fmt: skip
 
 
 @app.command()

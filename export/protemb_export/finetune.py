@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from rich.progress import Progress
 from rich.table import Table
 
+from protemb_export.card import weights_sha256
+from protemb_export.errors import ExportError
 from protemb_export.head import pack_head
+from protemb_export.pack import pack
+from protemb_sdk._chain import Chain
 from protemb_sdk._command import console, out_console, say
 from protemb_sdk._embedder import Embedder
-from protemb_sdk._output import writable_target
+from protemb_sdk._models import beside
+from protemb_sdk._output import writable_target, written_whole
+from protemb_train.checkpoint import load_network
 from protemb_train.downstream.labelled.head import TrainedLabels
-from protemb_train.downstream.labelled.table import Per, class_counts, read_labels
-from protemb_train.downstream.labelled.training import train_labels
+from protemb_train.downstream.labelled.table import LabelTable, Per, class_counts, read_labels
+from protemb_train.downstream.labelled.training import judge_again, train_labels
+from protemb_train.downstream.labelled.unfrozen import train_on
 
+ENCODER_TOO = "embedding, encoder trained too"
 VERIFIED = 20  # chains that the exported predictor is compared on
 
 
@@ -24,6 +35,7 @@ def finetune(
     *,
     task: Per,
     model: str = "base",
+    unfreeze: Path | None = None,
     licence: str = "none stated",
     threads: int | None = None,
 ) -> TrainedLabels:
@@ -39,6 +51,9 @@ def finetune(
         What a label is of.
     model : str
         Bundled model, or path of an `.onnx` file.
+    unfreeze : Path, optional
+        Checkpoint that the model was exported from: the encoder is trained on too, and written beside `out`
+        as `<out>-encoder.onnx`, where the SDK finds it.
     licence : str
         Of the predictor.
     threads : int, optional
@@ -48,6 +63,8 @@ def finetune(
     ------
     LabelError
         If the table cannot be used.
+    ExportError
+        If the model is not of that checkpoint.
     ParityError
         If ONNX Runtime says something else than PyTorch.
     OutputError
@@ -60,12 +77,57 @@ def finetune(
     if table.unmatched:
         say(console, f"note: {table.unmatched} rows are about no residue or chain of {structures}")
     embedder = Embedder(model, "cpu", threads=threads)
-    trained = train_labels(table, embedder)
+    with _shown("embedding") as progress:
+        trained = train_labels(table, embedder, progress)
     chains = [labelled.chain for labelled in table.chains[:: -(-len(table.chains) // VERIFIED)]]
-    worst = pack_head(trained, out, name=out.stem, licence=licence, chains=chains, embedder=embedder)
+    if unfreeze is None:
+        worst = pack_head(trained, out, name=out.stem, licence=licence, chains=chains, embedder=embedder)
+        beside(out, "encoder").unlink(missing_ok=True)  # of an older head
+    else:
+        trained, worst = _unfrozen(trained, unfreeze, table, embedder, chains, out, licence, threads)
     _report(trained)
     say(out_console, f"{out}: largest deviation from PyTorch {worst:.1e}")
     return trained
+
+
+def _unfrozen(
+    trained: TrainedLabels,
+    checkpoint: Path,
+    table: LabelTable,
+    embedder: Embedder,
+    chains: Sequence[Chain],
+    out: Path,
+    licence: str,
+    threads: int | None,
+) -> tuple[TrainedLabels, float]:
+    network, record = load_network(checkpoint)
+    if weights_sha256(network) != embedder.card["weights_sha256"]:
+        raise ExportError(
+            f"{checkpoint}: is not what {embedder.model.name} was exported from; name the model of it"
+        )
+    with _shown("encoder and head") as progress:
+        model, tuned, losses = train_on(trained, network, embedder.noise_level, table, progress)
+    if losses[0] <= min(losses[1:]):
+        say(console, "note: training the encoder did not help on the families that watch; it stays as it was")
+    about = {"from_weights_sha256": embedder.card["weights_sha256"], "watching_loss": losses}
+    encoder = beside(out, "encoder")
+    with written_whole(encoder) as part:
+        pack(
+            tuned, part, name=encoder.stem, sigma=embedder.noise_level, record=record | {"finetuned": about},
+            licence=licence, chains=chains, score=False,
+        )  # fmt: skip
+        own = Embedder(part, "cpu", threads=threads)
+        trained = judge_again(trained, model, table, own, ENCODER_TOO)
+        worst = pack_head(trained, out, name=out.stem, licence=licence, chains=chains, embedder=own)
+    return trained, worst
+
+
+@contextmanager
+def _shown(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Draw a bar on stderr, where that is a terminal."""
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _report(trained: TrainedLabels) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from protemb_sdk._embedder import Embedder, whole_number
 from protemb_sdk._embedding import Embedding
 from protemb_sdk._errors import EmbeddingError, ModelError, ProtembError
 from protemb_sdk._heads import HEAD_CONTRACT, OUTPUTS, HeadInfo, check_signature, find_head, read_head_info
-from protemb_sdk._models import find_model
+from protemb_sdk._models import beside, find_model
 from protemb_sdk._session import Provider, Session
 
 if TYPE_CHECKING:
@@ -184,12 +185,15 @@ class PredictionRun(Iterator[Result]):
         self._run.close()
 
 
-def _model_of(info: HeadInfo) -> str:
+def _model_of(info: HeadInfo) -> str | Path:
+    own = beside(info.path, "encoder")
     try:
         find_model(info.encoder)
     except ModelError as error:
+        if own.is_file():  # trained with this head
+            return own
         raise ModelError(
             f"{info.path}: the head {info.name!r} was trained on the model {info.encoder!r}, which is not "
-            "bundled; pass embedder=Embedder(path of that model)"
+            f"bundled and does not lie beside it as {own.name}; pass embedder=Embedder(path of that model)"
         ) from error
     return info.encoder

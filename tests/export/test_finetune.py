@@ -12,14 +12,18 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from protemb_export import cli
-from protemb_sdk import Embedder, LabelPredictor, ModelError, QualityScorer, read_chains
+from protemb_sdk import Embedder, LabelPredictor, ModelError, QualityScorer, read_chain, read_chains
 from protemb_sdk import cli as sdk_cli
 from protemb_sdk._errors import ProtembError
-from protemb_train.downstream.labelled.head import load_labels, save_labels
-from protemb_train.downstream.labelled.table import LabelError, class_counts, read_labels
+from protemb_train.checkpoint import load_network
+from protemb_train.downstream.labelled import unfrozen
+from protemb_train.downstream.labelled.head import READOUTS, load_labels, save_labels
+from protemb_train.downstream.labelled.table import LabelError, LabelTable, class_counts, read_labels
 from protemb_train.downstream.labelled.training import train_labels
+from protemb_train.means import mean_readouts
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -259,3 +263,67 @@ def test_too_few_chains_are_said(structures: Path, tmp_path: Path, command: Run)
     assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]
     with pytest.raises(LabelError, match="cannot be read as a table"):
         read_labels(tmp_path / "none.csv", structures, "residue")
+
+
+# --- the encoder too ------------------------------------------------------------------------------
+
+CHECKPOINT = Path(__file__).resolve().parents[2] / "train" / "results" / "small.ckpt"
+
+
+@pytest.fixture(scope="module")
+def table(tables: dict[str, Path], structures: Path) -> LabelTable:
+    return read_labels(tables["residue"], structures, "residue")
+
+
+def test_means_in_torch_are_the_readouts_of_the_sdk(structures: Path) -> None:
+    embedder = Embedder("small", "cpu", threads=1)
+    chain = read_chain(structures / "1orc.pdb")
+    expected = embedder.embed_chain(chain, readouts=READOUTS, pair=True)
+    pair = torch.from_numpy(np.moveaxis(expected.pair, 2, 0).copy())[None]
+    found = mean_readouts(pair, torch.from_numpy(chain.centred_coords.astype(np.float32))[None])
+    for name in READOUTS:
+        np.testing.assert_allclose(found[name][0].T.numpy(), expected.readout(name), atol=1e-5)
+
+
+def test_training_the_encoder_begins_where_the_head_ended(
+    table: LabelTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = load_network(CHECKPOINT)[0]
+    embedder = Embedder("small", "cpu", threads=1)
+    trained = train_labels(table, embedder)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    monkeypatch.setattr(unfrozen, "EPOCHS", 2)
+    monkeypatch.setattr(unfrozen, "RATE", 1.0)  # ruins it
+    model, tuned, losses = unfrozen.train_on(trained, network, embedder.noise_level, table)
+    assert len(losses) == 3 and losses[0] < min(losses[1:])
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]) and torch.equal(tuned.state_dict()[name], before[name])
+    for name, value in trained.model.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value)
+    monkeypatch.setattr(unfrozen, "RATE", 1e-4)
+    _, tuned, losses = unfrozen.train_on(trained, network, embedder.noise_level, table)
+    assert min(losses[1:]) < losses[0]
+    assert any(not torch.equal(value, before[name]) for name, value in tuned.state_dict().items())
+
+
+def test_a_head_finds_the_encoder_that_learnt_with_it(
+    tables: dict[str, Path], structures: Path, tmp_path: Path, command: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unfrozen, "EPOCHS", 2)
+    out = tmp_path / "curled.onnx"
+    options = ("--labels", tables["residue"], "--structures", structures, "-o", out, "--threads", 1)
+    status, said, _ = command(cli, "finetune", *options, "--model", "small", "--unfreeze", CHECKPOINT)
+    assert status == 0 and "embedding, encoder trained too" in said
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["curled-encoder.onnx", "curled.onnx"]
+    predictor = LabelPredictor(out, "cpu")
+    weights = predictor.embedder.card["weights_sha256"]
+    assert weights == predictor.card["encoder"]["weights_sha256"] != Embedder("small").card["weights_sha256"]
+    assert predictor.embedder.card["training"]["finetuned"]["from_weights_sha256"] != weights
+    line = [sys.executable, "-c", WITHOUT_TORCH, str(out), str(structures / "1orc.pdb")]
+    value, _ = json.loads(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
+    np.testing.assert_allclose(value, predictor.predict(structures / "1orc.pdb").value, atol=1e-6)
+    status, _, err = command(cli, "finetune", *options, "--model", "base", "--unfreeze", CHECKPOINT)
+    assert status == 1 and "is not what base was exported from" in err
+    (tmp_path / "curled-encoder.onnx").unlink()
+    with pytest.raises(ModelError, match=r"does not lie beside it as curled-encoder\.onnx; pass embedder="):
+        LabelPredictor(out, "cpu")

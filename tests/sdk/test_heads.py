@@ -110,7 +110,7 @@ def test_a_head_of_another_encoder_is_refused(make_head: Make, tmp_path: Path, e
             with pytest.raises(ModelError, match=r"'tiny' was trained on 'base' .* use the Embedder of that"):
                 SitePredictor(path, **arguments)  # type: ignore[arg-type]
     path = make_head(tmp_path / "x.onnx", encoder=good | {"name": "mine"})
-    with pytest.raises(ModelError, match=r"model 'mine', which is not bundled; pass embedder=Embedder\(path"):
+    with pytest.raises(ModelError, match=r"model 'mine', which is not bundled and does not lie beside it as"):
         SitePredictor(path, "cpu")
     assert SitePredictor(path, embedder=embedder).info.encoder == "mine"
 

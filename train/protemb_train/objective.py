@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from protemb_sdk._errors import ProtembError
-from protemb_sdk._readouts import CONTACT_SCALE
 from protemb_train.corpus import Corpus
 from protemb_train.crops import Batch, CropBatches, WholeChains
-from protemb_train.features import UNKNOWN, pair_differences
+from protemb_train.features import UNKNOWN
 from protemb_train.loss import score_matching_loss
+from protemb_train.means import mean_readouts
 from protemb_train.network import ScoreNetwork
 from protemb_train.noise import denoising_score
 from protemb_train.presets import NetworkConfig, PretrainConfig
@@ -153,14 +153,10 @@ def _per_sample(gradient: Tensor, batch: Batch) -> Tensor:
 
 
 def _means(pair_BCLL: Tensor, coords_BL3: Tensor) -> Tensor:
-    """Return the SDK's readouts mean, column, contact and column-contact, shape (B, L, 4 C)."""
-    squared_BLL = pair_differences(coords_BL3, coords_BL3).square().sum(dim=-1)
-    near_BLL = torch.exp(-squared_BLL / CONTACT_SCALE**2)
-    near_BLL = near_BLL / near_BLL.sum(dim=2, keepdim=True)
-    row_BCL = torch.einsum("bcij,bij->bci", pair_BCLL, near_BLL)
-    column_BCL = torch.einsum("bcji,bij->bci", pair_BCLL, near_BLL)
-    means = [pair_BCLL.mean(dim=3), pair_BCLL.mean(dim=2), row_BCL, column_BCL]
-    return torch.cat(means, dim=1).transpose(1, 2)
+    """Return four readouts beside each other, shape (B, L, 4 C)."""
+    readouts = mean_readouts(pair_BCLL, coords_BL3)
+    order = ("mean", "column", "contact", "column-contact")  # of the columns of `type_head`
+    return torch.cat([readouts[name] for name in order], dim=1).transpose(1, 2)
 
 
 def type_loss(logits_BLT: Tensor, asked_BL: Tensor, true_BL: Tensor) -> Tensor:

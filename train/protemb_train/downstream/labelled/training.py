@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,9 @@ def train_labels(
 ) -> TrainedLabels:
     """Train a predictor of the user's labels on frozen embeddings, and judge it on families held out.
 
+    Embeddings stay as they are; `unfrozen` goes on from here.
+
+
     Families (relatives of 30% identity and more) lie on one side each: three fifths teach, one fifth says
     when to stop, one fifth judges, once. Beside it, by the same recipe, a network that sees residue types
     alone, and what the commonest class, or the mean, scores. The predictor that is returned is the one that
@@ -54,29 +58,20 @@ def train_labels(
     LabelError
         If there are too few chains, or families, or a class lies on one side alone.
     """
-    sides = _sides(table)
-    names, arrays = [], []
-    for count, labelled in enumerate(table.chains, start=1):
-        found = embedder.embed_chain(labelled.chain, readouts=READOUTS)
-        arrays.append(np.stack([found.readout(name) for name in READOUTS], axis=1))
-        names.append(labelled.id)
-        if progress is not None:
-            progress(count, len(table.chains))
+    sides = sides_of(table)
+    names = [labelled.id for labelled in table.chains]
+    arrays = _embedded(table, range(len(names)), embedder, progress)
     per_residue, outputs = table.per == "residue", len(table.classes or (0,))
     models, quality = {}, {}
     for name, width in (("embedding", arrays[0][0].size), ("residue types alone", 0)):
         models[name] = _fit(
             table, arrays, sides, LabelModel(per_residue, width, outputs, bool(table.classes))
         )
-        quality[name] = _judge(models[name], table, arrays, sides[2])
+        quality[name] = _judge(models[name], table, [arrays[n] for n in sides[2]], sides[2])
     quality["commonest class" if table.classes else "mean"] = _constant(table, sides)
     card = {
         "kind": f"{table.per}-label",
-        "encoder": {
-            "name": embedder.model.name,
-            "weights_sha256": embedder.card.get("weights_sha256"),
-            "sigma": embedder.noise_level,
-        },
+        "encoder": _encoder(embedder),
         "readouts": list(READOUTS),
         "classes": list(table.classes) if table.classes else None,
         "quality": quality,
@@ -85,7 +80,54 @@ def train_labels(
     return TrainedLabels(models["embedding"], card)
 
 
-def _sides(table: LabelTable) -> list[list[int]]:
+def judge_again(
+    trained: TrainedLabels, model: LabelModel, table: LabelTable, embedder: Embedder, row: str
+) -> TrainedLabels:
+    """Return a predictor on another encoder: judged on the same held-out families, in a row of its own.
+
+    Parameters
+    ----------
+    trained : TrainedLabels
+        What it came from, whose scores stay beside it.
+    model : LabelModel
+        The predictor, in eval mode.
+    table : LabelTable
+        What both learnt from.
+    embedder : Embedder
+        Of the other encoder.
+    row : str
+        What its scores are called.
+    """
+    judging = sides_of(table)[2]
+    scores = _judge(model, table, _embedded(table, judging, embedder), judging)
+    quality = {row: scores, **trained.card["quality"]}
+    return TrainedLabels(model, trained.card | {"encoder": _encoder(embedder), "quality": quality})
+
+
+def _encoder(embedder: Embedder) -> dict[str, Any]:
+    return {
+        "name": embedder.model.name,
+        "weights_sha256": embedder.card.get("weights_sha256"),
+        "sigma": embedder.noise_level,
+    }
+
+
+def _embedded(
+    table: LabelTable,
+    side: Sequence[int],
+    embedder: Embedder,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[NDArray[np.float32]]:
+    arrays = []
+    for count, n in enumerate(side, start=1):
+        found = embedder.embed_chain(table.chains[n].chain, readouts=READOUTS)
+        arrays.append(np.stack([found.readout(name) for name in READOUTS], axis=1))
+        if progress is not None:
+            progress(count, len(side))
+    return arrays
+
+
+def sides_of(table: LabelTable) -> list[list[int]]:
     """Return positions of chains that teach, watch and judge; families lie on one side each."""
     if len(table.chains) < LEAST_CHAINS:
         raise LabelError(f"{len(table.chains)} chains have labels; {LEAST_CHAINS} are needed at least")
@@ -158,13 +200,13 @@ def _train(network: nn.Module, taught: _Set, watching: _Set, classes: bool, seed
         network.train()
         for part in np.array_split(rng.permutation(chains), max(1, len(chains) // BATCH)):
             some = torch.from_numpy(np.flatnonzero(np.isin(taught.chain, part)))
-            loss = _loss(network(taught.seen[some]), taught.label[some], classes)
+            loss = label_loss(network(taught.seen[some]), taught.label[some], classes)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         network.eval()
         with torch.no_grad():
-            now = float(_loss(network(watching.seen), watching.label, classes))
+            now = float(label_loss(network(watching.seen), watching.label, classes))
         if now < least:
             least, best, waited = now, copy.deepcopy(network.state_dict()), 0
         else:
@@ -174,7 +216,8 @@ def _train(network: nn.Module, taught: _Set, watching: _Set, classes: bool, seed
     network.load_state_dict(best)
 
 
-def _loss(output: Tensor, label: Tensor, classes: bool) -> Tensor:
+def label_loss(output: Tensor, label: Tensor, classes: bool) -> Tensor:
+    """Return the mean loss of outputs (M, N) beside labels (M,): cross entropy, or squares of a quantity."""
     return F.cross_entropy(output, label) if classes else F.mse_loss(output[:, 0], label)
 
 
@@ -183,10 +226,10 @@ def _judge(
     model: LabelModel, table: LabelTable, arrays: Sequence[NDArray[np.float32]], side: Sequence[int]
 ) -> dict[str, float]:
     said = []
-    for n in side:
+    for n, array in zip(side, arrays, strict=True):
         chain = table.chains[n].chain
         known = np.isfinite(table.chains[n].label)
-        features, types = torch.from_numpy(arrays[n]), torch.from_numpy(chain.residue_type)
+        features, types = torch.from_numpy(array), torch.from_numpy(chain.residue_type)
         value = model(features, types, torch.zeros(len(chain), 3)).numpy()
         said.append(np.atleast_2d(value)[known])
     return _scores(_labels(table.chains, side), np.concatenate(said), table.classes)
