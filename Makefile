@@ -2,7 +2,7 @@
 BIN ?= .venv/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: docs check lint types test pretrain-smoke slow bench bench-compare bench-cuda roofline picture
+.PHONY: docs figures check lint types test pretrain-smoke slow bench bench-compare bench-cuda roofline picture
 
 check: lint types test
 
@@ -46,6 +46,10 @@ bench-cuda:
 
 picture:
 	python -m protemb_sdk.cli plot tests/structures/4zhl.cif.gz --chain U -o sdk/docs/pair_embedding.png
+
+# The paper's figures, for the documentation
+figures:
+	python sdk/docs/figures.py
 
 # The documentation as a site, in build/site
 docs:

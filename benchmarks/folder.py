@@ -171,7 +171,7 @@ def main(
         "\nMemory is that of the process and its workers together (resident set size).",
         "\n## Where the time of a chain goes\n",
         "Milliseconds on one thread, medians by length; features are made in the network's graph "
-        "([roofline.md](roofline.md)).\n",
+        "(`roofline.md`).\n",
         "| model | residues | chains | median | reading | network | checks, arrays, pooling | outside the "
         "network |",
         "|---" * 8 + "|",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -82,6 +83,13 @@ def test_code_of_the_readme_runs(there: Path, embedder: Embedder) -> None:
     assert examples
     for example in examples:
         example.evaluate()
+
+
+@pytest.mark.parametrize("name", ["pre_training", "tasks"])
+def test_figures_of_the_pages_are_drawn(name: str, embedder: Embedder, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra plot")
+    draw = runpy.run_path(str(DOCS / "figures.py"))[name]
+    draw(embedder).savefig(tmp_path / "figure.png")
 
 
 def test_the_site_builds_without_a_dead_link(tmp_path: Path) -> None:
