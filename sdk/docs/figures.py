@@ -35,9 +35,9 @@ def bare(ax: Axes, title: str) -> Axes:
     return ax
 
 
-def trace(ax: Axes, points: NDArray[np.float64], colour: str = INK, **options: object) -> None:
+def trace(ax: Axes, points: NDArray[np.float64], colour: str = INK) -> None:
     """Draw a chain."""
-    ax.plot(*points.T, color=colour, lw=1, marker="o", ms=2, **options)
+    ax.plot(*points.T, color=colour, lw=1, marker="o", ms=2)
     ax.set_aspect("equal")
 
 
@@ -60,7 +60,8 @@ def pre_training(embedder: Embedder) -> Figure:
     rows = figure.subplots(2, 5)
     trace(bare(rows[0, 0], "coordinates X"), flat(coords, view))
     ax = bare(rows[0, 1], f"with noise of {SIGMA:g} Å: X̃")
-    trace(ax, flat(coords, view), GREY), trace(ax, flat(noisy, view))
+    trace(ax, flat(coords, view), GREY)
+    trace(ax, flat(noisy, view))
     matrix(bare(rows[0, 2], "distances D̃"), noisy)
     for ax, arrows, title, colour in (
         (rows[0, 3], estimated, "gradients that the network says", COOL),
@@ -73,6 +74,7 @@ def pre_training(embedder: Embedder) -> Figure:
     length, channels = len(embedding), embedder.channels
     trace(bare(rows[1, 0], "coordinates X"), flat(coords, view))
     matrix(bare(rows[1, 1], "distances D"), coords)
+    assert embedding.pair is not None  # asked for
     colours = principal_colours(embedding.pair.reshape(-1, channels)).reshape(length, length, 3)
     bare(rows[1, 2], f"pair embedding, {length} x {length} x {channels}").imshow(colours)
     ax = bare(rows[1, 3], f"residue embedding, {length} x {channels}")
@@ -87,6 +89,7 @@ def pre_training(embedder: Embedder) -> Figure:
 def tasks(embedder: Embedder) -> Figure:
     """Figure 2: edges and nodes for model quality, windows and the protein vector for interface sites."""
     embedding = embedder.embed(STRUCTURE, pair=True)
+    assert embedding.pair is not None  # asked for
     length, channels = len(embedding), embedder.channels
     coords = embedding.structure.ca_coords
     distance = np.linalg.norm(coords[:, None] - coords, axis=-1)
@@ -96,7 +99,7 @@ def tasks(embedder: Embedder) -> Figure:
     rows = figure.subplots(2, 3, width_ratios=[1, 1.6, 1.6])
     ax = bare(rows[0, 0], f"edges: pairs within {RADIUS:g} Å")
     ax.imshow(colours, alpha=0.5)
-    ax.scatter(*edges.T[::-1], s=1, color=INK)
+    ax.scatter(edges[:, 1], edges[:, 0], s=1, color=INK)
     picked = edges[np.linspace(0, len(edges) - 1, 40).astype(int)]
     bare(rows[0, 1], f"edge features: {len(edges)} x {channels} (40 shown)").imshow(
         embedding.pair[tuple(picked.T)], aspect="auto", cmap="viridis"

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 
 from protemb_sdk._errors import StructureError
 from protemb_sdk._files import is_structure_name
+from protemb_sdk._limits import DEFAULT_BYTES
 
 _ENDING = re.compile(r"\.(tar|tar\.gz|tgz)$", re.IGNORECASE)
 
@@ -40,8 +41,10 @@ def is_archive_name(path: str) -> bool:
     return _ENDING.search(path) is not None
 
 
-def members(path: str) -> Iterator[Member]:
+def members(path: str, most: int = DEFAULT_BYTES) -> Iterator[Member]:
     """Give the structure files in an archive, in its order; links, hidden and other files are passed over.
+
+    Of a file larger than `most` bytes, no more is read than shows that it is.
 
     Raises
     ------
@@ -57,7 +60,7 @@ def members(path: str) -> Iterator[Member]:
                     continue
                 opened = archive.extractfile(member)
                 assert opened is not None  # of a regular file
-                yield Member(f"{path}/{member.name}", opened.read())
+                yield Member(f"{path}/{member.name}", opened.read(most + 1 if member.size > most else -1))
                 count += 1
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         after = f" after {count} structures" if count else ""

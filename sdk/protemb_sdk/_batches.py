@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from protemb_sdk._chain import Chain
 from protemb_sdk._errors import EmbeddingError, StructureError
+from protemb_sdk._session import deadline_in
 from protemb_sdk._strips import Pooled, plan_batches, plan_rows, run_strips
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def pool_alike(
     memory_limit: int,
     pair: bool,
     readouts: tuple[str, ...],
+    seconds: float | None = None,
 ) -> list[Pooled]:
     """Run chains of one length in batches, as few as the memory allows; a long chain goes in strips.
 
@@ -60,6 +62,8 @@ def pool_alike(
         Bytes that a run may take.
     pair, readouts
         As in `run_strips`.
+    seconds : float, optional
+        That a batch may take in the session.
 
     Returns
     -------
@@ -69,7 +73,7 @@ def pool_alike(
     Raises
     ------
     EmbeddingError
-        If lengths differ, memory runs out, or a result is not finite.
+        If lengths differ, memory or time runs out, or a result is not finite.
     StructureError
         Of `feeds_of`.
     """
@@ -83,7 +87,7 @@ def pool_alike(
     for length in lengths:
         borders = plan_batches(len(chains), length, session.info.channels, memory_limit)
         for first, past in zip(borders[:-1], borders[1:], strict=True):
-            found += _batch(session, chains[first:past], memory_limit, pair, readouts)
+            found += _batch(session, chains[first:past], memory_limit, pair, readouts, seconds)
     for chain, pooled in zip(chains, found, strict=True):
         if not np.isfinite(pooled.residue).all():
             raise EmbeddingError(
@@ -98,12 +102,18 @@ def _batch(
     memory_limit: int,
     pair: bool,
     readouts: tuple[str, ...],
+    seconds: float | None,
 ) -> list[Pooled]:
     each = [feeds_of(chain) for chain in chains]
     feeds = {name: np.concatenate([one[name] for one in each]) for name in each[0]}
     length, info = len(chains[0]), session.info
     strips = plan_rows(length, info.channels, info.radius, memory_limit, len(chains))
     try:
-        return run_strips(session, feeds, [chain.ca_coords for chain in chains], strips, pair, readouts)
+        return run_strips(
+            session, feeds, [chain.ca_coords for chain in chains], strips, pair, readouts,
+            deadline=deadline_in(seconds),
+        )  # fmt: skip
+    except EmbeddingError as error:
+        raise EmbeddingError(f"{chains[0].id}: {error}") from error
     except MemoryError as error:
         raise EmbeddingError(f"{chains[0].id}: {length} residues need more memory than there is") from error

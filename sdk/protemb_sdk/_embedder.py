@@ -16,10 +16,11 @@ from protemb_sdk._batches import feeds_of, pool_alike
 from protemb_sdk._chain import Chain
 from protemb_sdk._embedding import Embedding
 from protemb_sdk._errors import EmbeddingError, ModelError
+from protemb_sdk._limits import DEFAULT_BYTES, DEFAULT_RESIDUES, Limits
 from protemb_sdk._models import CONTRACT, GraphInfo, check_equal, find_model, read_graph_info, score_path
 from protemb_sdk._readouts import check_readouts
 from protemb_sdk._residue import mean_over_rows
-from protemb_sdk._session import Provider, Session
+from protemb_sdk._session import Provider, Session, deadline_in
 from protemb_sdk._structure import StructureRead, check_altloc, read_chain, read_chains
 from protemb_sdk._version import __version__
 
@@ -59,6 +60,12 @@ class Embedder:
     memory_limit : int, default 2 GiB
         Bytes after which a chain's map is computed in strips, with equal results. On a CPU up to a quarter
         of them stay with the `Embedder` between chains.
+    residue_limit : int, default 10,000
+        Longer chains are refused.
+    byte_limit : int, default 2 GiB
+        Files larger than that, or larger unzipped, are refused.
+    time_limit : float, optional
+        Seconds that a chain may spend in the network; no limit by default.
 
     Raises
     ------
@@ -80,6 +87,9 @@ class Embedder:
         altloc: str = "highest",
         min_residues: int = 3,
         memory_limit: int = DEFAULT_MEMORY_LIMIT,
+        residue_limit: int = DEFAULT_RESIDUES,
+        byte_limit: int = DEFAULT_BYTES,
+        time_limit: float | None = None,
     ) -> None:
         threads = None if threads is None else whole_number(threads, "threads")
         check_altloc(altloc)
@@ -91,6 +101,11 @@ class Embedder:
             "min_residues": whole_number(min_residues, "min_residues"),
         }
         self._memory_limit = whole_number(memory_limit, "memory_limit")
+        self.limits = Limits(
+            whole_number(residue_limit, "residue_limit"),
+            whole_number(byte_limit, "byte_limit"),
+            None if time_limit is None else _seconds(time_limit),
+        )
         self._session: Session[GraphInfo] = Session(
             self.model, self.model.path, partial(read_graph_info, "embedding"), *self._session_arguments,
             gpu_path=self.model.gpu_path,
@@ -168,7 +183,7 @@ class Embedder:
             If there is no such readout.
         """
         names = check_readouts(readouts)
-        return self.embed_chain(read_chain(x, chain, **self._reading), pair=pair, readouts=names)
+        return self.embed_chain(self._read_one(x, chain), pair=pair, readouts=names)
 
     def embed_chain(self, chain: Chain, *, pair: bool = False, readouts: Sequence[str] = ()) -> Embedding:
         """Embed a chain that was read before."""
@@ -183,9 +198,15 @@ class Embedder:
         ------
         EmbeddingError
             If they differ in length, or anything is wrong with one of them.
+        StructureError
+            If they are longer than `residue_limit`.
         """
         names = check_readouts(readouts)
-        pooled = pool_alike(self._session, chains, self._memory_limit, pair, names)
+        for chain in chains:
+            self.limits.check_residues(len(chain), chain.id)
+        pooled = pool_alike(
+            self._session, chains, self._memory_limit, pair, names, seconds=self.limits.seconds
+        )
         return [self._embedding(chain, one) for chain, one in zip(chains, pooled, strict=True)]
 
     def _embedding(self, chain: Chain, pooled: Pooled) -> Embedding:
@@ -290,16 +311,25 @@ class Embedder:
             raise EmbeddingError(
                 f"sigma={sigma!r} lies outside the trained noise levels, {low:g} to {high:g} angstrom"
             )
-        read = read_chain(x, chain, **self._reading)
+        read = self._read_one(x, chain)
+        self.limits.check_residues(len(read), read.id)
         feeds = feeds_of(read) | {"sigma": np.array([sigma], dtype=np.float32)}
-        gradient: NDArray[np.float32] = self._score_session.run(["score"], feeds)[0][0]
+        try:
+            gradient: NDArray[np.float32] = self._score_session.run(
+                ["score"], feeds, deadline=deadline_in(self.limits.seconds)
+            )[0][0]
+        except EmbeddingError as error:
+            raise EmbeddingError(f"{read.id}: {error}") from error
         if not np.isfinite(gradient).all():
             raise EmbeddingError(f"{read.id}: the score is not finite at sigma={sigma}")
         return gradient
 
     def read(self, x: object) -> StructureRead:
         """Return the protein chains of a structure and what was skipped, by this `Embedder`'s options."""
-        return read_chains(x, **self._reading)
+        return read_chains(x, byte_limit=self.limits.bytes, **self._reading)
+
+    def _read_one(self, x: object, chain: str | None) -> Chain:
+        return read_chain(x, chain, byte_limit=self.limits.bytes, **self._reading)
 
     @property
     def session_arguments(
@@ -325,7 +355,16 @@ class Embedder:
             "altloc": self._reading["altloc"],
             "min_residues": self._reading["min_residues"],
             "memory_limit": self._memory_limit,
+            "residue_limit": self.limits.residues,
+            "byte_limit": self.limits.bytes,
+            "time_limit": self.limits.seconds,
         }
+
+
+def _seconds(number: float) -> float:
+    if isinstance(number, bool) or not isinstance(number, Real) or not number > 0:
+        raise EmbeddingError(f"time_limit must be a number of seconds above 0, not {number!r}")
+    return float(number)
 
 
 def whole_number(number: int, name: str) -> int:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
 import logging
 import os
 import re
+import stat
 import zlib
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from protemb_sdk._errors import StructureError
+from protemb_sdk._limits import DEFAULT_BYTES, check_bytes
 
 if TYPE_CHECKING:
     import gemmi
 
 logger = logging.getLogger("protemb")
+
+_CHUNK = 2**16
 
 TAKEN = "PDB, mmCIF or mmJSON, each also gzipped"
 
@@ -93,8 +96,8 @@ def find_structures(path: str | Path) -> list[Path]:
     return found
 
 
-def load(x: str | Path | bytes | IO[bytes] | IO[str], where: str) -> bytes:
-    """Return the unzipped content of a path, of bytes or of an open file.
+def load(x: str | Path | bytes | IO[bytes] | IO[str], where: str, most: int = DEFAULT_BYTES) -> bytes:
+    """Return the unzipped content of a path, of bytes or of an open file, `most` bytes at the most.
 
     Returns
     -------
@@ -104,13 +107,13 @@ def load(x: str | Path | bytes | IO[bytes] | IO[str], where: str) -> bytes:
     Raises
     ------
     StructureError
-        If there is nothing to read or the gzip stream is damaged.
+        If there is nothing to read, it is too large, or the gzip stream is damaged.
     """
     try:
         if isinstance(x, bytes):
             data = x
         elif isinstance(x, (str, Path)):
-            data = Path(x).read_bytes()
+            data = _read(Path(x), where, most)
         else:
             content = x.read()
             data = content.encode("utf-8", "replace") if isinstance(content, str) else bytes(content)
@@ -122,16 +125,51 @@ def load(x: str | Path | bytes | IO[bytes] | IO[str], where: str) -> bytes:
         raise StructureError(f"{where}: was opened as text but is not; open it with mode 'rb'") from error
     except (OSError, ValueError, TypeError) as error:  # ValueError: closed file, or a NUL in the path
         raise StructureError(f"{where}: cannot be read ({error})") from error
+    check_bytes(len(data), most, where)
     if data[:2] == b"\x1f\x8b":
         try:
-            data = gzip.decompress(data)
-        except (EOFError, OSError, zlib.error) as error:
+            data = _unzipped(data, where, most)
+        except (EOFError, zlib.error) as error:
             raise StructureError(
                 f"{where}: the gzip stream is damaged or truncated ({error}); fetch the file again"
             ) from error
     if not data.strip():
         raise StructureError(f"{where}: the file is empty; fetch it again")
     return data
+
+
+def _read(path: Path, where: str, most: int) -> bytes:
+    with path.open("rb") as file:
+        found = os.fstat(file.fileno())
+        if stat.S_ISREG(found.st_mode):
+            check_bytes(found.st_size, most, where)
+            return file.read()
+        parts, size = [], 0  # a pipe or a device may have no end
+        while part := file.read(_CHUNK):
+            parts.append(part)
+            size += len(part)
+            check_bytes(size, most, where)
+        return b"".join(parts)
+
+
+def _unzipped(data: bytes, where: str, most: int) -> bytes:
+    """Unzip all members of a gzip stream, with zeros between them or at its end, and never beyond `most`."""
+    parts, size, at, member = [], 0, 0, None
+    while at < len(data):
+        if member is None:
+            member = zlib.decompressobj(wbits=31)
+        chunk = data[at : at + _CHUNK]
+        parts.append(member.decompress(chunk, most + 1 - size))
+        size += len(parts[-1])
+        check_bytes(size, most, where)
+        at += len(chunk) - len(member.unused_data)
+        if member.eof:
+            member = None
+            while data[at : at + 1] == b"\0":
+                at += 1
+    if member is not None:
+        raise EOFError("it ends too early")
+    return b"".join(parts)
 
 
 def parse(data: bytes, where: str) -> tuple[gemmi.Structure, tuple[str, ...]]:

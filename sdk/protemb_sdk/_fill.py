@@ -84,7 +84,7 @@ def embed_into_store(
     filled = Filled()
     store_path = Path(path)
     with open_store(store_path, embedder.provenance, levels=levels, readouts=names, dtype=dtype) as store:
-        inputs = inputs_of(xs)
+        inputs = inputs_of(xs, embedder.limits.bytes)
         todo: Iterable[object] = missing(inputs, store.done(), filled)
         if isinstance(inputs, Sized):  # so that progress knows how many there are
             todo = list(todo)

@@ -19,6 +19,7 @@ from protemb_sdk._chain import Chain, Skipped
 from protemb_sdk._embedding import Embedding
 from protemb_sdk._errors import EmbeddingError, ProtembError, StructureError
 from protemb_sdk._files import find_structures
+from protemb_sdk._limits import DEFAULT_BYTES
 from protemb_sdk._outcome import EmptyFolder, Outcome, embed_one, embed_together, failed, source_name
 from protemb_sdk._readouts import check_readouts
 
@@ -77,19 +78,22 @@ def is_one(x: object) -> bool:
     )
 
 
-def inputs_of(xs: object) -> list[object] | Iterator[object]:
-    """Return the inputs in a folder or archive, a list with such in it, a stream, or one input alone."""
+def inputs_of(xs: object, most: int = DEFAULT_BYTES) -> list[object] | Iterator[object]:
+    """Return the inputs in a folder or archive, a list with such in it, a stream, or one input alone.
+
+    `most` is for `members`.
+    """
     items = [xs] if is_one(xs) or not isinstance(xs, Iterable) else xs
     # What is in an archive does not fit into memory.
     streamed = not isinstance(items, Sized) or any(map(_is_archive, items))
-    return _expanded(items) if streamed else list(_expanded(items))
+    return _expanded(items, most) if streamed else list(_expanded(items, most))
 
 
 def _is_archive(x: object) -> TypeGuard[str | PathLike[str]]:
     return isinstance(x, str | PathLike) and is_archive_name(os.fsdecode(x)) and not os.path.isdir(x)
 
 
-def _expanded(items: Iterable[object]) -> Iterator[object]:
+def _expanded(items: Iterable[object], most: int) -> Iterator[object]:
     for x in items:
         if isinstance(x, str | PathLike) and os.path.isdir(x):
             try:
@@ -98,7 +102,7 @@ def _expanded(items: Iterable[object]) -> Iterator[object]:
                 yield EmptyFolder(os.fsdecode(x), error)
         elif _is_archive(x):
             try:
-                yield from members(os.fsdecode(x))
+                yield from members(os.fsdecode(x), most)
             except StructureError as error:
                 yield EmptyFolder(os.fsdecode(x), error)
         else:
@@ -140,7 +144,7 @@ class EmbeddingRun(Iterator[Embedding]):
         self.skipped: list[Skipped] = []
         self._embedder, self._on_error = embedder, on_error
         self._wanted = {"pair": pair, "readouts": check_readouts(readouts)}
-        items = inputs_of(xs)
+        items = inputs_of(xs, embedder.limits.bytes)
         self._total = len(items) if isinstance(items, Sized) else None
         outcomes = (
             self._here(items, batch)

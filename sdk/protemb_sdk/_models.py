@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from protemb_sdk._errors import ModelError
+from protemb_sdk._onnx_file import has_external_data
 
 BUNDLED = Path(__file__).parent / "bundled"
 KINDS = ("score", "gpu")
@@ -141,7 +142,13 @@ def score_path(model: Model) -> Path:
 
 
 def read_graph(model: Model, path: Path) -> tuple[bytes, str]:
-    """Return a graph file's bytes and SHA-256, checked against the registry where it is listed there."""
+    """Return a graph file's bytes and SHA-256, checked against the registry where it is listed there.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be read, is damaged, or refers to other files.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -152,6 +159,14 @@ def read_graph(model: Model, path: Path) -> tuple[bytes, str]:
         raise ModelError(
             f"{path}: the bundled model is damaged (SHA-256 {digest[:12]}..., not {expected[:12]}...); "
             "reinstall protemb-sdk"
+        )
+    try:
+        elsewhere = has_external_data(content)
+    except ValueError as error:
+        raise ModelError(f"{path}: is no whole ONNX file ({error})") from error
+    if elsewhere:  # ONNX Runtime would open any file that the model names
+        raise ModelError(
+            f"{path}: keeps tensors in other files, which is not read; save it with all tensors inside"
         )
     return content, digest
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -126,6 +128,11 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def deadline_in(seconds: float | None) -> float | None:
+    """Return the deadline of `Session.run` that lies so many seconds ahead; None for none."""
+    return None if seconds is None else time.monotonic() + seconds
+
+
 class Session(Generic[Info]):
     """One loaded graph on one device. May be shared by threads, not inherited through a fork.
 
@@ -184,11 +191,7 @@ class Session(Generic[Info]):
         self.inputs: list[str] = [value.name for value in self._session.get_inputs()]
         self.outputs: list[str] = [value.name for value in self._session.get_outputs()]
         self._pid = os.getpid()
-        self._run_options, self._last_run_options = runtime.RunOptions(), runtime.RunOptions()
-        for run_options in (self._run_options, self._last_run_options):
-            run_options.only_execute_path_to_fetches = True
-        if self.provider == CPU:
-            self._last_run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self._run_options, self._last_run_options = map(self._options_of_run, (False, True))
 
     @staticmethod
     def _auto(
@@ -216,7 +219,11 @@ class Session(Generic[Info]):
         return self.provider
 
     def run(
-        self, outputs: list[str], feeds: Mapping[str, NDArray[Any]], keep_memory: bool = False
+        self,
+        outputs: list[str],
+        feeds: Mapping[str, NDArray[Any]],
+        keep_memory: bool = False,
+        deadline: float | None = None,
     ) -> list[NDArray[np.float32]]:
         """Run the graph and return float32 arrays.
 
@@ -229,11 +236,13 @@ class Session(Generic[Info]):
         keep_memory : bool, default False
             Whether a CPU session keeps the memory of its maps for the next run. Pages that are given back
             have to be had anew, which takes a third of the time of a run.
+        deadline : float, optional
+            Of `deadline_in`: the run ends there, between two operators.
 
         Raises
         ------
         EmbeddingError
-            If the run fails, or the session came through a fork.
+            If the run fails or is out of time, or the session came through a fork.
         """
         if os.getpid() != self._pid:
             raise EmbeddingError(
@@ -241,11 +250,33 @@ class Session(Generic[Info]):
                 "make it in the child process, or start children with 'spawn'"
             )
         options = self._run_options if keep_memory else self._last_run_options
+        timer = None
+        if deadline is not None:
+            options = self._options_of_run(shrinks=not keep_memory)  # of this run alone: it may be ended
+            timer = threading.Timer(
+                max(deadline - time.monotonic(), 0), setattr, (options, "terminate", True)
+            )
+            timer.daemon = True
+            timer.start()
         try:
             results: list[NDArray[np.float32]] = self._session.run(outputs, dict(feeds), options)
         except Exception as error:  # ONNX Runtime raises bare RuntimeError subclasses of its own
+            if deadline is not None and options.terminate:
+                raise EmbeddingError(
+                    "was not done within time_limit; set it higher if that is meant"
+                ) from error
             raise EmbeddingError(f"ONNX Runtime failed: {_first_line(error)}") from error
+        finally:
+            if timer is not None:
+                timer.cancel()
         return results
+
+    def _options_of_run(self, shrinks: bool) -> Any:
+        options = import_runtime().RunOptions()
+        options.only_execute_path_to_fetches = True
+        if shrinks and self.provider == CPU:
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        return options
 
 
 class Graph(NamedTuple):

@@ -114,6 +114,7 @@ def run_strips(
     strips: Strips,
     pair: bool,
     readouts: tuple[str, ...],
+    deadline: float | None = None,
 ) -> list[Pooled]:
     """Run the graph strip by strip, and put residue embeddings, readouts and pair maps together.
 
@@ -134,6 +135,8 @@ def run_strips(
         Whether the maps are wanted.
     readouts : tuple of str
         Readouts that are wanted.
+    deadline : float, optional
+        As in `Session.run`.
 
     Returns
     -------
@@ -149,7 +152,7 @@ def run_strips(
     for number, (first, past) in enumerate(strips.rows, start=1):
         window = {"rows": np.array([first, past], dtype=np.int64)}
         keep = strips.keep or number < len(strips.rows)
-        mean_BRC, *pair_BCRL = session.run(outputs, {**feeds, **window}, keep)
+        mean_BRC, *pair_BCRL = session.run(outputs, {**feeds, **window}, keep, deadline)
         means.append(mean_BRC)
         if wanted:
             for pool, pair_CRL in zip(pools, pair_BCRL[0], strict=True):

@@ -15,6 +15,7 @@ from protemb_sdk._archives import Member
 from protemb_sdk._chain import ALPHABET, BREAK_DISTANCE, Chain, no_protein_chain
 from protemb_sdk._errors import ChainError, StructureError
 from protemb_sdk._files import TAKEN, find_structures, load, parse, stem
+from protemb_sdk._limits import DEFAULT_BYTES
 from protemb_sdk._protein import StructureRead, chains_of_table
 from protemb_sdk._tables import table_of_biopython, table_of_biotite, table_of_gemmi
 
@@ -28,7 +29,13 @@ __all__ = ["StructureRead", "find_structures", "read_chain", "read_chains"]
 
 
 def read_chains(
-    x: Any, *, model: int = 1, altloc: str = "highest", min_residues: int = 3, name: str | None = None
+    x: Any,
+    *,
+    model: int = 1,
+    altloc: str = "highest",
+    min_residues: int = 3,
+    name: str | None = None,
+    byte_limit: int = DEFAULT_BYTES,
 ) -> StructureRead:
     """Read every protein chain of a structure.
 
@@ -53,6 +60,8 @@ def read_chains(
         Chains with fewer residues are skipped; does not apply to a tuple or a Chain.
     name : str, optional
         Name of the result; by default the file's, or the entry's.
+    byte_limit : int, default 2 GiB
+        Larger files, or such as are larger unzipped, are refused.
 
     Returns
     -------
@@ -61,7 +70,7 @@ def read_chains(
     Raises
     ------
     StructureError
-        If the structure cannot be read, or coordinates are not finite.
+        If the structure cannot be read or is too large, or coordinates are not finite.
     """
     if isinstance(x, Chain):
         return StructureRead([x if name is None else replace(x, name=name)], [])
@@ -76,7 +85,7 @@ def read_chains(
     if getattr(x, "level", None) in ("S", "M", "C") and hasattr(x, "child_list"):
         name = name or (str(x.id).strip() if x.level == "S" else "") or "structure"
         return chains_of_table(table_of_biopython(x, model, name), name, name, (), altloc, min_residues)
-    structure, name, where, notes = _open(x, name)
+    structure, name, where, notes = _open(x, name, byte_limit)
     read = chains_of_table(table_of_gemmi(structure, model, where), name, where, notes, altloc, min_residues)
     source = os.fsdecode(x) if isinstance(x, (str, PathLike)) else x.name if isinstance(x, Member) else ""
     return StructureRead([replace(chain, source=source) for chain in read.chains], read.skipped)
@@ -139,22 +148,22 @@ def read_chain(x: Any, chain: str | None = None, **options: Any) -> Chain:
     raise no_protein_chain(where, read.skipped)
 
 
-def _open(x: Any, name: str | None) -> tuple[gemmi.Structure, str, str, tuple[str, ...]]:
+def _open(x: Any, name: str | None, most: int) -> tuple[gemmi.Structure, str, str, tuple[str, ...]]:
     """Return a structure that may be changed, its name, what messages call it, and notes."""
     if isinstance(x, (str, PathLike)):
         path = os.fsdecode(x)
         if "\n" in path:
             raise StructureError("a str is taken for a path; pass the content of a file as bytes")
-        structure, notes = parse(load(path, path), path)
+        structure, notes = parse(load(path, path, most), path)
         return structure, name or stem(path), path, notes
     if isinstance(x, Member):
-        structure, notes = parse(load(x.content, x.name), x.name)
+        structure, notes = parse(load(x.content, x.name, most), x.name)
         return structure, name or stem(x.name), x.name, notes
     if isinstance(x, (bytes, bytearray, memoryview)) or callable(getattr(x, "read", None)):
         data = bytes(x) if isinstance(x, (bytearray, memoryview)) else x
         label = getattr(x, "name", None)
         where = name or (label if isinstance(label, str) else "structure")
-        structure, notes = parse(load(data, where), where)
+        structure, notes = parse(load(data, where, most), where)
         name = name or _entry(structure)
         return structure, name, where if isinstance(label, str) else name, notes
     import gemmi
@@ -179,7 +188,10 @@ def _chain_of_arrays(x: tuple[Any, ...], name: str) -> Chain:
     if len(x) not in (2, 3) or not isinstance(x[1], str):
         raise StructureError(f"{name}: pass a tuple (coordinates (L, 3), sequence[, residue_index])")
     try:
-        coords = np.array(x[0], dtype=np.float64)
+        coords = np.array(x[0])
+        if coords.dtype.kind == "c":  # NumPy would take the real part
+            raise ValueError("they are complex")
+        coords = coords.astype(np.float64)
         given = np.arange(len(x[1])) if len(x) == 2 else np.asarray(x[2])
     except (TypeError, ValueError) as error:
         raise StructureError(f"{name}: coordinates and residue_index must be numbers ({error})") from error

@@ -10,6 +10,7 @@ import typer
 from protemb_sdk._command import out_console, run, say
 from protemb_sdk._errors import OutputError, ProtembError, StructureError
 from protemb_sdk._labels_cli import predict
+from protemb_sdk._limits import DEFAULT_BYTES, DEFAULT_RESIDUES
 from protemb_sdk._plot_cli import plot as plot_command
 from protemb_sdk._plot_cli import report
 from protemb_sdk._readouts import READOUTS, check_readouts
@@ -60,6 +61,13 @@ def embed(
     altloc: Annotated[str, typer.Option(help="highest (occupancy), first, or a letter.")] = "highest",
     model_number: Annotated[int, typer.Option(help="Which model of an NMR entry, from 1.")] = 1,
     min_residues: Annotated[int, typer.Option(min=1, help="Skip shorter chains.")] = 3,
+    residue_limit: Annotated[int, typer.Option(min=1, help="Refuse longer chains.")] = DEFAULT_RESIDUES,
+    byte_limit: Annotated[
+        int, typer.Option(min=1, help="Refuse files that are larger, unzipped.")
+    ] = DEFAULT_BYTES,
+    time_limit: Annotated[
+        float | None, typer.Option(help="Seconds that a chain may spend in the network.")
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first file that cannot be embedded.")
     ] = False,
@@ -89,8 +97,9 @@ def embed(
     _check_there(files)
     readouts = check_readouts(readout or ())
     embedder = Embedder(
-        model, device, threads=threads, altloc=altloc, model_number=model_number, min_residues=min_residues
-    )
+        model, device, threads=threads, altloc=altloc, model_number=model_number, min_residues=min_residues,
+        residue_limit=residue_limit, byte_limit=byte_limit, time_limit=time_limit,
+    )  # fmt: skip
     if out.suffix.lower() not in (".npz", ".parquet") and (out.is_dir() or not out.suffix):
         if chain is not None or strict:
             raise OutputError(f"{out}: a store takes whole files, without --chain and --strict")
@@ -104,15 +113,15 @@ def embed(
                 raise StructureError("--chain goes with exactly one file")
             run, skipped = iter([embedder.embed(files[0], chain, pair=pair, readouts=readouts)]), []
         else:
-            inputs = list(inputs_of(files))
-            alone = strict or len(inputs) == 1
+            inputs = inputs_of(files, byte_limit)
+            alone = strict or (isinstance(inputs, list) and len(inputs) == 1)
             run = embedder.embed_many(
                 inputs,
                 workers=workers,
                 batch=batch,
                 pair=pair,
                 readouts=readouts,
-                progress=not quiet and len(inputs) > 1,
+                progress=not quiet and not (isinstance(inputs, list) and len(inputs) == 1),
                 on_error="raise" if alone else "skip",
             )
             skipped = run.skipped
@@ -121,7 +130,7 @@ def embed(
             tally.add(embedding)
         if not tally.chains:
             report_skipped(skipped)
-            raise StructureError(f"none of the {len(inputs)} inputs could be embedded; {out} was not written")
+            raise StructureError(f"none of the inputs could be embedded; {out} was not written")
         collection.finish(skipped, embedder.provenance)
     if not quiet:
         tally.report(embedder.provenance, out)

@@ -289,7 +289,7 @@ def test_content_passed_as_text_is_explained(embedder: Embedder, structures: Pat
 def test_memory_that_is_not_there_is_an_error_of_ours(
     embedder: Embedder, chain_1a8o: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def none_left(*arguments: object) -> None:
+    def none_left(*arguments: object, **options: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr("protemb_sdk._batches.run_strips", none_left)

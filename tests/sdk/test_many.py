@@ -339,9 +339,9 @@ def test_chains_of_one_length_go_together_as_far_as_memory_allows(
     sizes = []
     run = embedder._session.run
 
-    def watched(outputs: list[str], feeds: dict[str, np.ndarray], keep: bool = False) -> list[np.ndarray]:
+    def watched(outputs: list[str], feeds: dict[str, np.ndarray], *options: object) -> list[np.ndarray]:
         sizes.append(len(feeds["ca_coords"]))
-        return run(outputs, feeds, keep)
+        return run(outputs, feeds, *options)
 
     monkeypatch.setattr(embedder._session, "run", watched)
     assert len(list(embedder.embed_many(chains, batch=5))) == 5 and sizes == [5]

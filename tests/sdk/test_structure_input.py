@@ -43,6 +43,7 @@ def test_arrays_are_taken_as_they_are() -> None:
         ((np.zeros((2, 3)), "AC", [0.5, 1]), "one integer"),
         ((np.zeros((2, 3)), "AC", [1]), "one integer for each of 2"),
         (("xyz", "AC"), "must be numbers"),
+        ((np.zeros((2, 3), dtype=complex), "AC"), "must be numbers .they are complex"),
         ((np.zeros((2, 3)),), "pass a tuple"),
         ((np.zeros((2, 3)), ["A", "C"]), "pass a tuple"),
         (5, "cannot read a structure from int; pass a path, bytes"),
