@@ -30,7 +30,7 @@ def feeds_of(chain: Chain) -> dict[str, NDArray[Any]]:
         If its coordinates cannot be in angstrom.
     """
     centred = chain.centred_coords
-    if np.abs(centred).max() > MOST_ANGSTROM:
+    if not np.abs(centred).max() <= MOST_ANGSTROM:  # not ">": a mean may overflow
         raise StructureError(
             f"{chain.id}: coordinates lie more than {MOST_ANGSTROM:g} angstrom from their centre; "
             "are they in angstrom?"

@@ -120,7 +120,8 @@ class Chain:
 
         At an offset of 1,000 angstrom float32 keeps four decimals.
         """
-        return np.asarray(self.ca_coords - self.ca_coords.mean(axis=0))
+        with np.errstate(over="ignore", invalid="ignore"):  # of what is refused before it is embedded
+            return np.asarray(self.ca_coords - self.ca_coords.mean(axis=0))
 
     @property
     def residue_type(self) -> NDArray[np.int64]:

@@ -9,15 +9,15 @@ from types import FrameType
 
 from rich.console import Console
 
-from protemb_sdk._errors import ProtembError
+from protemb_sdk._errors import ProtembError, printable
 
 console = Console(stderr=True)
 out_console = Console()
 
 
 def say(to: Console, line: str) -> None:
-    """Print a line as it is: no markup, no wrapping, no colours for numbers."""
-    to.print(line, soft_wrap=True, markup=False, highlight=False)
+    """Print a line as it is: no markup, no wrapping, no colours for numbers, no control characters."""
+    to.print(printable(line), soft_wrap=True, markup=False, highlight=False)
 
 
 # What the extra `train` brings, as an ImportError names it.

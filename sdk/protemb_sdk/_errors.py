@@ -1,11 +1,23 @@
 """The errors a user can meet, in one family."""
 
+from __future__ import annotations
+
+
+def printable(text: str) -> str:
+    """Return text with control characters, line breaks among them, written out."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
 
 class ProtembError(Exception):
     """Root of every error that protemb raises on purpose.
 
     The message is one sentence for the person at the keyboard: what, where, what to do.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class StructureError(ProtembError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -22,6 +21,7 @@ from protemb_sdk._files import find_structures
 from protemb_sdk._limits import DEFAULT_BYTES
 from protemb_sdk._outcome import EmptyFolder, Outcome, embed_one, embed_together, failed, source_name
 from protemb_sdk._readouts import check_readouts
+from protemb_sdk._workers import start_worker
 
 if TYPE_CHECKING:
     from protemb_sdk._embedder import Embedder
@@ -44,7 +44,7 @@ _worker: Embedder | ProtembError  # of a worker process, made once by `_start_wo
 
 def _start_worker(arguments: dict[str, Any]) -> None:
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends its workers
+    start_worker()
     from protemb_sdk._embedder import Embedder
 
     try:

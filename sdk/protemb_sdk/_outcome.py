@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from protemb_sdk._chain import Chain, Skipped, no_protein_chain
 from protemb_sdk._embedding import Embedding
-from protemb_sdk._errors import ProtembError, StructureError
+from protemb_sdk._errors import ProtembError, StructureError, printable
 from protemb_sdk._protein import StructureRead
 
 if TYPE_CHECKING:
@@ -114,4 +114,4 @@ def _embed_into(
 
 def failed(source: str, chain: str, error: ProtembError) -> Skipped:
     """Return the skip of an input or chain that failed, its source said once."""
-    return Skipped(source, chain, str(error).removeprefix(f"{source}: "), error)
+    return Skipped(source, chain, str(error).removeprefix(printable(f"{source}: ")), error)

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -195,6 +196,8 @@ def open_store(
     with _locked(_folder(path)):
         _agree(path, header)
         sweep(path)
+        for left in path.glob(".part-*"):  # by a run that was killed while it wrote
+            shutil.rmtree(left, ignore_errors=True)
         store = Store(path, header)
         try:
             yield store
@@ -265,7 +268,11 @@ def _locked(path: Path) -> Iterator[None]:
     except ImportError:  # Windows
         yield
         return
-    with (path / LOCK).open("w") as file:
+    try:
+        file = (path / LOCK).open("w")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -103,7 +103,7 @@ def _flatten(structure: gemmi.Structure) -> gemmi.FlatStructure:
             for residue in chain:
                 residue.name = residue.subchain = residue.entity_id = ""
                 for atom in residue:
-                    atom.name = atom.name[:7]
+                    atom.name = atom.name.encode("ascii", "replace")[:7].decode()  # bytes count
         flat = gemmi.FlatStructure(structure)
     flat.strings_as_numbers = False
     return flat

@@ -22,8 +22,8 @@ Mutation = Callable[[bytes, Rng], bytes]
 
 NUMBERS = (
     b"nan", b"inf", b"-inf", b"1e308", b"-1e308", b"1e-320", b"99999999", b"-9999999", b"********",
-    b"        ", b"0", b"-0", b"1e5", b"12..5", b"0x1F", b"2147483648", b"-2147483649", b"9223372036854775808",
-    b"?", b".", b"1,5", b"\xd9\xa1", b"A000", b"zzzz",
+    b"        ", b"0", b"-0", b"1e5", b"12..5", b"0x1F", b"2147483648", b"-2147483649",
+    b"9223372036854775808", b"?", b".", b"1,5", b"\xd9\xa1", b"A000", b"zzzz",
 )  # fmt: skip
 SCRAPS = (
     b"\r", b"\r\n", b"\n\r", b"\0", b"\t", b"\xff\xfe", b"\xef\xbb\xbf", "é".encode(), "é".encode("latin-1"),

@@ -12,8 +12,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -23,6 +21,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from protemb_sdk._output import written_whole
+from protemb_sdk._workers import start_worker
 from protemb_train.chains import Limits, Skip, read_file
 from protemb_train.corpus import SCHEMA, CorpusError
 
@@ -223,21 +222,8 @@ def _survives(file: Path, limits: Limits) -> bool:
 def _workers(number: int) -> ProcessPoolExecutor:
     # Spawned: a fork of a process with threads (Arrow's) may hang.
     return ProcessPoolExecutor(
-        number, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
+        number, mp_context=multiprocessing.get_context("spawn"), initializer=start_worker
     )
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends its workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this worker when its parent is killed; by itself it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _read_shard(shard: Shard, limits: Limits, deadly: frozenset[Path]) -> None:

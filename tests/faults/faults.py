@@ -1,0 +1,413 @@
+"""Faults, done for real to the command line, and what becomes of the rows.
+
+    python tests/faults/faults.py -o tests/faults/results.md
+
+Each embeds files into a store while something goes wrong, looks at what the user sees, then mends it, runs
+the same command again, and counts rows that are lost or doubled. Needs root where a file system or a control
+group is made for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+STRUCTURES = Path(__file__).resolve().parents[1] / "structures"
+FILES = 150
+
+# The command line, with parts of a few rows so that some are there when the fault comes.
+COMMAND = """
+import sys
+import protemb_sdk._store as store
+store.PART_CHAINS = 5
+from protemb_sdk.cli import main
+if __name__ == "__main__":
+    main()
+"""
+
+CLOCK = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <sys/time.h>
+#include <time.h>
+static long jump(void) { static int calls; return ++calls / 50 % 2 ? -86400 : 86400 * 365; }
+time_t time(time_t *to) {
+  struct timespec now;
+  int (*real)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
+  real(CLOCK_REALTIME, &now);
+  if (to) *to = now.tv_sec + jump();
+  return now.tv_sec + jump();
+}
+int clock_gettime(clockid_t which, struct timespec *to) {
+  int (*real)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
+  int status = real(which, to);
+  if (which == CLOCK_REALTIME) to->tv_sec += jump();
+  return status;
+}
+int gettimeofday(struct timeval *to, void *zone) {
+  (void)zone;
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  to->tv_sec = now.tv_sec;
+  to->tv_usec = now.tv_nsec / 1000;
+  return 0;
+}
+"""
+
+
+class CannotTry(Exception):
+    """This machine does not let us make the fault."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What a fault did: to the user, and to the rows of a store once the command is run again."""
+
+    done: str
+    seen: str
+    lost: int = 0
+    doubled: int = 0
+
+
+class Place:
+    """A folder of structure files, and runs of the command line on it."""
+
+    def __init__(self, folder: Path, files: int = FILES) -> None:
+        self.folder = folder
+        self.files, self.store, script = folder / "files", folder / "disk" / "store", folder / "embed.py"
+        self.files.mkdir()
+        (folder / "disk").mkdir()
+        content = (STRUCTURES / "1orc.pdb").read_bytes()
+        for number in range(files):
+            (self.files / f"{number:03}.pdb").write_bytes(content)
+        script.write_text(COMMAND)
+        self.command = [
+            sys.executable, str(script), "embed", str(self.files), "-o", str(self.store), "--model", "small",
+            "-q",
+        ]  # fmt: skip
+
+    def start(self, *options: object, **more: object) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*self.command, *map(str, options)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            start_new_session=True, **more,  # type: ignore[call-overload]
+        )  # fmt: skip
+
+    def begun(self, *options: object, parts: int = 3, **more: object) -> subprocess.Popen[str]:
+        """Start, and wait until a few parts are written."""
+        run = self.start(*options, **more)
+        end = time.monotonic() + 60
+        while len(list(self.store.glob("part-*.parquet"))) < parts:
+            if run.poll() is not None or time.monotonic() > end:
+                raise AssertionError(f"no parts were written: {run.communicate()}")
+            time.sleep(0.002)
+        return run
+
+    def rows(self) -> Counter[str]:
+        """Return how often each file is in the store, which must be readable."""
+        import pyarrow.parquet as pq
+
+        parts = sorted(self.store.glob("part-*.parquet"))
+        return Counter(
+            os.path.basename(source)
+            for part in parts
+            for source in pq.read_table(part, columns=["source"])["source"].to_pylist()
+        )
+
+    def again(self, done: str, said: str) -> Fault:
+        """Run the command to its end and count."""
+        self.rows()
+        run = subprocess.run(self.command, capture_output=True, text=True, timeout=120)
+        assert run.returncode == 0, run.stderr
+        rows = self.rows()
+        names = {path.name for path in self.files.iterdir()}
+        left = [name for name in os.listdir(self.store) if name.startswith(".")]
+        assert not left, f"left behind: {left}"
+        return Fault(done, said, len(names - rows.keys()), sum(rows.values()) - len(rows))
+
+
+def sentence(run: subprocess.Popen[str], status: int = 1) -> str:
+    """Return what a run that fails says: one sentence."""
+    out, err = run.communicate(timeout=120)
+    assert run.returncode == status, (run.returncode, out, err)
+    lines = [line for line in err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1 and "Traceback" not in err, err
+    return lines[0]
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[None]:
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise CannotTry(f"mounting is not allowed here: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def remount(folder: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
+
+
+def disk_full(folder: Path) -> Fault:
+    place = Place(folder)
+    disk = place.store.parent
+    with mounted(disk, "size=256k"):
+        said = sentence(place.start())
+        assert "cannot be written" in said and "space" in said, said
+        assert place.rows(), "what had room is there"
+        remount(disk, "size=64m")
+        return place.again("file system of 256 KiB under the store", said)
+
+
+def disk_full_one_file(folder: Path) -> Fault:
+    place = Place(folder, 20)
+    disk = place.store.parent
+    with mounted(disk, "size=16k"):
+        for ending in ("npz", "parquet"):
+            run = subprocess.Popen(
+                [*place.command[:4], "-o", str(disk / f"all.{ending}"), "--model", "small", "-q"],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            said = sentence(run)
+            assert "cannot be written" in said and not list(disk.iterdir()), (said, list(disk.iterdir()))
+    return Fault("file system of 16 KiB under one .npz, one .parquet", said + " (nothing is there)")
+
+
+def read_only(folder: Path) -> Fault:
+    place = Place(folder)
+    disk = place.store.parent
+    with mounted(disk, "size=64m"):
+        place.begun().communicate()
+        shutil.copy(place.files / "000.pdb", place.files / "new.pdb")
+        remount(disk, "ro")
+        said = sentence(place.start())
+        remount(disk, "rw")
+        return place.again("the store's file system is read-only", said)
+
+
+def worker_killed(folder: Path) -> Fault:
+    place = Place(folder)
+    run = place.begun("--workers", 2)
+    os.kill(workers_of(run.pid)[0], signal.SIGKILL)
+    said = sentence(run)
+    assert "a worker process died" in said, said
+    return place.again("kill -9 of a worker", said)
+
+
+def workers_of(pid: int) -> list[int]:
+    """Return the processes below one that embed: those that are most in memory."""
+    listing = subprocess.run(["ps", "-o", "pid=,rss=", "--ppid", str(pid)], capture_output=True, text=True)
+    sizes = {int(pid): int(rss) for pid, rss in map(str.split, listing.stdout.splitlines())}
+    found = sorted(sizes, key=lambda pid: -sizes[pid])[:2]
+    assert len(found) == 2, listing.stdout
+    return found
+
+
+def parent_killed(folder: Path) -> Fault:
+    place = Place(folder)
+    run = place.begun("--workers", 2)
+    workers = workers_of(run.pid)
+    run.kill()
+    run.communicate()
+    end = time.monotonic() + 20
+    while any(alive(pid) for pid in workers):
+        assert time.monotonic() < end, "workers outlive their parent"
+        time.sleep(0.05)
+    return place.again("kill -9 of the parent of two workers", "Killed; the workers end by themselves")
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def stopped(folder: Path) -> Fault:
+    place = Place(folder)
+    run = place.begun("--workers", 2)
+    run.send_signal(signal.SIGTERM)
+    run.communicate(timeout=60)
+    assert run.returncode == 143
+    before = sum(place.rows().values())
+    return place.again("SIGTERM, as batch systems send", f"exit status 143; {before} rows were kept")
+
+
+def out_of_memory(folder: Path) -> Fault:
+    place = Place(folder)
+    (place.files / "long.pdb").write_text(long_chain(4000))
+    group = Path(f"/sys/fs/cgroup/memory/protemb-{os.getpid()}")
+    limit, value = group / "memory.limit_in_bytes", 450 * 2**20
+    if not group.parent.is_dir():
+        group = Path(f"/sys/fs/cgroup/protemb-{os.getpid()}")
+        limit = group / "memory.max"
+    try:
+        group.mkdir()
+        limit.write_text(str(value))
+    except OSError as error:
+        raise CannotTry(f"control groups of memory cannot be made here: {error}") from error
+    try:
+        run = place.start(
+            "--workers", 2, preexec_fn=lambda: (group / "cgroup.procs").write_text(str(os.getpid()))
+        )
+        said = sentence(run)
+        assert "a worker process died" in said and "out of memory?" in said, said
+    finally:
+        time.sleep(0.3)
+        for pid in (group / "cgroup.procs").read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
+        time.sleep(0.3)
+        group.rmdir()
+    return place.again("a control group of 450 MiB; the kernel kills a worker on a chain of 4,000", said)
+
+
+def no_memory(folder: Path) -> Fault:
+    place = Place(folder, 10)
+    (place.files / "long.pdb").write_text(long_chain(4000))
+    command = ["bash", "-c", 'ulimit -v 2500000; exec "$@"', "bash", *place.command]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    said = (place.store / "_skipped.csv").read_text().splitlines()[1].partition("long.pdb,")[2]
+    assert "4000 residues need more memory" in said or "ONNX Runtime failed" in said, said
+    assert "long.pdb" not in place.rows() and sum(place.rows().values()) == 10
+    return Fault("ulimit -v 2,500,000 and a chain of 4,000", f"skipped: {said}; the others are there")
+
+
+def long_chain(length: int) -> str:
+    """Return a helix as a PDB file."""
+    angle = [1.745 * n for n in range(length)]
+    return "".join(
+        f"ATOM  {n:5}  CA  ALA A{n:4}    {2.3 * math.cos(angle[n]):8.3f}{2.3 * math.sin(angle[n]):8.3f}"
+        f"{1.5 * n:8.3f}  1.00  0.00           C  \n"
+        for n in range(length)
+    )
+
+
+def model_damaged(folder: Path) -> Fault:
+    import protemb_sdk
+
+    place = Place(folder, 10)
+    sdk = Path(protemb_sdk.__file__).parent
+    shutil.copytree(sdk, folder / "sdk" / "protemb_sdk", ignore=shutil.ignore_patterns("quality.onnx"))
+    model = folder / "sdk" / "protemb_sdk" / "bundled" / "small.onnx"
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+    said = sentence(place.start(env={**os.environ, "PYTHONPATH": str(folder / "sdk")}))
+    assert "the bundled model is damaged (SHA-256" in said, said
+    assert not place.store.exists()
+    return place.again("one bit of a bundled model flipped", said)
+
+
+def model_half_written(folder: Path) -> Fault:
+    import protemb_sdk
+
+    place = Place(folder, 10)
+    whole = (Path(protemb_sdk.__file__).parent / "bundled" / "small.onnx").read_bytes()
+    model = folder / "mine.onnx"
+    for share in (0.0, 0.3, 0.9, 0.999):
+        model.write_bytes(whole[: int(len(whole) * share)])
+        said = sentence(place.start("--model", model))
+        assert "mine.onnx: " in said, said
+    return place.again("a model file of the user's, cut off", said)
+
+
+def two_writers(folder: Path) -> Fault:
+    place = Place(folder)
+    first = place.begun()
+    said = sentence(place.start())
+    assert "another run is writing into this store" in said, said
+    first.communicate(timeout=120)
+    assert first.returncode == 0
+    return place.again("a second run into the same store", said)
+
+
+def part_damaged(folder: Path) -> Fault:
+    place = Place(folder)
+    place.begun().communicate()
+    part = min(place.store.glob("part-*.parquet"))
+    part.write_bytes(part.read_bytes()[:-50])
+    said = sentence(place.start())
+    assert part.name in said and "move it away" in said, said
+    part.unlink()
+    return place.again("a part of a store cut off, then moved away as told", said)
+
+
+def clock_jumps(folder: Path) -> Fault:
+    place = Place(folder)
+    (folder / "clock.c").write_text(CLOCK)
+    library = folder / "clock.so"
+    compiled = ["gcc", "-shared", "-fPIC", "-O1", "-o", str(library), str(folder / "clock.c"), "-ldl"]
+    if shutil.which("gcc") is None or subprocess.run(compiled, capture_output=True).returncode:
+        raise CannotTry("needs gcc")
+    run = place.start("--workers", 2, env={**os.environ, "LD_PRELOAD": str(library)})
+    out, err = run.communicate(timeout=120)
+    assert run.returncode == 0, err
+    return place.again("the clock jumps by a year forth and a day back, all the time", "nothing")
+
+
+FAULTS: dict[str, Callable[[Path], Fault]] = {
+    "disk full": disk_full,
+    "disk full, one file": disk_full_one_file,
+    "read-only output": read_only,
+    "worker killed": worker_killed,
+    "parent killed": parent_killed,
+    "stopped": stopped,
+    "worker out of memory": out_of_memory,
+    "no memory for a chain": no_memory,
+    "bundled model damaged": model_damaged,
+    "model half-written": model_half_written,
+    "two writers": two_writers,
+    "part damaged": part_damaged,
+    "clock change": clock_jumps,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    out: Path = parser.parse_args().out
+    rows = []
+    for name, fault in FAULTS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                found = fault(Path(folder))
+                seen = re.sub(r"/tmp/\w+", "", found.seen).replace("|", "/")
+                rows.append(f"| {name} | {found.done} | {seen} | {found.lost} | {found.doubled} |")
+            except CannotTry as error:
+                rows.append(f"| {name} | not tried: {error} | | | |")
+        print(rows[-1], flush=True)
+    text = [
+        "# Faults",
+        "",
+        f"Written by `python tests/faults/faults.py -o tests/faults/results.md` on {date.today()}, "
+        f"{platform.system()} {platform.release()}; what each does stands there, and CI does all of it. "
+        f"{FILES} files into a store; after the fault the same command is run again, and rows are counted.",
+        "",
+        "| fault | what was done | what the user sees | rows lost | rows doubled |",
+        "|---|---|---|---|---|",
+        *rows,
+    ]
+    out.write_text("\n".join(text) + "\n")
+
+
+if __name__ == "__main__":
+    main()
