@@ -114,4 +114,5 @@ def _embed_into(
 
 def failed(source: str, chain: str, error: ProtembError) -> Skipped:
     """Return the skip of an input or chain that failed, its source said once."""
-    return Skipped(source, chain, str(error).removeprefix(printable(f"{source}: ")), error)
+    source = printable(source)
+    return Skipped(source, chain, str(error).removeprefix(f"{source}: "), error)

@@ -109,7 +109,7 @@ class Store:
         }
         header = self.header
         # Named by its inputs: whoever writes them once more writes the same part.
-        name = hashlib.sha256("\n".join(self._done).encode()).hexdigest()[:32]
+        name = hashlib.sha256(os.fsencode("\n".join(self._done))).hexdigest()[:32]
         path = self.path / f"part-{name}.parquet"
         table = table_of(self._rows, header["levels"], header["readouts"], header["dtype"])
         if "pair" in header["levels"]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from protemb_sdk._archives import Member
 from protemb_sdk._chain import ALPHABET, BREAK_DISTANCE, Chain, no_protein_chain
-from protemb_sdk._errors import ChainError, StructureError
+from protemb_sdk._errors import ChainError, StructureError, printable
 from protemb_sdk._files import TAKEN, find_structures, load, parse, stem
 from protemb_sdk._limits import DEFAULT_BYTES
 from protemb_sdk._protein import StructureRead, chains_of_table
@@ -88,7 +88,7 @@ def read_chains(
     structure, name, where, notes = _open(x, name, byte_limit)
     read = chains_of_table(table_of_gemmi(structure, model, where), name, where, notes, altloc, min_residues)
     source = os.fsdecode(x) if isinstance(x, (str, PathLike)) else x.name if isinstance(x, Member) else ""
-    return StructureRead([replace(chain, source=source) for chain in read.chains], read.skipped)
+    return StructureRead([replace(chain, source=printable(source)) for chain in read.chains], read.skipped)
 
 
 def check_altloc(altloc: object) -> None:
@@ -152,13 +152,15 @@ def _open(x: Any, name: str | None, most: int) -> tuple[gemmi.Structure, str, st
     """Return a structure that may be changed, its name, what messages call it, and notes."""
     if isinstance(x, (str, PathLike)):
         path = os.fsdecode(x)
-        if "\n" in path:
+        if isinstance(x, str) and "\n" in path and not os.path.exists(path):
             raise StructureError("a str is taken for a path; pass the content of a file as bytes")
-        structure, notes = parse(load(path, path, most), path)
-        return structure, name or stem(path), path, notes
+        where = printable(path)
+        structure, notes = parse(load(path, where, most), where)
+        return structure, name or stem(where), where, notes
     if isinstance(x, Member):
-        structure, notes = parse(load(x.content, x.name, most), x.name)
-        return structure, name or stem(x.name), x.name, notes
+        where = printable(x.name)
+        structure, notes = parse(load(x.content, where, most), where)
+        return structure, name or stem(where), where, notes
     if isinstance(x, (bytes, bytearray, memoryview)) or callable(getattr(x, "read", None)):
         data = bytes(x) if isinstance(x, (bytearray, memoryview)) else x
         label = getattr(x, "name", None)

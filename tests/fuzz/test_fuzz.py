@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from protemb_sdk import Embedder, StructureError, read_chains
+from protemb_sdk._errors import printable
 
 DRIVER = Path(__file__).with_name("run.py")
 
@@ -60,9 +63,58 @@ def test_names_with_control_characters_are_written_out(
         info.size = 5
         archive.addfile(info, io.BytesIO(b"wrong"))
     run = embedder.embed_many(tmp_path / "a.tar", on_error="skip")
-    assert [e.id for e in run] == [f"{name.removesuffix('.pdb')}_A"]
-    assert run.skipped[0].reason.isprintable() and run.skipped[0].source.endswith(name)
+    assert [e.id for e in run] == [f"{printable(name).removesuffix('.pdb')}_A"]
+    assert run.skipped[0].reason.isprintable() and run.skipped[0].source.endswith(printable(name))
     command = [sys.executable, "-m", "protemb_sdk.cli", "embed", str(tmp_path / "a.tar"), "-o"]
     done = subprocess.run([*command, str(tmp_path / "out.npz")], capture_output=True, text=True, check=True)
     assert "not a structure file" in done.stderr
     assert all(line.isprintable() for line in done.stderr.splitlines())
+
+
+@pytest.fixture
+def strange(structures: Path, tmp_path: Path) -> Path:
+    """A folder of files with names that are no UTF-8, or hold control characters, and one that is damaged."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    try:
+        for name in (b"x\xff.pdb", b"a\nb.pdb", b"\x1b[31mc.pdb", "é ü.pdb".encode()):
+            shutil.copy(structures / "1orc.pdb", os.fsencode(folder) + b"/" + name)
+        Path(os.fsdecode(os.fsencode(folder) + b"/bad\xfe.pdb")).write_text("hello")
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    return folder
+
+
+def protemb(*arguments: object) -> str:
+    line = [sys.executable, "-m", "protemb_sdk.cli", *map(str, arguments)]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "out"),
+    [
+        ("embed --model small", "o.npz"), ("embed --model small", "o.parquet"), ("report", "o.html"),
+        ("sites", "o.csv"), ("quality", "q.csv"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("workers", [1, 2])
+def test_files_of_any_name_are_embedded(
+    strange: Path, tmp_path: Path, command: str, out: str, workers: int
+) -> None:
+    said = protemb(*command.split(), strange, "-o", tmp_path / out, "--workers", workers)
+    assert "bad\\udcfe.pdb" in said and "not a structure file" in said
+    assert (tmp_path / out).is_file()
+
+
+def test_files_of_any_name_go_into_a_store_once(strange: Path, tmp_path: Path) -> None:
+    command = ("embed", "--model", "small", strange, "-o", tmp_path / "store")
+    assert "4 chains of 5 inputs" in protemb(*command)
+    assert "bad\\udcfe.pdb" in (tmp_path / "store" / "_skipped.csv").read_text()
+    assert "5 inputs were there before" in protemb(*command)
+
+
+def test_a_file_of_any_name_is_drawn(strange: Path, tmp_path: Path) -> None:
+    for path in strange.glob("[!b]*.pdb"):
+        assert "o.png" in protemb("plot", path, "-o", tmp_path / "o.png")
