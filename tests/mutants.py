@@ -1,0 +1,222 @@
+"""Break the code on purpose, a spot at a time, and see whether the tests notice.
+
+    python tests/mutants.py                     # all groups, into tests/mutants.md: an hour on one core
+    python tests/mutants.py store --sample 20   # some of one group, survivors shown
+
+Mutations are Cosmic Ray's. Each is written into a copy of the SDK, and the tests of its group run in a process
+forked from one that has imported what does not change. A test that fails, or takes ten times as long, kills it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+from cosmic_ray import mutating, plugins
+
+ROOT = Path(__file__).resolve().parents[1]
+SDK = ROOT / "sdk" / "protemb_sdk"
+RESULTS = Path(__file__).with_name("mutants.md")
+SEED = 0
+
+GROUPS: dict[str, tuple[list[str], list[str]]] = {  # modules, and the tests that should notice
+    "pooling": (
+        ["_pooling", "_residue", "_readouts"],
+        ["sdk/test_pooling.py", "sdk/test_readouts.py", "sdk/test_embedding.py"],
+    ),
+    "structure": (
+        ["_structure", "_files", "_tables", "_protein", "_chain"],
+        ["sdk/test_structure.py", "sdk/test_structure_input.py", "sdk/test_structure_laws.py",
+         "sdk/test_limits.py"],
+    ),
+    "store": (["_store", "_rows", "_fill"], ["sdk/test_store.py", "sdk/test_pair_maps.py"]),
+}  # fmt: skip
+# Of other things, of the large data, or slow.
+LEFT_OUT = "not shared and not adds_little and not killed_in and not workers and not torch and not time_is_up"
+
+# One or two replacements of each operator, not all that there are.
+OPERATORS = [
+    "ReplaceBinaryOperator_Add_Sub", "ReplaceBinaryOperator_Sub_Add", "ReplaceBinaryOperator_Mul_Div",
+    "ReplaceBinaryOperator_Div_Mul", "ReplaceBinaryOperator_FloorDiv_Mul", "ReplaceBinaryOperator_Mod_Add",
+    "ReplaceBinaryOperator_Pow_Mul", "ReplaceBinaryOperator_BitOr_BitAnd",
+    "ReplaceBinaryOperator_BitAnd_BitOr", "ReplaceComparisonOperator_Eq_NotEq",
+    "ReplaceComparisonOperator_NotEq_Eq", "ReplaceComparisonOperator_Lt_LtE",
+    "ReplaceComparisonOperator_Lt_GtE", "ReplaceComparisonOperator_LtE_Lt",
+    "ReplaceComparisonOperator_LtE_Gt", "ReplaceComparisonOperator_Gt_GtE",
+    "ReplaceComparisonOperator_Gt_LtE", "ReplaceComparisonOperator_GtE_Gt",
+    "ReplaceComparisonOperator_GtE_Lt", "ReplaceComparisonOperator_Is_IsNot",
+    "ReplaceComparisonOperator_IsNot_Is", "ReplaceUnaryOperator_Delete_USub",
+    "ReplaceUnaryOperator_Delete_Invert", "ReplaceUnaryOperator_Delete_Not", "AddNot", "ReplaceTrueWithFalse",
+    "ReplaceFalseWithTrue", "ReplaceAndWithOr", "ReplaceOrWithAnd", "ReplaceBreakWithContinue",
+    "ReplaceContinueWithBreak", "NumberReplacer", "ZeroIterationForLoop",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A module with one spot changed."""
+
+    module: str
+    operator: str
+    source: str
+
+    def change(self) -> str:
+        """Return the lines that differ."""
+        before = (SDK / f"{self.module}.py").read_text().splitlines()
+        lines = list(difflib.unified_diff(before, self.source.splitlines(), lineterm="", n=0))[2:]
+        return f"{self.module}.py " + " ".join(line.strip() for line in lines)
+
+
+def meaning(source: str) -> str:
+    """Return code without what does nothing when it runs: annotations and documentation."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+        elif isinstance(node, ast.arg):
+            node.annotation = None
+        elif isinstance(node, ast.AnnAssign):
+            node.annotation = ast.Name("object")
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def mutants(module: str) -> list[Mutant]:
+    """Return every change of a module by the operators that changes what it does."""
+    source = (SDK / f"{module}.py").read_text()
+    found, known = [], {meaning(source)}
+    for name in OPERATORS:
+        operator = plugins.get_operator(f"core/{name}")()
+        for occurrence in range(10_000):
+            changed = mutating.mutate_code(source, operator, occurrence)
+            if changed is None:
+                break
+            try:
+                about = meaning(changed)
+            except SyntaxError:
+                continue
+            if about not in known:
+                known.add(about)
+                found.append(Mutant(module, name, changed))
+    return found
+
+
+def run_tests(tests: list[str]) -> int:
+    """Return pytest's exit status, in a process of its own."""
+    import pytest
+
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 1)
+    os.dup2(silent, 2)
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-k", LEFT_OUT, "--no-header", "--tb=no"]
+    return int(pytest.main([*options, *(str(ROOT / "tests" / test) for test in tests)]))
+
+
+def outcome(tests: list[str], limit: float) -> tuple[str, float]:
+    """Run tests in a fork of this process; return "survived", "killed" or "too long", and the seconds."""
+    start = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        try:
+            os._exit(run_tests(tests))
+        finally:
+            os._exit(99)
+    while time.monotonic() - start < limit:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            survived = os.waitstatus_to_exitcode(status) == 0
+            return "survived" if survived else "killed", time.monotonic() - start
+        time.sleep(0.02)
+    os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return "too long", time.monotonic() - start
+
+
+def prepare(copy: Path) -> None:
+    """Let this process and its children import the SDK from a copy, and import the rest once."""
+    shutil.copytree(SDK, copy / "protemb_sdk", ignore=shutil.ignore_patterns("bundled", "__pycache__"))
+    (copy / "protemb_sdk" / "bundled").symlink_to(SDK / "bundled")
+    sys.path.insert(0, str(copy))
+    os.environ["PYTHONPATH"] = str(copy)
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    sys.dont_write_bytecode = True
+    import gemmi  # noqa: F401
+    import hypothesis  # noqa: F401
+    import numba  # noqa: F401
+    import numpy  # noqa: F401
+    import onnxruntime  # noqa: F401
+    import pandas  # noqa: F401
+    import pyarrow.parquet  # noqa: F401
+    import pytest  # noqa: F401
+
+    assert "protemb_sdk" not in sys.modules
+
+
+def judge(group: str, sample: int, copy: Path) -> tuple[int, int, int, list[Mutant]]:
+    """Return how many mutants there are, were tried and were killed, and those that survived."""
+    modules, tests = GROUPS[group]
+    every = [mutant for module in modules for mutant in mutants(module)]
+    some = random.Random(SEED).sample(every, min(sample, len(every)))
+    result, seconds = outcome(tests, 600)
+    assert result == "survived", "the tests fail without a mutation"
+    survivors = []
+    for count, mutant in enumerate(some, start=1):
+        file = copy / "protemb_sdk" / f"{mutant.module}.py"
+        file.write_text(mutant.source)
+        result, took = outcome(tests, 10 * seconds + 5)
+        shutil.copy(SDK / file.name, file)
+        if result == "survived":
+            survivors.append(mutant)
+            print(f"  survived: {mutant.operator}: {mutant.change()}", flush=True)
+        print(f"{group} {count}/{len(some)}: {result} in {took:.1f} s, {len(survivors)} alive", flush=True)
+    return len(every), len(some), len(some) - len(survivors), survivors
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("groups", nargs="*", help=", ".join(GROUPS))
+    parser.add_argument("--sample", type=int, default=250)
+    options = parser.parse_args()
+    rows, alive = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(Path(folder))
+        for group in options.groups or GROUPS:
+            every, tried, killed, survivors = judge(group, options.sample, Path(folder))
+            modules = ", ".join(f"`{module}.py`" for module in GROUPS[group][0])
+            rows.append(f"| {group}: {modules} | {every} | {tried} | {killed} | {killed / tried:.1%} |")
+            alive += survivors
+    text = [
+        "# Mutants",
+        "",
+        f"Written by `python tests/mutants.py` on {date.today()}: Cosmic Ray {version('cosmic-ray')}, Python "
+        f"{sys.version.split()[0]}, seed {SEED}.",
+        "",
+        "| group | mutants | tried | killed | share |",
+        "|---|---|---|---|---|",
+        *rows,
+        "",
+        "Alive:",
+        "",
+        *(f"- `{mutant.change()}`" for mutant in alive),
+    ]
+    print("\n".join(text))
+    if not options.groups:
+        RESULTS.write_text("\n".join(text) + "\n")
+
+
+if __name__ == "__main__":
+    main()
