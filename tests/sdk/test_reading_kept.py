@@ -1,0 +1,117 @@
+"""What is read out of 1,000 nasty inputs, with all options, is what it was: nothing changes unnoticed.
+
+    python tests/sdk/test_reading_kept.py     # after a change that is meant; look at the difference
+
+Another release of gemmi may read some of them otherwise; then the test skips.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import gemmi
+import numpy as np
+import pytest
+
+from protemb_sdk import ProtembError
+from protemb_sdk._protein import StructureRead
+from protemb_sdk._structure import read_chains
+
+TESTS = Path(__file__).resolve().parents[1]
+KEPT = TESTS / "structures" / "reading.json"
+INPUTS, SEED = 1000, 3
+
+sys.path.insert(0, str(TESTS / "fuzz"))
+from nasty import nasty  # noqa: E402
+
+
+def about(read: StructureRead) -> str:
+    """Return chains, with a hash of all that they hold, and what was skipped and why."""
+    found = []
+    for chain in read.chains:
+        digest = hashlib.sha256()
+        for name in ("residue_index", "auth_seq", "label_seq"):
+            digest.update(getattr(chain, name).tobytes())
+        digest.update(np.round(chain.ca_coords, 3).tobytes())
+        words = [*chain.insertion_code.tolist(), *chain.residue_name.tolist(), *chain.notes, chain.sequence]
+        digest.update("|".join(words).encode("utf-8", "surrogateescape"))
+        found.append(f"{chain.id}/{chain.label_chain} {len(chain)} {digest.hexdigest()[:8]}")
+    found += [f"-{skipped.chain}: {skipped.reason}" for skipped in read.skipped]
+    return "; ".join(found)
+
+
+def outcome(x: Any, **options: Any) -> str:
+    try:
+        return about(read_chains(x, **options))
+    except ProtembError as error:
+        said = re.sub(r"\(.*\)", "()", str(error))  # what other libraries say
+        return f"{type(error).__name__}: {said}"
+
+
+def options_of(number: int) -> dict[str, Any]:
+    """Return other options for each input."""
+    return {
+        "altloc": ("highest", "first", "A", "B")[number % 4],
+        "model": 1 + (number % 11 == 0),
+        "min_residues": (3, 1, 20)[number % 3],
+    }
+
+
+def all_outcomes() -> list[str]:
+    found = []
+    for number in range(INPUTS):
+        kind, content = nasty(SEED, number)
+        if kind != "archive":
+            with np.errstate(all="ignore"):
+                found.append(f"{number} {outcome(content, **options_of(number))}")
+    return found
+
+
+def test_reading_is_what_it_was() -> None:
+    kept = json.loads(KEPT.read_text())
+    if kept["gemmi"] != gemmi.__version__:
+        pytest.skip(f"kept with gemmi {kept['gemmi']}, and this is {gemmi.__version__}")
+    found = all_outcomes()
+    different = [(was, now) for was, now in zip(kept["outcomes"], found, strict=True) if was != now]
+    assert not different, f"{len(different)} read otherwise, {different[:5]}"
+
+
+@pytest.mark.parametrize("library", ["biotite", "biopython"])
+def test_structures_of_other_libraries_are_read_as_the_file(structures: Path, library: str) -> None:
+    """Conformers, models, insertion codes, several chains: each file with each option."""
+    for name in ("1a8o.cif", "3jqh.cif", "4zhl.cif.gz", "1lcd.cif.gz"):
+        document = gemmi.cif.read(str(structures / name))
+        for altloc in ("highest", "first", "B"):
+            for model in (1, 2) if name.startswith("1lcd") else (1,):
+                expected = read_chains(structures / name, altloc=altloc, model=model)
+                x = taken_by(library, document.as_string(), model)
+                read = read_chains(x, altloc=altloc, model=1 if library == "biotite" else model, name=name)
+                assert [c.chain for c in read.chains] == [c.chain for c in expected.chains], name
+                for mine, theirs in zip(read.chains, expected.chains, strict=True):
+                    assert mine.sequence == theirs.sequence
+                    np.testing.assert_allclose(mine.ca_coords, theirs.ca_coords, atol=1e-4)
+                    np.testing.assert_array_equal(mine.residue_index, theirs.residue_index)
+                    np.testing.assert_array_equal(mine.insertion_code, theirs.insertion_code)
+
+
+def taken_by(library: str, text: str, model: int) -> Any:
+    if library == "biopython":
+        reading = pytest.importorskip("Bio.PDB", reason="Biopython is not installed")
+        return reading.MMCIFParser(QUIET=True).get_structure("x", io.StringIO(text))
+    pdbx = pytest.importorskip("biotite.structure.io.pdbx", reason="Biotite is not installed")
+    return pdbx.get_structure(
+        pdbx.CIFFile.read(io.StringIO(text)), model=model, altloc="all", use_author_fields=True,
+        extra_fields=["occupancy", "label_asym_id"],
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    kept = {"gemmi": gemmi.__version__, "seed": SEED, "outcomes": all_outcomes()}
+    KEPT.write_text(json.dumps(kept, indent=0, ensure_ascii=True) + "\n")
+    print(KEPT, KEPT.stat().st_size)
