@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -51,13 +52,21 @@ def built(folder: Path) -> Path:
     return wheel
 
 
+def requires() -> list[str]:
+    """Return what the package needs, with its extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    optional = project["optional-dependencies"]
+    return [*project["dependencies"], *(need for extra in EXTRAS.split(",") for need in optional[extra])]
+
+
 def tried(wheel: Path, python: str, resolution: str, folder: Path, copies: Path) -> str:
     """Install the wheel in a new environment, run the tests, and return what was there."""
     uv = (sys.executable, "-m", "uv")
     run(*uv, "venv", "-q", "--python", python, folder)
     program = folder / "bin" / "python"
     install = (*uv, "pip", "install", "-q", "--python", program)
-    run(*install, "--resolution", resolution, f"{wheel}[{EXTRAS}]")
+    # Named one by one, or only the wheel would be at its lowest.
+    run(*install, "--resolution", resolution, wheel, *requires())
     frozen = run(*uv, "pip", "freeze", "--python", program).splitlines()
     listing = dict(line.split("==") for line in frozen if "==" in line)
     (pins := folder / "pins.txt").write_text("".join(f"{name}=={listing[name]}\n" for name in listing))

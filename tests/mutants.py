@@ -39,8 +39,8 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {  # modules, and the tests tha
     ),
     "structure": (
         ["_structure", "_files", "_tables", "_protein", "_chain"],
-        ["sdk/test_structure.py", "sdk/test_structure_input.py", "sdk/test_structure_laws.py", "sdk/test_reading_kept.py",
-         "sdk/test_limits.py"],
+        ["sdk/test_structure.py", "sdk/test_structure_input.py", "sdk/test_structure_laws.py",
+         "sdk/test_limits.py", "sdk/test_reading_kept.py"],
     ),
     "store": (["_store", "_rows", "_fill"], ["sdk/test_store.py", "sdk/test_pair_maps.py"]),
 }  # fmt: skip

@@ -83,7 +83,14 @@ def embed_into_store(
     names = check_readouts(readouts)
     filled = Filled()
     store_path = Path(path)
-    with open_store(store_path, embedder.provenance, levels=levels, readouts=names, dtype=dtype) as store:
+    with open_store(
+        store_path,
+        embedder.provenance,
+        channels=embedder.channels,
+        levels=levels,
+        readouts=names,
+        dtype=dtype,
+    ) as store:
         inputs = inputs_of(xs, embedder.limits.bytes)
         todo: Iterable[object] = missing(inputs, store.done(), filled)
         if isinstance(inputs, Sized):  # so that progress knows how many there are

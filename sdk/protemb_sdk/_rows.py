@@ -19,9 +19,9 @@ _TEXTS = ("insertion_code", "residue_name")
 
 
 def table_of(
-    rows: Sequence[Embedding], levels: Sequence[str], readouts: Sequence[str], dtype: str, width: int = 1
+    rows: Sequence[Embedding], levels: Sequence[str], readouts: Sequence[str], dtype: str, width: int
 ) -> pyarrow.Table:
-    """Return the rows of a part; `width` is that of the vectors where there is no row to tell it."""
+    """Return the rows of a part; `width` is that of the vectors, also where there is no row."""
     import pyarrow as pa
 
     number = pa.float16() if dtype == "float16" else pa.float32()
@@ -32,7 +32,6 @@ def table_of(
         return pa.array(np.concatenate(arrays) if arrays else np.empty(0, np.float32)).cast(kind)
 
     def vectors(arrays: list[NDArray[np.float32]], kind: Any, width: int = width) -> Any:
-        width = arrays[0].shape[-1] if arrays else width
         flat = [array.astype(kind.to_pandas_dtype()).ravel() for array in arrays]
         values = pa.array(np.concatenate(flat) if flat else np.empty(0, kind.to_pandas_dtype()), type=kind)
         return pa.FixedSizeListArray.from_arrays(values, width)

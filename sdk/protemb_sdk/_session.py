@@ -30,6 +30,9 @@ Info = TypeVar("Info")
 # What ONNX Runtime raises where the file is at fault, whatever the device.
 _NOT_A_GRAPH = ("InvalidProtobuf", "InvalidGraph", "NoModel")
 
+# Runs of one session on a device other than the CPU.
+MOST_AT_ONCE = 4
+
 WHEELS = ("onnxruntime", "onnxruntime-gpu")
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -191,6 +194,9 @@ class Session(Generic[Info]):
         self.inputs: list[str] = [value.name for value in self._session.get_inputs()]
         self.outputs: list[str] = [value.name for value in self._session.get_outputs()]
         self._pid = os.getpid()
+        # More runs at once than there are cores for are no faster, and each takes its memory.
+        at_once = -(-usable_threads() // self.threads) if self.provider == CPU else MOST_AT_ONCE
+        self._room = threading.BoundedSemaphore(max(at_once, 1))
         self._run_options, self._last_run_options = map(self._options_of_run, (False, True))
 
     @staticmethod
@@ -259,7 +265,8 @@ class Session(Generic[Info]):
             timer.daemon = True
             timer.start()
         try:
-            results: list[NDArray[np.float32]] = self._session.run(outputs, dict(feeds), options)
+            with self._room:
+                results: list[NDArray[np.float32]] = self._session.run(outputs, dict(feeds), options)
         except Exception as error:  # ONNX Runtime raises bare RuntimeError subclasses of its own
             if deadline is not None and options.terminate:
                 raise EmbeddingError(

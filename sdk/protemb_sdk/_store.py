@@ -111,7 +111,9 @@ class Store:
         # Named by its inputs: whoever writes them once more writes the same part.
         name = hashlib.sha256(os.fsencode("\n".join(self._done))).hexdigest()[:32]
         path = self.path / f"part-{name}.parquet"
-        table = table_of(self._rows, header["levels"], header["readouts"], header["dtype"])
+        table = table_of(
+            self._rows, header["levels"], header["readouts"], header["dtype"], header["channels"]
+        )
         if "pair" in header["levels"]:
             table = with_pairs(table, pairs_of(path).name)
             self._pairs.write(pairs_of(path))  # first: a part says that all of it is there
@@ -158,6 +160,7 @@ def open_store(
     path: Path,
     provenance: Mapping[str, Any],
     *,
+    channels: int,
     levels: Sequence[str] = DEFAULT_LEVELS,
     readouts: Sequence[str] = (),
     dtype: str = "float32",
@@ -170,6 +173,8 @@ def open_store(
         Its folder, made if it is not there.
     provenance : mapping
         Of the `Embedder`.
+    channels : int
+        Width of its embeddings.
     levels : sequence of str
         "protein", and "residue", and "pair".
     readouts : sequence of str
@@ -191,7 +196,7 @@ def open_store(
         check_extra(path)
     header = {
         "format": FORMAT, "levels": list(levels), "readouts": list(readouts), "dtype": dtype,
-        "provenance": dict(provenance),
+        "channels": channels, "provenance": dict(provenance),
     }  # fmt: skip
     with _locked(_folder(path)):
         _agree(path, header)

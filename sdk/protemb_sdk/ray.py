@@ -189,7 +189,14 @@ def embed_into_store(
     """
     ray, names, filled = _ray(), check_readouts(readouts), Filled()
     arguments = _arguments(embedder, actors)
-    with open_store(Path(path), embedder.provenance, levels=levels, readouts=names, dtype=dtype) as store:
+    with open_store(
+        Path(path),
+        embedder.provenance,
+        channels=embedder.channels,
+        levels=levels,
+        readouts=names,
+        dtype=dtype,
+    ) as store:
         paths = []
         for x in missing(inputs_of(xs), store.done(), filled):
             if isinstance(x, EmptyFolder):

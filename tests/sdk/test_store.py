@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -68,7 +69,10 @@ def test_rows_are_those_of_one_by_one(filled: tuple[Path, Filled], files: Path, 
         np.testing.assert_array_equal(np.float32(row["protein"]), one.protein)
         np.testing.assert_array_equal(np.float32(row["residue"]), one.residue)
         np.testing.assert_array_equal(np.float32(row["readout_contact"]), one.readouts["contact"])
-        np.testing.assert_array_equal(row["auth_seq"], one.auth_seq)
+        np.testing.assert_array_equal(np.float32(row["ca_coords"]), np.float32(one.structure.ca_coords))
+        for column in ("auth_seq", "residue_index", "label_seq"):
+            np.testing.assert_array_equal(row[column], getattr(one, column))
+        assert row["insertion_code"] == one.insertion_code.tolist()
         assert row["residue_name"] == one.residue_name.tolist()
     assert did == Filled(inputs=4, chains=7, failed=1, before=0)
     header = json.loads((store / module.HEADER).read_text())
@@ -209,7 +213,7 @@ def test_a_damaged_part_is_named(files: Path, embedder: Embedder, tmp_path: Path
 def test_two_writers_do_not_meet(files: Path, embedder: Embedder, tmp_path: Path) -> None:
     pytest.importorskip("fcntl", reason="locks are POSIX's")
     with (
-        module.open_store(tmp_path / "store", embedder.provenance),
+        module.open_store(tmp_path / "store", embedder.provenance, channels=64),
         pytest.raises(OutputError, match="another run is writing into this store"),
     ):
         embed_into_store(embedder, files, tmp_path / "store")
@@ -273,3 +277,83 @@ def test_a_part_is_written_after_a_while(
     embed_into_store(embedder, files, tmp_path / "store")
     assert len(list((tmp_path / "store").glob("*.parquet"))) == 4  # one an input
     assert len(rows_of(tmp_path / "store")) == 7
+
+
+def test_a_part_without_rows_opens_beside_others(files: Path, embedder: Embedder, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    for level in (["protein"], ["protein", "residue"]):
+        path = store / level[-1]
+        path.parent.mkdir(exist_ok=True)
+        embed_into_store(
+            embedder, files / "poison.cif", path, levels=level, readouts=["max"] * len(level[1:])
+        )
+        embed_into_store(embedder, files / "1orc.pdb", path, levels=level, readouts=["max"] * len(level[1:]))
+        first, second = (pq.read_schema(part) for part in path.glob("*.parquet"))
+        assert first.equals(second)
+        assert len(pytest.importorskip("pandas").read_parquet(path)) == 1
+        assert len(pytest.importorskip("polars").read_parquet(path / "*.parquet")) == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "parts"),
+    [
+        ({}, 1),  # all wait until the end
+        ({"PART_CHAINS": 2}, 3), ({"PART_CHAINS": 3}, 2), ({"PART_CHAINS": 5}, 1),
+        ({"PART_RESIDUES": 128}, 3), ({"PART_RESIDUES": 129}, 2), ({"PART_RESIDUES": 320}, 1),
+        ({"PART_RESIDUES": 128, "PART_CHAINS": 3}, 3),
+    ],
+)  # fmt: skip
+def test_parts_are_written_when_there_is_enough(
+    embedder: Embedder, structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    limits: dict[str, int], parts: int,
+) -> None:  # fmt: skip
+    for name, value in limits.items():
+        monkeypatch.setattr(module, name, value)
+    files = tmp_path / "files"
+    files.mkdir()
+    for number in range(5):  # of 64 residues each
+        (files / f"{number}.pdb").write_bytes((structures / "1orc.pdb").read_bytes())
+    embed_into_store(embedder, files, tmp_path / "store", levels=["protein"])
+    names = [path.name for path in (tmp_path / "store").glob("*.parquet")]
+    assert len(names) == parts and all(re.fullmatch(r"part-[0-9a-f]{32}\.parquet", name) for name in names)
+
+
+def test_inputs_without_chains_make_parts_too(
+    embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PART_CHAINS", 2)
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    for number in range(16):
+        (bad / f"{number:02}.pdb").write_text("wrong")
+    embed_into_store(embedder, bad, tmp_path / "store")
+    parts = sorted(tmp_path.glob("store/*.parquet"), key=lambda part: part.stat().st_mtime_ns)
+    done = [json.loads(pq.read_metadata(part).metadata[b"protemb"])["done"] for part in parts]
+    assert [len(some) for some in done] == [8, 8]
+
+
+def test_what_a_killed_run_left_is_swept_away(files: Path, embedder: Embedder, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    embed_into_store(embedder, files / "1orc.pdb", store)
+    left = store / ".part-0123.parquet.abcd"
+    left.mkdir()
+    (left / "part-0123.parquet").write_bytes(b"PAR1")
+    embed_into_store(embedder, files / "1orc.pdb", store)
+    assert not left.exists() and len(rows_of(store)) == 1
+
+
+def test_by_default_one_process_works_in_silence(
+    files: Path, embedder: Embedder, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    embed_into_store(embedder, files, tmp_path / "store")
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(TypeError):
+        embed_into_store(embedder, files, tmp_path / "store", 2)  # type: ignore[misc]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "only.txt").touch()
+    with pytest.raises(OutputError, match=r"is no store, and not empty \(only\.txt\)"):
+        embed_into_store(embedder, files, tmp_path / "other")
+    header = (tmp_path / "store" / module.HEADER).read_text()
+    assert (
+        json.loads(header)["channels"] == 64 and header.startswith('{\n "format"') and header.endswith("}\n")
+    )
