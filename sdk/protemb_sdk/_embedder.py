@@ -36,7 +36,8 @@ DEFAULT_MEMORY_LIMIT = 2 * 2**30
 class Embedder:
     """Protein structure embeddings from one model on one device.
 
-    Threads may share an `Embedder`; processes may not (make one in each, or use `workers`).
+    Threads may share an `Embedder`, which on a CPU embeds one chain at a time with all its threads; processes
+    may not (make one in each, or use `workers`).
 
     Parameters
     ----------

@@ -194,9 +194,8 @@ class Session(Generic[Info]):
         self.inputs: list[str] = [value.name for value in self._session.get_inputs()]
         self.outputs: list[str] = [value.name for value in self._session.get_outputs()]
         self._pid = os.getpid()
-        # More runs at once than there are cores for are no faster, and each takes its memory.
-        at_once = -(-usable_threads() // self.threads) if self.provider == CPU else MOST_AT_ONCE
-        self._room = threading.BoundedSemaphore(max(at_once, 1))
+        # On a CPU a run has all threads. Two at once leave memory in pieces, which grows beyond any limit.
+        self._room = threading.BoundedSemaphore(1 if self.provider == CPU else MOST_AT_ONCE)
         self._run_options, self._last_run_options = map(self._options_of_run, (False, True))
 
     @staticmethod

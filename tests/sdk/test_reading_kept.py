@@ -24,7 +24,7 @@ from protemb_sdk._protein import StructureRead
 from protemb_sdk._structure import read_chains
 
 TESTS = Path(__file__).resolve().parents[1]
-KEPT = TESTS / "structures" / "reading.json"
+KEPT = TESTS / "sdk" / "reading.json"
 INPUTS, SEED = 1000, 3
 
 sys.path.insert(0, str(TESTS / "fuzz"))

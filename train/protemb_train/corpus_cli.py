@@ -100,7 +100,8 @@ def prove(
     queries = [sequence for path in avoid for sequence in sequences_to_avoid(path)]
     verdict = run(Corpus(corpus), queries, sample=sample, threads=threads or usable_threads())
     text = verdict.as_markdown()
-    say(out_console, text)
+    for line in text.splitlines():
+        say(out_console, line)
     if out is not None:
         write_text_whole(out, text)
     raise typer.Exit(0 if verdict.clean else 1)
