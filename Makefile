@@ -2,7 +2,8 @@
 BIN ?= .venv/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: docs figures check lint types test pretrain-smoke slow bench bench-compare bench-cuda roofline picture
+.PHONY: docs figures check lint types test pretrain-smoke slow bench bench-compare bench-cuda roofline picture \
+	bounds audit fuzz faults soak coverage mutants lock
 
 check: lint types test
 
@@ -34,6 +35,35 @@ bench-compare:
 	mkdir -p .benchmarks
 	python -m pytest benchmarks/test_compare.py --benchmark-only -rs --benchmark-json=.benchmarks/compare.json
 	python benchmarks/record.py .benchmarks/compare.json benchmarks/compare.md benchmarks/compare.png
+
+# The wheel alone in new environments, at the lowest and the newest of what it needs
+bounds:
+	python tests/bounds.py
+
+# Known vulnerabilities of what is installed; says so where no database can be asked
+audit:
+	python tests/audit.py
+
+# What cannot hurt: 300,000 nasty inputs (15 minutes), faults done for real, 10,000 embeddings in a row (10 minutes)
+fuzz:
+	python tests/fuzz/run.py --inputs 300000 --seed 2 -o tests/fuzz/results.md
+
+faults:
+	python tests/faults/faults.py
+
+soak:
+	python tests/soak.py -o tests/soak.md
+
+# What the tests would notice: lines that they run (ten minutes), and code broken on purpose (an hour and more)
+coverage:
+	python tests/covered.py
+
+mutants:
+	python tests/mutants.py
+
+# The environment that development knows to work
+lock:
+	uv pip compile -q pyproject.toml --extra dev --python-version 3.11 -o tests/lock.txt
 
 # Where the time goes, and what the machine allows
 roofline:
