@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from protemb_sdk import Embedder, OutputError
@@ -56,12 +57,19 @@ def test_maps_are_those_of_one_by_one(
     assert embed_into_store(embedder, files, store, levels=module.LEVELS, dtype=dtype) == Filled(before=3)
 
 
+# The map of the first file's 64 residues, in 64 channels of float32, is just enough, or just not.
+@pytest.mark.parametrize(
+    ("size", "parts"), [(1, [1, 5, 1]), (64 * 64 * 64 * 4, [1, 6]), (64 * 64 * 64 * 4 + 1, [6, 1])]
+)
 def test_parts_end_when_their_maps_are_large(
-    files: list[Path], embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "PART_PAIRS", 1)
+    files: list[Path], embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int,
+    parts: list[int],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(module, "PART_PAIRS", size)
     embed_into_store(embedder, files, tmp_path / "store", levels=module.LEVELS)
-    assert len(list((tmp_path / "store").glob("*.parquet"))) == 3 == len(set(tmp_path.glob("store/_pairs*")))
+    written = sorted((tmp_path / "store").glob("*.parquet"), key=lambda part: part.stat().st_mtime_ns)
+    assert [pq.read_metadata(part).num_rows for part in written] == parts
+    assert len(list((tmp_path / "store").glob("_pairs*"))) == len(parts)
     assert len(maps_of(tmp_path / "store")) == 7
     build_index(tmp_path / "store", tmp_path / "index")  # asks for no maps
 

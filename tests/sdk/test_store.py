@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 import os
 import re
@@ -297,15 +298,15 @@ def test_a_part_without_rows_opens_beside_others(files: Path, embedder: Embedder
 @pytest.mark.parametrize(
     ("limits", "parts"),
     [
-        ({}, 1),  # all wait until the end
-        ({"PART_CHAINS": 2}, 3), ({"PART_CHAINS": 3}, 2), ({"PART_CHAINS": 5}, 1),
-        ({"PART_RESIDUES": 128}, 3), ({"PART_RESIDUES": 129}, 2), ({"PART_RESIDUES": 320}, 1),
-        ({"PART_RESIDUES": 128, "PART_CHAINS": 3}, 3),
+        ({}, [5]),  # all wait until the end
+        ({"PART_CHAINS": 2}, [2, 2, 1]), ({"PART_CHAINS": 3}, [3, 2]), ({"PART_CHAINS": 5}, [5]),
+        ({"PART_RESIDUES": 128}, [2, 2, 1]), ({"PART_RESIDUES": 129}, [3, 2]), ({"PART_RESIDUES": 320}, [5]),
+        ({"PART_RESIDUES": 65}, [2, 2, 1]), ({"PART_RESIDUES": 128, "PART_CHAINS": 3}, [2, 2, 1]),
     ],
 )  # fmt: skip
 def test_parts_are_written_when_there_is_enough(
     embedder: Embedder, structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    limits: dict[str, int], parts: int,
+    limits: dict[str, int], parts: list[int],
 ) -> None:  # fmt: skip
     for name, value in limits.items():
         monkeypatch.setattr(module, name, value)
@@ -314,8 +315,9 @@ def test_parts_are_written_when_there_is_enough(
     for number in range(5):  # of 64 residues each
         (files / f"{number}.pdb").write_bytes((structures / "1orc.pdb").read_bytes())
     embed_into_store(embedder, files, tmp_path / "store", levels=["protein"])
-    names = [path.name for path in (tmp_path / "store").glob("*.parquet")]
-    assert len(names) == parts and all(re.fullmatch(r"part-[0-9a-f]{32}\.parquet", name) for name in names)
+    written = sorted((tmp_path / "store").glob("*.parquet"), key=lambda part: part.stat().st_mtime_ns)
+    assert [pq.read_metadata(part).num_rows for part in written] == parts
+    assert all(re.fullmatch(r"part-[0-9a-f]{32}\.parquet", part.name) for part in written)
 
 
 def test_inputs_without_chains_make_parts_too(
@@ -338,6 +340,7 @@ def test_what_a_killed_run_left_is_swept_away(files: Path, embedder: Embedder, t
     left = store / ".part-0123.parquet.abcd"
     left.mkdir()
     (left / "part-0123.parquet").write_bytes(b"PAR1")
+    (store / ".part-of-somebody-else").touch()  # no folder of ours, and no reason to fail
     embed_into_store(embedder, files / "1orc.pdb", store)
     assert not left.exists() and len(rows_of(store)) == 1
 
@@ -345,6 +348,8 @@ def test_what_a_killed_run_left_is_swept_away(files: Path, embedder: Embedder, t
 def test_by_default_one_process_works_in_silence(
     files: Path, embedder: Embedder, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    defaults = {name: p.default for name, p in inspect.signature(embed_into_store).parameters.items()}
+    assert defaults["workers"] == defaults["batch"] == 1 and not defaults["progress"]
     embed_into_store(embedder, files, tmp_path / "store")
     assert capfd.readouterr() == ("", "")
     with pytest.raises(TypeError):
@@ -357,3 +362,16 @@ def test_by_default_one_process_works_in_silence(
     assert (
         json.loads(header)["channels"] == 64 and header.startswith('{\n "format"') and header.endswith("}\n")
     )
+
+
+def test_progress_knows_how_many_there_are_where_that_can_be_known(
+    files: Path, embedder: Embedder, tmp_path: Path
+) -> None:
+    inputs = [files / "1orc.pdb", files / "deep" / "2beg.pdb.gz", files / "1orc.pdb"]
+    for name, some, known in (("list", inputs, 2), ("stream", iter(inputs), None)):
+        calls: list[tuple[int, int | None]] = []
+        embed_into_store(
+            embedder, some, tmp_path / name, levels=["protein"],
+            progress=lambda done, of, calls=calls: calls.append((done, of)),
+        )  # fmt: skip
+        assert calls[-1] == (2, known), name
