@@ -104,6 +104,8 @@ def test_a_table_becomes_a_predictor_that_needs_no_torch(residue_head: Path, str
     assert said.classes == ("curled", "straight") and said.per_residue and said.value.shape == (64, 2)
     np.testing.assert_allclose(said.value.sum(axis=1), 1, atol=1e-5)
     assert set(said.label) <= set(said.classes) and said.provenance["head"] == "curled"
+    assert len(said) == 64
+    assert repr(said) == f"LabelPrediction({said.id}: one of curled, straight, each residue)"
     line = [sys.executable, "-c", WITHOUT_TORCH, str(residue_head), str(structures / "1orc.pdb")]
     value, label = json.loads(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
     np.testing.assert_allclose(value, said.value, atol=1e-6)
@@ -146,6 +148,12 @@ def test_files_become_a_table(residue_head: Path, structures: Path, command: Run
     assert mine[0]["auth_seq"] == "3"
     status, _, err = command(sdk_cli, "predict", tmp_path / "no.pdb", "--head", residue_head, "-o", out)
     assert status == 1 and "no such file" in err
+    for name in "ab":
+        (tmp_path / f"{name}.pdb").write_text("nothing")
+    written = out.read_bytes()
+    status, _, err = command(sdk_cli, "predict", tmp_path, "--head", residue_head, "-o", out)
+    assert status == 1 and "none of the 2 inputs could be embedded" in err and err.count("skipped: ") == 2
+    assert out.read_bytes() == written
 
 
 def test_a_quantity_of_proteins(

@@ -117,6 +117,24 @@ def test_many_skipped_are_counted_by_reason(capsys: pytest.CaptureFixture[str]) 
     assert "2 chains  has ... residues, fewer than min_residues=3" in lines and len(lines) == 3
 
 
+def test_twenty_reasons_are_listed_and_the_others_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [chr(ord("a") + i) * 4 for i in range(22)]
+    report_skipped([Skipped(f"{name}.pdb", "", f"is {name}") for name in names], kept=False)
+    lines = [line.strip() for line in capsys.readouterr().err.splitlines()]
+    assert lines[0] == "skipped; in short:" and len(lines) == 22 and lines[-1] == "2 files  for other reasons"
+
+
+def test_many_notes_are_counted_by_kind(
+    protemb, structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("protemb_sdk._report.SHOWN", 0)
+    done = protemb("embed", structures / "pdb1gdr.ent", "-o", tmp_path / "out.npz")
+    said = " ".join(done.err.split())
+    assert "notes, in full beside each chain in the output file; in short:" in said
+    assert done.status == 0 and "1 chain for other reasons" in said  # as no kind is listed
+    assert "pdb1gdr" not in done.out.splitlines()[0]
+
+
 # --- bad input --------------------------------------------------------------------------------------
 
 

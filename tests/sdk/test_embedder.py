@@ -253,6 +253,8 @@ def test_a_model_without_score_graph_says_so(chain_1a8o: Chain, tmp_path: Path) 
     path = tmp_path / "mine.onnx"
     path.write_bytes((BUNDLED / "base.onnx").read_bytes())
     alone = Embedder(path, device="cpu")
+    with pytest.raises(ModelError, match="model=3: pass the name of a bundled model"):
+        Embedder(3)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="'mine' has no score graph; export one beside it"):
         alone.score(chain_1a8o, 1.0)
     (tmp_path / "mine-score.onnx").write_bytes((BUNDLED / "base-score.onnx").read_bytes())

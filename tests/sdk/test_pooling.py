@@ -6,12 +6,13 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protemb_sdk import Embedding, EmbeddingError, clip_windows, mean_over_columns, mean_over_rows
+from protemb_sdk import Embedding, EmbeddingError, _pooling, clip_windows, mean_over_columns, mean_over_rows
 
 sizes = st.integers(1, 20)
 
@@ -109,6 +110,63 @@ def test_the_number_of_threads_does_not_change_a_byte() -> None:
     assert pair.nbytes > 6 * 4 * 2**20
     assert len({mean_over_columns(pair, threads).tobytes() for threads in (1, 2, 5, 99, None)}) == 1
     assert len({clip_windows(residue, 99, threads).tobytes() for threads in (1, 2, None)}) == 1
+
+
+SHARE = 4 * 2**20  # bytes that are worth a thread
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "threads", "parts"),
+    [
+        (100, 2 * SHARE - 1, 8, 1), (100, 2 * SHARE, 8, 2), (100, 9 * SHARE, 8, 8), (100, 9 * SHARE, 1, 1),
+        (3, 9 * SHARE, 8, 3), (1, 9 * SHARE, 8, 1), (100, 0, 8, 1), (100, 9 * SHARE, None, 5),
+        (100, SHARE, None, 1), (100, 3 * SHARE, None, 3),
+    ],
+)  # fmt: skip
+def test_work_is_split_where_it_is_worth_a_thread(
+    count: int, size: int, threads: int | None, parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_pooling, "usable_threads", lambda: 5)
+    taken: list[tuple[int, int, str]] = []
+    _pooling._run(lambda first, past, name: taken.append((first, past, name)), count, size, threads, "x")
+    taken.sort()
+    assert len(taken) == parts and {name for *_, name in taken} == {"x"}
+    borders = [first for first, *_ in taken] + [count]
+    assert [past for _, past, _ in taken] == borders[1:] and borders[0] == 0
+    lengths = np.diff(borders)
+    assert lengths.min() >= 1 and lengths.max() - lengths.min() <= 1
+
+
+def test_what_fails_in_a_thread_is_raised() -> None:
+    def fails(first: int, past: int) -> None:
+        if first:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        _pooling._run(fails, 10, 4 * SHARE, 4)
+
+
+def test_kernels_are_kept_and_free_of_the_interpreter() -> None:
+    for kernel in (_pooling._row_means, _pooling._weights, _pooling._read_out, _pooling._windows):
+        assert kernel.targetoptions["nogil"] and kernel.targetoptions["fastmath"]
+        assert "nnan" not in kernel.targetoptions["fastmath"]  # NaN must come through
+        assert type(kernel._cache).__name__ == "FunctionCache"
+
+
+def test_without_a_place_for_a_cache_kernels_are_compiled_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    real = numba.njit
+
+    def njit(**options: object) -> object:
+        asked.append(options)
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return real(**options)
+
+    monkeypatch.setattr(numba, "njit", njit)
+    double = _pooling.compiled(lambda x: 2 * x)
+    assert double(3) == 6 and [options.get("cache") for options in asked] == [True, None]
+    assert asked[1]["nogil"]
 
 
 def test_a_torch_in_the_same_process_keeps_its_threads() -> None:

@@ -225,6 +225,21 @@ def test_what_cannot_be_written_or_read_is_said_before_anything_is_scored(
     with pytest.raises(StructureError):
         score_files([tmp_path / "no.pdb"], out=tmp_path / "n.csv", **DEFAULTS)  # type: ignore[arg-type]
     assert not (tmp_path / "n.csv").exists()
+    with pytest.raises(OutputError, match="no folder can be made there"):
+        score_files([folder / "good.pdb"], out=None, **DEFAULTS | {"structures": tmp_path / "no.pdb" / "x"})  # type: ignore[arg-type]
+    (tmp_path / "no2.pdb").write_text("nothing")
+    with pytest.raises(StructureError, match="none of the 2 inputs could be scored"):
+        score_files([tmp_path / "no.pdb", tmp_path / "no2.pdb"], out=tmp_path / "n.csv", **DEFAULTS)  # type: ignore[arg-type]
+    assert not (tmp_path / "n.csv").exists()
+
+
+def test_a_long_ranking_is_cut_on_the_screen(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protemb_sdk._quality_cli.SHOWN", 1)
+    score_files([folder / "good.pdb", folder / "bad.pdb"], out=None, **DEFAULTS)  # type: ignore[arg-type]
+    said = capsys.readouterr().out
+    assert "good_A" in said and "bad_A" not in said and "and 1 more; --out writes all of them" in said
 
 
 def test_profiles_follow_the_chain(scorer: QualityScorer, structures: Path) -> None:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protemb_sdk import Chain, Embedder, Embedding, EmbeddingError, OutputError, list_readouts
-from protemb_sdk._pooling import mean_over_columns
-from protemb_sdk._readouts import READOUTS, SHELLS, ReadoutPool
+from protemb_sdk._pooling import mean_over_columns, neighbour_weights
+from protemb_sdk._readouts import CONTACT_SCALE, READOUTS, SHELLS, ReadoutPool
 
 ALL = tuple(READOUTS)
 COLUMNS = ("column", "column-contact")
@@ -145,6 +145,35 @@ def test_the_bounds_of_a_shell_belong_to_the_outer_one() -> None:
         found = pooled(pair, np.array([[0.0, 0, 0], [0, distance, 0]]))
         assert found[inside][0, 0] == 1
     assert pooled(pair, np.array([[0.0, 0, 0], [0, 30.0, 0]]))["shell-20-30"][0, 0] == 0
+
+
+def test_shells_are_what_their_names_say_and_leave_nothing_between_them() -> None:
+    assert list(SHELLS) == [f"shell-{low:g}-{high:g}" for low, high in SHELLS.values()]
+    assert [low for low, _ in SHELLS.values()] == [0, *(high for _, high in SHELLS.values())][:-1]
+    assert CONTACT_SCALE == 8 and "(d / 8)^2" in READOUTS["contact"]
+
+
+def test_residues_at_the_bound_are_not_counted_in_the_inner_shell() -> None:
+    pair = np.array([[[1.0, 10.0, 100.0], [0, 0, 0], [0, 0, 0]]], dtype=np.float32)
+    found = pooled(pair, np.array([[0.0, 0, 0], [5, 0, 0], [0, 6, 0]]))
+    assert found["shell-0-6"][0, 0] == 5.5 and found["shell-6-10"][0, 0] == 100
+
+
+def test_far_residues_weigh_nothing_and_near_ones_something() -> None:
+    # exp(-69) is 1e-30: beyond, a weight is exactly zero.
+    for power, nothing in ((68.9, False), (69.1, True)):
+        coords = np.array([[0.0, 0, 0], [8 * np.sqrt(power), 0, 0]])
+        weights, totals = neighbour_weights(coords, 0, 2, 8.0, ())
+        assert (weights[0, 0, 1] == 0) == nothing and weights[0, 0, 0] == 1 and totals[0] == 1
+
+
+def test_the_largest_value_is_found_wherever_it_is() -> None:
+    for length in range(1, 14):  # four are compared at a time
+        for place in range(length):
+            pair = np.full((1, length, length), -7, dtype=np.float32)
+            pair[0, :, place] = -3
+            found = pooled(pair, np.zeros((length, 3)), ("max",))["max"]
+            assert (found == -3).all(), (length, place)
 
 
 def test_nan_comes_through_in_its_own_row_and_column_only() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from protemb_sdk import Embedder, Embedding, OutputError, StructureError, cli, report
+from protemb_sdk import Embedder, Embedding, OutputError, StructureError, _plot_cli, cli, report
 from protemb_sdk.report import write_report
 
 
@@ -69,6 +69,8 @@ def test_nothing_and_nowhere_are_refused(embeddings: list[Embedding], tmp_path: 
         write_report([], tmp_path / "report.html")
     with pytest.raises(OutputError, match="does not exist"):
         write_report(embeddings, tmp_path / "no" / "report.html")
+    with pytest.raises(StructureError, match="no such file or folder"):
+        _plot_cli.report([tmp_path / "no"], tmp_path / "report.html")
     assert not list(tmp_path.iterdir())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import gemmi
 import numpy as np
 import pytest
 import tmtools
@@ -341,6 +343,15 @@ def test_other_folders_and_formats_are_refused(copied: Path, store: Path) -> Non
         open_index(copied)
 
 
+def test_files_of_two_indexes_are_told_apart(copied: Path) -> None:
+    assert repr(open_index(copied)) == f"Index({copied}: {len(open_index(copied))} chains, model base)"
+    header = copied / module.HEADER
+    about = json.loads(header.read_text())
+    header.write_text(json.dumps(about | {"chains": about["chains"] + 1}))
+    with pytest.raises(OutputError, match=r"a damaged index \(its files do not belong together\)"):
+        open_index(copied)
+
+
 def test_without_the_extra_it_says_what_to_install(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -387,10 +398,21 @@ def test_what_cannot_be_searched_is_one_sentence(
     protemb: Callable[..., tuple[Any, str, str]], index: Index, structures: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "bad.cif").write_text("nothing")
+    dna = gemmi.read_structure(str(structures / "1lcd.pdb.gz"))
+    for each in dna:
+        each.remove_chain("A")
+    dna.write_pdb(str(tmp_path / "dna.pdb"))
+    shutil.copytree(index.path, tmp_path / "foreign")
+    header = tmp_path / "foreign" / module.HEADER
+    about = json.loads(header.read_text())
+    about["provenance"] |= {"model": "theirs", "model_sha256": "0" * 64}
+    header.write_text(json.dumps(about))
     for arguments, sentence in (
         ([tmp_path / "none.cif", "--index", index.path], "no such file"),
         ([tmp_path / "bad.cif", "--index", index.path], "bad.cif"),
         ([structures / "1orc.pdb", "--index", tmp_path], "is no index"),
+        ([tmp_path / "dna.pdb", "--index", index.path], "holds no protein chain to embed"),
+        ([structures / "1orc.pdb", "--index", header.parent], "made with 'theirs', which is no model"),
         ([structures / "1orc.pdb", "--index", index.path, "-o", tmp_path / "no" / "x.csv"], "does not exist"),
         ([structures / "1orc.pdb", "--index", index.path, "--model", "small"], "the index's model, 'base'"),
     ):

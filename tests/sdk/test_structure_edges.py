@@ -353,3 +353,67 @@ def test_a_name_that_is_given_goes_before_all_others(tmp_path: Path) -> None:
     with file.open("rb") as opened:
         assert read_chain(opened).name == "1ABC"
     assert read_chain(file).source == str(file) and read_chain(content).source == ""
+
+
+def test_bonds_join_within_a_chain_only() -> None:
+    bonded = backbone(9, 3 * 3.8, n=1.25, c=1.25, residue="ZZZ", record="HETATM")
+    other = "".join(line[:21] + "B" + line[22:] for line in bonded.splitlines(keepends=True))
+    for text, chains in ((bonded, [("A", 4)]), (other, [("A", 3)])):
+        read = read_chains((peptide(3) + TER + text).encode(), min_residues=1)
+        assert [(chain.chain, len(chain)) for chain in read.chains] == chains
+
+
+@pytest.mark.parametrize(
+    ("second", "residues"),
+    [
+        ({"alt": "B"}, 1), ({"alt": "A"}, 2), ({"alt": " "}, 2), ({"alt": "B", "code": "A"}, 2),
+        ({"alt": "B", "chain": "B"}, 2), ({"alt": "B", "number": 2}, 2),
+    ],
+)  # fmt: skip
+def test_two_types_are_one_site_by_number_code_chain_and_conformers(
+    second: dict[str, object], residues: int
+) -> None:
+    first = {"number": 1, "residue": "ALA", "alt": "A", "occupancy": 0.4}
+    lines = (first, first | {"residue": "GLY", "occupancy": 0.6} | second)
+    read = read_chains("".join(pdb_line(**each) for each in lines).encode(), min_residues=1)  # type: ignore[arg-type]
+    assert sum(len(chain) for chain in read.chains) == residues
+    assert residues == 2 or read.chains[0].residue_name.tolist() == ["GLY"]
+
+
+def test_blank_conformers_are_no_conformers() -> None:
+    lines = (pdb_line(1, residue="ALA"), pdb_line(1, 3.8, residue="GLY", alt="A"))
+    assert sum(map(len, read_chains("".join(lines).encode(), min_residues=1).chains)) == 2
+
+
+def test_arrays_have_no_chain_names_and_chains_have_theirs() -> None:
+    with pytest.raises(ChainError, match="array: arrays have no chain names; leave chain='A' out"):
+        read_chain((np.eye(3) * 3, "AAA"), "A")
+    with pytest.raises(ChainError, match="arrays have no chain names"):
+        read_chain(a_chain(), "A")
+    named = replace(a_chain(), chain="B")
+    assert read_chain(named, "B") is named and read_chain(named) is named
+    with pytest.raises(ChainError, match="there is no chain 'A'; protein chains: B"):
+        read_chain(named, "A")
+    with pytest.raises(ChainError, match="pass the name of a chain, a str"):
+        read_chain(named, 1)  # type: ignore[arg-type]
+
+
+def test_what_was_skipped_is_equal_by_what_it_says() -> None:
+    one, other = (Skipped("x", "A", "is bad", StructureError(text)) for text in "ab")
+    assert one == other and "error" not in repr(one) and str(one) == "x, chain A: is bad"
+    assert str(Skipped("x", " ", "is bad")) == "x, chain ' ': is bad"
+    assert str(Skipped("x", "", "is bad")) == "x: is bad"
+
+
+def test_an_atom_without_occupancy_is_all_there() -> None:
+    pdb = pytest.importorskip("Bio.PDB")
+    builder = pdb.StructureBuilder.StructureBuilder()
+    for level, name in (("structure", "x"), ("model", 0), ("chain", "A"), ("seg", " ")):
+        getattr(builder, f"init_{level}")(name)
+    for number, (alt, occupancy) in enumerate([("A", 0.5), ("B", 0.6), ("C", 0.7)]):
+        builder.init_residue("ALA", " ", 1, " ") if not number else None
+        builder.init_atom("CA", np.array([number, 0, 0], "f"), 0.0, occupancy, alt, "CA", element="C")
+    structure = builder.get_structure()
+    next(structure.get_residues()).get_unpacked_list()[1].occupancy = None  # as files leave it blank
+    (chain,) = read_chains(structure, min_residues=1).chains
+    assert chain.ca_coords.tolist() == [[1, 0, 0]]

@@ -82,3 +82,25 @@ def test_what_cannot_be_verified_is_refused(store: Path, tmp_path: Path, embedde
     embed_into_store(embedder, tmp_path / "notes.txt", tmp_path / "empty")
     with pytest.raises(OutputError, match="holds no chain"):
         verify_store(tmp_path / "empty")
+
+
+def test_files_that_hold_the_chain_no_more_or_are_all_gone(
+    store: Path, structures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(structures / "pdb1gdr.ent", store.parent / "files" / "1orc.pdb")  # its chain has no name
+    found = verify_store(store, sample=100)
+    assert [name for name in found.wrong if name.startswith("1orc")] and found.rows == 7
+    shutil.rmtree(store.parent / "files")
+    monkeypatch.setattr(sys, "argv", ["protemb", "verify", str(store)])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    said = capsys.readouterr()
+    assert done.value.code == 1 and said.err.count("not compared: ") == 7
+    assert "none of the 7 files of the sample could be read" in " ".join(said.err.split())
+
+
+def test_a_damaged_part_cannot_be_verified(store: Path) -> None:
+    (part,) = store.glob("part-*")
+    part.write_bytes(part.read_bytes()[:-100])
+    with pytest.raises(OutputError, match="cannot be read"):
+        verify_store(store)
