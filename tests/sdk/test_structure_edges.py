@@ -75,6 +75,17 @@ def test_lone_c_alphas_of_modified_residues_need_one_beside_them(length: int) ->
     assert [len(chain) for chain in read.chains] == ([] if length == 1 else [length])
 
 
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_undeclared_ones_too(length: int) -> None:
+    x = SimpleNamespace(
+        coord=np.arange(length)[:, None] * np.array([[3.8, 0, 0]]), chain_id=["A"] * length,
+        res_id=range(1, length + 1), res_name=["MSE"] * length, atom_name=["CA"] * length,
+        element=["C"] * length, hetero=[True] * length,
+    )  # fmt: skip
+    read = read_chains(x, min_residues=1)
+    assert [len(chain) for chain in read.chains] == ([] if length == 1 else [length])
+
+
 @pytest.mark.parametrize(("step", "joined"), [(4.2, True), (4.4, False)])
 def test_lone_c_alphas_join_below_the_distance_of_a_break(step: float, joined: bool) -> None:
     last = pdb_line(4, 7.6 + step, record="HETATM", residue="MSE")
@@ -239,6 +250,8 @@ def test_models_of_a_stack_are_counted_from_one() -> None:
 def test_altloc_letters_of_arrays_are_conformers() -> None:
     same = {"res_id": [1, 1, 2], "res_name": ["ALA", "ALA", "GLY"], "altloc_id": ["A", "B", "."]}
     x = biotite(**same, occupancy=[0.4, 0.6, 1.0])
+    unsaid = read_chains(biotite(**same), min_residues=1).chains[0]  # all atoms are as occupied
+    assert unsaid.ca_coords[0, 0] == 0
     for altloc, place in (("highest", 3.8), ("first", 0.0), ("A", 0.0), ("B", 3.8), ("C", 3.8)):
         chain = read_chains(x, altloc=altloc, min_residues=1).chains[0]
         assert len(chain) == 2 and chain.ca_coords[0, 0] == place, altloc
