@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from numbers import Real
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._batches import feeds_of, pool_alike
+from protemb_sdk._batches import pool_alike
 from protemb_sdk._chain import Chain
 from protemb_sdk._embedding import Embedding
-from protemb_sdk._errors import EmbeddingError, ModelError
-from protemb_sdk._limits import DEFAULT_BYTES, DEFAULT_RESIDUES, Limits
-from protemb_sdk._models import CONTRACT, GraphInfo, check_equal, find_model, read_graph_info, score_path
+from protemb_sdk._errors import EmbeddingError
+from protemb_sdk._limits import DEFAULT_BYTES, DEFAULT_RESIDUES, Limits, seconds, whole_number
+from protemb_sdk._models import CONTRACT, GraphInfo, check_equal, find_model, read_graph_info
 from protemb_sdk._readouts import check_readouts
 from protemb_sdk._residue import mean_over_rows
-from protemb_sdk._session import Provider, Session, deadline_in
+from protemb_sdk._score import ScoreGraph
+from protemb_sdk._session import Provider, Session
 from protemb_sdk._structure import StructureRead, check_altloc, read_chain, read_chains
 from protemb_sdk._version import __version__
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
     from protemb_sdk._many import EmbeddingRun
+    from protemb_sdk._session import SessionArguments
     from protemb_sdk._strips import Pooled
 
 DEFAULT_MEMORY_LIMIT = 2 * 2**30
@@ -105,15 +105,14 @@ class Embedder:
         self.limits = Limits(
             whole_number(residue_limit, "residue_limit"),
             whole_number(byte_limit, "byte_limit"),
-            None if time_limit is None else _seconds(time_limit),
+            None if time_limit is None else seconds(time_limit, "time_limit"),
         )
         self._session: Session[GraphInfo] = Session(
             self.model, self.model.path, partial(read_graph_info, "embedding"), *self._session_arguments,
             gpu_path=self.model.gpu_path,
         )  # fmt: skip
         check_equal(self.model, self._session.info)
-        self._score_session: Session[GraphInfo] | None = None
-        self._score_lock = threading.Lock()
+        self._score = ScoreGraph(self.model, self.card.get("weights_sha256"), self._session_arguments)
 
     def __repr__(self) -> str:
         return f"Embedder({self.model.name!r}, device={self.device!r}, channels={self.channels})"
@@ -292,38 +291,9 @@ class Embedder:
         ModelError
             If the model has no score graph, or another network's.
         """
-        with self._score_lock:
-            if self._score_session is None:
-                session = Session(
-                    self.model,
-                    score_path(self.model),
-                    partial(read_graph_info, "score"),
-                    *self._session_arguments,
-                )
-                if session.info.card.get("weights_sha256") != self.card.get("weights_sha256"):
-                    raise ModelError(
-                        f"{self.model.score_path}: not the score graph of {self.model.path}, but another "
-                        "network's; export both again"
-                    )
-                self._score_session = session
-        low, high = self._score_session.info.sigma_range
-        # The levels were stored as float32.
-        if not (isinstance(sigma, Real) and low * (1 - 1e-6) <= sigma <= high * (1 + 1e-6)):
-            raise EmbeddingError(
-                f"sigma={sigma!r} lies outside the trained noise levels, {low:g} to {high:g} angstrom"
-            )
         read = self._read_one(x, chain)
         self.limits.check_residues(len(read), read.id)
-        feeds = feeds_of(read) | {"sigma": np.array([sigma], dtype=np.float32)}
-        try:
-            gradient: NDArray[np.float32] = self._score_session.run(
-                ["score"], feeds, deadline=deadline_in(self.limits.seconds)
-            )[0][0]
-        except EmbeddingError as error:
-            raise EmbeddingError(f"{read.id}: {error}") from error
-        if not np.isfinite(gradient).all():
-            raise EmbeddingError(f"{read.id}: the score is not finite at sigma={sigma}")
-        return gradient
+        return self._score.gradient(read, sigma, self.limits.seconds)
 
     def read(self, x: object) -> StructureRead:
         """Return the protein chains of a structure and what was skipped, by this `Embedder`'s options."""
@@ -333,9 +303,7 @@ class Embedder:
         return read_chain(x, chain, byte_limit=self.limits.bytes, **self._reading)
 
     @property
-    def session_arguments(
-        self,
-    ) -> tuple[str, Sequence[Provider] | None, int | None, onnxruntime.SessionOptions | None]:
+    def session_arguments(self) -> SessionArguments:
         """What makes another session on the same device: device, providers, threads, session options."""
         device, providers, threads, session_options = self._session_arguments
         # What "auto" found here, so that no other session decides otherwise.
@@ -360,16 +328,3 @@ class Embedder:
             "byte_limit": self.limits.bytes,
             "time_limit": self.limits.seconds,
         }
-
-
-def _seconds(number: float) -> float:
-    if isinstance(number, bool) or not isinstance(number, Real) or not number > 0:
-        raise EmbeddingError(f"time_limit must be a number of seconds above 0, not {number!r}")
-    return float(number)
-
-
-def whole_number(number: int, name: str) -> int:
-    """Return an argument that must be a whole number above 0, or raise EmbeddingError with its name."""
-    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
-        raise EmbeddingError(f"{name} must be a whole number, at least 1, not {number!r}")
-    return int(number)

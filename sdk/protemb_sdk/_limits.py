@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import NamedTuple
 
-from protemb_sdk._errors import StructureError
+import numpy as np
+
+from protemb_sdk._errors import EmbeddingError, StructureError
 
 # The longest protein chain in the PDB has some 5,000 residues; one of 10,000 takes minutes.
 DEFAULT_RESIDUES = 10_000
@@ -56,3 +59,17 @@ def check_bytes(count: int, most: int, where: str) -> None:
         raise StructureError(
             f"{where}: holds more than byte_limit={most} bytes, unzipped; set it higher if that is meant"
         )
+
+
+def whole_number(number: int, name: str) -> int:
+    """Return an argument that must be a whole number above 0, or raise EmbeddingError with its name."""
+    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
+        raise EmbeddingError(f"{name} must be a whole number, at least 1, not {number!r}")
+    return int(number)
+
+
+def seconds(number: float, name: str) -> float:
+    """Return an argument that must be a number of seconds, or raise EmbeddingError with its name."""
+    if isinstance(number, bool) or not isinstance(number, Real) or not number > 0:
+        raise EmbeddingError(f"{name} must be a number of seconds above 0, not {number!r}")
+    return float(number)

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._chain import Skipped
-from protemb_sdk._embedder import Embedder, whole_number
+from protemb_sdk._embedder import Embedder
 from protemb_sdk._embedding import Embedding
 from protemb_sdk._errors import EmbeddingError, ModelError, ProtembError
 from protemb_sdk._heads import HEAD_CONTRACT, OUTPUTS, HeadInfo, check_signature, find_head, read_head_info
+from protemb_sdk._limits import whole_number
 from protemb_sdk._models import beside, find_model
 from protemb_sdk._session import Provider, Session
 

@@ -22,6 +22,9 @@ from protemb_sdk._threads import usable_threads
 if TYPE_CHECKING:
     import onnxruntime
 
+    # Device, providers, threads, session options
+    SessionArguments = tuple[str, Sequence["Provider"] | None, int | None, onnxruntime.SessionOptions | None]
+
 log = logging.getLogger("protemb")
 
 Provider = str | tuple[str, dict[str, Any]]

@@ -1,0 +1,84 @@
+"""Which lines of the SDK the tests run, and which they do not: writes tests/coverage.md.
+
+    python tests/covered.py       # a quarter of an hour on one core
+
+Processes that tests start are counted in. Kernels of Numba are machine code, which nobody can watch: the
+tests that compare them with plain definitions are run once more without compilation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).with_name("coverage.md")
+LEAST = 95.0
+
+TESTS = ["sdk", "fuzz", "faults", "export"]
+KERNELS = ["sdk/test_pooling.py", "sdk/test_readouts.py", "sdk/test_search.py"]
+PLAIN = "definition or strips or alignment or largest or windows or mean or even"
+
+
+def coverage(folder: Path, *arguments: object, **environment: str) -> None:
+    command = [sys.executable, "-m", "coverage", *map(str, arguments)]
+    env = {**os.environ, "COVERAGE_FILE": str(folder / "data"), **environment}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stdout[-4000:]}{done.stderr[-2000:]}")
+
+
+def stretches(lines: list[int]) -> list[tuple[int, int]]:
+    """Return runs of lines that follow each other, the first and the last of each."""
+    found: list[tuple[int, int]] = []
+    for line in lines:
+        if found and found[-1][1] == line - 1:
+            found[-1] = (found[-1][0], line)
+        else:
+            found.append((line, line))
+    return found
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pytest = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
+        coverage(folder, "run", *pytest, *(f"tests/{test}" for test in TESTS))
+        kernels = (*pytest, "-k", PLAIN, *(f"tests/{test}" for test in KERNELS))
+        coverage(folder, "run", *kernels, NUMBA_DISABLE_JIT="1")
+        coverage(folder, "combine", "-q")
+        coverage(folder, "json", "-q", "-o", folder / "found.json")
+        found = json.loads((folder / "found.json").read_text())
+    total = found["totals"]
+    text = [
+        "# Lines that the tests run",
+        "",
+        f"Written by `python tests/covered.py` on {date.today()}: coverage {version('coverage')}, Python "
+        f"{sys.version.split()[0]}; tests of {', '.join(TESTS)}.",
+        "",
+        f"**{total['covered_lines']:,} of {total['num_statements']:,} statements of `sdk/protemb_sdk`, "
+        f"{total['percent_covered']:.1f}%.** The others:",
+        "",
+        "| module | lines | what stands there |",
+        "|---|---|---|",
+    ]
+    for path, one in sorted(found["files"].items()):
+        source = (ROOT / path).read_text(encoding="utf-8").splitlines()
+        for first, last in stretches(one["missing_lines"]):
+            where = str(first) if first == last else f"{first}-{last}"
+            code = source[first - 1].strip().replace("|", "\\|")
+            text.append(f"| `{Path(path).name}` | {where} | `{code}` |")
+    print("\n".join(text))
+    RESULTS.write_text("\n".join(text) + "\n", encoding="utf-8")
+    if total["percent_covered"] < LEAST:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
