@@ -18,6 +18,7 @@ import tempfile
 import tomllib
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,8 +105,13 @@ def main() -> None:
             ROOT / "tests", copies / "tests", ignore=shutil.ignore_patterns("__pycache__", *LEFT_OUT)
         )
         shutil.copy(ROOT / "pyproject.toml", copies)
-        for resolution, (release, python) in jobs:
-            print(tried(wheel, python, resolution, folder / f"{resolution}-{release}", copies), flush=True)
+        tries = [
+            (wheel, python, resolution, folder / f"{resolution}-{release}", copies)
+            for resolution, (release, python) in jobs
+        ]
+        with ThreadPoolExecutor(2) as pool:
+            for line in pool.map(lambda one: tried(*one), tries):
+                print(line, flush=True)
 
 
 if __name__ == "__main__":
