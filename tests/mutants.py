@@ -164,7 +164,7 @@ def judge(group: str, sample: int, copy: Path) -> tuple[int, int, int, list[Muta
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("groups", nargs="*", help=", ".join(GROUPS))
-    parser.add_argument("--sample", type=int, default=250)
+    parser.add_argument("--sample", type=int, default=200)
     options = parser.parse_args()
     rows, alive = [], []
     with tempfile.TemporaryDirectory() as folder:
