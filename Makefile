@@ -44,9 +44,10 @@ bounds:
 audit:
 	python tests/audit.py
 
-# What cannot hurt: 300,000 nasty inputs (15 minutes), faults done for real, 10,000 embeddings in a row (10 minutes)
+# What cannot hurt: 300,000 nasty inputs, and readers led into every branch (45 minutes), faults done for real, 10,000 embeddings in a row (10 minutes)
 fuzz:
 	python tests/fuzz/run.py --inputs 300000 --seed 2 -o tests/fuzz/results.md
+	python tests/fuzz/guided.py -o tests/fuzz/guided.md
 
 faults:
 	python tests/faults/faults.py

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._chain import Skipped
-from protemb_sdk._embedding import READOUT, Embedding
+from protemb_sdk._embedding import Embedding
 from protemb_sdk._errors import OutputError
 from protemb_sdk._output import add_array, writable_target, written_whole
+from protemb_sdk._readouts import READOUT
 
 FORMAT = "protemb-collection-1"
 # A row group of a Parquet file waits in memory until it is written.

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
@@ -15,25 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._chain import Chain
-from protemb_sdk._errors import EmbeddingError, OutputError, StructureError
-from protemb_sdk._output import add_array, written_whole
+from protemb_sdk._errors import EmbeddingError, OutputError
 from protemb_sdk._readouts import READOUTS
+from protemb_sdk._saved import load, save
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
-
-FORMAT = "protemb-embedding-1"
-READOUT = "readout_"
-"""Stands before a readout's name where it is the name of an array in a file."""
-
-_PER_RESIDUE = ("ca_coords", "residue_index", "auth_seq", "insertion_code", "label_seq", "residue_name")
-
-# What zipfile, zlib, NumPy, JSON and our own checks say of bytes that are not what they should be.
-DAMAGE = (
-    OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, NotImplementedError,
-    OverflowError, zipfile.BadZipFile, zlib.error, StructureError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -230,31 +215,7 @@ class Embedding:
         OutputError
             If the file cannot be written.
         """
-        chain = self.structure
-        header = {
-            "format": FORMAT,
-            "name": chain.name,
-            "chain": chain.chain,
-            "label_chain": chain.label_chain,
-            "sequence": chain.sequence,
-            "notes": list(chain.notes),
-            "source": chain.source,
-            "provenance": dict(self.provenance),
-        }
-        arrays: dict[str, Any] = {
-            "header": np.array(json.dumps(header)),
-            "protein": self.protein,
-            "residue": self.residue,
-            **{name: getattr(chain, name) for name in _PER_RESIDUE},
-            **{READOUT + name: array for name, array in self.readouts.items()},
-        }
-        if self.pair is not None:
-            arrays["pair"] = self.pair
-        target = Path(path)
-        with written_whole(target) as part, zipfile.ZipFile(part, "w") as archive:
-            for name, array in arrays.items():
-                add_array(archive, name, array)
-        return target
+        return save(self, path)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Embedding:
@@ -265,36 +226,4 @@ class Embedding:
         OutputError
             If the file is missing, damaged or of another kind.
         """
-        try:
-            with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
-                header = json.loads(str(file["header"][()]))
-                arrays = {name: file[name] for name in file.files} if header["format"] == FORMAT else {}
-            if not arrays:
-                raise OutputError(f"{path}: holds {header['format']!r}, this reads {FORMAT!r} only")
-            found = cls(
-                structure=Chain(
-                    **{name: header[name] for name in ("name", "chain", "label_chain", "sequence", "source")},
-                    **{name: arrays[name] for name in _PER_RESIDUE},
-                    notes=tuple(header["notes"]),
-                ),
-                protein=arrays["protein"],
-                residue=arrays["residue"],
-                pair=arrays.get("pair"),
-                provenance=header["provenance"],
-                readouts={
-                    name.removeprefix(READOUT): array
-                    for name, array in arrays.items()
-                    if name.startswith(READOUT)
-                },
-            )
-            length, (channels,) = len(found), found.protein.shape
-            residues = (found.residue, *found.readouts.values())
-            if any(array.shape != (length, channels) for array in residues) or (
-                found.pair is not None and found.pair.shape != (length, length, channels)
-            ):
-                raise ValueError("its arrays do not belong together")
-            return found
-        except FileNotFoundError:
-            raise OutputError(f"{path}: no such file") from None
-        except DAMAGE as error:
-            raise OutputError(f"{path}: not an embedding saved by protemb, or damaged ({error})") from error
+        return cls(**load(path))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# What JSON and the looks into it say of text that is not what it should be.
+MALFORMED = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
+
 
 def printable(text: str) -> str:
     """Return text with control characters, line breaks among them, written out."""

@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from protemb_sdk._errors import EmbeddingError, ModelError
+from protemb_sdk._errors import MALFORMED, EmbeddingError, ModelError
 from protemb_sdk._models import BUNDLED, Model, check_contract
 from protemb_sdk._readouts import check_readouts
 
@@ -169,7 +169,7 @@ def read_head_info(
         )
     except EmbeddingError as error:
         raise ModelError(f"{path}: the head wants what this SDK does not have: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         raise ModelError(f"{path}: its head metadata are incomplete ({error!r}); export it again") from error
 
 

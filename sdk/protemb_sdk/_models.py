@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-from protemb_sdk._errors import ModelError
+from protemb_sdk._errors import MALFORMED, ModelError
 from protemb_sdk._onnx_file import has_external_data
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -229,7 +229,7 @@ def read_graph_info(
             float(card["sigma"])
         digest = str(card.get("equals_sha256", digest))
         return GraphInfo(digest, int(card["channels"]), int(card["radius"]), (low, high), card)
-    except (KeyError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         raise ModelError(
             f"{path}: its protemb metadata are incomplete ({error!r}); export it again"
         ) from error

@@ -38,6 +38,9 @@ READOUTS: dict[str, str] = {
 }
 """Every readout and what it is, in one line."""
 
+READOUT = "readout_"
+"""Stands before a readout's name where it is the name of an array in a file."""
+
 
 def list_readouts() -> dict[str, str]:
     """Return the names that ``readouts=`` takes, the default first, each with one line about it."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._embedding import READOUT, Embedding
+from protemb_sdk._embedding import Embedding
+from protemb_sdk._readouts import READOUT
 
 if TYPE_CHECKING:
     import pyarrow

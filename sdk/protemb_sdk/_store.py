@@ -21,7 +21,7 @@ from typing import Any
 
 from protemb_sdk._chain import Skipped
 from protemb_sdk._embedding import Embedding
-from protemb_sdk._errors import OutputError
+from protemb_sdk._errors import MALFORMED, OutputError
 from protemb_sdk._output import write_text_whole, written_whole
 from protemb_sdk._pair_maps import PairMaps, check_extra, pairs_of, sweep
 from protemb_sdk._rows import table_of, with_pairs
@@ -255,7 +255,7 @@ def read_header(path: Path) -> dict[str, Any]:
         _compared(header)
     except (FileNotFoundError, NotADirectoryError):
         raise OutputError(f"{path}: is no store; make one with protemb embed FOLDER -o {path}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (*MALFORMED, OSError) as error:
         raise OutputError(f"{file}: cannot be read as the header of a store ({error!r})") from error
     return header
 

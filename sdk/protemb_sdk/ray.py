@@ -143,10 +143,20 @@ def embed(
     -------
     ray.data.Dataset
         The rows of a store; what failed has a row with its `source` and `error`, and nothing else.
+
+    Raises
+    ------
+    EmbeddingError
+        If an argument is off, or Ray is not installed.
     """
     arguments = _arguments(embedder, actors)
     if "pair" in levels:
         raise EmbeddingError("pair embeddings go into a store, not into rows: use embed_into_store")
+    if not isinstance(dataset, _ray().data.Dataset):
+        raise EmbeddingError(
+            f"takes a Ray Dataset, not {type(dataset).__name__}; make one with ray.data.read_binary_files("
+            "FOLDER, include_paths=True), or fill a store with embed_into_store"
+        )
     return dataset.map_batches(
         _Rows,
         fn_constructor_args=(arguments, list(levels), check_readouts(readouts), dtype),

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._embedding import DAMAGE, Embedding
+from protemb_sdk._embedding import Embedding
 from protemb_sdk._errors import EmbeddingError, OutputError
 from protemb_sdk._index import (
     CHAINS,
@@ -274,7 +274,6 @@ def open_index(path: str | PathLike[str]) -> Index:
     """
     path = Path(path)
     check_extra(path)
-    import pyarrow as pa
     import pyarrow.parquet as pq
     from usearch.index import Index as Graph
 
@@ -298,7 +297,9 @@ def open_index(path: str | PathLike[str]) -> Index:
         sizes = {len(chains), len(graph), header["chains"]}
         if len(sizes) != 1 or (residues is not None and len(residues) != header["residues"]):
             raise ValueError("its files do not belong together")
-    except (*DAMAGE, pa.ArrowException) as error:
+    except OutputError:
+        raise
+    except Exception as error:  # of NumPy, Arrow and the graph, whatever damaged bytes made them say
         reason = (str(error) or repr(error)).splitlines()[0]
         raise OutputError(f"{path}: a damaged index ({reason}); make it again with protemb index") from error
     return Index(path, header, whitenings, graph, chains, residues, coords)

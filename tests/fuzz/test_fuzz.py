@@ -8,14 +8,17 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import gemmi
 import numpy as np
 import pytest
 
-from protemb_sdk import Embedder, StructureError, read_chains
+from protemb_sdk import Embedder, Embedding, ModelError, OutputError, StructureError, read_chains
 from protemb_sdk._errors import printable
+from protemb_sdk._models import CONTRACT, read_graph_info
+from protemb_sdk._store import HEADER, read_header
 
 DRIVER = Path(__file__).with_name("run.py")
 
@@ -30,6 +33,14 @@ def test_nasty_inputs_end_in_an_embedding_or_an_error_of_ours() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout
     assert "Seed 7, 1,500 inputs" in done.stdout and "| the process died | 0 |" in done.stdout
+
+
+def test_readers_led_by_the_branches_they_reach_do_too() -> None:
+    pytest.importorskip("atheris", reason="Atheris does not install here")
+    command = [sys.executable, str(DRIVER.with_name("guided.py")), "--runs", "400", "--seed", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2,400 inputs" in done.stdout
 
 
 # --- what was found -------------------------------------------------------------------------------
@@ -118,3 +129,43 @@ def test_files_of_any_name_go_into_a_store_once(strange: Path, tmp_path: Path) -
 def test_a_file_of_any_name_is_drawn(strange: Path, tmp_path: Path) -> None:
     for path in strange.glob("[!b]*.pdb"):
         assert "o.png" in protemb("plot", path, "-o", tmp_path / "o.png")
+
+
+def members_of(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as file:
+        return {name: file.read(name) for name in file.namelist()}
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("protein.npy", b"}", b" "),  # tokenize.TokenError
+        ("protein.npy", b"'shape': (", b"'shape': ["),  # SyntaxError
+        ("insertion_code.npy", bytes(12), b"\xff" * 12),  # SystemError: no such letter
+        ("protein.npy", b"(32,)", b"(" + b"9" * 12 + b",)"),  # MemoryError, or a short read
+    ],
+)
+def test_an_embedding_with_damaged_arrays_in_a_sound_zip_is_refused(
+    embedder: Embedder, structures: Path, tmp_path: Path, name: str, old: bytes, new: bytes
+) -> None:
+    members = members_of(embedder.embed(structures / "1orc.pdb").save(tmp_path / "good.npz"))
+    assert old in members[name]
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as file:
+        for member, content in members.items():
+            file.writestr(member, content.replace(old, new) if member == name else content)
+    with pytest.raises(OutputError, match="not an embedding saved by protemb, or damaged"):
+        Embedding.load(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("value", ["Infinity", "[" * 100_000, "null", '"x"', "[]"])
+def test_cards_of_models_that_are_none_are_refused(value: str) -> None:
+    card = '{"kind": "embedding", "sigma": 1, "sigma_range": [1, 2], "radius": 1, "channels": %s}'
+    fields = {"protemb.contract": CONTRACT, "protemb.card": card.replace("%s", value)}
+    with pytest.raises(ModelError, match=r"x\.onnx: its protemb metadata are incomplete"):
+        read_graph_info("embedding", fields, "", Path("x.onnx"))
+
+
+def test_a_store_with_a_header_that_goes_too_deep_is_refused(tmp_path: Path) -> None:
+    (tmp_path / HEADER).write_text("[" * 100_000)
+    with pytest.raises(OutputError, match="cannot be read as the header of a store"):
+        read_header(tmp_path)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import protemb_sdk._embedding as module
+import protemb_sdk._saved as module
 from protemb_sdk import Chain, Embedder, Embedding, OutputError
 
 Maker = Callable[..., Embedding]
@@ -124,7 +124,16 @@ def test_arrays_that_do_not_belong_together_are_refused(make_embedding: Maker, t
         np.savez(tmp_path / "x.npz", **(arrays | {name: arrays[name][:-1]}))
         with pytest.raises(OutputError, match="or damaged"):
             Embedding.load(tmp_path / "x.npz")
-    header = json.loads(str(arrays["header"])) | {"format": "protemb-embedding-99"}
+    about = json.loads(str(arrays["header"]))
+    for change in ({"provenance": 3}, {"chain": ["A"]}, {"notes": [1]}, {"sequence": None}):
+        np.savez(tmp_path / "x.npz", **(arrays | {"header": np.array(json.dumps(about | change))}))
+        with pytest.raises(OutputError, match=r"or damaged \(its header is none of ours\)"):
+            Embedding.load(tmp_path / "x.npz")
+    for name in ("protein", "residue"):
+        np.savez(tmp_path / "x.npz", **(arrays | {name: arrays[name].astype("f8")}))
+        with pytest.raises(OutputError, match=r"or damaged \(its embeddings are not float32\)"):
+            Embedding.load(tmp_path / "x.npz")
+    header = about | {"format": "protemb-embedding-99"}
     np.savez(tmp_path / "x.npz", **(arrays | {"header": np.array(json.dumps(header))}))
     with pytest.raises(OutputError, match="holds 'protemb-embedding-99', this reads 'protemb-embedding-1'"):
         Embedding.load(tmp_path / "x.npz")

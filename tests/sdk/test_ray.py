@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from protemb_sdk import Embedder, EmbeddingError, OutputError
+from protemb_sdk import Embedder, EmbeddingError, OutputError, cli
 from protemb_sdk._fill import Filled, embed_into_store
 
 from .test_pair_maps import maps_of
@@ -126,11 +126,25 @@ def test_an_object_store_gives_and_takes(cluster: None, one_thread: Embedder, st
         np.testing.assert_allclose(row["residue"], here.residue, atol=1e-5)
 
 
+def test_the_command_runs_on_ray(
+    cluster: None, structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    line = ["embed", structures / "2beg.pdb.gz", "-o", store, "--engine", "ray", "--workers", 2, "--quiet"]
+    monkeypatch.setattr(sys, "argv", ["protemb", *map(str, line)])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert done.value.code == 0
+    assert sorted(rows_of(store)) == [f"2beg.pdb.gz:{chain}" for chain in "ABCDE"]
+
+
 def test_what_ray_cannot_take_is_said(cluster: None, one_thread: Embedder, tmp_path: Path) -> None:
     chain = one_thread.read(([[0, 0, 3.8 * i] for i in range(5)], "AAAAA")).chains[0]
     (tmp_path / "file").touch()
     with pytest.raises(EmbeddingError, match="on Ray inputs are files and folders, not Chain"):
         engine.embed_into_store(one_thread, [chain], tmp_path / "store")
+    with pytest.raises(EmbeddingError, match="takes a Ray Dataset, not PosixPath; make one with"):
+        engine.embed(tmp_path, one_thread)
     with pytest.raises(EmbeddingError, match="actors must be a whole number"):
         engine.embed_into_store(one_thread, [], tmp_path / "store", actors=0)
     with pytest.raises(OutputError, match="is a file; a store is a folder"):

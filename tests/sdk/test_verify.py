@@ -99,6 +99,13 @@ def test_files_that_hold_the_chain_no_more_or_are_all_gone(
     assert "none of the 7 files of the sample could be read" in " ".join(said.err.split())
 
 
+def test_rows_that_came_from_no_file_are_not_compared(embedder: Embedder, tmp_path: Path) -> None:
+    coords = [[0.0, 0.0, 3.8 * i] for i in range(5)]
+    embed_into_store(embedder, [embedder.read((coords, "AAAAA")).chains[0]], tmp_path / "store")
+    found = verify_store(tmp_path / "store")
+    assert (found.rows, found.wrong) == (0, []) and found.missing[0].reason == "the row names no file"
+
+
 def test_a_damaged_part_cannot_be_verified(store: Path) -> None:
     (part,) = store.glob("part-*")
     part.write_bytes(part.read_bytes()[:-100])
