@@ -16,6 +16,25 @@ from protemb_sdk._limits import DEFAULT_BYTES
 _ENDING = re.compile(r"\.(tar|tar\.gz|tgz)$", re.IGNORECASE)
 
 
+# A name longer than any file system's; tarfile takes headers of any size into memory.
+_MOST_HEADER = 2**20
+
+
+class _Header(tarfile.TarInfo):
+    """Headers that are not absurdly long."""
+
+    def _proc_member(self, tarfile_: tarfile.TarFile) -> tarfile.TarInfo:  # "can be overridden", says tarfile
+        if self.size > _MOST_HEADER and self.type in _IN_MEMORY:
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        return super()._proc_member(tarfile_)  # type: ignore[misc, no-any-return]
+
+
+_IN_MEMORY = (
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """A structure file out of an archive; reads like an open file, and can be sent to another process.
@@ -53,8 +72,9 @@ def members(path: str, most: int = DEFAULT_BYTES) -> Iterator[Member]:
     """
     count = 0
     try:
-        with tarfile.open(path, "r|*") as archive:
-            for member in archive:
+        with tarfile.open(path, "r|*", tarinfo=_Header) as archive:
+            while (member := archive.next()) is not None:
+                archive.members.clear()  # type: ignore[attr-defined]  # it would keep all it has seen
                 hidden = any(part.startswith(".") for part in PurePosixPath(member.name).parts[-1:])
                 if not member.isfile() or hidden or not is_structure_name(member.name):
                     continue

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from protemb_sdk._chain import Chain
 from protemb_sdk._errors import EmbeddingError, StructureError
-from protemb_sdk._session import deadline_in
+from protemb_sdk._limits import Budget
 from protemb_sdk._strips import Pooled, plan_batches, plan_rows, run_strips
 
 if TYPE_CHECKING:
@@ -111,9 +111,9 @@ def _batch(
     try:
         return run_strips(
             session, feeds, [chain.ca_coords for chain in chains], strips, pair, readouts,
-            deadline=deadline_in(seconds),
+            budget=Budget.of(seconds),
         )  # fmt: skip
     except EmbeddingError as error:
-        raise EmbeddingError(f"{chains[0].id}: {error}") from error
+        raise EmbeddingError(f"{chains[0].id}: {error}", may_pass=error.may_pass) from error
     except MemoryError as error:
         raise EmbeddingError(f"{chains[0].id}: {length} residues need more memory than there is") from error

@@ -99,6 +99,11 @@ class Chain:
             raise StructureError(f"{self.id}: the chain holds no residue")
         if (np.diff(self.residue_index) < 1).any():
             raise StructureError(f"{self.id}: residue_index must increase strictly")
+        if int(self.residue_index[-1]) - int(self.residue_index[0]) >= 2**31:
+            raise StructureError(
+                f"{self.id}: residues are numbered {self.auth_seq[0]} to {self.auth_seq[-1]}, too wide for "
+                "an index of 32 bits; number them anew"
+            )
         bad = np.flatnonzero(~np.isfinite(self.ca_coords).all(axis=1))
         if bad.size:
             raise StructureError(

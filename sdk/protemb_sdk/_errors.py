@@ -17,10 +17,18 @@ class ProtembError(Exception):
     """Root of every error that protemb raises on purpose.
 
     The message is one sentence for the person at the keyboard: what, where, what to do.
+
+    Parameters
+    ----------
+    message : str
+        The sentence.
+    may_pass : bool, default False
+        Whether the same input may do well in another run, with higher limits, or when disks are well.
     """
 
-    def __init__(self, message: str = "") -> None:
+    def __init__(self, message: str = "", *, may_pass: bool = False) -> None:
         super().__init__(printable(message))
+        self.may_pass = may_pass
 
 
 class StructureError(ProtembError):

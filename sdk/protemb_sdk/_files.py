@@ -7,10 +7,12 @@ import os
 import re
 import stat
 import zlib
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from protemb_sdk._errors import StructureError
+from protemb_sdk._errors import StructureError, printable
 from protemb_sdk._limits import DEFAULT_BYTES, check_bytes
 
 if TYPE_CHECKING:
@@ -20,9 +22,13 @@ logger = logging.getLogger("protemb")
 
 _CHUNK = 2**16
 
+# What lies in stores and in indexes, JSON files among them.
+_OURS = frozenset({"_protemb.json", "protemb-index.json"})
+
 TAKEN = "PDB, mmCIF or mmJSON, each also gzipped"
 
 _ENDING = re.compile(r"\.(pdb\d*|ent|cif|mmcif|json|mmjson)(\.gz)?$", re.IGNORECASE)
+_ZEROS = re.compile(rb"\0*")
 _CIF_START = re.compile(rb"(?:\s++|#[^\n]*+(?:\n|\Z))*+data_", re.IGNORECASE)
 _PDB_ATOM = re.compile(rb"^(?:ATOM|HETA)", re.IGNORECASE | re.MULTILINE)
 _PDB_HEADER = re.compile(rb"^(?:HEADER|TITLE |REMARK|CRYST1|SEQRES|MODEL )", re.MULTILINE)
@@ -80,20 +86,46 @@ def find_structures(path: str | Path) -> list[Path]:
         return [path]
     if not os.path.isdir(path):
         raise StructureError(f"{path}: no such folder; check the path")
-    try:
-        found = sorted(
-            file
-            for file in path.rglob("*")
-            if _ENDING.search(file.name) and not file.name.startswith(".") and file.is_file()
-        )
-    except OSError as error:
-        raise StructureError(f"{path}: the folder cannot be listed ({error.strerror})") from error
+    found, others = [], Counter[str]()
+    for folder, names in _walk(path):
+        for name in names:
+            if _ENDING.search(name):
+                found.append(folder / name)  # also a link that leads nowhere: it fails in its turn
+            else:
+                others["".join(Path(name).suffixes[-2:]) or "no ending"] += 1
+    if others:
+        endings = ", ".join(f"{ending} {count}" for ending, count in others.most_common(5))
+        logger.warning(
+            "%s: %d files passed over, whose names are not those of structures (%s)",
+            printable(str(path)), others.total(), printable(endings),
+        )  # fmt: skip
     if not found:
         raise StructureError(
             f"{path}: no structure file in this folder; looked for .pdb, .ent, .cif, .mmcif, .json and "
             f".mmjson, each also with .gz"
         )
-    return found
+    return sorted(found)
+
+
+def _walk(path: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Give each folder below a folder and the files in it, without the hidden, stores and indexes of ours."""
+
+    def refused(error: OSError) -> None:
+        if Path(error.filename) == path:
+            raise StructureError(
+                f"{path}: the folder cannot be listed ({error.strerror})", may_pass=True
+            ) from error
+        logger.warning("%s: passed over, it cannot be listed (%s)", error.filename, error.strerror)
+
+    seen = set()
+    for folder, folders, names in os.walk(path, onerror=refused, followlinks=True):
+        where = os.stat(folder)
+        if (where.st_dev, where.st_ino) in seen or not _OURS.isdisjoint(names):
+            folders.clear()
+            continue
+        seen.add((where.st_dev, where.st_ino))
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield Path(folder), [name for name in names if not name.startswith(".")]
 
 
 def load(x: str | Path | bytes | IO[bytes] | IO[str], where: str, most: int = DEFAULT_BYTES) -> bytes:
@@ -118,13 +150,14 @@ def load(x: str | Path | bytes | IO[bytes] | IO[str], where: str, most: int = DE
             content = x.read()
             data = content.encode("utf-8", "replace") if isinstance(content, str) else bytes(content)
     except FileNotFoundError as error:
-        raise StructureError(f"{where}: no such file; check the path") from error
+        raise StructureError(f"{where}: no such file; check the path", may_pass=True) from error
     except IsADirectoryError as error:
         raise StructureError(f"{where}: is a folder; pass one file, or the folder to embed_many") from error
     except UnicodeDecodeError as error:
         raise StructureError(f"{where}: was opened as text but is not; open it with mode 'rb'") from error
     except (OSError, ValueError, TypeError) as error:  # ValueError: closed file, or a NUL in the path
-        raise StructureError(f"{where}: cannot be read ({error})") from error
+        may_pass = isinstance(error, OSError)
+        raise StructureError(f"{where}: cannot be read ({error})", may_pass=may_pass) from error
     check_bytes(len(data), most, where)
     if data[:2] == b"\x1f\x8b":
         try:
@@ -165,8 +198,7 @@ def _unzipped(data: bytes, where: str, most: int) -> bytes:
         at += len(chunk) - len(member.unused_data)
         if member.eof:
             member = None
-            while data[at : at + 1] == b"\0":
-                at += 1
+            at = _ZEROS.match(data, at).end()  # type: ignore[union-attr]  # it matches nothing, too
     if member is not None:
         raise EOFError("it ends too early")
     return b"".join(parts)
@@ -183,6 +215,8 @@ def parse(data: bytes, where: str) -> tuple[gemmi.Structure, tuple[str, ...]]:
         What had to be overlooked.
     """
     data = data.removeprefix(b"\xef\xbb\xbf")
+    if b"\n" not in data:  # line ends of old Macs
+        data = data.replace(b"\r", b"\n")
     start = data[:64].lstrip()
     if start.startswith(b"{"):
         return _parse_cif(data, where, "mmJSON"), ()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from protemb_sdk._archives import Member
+from protemb_sdk._chain import Skipped
 from protemb_sdk._errors import EmbeddingError
 from protemb_sdk._many import EmbeddingRun, Progress, inputs_of
 from protemb_sdk._outcome import source_name
@@ -17,6 +19,9 @@ from protemb_sdk._store import DEFAULT_LEVELS, open_store
 
 if TYPE_CHECKING:
     from protemb_sdk._embedder import Embedder
+
+
+KEPT = 1000
 
 
 @dataclass(slots=True)
@@ -29,12 +34,20 @@ class Filled:
         Inputs taken, chains written, and inputs and chains that failed.
     before : int
         Inputs that were in the store already, or came a second time.
+    skipped : list of Skipped
+        What was passed over or failed in this run, the first thousand; the store's table holds all.
     """
 
     inputs: int = 0
     chains: int = 0
     failed: int = 0
     before: int = 0
+    skipped: list[Skipped] = field(default_factory=list, compare=False, repr=False)
+
+    def note(self, skipped: Sequence[Skipped]) -> None:
+        """Count what failed, and keep some of it."""
+        self.failed += sum(one.error is not None for one in skipped)
+        self.skipped += skipped[: max(0, KEPT - len(self.skipped))]
 
 
 def embed_into_store(
@@ -50,6 +63,9 @@ def embed_into_store(
     progress: Progress = False,
 ) -> Filled:
     """Embed every protein chain of many structures into a store, going on where an earlier run stopped.
+
+    Inputs that failed for a reason that may pass (a limit, a file that could not be read) are tried again by
+    the next run; others are not.
 
     Parameters
     ----------
@@ -100,10 +116,9 @@ def embed_into_store(
         )  # fmt: skip
         with run:
             for outcome in run.outcomes():
-                store.add(outcome.source, outcome.embeddings, outcome.skipped)
+                filled.chains += store.add(outcome.source, outcome.embeddings, outcome.skipped)
                 filled.inputs += 1
-                filled.chains += len(outcome.embeddings)
-                filled.failed += sum(skipped.error is not None for skipped in outcome.skipped)
+                filled.note(outcome.skipped)
     return filled
 
 
@@ -124,4 +139,11 @@ def missing(inputs: Iterable[object], done: set[str], filled: Filled) -> Iterato
             filled.before += 1
         else:
             done.add(key)
-            yield x
+            yield _absolute(x)
+
+
+def _absolute(x: object) -> object:
+    """Return a path, or a member of an archive, by a name that holds in every folder."""
+    if isinstance(x, Member):
+        return replace(x, name=os.path.abspath(x.name))
+    return os.path.abspath(os.fsdecode(x)) if isinstance(x, str | PathLike) else x

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._errors import OutputError
-from protemb_sdk._store import read_header, store_parts
+from protemb_sdk._parts import store_parts
+from protemb_sdk._store import read_header
 from protemb_sdk._whitening import Whitening, fit_whitening, unit
 
 if TYPE_CHECKING:

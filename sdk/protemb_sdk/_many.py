@@ -10,6 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from itertools import islice
+from multiprocessing.connection import Connection
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
@@ -21,7 +22,7 @@ from protemb_sdk._files import find_structures
 from protemb_sdk._limits import DEFAULT_BYTES
 from protemb_sdk._outcome import EmptyFolder, Outcome, embed_one, embed_together, failed, source_name
 from protemb_sdk._readouts import check_readouts
-from protemb_sdk._workers import start_worker
+from protemb_sdk._workers import computing, end_when, start_worker
 
 if TYPE_CHECKING:
     from protemb_sdk._embedder import Embedder
@@ -42,9 +43,10 @@ Outcomes = Generator[Outcome, None, None]
 _worker: Embedder | ProtembError  # of a worker process, made once by `_start_worker`
 
 
-def _start_worker(arguments: dict[str, Any]) -> None:
+def _start_worker(arguments: dict[str, Any], stop: Connection) -> None:
     global _worker
     start_worker()
+    end_when(stop)
     from protemb_sdk._embedder import Embedder
 
     try:
@@ -56,7 +58,8 @@ def _start_worker(arguments: dict[str, Any]) -> None:
 def _work(x: object, wanted: Mapping[str, Any], source: str) -> Outcome:
     if isinstance(_worker, ProtembError):
         raise _worker
-    return embed_one(_worker, x, wanted, source)
+    with computing():
+        return embed_one(_worker, x, wanted, source)
 
 
 def portable(embedder: Embedder, x: object) -> object:
@@ -74,7 +77,8 @@ def is_one(x: object) -> bool:
         return len(x) in (2, 3) and isinstance(x[1], str) and not is_one(x[0])
     return isinstance(x, str | PathLike | bytes | bytearray | memoryview | Chain) or any(
         hasattr(x, mark)
-        for mark in ("read", "coord", "cell")  # a file, a Biotite array, a gemmi structure
+        # A file, a Biotite array, a gemmi structure, one of Biopython.
+        for mark in ("read", "coord", "cell", "child_list")
     )
 
 
@@ -185,10 +189,10 @@ class EmbeddingRun(Iterator[Embedding]):
         with closing(self._outcomes):
             for outcome in self._outcomes:
                 yield from outcome.embeddings
+                self.skipped += outcome.skipped
                 for skipped in outcome.skipped:
                     if skipped.error is not None and self._on_error == "raise":
                         raise skipped.error
-                    self.skipped.append(skipped)
 
     def _here(self, items: Iterable[object], batch: int) -> Outcomes:
         named = ((x, source_name(x, position)) for position, x in enumerate(items, start=1))
@@ -200,14 +204,14 @@ class EmbeddingRun(Iterator[Embedding]):
             yield from embed_together(self._embedder, ahead, self._wanted, batch)
 
     def _elsewhere(self, items: Iterable[object], workers: int, arguments: dict[str, Any]) -> Outcomes:
+        spawn = multiprocessing.get_context("spawn")  # a session does not survive a fork
+        stop, stopping = spawn.Pipe(duplex=False)
         pool = ProcessPoolExecutor(
-            workers,
-            mp_context=multiprocessing.get_context("spawn"),  # a session does not survive a fork
-            initializer=_start_worker,
-            initargs=(arguments,),
+            workers, mp_context=spawn, initializer=_start_worker, initargs=(arguments, stop)
         )
         waiting: deque[tuple[str, Future[Outcome] | Outcome]] = deque()
         ahead = TASKS_WITH_PAIRS if self._wanted["pair"] else TASKS
+        done = False
         try:
             for position, x in enumerate(items, start=1):
                 source = source_name(x, position)
@@ -216,8 +220,13 @@ class EmbeddingRun(Iterator[Embedding]):
                     yield _result(*waiting.popleft())
             while waiting:
                 yield _result(*waiting.popleft())
+            done = True
         finally:
+            if not done:  # a chain that is being embedded would be waited for
+                stopping.send_bytes(b".")
             pool.shutdown(wait=True, cancel_futures=True)
+            stop.close()
+            stopping.close()
 
     def _submit(self, pool: ProcessPoolExecutor, x: object, source: str) -> Future[Outcome] | Outcome:
         try:

@@ -40,8 +40,8 @@ def source_name(x: object, position: int) -> str:
         return os.fsdecode(x)
     if isinstance(x, EmptyFolder):
         return x.path
-    if isinstance(x, Chain):
-        return x.id
+    if isinstance(x, Chain):  # a file's name does not tell it from one of another folder
+        return f"{x.source}:{x.chain}" if x.source else x.id
     name = getattr(x, "name", None)
     return name if isinstance(name, str) and name else f"input {position} ({type(x).__name__})"
 

@@ -16,7 +16,7 @@ from protemb_sdk._embedder import Embedder
 from protemb_sdk._embedding import Embedding
 from protemb_sdk._errors import EmbeddingError, ModelError, ProtembError
 from protemb_sdk._heads import HEAD_CONTRACT, OUTPUTS, HeadInfo, check_signature, find_head, read_head_info
-from protemb_sdk._limits import whole_number
+from protemb_sdk._limits import Budget, whole_number
 from protemb_sdk._models import beside, find_model
 from protemb_sdk._session import Provider, Session
 
@@ -112,7 +112,11 @@ class Predictor(Generic[Result]):
             "ca_coords": chain.centred_coords.astype(np.float32),
         }
         taken = {name: feeds[name] for name in self._session.inputs}
-        found = self._session.run(list(self._outputs), taken)
+        budget = Budget.of(self.embedder.limits.seconds)
+        try:
+            found = self._session.run(list(self._outputs), taken, budget=budget)
+        except EmbeddingError as error:
+            raise EmbeddingError(f"{chain.id}: {error}", may_pass=error.may_pass) from error
         sizes = {"length": len(chain), "classes": len(self.info.classes or (None,))}
         for (name, axes), values in zip(self._outputs.items(), found, strict=True):
             # NaN fails both comparisons.

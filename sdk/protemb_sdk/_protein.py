@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._chain import BREAK_DISTANCE, Chain, Skipped, index_with_gaps
-from protemb_sdk._errors import StructureError
+from protemb_sdk._errors import StructureError, printable
 from protemb_sdk._tables import Table, kind_of
 
 # A peptide bond is 1.33 angstrom long; sloppy models stretch it.
@@ -179,8 +179,8 @@ def _chain_of_rows(
         index = index_with_gaps(coords, numbers)
     return Chain(
         name=name,
-        chain=table.chain[chosen[0]],
-        label_chain=table.label_chain[chosen[0]],
+        chain=printable(table.chain[chosen[0]]),
+        label_chain=printable(table.label_chain[chosen[0]]),
         ca_coords=coords,
         sequence="".join(letters),
         residue_index=index,

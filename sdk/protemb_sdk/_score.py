@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from protemb_sdk._batches import feeds_of
 from protemb_sdk._chain import Chain
 from protemb_sdk._errors import EmbeddingError, ModelError
+from protemb_sdk._limits import Budget
 from protemb_sdk._models import GraphInfo, Model, read_graph_info, score_path
-from protemb_sdk._session import Session, deadline_in
+from protemb_sdk._session import Session
 
 if TYPE_CHECKING:
     from protemb_sdk._session import SessionArguments
@@ -64,9 +65,9 @@ class ScoreGraph:
             )
         feeds = feeds_of(chain) | {"sigma": np.array([sigma], dtype=np.float32)}
         try:
-            gradient: NDArray[np.float32] = session.run(["score"], feeds, deadline=deadline_in(seconds))[0][0]
+            gradient: NDArray[np.float32] = session.run(["score"], feeds, budget=Budget.of(seconds))[0][0]
         except EmbeddingError as error:
-            raise EmbeddingError(f"{chain.id}: {error}") from error
+            raise EmbeddingError(f"{chain.id}: {error}", may_pass=error.may_pass) from error
         if not np.isfinite(gradient).all():
             raise EmbeddingError(f"{chain.id}: the score is not finite at sigma={sigma}")
         return gradient

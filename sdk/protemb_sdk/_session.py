@@ -6,8 +6,8 @@ import logging
 import os
 import re
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._errors import DeviceError, EmbeddingError, ModelError
+from protemb_sdk._limits import Budget
 from protemb_sdk._models import Model, read_graph
 from protemb_sdk._threads import usable_threads
 
@@ -134,11 +135,6 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def deadline_in(seconds: float | None) -> float | None:
-    """Return the deadline of `Session.run` that lies so many seconds ahead; None for none."""
-    return None if seconds is None else time.monotonic() + seconds
-
-
 class Session(Generic[Info]):
     """One loaded graph on one device. May be shared by threads, not inherited through a fork.
 
@@ -231,7 +227,7 @@ class Session(Generic[Info]):
         outputs: list[str],
         feeds: Mapping[str, NDArray[Any]],
         keep_memory: bool = False,
-        deadline: float | None = None,
+        budget: Budget | None = None,
     ) -> list[NDArray[np.float32]]:
         """Run the graph and return float32 arrays.
 
@@ -244,8 +240,8 @@ class Session(Generic[Info]):
         keep_memory : bool, default False
             Whether a CPU session keeps the memory of its maps for the next run. Pages that are given back
             have to be had anew, which takes a third of the time of a run.
-        deadline : float, optional
-            Of `deadline_in`: the run ends there, between two operators.
+        budget : Budget, optional
+            What the run may take; it ends between two operators, and less is left for the next.
 
         Raises
         ------
@@ -258,26 +254,17 @@ class Session(Generic[Info]):
                 "make it in the child process, or start children with 'spawn'"
             )
         options = self._run_options if keep_memory else self._last_run_options
-        timer = None
-        if deadline is not None:
+        if budget is not None:
             options = self._options_of_run(shrinks=not keep_memory)  # of this run alone: it may be ended
-            timer = threading.Timer(
-                max(deadline - time.monotonic(), 0), setattr, (options, "terminate", True)
-            )
-            timer.daemon = True
-            timer.start()
         try:
-            with self._room:
+            with self._room, budget.spent_on(options) if budget else nullcontext():
                 results: list[NDArray[np.float32]] = self._session.run(outputs, dict(feeds), options)
         except Exception as error:  # ONNX Runtime raises bare RuntimeError subclasses of its own
-            if deadline is not None and options.terminate:
+            if budget is not None and options.terminate:
                 raise EmbeddingError(
-                    "was not done within time_limit; set it higher if that is meant"
+                    "was not done within time_limit; set it higher if that is meant", may_pass=True
                 ) from error
             raise EmbeddingError(f"ONNX Runtime failed: {_first_line(error)}") from error
-        finally:
-            if timer is not None:
-                timer.cancel()
         return results
 
     def _options_of_run(self, shrinks: bool) -> Any:

@@ -1,13 +1,8 @@
-"""A store: a folder of Parquet files that grows part by part, each part whole or not there.
-
-A part holds a row a chain of some inputs, and in its metadata which inputs those were and what of them was
-skipped. So what is done can be read from the parts alone, whatever killed the run that wrote them.
-"""
+"""A store: a folder of Parquet files that grows part by part, each part whole or not there."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import os
@@ -16,17 +11,19 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from protemb_sdk._chain import Skipped
 from protemb_sdk._embedding import Embedding
-from protemb_sdk._errors import MALFORMED, OutputError
+from protemb_sdk._errors import MALFORMED, EmbeddingError, OutputError
 from protemb_sdk._output import write_text_whole, written_whole
 from protemb_sdk._pair_maps import PairMaps, check_extra, pairs_of, sweep
+from protemb_sdk._parts import FORMAT, Part, about_parts, chains_to_complete, skipped_rows
 from protemb_sdk._rows import table_of, with_pairs
+from protemb_sdk._signals import signals_wait
 
-FORMAT = "protemb-store-1"
 HEADER = "_protemb.json"  # readers of Parquet folders pass over names with an underscore
 SKIPPED = "_skipped.csv"
 LOCK = "_lock"
@@ -58,11 +55,8 @@ class Store:
 
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
         self.path, self.header = path, header
-        self._rows: list[Embedding] = []
-        self._residues = 0
+        self._waiting = Part()
         self._began = time.monotonic()
-        self._done: list[str] = []
-        self._skipped: list[Skipped] = []
         self._pairs = PairMaps(header["dtype"])
 
     @property
@@ -71,24 +65,37 @@ class Store:
         return {"pair": "pair" in self.header["levels"], "readouts": tuple(self.header["readouts"])}
 
     def done(self) -> set[str]:
-        """Return the absolute sources of all inputs that were written."""
-        return {source for about in _parts(self.path) for source in about["done"]}
+        """Return the absolute sources of all inputs that need not be tried again."""
+        return {source for about in about_parts(self.path) for source in about["done"]}
 
-    def add(self, source: str, embeddings: Sequence[Embedding], skipped: Sequence[Skipped]) -> None:
-        """Take what became of one input; a part is written when there is enough."""
-        self._done.append(os.path.abspath(source))
-        for embedding in embeddings:
-            if embedding.pair is not None:
-                self._pairs.add(str(len(self._rows)), embedding.pair)
-                embedding = replace(embedding, pair=None)
-            self._rows.append(embedding)
-        self._skipped.extend(skipped)
-        self._residues += sum(map(len, embeddings))
-        enough = len(self._rows) >= PART_CHAINS or self._residues >= PART_RESIDUES
-        late = time.monotonic() - self._began > PART_SECONDS
-        enough = enough or self._pairs.size >= PART_PAIRS
-        if enough or late or len(self._done) >= 4 * PART_CHAINS:
-            self.flush()
+    @cached_property
+    def _tried(self) -> dict[str, set[str]]:
+        return chains_to_complete(self.path)
+
+    def add(self, source: str, embeddings: Sequence[Embedding], skipped: Sequence[Skipped]) -> int:
+        """Take what became of one input, and return how many rows; a part is written when there is enough."""
+        with signals_wait():
+            source = os.path.abspath(source)
+            there = self._tried.get(source, ())
+            rows = [embedding for embedding in embeddings if embedding.chain not in there]
+            part = self._waiting
+            for number, row in enumerate(rows, start=len(part.rows)):
+                if row.pair is not None:
+                    self._pairs.add(str(number), row.pair)
+            part.rows += [replace(row, pair=None) for row in rows]
+            part.residues += sum(map(len, rows))
+            said = [[s.source, s.chain, s.reason] for s in skipped]
+            if any(s.error is not None and s.error.may_pass for s in skipped):
+                part.again[source] = {"chains": [row.chain for row in rows], "skipped": said}
+            else:
+                part.done.append(source)
+                part.skipped += said
+            enough = len(part.rows) >= PART_CHAINS or part.residues >= PART_RESIDUES
+            late = time.monotonic() - self._began > PART_SECONDS
+            enough = enough or self._pairs.size >= PART_PAIRS
+            if enough or late or len(part.done) + len(part.again) >= 4 * PART_CHAINS:
+                self.flush()
+        return len(rows)
 
     def flush(self) -> None:
         """Write what waits, as a part.
@@ -98,61 +105,34 @@ class Store:
         OutputError
             If the operating system refuses; no part of it is then there.
         """
-        if not self._done:
+        with signals_wait():
+            self._flush()
+
+    def _flush(self) -> None:
+        part, header = self._waiting, self.header
+        if not part.done and not part.again:
             return
         import pyarrow.parquet as pq
 
-        about = {
-            "format": FORMAT,
-            "done": self._done,
-            "skipped": [[s.source, s.chain, s.reason] for s in self._skipped],
-        }
-        header = self.header
-        # Named by its inputs: whoever writes them once more writes the same part.
-        name = hashlib.sha256(os.fsencode("\n".join(self._done))).hexdigest()[:32]
-        path = self.path / f"part-{name}.parquet"
-        table = table_of(
-            self._rows, header["levels"], header["readouts"], header["dtype"], header["channels"]
-        )
+        about = {"format": FORMAT, "done": part.done, "again": part.again, "skipped": part.skipped}
+        path = self.path / f"part-{part.name}.parquet"
+        table = table_of(part.rows, header["levels"], header["readouts"], header["dtype"], header["channels"])
         if "pair" in header["levels"]:
             table = with_pairs(table, pairs_of(path).name)
             self._pairs.write(pairs_of(path))  # first: a part says that all of it is there
         table = table.replace_schema_metadata({"protemb": json.dumps(about)})
-        with written_whole(path) as part:
-            pq.write_table(table, part, compression="zstd")
-        self._rows, self._residues, self._done, self._skipped = [], 0, [], []
-        self._began = time.monotonic()
+        with written_whole(path) as file:
+            pq.write_table(table, file, compression="zstd")
+        self._waiting, self._began = Part(), time.monotonic()
 
     def finish(self) -> None:
         """Write the last part, and the table of what was skipped in all runs."""
         self.flush()
-        rows = sorted(tuple(row) for about in _parts(self.path) for row in about["skipped"])
         text = io.StringIO()
-        writer = csv.writer(text)
+        writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("source", "chain", "reason"))
-        writer.writerows(rows)
+        writer.writerows(sorted(skipped_rows(self.path)))
         write_text_whole(self.path / SKIPPED, text.getvalue())
-
-
-def store_parts(path: Path) -> list[Path]:
-    """Return the Parquet files of a store, in an order that does not change."""
-    return sorted(path.glob("part-*.parquet"))
-
-
-def _parts(path: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    for part in store_parts(path):
-        try:
-            metadata = pq.read_metadata(part).metadata or {}
-            about: dict[str, Any] = json.loads(metadata[b"protemb"])
-        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            raise OutputError(
-                f"{part}: is no whole part of a store ({str(error).splitlines()[0]}); move it away, and its "
-                "inputs are embedded anew"
-            ) from error
-        yield about
 
 
 @contextmanager
@@ -187,11 +167,11 @@ def open_store(
     OutputError
         If the folder is none of ours, another run writes into it, its rows were made otherwise, or it cannot
         be written.
+    EmbeddingError
+        If levels, readouts or dtype are none that a store may have.
     """
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError:
-        raise OutputError(f"{path}: a store needs pyarrow: pip install 'protemb-sdk[store]'") from None
+    check_pyarrow(path)
+    _check_form(levels, readouts, dtype)
     if "pair" in levels:
         check_extra(path)
     header = {
@@ -213,12 +193,30 @@ def open_store(
             raise
 
 
-def _folder(path: Path) -> Path:
-    if path.exists() and not path.is_dir():
-        raise OutputError(f"{path}: is a file; a store is a folder")
+def check_pyarrow(path: Path) -> None:
+    """Refuse where the library is not installed."""
     try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        raise OutputError(f"{path}: a store needs pyarrow: pip install 'protemb-sdk[store]'") from None
+
+
+def _check_form(levels: Sequence[str], readouts: Sequence[str], dtype: str) -> None:
+    if isinstance(levels, str) or tuple(levels) not in {LEVELS[: n + 1] for n in range(len(LEVELS))}:
+        raise EmbeddingError(f"levels are {LEVELS[:1]}, {LEVELS[:2]} or {LEVELS}, not {levels!r}")
+    if readouts and "residue" not in levels:
+        raise EmbeddingError(f"readouts ({', '.join(readouts)}) are of residues; add the level 'residue'")
+    if dtype not in DTYPES:
+        raise EmbeddingError(f"dtype is {' or '.join(map(repr, DTYPES))}, not {dtype!r}")
+
+
+def _folder(path: Path) -> Path:
+    try:
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"{path}: is a file; a store is a folder")
         path.mkdir(exist_ok=True)
-        strangers = [name for name in os.listdir(path) if not name.startswith(".")]
+        # A run that was killed before it wrote the header leaves its lock.
+        strangers = [name for name in os.listdir(path) if not name.startswith(".") and name != LOCK]
     except OSError as error:
         raise OutputError(f"{path}: cannot be made or read ({error.strerror})") from error
     if strangers and HEADER not in strangers:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from protemb_sdk._limits import Budget
 from protemb_sdk._readouts import ReadoutPool
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def run_strips(
     strips: Strips,
     pair: bool,
     readouts: tuple[str, ...],
-    deadline: float | None = None,
+    budget: Budget | None = None,
 ) -> list[Pooled]:
     """Run the graph strip by strip, and put residue embeddings, readouts and pair maps together.
 
@@ -135,7 +136,7 @@ def run_strips(
         Whether the maps are wanted.
     readouts : tuple of str
         Readouts that are wanted.
-    deadline : float, optional
+    budget : Budget, optional
         As in `Session.run`.
 
     Returns
@@ -152,7 +153,7 @@ def run_strips(
     for number, (first, past) in enumerate(strips.rows, start=1):
         window = {"rows": np.array([first, past], dtype=np.int64)}
         keep = strips.keep or number < len(strips.rows)
-        mean_BRC, *pair_BCRL = session.run(outputs, {**feeds, **window}, keep, deadline)
+        mean_BRC, *pair_BCRL = session.run(outputs, {**feeds, **window}, keep, budget)
         means.append(mean_BRC)
         if wanted:
             for pool, pair_CRL in zip(pools, pair_BCRL[0], strict=True):

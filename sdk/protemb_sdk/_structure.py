@@ -202,7 +202,8 @@ def _chain_of_arrays(x: tuple[Any, ...], name: str) -> Chain:
     if given.shape != (length,) or given.dtype.kind not in "iu":
         raise StructureError(f"{name}: residue_index must hold one integer for each of {length} residues")
     given = given.astype(np.int64)
-    if (np.diff(given) < 1).any() or (length and (abs(given[[0, -1]]) > 2**31 - 2).any()):
+    ends = [abs(int(given[0])), abs(int(given[-1])), int(given[-1]) - int(given[0])] if length else []
+    if (np.diff(given) < 1).any() or max(ends, default=0) > 2**31 - 2:
         raise StructureError(f"{name}: residue_index must increase strictly and fit into 32 bits")
     return Chain(
         name=name,

@@ -13,7 +13,8 @@ from protemb_sdk._archives import is_archive_name, members
 from protemb_sdk._chain import Skipped
 from protemb_sdk._embedder import Embedder
 from protemb_sdk._errors import ModelError, OutputError, ProtembError, StructureError
-from protemb_sdk._store import read_header, store_parts
+from protemb_sdk._parts import store_parts
+from protemb_sdk._store import check_pyarrow, read_header
 
 # Of the largest value in a vector: threads and processors add in another order, float16 rounds.
 TOLERANCES = {"float32": 1e-4, "float16": 2e-3}
@@ -71,10 +72,11 @@ def verify_store(
     ModelError
         If the store's model is not to be had.
     """
+    store = Path(store)
+    check_pyarrow(store)
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    store = Path(store)
     header = read_header(store)
     provenance = header["provenance"]
     reading = provenance["options"]
@@ -135,8 +137,8 @@ def _compare(row: dict[str, Any], embedder: Embedder, found: Verified, tolerance
     for level in ("protein", "residue"):
         if level in row:
             kept, now = np.array(row[level], dtype=np.float32), getattr(again, level)
-            same = kept.shape == now.shape
-            worst = max(worst, float(np.abs(kept - now).max() / np.abs(now).max()) if same else np.inf)
+            off = np.abs(kept - now).max() / np.abs(now).max() if kept.shape == now.shape else np.inf
+            worst = max(worst, float(off) if np.isfinite(off) else np.inf)  # max() would pass NaN over
     found.worst = max(found.worst, worst)
     if not worst <= tolerance:
         found.wrong.append(row["id"])

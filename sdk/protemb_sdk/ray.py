@@ -90,8 +90,8 @@ class _Parts(_Embeds):
         counts = []
         for path in map(str, batch["path"]):
             outcome = embed_one(self.embedder, path, self.store.wanted, path)
-            self.store.add(path, outcome.embeddings, outcome.skipped)
-            counts.append((len(outcome.embeddings), sum(s.error is not None for s in outcome.skipped)))
+            rows = self.store.add(path, outcome.embeddings, outcome.skipped)
+            counts.append((rows, sum(s.error is not None for s in outcome.skipped)))
         self.store.flush()
         chains, failed = np.array(counts).T
         return {"chains": chains, "failed": failed}

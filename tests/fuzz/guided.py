@@ -182,7 +182,8 @@ def json_changed(data: bytes, rng: Any) -> bytes:
     place, key = whole, 0
     while isinstance(place[key], dict | list) and place[key] and rng.random() < 0.8:
         place = place[key]
-        key = rng.choice(list(place)) if isinstance(place, dict) else rng.integers(len(place))
+        keys = list(place) if isinstance(place, dict) else range(len(place))
+        key = keys[rng.integers(len(keys))]
     if place is not whole and rng.random() < 0.2:
         del place[key]
     else:
@@ -223,7 +224,9 @@ def fuzz(name: str, options: list[str]) -> None:
 
     # Smaller inputs that reach the same lines are not better ones: what they lost, others would need.
     always = ["-timeout=10", "-rss_limit_mb=4096", "-reduce_inputs=0", "-max_len=200000"]
-    atheris.Setup([sys.argv[0], *always, *options, str(corpus)], once, custom_mutator=mutated)
+    again = [option for option in options if not option.startswith("-")]
+    inputs = [] if again else [str(corpus)]
+    atheris.Setup([sys.argv[0], *always, *options, *inputs], once, custom_mutator=mutated)
     atheris.Fuzz()
 
 
@@ -235,11 +238,13 @@ def fuzzed(name: str, options: list[str]) -> tuple[int, str, str]:
     FOUND.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, __file__, "--one", name, f"-artifact_prefix={FOUND}/{name}-", *options]
     done = subprocess.run(command, capture_output=True, text=True)
-    said = done.stdout + done.stderr
+    lines = (done.stdout + done.stderr).splitlines()
+    said = "\n".join(line for line in lines if not line.startswith(("INFO: Instr", "WARNING: Failed")))
     runs = re.search(r"Done (\d+) runs", said)
     state = re.findall(r"cov: (\d+) .*?corp: (\d+)/", said)
     if done.returncode or not runs or not state:
-        return 0, f"| {name} | ended: {said.strip().splitlines()[-1]} | | |", said
+        said = "\n".join(line for line in said.splitlines() if not line.startswith("#"))  # progress
+        return 0, f"| {name} | | | | ended early |", said
     branches, kept = state[-1]
     return int(runs[1]), f"| {name} | {int(runs[1]):,} | {branches} | {kept} | 0 |", ""
 

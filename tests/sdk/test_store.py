@@ -173,7 +173,7 @@ def test_what_does_not_belong_together_is_refused(
         (other, {}, "a store with model 'base', and this run has 'small'; nothing was changed"),
         (first, {}, "a store with options"),
         (embedder, {"dtype": "float16"}, "a store with dtype 'float32'"),
-        (embedder, {"levels": ["protein"]}, "a store with levels"),
+        (embedder, {"levels": ["protein"], "readouts": []}, "a store with levels"),
         (embedder, {"readouts": ["max"]}, "a store with readouts"),
     ):
         with pytest.raises(OutputError, match=said):

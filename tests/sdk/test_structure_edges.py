@@ -272,14 +272,17 @@ def test_foreign_files_are_known_behind_white_space_too(what: bytes) -> None:
         read_chain(what + b" " * 80)
 
 
-@pytest.mark.parametrize("index", [[-(2**31) + 2, 0, 2**31 - 2], [0, 1, 2]])
+@pytest.mark.parametrize("index", [[-(2**31) + 2, -5, 0], [0, 1, 2**31 - 2], [0, 1, 2]])
 def test_indices_up_to_the_limits_of_32_bits_are_taken(index: list[int]) -> None:
     chain = read_chain((np.eye(3) * 3, "AAA", index))
     assert chain.auth_seq.tolist() == [i + 1 for i in index]
     assert chain.residue_index.tolist() == [i - index[0] for i in index]
 
 
-@pytest.mark.parametrize("index", [[0, 1, 2**31 - 1], [-(2**31) + 1, 0, 1], [0, 1, 1], [0, 2, 1]])
+@pytest.mark.parametrize(
+    "index",
+    [[0, 1, 2**31 - 1], [-(2**31) + 1, 0, 1], [-(2**31) + 2, 0, 2**31 - 2], [0, 1, 1], [0, 2, 1]],
+)
 def test_indices_beyond_them_or_out_of_order_are_refused(index: list[int]) -> None:
     with pytest.raises(StructureError, match="increase strictly and fit into 32 bits"):
         read_chain((np.eye(3) * 3, "AAA", index))
