@@ -130,7 +130,8 @@ def picture_kind(path: Path) -> str:
     OutputError
         If matplotlib does not know it, or is not installed.
     """
-    kind, known = path.suffix.lower().removeprefix(".") or "png", figures()().canvas.get_supported_filetypes()
+    known = figures()().canvas.get_supported_filetypes().keys() - {"pgf"}  # which needs TeX
+    kind = path.suffix.lower().removeprefix(".") or "png"
     if kind not in known:
         raise OutputError(f"{path}: end the name as a picture's, {', '.join(sorted(known))}")
     return kind

@@ -382,7 +382,7 @@ FAULTS: dict[str, Callable[[Path], Fault]] = {
 
 
 def row(name: str, found: Fault) -> str:
-    """Return a row of the table; what was seen stands in backticks, as Markdown takes underscores for bold."""
+    """Return a row of the table; what was seen in backticks, as Markdown takes underscores for bold."""
     seen = re.sub(r"/tmp/\w+", "", found.seen).replace("|", "/").replace("`", "'")
     return f"| {name} | {found.done} | `{seen}` | {found.lost} | {found.doubled} |"
 
