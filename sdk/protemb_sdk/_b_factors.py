@@ -38,6 +38,11 @@ Key = tuple[str, int, str]  # author chain, number, insertion code
 Found = tuple[int, int]  # position of a prediction, and of a residue in it
 
 
+def has_structure_ending(path: Path) -> bool:
+    """Tell by its ending whether a structure can be written there."""
+    return _ENDING.search(path.name) is not None
+
+
 def check_structure_target(path: Path) -> Path:
     """Return the path, after checking that a structure can be written there.
 
@@ -46,7 +51,7 @@ def check_structure_target(path: Path) -> Path:
     OutputError
         If it ends neither as PDB nor as mmCIF, or its folder does not exist.
     """
-    if not _ENDING.search(path.name):
+    if not has_structure_ending(path):
         raise OutputError(f"{path}: end the name in .pdb or .cif, with .gz where it shall be compressed")
     return writable_target(path)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import signal
+import sys
 from collections.abc import Callable
 from types import FrameType
 
@@ -16,8 +18,8 @@ out_console = Console()
 
 
 def say(to: Console, line: str) -> None:
-    """Print a line as it is: no markup, no wrapping, no colours for numbers, no control characters."""
-    to.print(printable(line), soft_wrap=True, markup=False, highlight=False)
+    """Print a line as it is: no markup, emoji, wrapping, colours for numbers or control characters."""
+    to.print(printable(line), soft_wrap=True, markup=False, emoji=False, highlight=False)
 
 
 # What the extra `train` brings, as an ImportError names it.
@@ -40,6 +42,9 @@ _TRAINING = frozenset(
 
 def run(app: Callable[[], None]) -> None:
     """Run a command line; SIGTERM, which batch systems send, cleans up as Ctrl-C does."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal's encoding may lack a bar, or a letter of a name
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
     logging.basicConfig(format="%(message)s")
     signal.signal(signal.SIGTERM, _terminated)
     try:

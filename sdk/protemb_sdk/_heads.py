@@ -123,6 +123,8 @@ def find_head(head: str | PathLike[str]) -> Model:
         found = path.is_file()
     except (OSError, ValueError):  # too long, or a NUL in it
         found = False
+    if not found and str(head) in known:
+        raise ModelError(f"{path}: no such file; pass a bundled head by its name alone, a str")
     if not found:
         raise ModelError(
             f"no head named {str(head)!r}: bundled are {', '.join(known) or 'none'}; otherwise pass the path "

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from protemb_sdk._command import out_console, say
-from protemb_sdk._errors import StructureError
-from protemb_sdk._output import written_whole
-from protemb_sdk._report import report_skipped
+from protemb_sdk._errors import ModelError, StructureError
+from protemb_sdk._output import check_apart, writable_target, written_whole
+from protemb_sdk._report import nothing_done, report_skipped
 
 RESIDUE_COLUMNS = ("auth_seq", "insertion_code", "residue_name")
 
@@ -39,16 +39,20 @@ def predict(
     from protemb_sdk._embedder import Embedder
     from protemb_sdk._labels import LabelPredictor
     from protemb_sdk._many import inputs_of
+    from protemb_sdk._models import find_model
 
     for missing in (path for path in files if not path.exists()):
         raise StructureError(f"{missing}: no such file or folder")
+    _check_own(head)
+    own = [head] if model is None else [head, find_model(model).path]
+    check_apart([writable_target(out)], [*files, *own])
     predictor = (
         LabelPredictor(head, device)
         if model is None
         else LabelPredictor(head, embedder=Embedder(model, device))
     )
-    inputs = list(inputs_of(files))
-    alone = len(inputs) == 1
+    inputs = inputs_of(files)
+    alone = isinstance(inputs, list) and len(inputs) == 1
     chains = 0
     with written_whole(out) as part, part.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
@@ -56,20 +60,29 @@ def predict(
         residue = RESIDUE_COLUMNS if predictor.per_residue else ()
         table.writerow(("source", "chain", *residue, "label", *names))
         run = predictor.predict_many(
-            inputs,
-            workers=workers,
-            progress=not quiet and not alone,
-            on_error="raise" if alone else "skip",
+            inputs, workers=workers, progress=not quiet and not alone, on_error="skip"
         )
         for prediction in run:
             chains += 1
             table.writerows(_rows(prediction))
         if not chains:
-            report_skipped(run.skipped, kept=False)
-            raise StructureError(f"none of the {len(inputs)} inputs could be embedded; {out} was not written")
+            raise nothing_done(run.skipped, "embedded", out)
     if not quiet:
         say(out_console, f"{chains} chains -> {out}")
     report_skipped(run.skipped, kept=False)
+
+
+def _check_own(head: Path) -> None:
+    from protemb_sdk._heads import list_heads
+
+    if head.exists():
+        return
+    if str(head) in {bundled.name for bundled in list_heads()}:
+        raise ModelError(
+            f"{head}: is a bundled head, and protemb {head} the command for it; predict wants a head of your "
+            "own, as protemb-export finetune writes it"
+        )
+    raise ModelError(f"{head}: no such file; pass what protemb-export finetune wrote (.onnx)")
 
 
 def _rows(prediction: Any) -> list[tuple[object, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._errors import OutputError
+from protemb_sdk._errors import OutputError, StructureError
+from protemb_sdk._files import find_structures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# Of a file's own name in that of the folder it is written in: with all of a long one, that would be too long.
+_NAMED = 32
 
 
 def writable_target(path: Path) -> Path:
@@ -25,30 +29,80 @@ def writable_target(path: Path) -> Path:
     Raises
     ------
     OutputError
-        If its folder does not exist, or it is itself a folder.
+        If its folder does not exist, or it is itself a folder, a device or a pipe.
     """
     if os.path.isdir(path):
         raise OutputError(f"{path}: is a folder; name a file to write")
-    if not os.path.isdir(path.parent):
-        raise OutputError(f"{path}: the folder {path.parent} does not exist; make it first")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OutputError(f"{path}: is a device, a pipe or a socket; name a file to write")
+    folder = Path(os.path.realpath(path)).parent  # of the file that a link leads to
+    if not os.path.isdir(folder):
+        shown = folder if os.path.islink(path) else path.parent
+        raise OutputError(f"{path}: the folder {shown} does not exist; make it first")
     return path
+
+
+def check_apart(targets: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Check that no two outputs are one file, and that none is an input, whatever names lead there.
+
+    Parameters
+    ----------
+    targets : iterable of Path
+        Files to write.
+    inputs : iterable of Path
+        Files to read, and folders whose structure files are read.
+
+    Raises
+    ------
+    OutputError
+        If something would be lost.
+    """
+    places: dict[object, Path] = {}
+    for target in targets:
+        if places.setdefault(_place(target), target) is not target:
+            raise OutputError(f"{target}: is named twice; outputs need a file each")
+    there = {place: target for place, target in places.items() if os.path.exists(target)}
+    if not there:
+        return
+    for file in _files_in(inputs):
+        if (place := _place(file)) in there:
+            raise OutputError(f"{there[place]}: would overwrite the input {file}; name another place")
+
+
+def _place(path: Path) -> object:
+    """Return what two paths share if they lead to one file."""
+    try:
+        found = os.stat(path)
+    except OSError:  # it is not there yet
+        return os.path.realpath(path)
+    return found.st_dev, found.st_ino
+
+
+def _files_in(inputs: Iterable[Path]) -> Iterator[Path]:
+    for path in inputs:
+        try:
+            yield from find_structures(path) if os.path.isdir(path) else [path]
+        except StructureError:  # said where it is read
+            continue
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it there on success, remove it on any failure.
 
+    Where `path` is a symbolic link, the file that it leads to is written.
+
     Raises
     ------
     OutputError
-        If the operating system refuses.
+        If the operating system refuses, or there is something else than a file.
     """
-    writable_target(path)
+    target = Path(os.path.realpath(writable_target(path)))
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{path.name[:_NAMED]}.") as folder:
             part = Path(folder) / path.name
             yield part
-            part.replace(path)
+            part.replace(target)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
@@ -68,6 +122,21 @@ def figures() -> type[Figure]:
     return Figure
 
 
+def picture_kind(path: Path) -> str:
+    """Return which kind of picture a name stands for by its ending, png where it has none.
+
+    Raises
+    ------
+    OutputError
+        If matplotlib does not know it, or is not installed.
+    """
+    known = figures()().canvas.get_supported_filetypes().keys() - {"pgf"}  # which needs TeX
+    kind = path.suffix.lower().removeprefix(".") or "png"
+    if kind not in known:
+        raise OutputError(f"{path}: end the name as a picture's, {', '.join(sorted(known))}")
+    return kind
+
+
 def write_text_whole(path: Path, text: str) -> None:
     """Write text in UTF-8, whole or not at all.
 
@@ -77,7 +146,7 @@ def write_text_whole(path: Path, text: str) -> None:
         If the operating system refuses.
     """
     with written_whole(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", newline="\n")
 
 
 def add_array(archive: zipfile.ZipFile, name: str, array: NDArray[np.generic]) -> None:

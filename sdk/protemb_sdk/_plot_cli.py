@@ -28,13 +28,14 @@ def plot(
     are not comparable.
     """
     from protemb_sdk._embedder import Embedder
-    from protemb_sdk._output import figures, writable_target
+    from protemb_sdk._models import find_model
+    from protemb_sdk._output import check_apart, picture_kind, writable_target
     from protemb_sdk._quality import QualityScorer
     from protemb_sdk._sites import SitePredictor
     from protemb_sdk.plot import save_picture
 
-    writable_target(out)
-    figures()
+    picture_kind(writable_target(out))
+    check_apart([out], [file, find_model(model).path])
     embedding = Embedder(model, device).embed(file, chain, pair=True)
     known = embedding.structure
     touching = SitePredictor(device=device).predict(known) if sites else None
@@ -60,20 +61,25 @@ def report(
     """
     from protemb_sdk._embedder import Embedder
     from protemb_sdk._many import inputs_of
-    from protemb_sdk._output import writable_target
-    from protemb_sdk._report import report_skipped
+    from protemb_sdk._models import find_model
+    from protemb_sdk._output import check_apart, writable_target
+    from protemb_sdk._report import nothing_done, report_skipped, size_of
     from protemb_sdk.report import write_report
 
     writable_target(out)
     for missing in (path for path in files if not path.exists()):
         raise StructureError(f"{missing}: no such file or folder")
+    check_apart([out], [*files, find_model(model).path])
     embedder = Embedder(model, device)
-    inputs = list(inputs_of(files))
-    run = embedder.embed_many(
-        inputs, workers=workers, progress=not quiet and len(inputs) > 1, on_error="skip"
-    )
-    with run:
-        count = write_report(run, out, skipped=run.skipped, provenance=embedder.provenance)
+    inputs = inputs_of(files)
+    alone = isinstance(inputs, list) and len(inputs) == 1
+    with embedder.embed_many(
+        inputs, workers=workers, progress=not quiet and not alone, on_error="skip"
+    ) as run:
+        found = list(run)
+    if not found:
+        raise nothing_done(run.skipped, "embedded", out)
+    count = write_report(found, out, skipped=run.skipped, provenance=embedder.provenance)
     if not quiet:
-        say(out_console, f"{count} chains -> {out}, {out.stat().st_size / 2**20:.1f} MiB")
+        say(out_console, f"{count} chains -> {out}, {size_of(out)}")
     report_skipped(run.skipped, kept=False)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
-from protemb_sdk._b_factors import check_structure_target, write_b_factors
+from protemb_sdk._archives import is_archive_name
+from protemb_sdk._b_factors import has_structure_ending, write_b_factors
 from protemb_sdk._command import console, out_console, say
-from protemb_sdk._errors import OutputError, StructureError
+from protemb_sdk._errors import OutputError, ProtembError, printable
+from protemb_sdk._heads import find_head
 from protemb_sdk._many import inputs_of
-from protemb_sdk._output import figures, writable_target, written_whole
+from protemb_sdk._output import check_apart, figures, picture_kind, writable_target, written_whole
 from protemb_sdk._quality import QualityScore, QualityScorer
-from protemb_sdk._report import SHOWN, report_skipped
+from protemb_sdk._report import SHOWN, nothing_done, report_skipped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,7 +57,7 @@ def score_files(
     plot : Path or None
         Picture of the profiles of the best chains.
     structures : Path or None
-        Folder of copies of the files, lDDT as B-factors.
+        Folder of copies of the files, lDDT as B-factors. A file that cannot be copied is told.
     head, device, threads, workers
         As in `QualityScorer` and `QualityScorer.score_many`.
     quiet : bool
@@ -61,44 +66,35 @@ def score_files(
     Raises
     ------
     ProtembError
-        If nothing could be scored or written.
+        If nothing could be scored, or something not be written; of `structures`, if no copy could.
     """
-    targets = [path for path in (out, residues, plot) if path is not None]
-    if len({path.absolute() for path in map(writable_target, targets)}) < len(targets):
-        raise OutputError(f"{targets[0]}: --out, --residues and --plot need a file each")
+    targets = [writable_target(path) for path in (out, residues, plot) if path is not None]
     if plot is not None:
-        figures()  # or say now what is missing, not after the work
-    inputs = list(inputs_of(files))
-    if structures is not None:
-        _copies(inputs, structures)
+        picture_kind(plot)  # or say now what is wrong, not after the work
+    inputs = inputs_of(files)
+    alone = isinstance(inputs, list) and len(inputs) == 1
+    copies = {} if structures is None else _copies(files, structures)
+    check_apart([*targets, *copies.values()], [*files, find_head(head).path])
     scorer = QualityScorer(head, device, threads=threads)
-    run = scorer.score_many(
-        inputs,
-        workers=workers,
-        progress=not quiet and len(inputs) > 1,
-        on_error="raise" if len(inputs) == 1 else "skip",
-    )
+    run = scorer.score_many(inputs, workers=workers, progress=not quiet and not alone, on_error="skip")
     ranked = sorted(run, key=lambda score: -score.gdt_ts)
     if not ranked:
-        report_skipped(run.skipped, kept=False)
-        raise StructureError(f"none of the {len(inputs)} inputs could be scored")
+        raise nothing_done(run.skipped, "scored", None)
     if out is not None:
         _write_scores(ranked, out)
     if residues is not None:
         _write_residues(ranked, residues)
     if plot is not None:
         with written_whole(plot) as part:
-            profiles(ranked[:DRAWN]).savefig(part, format=plot.suffix[1:] or "png")
-    if structures is not None:
-        for source, target in _copies(inputs, structures).items():
-            if of_source := [score for score in ranked if score.structure.source == str(source)]:
-                write_b_factors(source, target, of_source)
+            profiles(ranked[:DRAWN]).savefig(part, format=picture_kind(plot))
     if not quiet:
         _print(ranked)
         say(out_console, "  ".join(f"{key}={value}" for key, value in scorer.provenance.items()))
     for sentence in _doubts(ranked):
         say(console, sentence)
     report_skipped(run.skipped, kept=False)
+    if structures is not None:
+        _write_copies(ranked, copies, structures)
 
 
 def missing(score: QualityScore) -> int:
@@ -125,42 +121,69 @@ def profiles(scores: Sequence[QualityScore]) -> Figure:
     """
     figure = figures()(figsize=(9.6, 4.2), dpi=150, layout="constrained", facecolor="white")
     axes = figure.subplots()
+    lines = []
     for score in scores:
         # By place in the chain: models of one target lie above each other whatever their numbering.
-        axes.plot(
-            score.structure.residue_index + 1,
-            score.residue_lddt,
-            linewidth=1.2,
-            label=f"{score.id}  GDT_TS {score.gdt_ts:.2f}",
-        )
+        lines += axes.plot(score.structure.residue_index + 1, score.residue_lddt, linewidth=1.2)
     axes.set(xlabel="residue", ylabel="expected lDDT (C-alpha)", ylim=(0, 1))
-    axes.legend(fontsize=7.5, frameon=False, ncols=2)
+    # Names come last: a legend leaves out those with a leading underscore, and takes dollars for mathematics.
+    legend = axes.legend(lines, [""] * len(lines), fontsize=7.5, frameon=False, ncols=2)
+    for text, score in zip(legend.get_texts(), scores, strict=True):
+        text.set(text=f"{score.id}  GDT_TS {score.gdt_ts:.2f}", parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def _copies(inputs: Sequence[object], folder: Path) -> dict[Path, Path]:
-    """Return where a copy of each file goes, and make the folder.
+def _copies(files: Iterable[Path], folder: Path) -> dict[Path, Path]:
+    """Return where a copy of each file goes that can be written; the folder is made when the first is.
 
     Raises
     ------
     OutputError
-        If two files would have one name, or the folder cannot be made.
+        If two files would have one name, or no folder can be there.
     """
-    copies = {path: folder / path.name for path in inputs if isinstance(path, Path)}
+    found = inputs_of([file for file in files if file.is_dir() or not is_archive_name(str(file))])
+    copies = {
+        path: folder / path.name for path in found if isinstance(path, Path) and has_structure_ending(path)
+    }
     doubled = [name for name, count in Counter(copies.values()).items() if count > 1]
     if doubled:
         raise OutputError(f"{doubled[0]}: several inputs have this name; score them folder by folder")
-    for source, target in copies.items():
-        if target.absolute() == source.absolute():
-            raise OutputError(f"{target}: would overwrite the input; name another folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: no folder can be made there ({error.strerror})") from error
-    for target in copies.values():
-        check_structure_target(target)
+    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not os.path.isdir(there):
+        raise OutputError(f"{folder}: no folder can be made there ({there} is none)")
     return copies
+
+
+def _write_copies(ranked: Sequence[QualityScore], copies: Mapping[Path, Path], folder: Path) -> None:
+    """Write a copy of each file that was scored, and say of which there is none.
+
+    Raises
+    ------
+    OutputError
+        If there is no copy at all.
+    """
+    scores: dict[str, list[QualityScore]] = {}
+    for score in ranked:
+        scores.setdefault(score.structure.source, []).append(score)
+    paths = {printable(str(path)): path for path in copies}
+    new, written = not folder.exists(), 0
+    for source, of_source in scores.items():
+        if source not in paths:
+            say(console, f"no copy of {source}: copies are of .pdb and .cif, also .gz, outside archives")
+            continue
+        path = paths[source]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_b_factors(path, copies[path], of_source)
+            written += 1
+        except (OSError, ProtembError) as error:
+            say(console, f"no copy of {source}: {str(error).removeprefix(f'{copies[path]}: ')}")
+    if not written:
+        if new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise OutputError(f"{folder}: no copy could be written; what was scored is said above")
 
 
 def _write_scores(ranked: Sequence[QualityScore], out: Path) -> None:
@@ -188,7 +211,7 @@ def _print(ranked: Sequence[QualityScore]) -> None:
     table = Table("rank", "model", "residues", "GDT_TS", "lDDT", "lDDT along the chain", box=None)
     for rank, score in enumerate(ranked[:SHOWN], start=1):
         cells = (str(len(score)), f"{score.gdt_ts:.3f}", f"{score.lddt:.3f}", spark(score))
-        table.add_row(str(rank), score.id, *cells)
+        table.add_row(*map(Text, (str(rank), score.id, *cells)))  # names may hold what Rich takes for markup
     out_console.print(table)
     if len(ranked) > SHOWN:
         say(out_console, f"and {len(ranked) - SHOWN} more; --out writes all of them")

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
+from rich.text import Text
 
 from protemb_sdk._command import console, out_console, say
+from protemb_sdk._errors import ProtembError, StructureError
 
 if TYPE_CHECKING:
     from protemb_sdk._chain import Chain, Skipped
@@ -48,7 +50,7 @@ class _Run:
         if self.chains <= SHOWN:
             table = Table("chain", "residues", *self.header, box=None)
             for row in self._rows:
-                table.add_row(*row)
+                table.add_row(*map(Text, row))  # names may hold what Rich takes for markup
             out_console.print(table)
         if len(self._notes) <= SHOWN:
             for note in self._notes:
@@ -105,13 +107,14 @@ class SiteTally(_Run):
 
 
 def report_skipped(skipped: Sequence[Skipped], *, kept: bool = True) -> None:
-    """Print what was not embedded: each with its reason, or how often each reason was met.
+    """Print what was not embedded, each with its reason, and of many how often each reason was met.
 
-    `kept` tells whether the output file holds the reasons too.
+    `kept` tells whether the output file holds the reasons too; of many, they are not listed then.
     """
-    if len(skipped) <= SHOWN:
+    if len(skipped) <= SHOWN or not kept:
         for s in skipped:
             say(console, f"skipped: {s}")
+    if len(skipped) <= SHOWN:
         return
     files = [s.reason for s in skipped if not s.chain]
     chains = [s.reason for s in skipped if s.chain]
@@ -119,6 +122,29 @@ def report_skipped(skipped: Sequence[Skipped], *, kept: bool = True) -> None:
     say(console, f"skipped{every}; in short:")
     _counts(files, "file")
     _counts(chains, "chain")
+
+
+def nothing_done(skipped: Sequence[Skipped], done: str, out: Path | None) -> ProtembError:
+    """Return the error of a run that gave nothing: the only failure there was, or that all failed.
+
+    What that error does not say is printed.
+    """
+    failures = [s for s in skipped if s.error is not None]
+    if len(failures) == 1 and (only := failures[0].error) is not None:
+        if failures[0].chain:  # else the error says what the file's chains are
+            report_skipped([s for s in skipped if s.error is None], kept=False)
+        return only
+    report_skipped(skipped, kept=False)
+    inputs = {s.source for s in skipped}
+    what = f"none of the {len(inputs)} inputs" if len(inputs) != 1 else f"nothing in {inputs.pop()}"
+    unwritten = "" if out is None else f"; {out} was not written"
+    return StructureError(f"{what} could be {done}{unwritten}")
+
+
+def size_of(*files: Path) -> str:
+    """Return how large files are together, in words."""
+    size = sum(file.stat().st_size for file in files)
+    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.1f} KiB"
 
 
 def _counts(reasons: Iterable[str], noun: str) -> None:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from protemb_sdk._command import console, out_console, say
 from protemb_sdk._errors import ModelError, OutputError, StructureError
-from protemb_sdk._output import writable_target, write_text_whole
+from protemb_sdk._output import check_apart, writable_target, write_text_whole
+from protemb_sdk._report import size_of
 
 if TYPE_CHECKING:
     from protemb_sdk._embedder import Embedder
@@ -33,8 +35,7 @@ def index(
     from protemb_sdk.search import build_index
 
     count = build_index(store, out)
-    size = sum(file.stat().st_size for file in out.iterdir())
-    say(out_console, f"{count} chains -> {out}, {size / 2**20:.0f} MiB")
+    say(out_console, f"{count} chains -> {out}, {size_of(*out.iterdir())}")
 
 
 def search(
@@ -58,16 +59,20 @@ def search(
     superposition, by the length of the query, how many residues are aligned and how many of those are equal.
     """
     from protemb_sdk._embedder import Embedder
+    from protemb_sdk._models import find_model
     from protemb_sdk.search import open_index
 
-    if out is not None:
-        writable_target(out)
-    if not query.is_file():
+    if query.is_dir():
+        raise StructureError(f"{query}: is a folder; search takes one structure file, so call it for each")
+    if not query.exists():
         raise StructureError(f"{query}: no such file")
     opened = open_index(index)
+    if out is not None:
+        own = [] if model is None else [find_model(model).path]
+        check_apart([writable_target(out)], [query, *index.iterdir(), *own])
     embedder = Embedder(model or _model_of(opened), device, threads=threads)
     text = io.StringIO()
-    writer = csv.writer(text)
+    writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for embedding in _queries(embedder, query, chain):
         hits = opened.search(embedding, k, candidates)
@@ -136,7 +141,8 @@ def _show(query: Embedding, hits: list[Hit]) -> None:
         identity = f"{hit.identity:.0%}" if len(hit.pairs) else "-"
         # An index of proteins alone has no alignments.
         numbers = (f"{n:.3f}" if n == n else "-" for n in (hit.cosine, hit.score, hit.tm_score))
-        table.add_row(str(rank), hit.id, str(hit.length), *numbers, str(len(hit.pairs)), identity)
+        cells = (str(rank), hit.id, str(hit.length), *numbers, str(len(hit.pairs)), identity)
+        table.add_row(*map(Text, cells))  # names may hold what Rich takes for markup
     out_console.print(table)
 
 

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from protemb_sdk._b_factors import check_structure_target, write_b_factors
-from protemb_sdk._errors import OutputError, StructureError
+from protemb_sdk._errors import StructureError
+from protemb_sdk._heads import find_head
 from protemb_sdk._many import inputs_of
-from protemb_sdk._report import SiteTally, report_skipped
+from protemb_sdk._output import check_apart, writable_target
+from protemb_sdk._report import SiteTally, nothing_done, report_skipped
 from protemb_sdk._sites import SitePrediction, SitePredictor
 from protemb_sdk._sites_csv import writing_sites
 
@@ -47,14 +49,17 @@ def predict_files(
     ProtembError
         If nothing could be predicted or written; no file is left then.
     """
-    inputs = list(inputs_of(files))
+    inputs = inputs_of(files)
+    alone = isinstance(inputs, list) and len(inputs) == 1
     if chain is not None and (len(files) != 1 or files[0].is_dir()):
         raise StructureError("--chain goes with exactly one file")
+    source = inputs[0] if isinstance(inputs, list) and alone else None
+    targets = [writable_target(out)]
     if structure is not None:
-        if len(inputs) != 1 or not isinstance(inputs[0], Path):
+        if not isinstance(source, Path):
             raise StructureError("--structure goes with exactly one file")
-        if check_structure_target(structure).absolute() == out.absolute():
-            raise OutputError(f"{out}: is named twice; --out and --structure need a file each")
+        targets.append(check_structure_target(structure))
+    check_apart(targets, [*files, find_head(head).path])
     tally, kept = SiteTally(), list[SitePrediction]()
     with writing_sites(out, source=True) as table:
         predictor = SitePredictor(head, device, threads=threads)
@@ -65,8 +70,8 @@ def predict_files(
             run = predictor.predict_many(
                 inputs,
                 workers=workers,
-                progress=not quiet and len(inputs) > 1,
-                on_error="raise" if len(inputs) == 1 else "skip",
+                progress=not quiet and not alone,
+                on_error="skip",
             )
             skipped = run.skipped
         for prediction in run:
@@ -75,10 +80,9 @@ def predict_files(
             if structure is not None:
                 kept.append(prediction)
         if not tally.chains:
-            report_skipped(skipped, kept=False)
-            raise StructureError(f"none of the {len(inputs)} inputs could be embedded; {out} was not written")
-        if structure is not None and isinstance(inputs[0], Path):
-            write_b_factors(inputs[0], structure, kept)  # last: if it fails, no table is left either
+            raise nothing_done(skipped, "embedded", out)
+        if structure is not None and isinstance(source, Path):
+            write_b_factors(source, structure, kept)  # last: if it fails, no table is left either
     if not quiet:
         tally.report(predictor.provenance, out)
     report_skipped(skipped, kept=False)

@@ -11,10 +11,11 @@ from protemb_sdk._command import out_console, run, say
 from protemb_sdk._errors import OutputError, ProtembError, StructureError
 from protemb_sdk._labels_cli import predict
 from protemb_sdk._limits import DEFAULT_BYTES, DEFAULT_RESIDUES
+from protemb_sdk._output import check_apart, writable_target
 from protemb_sdk._plot_cli import plot as plot_command
 from protemb_sdk._plot_cli import report
 from protemb_sdk._readouts import READOUTS, check_readouts
-from protemb_sdk._report import Tally, report_skipped
+from protemb_sdk._report import Tally, nothing_done, report_skipped
 from protemb_sdk._search_cli import index, search, verify
 from protemb_sdk._version import __version__
 
@@ -106,6 +107,11 @@ def embed(
         level = "pair" if pair else level
         _fill(embedder, files, out, engine, workers, batch, level, readouts, half, quiet)
         return
+    if out.suffix.lower() in (".npz", ".parquet") and (half or level != "residue" or engine != "local"):
+        raise OutputError(
+            f"{out}: --half, --level and --engine are for a folder; name one, without an ending"
+        )
+    check_apart([writable_target(out)], [*files, embedder.model.path])
     tally = Tally()
     with collecting(out, pair=pair, readouts=readouts) as collection:
         if chain is not None:
@@ -114,7 +120,6 @@ def embed(
             run, skipped = iter([embedder.embed(files[0], chain, pair=pair, readouts=readouts)]), []
         else:
             inputs = inputs_of(files, byte_limit)
-            alone = strict or (isinstance(inputs, list) and len(inputs) == 1)
             run = embedder.embed_many(
                 inputs,
                 workers=workers,
@@ -122,15 +127,14 @@ def embed(
                 pair=pair,
                 readouts=readouts,
                 progress=not quiet and not (isinstance(inputs, list) and len(inputs) == 1),
-                on_error="raise" if alone else "skip",
+                on_error="raise" if strict else "skip",
             )
             skipped = run.skipped
         for embedding in run:
             collection.add(embedding)
             tally.add(embedding)
         if not tally.chains:
-            report_skipped(skipped)
-            raise StructureError(f"none of the inputs could be embedded; {out} was not written")
+            raise nothing_done(skipped, "embedded", out)
         collection.finish(skipped, embedder.provenance)
     if not quiet:
         tally.report(embedder.provenance, out)

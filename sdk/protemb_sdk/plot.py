@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._embedding import Embedding
-from protemb_sdk._errors import EmbeddingError, OutputError
-from protemb_sdk._output import figures, written_whole
+from protemb_sdk._errors import EmbeddingError
+from protemb_sdk._output import figures, picture_kind, written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,7 +107,7 @@ def picture(
         titles["q"] = f"expected lDDT, {quality.lddt:.2f} on average"
         _profile(maps["q"], quality.residue_lddt, None)
     for key, axes in maps.items():
-        axes.set_title(titles[key], fontsize=9.5, color=INK, loc="left")
+        axes.set_title(titles[key], fontsize=9.5, color=INK, loc="left", parse_math=False)
         axes.tick_params(labelsize=8, colors=INK, length=2)
         axes.spines[:].set_visible(False)
         _number(axes.xaxis, embedding)
@@ -162,10 +162,8 @@ def save_picture(
         If the file cannot be written, or its ending is no picture's.
     """
     target = Path(path)
+    kind = picture_kind(target)
     figure = picture(embedding, sites, quality)
-    kinds = figure.canvas.get_supported_filetypes()
-    if target.suffix.lower().removeprefix(".") not in kinds:
-        raise OutputError(f"{target}: end the name as a picture's, {', '.join(sorted(kinds))}")
     with written_whole(target) as part:
-        figure.savefig(part)
+        figure.savefig(part, format=kind)
     return target

@@ -381,6 +381,12 @@ FAULTS: dict[str, Callable[[Path], Fault]] = {
 }
 
 
+def row(name: str, found: Fault) -> str:
+    """Return a row of the table; what was seen in backticks, as Markdown takes underscores for bold."""
+    seen = re.sub(r"/tmp/\w+", "", found.seen).replace("|", "/").replace("`", "'")
+    return f"| {name} | {found.done} | `{seen}` | {found.lost} | {found.doubled} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--out", type=Path, required=True)
@@ -390,8 +396,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             try:
                 found = fault(Path(folder))
-                seen = re.sub(r"/tmp/\w+", "", found.seen).replace("|", "/")
-                rows.append(f"| {name} | {found.done} | {seen} | {found.lost} | {found.doubled} |")
+                rows.append(row(name, found))
             except CannotTry as error:
                 rows.append(f"| {name} | not tried: {error} | | | |")
         print(rows[-1], flush=True)

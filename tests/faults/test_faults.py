@@ -30,3 +30,9 @@ def test_no_row_is_lost_or_doubled(name: str, tmp_path: Path) -> None:
         pytest.skip(str(error))
     assert (found.lost, found.doubled) == (0, 0)
     assert found.seen and "Traceback" not in found.seen
+
+
+def test_what_was_seen_survives_markdown() -> None:
+    seen = "error: /tmp/abc/files: without if __name__ == '__main__'|?"
+    row = module.row("worker killed", module.Fault("kill -9", seen))
+    assert row == "| worker killed | kill -9 | `error: /files: without if __name__ == '__main__'/?` | 0 | 0 |"

@@ -117,11 +117,16 @@ def test_many_skipped_are_counted_by_reason(capsys: pytest.CaptureFixture[str]) 
     assert "2 chains  has ... residues, fewer than min_residues=3" in lines and len(lines) == 3
 
 
-def test_twenty_reasons_are_listed_and_the_others_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_are_named_and_twenty_reasons_are_counted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     names = [chr(ord("a") + i) * 4 for i in range(22)]
     report_skipped([Skipped(f"{name}.pdb", "", f"is {name}") for name in names], kept=False)
     lines = [line.strip() for line in capsys.readouterr().err.splitlines()]
-    assert lines[0] == "skipped; in short:" and len(lines) == 22 and lines[-1] == "2 files  for other reasons"
+    assert lines[:22] == [f"skipped: {name}.pdb: is {name}" for name in names]
+    assert (
+        lines[22] == "skipped; in short:" and len(lines) == 44 and lines[-1] == "2 files  for other reasons"
+    )
 
 
 def test_many_notes_are_counted_by_kind(
@@ -192,7 +197,7 @@ def test_nothing_but_bad_files_is_one_error_and_all_the_reasons(protemb, bad: Pa
     out = tmp_path / "out.npz"
     files = [bad / name for name in BAD_FILES if name != "missing.cif"]
     done = protemb("embed", *files, "-o", out)
-    is_one_clear_error(done, out, "none of the inputs could be embedded", "was not written")
+    is_one_clear_error(done, out, "none of the 6 inputs could be embedded", "was not written")
     for path in files:
         assert f"skipped: {path}: " in done.err
 

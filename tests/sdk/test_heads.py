@@ -38,6 +38,11 @@ def test_a_head_that_is_not_there_says_which_are(name: str) -> None:
         SitePredictor(7)  # type: ignore[arg-type]
 
 
+def test_a_path_of_a_bundled_name_is_told_to_be_none() -> None:
+    with pytest.raises(ModelError, match=r"^sites: no such file; pass a bundled head by its name alone"):
+        SitePredictor(Path("sites"))
+
+
 def test_every_bundled_head_loads() -> None:
     for name, entry in heads._registry().items():
         assert set(entry) == {"file", "encoder", "kind", "summary", "sha256"}

@@ -1,0 +1,443 @@
+"""What commands write, and where: inputs outlive them, names hurt nobody, one bad chain is no bad file."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import gemmi
+import pytest
+
+from protemb_sdk import Embedder, Embedding, OutputError, cli
+from protemb_sdk._output import check_apart, written_whole
+from protemb_sdk._report import size_of
+
+from .conftest import table_of
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="names and devices of POSIX")
+
+
+class Result:
+    def __init__(self, status: object, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+        self.errors = [line for line in err.splitlines() if line.startswith("error:")]
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def protemb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["protemb", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        return Result(exit_.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def model(structures: Path, tmp_path: Path) -> Path:
+    """A file of the user's that nothing may destroy."""
+    return Path(shutil.copy(structures / "1a8o.pdb", tmp_path / "1a8o.pdb"))
+
+
+@pytest.fixture
+def complex_(structures: Path, tmp_path: Path) -> Path:
+    """A chain of 64 residues beside a peptide of 8, for which there is no score."""
+    structure = gemmi.read_structure(str(structures / "1orc.pdb"))
+    peptide = gemmi.Chain("P")
+    for residue in list(structure[0]["A"])[:8]:
+        peptide.add_residue(residue)
+    structure[0].add_chain(peptide)
+    path = tmp_path / "pep.pdb"
+    structure.write_pdb(str(path))
+    return path
+
+
+@pytest.fixture
+def label_head(make_head: Callable[..., Path], tmp_path: Path) -> Path:
+    """A head as of the user's own, which says a quantity of a chain."""
+    onnx = pytest.importorskip("onnx")
+    path = make_head(tmp_path / "own.onnx", kind="protein-label", classes=None)
+    loaded = onnx.load(path)
+    onnx.checker.check_model(loaded)
+    graph = loaded.graph
+    graph.node.append(onnx.helper.make_node("ReduceMean", ["probability"], ["value"], keepdims=1))
+    del graph.output[:]
+    graph.output.append(onnx.helper.make_tensor_value_info("value", onnx.TensorProto.FLOAT, [1]))
+    onnx.save(loaded, path)
+    return path
+
+
+# --- inputs are kept --------------------------------------------------------------------------------
+
+TWICE: dict[str, list[str]] = {
+    "embed": ["embed", "in.npz", "-o", "in.npz"],
+    "sites": ["sites", "1a8o.pdb", "-o", "1a8o.pdb"],
+    "sites, a structure": ["sites", "1a8o.pdb", "-o", "x.csv", "--structure", "1a8o.pdb"],
+    "sites, another name": ["sites", "1a8o.pdb", "-o", "x.csv", "--structure", "{t}/../{n}/1a8o.pdb"],
+    "sites, a folder": ["sites", ".", "-o", "{t}/1a8o.pdb"],
+    "sites, the head": ["sites", "1a8o.pdb", "-o", "head.onnx", "--head", "head.onnx"],
+    "quality": ["quality", "1a8o.pdb", "-o", "1a8o.pdb"],
+    "quality, residues": ["quality", "1a8o.pdb", "--residues", "1a8o.pdb"],
+    "quality, copies": ["quality", "1a8o.pdb", "--structures", "../{n}"],
+    "quality, copies of a folder": ["quality", "{t}", "--structures", "."],
+    "report": ["report", "1a8o.pdb", "-o", "1a8o.pdb"],
+    "report, a folder": ["report", ".", "-o", "1a8o.pdb"],
+    "predict": ["predict", "1a8o.pdb", "--head", "head.onnx", "-o", "1a8o.pdb"],
+    "predict, the head": ["predict", "1a8o.pdb", "--head", "head.onnx", "-o", "head.onnx"],
+    "plot": ["plot", "in.png", "-o", "in.png"],
+}
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_an_input_is_never_overwritten(
+    protemb: Run, head: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    if name == "plot":
+        pytest.importorskip("matplotlib")
+    shutil.copy(head, tmp_path / "head.onnx")
+    for other in ("in.npz", "in.png"):  # what a file holds is told from its content alone
+        shutil.copy(model, tmp_path / other)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.chdir(tmp_path)
+    done = protemb(*(word.format(t=tmp_path, n=tmp_path.name) for word in TWICE[name]))
+    assert done.status == 1 and len(done.errors) == 1 and "would overwrite the input" in done.errors[0], (
+        done.err
+    )
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_table_of_hits_overwrites_neither_query_nor_index(
+    protemb: Run, embedder: Embedder, model: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("usearch")
+    pytest.importorskip("pyarrow")
+    assert protemb("embed", model, "-o", tmp_path / "store", "-q").status == 0
+    done = protemb("index", tmp_path / "store", "-o", tmp_path / "index")
+    assert done.status == 0 and ", 0" not in done.out and done.out.rstrip().endswith("KiB")
+    before = model.read_bytes()
+    for out in (model, next((tmp_path / "index").iterdir())):
+        done = protemb("search", model, "--index", tmp_path / "index", "-o", out)
+        assert done.status == 1 and "would overwrite the input" in done.errors[0]
+    assert model.read_bytes() == before
+    table = tmp_path / "hits.csv"
+    assert protemb("search", model, "--index", tmp_path / "index", "-o", table).status == 0
+    assert b"\r" not in table.read_bytes() and len(table.read_bytes().splitlines()) == 2
+    done = protemb("search", tmp_path, "--index", tmp_path / "index")
+    assert done.status == 1 and "is a folder; search takes one structure file" in done.errors[0]
+
+
+@posix
+def test_two_names_of_one_file_are_one_place(model: Path, tmp_path: Path) -> None:
+    link, folder = tmp_path / "link.csv", tmp_path / "folder"
+    link.symlink_to(model)
+    folder.symlink_to(tmp_path, target_is_directory=True)
+    with pytest.raises(OutputError, match=r"link\.csv: would overwrite the input .*1a8o\.pdb"):
+        check_apart([link], [model])
+    with pytest.raises(OutputError, match="would overwrite"):
+        check_apart([folder / model.name], [tmp_path])
+    # Neither of these is there yet.
+    with pytest.raises(OutputError, match="is named twice; outputs need a file each"):
+        check_apart([tmp_path / "x.csv", folder / "x.csv"], [model])
+    check_apart([tmp_path / "x.csv", tmp_path / "y.csv"], [model, tmp_path, tmp_path / "gone"])
+    (tmp_path / "x.csv").write_text("of the last run")
+    check_apart([tmp_path / "x.csv"], [tmp_path, tmp_path / "gone"])
+
+
+# --- where a file can be put --------------------------------------------------------------------------
+
+
+@posix
+def test_a_device_and_a_pipe_are_refused_and_stay(protemb: Run, model: Path, tmp_path: Path) -> None:
+    pipe, null = tmp_path / "pipe", tmp_path / "null"
+    os.mkfifo(pipe)
+    if os.geteuid() == 0:  # only root may make one; the machine's own is not put at risk
+        os.mknod(null, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    for out in (pipe, null) if null.exists() else (pipe,):
+        kind = stat.S_IFMT(out.stat().st_mode)
+        done = protemb("sites", model, "-o", out)
+        assert done.status == 1 and "is a device, a pipe or a socket" in done.errors[0], done.err
+        with pytest.raises(OutputError, match="is a device, a pipe"), written_whole(out):
+            raise AssertionError("nothing may be written")
+        assert stat.S_IFMT(out.stat().st_mode) == kind
+
+
+@posix
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    kept, link = tmp_path / "kept", tmp_path / "link.csv"
+    kept.mkdir()
+    (kept / "file.csv").write_text("old")
+    link.symlink_to(Path("kept") / "file.csv")
+    for text in ("new", "newer"):
+        with written_whole(link) as part:
+            assert part.name == "link.csv"  # endings tell what to write
+            part.write_text(text)
+        assert link.is_symlink() and (kept / "file.csv").read_text() == text
+        (kept / "file.csv").unlink()  # a link that leads nowhere yet can be written too
+    (tmp_path / "astray").symlink_to(tmp_path / "gone" / "file.csv")
+    with pytest.raises(OutputError, match="gone does not exist"), written_whole(tmp_path / "astray"):
+        raise AssertionError("nothing may be written")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["astray", "kept", "link.csv"]
+
+
+@posix
+@pytest.mark.parametrize("letter", ["a", "é", "\N{GRINNING FACE}"])
+def test_the_longest_names_can_be_written(tmp_path: Path, letter: str) -> None:
+    name = letter * ((255 - 4) // len(letter.encode())) + ".csv"
+    with written_whole(tmp_path / name) as part:
+        part.write_text("whole")
+    assert (tmp_path / name).read_text() == "whole" and len(list(tmp_path.iterdir())) == 1
+
+
+# --- one bad chain ------------------------------------------------------------------------------------
+
+
+def test_a_bad_chain_is_skipped_in_one_file_as_in_many(
+    protemb: Run, complex_: Path, label_head: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "x.csv"
+    done = protemb("quality", complex_, "-o", out, "--structures", tmp_path / "copies")
+    assert done.status == 0 and not done.errors, done.err
+    assert [row["chain"] for row in table_of(out)] == ["A"]
+    assert f"skipped: {complex_}, chain P: " in done.err and "no fold to judge" in done.err
+    copy = gemmi.read_structure(str(tmp_path / "copies" / "pep.pdb"))
+    assert copy[0]["A"][0][0].b_iso > 0 and copy[0]["P"][0][0].b_iso == 0
+    done = protemb("embed", complex_, "-o", tmp_path / "x.npz", "--residue-limit", 50)
+    assert done.status == 0 and "pep_P" in done.out and f"skipped: {complex_}, chain A: " in done.err
+    done = protemb("embed", complex_, "-o", tmp_path / "y.npz", "--residue-limit", 50, "--strict")
+    assert done.status == 1 and "residue_limit=50" in done.errors[0] and not (tmp_path / "y.npz").exists()
+    done = protemb("embed", complex_, "-o", tmp_path / "z.npz", "--residue-limit", 5)
+    assert done.status == 1 and done.err.count("skipped: ") == 2 and not (tmp_path / "z.npz").exists()
+    assert f"nothing in {complex_} could be embedded; {tmp_path / 'z.npz'} was not written" in done.errors[0]
+
+
+def test_a_chain_that_a_head_cannot_judge_is_skipped(
+    protemb: Run, complex_: Path, label_head: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from protemb_sdk._errors import EmbeddingError
+
+    embed = Embedder.embed_chain
+
+    def picky(self: Embedder, chain: object, **wanted: object) -> Embedding:
+        if len(chain) < 10:  # type: ignore[arg-type]
+            raise EmbeddingError("pep_P: too short")
+        return embed(self, chain, **wanted)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Embedder, "embed_chain", picky)
+    for command, *options in (["sites"], ["predict", "--head", label_head]):
+        out = tmp_path / f"{command}.csv"
+        done = protemb(command, complex_, "-o", out, *options)
+        assert done.status == 0 and {row["chain"] for row in table_of(out)} == {"A"}
+        assert f"skipped: {complex_}, chain P: pep_P: too short" in done.err
+
+
+# --- copies -------------------------------------------------------------------------------------------
+
+
+def test_what_can_be_copied_is_copied(protemb: Run, model: Path, structures: Path, tmp_path: Path) -> None:
+    """As ColabFold leaves its folder, scores beside the models; an archive; a chain of a long name."""
+    folder, copies = tmp_path / "models", tmp_path / "deep" / "copies"
+    folder.mkdir()
+    shutil.move(model, folder / "rank_001.pdb")
+    shutil.copy(structures / "1a8o.pdb", folder / "rank_002.pdb1")
+    (folder / "scores_rank_001.json").write_text(json.dumps({"plddt": [90.0]}))
+    structure = gemmi.read_structure(str(structures / "1a8o.cif"))
+    structure[0][0].name = "LONG"
+    (folder / "long.pdb").write_text(structure.make_mmcif_document().as_string())
+    archive = tmp_path / "more.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(structures / "1orc.pdb", "1orc.pdb")
+    out = tmp_path / "x.csv"
+    done = protemb("quality", folder, archive, "-o", out, "--structures", copies)
+    assert done.status == 0 and not done.errors, done.err
+    assert [path.name for path in copies.iterdir()] == ["rank_001.pdb"]
+    assert len(table_of(out)) == 4 and "long_LONG" in done.out and "1orc_A" in done.out
+    said = [line for line in done.err.splitlines() if line.startswith("no copy of ")]
+    assert len(said) == 3 and "scores_rank_001.json" in done.err  # skipped, as it holds no structure
+    for name in (folder / "rank_002.pdb1", f"{archive}/1orc.pdb"):
+        assert sum(line.startswith(f"no copy of {name}: copies are of .pdb") for line in said) == 1
+    assert any(line.startswith(f"no copy of {folder / 'long.pdb'}: the chain name 'LONG'") for line in said)
+
+
+def test_no_copy_at_all_is_an_error_after_the_ranking(protemb: Run, structures: Path, tmp_path: Path) -> None:
+    copies = tmp_path / "copies"
+    done = protemb("quality", structures / "3wup.json.gz", "-o", tmp_path / "x.csv", "--structures", copies)
+    assert done.status == 1 and "no copy could be written" in done.errors[0] and "3wup_A" in done.out
+    assert len(table_of(tmp_path / "x.csv")) == 1 and not copies.exists()
+
+
+def test_no_folder_is_left_where_nothing_could_be_scored(protemb: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty.pdb").write_text("")
+    done = protemb("quality", tmp_path / "empty.pdb", "--structures", tmp_path / "copies")
+    assert done.status == 1 and "the file is empty" in done.errors[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["empty.pdb"]
+
+
+@pytest.mark.parametrize("command", [["quality", "--plot"], ["plot", "-o"]])
+def test_an_ending_is_looked_at_before_the_work(
+    protemb: Run, model: Path, tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(Embedder, "embed_chain", lambda *_, **__: pytest.fail("the work has begun"))
+    table = ["-o", tmp_path / "x.csv"] if command[0] == "quality" else []
+    for name in ("a.foo", "a.pgf"):  # the second would need TeX
+        done = protemb(command[0], model, *table, command[1], tmp_path / name)
+        assert done.status == 1 and f"{name}: end the name as a picture's" in done.errors[0]
+    assert [path.name for path in tmp_path.iterdir()] == [model.name]
+
+
+# --- what is skipped ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["sites", "quality", "report", "predict"])
+def test_every_skipped_file_is_named(
+    protemb: Run, model: Path, label_head: Path, tmp_path: Path, command: str
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.move(model, folder)
+    empty = [folder / f"{number:02}.pdb" for number in range(25)]
+    for path in empty:
+        path.write_text("")
+    options = ["--head", label_head] if command == "predict" else []
+    done = protemb(command, folder, "-o", tmp_path / "out", *options)
+    assert done.status == 0, done.err
+    lines = done.err.splitlines()
+    assert all(f"skipped: {path}: the file is empty; fetch it again" in lines for path in empty)
+    assert "      25 files  the file is empty; fetch it again" in lines
+
+
+def test_a_report_of_nothing_says_why(protemb: Run, tmp_path: Path) -> None:
+    for name in ("empty.pdb", "other.pdb"):
+        (tmp_path / name).write_text("")
+    done = protemb("report", tmp_path / "empty.pdb", "-o", tmp_path / "x.html")
+    assert done.status == 1 and done.errors == [
+        f"error: {tmp_path / 'empty.pdb'}: the file is empty; fetch it again"
+    ]
+    done = protemb("report", tmp_path, "-o", tmp_path / "x.html")
+    assert done.status == 1 and done.err.count("skipped: ") == 2 and "none of the 2 inputs" in done.errors[0]
+    assert not (tmp_path / "x.html").exists()
+
+
+@pytest.mark.parametrize("command", ["sites", "quality", "report", "predict"])
+def test_archives_are_streams(
+    protemb: Run, structures: Path, label_head: Path, tmp_path: Path, command: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A member is embedded before the next is read."""
+    from protemb_sdk import _archives
+
+    archive, events = tmp_path / "all.tar", list[str]()
+    with tarfile.open(archive, "w") as tar:
+        for name in ("1a8o.pdb", "1orc.pdb"):
+            tar.add(structures / name, name)
+    embed, made = Embedder.embed_chain, _archives.Member
+
+    def embed_chain(self: Embedder, *arguments: object, **options: object) -> Embedding:
+        events.append("embedded")
+        return embed(self, *arguments, **options)  # type: ignore[arg-type]
+
+    def member(name: str, content: bytes) -> object:
+        events.append("read")
+        return made(name, content)
+
+    monkeypatch.setattr(Embedder, "embed_chain", embed_chain)
+    monkeypatch.setattr(_archives, "Member", member)
+    options = ["--head", label_head] if command == "predict" else []
+    done = protemb(command, archive, "-o", tmp_path / "out", *options)
+    assert done.status == 0, done.err
+    assert events == ["read", "embedded"] * 2
+
+
+# --- names --------------------------------------------------------------------------------------------
+
+
+def test_names_are_no_markup(protemb: Run, structures: Path, tmp_path: Path) -> None:
+    structure = gemmi.read_structure(str(structures / "1a8o.cif"))
+    structure[0]["A"].name = "[/x]"
+    path = tmp_path / "top [red] :star:.cif"
+    structure.make_mmcif_document().write_file(str(path))
+    name = "top [red] :star:_[/x]"
+    done = protemb("quality", path)
+    assert done.status == 0 and name in done.out
+    done = protemb("sites", path, "-o", tmp_path / "x.csv")
+    assert done.status == 0 and name in done.out
+    done = protemb("embed", path, "-o", tmp_path / "x.npz")
+    assert done.status == 0 and name in done.out
+    done = protemb("sites", tmp_path / "no [/x] :star:.cif", "-o", tmp_path / "x.csv")
+    assert done.status == 1 and "no [/x] :star:.cif: no such file" in done.errors[0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_are_no_mathematics(protemb: Run, structures: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from protemb_sdk import QualityScorer
+    from protemb_sdk._quality_cli import profiles
+
+    paths = [tmp_path / r"$\frac$.pdb", tmp_path / "_hidden.pdb"]
+    for path in paths:
+        shutil.copy(structures / "1orc.pdb", path)
+    for number, path in enumerate(paths):
+        picture = tmp_path / f"{number}.svg"
+        assert protemb("plot", path, "-o", picture).status == 0 and picture.stat().st_size > 10_000
+        assert protemb("quality", path, "--plot", picture, "-q").status == 0
+    scorer = QualityScorer(device="cpu")
+    figure = profiles([scorer.score(path) for path in paths])
+    figure.draw_without_rendering()
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    said = [text.get_text().split("  ")[0] for text in legend.get_texts()]
+    assert said == [r"$\frac$_A", "_hidden_A"]
+    drawn = [line.get_color() for line in figure.axes[0].lines]
+    assert [line.get_color() for line in legend.get_lines()] == drawn
+
+
+def test_a_poor_encoding_ends_no_run(model: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "protemb_sdk.cli", "quality", model],
+        capture_output=True, timeout=120, env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert b"1a8o_A" in done.stdout and b"????" in done.stdout
+
+
+# --- words --------------------------------------------------------------------------------------------
+
+
+def test_predict_says_whose_head_it_wants(protemb: Run, model: Path, tmp_path: Path) -> None:
+    for name in ("quality", "sites"):
+        done = protemb("predict", model, "--head", name, "-o", tmp_path / "x.csv")
+        assert done.status == 1 and "is a bundled head" in done.errors[0] and "of your own" in done.errors[0]
+        assert f"protemb {name} " in done.errors[0] and "no head named" not in done.errors[0]
+    done = protemb("predict", model, "--head", tmp_path / "no.onnx", "-o", tmp_path / "x.csv")
+    assert done.status == 1 and "no.onnx: no such file; pass what protemb-export finetune" in done.errors[0]
+
+
+@pytest.mark.parametrize(
+    "options", [["--half"], ["--level", "bogus"], ["--engine", "foo"], ["--level", "pair"]]
+)
+def test_options_of_a_folder_are_refused_for_a_file(
+    protemb: Run, model: Path, tmp_path: Path, options: list[str]
+) -> None:
+    for ending in ("npz", "parquet"):
+        done = protemb("embed", model, "-o", tmp_path / f"x.{ending}", *options)
+        assert done.status == 1 and "--half, --level and --engine are for a folder" in done.errors[0]
+    assert [path.name for path in tmp_path.iterdir()] == [model.name]
+
+
+def test_sizes_are_never_nothing(protemb: Run, model: Path, tmp_path: Path) -> None:
+    done = protemb("report", model, "-o", tmp_path / "x.html")
+    assert done.status == 0 and done.out.rstrip().endswith(" KiB") and " 0.0 " not in done.out
+    for size, said in ((100, "0.1 KiB"), (2**20 - 1024, "1023.0 KiB"), (3 * 2**19, "1.5 MiB")):
+        (tmp_path / "x").write_bytes(b"x" * size)
+        assert size_of(tmp_path / "x") == said
