@@ -314,7 +314,7 @@ class Embedder:
         device, providers, _, session_options = self.session_arguments
         if session_options is not None:
             raise EmbeddingError("session_options cannot be sent to workers; use threads=, or workers=1")
-        path = self.model.path if not self.model.sha256 else self.model.name
+        path = os.path.abspath(self.model.path) if not self.model.sha256 else self.model.name
         return {
             "model": path,
             "device": device,

@@ -63,18 +63,21 @@ def is_structure_name(path: str | Path) -> bool:
     return _ENDING.search(Path(path).name) is not None
 
 
-def find_structures(path: str | Path) -> list[Path]:
+def find_structures(path: str | Path, *, warn: bool = True) -> list[Path]:
     """List the structure files below a folder.
 
     Parameters
     ----------
     path : str or Path
-        A folder, searched recursively by file name ending; a file is returned as it is.
+        A folder, searched recursively by file name ending, links to folders followed; a file is returned
+        as it is.
+    warn : bool, default True
+        Log, as warnings, how many other files there are, and folders that cannot be listed.
 
     Returns
     -------
     list of Path
-        Sorted; hidden files are left out.
+        Sorted; hidden files and folders, and stores and indexes of ours, are left out.
 
     Raises
     ------
@@ -87,13 +90,13 @@ def find_structures(path: str | Path) -> list[Path]:
     if not os.path.isdir(path):
         raise StructureError(f"{path}: no such folder; check the path")
     found, others = [], Counter[str]()
-    for folder, names in _walk(path):
+    for folder, names in _walk(path, warn):
         for name in names:
             if _ENDING.search(name):
                 found.append(folder / name)  # also a link that leads nowhere: it fails in its turn
             else:
                 others["".join(Path(name).suffixes[-2:]) or "no ending"] += 1
-    if others:
+    if others and warn:
         endings = ", ".join(f"{ending} {count}" for ending, count in others.most_common(5))
         logger.warning(
             "%s: %d files passed over, whose names are not those of structures (%s)",
@@ -107,7 +110,7 @@ def find_structures(path: str | Path) -> list[Path]:
     return sorted(found)
 
 
-def _walk(path: Path) -> Iterator[tuple[Path, list[str]]]:
+def _walk(path: Path, warn: bool) -> Iterator[tuple[Path, list[str]]]:
     """Give each folder below a folder and the files in it, without the hidden, stores and indexes of ours."""
 
     def refused(error: OSError) -> None:
@@ -115,7 +118,8 @@ def _walk(path: Path) -> Iterator[tuple[Path, list[str]]]:
             raise StructureError(
                 f"{path}: the folder cannot be listed ({error.strerror})", may_pass=True
             ) from error
-        logger.warning("%s: passed over, it cannot be listed (%s)", error.filename, error.strerror)
+        if warn:
+            logger.warning("%s: passed over, it cannot be listed (%s)", error.filename, error.strerror)
 
     seen = set()
     for folder, folders, names in os.walk(path, onerror=refused, followlinks=True):

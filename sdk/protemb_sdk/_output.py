@@ -81,7 +81,7 @@ def _place(path: Path) -> object:
 def _files_in(inputs: Iterable[Path]) -> Iterator[Path]:
     for path in inputs:
         try:
-            yield from find_structures(path) if os.path.isdir(path) else [path]
+            yield from find_structures(path, warn=False) if os.path.isdir(path) else [path]
         except StructureError:  # said where it is read
             continue
 

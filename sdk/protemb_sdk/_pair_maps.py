@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Readers of Parquet folders pass over names with an underscore.
 _PREFIX, _ENDING = "_pairs-", ".h5"
 
-# A chunk of a map: read alone where a window is wanted. Compressed, maps take a quarter of their bytes.
+# A chunk of a map: read alone where a window is wanted. Compressed, maps take a third of their bytes.
 CHUNK = 64
 
 

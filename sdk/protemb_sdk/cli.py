@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -88,8 +89,8 @@ def embed(
     Files that fail and chains that are passed over are listed with their reasons, on screen and in the
     output. The exit status is 0 if anything was embedded (with --strict: if every file was).
 
-    A folder (a name without .npz or .parquet) becomes a store of Parquet files: called again, the command
-    goes on where it stopped, and does only what is missing. Tar archives are read as streams.
+    A folder (one that is there, or a name without an ending) becomes a store of Parquet files: called again,
+    the command goes on where it stopped, and does only what is missing or may do well now. Tar archives are read as streams.
     """
     from protemb_sdk._collect import collecting
     from protemb_sdk._embedder import Embedder
@@ -101,7 +102,7 @@ def embed(
         model, device, threads=threads, altloc=altloc, model_number=model_number, min_residues=min_residues,
         residue_limit=residue_limit, byte_limit=byte_limit, time_limit=time_limit,
     )  # fmt: skip
-    if out.suffix.lower() not in (".npz", ".parquet") and (out.is_dir() or not out.suffix):
+    if out.suffix.lower() not in (".npz", ".parquet") and (os.path.isdir(out) or not out.suffix):
         if chain is not None or strict:
             raise OutputError(f"{out}: a store takes whole files, without --chain and --strict")
         level = "pair" if pair else level
@@ -173,17 +174,20 @@ def _fill(
             embedder, files, out, workers=workers, batch=batch, levels=levels, readouts=readouts, dtype=dtype,
             progress=not quiet,
         )  # fmt: skip
+    report_skipped(filled.skipped)
     if not quiet:
         say(
             out_console,
             f"{filled.chains} chains of {filled.inputs} inputs -> {out}; {filled.before} inputs were there "
-            f"before; {filled.failed} inputs or chains failed, see {out / SKIPPED}",
+            f"before; {filled.failed} inputs or chains failed; what is not there: {out / SKIPPED}",
         )
+    if filled.failed and not filled.chains and not filled.before:
+        raise StructureError(f"none of the inputs could be embedded; their reasons are in {out / SKIPPED}")
 
 
 def _check_there(files: list[Path]) -> None:
-    for missing in (path for path in files if not path.exists()):
-        raise StructureError(f"{missing}: no such file or folder")
+    for missing in (path for path in files if not os.path.exists(path)):
+        raise StructureError(f"{missing}: no such file or folder, or none that may be read")
 
 
 @app.command()

@@ -100,7 +100,10 @@ class _Parts(_Embeds):
 def _arguments(embedder: Embedder, actors: int) -> dict[str, Any]:
     if isinstance(actors, bool) or not isinstance(actors, int) or actors < 1:
         raise EmbeddingError(f"actors must be a whole number, at least 1, not {actors!r}")
-    return embedder.worker_arguments(1)
+    made = embedder.worker_arguments(1)
+    _, _, threads, _ = embedder.session_arguments
+    # What this machine has says nothing about others.
+    return made | {"threads": 1 if threads is None else threads}
 
 
 def _resources(arguments: dict[str, Any], actors: int, gpus: float) -> dict[str, Any]:
@@ -131,7 +134,8 @@ def embed(
         With a column `path`, and `bytes` where the files are not to be opened by their paths: what
         ``ray.data.read_binary_files(..., include_paths=True)`` gives.
     embedder : Embedder
-        Says with which model and options; each actor makes its own, with as many threads.
+        Says with which model and options; each actor makes its own, with the threads that were asked for, or
+        one.
     actors : int, default 1
         Sessions in the cluster.
     gpus : float, default 0
