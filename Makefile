@@ -34,7 +34,7 @@ bench:
 bench-compare:
 	mkdir -p .benchmarks
 	python -m pytest benchmarks/test_compare.py --benchmark-only -rs --benchmark-json=.benchmarks/compare.json
-	python benchmarks/record.py .benchmarks/compare.json benchmarks/compare.md benchmarks/compare.png
+	python benchmarks/record.py .benchmarks/compare.json benchmarks/compare.md sdk/docs/compare.png
 
 # The wheel alone in new environments, at the lowest and the newest of what it needs
 bounds:
@@ -50,7 +50,7 @@ fuzz:
 	python tests/fuzz/guided.py -o tests/fuzz/guided.md
 
 faults:
-	python tests/faults/faults.py
+	python tests/faults/faults.py -o tests/faults/results.md
 
 soak:
 	python tests/soak.py -o tests/soak.md

@@ -30,8 +30,8 @@ def medians(page: Path) -> Iterator[tuple[str, str, float]]:
     for line in page.read_text().splitlines():
         if line.startswith("## "):
             group = line[3:]
-        elif match := re.match(r"\| (.+?) \| ([\d.e+]+) ms \|", line):
-            yield group, match[1], float(match[2]) / 1e3
+        elif match := re.match(r"\| (.+?) \| ([\d.e+]+) (m?)s \|", line):
+            yield group, match[1], float(match[2]) / (1e3 if match[3] else 1)
 
 
 def measured() -> dict[tuple[str, str], dict[int, float]]:
@@ -39,7 +39,7 @@ def measured() -> dict[tuple[str, str], dict[int, float]]:
     found: dict[tuple[str, str], dict[int, float]] = {}
     for group, name, seconds in medians(HERE / "results.md"):
         if group.startswith("embedding against length"):
-            model, length = re.fullmatch(r"test_embed_length\[(.+)-(\d+)\]", name).groups()  # type: ignore[union-attr]
+            model, length = re.fullmatch(r"(.+), (\d+) residues", name).groups()  # type: ignore[union-attr]
             found.setdefault((model, CORE), {})[int(length)] = seconds
     kinds = {
         "ONNX Runtime, float32 (the SDK's)": "float32",

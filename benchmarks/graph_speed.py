@@ -73,7 +73,10 @@ def main(
     longest = next(validation[i] for i in range(len(validation)) if validation.lengths[i] >= max(LENGTHS))
     sessions = {name: sessions_of(config, validation) for name, config in shapes.items()}
     rows = [
-        f"Seconds, one thread, medians of {rounds} rounds in turn.",
+        "# Shapes of the network",
+        "",
+        "Written by `python benchmarks/graph_speed.py corpus.arrow`. Seconds, one thread, medians of "
+        f"{rounds} rounds in turn.",
         "",
         f"| network | multiplications a pair | {' | '.join(f'{n} float32 | {n} int8' for n in LENGTHS)} |",
         "|---" * (2 + 2 * len(LENGTHS)) + "|",

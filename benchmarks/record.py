@@ -13,6 +13,45 @@ from itertools import groupby
 from pathlib import Path
 
 COMMANDS = {"cuda": "make bench-cuda", "compare": "make bench-compare"}
+TITLES = {"cuda": "On a GPU", "compare": "Beside other encoders"}
+
+# What a test is called in its table; tests that name themselves stand as they are.
+NAMES = {
+    r"test_cold_start\[import\]": "import protemb_sdk",
+    r"test_cold_start\[numpy\]": "import numpy",
+    r"test_cold_start\[first-embedding\]": "first embedding, 70 residues",
+    r"test_copy_of_.*": "a copy",
+    r"test_embed_length\[(.+)-(\d+)\]": r"\1, \2 residues",
+    r"test_embed_protemb": "protemb",
+    r"test_embed_pytorch\[(.+)\]": r"network of \1 in PyTorch",
+    r"test_embedder\[(.+)-protein and residues-(\d+)\]": r"\1, \2 residues",
+    r"test_embedder\[(.+)-and contacts-(\d+)\]": r"\1, \2 residues, contacts too",
+    r"test_folder\[1\]": "one process",
+    r"test_folder\[(\d+)\]": r"\1 workers",
+    r"test_many_lengths\[(.+)-1\]": r"\1",
+    r"test_many_lengths\[(.+)-(\d+)\]": r"\1, batches of \2",
+    r"test_peak_memory\[(\d+)-(\d+)-(.+)\]": r"\3, \1 residues, limit \2 MiB",
+    r"test_pooling_in_the_graph": "in the graph",
+    r"test_(?:pooling|readouts)_protemb\[1\]": "protemb, 1 thread",
+    r"test_(?:pooling|readouts)_protemb\[(\d+)\]": r"protemb, \1 threads",
+    r"test_(?:pooling|readouts|windows)_numpy": "NumPy",
+    r"test_windows_protemb": "protemb",
+    r"test_read_structure": "protemb",
+    r"test_ceilings\[(.+)\]": r"\1",
+}
+
+
+def row_name(name: str) -> str:
+    """Return what a reader calls a test."""
+    for pattern, words in NAMES.items():
+        if match := re.fullmatch(pattern, name):
+            return match.expand(words)
+    return name
+
+
+def human(seconds: float) -> str:
+    """Return seconds, or milliseconds below one."""
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
 
 
 def numbers_as_numbers(text: str) -> list[tuple[int, str]]:
@@ -25,7 +64,7 @@ def main(source: Path, target: Path) -> None:
     loaded = json.loads(source.read_text())
     cpu = loaded["machine_info"]["cpu"]
     lines = [
-        "# Recorded benchmarks",
+        f"# {TITLES.get(target.stem, 'Speed and memory')}",
         "",
         f"Rewritten by `{COMMANDS.get(target.stem, 'make bench')}`. "
         f"{cpu.get('brand_raw', 'unknown processor')}, {cpu.get('count')} cores, "
@@ -39,7 +78,7 @@ def main(source: Path, target: Path) -> None:
         for row in rows:
             extra = ", ".join(f"{key} {value}" for key, value in row["extra_info"].items())
             median = row["stats"]["median"]
-            lines.append(f"| {row['name']} | {median * 1e3:.3g} ms | {median / fastest:.2f} | {extra} |")
+            lines.append(f"| {row_name(row['name'])} | {human(median)} | {median / fastest:.2f} | {extra} |")
     target.write_text("\n".join(lines) + "\n")
 
 

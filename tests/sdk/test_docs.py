@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import runpy
@@ -14,13 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
-from protemb_sdk import Embedder, embed_into_store, read_chains
-from protemb_sdk._errors import ProtembError
+from protemb_sdk import Embedder, embed_into_store
 from protemb_sdk.search import build_index
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,23 +36,10 @@ def evaluate_bash(example: Example) -> None:
 
 @pytest.fixture(scope="module")
 def workplace(structures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the pages speak of: a structure, a folder of them, a table of labels."""
+    """The copies that the pages begin with: a structure, and a folder of them."""
     folder = tmp_path_factory.mktemp("docs")
-    shutil.copy(structures / "1a8o.cif", folder)
+    shutil.copy(ROOT / "sdk" / "protemb_sdk" / "bundled" / "1a8o.cif", folder)
     shutil.copytree(structures, folder / "structures")
-    rows: list[tuple[object, ...]] = [("structure", "chain", "residue", "label")]
-    for file in sorted(structures.iterdir()):
-        try:
-            chains = read_chains(file).chains
-        except ProtembError:
-            continue
-        for chain in chains:
-            apart = np.linalg.norm(chain.ca_coords[4:] - chain.ca_coords[:-4], axis=1)
-            numbers = zip(chain.auth_seq, chain.insertion_code, apart, strict=False)
-            label = [(f"{n}{code}", "curled" if d < 7 else "straight") for n, code, d in numbers]
-            rows += [(file.name, chain.chain, *pair) for pair in label]
-    with (folder / "labels.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(rows)
     return folder
 
 
@@ -109,6 +93,10 @@ def test_the_site_builds_without_a_dead_link(tmp_path: Path) -> None:
         [*command, "-d", str(tmp_path / "site")], capture_output=True, text=True, env=environment
     )
     assert done.returncode == 0 and "WARNING" not in done.stderr, done.stdout + done.stderr
+    for outside in ("benchmarks", "results", "train", "export", "notebooks/first_look"):
+        assert (tmp_path / "site" / outside / "index.html").exists()
+    trust = (tmp_path / "site" / "trust" / "index.html").read_text()
+    assert 'href="../results/probe/"' in trust and 'href="../benchmarks/search/"' in trust
     page = (tmp_path / "site" / "reference" / "index.html").read_text()
     assert "Embedder" in page and "memory_limit" in page
     assert len(list((tmp_path / "site").rglob("index.html"))) >= len(PAGES)
