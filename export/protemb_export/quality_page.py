@@ -60,7 +60,8 @@ def as_quality_page(card: Mapping[str, Any]) -> str:
         "Made from the metadata of the graph by `protemb-export card`.",
         table(told),
         "## Quality on CASP12",
-        "447 server models of 23 targets, GDT_TS and residues; nothing was chosen on them.",
+        "447 server models of 23 targets, GDT_TS and residues. Choices were made on validation models; these "
+        "were scored five times (train/results/README.md).",
         table({name.replace("_", " "): f"{value:.3f}" for name, value in quality.get("CASP12", {}).items()}),
         "## Quality on validation models, by where they come from",
         "Targets that were not learnt from. R over all models of a source.",

@@ -90,7 +90,8 @@ def embed(
     output. The exit status is 0 if anything was embedded (with --strict: if every file was).
 
     A folder (one that is there, or a name without an ending) becomes a store of Parquet files: called again,
-    the command goes on where it stopped, and does only what is missing or may do well now. Tar archives are read as streams.
+    the command goes on where it stopped, and does only what is missing or may do well now. Tar archives are
+    read as streams.
     """
     from protemb_sdk._collect import collecting
     from protemb_sdk._embedder import Embedder

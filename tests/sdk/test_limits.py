@@ -10,6 +10,7 @@ import tarfile
 import threading
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protemb_sdk import Embedder, EmbeddingError, StructureError, read_chains
+from protemb_sdk import Embedder, EmbeddingError, QualityScorer, StructureError, read_chain, read_chains
 from protemb_sdk._files import _unzipped
 from protemb_sdk._onnx_file import has_external_data
 
@@ -91,8 +92,37 @@ def test_time_is_up_in_the_network(random_walk: object) -> None:
     )
 
 
+def test_waiting_for_other_threads_takes_no_time_of_ones_own(random_walk: object) -> None:
+    chain = read_chain(walk(300))
+    free = Embedder("small", "cpu", threads=1)
+    free.embed(chain)
+    start = time.perf_counter()
+    free.embed(chain)
+    once = time.perf_counter() - start
+    embedder = Embedder("small", "cpu", threads=1, time_limit=max(4 * once, 0.5))
+    count = int(3 * max(4 * once, 0.5) / once)  # three times what one may take
+    with ThreadPoolExecutor(count) as pool:
+        assert len(list(pool.map(embedder.embed, [chain] * count))) == count
+
+
+def test_heads_have_the_time_limit_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = QualityScorer(device="cpu", threads=1, time_limit=30)
+    assert scorer.score(walk(40)).lddt > 0
+    monkeypatch.setattr(scorer.embedder, "limits", scorer.embedder.limits._replace(seconds=1e-9))
+    embedding = Embedder("base", "cpu", threads=1).embed(walk(400), readouts=scorer.info.readouts)
+    with pytest.raises(EmbeddingError, match="array: was not done within time_limit"):
+        scorer.predict_embedding(embedding)
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"residue_limit": 0}, {"byte_limit": 1.5}, {"time_limit": 0}, {"time_limit": float("nan")}]
+    "wrong",
+    [
+        {"residue_limit": 0},
+        {"byte_limit": 1.5},
+        {"time_limit": 0},
+        {"time_limit": float("nan")},
+        {"time_limit": float("inf")},
+    ],
 )
 def test_limits_that_are_none_are_named(wrong: dict[str, float]) -> None:
     with pytest.raises(EmbeddingError, match=next(iter(wrong))):

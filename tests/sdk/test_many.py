@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import itertools
+import multiprocessing
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -225,6 +227,29 @@ def test_workers_end_when_the_run_is_closed_early(embedder: Embedder, structures
     assert multiprocessing.active_children()
     run.close()
     assert not multiprocessing.active_children()
+
+
+def test_workers_end_in_the_middle_of_a_chain(
+    structures: Path, random_walk: Callable[..., tuple[np.ndarray, str]]
+) -> None:
+    embedder = Embedder("base", "cpu", threads=2)
+    long = [embedder.read(random_walk(2500)).chains[0]] * 4  # some 10 s each
+    run = embedder.embed_many([structures / "1orc.pdb", *long], workers=2)
+    next(run)
+    time.sleep(1)  # both are at work
+    start = time.monotonic()
+    run.close()
+    assert time.monotonic() - start < 4 and not multiprocessing.active_children()
+
+
+def test_what_was_passed_over_is_kept_where_an_error_ends_the_run(
+    embedder: Embedder, structures: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "x.pdb").write_text("hello")
+    run = embedder.embed_many([structures / "1lcd.pdb.gz", tmp_path / "x.pdb"])
+    with pytest.raises(StructureError):
+        list(run)
+    assert len(run.skipped) > 1 and run.skipped[-1].error is not None
 
 
 def test_a_worker_that_cannot_start_says_why(

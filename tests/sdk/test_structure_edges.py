@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import time
 from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import gemmi
 import numpy as np
 import pytest
 
@@ -264,6 +267,51 @@ def test_an_empty_structure_of_biopython_is_an_error() -> None:
     structure.add(pytest.importorskip("Bio.PDB.Model").Model(0))
     with pytest.raises(StructureError, match="holds no atoms"):
         read_chain(structure)
+
+
+def test_numbers_too_wide_for_an_index_cost_one_chain(structures: Path) -> None:
+    structure = gemmi.read_structure(str(structures / "1a8o.pdb"))
+    structure.remove_ligands_and_waters()
+    other = structure[0]["A"].clone()
+    other.name = "B"
+    structure[0].add_chain(other)
+    for position, residue in enumerate(structure[0]["A"]):
+        residue.seqid.num = -2_000_000_000 if position < 10 else 2_000_000_000
+        residue.seqid.num += position
+        for atom in residue:
+            atom.pos.x += 0 if position < 10 else 50
+    structure.setup_entities()
+    found = read_chains(structure.make_mmcif_document().as_string().encode())
+    assert [chain.chain for chain in found.chains] == ["B"]
+    assert "too wide for an index of 32 bits" in found.skipped[0].reason
+
+
+def test_names_of_chains_hold_no_control_characters(structures: Path) -> None:
+    block = gemmi.cif.read_string((structures / "1a8o.cif").read_text()).sole_block()
+    for column in ("auth_asym_id", "label_asym_id"):
+        names = block.find_loop(f"_atom_site.{column}")
+        for row in range(len(names)):
+            names[row] = "'\x1b]0;A'"
+    (chain,) = read_chains(block.as_string().encode()).chains
+    assert chain.chain == "\\x1b]0;A" and chain.id.isprintable()
+
+
+def test_line_ends_of_old_macs_are_read(structures: Path) -> None:
+    text = (structures / "1orc.pdb").read_bytes()
+    (old,) = read_chains(text.replace(b"\r\n", b"\n").replace(b"\n", b"\r")).chains
+    assert len(old) == 64
+
+
+def test_zeros_behind_a_gzip_stream_take_no_time(structures: Path) -> None:
+    data = gzip.compress((structures / "1orc.pdb").read_bytes())
+    zeros = bytes(20_000_000)
+    start = time.perf_counter()
+    (chain,) = read_chains(data + zeros).chains
+    middle = time.perf_counter()
+    at = 0
+    while zeros[at : at + 1] == b"\0" and at < len(zeros) // 5:  # one by one, a fifth of them
+        at += 1
+    assert len(chain) == 64 and middle - start < time.perf_counter() - middle
 
 
 @pytest.mark.parametrize("what", [b"<html>", b"  \n<html>", b"\xef\xbb\xbf<?xml?>", b"BZh9", b"\n%PDF"])

@@ -1,0 +1,142 @@
+"""Which files of a folder or an archive are read, and what is said of the others."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import logging
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from protemb_sdk import Embedder, StructureError, read_chains
+from protemb_sdk._archives import members
+from protemb_sdk._files import find_structures
+from protemb_sdk._fill import embed_into_store
+from protemb_sdk._many import inputs_of
+
+
+@pytest.fixture
+def folder(structures: Path, tmp_path: Path) -> Path:
+    root = tmp_path / "in"
+    for name in (
+        "a.pdb",
+        "deep/b.PDB",
+        ".hidden/c.pdb",
+        "deep/.d.pdb",
+        ".ipynb_checkpoints/a-checkpoint.pdb",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes((structures / "1orc.pdb").read_bytes())
+    return root
+
+
+def names(root: Path) -> list[str]:
+    return [str(path.relative_to(root)) for path in find_structures(root)]
+
+
+def test_hidden_files_and_folders_are_left_out(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert names(folder) == ["a.pdb", "deep/b.PDB"] and caplog.text == ""
+
+
+def test_links_to_folders_are_followed_once_and_never_in_a_circle(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else" / "e.pdb").write_bytes((folder / "a.pdb").read_bytes())
+    (folder / "linked").symlink_to(tmp_path / "else", target_is_directory=True)
+    (folder / "deep" / "up").symlink_to(folder, target_is_directory=True)
+    assert names(folder) == ["a.pdb", "deep/b.PDB", "linked/e.pdb"]
+
+
+def test_a_link_that_leads_nowhere_fails_in_its_turn(embedder: Embedder, folder: Path) -> None:
+    (folder / "lost.pdb").symlink_to(folder / "nowhere.pdb")
+    run = embedder.embed_many(folder, on_error="skip")
+    assert [e.id for e in run] == ["a_A", "b_A"]
+    assert [(Path(s.source).name, s.reason) for s in run.skipped] == [
+        ("lost.pdb", "no such file; check the path")
+    ]
+
+
+def test_other_files_are_counted_by_ending(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("x.txt", "deep/y.txt", "z.bcif.gz", "README", "scores.xml"):
+        (folder / name).touch()
+    with caplog.at_level(logging.WARNING, "protemb"):
+        assert len(find_structures(folder)) == 2
+        assert len(find_structures(folder, warn=False)) == 2
+    (record,) = caplog.records
+    said = record.getMessage()
+    assert said.startswith(
+        f"{folder}: 5 files passed over, whose names are not those of structures (.txt 2, "
+    )
+    assert all(ending in said for ending in (".bcif.gz 1", "no ending 1", ".xml 1"))
+
+
+def test_a_folder_that_cannot_be_listed_is_named_and_the_others_are_read(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def refusing(path: object) -> object:
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with caplog.at_level(logging.WARNING, "protemb"):
+        assert names(folder) == ["a.pdb"]
+    assert "deep: passed over, it cannot be listed (Permission denied)" in caplog.text
+    with pytest.raises(StructureError, match=r"deep: the folder cannot be listed \(Permission denied\)"):
+        find_structures(folder / "deep")
+
+
+def test_a_store_within_its_inputs_is_no_input(embedder: Embedder, folder: Path) -> None:
+    for before in (0, 2):
+        filled = embed_into_store(embedder, folder, folder / "store")
+        assert (filled.chains, filled.failed, filled.before) == (2 - before, 0, before)
+
+
+def test_one_structure_of_biopython_is_one_input(structures: Path) -> None:
+    parser = pytest.importorskip("Bio.PDB").PDBParser(QUIET=True)
+    text = gzip.decompress((structures / "1lcd.pdb.gz").read_bytes()).decode()
+    structure = parser.get_structure("1lcd", io.StringIO(text))
+    assert len(list(structure)) > 1  # models, over which it is iterable
+    assert inputs_of(structure) == [structure] and inputs_of(structure[0]["A"]) == [structure[0]["A"]]
+    found = [e.chain for e in Embedder("small", "cpu").embed_many(structure)]
+    assert found == [chain.chain for chain in read_chains(structures / "1lcd.pdb.gz").chains]
+
+
+# --- archives -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE,
+                                  tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE])  # fmt: skip
+def test_headers_that_are_absurdly_long_are_refused_unread(kind: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = kind, 2**33  # of which nothing is there
+    path.write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    with pytest.raises(
+        StructureError, match=r"cannot be read as a tar archive \(a header of 8589934592 bytes\)"
+    ):
+        list(members(str(path)))
+
+
+def test_members_that_were_read_are_not_kept(
+    structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, kept = (structures / "1orc.pdb").read_bytes(), []
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as archive:
+        for number in range(50):
+            info = tarfile.TarInfo(f"{number}.pdb")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    opened = tarfile.open
+
+    def watched(*arguments: object, **options: object) -> tarfile.TarFile:
+        kept.append(opened(*arguments, **options))  # type: ignore[call-overload]
+        return kept[-1]
+
+    monkeypatch.setattr(tarfile, "open", watched)
+    for number, member in enumerate(members(str(tmp_path / "x.tar.gz"))):
+        assert member.read() == content and len(kept[0].getmembers.__self__.members) <= 1, number

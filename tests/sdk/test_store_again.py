@@ -1,0 +1,199 @@
+"""A store that is filled again: after an interrupt, with higher limits, from elsewhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import gemmi
+import numpy as np
+import pytest
+
+from protemb_sdk import Embedder, EmbeddingError, read_chains
+from protemb_sdk import _store as module
+from protemb_sdk._fill import Filled, embed_into_store
+from protemb_sdk._pair_maps import PairMaps
+from protemb_sdk._signals import signals_wait
+from protemb_sdk._verify import verify_store
+
+from .test_store import rows_of, skipped_of
+
+
+@pytest.fixture
+def two_chains(structures: Path, tmp_path: Path) -> Path:
+    """A file with a chain A of 70 residues and a chain B of 30."""
+    whole = gemmi.read_structure(str(structures / "1a8o.pdb"))
+    whole.remove_ligands_and_waters()
+    short = whole[0]["A"].clone()
+    short.name = "B"
+    while len(short) > 30:
+        del short[-1]
+    whole[0].add_chain(short)
+    whole.write_pdb(str(tmp_path / "two.pdb"))
+    return tmp_path / "two.pdb"
+
+
+def test_a_higher_limit_embeds_what_a_lower_one_refused_once(
+    two_chains: Path, structures: Path, tmp_path: Path
+) -> None:
+    files, store = [two_chains, structures / "1orc.pdb"], tmp_path / "store"
+    low = Embedder("small", "cpu", threads=1, residue_limit=50)
+    assert embed_into_store(low, files, store) == Filled(inputs=2, chains=1, failed=2)
+    assert [row[1] for row in skipped_of(store)] == ["A", "A"]
+    for _ in range(2):  # no better, no worse: nothing is doubled
+        assert embed_into_store(low, files, store) == Filled(inputs=2, chains=0, failed=2)
+        assert sorted(rows_of(store)) == ["two.pdb:B"] and len(skipped_of(store)) == 2
+    middle = Embedder("small", "cpu", threads=1, residue_limit=65)
+    assert embed_into_store(middle, files, store) == Filled(inputs=2, chains=1, failed=1)
+    assert sorted(rows_of(store)) == ["1orc.pdb:A", "two.pdb:B"]
+    assert [row[:2] for row in skipped_of(store)] == [[str(two_chains), "A"]]
+    high = Embedder("small", "cpu", threads=1)
+    assert embed_into_store(high, files, store) == Filled(inputs=1, chains=1, before=1)
+    assert sorted(rows_of(store)) == ["1orc.pdb:A", "two.pdb:A", "two.pdb:B"] and skipped_of(store) == []
+    assert embed_into_store(high, files, store) == Filled(before=2)
+
+
+def test_a_file_that_was_away_is_tried_again(embedder: Embedder, structures: Path, tmp_path: Path) -> None:
+    path, store = tmp_path / "1orc.pdb", tmp_path / "store"
+    assert embed_into_store(embedder, [path], store) == Filled(inputs=1, failed=1)
+    path.write_bytes((structures / "1orc.pdb").read_bytes())
+    assert embed_into_store(embedder, [path], store) == Filled(inputs=1, chains=1)
+    assert skipped_of(store) == []
+
+
+def test_chains_of_one_name_out_of_two_folders_are_two(
+    embedder: Embedder, structures: Path, tmp_path: Path
+) -> None:
+    chains = []
+    for folder, name in (("a", "1orc.pdb"), ("b", "1a8o.pdb")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "model.pdb").write_bytes((structures / name).read_bytes())
+        chains += read_chains(tmp_path / folder / "model.pdb").chains
+    assert {chain.id for chain in chains} == {"model_A"}
+    assert embed_into_store(embedder, chains, tmp_path / "store") == Filled(inputs=2, chains=2)
+    assert embed_into_store(embedder, chains, tmp_path / "store") == Filled(before=2)
+
+
+def test_files_are_found_again_from_another_folder(
+    embedder: Embedder, structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "1orc.pdb").write_bytes((structures / "1orc.pdb").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    embed_into_store(embedder, "in", "store")
+    monkeypatch.chdir(tmp_path / "in")
+    found = verify_store("../store")
+    assert found.rows == 1 and not found.wrong and not found.missing
+
+
+def test_vectors_that_are_no_numbers_do_not_verify(
+    embedder: Embedder, structures: Path, tmp_path: Path
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    embed_into_store(embedder, [structures / "1orc.pdb"], tmp_path / "store")
+    (part,) = (tmp_path / "store").glob("part-*")
+    table = pq.read_table(part)
+    place = table.schema.get_field_index("protein")
+    broken = pa.array([[np.nan] * embedder.channels], type=table.schema.field(place).type)
+    pq.write_table(table.set_column(place, table.schema.field(place), broken), part)
+    found = verify_store(tmp_path / "store")
+    assert found.wrong == ["1orc_A"] and found.worst == np.inf
+
+
+# --- interrupts -----------------------------------------------------------------------------------
+
+
+def test_ctrl_c_while_a_row_is_taken_loses_none(
+    embedder: Embedder, structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, store = (
+        [structures / name for name in ("1a8o.pdb", "1orc.pdb", "3wup.json.gz")],
+        tmp_path / "store",
+    )
+    add, count = PairMaps.add, 0
+
+    def interrupted(self: PairMaps, *arguments: Any) -> None:
+        nonlocal count
+        add(self, *arguments)
+        count += 1
+        if count == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PairMaps, "add", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            embed_into_store(embedder, files, store, levels=module.LEVELS)
+    assert sorted(rows_of(store)) == ["1a8o.pdb:A", "1orc.pdb:A"]
+    assert embed_into_store(embedder, files, store, levels=module.LEVELS).before == 2
+    assert len(rows_of(store)) == 3
+
+
+PAIRS = """
+import sys
+from protemb_sdk import Embedder, embed_into_store
+embedder = Embedder("small", "cpu", threads=1)
+print("begun", flush=True)
+while True:  # in HDF5 most of the time, where exceptions of signal handlers are lost
+    import tempfile
+    with tempfile.TemporaryDirectory() as folder:
+        embed_into_store(embedder, [sys.argv[1]] , folder + "/store", levels=("protein", "residue", "pair"))
+"""
+
+
+@pytest.mark.parametrize("wait", [0.3, 0.5, 0.7, 0.9, 1.1])
+def test_ctrl_c_is_heard_while_maps_are_compressed(structures: Path, wait: float) -> None:
+    command = [sys.executable, "-c", PAIRS, str(structures / "4zhl.cif.gz")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None and run.stdout.readline() == "begun\n"
+        time.sleep(wait)
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate(timeout=60)
+    assert run.returncode in (-signal.SIGINT, 130) and "Exception ignored" not in said
+
+
+def test_signals_are_heard_behind_the_block_and_handlers_come_back() -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    done = []
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        with signals_wait():
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append("the rest of the block")
+        done.append("nothing")
+    assert done == ["the rest of the block"]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"levels": "residue"}, "levels are .*, not 'residue'"),
+        ({"levels": ("proteins", "residues")}, "levels are"),
+        ({"levels": ("residue",)}, "levels are"),
+        ({"levels": ()}, "levels are"),
+        ({"dtype": "float64"}, "dtype is 'float32' or 'float16', not 'float64'"),
+        ({"levels": ("protein",), "readouts": ["max"]}, r"readouts \(max\) are of residues"),
+    ],
+)
+def test_forms_that_a_store_cannot_have_are_refused(
+    embedder: Embedder, structures: Path, tmp_path: Path, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(EmbeddingError, match=said):
+        embed_into_store(embedder, [structures / "1orc.pdb"], tmp_path / "store", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_nothing_but_a_lock_is_taken(
+    embedder: Embedder, structures: Path, tmp_path: Path
+) -> None:
+    (tmp_path / module.LOCK).touch()  # of a run that was killed before it wrote its header
+    assert embed_into_store(embedder, [structures / "1orc.pdb"], tmp_path).chains == 1
