@@ -109,6 +109,8 @@ def build_index(store: str | PathLike[str], out: str | PathLike[str]) -> int:
         raise OutputError(f"{out}: is there already; name another folder, or delete it")
     if not out.parent.is_dir():
         raise OutputError(f"{out}: the folder {out.parent} does not exist; make it first")
+    if store.resolve() in out.resolve().parents:
+        raise OutputError(f"{out}: lies within the store, whose readers would meet it; name another place")
     try:
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
             part = Path(folder) / out.name

@@ -285,6 +285,8 @@ def test_stores_that_are_none_or_damaged_leave_nothing(
         build_index(damaged, out)
     with pytest.raises(OutputError, match="does not exist"):
         build_index(store, tmp_path / "nowhere" / "index")
+    with pytest.raises(OutputError, match="lies within the store"):
+        build_index(store, store / "index")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["damaged", "empty", "notes.txt"]
 
 
