@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from protemb_sdk._errors import StructureError
-from protemb_sdk._files import is_structure_name
+from protemb_sdk._folders import is_structure_name
 from protemb_sdk._limits import DEFAULT_BYTES
 
 _ENDING = re.compile(r"\.(tar|tar\.gz|tgz)$", re.IGNORECASE)

@@ -7,12 +7,10 @@ import os
 import re
 import stat
 import zlib
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from protemb_sdk._errors import StructureError, printable
+from protemb_sdk._errors import StructureError
 from protemb_sdk._limits import DEFAULT_BYTES, check_bytes
 
 if TYPE_CHECKING:
@@ -22,12 +20,8 @@ logger = logging.getLogger("protemb")
 
 _CHUNK = 2**16
 
-# What lies in stores and in indexes, JSON files among them.
-_OURS = frozenset({"_protemb.json", "protemb-index.json"})
-
 TAKEN = "PDB, mmCIF or mmJSON, each also gzipped"
 
-_ENDING = re.compile(r"\.(pdb\d*|ent|cif|mmcif|json|mmjson)(\.gz)?$", re.IGNORECASE)
 _ZEROS = re.compile(rb"\0*")
 _CIF_START = re.compile(rb"(?:\s++|#[^\n]*+(?:\n|\Z))*+data_", re.IGNORECASE)
 _PDB_ATOM = re.compile(rb"^(?:ATOM|HETA)", re.IGNORECASE | re.MULTILINE)
@@ -50,86 +44,6 @@ _FOREIGN = {  # first bytes of what people hand in by mistake
     b"\x00\x05\x16\x07": "what macOS keeps beside a file (._name); take the file itself",
     b"<": "an HTML or XML document; download the structure itself, as mmCIF",
 }
-
-
-def stem(path: str | Path) -> str:
-    """Return a file's name without folders and without structure and gzip endings."""
-    name = Path(path).name
-    return _ENDING.sub("", name) or name
-
-
-def is_structure_name(path: str | Path) -> bool:
-    """Tell by its ending whether a file is meant as a structure."""
-    return _ENDING.search(Path(path).name) is not None
-
-
-def find_structures(path: str | Path, *, warn: bool = True) -> list[Path]:
-    """List the structure files below a folder.
-
-    Parameters
-    ----------
-    path : str or Path
-        A folder, searched recursively by file name ending, links to folders followed; a file is returned
-        as it is.
-    warn : bool, default True
-        Log, as warnings, how many other files there are, and folders that cannot be listed.
-
-    Returns
-    -------
-    list of Path
-        Sorted; hidden files and folders, and stores and indexes of ours, are left out.
-
-    Raises
-    ------
-    StructureError
-        If the path does not exist, cannot be listed, or holds no structure file.
-    """
-    path = Path(path)
-    if os.path.isfile(path):
-        return [path]
-    if not os.path.isdir(path):
-        raise StructureError(f"{path}: no such folder; check the path")
-    found, others = [], Counter[str]()
-    for folder, names in _walk(path, warn):
-        for name in names:
-            if _ENDING.search(name):
-                found.append(folder / name)  # also a link that leads nowhere: it fails in its turn
-            else:
-                others["".join(Path(name).suffixes[-2:]) or "no ending"] += 1
-    if others and warn:
-        endings = ", ".join(f"{ending} {count}" for ending, count in others.most_common(5))
-        logger.warning(
-            "%s: %d files passed over, whose names are not those of structures (%s)",
-            printable(str(path)), others.total(), printable(endings),
-        )  # fmt: skip
-    if not found:
-        raise StructureError(
-            f"{path}: no structure file in this folder; looked for .pdb, .ent, .cif, .mmcif, .json and "
-            f".mmjson, each also with .gz"
-        )
-    return sorted(found)
-
-
-def _walk(path: Path, warn: bool) -> Iterator[tuple[Path, list[str]]]:
-    """Give each folder below a folder and the files in it, without the hidden, stores and indexes of ours."""
-
-    def refused(error: OSError) -> None:
-        if Path(error.filename) == path:
-            raise StructureError(
-                f"{path}: the folder cannot be listed ({error.strerror})", may_pass=True
-            ) from error
-        if warn:
-            logger.warning("%s: passed over, it cannot be listed (%s)", error.filename, error.strerror)
-
-    seen = set()
-    for folder, folders, names in os.walk(path, onerror=refused, followlinks=True):
-        where = os.stat(folder)
-        if (where.st_dev, where.st_ino) in seen or not _OURS.isdisjoint(names):
-            folders.clear()
-            continue
-        seen.add((where.st_dev, where.st_ino))
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield Path(folder), [name for name in names if not name.startswith(".")]
 
 
 def load(x: str | Path | bytes | IO[bytes] | IO[str], where: str, most: int = DEFAULT_BYTES) -> bytes:

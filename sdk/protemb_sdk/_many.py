@@ -18,7 +18,7 @@ from protemb_sdk._archives import Member, is_archive_name, members
 from protemb_sdk._chain import Chain, Skipped
 from protemb_sdk._embedding import Embedding
 from protemb_sdk._errors import EmbeddingError, ProtembError, StructureError
-from protemb_sdk._files import find_structures
+from protemb_sdk._folders import find_structures
 from protemb_sdk._limits import DEFAULT_BYTES
 from protemb_sdk._outcome import EmptyFolder, Outcome, embed_one, embed_together, failed, source_name
 from protemb_sdk._readouts import check_readouts

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._errors import OutputError, StructureError
-from protemb_sdk._files import find_structures
+from protemb_sdk._folders import find_structures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

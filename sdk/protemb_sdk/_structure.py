@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from protemb_sdk._archives import Member
 from protemb_sdk._chain import ALPHABET, BREAK_DISTANCE, Chain, no_protein_chain
 from protemb_sdk._errors import ChainError, StructureError, printable
-from protemb_sdk._files import TAKEN, find_structures, load, parse, stem
+from protemb_sdk._files import TAKEN, load, parse
+from protemb_sdk._folders import find_structures, stem
 from protemb_sdk._limits import DEFAULT_BYTES
 from protemb_sdk._protein import StructureRead, chains_of_table
 from protemb_sdk._tables import table_of_biopython, table_of_biotite, table_of_gemmi

@@ -13,8 +13,8 @@ import pytest
 
 from protemb_sdk import Embedder, StructureError, read_chains
 from protemb_sdk._archives import members
-from protemb_sdk._files import find_structures
 from protemb_sdk._fill import embed_into_store
+from protemb_sdk._folders import find_structures
 from protemb_sdk._many import inputs_of
 
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from protemb_sdk._chain import BREAK_DISTANCE, Chain, Skipped
 from protemb_sdk._errors import ProtembError
-from protemb_sdk._files import load, parse, stem
+from protemb_sdk._files import load, parse
+from protemb_sdk._folders import stem
 from protemb_sdk._structure import SHORTEST_STEP, read_chains
 
 _PDB_CODE = re.compile(r"(?:pdb)?([1-9][a-z0-9]{3}|pdb_[0-9a-z]{8})", re.IGNORECASE)

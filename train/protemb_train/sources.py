@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from protemb_sdk._chain import index_with_gaps
-from protemb_sdk._files import TAKEN, find_structures, is_structure_name
+from protemb_sdk._files import TAKEN
+from protemb_sdk._folders import find_structures, is_structure_name
 from protemb_train.arrays import read_arrays
 from protemb_train.corpus import SCHEMA, CorpusError
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from protemb_sdk._chain import Chain
 from protemb_sdk._errors import ProtembError
-from protemb_sdk._files import find_structures
+from protemb_sdk._folders import find_structures
 from protemb_sdk._structure import read_chains
 
 Per = Literal["residue", "protein"]
