@@ -38,14 +38,21 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {  # modules, and the tests tha
         ["sdk/test_pooling.py", "sdk/test_readouts.py", "sdk/test_embedding.py"],
     ),
     "structure": (
-        ["_structure", "_files", "_tables", "_protein", "_chain"],
+        ["_structure", "_files", "_folders", "_tables", "_protein", "_chain"],
         ["sdk/test_structure_edges.py", "sdk/test_structure.py", "sdk/test_structure_input.py",
-         "sdk/test_structure_laws.py", "sdk/test_limits.py", "sdk/test_reading_kept.py"],
+         "sdk/test_structure_laws.py", "sdk/test_limits.py", "sdk/test_reading_kept.py",
+         "sdk/test_folders.py"],
     ),
-    "store": (["_store", "_rows", "_fill"], ["sdk/test_store.py", "sdk/test_pair_maps.py"]),
+    "store": (
+        ["_store", "_parts", "_rows", "_fill"],
+        ["sdk/test_store.py", "sdk/test_store_again.py", "sdk/test_pair_maps.py"],
+    ),
 }  # fmt: skip
 # Of other things, of the large data, or slow.
-LEFT_OUT = "not shared and not adds_little and not killed_in and not workers and not torch and not time_is_up"
+LEFT_OUT = (
+    "not shared and not adds_little and not killed_in and not workers and not torch and not time_is_up "
+    "and not are_compressed and not takes_no_time"
+)
 
 # One or two replacements of each operator, not all that there are.
 OPERATORS = [
