@@ -116,4 +116,6 @@ def _batch(
     except EmbeddingError as error:
         raise EmbeddingError(f"{chains[0].id}: {error}", may_pass=error.may_pass) from error
     except MemoryError as error:
-        raise EmbeddingError(f"{chains[0].id}: {length} residues need more memory than there is") from error
+        raise EmbeddingError(
+            f"{chains[0].id}: {length} residues need more memory than there is", may_pass=True
+        ) from error

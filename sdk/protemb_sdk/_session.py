@@ -264,7 +264,8 @@ class Session(Generic[Info]):
                 raise EmbeddingError(
                     "was not done within time_limit; set it higher if that is meant", may_pass=True
                 ) from error
-            raise EmbeddingError(f"ONNX Runtime failed: {_first_line(error)}") from error
+            # For want of memory, as a rule.
+            raise EmbeddingError(f"ONNX Runtime failed: {_first_line(error)}", may_pass=True) from error
         return results
 
     def _options_of_run(self, shrinks: bool) -> Any:
