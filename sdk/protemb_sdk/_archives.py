@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import re
 import tarfile
 import zlib
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from protemb_sdk._errors import StructureError
+from protemb_sdk._errors import MALFORMED, StructureError
 from protemb_sdk._folders import is_structure_name
 from protemb_sdk._limits import DEFAULT_BYTES
 
@@ -26,6 +27,8 @@ class _Header(tarfile.TarInfo):
     def _proc_member(self, tarfile_: tarfile.TarFile) -> tarfile.TarInfo:  # "can be overridden", says tarfile
         if self.size > _MOST_HEADER and self.type in _IN_MEMORY:
             raise tarfile.ReadError(f"a header of {self.size} bytes")
+        if sum(map(len, tarfile_.pax_headers.values())) > _MOST_HEADER:
+            raise tarfile.ReadError("its global headers are too long")
         return super()._proc_member(tarfile_)  # type: ignore[misc, no-any-return]
 
 
@@ -75,14 +78,15 @@ def members(path: str, most: int = DEFAULT_BYTES) -> Iterator[Member]:
         with tarfile.open(path, "r|*", tarinfo=_Header) as archive:
             while (member := archive.next()) is not None:
                 archive.members.clear()  # type: ignore[attr-defined]  # it would keep all it has seen
-                hidden = any(part.startswith(".") for part in PurePosixPath(member.name).parts[-1:])
+                parts = set(PurePosixPath(member.name).parts) - {".."}
+                hidden = any(part.startswith(".") for part in parts)
                 if not member.isfile() or hidden or not is_structure_name(member.name):
                     continue
                 opened = archive.extractfile(member)
                 assert opened is not None  # of a regular file
                 yield Member(f"{path}/{member.name}", opened.read(most + 1 if member.size > most else -1))
                 count += 1
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+    except (*MALFORMED, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         after = f" after {count} structures" if count else ""
         raise StructureError(
             f"{path}: cannot be read as a tar archive{after} ({error}); is it whole?"

@@ -82,10 +82,11 @@ def load(x: str | Path | bytes | IO[bytes] | IO[str], where: str, most: int = DE
             data = _unzipped(data, where, most)
         except (EOFError, zlib.error) as error:
             raise StructureError(
-                f"{where}: the gzip stream is damaged or truncated ({error}); fetch the file again"
+                f"{where}: the gzip stream is damaged or truncated ({error}); fetch the file again",
+                may_pass=True,
             ) from error
     if not data.strip():
-        raise StructureError(f"{where}: the file is empty; fetch it again")
+        raise StructureError(f"{where}: the file is empty; fetch it again", may_pass=True)
     return data
 
 

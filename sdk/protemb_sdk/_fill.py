@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protemb_sdk._archives import Member
-from protemb_sdk._chain import Skipped
+from protemb_sdk._chain import Chain, Skipped
 from protemb_sdk._errors import EmbeddingError
 from protemb_sdk._many import EmbeddingRun, Progress, inputs_of
 from protemb_sdk._outcome import source_name
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from protemb_sdk._embedder import Embedder
 
 
-KEPT = 1000
+KEPT = 100_000
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class Filled:
     before : int
         Inputs that were in the store already, or came a second time.
     skipped : list of Skipped
-        What was passed over or failed in this run, the first thousand; the store's table holds all.
+        What was passed over or failed in this run, the first 100,000; the store's table holds all.
     """
 
     inputs: int = 0
@@ -47,7 +47,8 @@ class Filled:
     def note(self, skipped: Sequence[Skipped]) -> None:
         """Count what failed, and keep some of it."""
         self.failed += sum(one.error is not None for one in skipped)
-        self.skipped += skipped[: max(0, KEPT - len(self.skipped))]
+        # Without their errors, which hold on to what was at work.
+        self.skipped += [replace(one, error=None) for one in skipped[: max(0, KEPT - len(self.skipped))]]
 
 
 def embed_into_store(
@@ -108,7 +109,7 @@ def embed_into_store(
         dtype=dtype,
     ) as store:
         inputs = inputs_of(xs, embedder.limits.bytes)
-        todo: Iterable[object] = missing(inputs, store.done(), filled)
+        todo: Iterable[object] = missing(inputs, store.before.done, filled)
         if isinstance(inputs, Sized):  # so that progress knows how many there are
             todo = list(todo)
         run = EmbeddingRun(
@@ -116,7 +117,7 @@ def embed_into_store(
         )  # fmt: skip
         with run:
             for outcome in run.outcomes():
-                filled.chains += store.add(outcome.source, outcome.embeddings, outcome.skipped)
+                filled.chains += store.add(outcome)
                 filled.inputs += 1
                 filled.note(outcome.skipped)
     return filled
@@ -135,15 +136,19 @@ def missing(inputs: Iterable[object], done: set[str], filled: Filled) -> Iterato
         if source.startswith(f"input {position} ("):
             raise EmbeddingError(f"{source} has no name, and a store knows inputs by their names")
         key = os.path.abspath(source)
-        if key in done:
+        # Chains that were read from a file had no other name than their own in stores of the first format.
+        if key in done or (isinstance(x, Chain) and os.path.abspath(x.id) in done):
             filled.before += 1
         else:
             done.add(key)
-            yield _absolute(x)
+            yield absolute(x)
 
 
-def _absolute(x: object) -> object:
-    """Return a path, or a member of an archive, by a name that holds in every folder."""
+def absolute(x: object) -> object:
+    """Return an input by a name that holds in every folder; "link/.." is left for the system to follow."""
+    here = os.getcwd()
     if isinstance(x, Member):
-        return replace(x, name=os.path.abspath(x.name))
-    return os.path.abspath(os.fsdecode(x)) if isinstance(x, str | PathLike) else x
+        return replace(x, name=os.path.join(here, x.name))
+    if isinstance(x, Chain):
+        return replace(x, source=os.path.join(here, x.source) if x.source else "")
+    return os.path.join(here, os.fsdecode(x)) if isinstance(x, str | PathLike) else x

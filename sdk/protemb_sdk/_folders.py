@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,7 +60,9 @@ def find_structures(path: str | Path, *, warn: bool = True) -> list[Path]:
     for folder, names in _walk(path, warn):
         for name in names:
             if _ENDING.search(name):
-                found.append(folder / name)  # also a link that leads nowhere: it fails in its turn
+                # Neither devices nor pipes, but links that lead nowhere: they fail in their turn.
+                if os.path.isfile(folder / name) or not os.path.exists(folder / name):
+                    found.append(folder / name)
             else:
                 others["".join(Path(name).suffixes[-2:]) or "no ending"] += 1
     if others and warn:
@@ -78,22 +80,30 @@ def find_structures(path: str | Path, *, warn: bool = True) -> list[Path]:
 
 
 def _walk(path: Path, warn: bool) -> Iterator[tuple[Path, list[str]]]:
-    """Give each folder below a folder and the files in it, without the hidden, stores and indexes of ours."""
+    """Give each folder below a folder and the files in it, without the hidden, stores and indexes of ours.
+
+    Links to folders come last: what lies below `path` has the same name whatever leads there too.
+    """
 
     def refused(error: OSError) -> None:
-        if Path(error.filename) == path:
+        if error.filename == str(path):
             raise StructureError(
                 f"{path}: the folder cannot be listed ({error.strerror})", may_pass=True
             ) from error
         if warn:
-            logger.warning("%s: passed over, it cannot be listed (%s)", error.filename, error.strerror)
+            where = printable(str(error.filename))
+            logger.warning("%s: passed over, it cannot be listed (%s)", where, error.strerror)
 
-    seen = set()
-    for folder, folders, names in os.walk(path, onerror=refused, followlinks=True):
-        where = os.stat(folder)
-        if (where.st_dev, where.st_ino) in seen or not _OURS.isdisjoint(names):
-            folders.clear()
-            continue
-        seen.add((where.st_dev, where.st_ino))
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield Path(folder), [name for name in names if not name.startswith(".")]
+    seen: set[str] = set()
+    roots = deque([str(path)])
+    while roots:
+        for folder, folders, names in os.walk(roots.popleft(), onerror=refused):
+            place = os.path.realpath(folder)
+            if place in seen or not _OURS.isdisjoint(names):
+                folders.clear()
+                continue
+            seen.add(place)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            paths = [os.path.join(folder, name) for name in folders]
+            roots += filter(os.path.islink, paths)
+            yield Path(folder), [name for name in names if not name.startswith(".")]

@@ -72,6 +72,7 @@ class Budget:
     @contextmanager
     def spent_on(self, options: onnxruntime.RunOptions) -> Iterator[None]:
         """End the run with these options when nothing is left."""
+        options.terminate = self.left <= 0
         timer = threading.Timer(max(self.left, 0), setattr, (options, "terminate", True))
         timer.daemon = True
         began = time.monotonic()

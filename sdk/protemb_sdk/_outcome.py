@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one input; a failure is a skip that holds its error."""
+    """What became of one input; a failure is a skip that holds its error.
+
+    `is_container` says that it is a folder or an archive that gave no, or no more, inputs.
+    """
 
     source: str
     embeddings: list[Embedding] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    is_container: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ def _read(embedder: Embedder, x: object, source: str, outcome: Outcome) -> list[
     """Return the chains of an input; what is skipped, and an error, go into its outcome."""
     try:
         if isinstance(x, EmptyFolder):
+            outcome.is_container = True
             raise x.error
         read = x if isinstance(x, StructureRead) else embedder.read(x)
         outcome.skipped.extend(read.skipped)

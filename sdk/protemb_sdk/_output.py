@@ -31,6 +31,8 @@ def writable_target(path: Path) -> Path:
     OutputError
         If its folder does not exist, or it is itself a folder, a device or a pipe.
     """
+    if "\0" in str(path):
+        raise OutputError(f"{str(path)!r}: no name of a file holds a NUL")
     if os.path.isdir(path):
         raise OutputError(f"{path}: is a folder; name a file to write")
     if os.path.exists(path) and not os.path.isfile(path):

@@ -12,12 +12,13 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from protemb_sdk._embedding import Embedding
 from protemb_sdk._errors import OutputError
 
-FORMAT = "protemb-store-1"
+FORMAT = "protemb-store-2"
+FORMATS = ("protemb-store-1", FORMAT)  # the first knows no inputs that are tried again
 
 
 @dataclass(slots=True)
@@ -29,13 +30,33 @@ class Part:
     done: list[str] = field(default_factory=list)
     skipped: list[list[str]] = field(default_factory=list)
     again: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Inputs that failed for a reason that may pass: which of their chains are there, and what is not."""
+    """Inputs that failed for a reason that may pass: `chains` that are there, rows of what is `skipped`."""
 
-    @property
-    def name(self) -> str:
-        """Of its inputs and their chains: whoever writes them once more writes the same part."""
-        inputs = [*self.done, *(json.dumps([source, one["chains"]]) for source, one in self.again.items())]
-        return hashlib.sha256(os.fsencode("\n".join(inputs))).hexdigest()[:32]
+    def __len__(self) -> int:
+        return len(self.done) + len(self.again)
+
+    def name(self, run: int) -> str:
+        """Return a name of inputs and run alone: whoever takes them once more writes over the same part."""
+        inputs = "\n".join([str(run), *sorted([*self.done, *self.again])])
+        return hashlib.sha256(os.fsencode(inputs)).hexdigest()[:32]
+
+
+class Before(NamedTuple):
+    """What earlier runs left.
+
+    Parameters
+    ----------
+    run : int
+        Number of the run that follows.
+    done : set of str
+        Absolute sources of inputs that need not be tried again.
+    chains : dict of str to set of str
+        Chains that are there of the others, by source.
+    """
+
+    run: int
+    done: set[str]
+    chains: dict[str, set[str]]
 
 
 def store_parts(path: Path) -> list[Path]:
@@ -44,7 +65,7 @@ def store_parts(path: Path) -> list[Path]:
 
 
 def about_parts(path: Path) -> Iterator[dict[str, Any]]:
-    """Give what each part says: `done`, `again` and `skipped` of `Part`.
+    """Give what each part says: its `run`, and `done`, `again` and `skipped` of `Part`.
 
     Raises
     ------
@@ -66,25 +87,31 @@ def about_parts(path: Path) -> Iterator[dict[str, Any]]:
         yield about
 
 
-def chains_to_complete(path: Path) -> dict[str, set[str]]:
-    """Return the chains that are there already of inputs that are to be tried again, by source."""
-    chains: dict[str, set[str]] = {}
+def read_before(path: Path) -> Before:
+    """Return what the parts of a store say.
+
+    Raises
+    ------
+    OutputError
+        If one cannot be read.
+    """
+    before = Before(1, set(), {})
     for about in about_parts(path):
+        before = before._replace(run=max(before.run, about.get("run", 0) + 1))
+        before.done.update(about["done"])
         for source, one in about.get("again", {}).items():
-            chains.setdefault(source, set()).update(one["chains"])
-    return chains
+            before.chains.setdefault(source, set()).update(one["chains"])
+    return before
 
 
 def skipped_rows(path: Path) -> list[list[str]]:
-    """Return source, chain and reason of what is not in a store, and was not made good by a later run."""
+    """Return source, chain and reason of what is not in a store: of each input, what the last run said."""
     rows: list[list[str]] = []
-    done: set[str] = set()
-    again: dict[tuple[str, str], list[str]] = {}
-    there: set[tuple[str, str]] = set()
+    last: dict[str, tuple[int, list[list[str]]]] = {}
+    before = read_before(path)
     for about in about_parts(path):
         rows += about["skipped"]
-        done.update(about["done"])
         for source, one in about.get("again", {}).items():
-            there |= {(source, chain) for chain in one["chains"]}
-            again |= {(source, row[1]): row for row in one["skipped"]}
-    return rows + [row for key, row in again.items() if key[0] not in done and key not in there]
+            if source not in before.done and about["run"] > last.get(source, (0,))[0]:
+                last[source] = (about["run"], one["skipped"])
+    return rows + [row for _, some in last.values() for row in some]

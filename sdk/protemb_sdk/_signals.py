@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 
 @contextmanager
@@ -19,23 +20,26 @@ def signals_wait() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    waits = True
     came: list[tuple[int, FrameType | None]] = []
+    handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
 
     def note(number: int, frame: FrameType | None) -> None:
-        came.append((number, frame))
+        if waits:
+            came.append((number, frame))
+        else:
+            handlers[number](number, frame)
 
-    # A default or ignored signal raises nothing.
-    handlers = {
-        int(number): handler
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if callable(handler := signal.getsignal(number))
-    }
-    for number in handlers:
-        signal.signal(number, note)
     try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if callable(handler):  # a default or ignored signal raises nothing
+                handlers[number] = handler
+                signal.signal(number, note)
         yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    for number, frame in came[:1]:
-        handlers[number](number, frame)
+        waits = False  # should restoring be interrupted, `note` only passes on
+        for kind, handler in handlers.items():
+            signal.signal(kind, handler)
+        for kind, frame in came:
+            handlers[kind](kind, frame)

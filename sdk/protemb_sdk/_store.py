@@ -11,16 +11,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from protemb_sdk._chain import Skipped
-from protemb_sdk._embedding import Embedding
 from protemb_sdk._errors import MALFORMED, EmbeddingError, OutputError
+from protemb_sdk._outcome import Outcome
 from protemb_sdk._output import write_text_whole, written_whole
 from protemb_sdk._pair_maps import PairMaps, check_extra, pairs_of, sweep
-from protemb_sdk._parts import FORMAT, Part, about_parts, chains_to_complete, skipped_rows
+from protemb_sdk._parts import FORMAT, FORMATS, Before, Part, read_before, skipped_rows
 from protemb_sdk._rows import table_of, with_pairs
 from protemb_sdk._signals import signals_wait
 
@@ -51,10 +49,13 @@ class Store:
         Its folder.
     header : mapping
         What its rows have in common.
+    before : Before
+        What was there when the run began.
     """
 
-    def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
-        self.path, self.header = path, header
+    def __init__(self, path: Path, header: Mapping[str, Any], before: Before) -> None:
+        self.path, self.header, self.before = path, header, before
+        self._passing: list[list[str]] = []
         self._waiting = Part()
         self._began = time.monotonic()
         self._pairs = PairMaps(header["dtype"])
@@ -64,27 +65,23 @@ class Store:
         """What embeddings must hold: options of `Embedder.embed_chain`."""
         return {"pair": "pair" in self.header["levels"], "readouts": tuple(self.header["readouts"])}
 
-    def done(self) -> set[str]:
-        """Return the absolute sources of all inputs that need not be tried again."""
-        return {source for about in about_parts(self.path) for source in about["done"]}
-
-    @cached_property
-    def _tried(self) -> dict[str, set[str]]:
-        return chains_to_complete(self.path)
-
-    def add(self, source: str, embeddings: Sequence[Embedding], skipped: Sequence[Skipped]) -> int:
+    def add(self, outcome: Outcome) -> int:
         """Take what became of one input, and return how many rows; a part is written when there is enough."""
+        skipped = outcome.skipped
+        said = [[s.source, s.chain, s.reason] for s in skipped]
+        if outcome.is_container:  # it is opened in every run, and what is in it are the inputs
+            self._passing += said
+            return 0
         with signals_wait():
-            source = os.path.abspath(source)
-            there = self._tried.get(source, ())
-            rows = [embedding for embedding in embeddings if embedding.chain not in there]
+            source = os.path.abspath(outcome.source)
+            there = self.before.chains.get(source, ())
+            rows = [embedding for embedding in outcome.embeddings if embedding.chain not in there]
             part = self._waiting
             for number, row in enumerate(rows, start=len(part.rows)):
                 if row.pair is not None:
                     self._pairs.add(str(number), row.pair)
             part.rows += [replace(row, pair=None) for row in rows]
             part.residues += sum(map(len, rows))
-            said = [[s.source, s.chain, s.reason] for s in skipped]
             if any(s.error is not None and s.error.may_pass for s in skipped):
                 part.again[source] = {"chains": [row.chain for row in rows], "skipped": said}
             else:
@@ -93,7 +90,7 @@ class Store:
             enough = len(part.rows) >= PART_CHAINS or part.residues >= PART_RESIDUES
             late = time.monotonic() - self._began > PART_SECONDS
             enough = enough or self._pairs.size >= PART_PAIRS
-            if enough or late or len(part.done) + len(part.again) >= 4 * PART_CHAINS:
+            if enough or late or len(part) >= 4 * PART_CHAINS:
                 self.flush()
         return len(rows)
 
@@ -110,12 +107,15 @@ class Store:
 
     def _flush(self) -> None:
         part, header = self._waiting, self.header
-        if not part.done and not part.again:
+        if not len(part):
             return
         import pyarrow.parquet as pq
 
-        about = {"format": FORMAT, "done": part.done, "again": part.again, "skipped": part.skipped}
-        path = self.path / f"part-{part.name}.parquet"
+        about = {
+            "format": FORMAT, "run": self.before.run, "done": part.done, "again": part.again,
+            "skipped": part.skipped,
+        }  # fmt: skip
+        path = self.path / f"part-{part.name(self.before.run)}.parquet"
         table = table_of(part.rows, header["levels"], header["readouts"], header["dtype"], header["channels"])
         if "pair" in header["levels"]:
             table = with_pairs(table, pairs_of(path).name)
@@ -131,7 +131,7 @@ class Store:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("source", "chain", "reason"))
-        writer.writerows(sorted(skipped_rows(self.path)))
+        writer.writerows(sorted(skipped_rows(self.path) + self._passing))
         write_text_whole(self.path / SKIPPED, text.getvalue())
 
 
@@ -181,9 +181,10 @@ def open_store(
     with _locked(_folder(path)):
         _agree(path, header)
         sweep(path)
-        for left in path.glob(".part-*"):  # by a run that was killed while it wrote
-            shutil.rmtree(left, ignore_errors=True)
-        store = Store(path, header)
+        for left in path.glob("._*"), path.glob(".part-*"):  # by a run that was killed while it wrote
+            for folder in left:
+                shutil.rmtree(folder, ignore_errors=True)
+        store = Store(path, header, read_before(path))
         try:
             yield store
             store.finish()
@@ -231,12 +232,16 @@ def _agree(path: Path, header: Mapping[str, Any]) -> None:
         write_text_whole(file, json.dumps(header, indent=1) + "\n")
         return
     found = _compared(read_header(path))
+    if found["format"] in FORMATS:
+        found["format"] = FORMAT
     for name, value in _compared(header).items():
         if found[name] != json.loads(json.dumps(value)):
             raise OutputError(
                 f"{path}: a store with {name} {found[name]!r}, and this run has {value!r}; nothing was "
                 "changed, name another folder"
             )
+    if read_header(path)["format"] != FORMAT:  # so that no version that cannot go on with it does
+        write_text_whole(file, json.dumps(read_header(path) | {"format": FORMAT}, indent=1) + "\n")
 
 
 def read_header(path: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from protemb_sdk._errors import EmbeddingError, ProtembError
 from protemb_sdk._fill import Filled, missing
 from protemb_sdk._many import inputs_of
 from protemb_sdk._outcome import EmptyFolder, embed_one
+from protemb_sdk._parts import Before
 from protemb_sdk._readouts import check_readouts
 from protemb_sdk._rows import table_of
 from protemb_sdk._store import DEFAULT_LEVELS, Store, open_store
@@ -82,16 +83,15 @@ class _Rows(_Embeds):
 class _Parts(_Embeds):
     """Writes a part of the store for each batch."""
 
-    def __init__(self, arguments: dict[str, Any], store: str, header: dict[str, Any]) -> None:
+    def __init__(self, arguments: dict[str, Any], store: str, header: dict[str, Any], before: Before) -> None:
         super().__init__(arguments)
-        self.store = Store(Path(store), header)
+        self.store = Store(Path(store), header, before)
 
     def __call__(self, batch: Batch) -> Batch:
         counts = []
         for path in map(str, batch["path"]):
             outcome = embed_one(self.embedder, path, self.store.wanted, path)
-            rows = self.store.add(path, outcome.embeddings, outcome.skipped)
-            counts.append((rows, sum(s.error is not None for s in outcome.skipped)))
+            counts.append((self.store.add(outcome), sum(s.error is not None for s in outcome.skipped)))
         self.store.flush()
         chains, failed = np.array(counts).T
         return {"chains": chains, "failed": failed}
@@ -212,22 +212,25 @@ def embed_into_store(
         dtype=dtype,
     ) as store:
         paths = []
-        for x in missing(inputs_of(xs), store.done(), filled):
+        for x in missing(inputs_of(xs), store.before.done, filled):
             if isinstance(x, EmptyFolder):
                 outcome = embed_one(embedder, x, {}, x.path)
-                store.add(x.path, [], outcome.skipped)
-                filled.inputs, filled.failed = filled.inputs + 1, filled.failed + 1
+                store.add(outcome)
+                filled.inputs += 1
+                filled.note(outcome.skipped)
             elif isinstance(x, str | PathLike):
-                paths.append({"path": os.path.abspath(os.fsdecode(x))})
+                paths.append({"path": x})
             else:
                 raise EmbeddingError(
                     f"on Ray inputs are files and folders, not {type(x).__name__}; unpack archives first"
                 )
         if paths:
-            # Parts of one task's inputs: a task that is done again writes the same part.
+            # Parts of one task's inputs: a task that is done again writes the same part. So what was there
+            # is what the run began with, not what an actor finds.
+            left = store.before._replace(done=set())
             run = ray.data.from_items(paths, override_num_blocks=-(-len(paths) // INPUTS)).map_batches(
                 _Parts,
-                fn_constructor_args=(arguments, os.path.abspath(path), dict(store.header)),
+                fn_constructor_args=(arguments, os.path.abspath(path), dict(store.header), left),
                 **_resources(arguments, actors, gpus),
             )
             try:

@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,38 @@ def test_links_to_folders_are_followed_once_and_never_in_a_circle(folder: Path, 
     (folder / "linked").symlink_to(tmp_path / "else", target_is_directory=True)
     (folder / "deep" / "up").symlink_to(folder, target_is_directory=True)
     assert names(folder) == ["a.pdb", "deep/b.PDB", "linked/e.pdb"]
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_file_has_one_name_whichever_way_is_listed_first(
+    folder: Path, backwards: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "zz").mkdir()
+    (folder / "zz" / "z.pdb").write_bytes((folder / "a.pdb").read_bytes())
+    (folder / "deep" / "alias").symlink_to(folder / "zz", target_is_directory=True)
+    (folder / "alias").symlink_to(folder / "zz", target_is_directory=True)
+    scandir = os.scandir
+
+    class Listing:
+        def __init__(self, path: str) -> None:
+            with scandir(path) as entries:
+                self.entries = iter(sorted(entries, key=lambda entry: entry.name, reverse=backwards))
+
+        def __enter__(self) -> Iterator[os.DirEntry[str]]:
+            return self.entries
+
+        def __exit__(self, *exception: object) -> None: ...
+
+        def __next__(self) -> os.DirEntry[str]:
+            return next(self.entries)
+
+    monkeypatch.setattr(os, "scandir", Listing)
+    assert names(folder) == ["a.pdb", "deep/b.PDB", "zz/z.pdb"]
+
+
+def test_pipes_are_no_structures(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.pdb")  # opening it would wait for ever
+    assert names(folder) == ["a.pdb", "deep/b.PDB"]
 
 
 def test_a_link_that_leads_nowhere_fails_in_its_turn(embedder: Embedder, folder: Path) -> None:
@@ -120,6 +153,46 @@ def test_headers_that_are_absurdly_long_are_refused_unread(kind: bytes, tmp_path
         StructureError, match=r"cannot be read as a tar archive \(a header of 8589934592 bytes\)"
     ):
         list(members(str(path)))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"GNU.sparse.map": "a,b"}, {"GNU.sparse.size": "abc", "GNU.sparse.major": "0", "GNU.sparse.minor": "1"}],
+)
+def test_headers_that_tarfile_stumbles_over_are_damage(headers: dict[str, str], tmp_path: Path) -> None:
+    info = tarfile.TarInfo("x.pdb")
+    info.pax_headers = headers
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(info)
+    with pytest.raises(StructureError, match="cannot be read as a tar archive"):
+        list(members(str(tmp_path / "x.tar")))
+
+
+def test_thousands_of_headers_without_a_file_are_damage(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("././@LongLink")
+    info.type = tarfile.GNUTYPE_LONGNAME
+    (tmp_path / "x.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) * 3000 + bytes(1024))
+    with pytest.raises(StructureError, match="cannot be read as a tar archive"):
+        list(members(str(tmp_path / "x.tar")))
+
+
+def test_global_headers_do_not_pile_up(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for number in range(8):
+            archive.fileobj.write(tarfile.TarInfo.create_pax_global_header({f"key{number}": "x" * 300_000}))
+        archive.addfile(tarfile.TarInfo("x.pdb"))
+    with pytest.raises(StructureError, match="its global headers are too long"):
+        list(members(str(tmp_path / "x.tar")))
+
+
+def test_hidden_members_are_left_out(structures: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for name in ("./a.pdb", "../b.pdb", ".git/c.pdb", "d/.e.pdb", "d/.f/g.pdb", "d/h.pdb"):
+            archive.add(structures / "1orc.pdb", name)
+    found = [
+        member.name.removeprefix(f"{tmp_path / 'x.tar'}/") for member in members(str(tmp_path / "x.tar"))
+    ]
+    assert found == ["./a.pdb", "../b.pdb", "d/h.pdb"]
 
 
 def test_members_that_were_read_are_not_kept(

@@ -16,6 +16,7 @@ import pytest
 
 from protemb_sdk import Embedder, EmbeddingError, OutputError, cli
 from protemb_sdk._fill import Filled, embed_into_store
+from protemb_sdk._store import open_store
 
 from .test_pair_maps import maps_of
 from .test_store import rows_of, skipped_of
@@ -149,6 +150,22 @@ def test_what_ray_cannot_take_is_said(cluster: None, one_thread: Embedder, tmp_p
         engine.embed_into_store(one_thread, [], tmp_path / "store", actors=0)
     with pytest.raises(OutputError, match="is a file; a store is a folder"):
         engine.embed_into_store(one_thread, [], tmp_path / "file")
+
+
+def test_a_task_that_is_done_again_writes_the_same_part(structures: Path, tmp_path: Path) -> None:
+    """As after the loss of a node: another actor, which may find what the first one wrote."""
+    low = Embedder(device="cpu", threads=1, residue_limit=66)  # less than 1a8o has
+    arguments = engine._arguments(low, 1)
+    batch = {"path": np.array([str(structures / name) for name in ("1orc.pdb", "1a8o.pdb", "2beg.pdb.gz")])}
+    for run in (1, 2):
+        with open_store(tmp_path / "store", low.provenance, channels=low.channels) as store:
+            before = store.before._replace(done=set())
+            assert before.run == run
+            for _ in range(2):
+                actor = engine._Parts(arguments, str(tmp_path / "store"), dict(store.header), before)
+                actor(batch if run == 1 else {"path": batch["path"][1:2]})
+        assert len(rows_of(tmp_path / "store")) == 6
+    assert [Path(row[0]).name for row in skipped_of(tmp_path / "store")] == ["1a8o.pdb"]
 
 
 SLOW = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from protemb_sdk import Embedder, EmbeddingError, read_chains
 from protemb_sdk import _store as module
 from protemb_sdk._fill import Filled, embed_into_store
 from protemb_sdk._pair_maps import PairMaps
+from protemb_sdk._parts import FORMAT
 from protemb_sdk._signals import signals_wait
 from protemb_sdk._verify import verify_store
 
@@ -107,6 +109,85 @@ def test_vectors_that_are_no_numbers_do_not_verify(
     assert found.wrong == ["1orc_A"] and found.worst == np.inf
 
 
+def limited(residues: int) -> Embedder:
+    return Embedder("small", "cpu", threads=1, residue_limit=residues)
+
+
+def test_the_table_says_what_the_last_run_said(two_chains: Path, structures: Path, tmp_path: Path) -> None:
+    store, away = tmp_path / "store", tmp_path / "1orc.pdb"
+    embed_into_store(limited(20), [two_chains, away], store)
+    away.write_bytes((structures / "1orc.pdb").read_bytes())
+    for limit in (25, 40, 45):  # in parts of other inputs each time
+        embed_into_store(limited(limit), [two_chains, away][:: 1 if limit == 25 else -1], store)
+    assert sorted(row[1] for row in skipped_of(store)) == ["A", "A"]
+    assert all("residue_limit=45" in row[2] for row in skipped_of(store))
+    assert sorted(rows_of(store)) == ["two.pdb:B"]
+
+
+def test_a_chain_without_a_name_is_known_again(two_chains: Path, tmp_path: Path) -> None:
+    text = two_chains.read_text()
+    lines = [line[:21] + " " + line[22:] if line[21:22] == "B" else line for line in text.splitlines()]
+    two_chains.write_text("\n".join(lines) + "\n")
+    store = tmp_path / "store"
+    for limit in (50, 50, 60, 100):
+        embed_into_store(limited(limit), [two_chains], store)
+        assert [row[1] for row in skipped_of(store)] == (["A"] if limit < 70 else [])
+    assert sorted(rows_of(store)) == ["two.pdb:", "two.pdb:A"]
+
+
+def test_a_folder_that_was_empty_is_forgotten_when_it_is_not(
+    embedder: Embedder, structures: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for _ in range(2):
+        assert embed_into_store(embedder, [tmp_path / "in"], tmp_path / "store").failed == 1
+        assert [row[0] for row in skipped_of(tmp_path / "store")] == [str(tmp_path / "in")]
+    (tmp_path / "in" / "1orc.pdb").write_bytes((structures / "1orc.pdb").read_bytes())
+    assert embed_into_store(embedder, [tmp_path / "in"], tmp_path / "store") == Filled(inputs=1, chains=1)
+    assert skipped_of(tmp_path / "store") == []
+
+
+def test_a_path_through_a_link_is_followed_by_the_system(
+    embedder: Embedder, structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there" / "deep").mkdir(parents=True)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "there" / "deep", target_is_directory=True)
+    (tmp_path / "there" / "x.pdb").write_bytes((structures / "1orc.pdb").read_bytes())
+    (tmp_path / "here" / "x.pdb").write_bytes((structures / "1a8o.pdb").read_bytes())
+    monkeypatch.chdir(tmp_path / "here")
+    embed_into_store(embedder, ["link/../x.pdb"], tmp_path / "store")
+    (row,) = rows_of(tmp_path / "store").values()
+    assert row["length"] == 64  # of 1orc
+
+
+def as_first_format(store: Path, **about: Any) -> None:
+    """Make a store look as the first version wrote it."""
+    import pyarrow.parquet as pq
+
+    header = json.loads((store / module.HEADER).read_text())
+    (store / module.HEADER).write_text(json.dumps(header | {"format": "protemb-store-1"}))
+    for part in store.glob("part-*"):
+        table = pq.read_table(part)
+        old = json.loads(table.schema.metadata[b"protemb"]) | {"format": "protemb-store-1"} | about
+        del old["run"], old["again"]
+        pq.write_table(table.replace_schema_metadata({"protemb": json.dumps(old)}), part)
+
+
+def test_a_store_of_the_first_format_is_gone_on_with(
+    embedder: Embedder, structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, store = [structures / "1orc.pdb", structures / "1a8o.pdb"], tmp_path / "store"
+    monkeypatch.chdir(tmp_path)
+    chains = [chain for file in files for chain in read_chains(file).chains]
+    embed_into_store(embedder, chains, store)
+    as_first_format(store, done=[str(tmp_path / chain.id) for chain in chains])
+    assert embed_into_store(embedder, chains, store) == Filled(before=2)
+    assert embed_into_store(embedder, [structures / "4zhl.cif.gz"], store).chains == 2
+    assert len(rows_of(store)) == 4
+    assert json.loads((store / module.HEADER).read_text())["format"] == FORMAT != "protemb-store-1"
+
+
 # --- interrupts -----------------------------------------------------------------------------------
 
 
@@ -170,7 +251,28 @@ def test_signals_are_heard_behind_the_block_and_handlers_come_back() -> None:
             done.append("the rest of the block")
         done.append("nothing")
     assert done == ["the rest of the block"]
+    with pytest.raises(KeyboardInterrupt) as caught, signals_wait():
+        os.kill(os.getpid(), signal.SIGINT)
+        raise ValueError("in the block")
+    assert isinstance(caught.value.__context__, ValueError)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_every_signal_is_handed_on() -> None:
+    heard: list[int] = []
+    before = {
+        number: signal.signal(number, lambda n, frame: heard.append(n))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        with signals_wait(), signals_wait():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                os.kill(os.getpid(), number)
+            assert not heard
+        assert sorted(heard) == [signal.SIGINT, signal.SIGTERM]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 # --- what is refused ------------------------------------------------------------------------------
