@@ -251,7 +251,7 @@ def test_signals_are_heard_behind_the_block_and_handlers_come_back() -> None:
             done.append("the rest of the block")
         done.append("nothing")
     assert done == ["the rest of the block"]
-    with pytest.raises(KeyboardInterrupt) as caught, signals_wait():
+    with pytest.raises(KeyboardInterrupt) as caught, signals_wait():  # noqa: PT012
         os.kill(os.getpid(), signal.SIGINT)
         raise ValueError("in the block")
     assert isinstance(caught.value.__context__, ValueError)
