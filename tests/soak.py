@@ -25,7 +25,8 @@ from protemb_sdk import Chain, Embedder, Embedding, read_chain
 from protemb_sdk import __version__ as sdk_version
 from protemb_sdk._threads import usable_threads
 
-THREADS, WORKERS, WARM, EVERY = 8, 2, 500, 10
+THREADS, WORKERS, WARM = 8, 2, 500
+EVERY = 4 * THREADS  # when the threads rest: maps that wait for a core to be pooled are no growth
 CHAINS, SHORTEST, LONGEST = 300, 10, 300  # different chains, of mixed lengths
 MAY_GROW = 1.05
 
