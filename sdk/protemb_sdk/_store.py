@@ -221,7 +221,7 @@ def _folder(path: Path) -> Path:
     except OSError as error:
         raise OutputError(f"{path}: cannot be made or read ({error.strerror})") from error
     if strangers and HEADER not in strangers:
-        raise OutputError(f"{path}: is no store, and not empty ({strangers[0]}); name another folder")
+        raise OutputError(f"{path}: is no store, and not empty ({min(strangers)}); name another folder")
     return path
 
 

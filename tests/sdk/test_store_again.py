@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from protemb_sdk import Embedder, EmbeddingError, read_chains
+from protemb_sdk import _fill as fill
 from protemb_sdk import _store as module
 from protemb_sdk._fill import Filled, embed_into_store
 from protemb_sdk._pair_maps import PairMaps
@@ -188,6 +189,28 @@ def test_a_store_of_the_first_format_is_gone_on_with(
     assert json.loads((store / module.HEADER).read_text())["format"] == FORMAT != "protemb-store-1"
 
 
+def test_what_was_skipped_is_kept_up_to_a_bound(
+    embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fill, "KEPT", 3)
+    for number in range(5):
+        (tmp_path / f"{number}.pdb").write_text("hello")
+    filled = embed_into_store(embedder, [tmp_path / f"{n}.pdb" for n in range(5)], tmp_path / "store")
+    assert filled.failed == 5 and [Path(s.source).stem for s in filled.skipped] == ["0", "1", "2"]
+    assert (
+        all(skipped.error is None for skipped in filled.skipped) and len(skipped_of(tmp_path / "store")) == 5
+    )
+
+
+def test_inputs_to_be_tried_again_fill_a_part_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PART_CHAINS", 1)  # of inputs, four
+    (tmp_path / "bad.pdb").write_text("hello")
+    files = [tmp_path / "bad.pdb", *(tmp_path / f"away{number}.pdb" for number in range(8))]
+    embed_into_store(limited(50), files, tmp_path / "store")
+    assert len(list((tmp_path / "store").glob("part-*"))) == 3
+    assert len(skipped_of(tmp_path / "store")) == 9
+
+
 # --- interrupts -----------------------------------------------------------------------------------
 
 
@@ -281,7 +304,10 @@ def test_every_signal_is_handed_on() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"levels": "residue"}, "levels are .*, not 'residue'"),
+        (
+            {"levels": "residue"},
+            r"levels are \('protein',\), \('protein', 'residue'\) or \('protein', 'residue', 'pair'\), not 'r",
+        ),
         ({"levels": ("proteins", "residues")}, "levels are"),
         ({"levels": ("residue",)}, "levels are"),
         ({"levels": ()}, "levels are"),
