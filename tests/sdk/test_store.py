@@ -355,7 +355,8 @@ def test_by_default_one_process_works_in_silence(
     with pytest.raises(TypeError):
         embed_into_store(embedder, files, tmp_path / "store", 2)  # type: ignore[misc]
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "only.txt").touch()
+    for name in ("z.txt", "only.txt", "zz.txt"):
+        (tmp_path / "other" / name).touch()
     with pytest.raises(OutputError, match=r"is no store, and not empty \(only\.txt\)"):
         embed_into_store(embedder, files, tmp_path / "other")
     header = (tmp_path / "store" / module.HEADER).read_text()

@@ -306,7 +306,7 @@ def test_every_signal_is_handed_on() -> None:
     [
         (
             {"levels": "residue"},
-            r"levels are \('protein',\), \('protein', 'residue'\) or \('protein', 'residue', 'pair'\), not 'r",
+            r"levels are \('protein',\), \('protein', 'residue'\) or \('protein', 'residue', 'pair'\), not",
         ),
         ({"levels": ("proteins", "residues")}, "levels are"),
         ({"levels": ("residue",)}, "levels are"),
