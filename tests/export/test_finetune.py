@@ -268,7 +268,10 @@ def test_rows_without_a_residue_are_counted(structures: Path, tmp_path: Path) ->
     ("values", "classes"),
     [
         ("0 1 1", ("0", "1")),
+        ("0 1 0.0 1.0 +1 1e0", ("0", "1")),
         ("0.5 1 2", None),
+        (" ".join(["0"] + [f"1.{'0' * n}" for n in range(1, 12)]), ("0", "1")),
+        ("none some", ("none", "some")),
         (" ".join(map(str, range(11))), None),
         ("a 1 2", ("1", "2", "a")),
     ],
@@ -307,7 +310,18 @@ def test_words_and_few_whole_numbers_are_classes(
             "line 3: a second label for 1orc_A 4; keep one",
         ),
         ("structure residue label", [("9xyz", "1", "x"), ("9xyz", "2", "y")], "no row is about a chain"),
-        ("structure residue label", [("1a8o.pdb", "1", "nan"), ("1a8o.pdb", "2", "1")], "not finite"),
+        ("structure residue label", [("1a8o.pdb", "1", "nan"), ("1a8o.pdb", "2", "1")], "line 2: 'nan' is"),
+        (
+            "structure residue label",
+            [("1a8o.pdb", "1", "yes"), ("1a8o.pdb", "2", "NA")],
+            "line 3: 'NA' is no",
+        ),
+        (
+            "structure residue label",
+            [("1a8o.pdb", "1", "1"), ("1a8o.pdb", "2", "-inf")],
+            "line 3: '-inf' is no",
+        ),
+        ("structure residue label", [("1a8o.pdb", "1", "1"), ("1a8o.pdb", "2", "1.0")], "fewer than two"),
     ],
 )
 def test_bad_tables_are_said(

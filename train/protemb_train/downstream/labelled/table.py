@@ -20,6 +20,8 @@ from protemb_sdk._structure import read_chains
 Per = Literal["residue", "protein"]
 # Distinct numbers from which on a label is a quantity, not a class.
 QUANTITY = 10
+# What programs write where there is no value, beside NaN; "none" may be a class.
+MISSING = ("na", "n/a", "#n/a", "<na>")
 
 
 class LabelError(ProtembError):
@@ -93,7 +95,7 @@ def read_labels(labels: Path, structures: Path, per: Per) -> LabelTable:
         nothing else), `chain` (author name, or label name where no chain of the file has that author name;
         may be left out where a structure has one protein chain), for residues `residue` (author number and
         insertion code, as 52 or 52A), and `label`: words, or numbers. Up to 10 distinct whole numbers are
-        classes.
+        classes, however they are written; beside words all are words.
     structures : Path
         Folder, or file.
     per : {"residue", "protein"}
@@ -102,12 +104,12 @@ def read_labels(labels: Path, structures: Path, per: Per) -> LabelTable:
     Raises
     ------
     LabelError
-        If the table lacks a column or a label, says two things of one residue, may be about either of two
-        files, or no row is matched.
+        If the table lacks a column or a label, has NaN or NA for one, says two things of one residue, may be
+        about either of two files, or no row is matched.
     """
     rows = _rows(labels, per)
-    values = {row["label"] for _, row in rows}
-    classes = None if _is_quantity(values) else tuple(sorted(values))
+    is_quantity = _read_values(labels, rows)
+    classes = None if is_quantity else tuple(sorted({row["label"] for _, row in rows}))
     number = {name: float(place) for place, name in enumerate(classes or ())}
     files = _Files(structures)
     wanted: dict[Path, dict[_Key, _Given]] = {}
@@ -153,19 +155,34 @@ def _rows(labels: Path, per: Per) -> list[tuple[int, dict[str, str]]]:
         if any(not (row[name] or "").strip() for name in needed):
             raise LabelError(f"{labels}, line {line}: {', '.join(needed)} must all be there")
         row["label"] = row["label"].strip()
-    if len({row["label"] for _, row in rows}) < 2:
-        raise LabelError(f"{labels}: holds fewer than two different labels; there is nothing to tell apart")
     return rows
 
 
-def _is_quantity(values: set[str]) -> bool:
-    try:
-        numbers = [float(value) for value in values]
-    except ValueError:
+def _read_values(labels: Path, rows: Sequence[tuple[int, dict[str, str]]]) -> bool:
+    """Write numbers that are classes in one way, in place, and return whether labels are a quantity."""
+    numbers = [_number(row["label"]) for _, row in rows]
+    for number, (line, row) in zip(numbers, rows, strict=True):
+        if row["label"].lower() in MISSING or not (number is None or np.isfinite(number)):
+            raise LabelError(f"{labels}, line {line}: {row['label']!r} is no label; leave the row out")
+    known = [number for number in numbers if number is not None]
+    words = len(known) < len(numbers)
+    distinct: set[str] | set[float] = {row["label"] for _, row in rows} if words else set(known)
+    if len(distinct) < 2:
+        raise LabelError(f"{labels}: holds fewer than two different labels; there is nothing to tell apart")
+    if words:
         return False
-    if not all(np.isfinite(numbers)):
-        raise LabelError("a label is not finite; leave rows without a label out")
-    return len(numbers) > QUANTITY or any(number != int(number) for number in numbers)
+    if len(distinct) > QUANTITY or not all(number.is_integer() for number in known):
+        return True
+    for number, (_, row) in zip(known, rows, strict=True):
+        row["label"] = str(int(number))
+    return False
+
+
+def _number(label: str) -> float | None:
+    try:
+        return float(label)
+    except ValueError:
+        return None
 
 
 class _Files:
