@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,12 +17,21 @@ import pytest
 import torch
 
 from protemb_export import cli
+from protemb_export import head as heads
+from protemb_export.errors import ParityError
+from protemb_export.head import pack_head
 from protemb_sdk import Embedder, LabelPredictor, ModelError, QualityScorer, read_chain, read_chains
 from protemb_sdk import cli as sdk_cli
 from protemb_sdk._errors import ProtembError
 from protemb_train.checkpoint import load_network
 from protemb_train.downstream.labelled import unfrozen
-from protemb_train.downstream.labelled.head import READOUTS, load_labels, save_labels
+from protemb_train.downstream.labelled.head import (
+    READOUTS,
+    LabelModel,
+    TrainedLabels,
+    load_labels,
+    save_labels,
+)
 from protemb_train.downstream.labelled.table import LabelError, LabelTable, class_counts, read_labels
 from protemb_train.downstream.labelled.training import train_labels
 from protemb_train.means import mean_readouts
@@ -172,6 +183,36 @@ def test_a_quantity_of_proteins(
         QualityScorer(out, "cpu")
     with pytest.raises(ModelError, match=r"is a head for 'sites'; a head for 'residue-label' or"):
         LabelPredictor("sites", "cpu")
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 3e5])
+def test_a_quantity_of_any_size_is_verified_by_its_scale(
+    structures: Path, tmp_path: Path, size: float
+) -> None:
+    embedder = Embedder("small", "cpu", threads=1)
+    chains = [read_chain(structures / name) for name in ("1orc.pdb", "1a8o.pdb")]
+    torch.manual_seed(0)
+    model = LabelModel(True, embedder.channels * len(READOUTS), 1, False).eval()
+    model.scale.fill_(size)
+    card = {
+        "kind": "residue-label",
+        "encoder": {
+            "name": "small",
+            "weights_sha256": embedder.card["weights_sha256"],
+            "sigma": embedder.noise_level,
+        },
+        "readouts": list(READOUTS),
+        "classes": None,
+    }
+    trained, out = TrainedLabels(model, card), tmp_path / "mass.onnx"
+    options: dict[str, Any] = {"name": "mass", "licence": "none", "chains": chains, "embedder": embedder}
+    assert pack_head(trained, out, **options) < 1e-5
+    differs = copy.deepcopy(model)
+    differs.scale.mul_(1.001)
+    predictor = LabelPredictor(out, embedder=embedder)
+    assert heads._deviation(predictor, differs, list(READOUTS), chains) == pytest.approx(1e-3, rel=0.1)
+    with pytest.raises(ParityError, match="no chain to verify on"):
+        pack_head(trained, out, **options | {"chains": []})
 
 
 def test_training_is_repeatable_and_saved(tables: dict[str, Path], structures: Path, tmp_path: Path) -> None:
