@@ -13,11 +13,12 @@ from protemb_export.card import weights_sha256
 from protemb_export.errors import ExportError
 from protemb_export.head import pack_head
 from protemb_export.pack import pack
+from protemb_export.targets import check_graph, files_of
 from protemb_sdk._chain import Chain
 from protemb_sdk._command import console, out_console, say
 from protemb_sdk._embedder import Embedder
-from protemb_sdk._models import beside
-from protemb_sdk._output import writable_target, written_whole
+from protemb_sdk._models import beside, find_model
+from protemb_sdk._output import written_whole
 from protemb_train.checkpoint import load_network
 from protemb_train.downstream.labelled.head import TrainedLabels
 from protemb_train.downstream.labelled.table import LabelTable, Per, class_counts, read_labels
@@ -70,7 +71,8 @@ def finetune(
     OutputError
         If the file cannot be written.
     """
-    writable_target(out)
+    inputs = [labels, structures, *files_of(find_model(model))]
+    check_graph(out, inputs if unfreeze is None else [*inputs, unfreeze], ["encoder"])
     table = read_labels(labels, structures, task)
     counts = ", ".join(f"{name} {count}" for name, count in class_counts(table).items())
     say(console, f"{len(table.chains)} chains with labels; {counts or 'a quantity'}")
