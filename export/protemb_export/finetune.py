@@ -54,7 +54,7 @@ def finetune(
         Bundled model, or path of an `.onnx` file.
     unfreeze : Path, optional
         Checkpoint that the model was exported from: the encoder is trained on too, and written beside `out`
-        as `<out>-encoder.onnx`, where the SDK finds it.
+        as `<out>-encoder.onnx`, where the SDK finds it, if that helps on the families that watch.
     licence : str
         Of the predictor.
     threads : int, optional
@@ -82,11 +82,14 @@ def finetune(
     with _shown("embedding") as progress:
         trained = train_labels(table, embedder, progress)
     chains = [labelled.chain for labelled in table.chains[:: -(-len(table.chains) // VERIFIED)]]
-    if unfreeze is None:
+    better = None
+    if unfreeze is not None:
+        better = _unfrozen(trained, unfreeze, table, embedder, chains, out, licence, threads)
+    if better is None:
         worst = pack_head(trained, out, name=out.stem, licence=licence, chains=chains, embedder=embedder)
         beside(out, "encoder").unlink(missing_ok=True)  # of an older head
     else:
-        trained, worst = _unfrozen(trained, unfreeze, table, embedder, chains, out, licence, threads)
+        trained, worst = better
     _report(trained)
     say(out_console, f"{out}: largest deviation from PyTorch {worst:.1e}")
     return trained
@@ -101,7 +104,8 @@ def _unfrozen(
     out: Path,
     licence: str,
     threads: int | None,
-) -> tuple[TrainedLabels, float]:
+) -> tuple[TrainedLabels, float] | None:
+    """Return what `finetune` does of a head and its encoder, both written; None if that is no better."""
     network, record = load_network(checkpoint)
     if weights_sha256(network) != embedder.card["weights_sha256"]:
         raise ExportError(
@@ -109,8 +113,9 @@ def _unfrozen(
         )
     with _shown("encoder and head") as progress:
         model, tuned, losses = train_on(trained, network, embedder.noise_level, table, progress)
-    if losses[0] <= min(losses[1:]):
+    if not any(loss < losses[0] for loss in losses[1:]):
         say(console, "note: training the encoder did not help on the families that watch; it stays as it was")
+        return None
     about = {"from_weights_sha256": embedder.card["weights_sha256"], "watching_loss": losses}
     encoder = beside(out, "encoder")
     with written_whole(encoder) as part:

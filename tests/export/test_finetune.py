@@ -447,3 +447,19 @@ def test_a_head_finds_the_encoder_that_learnt_with_it(
     (tmp_path / "curled-encoder.onnx").unlink()
     with pytest.raises(ModelError, match=r"does not lie beside it as curled-encoder\.onnx; pass embedder="):
         LabelPredictor(out, "cpu")
+
+
+def test_an_encoder_that_learnt_nothing_is_neither_written_nor_told_of(
+    tables: dict[str, Path], structures: Path, tmp_path: Path, command: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unfrozen, "EPOCHS", 1)
+    monkeypatch.setattr(unfrozen, "RATE", 1.0)  # ruins it
+    out = tmp_path / "curled.onnx"
+    (tmp_path / "curled-encoder.onnx").write_text("an older head's")
+    options = ("--labels", tables["residue"], "--structures", structures, "-o", out, "--threads", 1)
+    status, said, err = command(cli, "finetune", *options, "--model", "small", "--unfreeze", CHECKPOINT)
+    assert status == 0 and "it stays as it was" in err and "encoder trained too" not in said
+    assert [file.name for file in tmp_path.iterdir()] == ["curled.onnx"]
+    predictor = LabelPredictor(out, "cpu")
+    assert predictor.card["encoder"]["name"] == "small" and len(predictor.card["quality"]) == 3
+    assert predictor.predict(structures / "1orc.pdb").value.shape == (64, 2)
