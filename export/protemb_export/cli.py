@@ -9,7 +9,7 @@ import typer
 
 from protemb_sdk._command import console, run, say
 from protemb_sdk._errors import ProtembError
-from protemb_sdk._output import writable_target, write_text_whole
+from protemb_sdk._output import write_text_whole
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -43,11 +43,13 @@ def model(
     """Export the embedding graph and the score graph of a trained network."""
     from protemb_export.pack import check_bundled, folded_level, pack, register
     from protemb_export.page import read_judged
+    from protemb_export.targets import check_graph
     from protemb_export.verify import spread_over_lengths
     from protemb_train.checkpoint import load_network
     from protemb_train.corpus import Corpus
 
-    writable_target(out)
+    inputs = [path for path in (checkpoint, verify, judgement) if path is not None]
+    check_graph(out, inputs, ("score", "gpu"))
     if bundle is not None:
         check_bundled(out)
     network, record = load_network(checkpoint)
@@ -83,14 +85,15 @@ def int8(
 ) -> None:
     """Write an embedding graph anew with its blocks in 8-bit integers, for the CPU."""
     from protemb_export.pack import check_bundled, pack_int8, register
+    from protemb_export.targets import check_graph, files_of
     from protemb_export.verify import spread_over_lengths
     from protemb_sdk._models import find_model
     from protemb_train.corpus import Corpus
 
-    writable_target(out)
     if bundle is not None:
         check_bundled(out)
     exact = find_model(model)
+    check_graph(out, [*files_of(exact), corpus])
     calibration = spread_over_lengths(Corpus(corpus, ["train"]), chains, longest=500)
     held_out = spread_over_lengths(Corpus(corpus, ["val", "test"]), compared)
     alike = pack_int8(exact, out, calibration, held_out)
@@ -110,15 +113,16 @@ def half(
 ) -> None:
     """Export a network once more with its blocks in float16, for GPUs."""
     from protemb_export.pack import check_bundled, pack_half, register
+    from protemb_export.targets import check_graph, files_of
     from protemb_export.verify import spread_over_lengths
     from protemb_sdk._models import find_model
     from protemb_train.checkpoint import load_network
     from protemb_train.corpus import Corpus
 
-    writable_target(out)
     if bundle is not None:
         check_bundled(out)
     exact = find_model(model)
+    check_graph(out, [checkpoint, *files_of(exact), corpus])
     held_out = spread_over_lengths(Corpus(corpus, ["val", "test"]), compared)
     alike = pack_half(load_network(checkpoint)[0], exact, out, held_out)
     if bundle is not None:
@@ -138,11 +142,13 @@ def gpu(
 ) -> None:
     """Write an equal graph without convolutions, which the SDK takes where CUDA runs it."""
     from protemb_export.pack import pack_gpu, register
+    from protemb_export.targets import check_graph
     from protemb_export.verify import spread_over_lengths
-    from protemb_sdk._models import find_model, list_models
+    from protemb_sdk._models import beside, find_model, list_models
     from protemb_train.corpus import Corpus
 
     exact = find_model(model)
+    check_graph(beside(exact.path, "gpu"), [exact.path, verify])
     parity = pack_gpu(exact, spread_over_lengths(Corpus(verify), chains))
     for bundled in list_models():
         if bundled.path.samefile(exact.path):
@@ -163,16 +169,20 @@ def head(
     """Export a predictor that runs on top of an embedding."""
     from protemb_export.head import pack_head, register_head
     from protemb_export.pack import check_bundled
+    from protemb_export.targets import check_graph, files_of
     from protemb_export.verify import spread_over_lengths
+    from protemb_sdk._models import find_model
     from protemb_train.checkpoint import read_tensors
     from protemb_train.corpus import Corpus
     from protemb_train.downstream.quality import scorer
     from protemb_train.downstream.sites.predictor import load_predictor
 
+    check_graph(out, [predictor, verify])
     if bundle is not None:
         check_bundled(out)
     of_quality = read_tensors(predictor).get("format") == scorer.FORMAT
     trained = scorer.load_scorer(predictor) if of_quality else load_predictor(predictor)
+    check_graph(out, files_of(find_model(trained.card["encoder"]["name"])))
     worst = pack_head(
         trained,
         out,
@@ -225,8 +235,9 @@ def card(
     """Write the model card of an exported graph, from its metadata."""
     from protemb_export.page import read_card
     from protemb_export.pages import page_of
+    from protemb_export.targets import check_page
 
-    writable_target(out)
+    check_page(out, [graph])
     write_text_whole(out, page_of(read_card(graph)))
     say(console, str(out))
 
@@ -244,10 +255,11 @@ def released(
     """Convert the authors' checkpoint and compare our SDK's embeddings with the ones they published."""
     from protemb_export.pack import pack
     from protemb_export.released import differences, load_released, read_published
+    from protemb_export.targets import check_graph
     from protemb_sdk._embedder import Embedder
     from protemb_sdk._structure import read_chain
 
-    writable_target(out)
+    check_graph(out, [checkpoint, structure, embedding], ("score", "gpu"))
     network = load_released(checkpoint)
     if level >= len(network.levels_K):
         raise ProtembError(

@@ -13,11 +13,12 @@ from protemb_export.card import weights_sha256
 from protemb_export.errors import ExportError
 from protemb_export.head import pack_head
 from protemb_export.pack import pack
+from protemb_export.targets import check_graph, files_of
 from protemb_sdk._chain import Chain
 from protemb_sdk._command import console, out_console, say
 from protemb_sdk._embedder import Embedder
-from protemb_sdk._models import beside
-from protemb_sdk._output import writable_target, written_whole
+from protemb_sdk._models import beside, find_model
+from protemb_sdk._output import written_whole
 from protemb_train.checkpoint import load_network
 from protemb_train.downstream.labelled.head import TrainedLabels
 from protemb_train.downstream.labelled.table import LabelTable, Per, class_counts, read_labels
@@ -53,7 +54,7 @@ def finetune(
         Bundled model, or path of an `.onnx` file.
     unfreeze : Path, optional
         Checkpoint that the model was exported from: the encoder is trained on too, and written beside `out`
-        as `<out>-encoder.onnx`, where the SDK finds it.
+        as `<out>-encoder.onnx`, where the SDK finds it, if that helps on the families that watch.
     licence : str
         Of the predictor.
     threads : int, optional
@@ -70,7 +71,8 @@ def finetune(
     OutputError
         If the file cannot be written.
     """
-    writable_target(out)
+    inputs = [labels, structures, *files_of(find_model(model))]
+    check_graph(out, inputs if unfreeze is None else [*inputs, unfreeze], ["encoder"])
     table = read_labels(labels, structures, task)
     counts = ", ".join(f"{name} {count}" for name, count in class_counts(table).items())
     say(console, f"{len(table.chains)} chains with labels; {counts or 'a quantity'}")
@@ -80,11 +82,14 @@ def finetune(
     with _shown("embedding") as progress:
         trained = train_labels(table, embedder, progress)
     chains = [labelled.chain for labelled in table.chains[:: -(-len(table.chains) // VERIFIED)]]
-    if unfreeze is None:
+    better = None
+    if unfreeze is not None:
+        better = _unfrozen(trained, unfreeze, table, embedder, chains, out, licence, threads)
+    if better is None:
         worst = pack_head(trained, out, name=out.stem, licence=licence, chains=chains, embedder=embedder)
         beside(out, "encoder").unlink(missing_ok=True)  # of an older head
     else:
-        trained, worst = _unfrozen(trained, unfreeze, table, embedder, chains, out, licence, threads)
+        trained, worst = better
     _report(trained)
     say(out_console, f"{out}: largest deviation from PyTorch {worst:.1e}")
     return trained
@@ -99,7 +104,8 @@ def _unfrozen(
     out: Path,
     licence: str,
     threads: int | None,
-) -> tuple[TrainedLabels, float]:
+) -> tuple[TrainedLabels, float] | None:
+    """Return what `finetune` does of a head and its encoder, both written; None if that is no better."""
     network, record = load_network(checkpoint)
     if weights_sha256(network) != embedder.card["weights_sha256"]:
         raise ExportError(
@@ -107,8 +113,9 @@ def _unfrozen(
         )
     with _shown("encoder and head") as progress:
         model, tuned, losses = train_on(trained, network, embedder.noise_level, table, progress)
-    if losses[0] <= min(losses[1:]):
+    if not any(loss < losses[0] for loss in losses[1:]):
         say(console, "note: training the encoder did not help on the families that watch; it stays as it was")
+        return None
     about = {"from_weights_sha256": embedder.card["weights_sha256"], "watching_loss": losses}
     encoder = beside(out, "encoder")
     with written_whole(encoder) as part:

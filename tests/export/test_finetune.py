@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,12 +17,21 @@ import pytest
 import torch
 
 from protemb_export import cli
+from protemb_export import head as heads
+from protemb_export.errors import ParityError
+from protemb_export.head import pack_head
 from protemb_sdk import Embedder, LabelPredictor, ModelError, QualityScorer, read_chain, read_chains
 from protemb_sdk import cli as sdk_cli
 from protemb_sdk._errors import ProtembError
 from protemb_train.checkpoint import load_network
 from protemb_train.downstream.labelled import unfrozen
-from protemb_train.downstream.labelled.head import READOUTS, load_labels, save_labels
+from protemb_train.downstream.labelled.head import (
+    READOUTS,
+    LabelModel,
+    TrainedLabels,
+    load_labels,
+    save_labels,
+)
 from protemb_train.downstream.labelled.table import LabelError, LabelTable, class_counts, read_labels
 from protemb_train.downstream.labelled.training import train_labels
 from protemb_train.means import mean_readouts
@@ -55,11 +66,10 @@ def label_files(files: list[Path], folder: Path) -> dict[str, Path]:
                 (file.name, chain.chain, number, "curled" if distance < 7 else "straight")
                 for number, distance in zip(numbers, ahead, strict=False)
             ]
-            proteins.append((file.name.partition(".")[0], chain.chain, (apart < 10).mean()))
-    # Some are there in two formats: two files of one name, with the same labels.
+            proteins.append((file.name, chain.chain, (apart < 10).mean()))
     return {
         "residue": written(folder / "residues.csv", "structure chain residue label", residues),
-        "protein": written(folder / "proteins.csv", "structure chain label", list(dict.fromkeys(proteins))),
+        "protein": written(folder / "proteins.csv", "structure chain label", proteins),
     }
 
 
@@ -175,6 +185,36 @@ def test_a_quantity_of_proteins(
         LabelPredictor("sites", "cpu")
 
 
+@pytest.mark.parametrize("size", [1e-6, 1.0, 3e5])
+def test_a_quantity_of_any_size_is_verified_by_its_scale(
+    structures: Path, tmp_path: Path, size: float
+) -> None:
+    embedder = Embedder("small", "cpu", threads=1)
+    chains = [read_chain(structures / name) for name in ("1orc.pdb", "1a8o.pdb")]
+    torch.manual_seed(0)
+    model = LabelModel(True, embedder.channels * len(READOUTS), 1, False).eval()
+    model.scale.fill_(size)
+    card = {
+        "kind": "residue-label",
+        "encoder": {
+            "name": "small",
+            "weights_sha256": embedder.card["weights_sha256"],
+            "sigma": embedder.noise_level,
+        },
+        "readouts": list(READOUTS),
+        "classes": None,
+    }
+    trained, out = TrainedLabels(model, card), tmp_path / "mass.onnx"
+    options: dict[str, Any] = {"name": "mass", "licence": "none", "chains": chains, "embedder": embedder}
+    assert pack_head(trained, out, **options) < 1e-5
+    differs = copy.deepcopy(model)
+    differs.scale.mul_(1.001)
+    predictor = LabelPredictor(out, embedder=embedder)
+    assert heads._deviation(predictor, differs, list(READOUTS), chains) == pytest.approx(1e-3, rel=0.1)
+    with pytest.raises(ParityError, match="no chain to verify on"):
+        pack_head(trained, out, **options | {"chains": []})
+
+
 def test_training_is_repeatable_and_saved(tables: dict[str, Path], structures: Path, tmp_path: Path) -> None:
     table = read_labels(tables["protein"], structures, "protein")
     embedder = Embedder(device="cpu", threads=1)
@@ -221,11 +261,58 @@ def test_rows_find_their_residues(structures: Path, tmp_path: Path) -> None:
     assert table.unmatched == 2 and class_counts(table) == {"x": 1, "y": 1}
 
 
+def test_what_the_authors_call_a_chain_no_other_is_called(shared_data: Path, tmp_path: Path) -> None:
+    """In 3li6 the label name of author chain J is D."""
+    file = shared_data / "structures" / "mmcif" / "3li6.cif.gz"
+    chains = read_chains(file).chains
+    assert {("D", "B"), ("J", "D")} <= {(chain.chain, chain.label_chain) for chain in chains}
+    rows = [("3li6", "D", "x"), ("3li6", "A", "y")]
+    table = read_labels(written(tmp_path / "t.csv", "structure chain label", rows), file, "protein")
+    assert {each.id: each.label.item() for each in table.chains} == {"3li6_A": 1.0, "3li6_D": 0.0}
+    assert table.unmatched == 0
+
+
+def test_a_label_name_does_where_no_author_has_it(structures: Path, tmp_path: Path) -> None:
+    chain = next(c for c in read_chains(structures / "1lcd.cif.gz").chains if c.label_chain != c.chain)
+    rows = [("1lcd.cif.gz", chain.label_chain, "x"), ("none", "", "y")]
+    table = read_labels(written(tmp_path / "t.csv", "structure chain label", rows), structures, "protein")
+    assert [each.id for each in table.chains] == [chain.id] and table.unmatched == 1
+
+
+def test_dots_in_names_of_files(structures: Path, tmp_path: Path) -> None:
+    for name, source in (("run.model1.pdb", "1a8o.pdb"), ("run.model2.pdb", "1orc.pdb")):
+        (tmp_path / name).write_bytes((structures / source).read_bytes())
+    for rows, labelled in (
+        ([("run.model1.pdb", "x"), ("nothing.pdb", "y")], {"run.model1_A": 0.0}),
+        ([("run.model1.pdb", "x"), ("run.model2", "y")], {"run.model1_A": 0.0, "run.model2_A": 1.0}),
+    ):
+        path = written(tmp_path / "t.csv", "structure label", rows)
+        table = read_labels(path, tmp_path, "protein")
+        assert {each.id: each.label.item() for each in table.chains} == labelled
+        assert table.unmatched == 2 - len(labelled)
+
+
+def test_rows_without_a_residue_are_counted(structures: Path, tmp_path: Path) -> None:
+    """Not rows that say a thing twice, and whatever other files there are."""
+    one, two = ("1a8o.pdb", "A", "x"), ("1orc", "A", "y")
+    for rows, unmatched in (
+        ([one, two, two], 0),
+        ([two, two, ("pdb1gdr", "", "x")], 0),
+        ([one, ("1orc", "Z", "y")], 1),
+        ([one, two, ("1orc", "", "y")], 0),
+    ):
+        path = written(tmp_path / "t.csv", "structure chain label", rows)
+        assert read_labels(path, structures, "protein").unmatched == unmatched
+
+
 @pytest.mark.parametrize(
     ("values", "classes"),
     [
         ("0 1 1", ("0", "1")),
+        ("0 1 0.0 1.0 +1 1e0", ("0", "1")),
         ("0.5 1 2", None),
+        (" ".join(["0"] + [f"1.{'0' * n}" for n in range(1, 12)]), ("0", "1")),
+        ("none some", ("none", "some")),
         (" ".join(map(str, range(11))), None),
         ("a 1 2", ("1", "2", "a")),
     ],
@@ -233,7 +320,7 @@ def test_rows_find_their_residues(structures: Path, tmp_path: Path) -> None:
 def test_words_and_few_whole_numbers_are_classes(
     structures: Path, tmp_path: Path, values: str, classes: tuple[str, ...] | None
 ) -> None:
-    rows = [("1a8o", "A", 151 + n, value) for n, value in enumerate(values.split())]
+    rows = [("1a8o.pdb", "A", 151 + n, value) for n, value in enumerate(values.split())]
     path = written(tmp_path / "t.csv", "structure chain residue label", rows)
     assert read_labels(path, structures, "residue").classes == classes
 
@@ -244,13 +331,38 @@ def test_words_and_few_whole_numbers_are_classes(
         ("structure chain label", [("1a8o", "A", "x")], "has no column 'residue'"),
         (
             "structure residue label",
-            [("1a8o", "151", "x"), ("1a8o", "", "y")],
+            [("1a8o.pdb", "151", "x"), ("1a8o.pdb", "", "y")],
             "line 3: structure, label, residue",
         ),
-        ("structure residue label", [("1a8o", "151", "x"), ("1a8o", "151", "y")], "line 3: a second label"),
-        ("structure residue label", [("1a8o", "151", "x")], "fewer than two different labels"),
+        (
+            "structure residue label",
+            [("1a8o.pdb", "151", "x"), ("1a8o.pdb", "151", "y")],
+            "line 3: a second label",
+        ),
+        ("structure residue label", [("1a8o.pdb", "151", "x")], "fewer than two different labels"),
+        (
+            "structure residue label",
+            [("1orc", "4", "x"), ("1a8o", "151", "y")],
+            r"line 3: 1a8o may be .*1a8o\.cif or .*1a8o\.pdb; name one with its endings",
+        ),
+        (
+            "structure chain residue label",
+            [("1orc", "", "4", "x"), ("1orc.pdb", "A", "4", "y")],
+            "line 3: a second label for 1orc_A 4; keep one",
+        ),
         ("structure residue label", [("9xyz", "1", "x"), ("9xyz", "2", "y")], "no row is about a chain"),
-        ("structure residue label", [("1a8o", "1", "nan"), ("1a8o", "2", "1")], "not finite"),
+        ("structure residue label", [("1a8o.pdb", "1", "nan"), ("1a8o.pdb", "2", "1")], "line 2: 'nan' is"),
+        (
+            "structure residue label",
+            [("1a8o.pdb", "1", "yes"), ("1a8o.pdb", "2", "NA")],
+            "line 3: 'NA' is no",
+        ),
+        (
+            "structure residue label",
+            [("1a8o.pdb", "1", "1"), ("1a8o.pdb", "2", "-inf")],
+            "line 3: '-inf' is no",
+        ),
+        ("structure residue label", [("1a8o.pdb", "1", "1"), ("1a8o.pdb", "2", "1.0")], "fewer than two"),
     ],
 )
 def test_bad_tables_are_said(
@@ -261,7 +373,7 @@ def test_bad_tables_are_said(
 
 
 def test_too_few_chains_are_said(structures: Path, tmp_path: Path, command: Run) -> None:
-    rows = [("1a8o", "A", number, "xy"[number % 2]) for number in range(151, 160)]
+    rows = [("1a8o.pdb", "A", number, "xy"[number % 2]) for number in range(151, 160)]
     path = written(tmp_path / "t.csv", "structure chain residue label", rows)
     options = ("--labels", path, "--structures", structures, "-o", tmp_path / "x.onnx")
     status, _, err = command(cli, "finetune", *options)
@@ -335,3 +447,19 @@ def test_a_head_finds_the_encoder_that_learnt_with_it(
     (tmp_path / "curled-encoder.onnx").unlink()
     with pytest.raises(ModelError, match=r"does not lie beside it as curled-encoder\.onnx; pass embedder="):
         LabelPredictor(out, "cpu")
+
+
+def test_an_encoder_that_learnt_nothing_is_neither_written_nor_told_of(
+    tables: dict[str, Path], structures: Path, tmp_path: Path, command: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unfrozen, "EPOCHS", 1)
+    monkeypatch.setattr(unfrozen, "RATE", 1.0)  # ruins it
+    out = tmp_path / "curled.onnx"
+    (tmp_path / "curled-encoder.onnx").write_text("an older head's")
+    options = ("--labels", tables["residue"], "--structures", structures, "-o", out, "--threads", 1)
+    status, said, err = command(cli, "finetune", *options, "--model", "small", "--unfreeze", CHECKPOINT)
+    assert status == 0 and "it stays as it was" in err and "encoder trained too" not in said
+    assert [file.name for file in tmp_path.iterdir()] == ["curled.onnx"]
+    predictor = LabelPredictor(out, "cpu")
+    assert predictor.card["encoder"]["name"] == "small" and len(predictor.card["quality"]) == 3
+    assert predictor.predict(structures / "1orc.pdb").value.shape == (64, 2)

@@ -22,6 +22,7 @@ from protemb_train.downstream.overlap import families
 EPOCHS, PATIENCE, RATE, DECAY, BATCH = 200, 20, 1e-3, 1e-2, 16  # an epoch is all chains, a batch some of them
 HELD_OUT = 0.2  # share of families that watch, and as many that judge
 LEAST_CHAINS = 10
+DEALS = 1000  # of families to the sides, before a class is said to be too rare
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +38,6 @@ def train_labels(
     """Train a predictor of the user's labels on frozen embeddings, and judge it on families held out.
 
     Embeddings stay as they are; `unfrozen` goes on from here.
-
 
     Families (relatives of 30% identity and more) lie on one side each: three fifths teach, one fifth says
     when to stop, one fifth judges, once. Beside it, by the same recipe, a network that sees residue types
@@ -56,7 +56,7 @@ def train_labels(
     Raises
     ------
     LabelError
-        If there are too few chains, or families, or a class lies on one side alone.
+        If there are too few chains, or families, or a class cannot both teach and judge.
     """
     sides = sides_of(table)
     names = [labelled.id for labelled in table.chains]
@@ -128,21 +128,50 @@ def _embedded(
 
 
 def sides_of(table: LabelTable) -> list[list[int]]:
-    """Return positions of chains that teach, watch and judge; families lie on one side each."""
+    """Return positions of chains that teach, watch and judge; families lie on one side each.
+
+    The families are dealt at random, anew until every class is among those that teach and those that judge.
+
+    Raises
+    ------
+    LabelError
+        If there are too few chains, or families, or a class cannot be on both sides.
+    """
     if len(table.chains) < LEAST_CHAINS:
         raise LabelError(f"{len(table.chains)} chains have labels; {LEAST_CHAINS} are needed at least")
-    family = np.array(families(table.chains))
-    order = np.random.default_rng(0).permutation(np.unique(family))
-    held = max(1, round(HELD_OUT * len(order)))
-    if len(order) < 5:
-        raise LabelError(f"the chains are of {len(order)} families; 5 are needed, so that some can judge")
-    parts = [order[2 * held :], order[held : 2 * held], order[:held]]
-    sides = [np.flatnonzero(np.isin(family, part)).tolist() for part in parts]
-    if table.classes:
-        for name, side in zip(("learn from", "judge by"), (sides[0], sides[2]), strict=True):
-            if len(np.unique(_labels(table.chains, side))) < 2:
-                raise LabelError(f"the chains to {name} have one class alone; more families are needed")
-    return sides
+    family = _families(table.chains)
+    every = np.unique(family)
+    if len(every) < 5:
+        raise LabelError(f"the chains are of {len(every)} families; 5 are needed, so that some can judge")
+    of_class = [
+        np.unique([n for n, one in zip(family, table.chains, strict=True) if place in one.label])
+        for place in range(len(table.classes or ()))
+    ]
+    for name, kin in zip(table.classes or (), of_class, strict=True):
+        if len(kin) < 2:
+            raise LabelError(
+                f"the chains with label {name!r} are of {len(kin)} families; 2 are needed, so that one can "
+                "teach and one judge: label more chains, or leave it out"
+            )
+    held = max(1, round(HELD_OUT * len(every)))
+    for seed in range(DEALS):
+        order = np.random.default_rng(seed).permutation(every)
+        parts = [order[2 * held :], order[held : 2 * held], order[:held]]
+        if all(np.isin(kin, part).any() for kin in of_class for part in (parts[0], parts[2])):
+            return [np.flatnonzero(np.isin(family, part)).tolist() for part in parts]
+    raise LabelError(
+        f"no way was found to deal {len(every)} families so that every class is among those that teach and "
+        "those that judge; label more chains of the rarest classes, or leave those out"
+    )
+
+
+def _families(chains: Sequence[Labelled]) -> NDArray[np.int64]:
+    """Return a number for each chain; equal sequences are relatives, however short or unknown."""
+    first: dict[str, Labelled] = {}
+    for chain in chains:
+        first.setdefault(chain.sequence, chain)
+    kin = dict(zip(first, families(list(first.values())), strict=True))
+    return np.array([kin[chain.sequence] for chain in chains])
 
 
 def _labels(chains: Sequence[Labelled], side: Sequence[int]) -> NDArray[np.float64]:

@@ -87,7 +87,7 @@ def train_on(
             if progress is not None:
                 progress(epoch * batches + count, EPOCHS * batches)
         losses.append(_watched(model, network, sigma, watching))
-        if losses[-1] <= min(losses):
+        if losses[-1] < min(losses[:-1]):
             best = copy.deepcopy((model.state_dict(), network.state_dict()))
     model.load_state_dict(best[0])
     network.load_state_dict(best[1])

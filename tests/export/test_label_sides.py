@@ -1,0 +1,84 @@
+"""Who teaches and who judges a user's labels: every class does both, and no sequence does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from protemb_sdk import Chain, read_chain
+from protemb_train.downstream.labelled.table import LabelError, Labelled, LabelTable
+from protemb_train.downstream.labelled.training import sides_of
+
+
+@pytest.fixture(scope="module")
+def model(structures: Path) -> Chain:
+    return read_chain(structures / "1orc.pdb")
+
+
+def table_of(model: Chain, sequences: Sequence[str], classes: Sequence[str]) -> LabelTable:
+    """Sequences on parts of one structure, a class each."""
+    names = tuple(sorted(set(classes)))
+    chains = []
+    for n, (sequence, name) in enumerate(zip(sequences, classes, strict=True)):
+        part = {
+            field: getattr(model, field)[: len(sequence)]
+            for field in (
+                "ca_coords",
+                "residue_index",
+                "auth_seq",
+                "insertion_code",
+                "label_seq",
+                "residue_name",
+            )
+        }
+        chain = replace(model, name=str(n), sequence=sequence, **part)
+        chains.append(Labelled(chain, np.array([float(names.index(name))])))
+    return LabelTable("protein", names, chains, 0)
+
+
+def strangers(count: int) -> list[str]:
+    rng = np.random.default_rng(1)
+    return ["".join(rng.choice(list("ACDEFGHIKLMNPQRSTVWY"), 60)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("rare", [2, 3, 5])
+def test_every_class_teaches_and_judges(model: Chain, rare: int) -> None:
+    sequences = strangers(20)
+    for start in range(4):
+        classes = ["ab"[n % 2] for n in range(20)]
+        classes[start : start + rare] = ["rare"] * rare
+        table = table_of(model, sequences, classes)
+        sides = sides_of(table)
+        assert sorted(n for side in sides for n in side) == list(range(20))
+        for side in (sides[0], sides[2]):
+            assert {classes[n] for n in side} == {"a", "b", "rare"}
+
+
+def test_a_class_of_one_family_is_refused(model: Chain) -> None:
+    sequences = strangers(20)
+    sequences[1] = sequences[0]
+    table = table_of(model, sequences, ["rare", "rare", *"ab" * 9])
+    with pytest.raises(LabelError, match="the chains with label 'rare' are of 1 families; 2 are needed"):
+        sides_of(table)
+
+
+def test_a_class_of_no_chain_is_refused(model: Chain) -> None:
+    table = table_of(model, strangers(20), "ab" * 10)
+    with pytest.raises(LabelError, match="label 'c' are of 0 families"):
+        sides_of(replace(table, classes=("a", "b", "c")))
+
+
+def test_more_classes_than_families_that_judge_are_refused(model: Chain) -> None:
+    with pytest.raises(LabelError, match="no way was found to deal 10 families"):
+        sides_of(table_of(model, strangers(10), "aabbccddee"))
+
+
+@pytest.mark.parametrize("sequence", ["SAGTSAGTS", "SAGTSAGTSAGT", "X" * 40])
+def test_equal_sequences_lie_on_one_side(model: Chain, sequence: str) -> None:
+    """Too short, or too unknown, for an alignment to say so."""
+    table = table_of(model, [*strangers(14), *[sequence] * 6], "ab" * 10)
+    assert sum(bool(set(side) & set(range(14, 20))) for side in sides_of(table)) == 1
