@@ -1,9 +1,12 @@
 import csv
+import errno
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,6 +65,28 @@ def test_an_interrupted_run_continues_to_the_bit(config, real_corpus, tmp_path, 
     run_killed(real_corpus, config, tmp_path / "b", at=5, steps=6)
     assert pretrain.steps_done(tmp_path / "b") in (3, 4, 5)
     torch.manual_seed(99)
+    assert_same_weights(unbroken, run(real_corpus, config, tmp_path / "b", steps=6))
+
+
+def test_a_disk_that_fills_up_leaves_the_last_checkpoint(config, real_corpus, tmp_path, monkeypatch):
+    """And none comes by way of another file system, from where it would be copied over the last one."""
+    monkeypatch.setattr(pretrain, "CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr(shutil, "move", lambda source, target: Path(target).write_bytes(b"half"))
+    unbroken = run(real_corpus, config, tmp_path / "a", steps=6)
+    synced, sync = [], os.fsync
+
+    def full(file):
+        synced.append(file)
+        if len(synced) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OutputError, match=r"last\.ckpt: cannot be written \(No space left"):
+            run(real_corpus, config, tmp_path / "b", steps=6)
+    assert pretrain.steps_done(tmp_path / "b") == 2
+    assert not list((tmp_path / "b").glob(".last*"))
     assert_same_weights(unbroken, run(real_corpus, config, tmp_path / "b", steps=6))
 
 

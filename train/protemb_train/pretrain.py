@@ -15,16 +15,30 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from protemb_sdk._errors import OutputError
-from protemb_train.checkpoint import read_tensors
+from protemb_train.checkpoint import read_tensors, write_tensors
 from protemb_train.corpus import Corpus
 from protemb_train.objective import Pretraining, TrainingError
 from protemb_train.presets import NetworkConfig, PretrainConfig
 
 CHECKPOINT_EVERY = 100  # steps; a killed run loses a minute or two
 VALIDATE_EVERY = 500
+
+
+class Checkpoints(TorchCheckpointIO):
+    """Checkpoints that are written beside their place and renamed into it.
+
+    Lightning itself writes to the system's temporary folder, and from there to another file system it copies
+    over the checkpoint that a run would go on from.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        write_tensors(checkpoint, Path(path))
 
 
 class Averaging(WeightAveraging):
@@ -230,6 +244,7 @@ def pretrain(
                 devices=machine.devices,
                 num_nodes=machine.nodes,
                 callbacks=_callbacks(out, config),
+                plugins=[Checkpoints()],
                 logger=[CSVLogger(out, name=None, version=""), TensorBoardLogger(out, name=None, version="")],
                 log_every_n_steps=10,
                 check_val_every_n_epoch=None,
