@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from protemb_sdk._errors import ModelError, OutputError
 from protemb_train import cli, pretrain
@@ -20,6 +21,7 @@ from protemb_train.crops import CropBatches
 from protemb_train.judge import judge
 from protemb_train.levels import read_curve
 from protemb_train.network import ScoreNetwork
+from protemb_train.objective import Pretraining
 from protemb_train.presets import BASE_TRAINING, PAPER_TRAINING, NetworkConfig, read_config
 
 from .conftest import tiny_config
@@ -107,6 +109,44 @@ def test_a_kill_after_a_validation_repeats_it(config, real_corpus, tmp_path, mon
 
     assert len(validations(tmp_path / "a")) == 2
     assert validations(tmp_path / "a") == validations(tmp_path / "b")
+
+
+def validated(monkeypatch):
+    """Let validation find the least loss at step 2, and more and more later."""
+    monkeypatch.setattr(pretrain, "VALIDATE_EVERY", 2)
+    monkeypatch.setattr(
+        Pretraining,
+        "validation_step",
+        lambda self, batch, at: self.log("val_share", 0.1 * self.global_step, batch_size=1),
+    )
+
+
+@pytest.mark.parametrize("move", [shutil.move, shutil.copytree], ids=["moved", "copied"])
+def test_a_run_in_another_folder_knows_its_best(real_corpus, tmp_path, monkeypatch, move):
+    validated(monkeypatch)
+    config = tiny_config("base")
+    run(real_corpus, config, tmp_path / "a", steps=4)
+    move(tmp_path / "a", tmp_path / "b")
+    run(real_corpus, config, tmp_path / "b", steps=6)
+    assert read_tensors(tmp_path / "b" / "best.ckpt")["global_step"] == 2
+    run(real_corpus, config, tmp_path / "b", steps=8)
+    assert read_tensors(tmp_path / "b" / "best.ckpt")["global_step"] == 2
+    if move is shutil.copytree:
+        assert pretrain.steps_done(tmp_path / "a") == 4
+
+
+def test_a_best_checkpoint_that_is_gone_is_made_again(real_corpus, tmp_path, monkeypatch):
+    validated(monkeypatch)
+    config = tiny_config("base")
+    run(real_corpus, config, tmp_path, steps=4)
+    (tmp_path / "best.ckpt").unlink()
+    run(real_corpus, config, tmp_path, steps=8)
+    assert read_tensors(tmp_path / "best.ckpt")["global_step"] == 6
+
+
+def test_older_runs_know_their_best():
+    best, _ = pretrain._callbacks(Path("run"), PAPER_TRAINING)
+    assert best.state_key == ModelCheckpoint(Path("run"), filename="best", monitor="val_share").state_key
 
 
 def test_constants_of_the_average_stay_exact(real_corpus, tmp_path):
@@ -240,6 +280,13 @@ def test_weights_alone_are_the_same_network(config, real_corpus, tmp_path):
     assert told == record
     assert all(torch.equal(v, again.state_dict()[n]) for n, v in network.state_dict().items())
     assert (tmp_path / "weights.ckpt").stat().st_size < last.stat().st_size / 2
+
+
+def test_weights_alone_are_not_continued(config, real_corpus, tmp_path):
+    last = run(real_corpus, config, tmp_path, steps=2)
+    save_network(*load_network(last), last)
+    with pytest.raises(pretrain.TrainingError, match=r"last\.ckpt: holds weights without the state of a run"):
+        run(real_corpus, config, tmp_path, steps=4)
 
 
 def test_another_run_is_not_continued(real_corpus, config, tmp_path):

@@ -68,7 +68,33 @@ class Averaging(WeightAveraging):
         pass
 
 
-class Last(ModelCheckpoint):
+class InPlace(ModelCheckpoint):
+    """A checkpoint that knows what it knew when its folder has another name, or is a copy.
+
+    What is not there any more is forgotten: nothing would be written until a better one came.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else ""
+
+        paths = {
+            n: here(state_dict[n]) for n in ("best_model_path", "kth_best_model_path", "last_model_path")
+        }
+        scores = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        if Path(paths["best_model_path"]).is_file():
+            super().load_state_dict({**state_dict, **paths, "best_k_models": scores, "dirpath": self.dirpath})
+
+
+class Best(InPlace):
+    """The best checkpoint, under the name that older runs know its state by."""
+
+    @property
+    def state_key(self) -> str:
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+
+class Last(InPlace):
     """The last checkpoint, except at a step that validates: it would be written before the validation.
 
     A run resumed from such a checkpoint would not validate at that step, and forget the best one.
@@ -113,7 +139,13 @@ def steps_done(out: Path) -> int:
 
 
 def _check_same_run(last: Path, module: Pretraining) -> None:
-    before, now = read_tensors(last).get("hyper_parameters", {}), module.hparams
+    loaded = read_tensors(last)
+    if "optimizer_states" not in loaded:
+        raise TrainingError(
+            f"{last}: holds weights without the state of a run, which cannot go on from them; "
+            "put the run's own back, or name another folder"
+        )
+    before, now = loaded.get("hyper_parameters", {}), module.hparams
     pairs = {name: (before.get(name), now[name]) for name in ("network", "seed")}
     for name in ("recipe", "corpus_sha256"):
         pairs[name] = (before.get("record", {}).get(name), now["record"][name])
@@ -276,7 +308,7 @@ def _record(training: Corpus, config: PretrainConfig, machine: Machine) -> dict[
 
 def _callbacks(out: Path, config: PretrainConfig) -> list[pl.Callback]:
     callbacks: list[pl.Callback] = [
-        ModelCheckpoint(out, filename="best", monitor="val_share", enable_version_counter=False),
+        Best(out, filename="best", monitor="val_share", enable_version_counter=False),
         Last(out, filename="last", every_n_train_steps=CHECKPOINT_EVERY, enable_version_counter=False),
     ]
     if config.ema is not None:
