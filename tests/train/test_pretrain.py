@@ -297,6 +297,30 @@ def test_another_run_is_not_continued(real_corpus, config, tmp_path):
         run(real_corpus, replace(config, channels=16), tmp_path, steps=2)
 
 
+def test_a_run_goes_on_with_as_many_processes(real_corpus, config, tmp_path):
+    def go_on(steps, **machine):
+        machine = pretrain.Machine(**machine)
+        return pretrain.pretrain(
+            real_corpus.path,
+            config,
+            TINY[config.family],
+            tmp_path,
+            steps=steps,
+            machine=machine,
+            progress=False,
+        )
+
+    last = go_on(1)
+    for machine in ({"devices": 2}, {"nodes": 3}):
+        with pytest.raises(pretrain.TrainingError, match=r"another number of processes \(devices by nodes\)"):
+            go_on(2, **machine)
+    go_on(2, workers=1)
+    loaded = read_tensors(last)
+    del loaded["hyper_parameters"]["record"]["machine"]  # as older runs
+    torch.save(loaded, last)
+    assert read_tensors(go_on(3))["global_step"] == 3
+
+
 def test_bad_folders_and_corpora_are_said(real_corpus, config, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="no folder can be made"):

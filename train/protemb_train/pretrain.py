@@ -149,6 +149,9 @@ def _check_same_run(last: Path, module: Pretraining) -> None:
     pairs = {name: (before.get(name), now[name]) for name in ("network", "seed")}
     for name in ("recipe", "corpus_sha256"):
         pairs[name] = (before.get("record", {}).get(name), now["record"][name])
+    ranks = [_ranks(of.get("record", {}).get("machine")) for of in (before, now)]
+    if None not in ranks:  # older runs do not say
+        pairs["number of processes (devices by nodes)"] = (ranks[0], ranks[1])
     if module.config.schedule == "cosine":
         pairs["number of steps"] = (before.get("steps_planned"), now["steps_planned"])
     different = [name for name, (old, new) in pairs.items() if old != new]
@@ -157,6 +160,11 @@ def _check_same_run(last: Path, module: Pretraining) -> None:
             f"{last}: belongs to a run with another {' and '.join(different)}; "
             "continue it with the same, or name another folder"
         )
+
+
+def _ranks(machine: dict[str, Any] | None) -> int | None:
+    """Return how many processes train together, each on batches of its own."""
+    return machine["devices"] * machine["nodes"] if machine and {"devices", "nodes"} <= set(machine) else None
 
 
 def _keep_metrics(out: Path, step: int) -> None:
