@@ -75,7 +75,7 @@ def pretrain(
         Path | None, typer.Option(help="TOML file: a preset and what differs from it; instead of --preset.")
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all.")] = 6000,
-    seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of weights and batches.")] = 0,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; torch's own choice by default.")
     ] = None,
@@ -217,7 +217,7 @@ def untrained(
     corpus: Annotated[
         Path | None, typer.Option(help="Corpus for the batch statistics of paper, taken on whole chains.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the weights.")] = 0,
 ) -> None:
     """Write the network that a run starts from: the control of every table."""
     from protemb_train.checkpoint import save_network
