@@ -297,6 +297,18 @@ def test_another_run_is_not_continued(real_corpus, config, tmp_path):
         run(real_corpus, replace(config, channels=16), tmp_path, steps=2)
 
 
+def test_a_run_without_validation_chains_says_what_is_missing(make_corpus, traces, tmp_path, caplog):
+    three = [("A" * 64, traces[0].ca_coords[:64], cluster) for cluster in range(3)]
+    run(make_corpus(three), tiny_config("base"), tmp_path / "run", steps=1)
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "protemb"]
+    assert "corpus.arrow: split val has no chain of 50 to 160 residues, so there will be no best.ckpt" in said
+    assert "build the corpus from more structures" in said
+    caplog.clear()
+    many = [("A" * 64, traces[0].ca_coords[:64], cluster) for cluster in range(5)]
+    run(make_corpus(many), tiny_config("base"), tmp_path / "more", steps=1)
+    assert (tmp_path / "more" / "best.ckpt").exists() and not caplog.records
+
+
 def test_a_run_goes_on_with_as_many_processes(real_corpus, config, tmp_path):
     def go_on(steps, **machine):
         machine = pretrain.Machine(**machine)
@@ -464,6 +476,8 @@ def test_the_command_line_trains_and_judges(real_corpus, tmp_path, monkeypatch, 
     _, record = load_network(out / "last.ckpt")
     assert record["record"]["corpus_sha256"] == real_corpus.sha256
     assert record["record"]["origin"]["version"]
+    status, said = command("pretrain", "--corpus", corpus, "-o", out, "--seed", -1)
+    assert status == 2 and "--seed" in said
     status, said = command("pretrain", "--corpus", corpus, "-o", out, "--preset", "huge")
     assert status == 1 and "no preset named 'huge'; there are paper, base" in said
     status, said = command("judge", tmp_path / "no.ckpt", "--corpus", corpus, "-o", tmp_path / "j.json")

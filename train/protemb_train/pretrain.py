@@ -21,8 +21,11 @@ from torch import Tensor
 from protemb_sdk._errors import OutputError
 from protemb_train.checkpoint import read_tensors, write_tensors
 from protemb_train.corpus import Corpus
+from protemb_train.crops import WholeChains
 from protemb_train.objective import Pretraining, TrainingError
 from protemb_train.presets import NetworkConfig, PretrainConfig
+
+logger = logging.getLogger("protemb")
 
 CHECKPOINT_EVERY = 100  # steps; a killed run loses a minute or two
 VALIDATE_EVERY = 500
@@ -119,6 +122,7 @@ def quiet_lightning() -> Iterator[None]:
                 ".*isinstance\\(treespec, LeafSpec\\)",  # torch 2.13 at Lightning 2.6
                 ".*Checkpoint directory .* exists and is not empty",  # continuing a run
                 ".*Experiment logs directory .* exists and is not empty",  # likewise
+                ".*Total length of `DataLoader` across ranks is zero",  # said before, and what to do
             ):
                 warnings.filterwarnings("ignore", message=message)
             yield
@@ -165,6 +169,17 @@ def _check_same_run(last: Path, module: Pretraining) -> None:
 def _ranks(machine: dict[str, Any] | None) -> int | None:
     """Return how many processes train together, each on batches of its own."""
     return machine["devices"] * machine["nodes"] if machine and {"devices", "nodes"} <= set(machine) else None
+
+
+def _warn_without_validation(module: Pretraining) -> None:
+    """Say that no best checkpoint will be chosen where there is nothing to choose it on; crops raise."""
+    corpus, config = module.validation_chains, module.config
+    if config.validate_on == "chains" and not WholeChains(corpus, module.network.config):
+        logger.warning(
+            "%s: split val has no chain of 50 to 160 residues, so there will be no best.ckpt; go on with "
+            "last.ckpt, or build the corpus from more structures (of ten clusters each split has some)",
+            corpus.path,
+        )
 
 
 def _keep_metrics(out: Path, step: int) -> None:
@@ -295,6 +310,7 @@ def pretrain(
                 enable_model_summary=False,
             )
             if trainer.is_global_zero:  # the one that writes the table
+                _warn_without_validation(module)
                 _keep_metrics(out, done)
             trainer.fit(module, ckpt_path=last if done else None, weights_only=True)
             trainer.save_checkpoint(last)
