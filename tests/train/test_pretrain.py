@@ -1,5 +1,6 @@
 import csv
 import errno
+import json
 import os
 import shutil
 import socket
@@ -16,7 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from protemb_sdk._errors import ModelError, OutputError
 from protemb_train import cli, pretrain
 from protemb_train.checkpoint import load_network, read_tensors, save_network
-from protemb_train.corpus import CorpusError
+from protemb_train.corpus import Corpus, CorpusError, write_corpus
 from protemb_train.crops import CropBatches
 from protemb_train.judge import judge
 from protemb_train.levels import read_curve
@@ -482,4 +483,12 @@ def test_the_command_line_trains_and_judges(real_corpus, tmp_path, monkeypatch, 
     assert status == 1 and "no preset named 'huge'; there are paper, base" in said
     status, said = command("judge", tmp_path / "no.ckpt", "--corpus", corpus, "-o", tmp_path / "j.json")
     assert status == 1 and "no such checkpoint" in said and not (tmp_path / "j.json").exists()
+    judged = ("judge", out / "last.ckpt", "--split", "val", "-o", tmp_path / "j.json", "--corpus")
+    status, said = command(*judged, corpus)
+    assert status == 0 and "warning" not in said
+    told = json.loads((tmp_path / "j.json").read_text())
+    assert (told["split"], told["corpus_sha256"]) == ("val", real_corpus.sha256)
+    write_corpus(Corpus(corpus).table, tmp_path / "other.arrow", seed=1)
+    status, said = command(*judged, tmp_path / "other.arrow")
+    assert status == 0 and "is not the corpus that" in said and "may be among those learnt" in said
     assert torch.get_num_threads() == threads

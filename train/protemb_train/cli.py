@@ -137,6 +137,13 @@ def judge(
     if split not in SPLITS:
         raise ProtembError(f"no split named {split!r}; there are {', '.join(SPLITS)}")
     held_out = Corpus(corpus, [split])
+    learnt = record.get("record", {})
+    if learnt.get("corpus_sha256", held_out.sha256) != held_out.sha256:
+        say(
+            console,
+            f"warning: {corpus}: is not the corpus that {checkpoint} learnt from ({learnt.get('corpus')}); "
+            f"its {split} chains may be among those learnt; judge on that one, unless both were split alike",
+        )
     drawn = held_out.one_a_cluster(chains, (1, max_length))
     verdict = run(network, (held_out[position] for position in drawn))
     told = verdict.as_dict()
@@ -144,6 +151,8 @@ def judge(
         "checkpoint": record,
         "curve": read_curve(checkpoint.parent),
         "split": split,
+        "corpus": corpus.name,
+        "corpus_sha256": held_out.sha256,
         "judgement": told,
     }
     write_text_whole(out.with_suffix(".md"), verdict.as_markdown())
