@@ -49,6 +49,20 @@ def test_what_was_not_judged_alike_is_not_compared(other: dict[str, Any]) -> Non
         as_table({"base": judgement(0.9, 0.5), "other": other})
 
 
+@pytest.mark.parametrize(
+    ("key", "what"), [("split", "another split each"), ("corpus_sha256", "another corpus each")]
+)
+def test_other_splits_and_corpora_are_not_compared(tmp_path: Path, key: str, what: str) -> None:
+    def read(name: str, **told: str) -> dict[str, Any]:
+        return read_judgement(written(tmp_path / f"{name}.json", {"judgement": judgement(0.9, 0.5)} | told))
+
+    same = {"split": "test", "corpus_sha256": "a" * 64}
+    old, one, other = read("old"), read("one", **same), read("other", **{**same, key: "another"})
+    assert as_table({"old": old, "one": one, "again": one})  # older files do not say
+    with pytest.raises(ProtembError, match=f"other and one were judged on {what}"):
+        as_table({"old": old, "one": one, "other": other})
+
+
 def test_a_plot_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.figure import Figure
 

@@ -1,22 +1,28 @@
 import csv
+import errno
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from protemb_sdk._errors import ModelError, OutputError
 from protemb_train import cli, pretrain
 from protemb_train.checkpoint import load_network, read_tensors, save_network
-from protemb_train.corpus import CorpusError
+from protemb_train.corpus import Corpus, CorpusError, write_corpus
 from protemb_train.crops import CropBatches
 from protemb_train.judge import judge
 from protemb_train.levels import read_curve
 from protemb_train.network import ScoreNetwork
+from protemb_train.objective import Pretraining
 from protemb_train.presets import BASE_TRAINING, PAPER_TRAINING, NetworkConfig, read_config
 
 from .conftest import tiny_config
@@ -65,6 +71,28 @@ def test_an_interrupted_run_continues_to_the_bit(config, real_corpus, tmp_path, 
     assert_same_weights(unbroken, run(real_corpus, config, tmp_path / "b", steps=6))
 
 
+def test_a_disk_that_fills_up_leaves_the_last_checkpoint(config, real_corpus, tmp_path, monkeypatch):
+    """And none comes by way of another file system, from where it would be copied over the last one."""
+    monkeypatch.setattr(pretrain, "CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr(shutil, "move", lambda source, target: Path(target).write_bytes(b"half"))
+    unbroken = run(real_corpus, config, tmp_path / "a", steps=6)
+    synced, sync = [], os.fsync
+
+    def full(file):
+        synced.append(file)
+        if len(synced) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OutputError, match=r"last\.ckpt: cannot be written \(No space left"):
+            run(real_corpus, config, tmp_path / "b", steps=6)
+    assert pretrain.steps_done(tmp_path / "b") == 2
+    assert not list((tmp_path / "b").glob(".last*"))
+    assert_same_weights(unbroken, run(real_corpus, config, tmp_path / "b", steps=6))
+
+
 def test_a_kill_after_a_validation_repeats_it(config, real_corpus, tmp_path, monkeypatch):
     """A checkpoint of the step that validates would be from before the validation, and forget the best."""
     monkeypatch.setattr(pretrain, "CHECKPOINT_EVERY", 2)
@@ -82,6 +110,44 @@ def test_a_kill_after_a_validation_repeats_it(config, real_corpus, tmp_path, mon
 
     assert len(validations(tmp_path / "a")) == 2
     assert validations(tmp_path / "a") == validations(tmp_path / "b")
+
+
+def validated(monkeypatch):
+    """Let validation find the least loss at step 2, and more and more later."""
+    monkeypatch.setattr(pretrain, "VALIDATE_EVERY", 2)
+    monkeypatch.setattr(
+        Pretraining,
+        "validation_step",
+        lambda self, batch, at: self.log("val_share", 0.1 * self.global_step, batch_size=1),
+    )
+
+
+@pytest.mark.parametrize("move", [shutil.move, shutil.copytree], ids=["moved", "copied"])
+def test_a_run_in_another_folder_knows_its_best(real_corpus, tmp_path, monkeypatch, move):
+    validated(monkeypatch)
+    config = tiny_config("base")
+    run(real_corpus, config, tmp_path / "a", steps=4)
+    move(tmp_path / "a", tmp_path / "b")
+    run(real_corpus, config, tmp_path / "b", steps=6)
+    assert read_tensors(tmp_path / "b" / "best.ckpt")["global_step"] == 2
+    run(real_corpus, config, tmp_path / "b", steps=8)
+    assert read_tensors(tmp_path / "b" / "best.ckpt")["global_step"] == 2
+    if move is shutil.copytree:
+        assert pretrain.steps_done(tmp_path / "a") == 4
+
+
+def test_a_best_checkpoint_that_is_gone_is_made_again(real_corpus, tmp_path, monkeypatch):
+    validated(monkeypatch)
+    config = tiny_config("base")
+    run(real_corpus, config, tmp_path, steps=4)
+    (tmp_path / "best.ckpt").unlink()
+    run(real_corpus, config, tmp_path, steps=8)
+    assert read_tensors(tmp_path / "best.ckpt")["global_step"] == 6
+
+
+def test_older_runs_know_their_best():
+    best, _ = pretrain._callbacks(Path("run"), PAPER_TRAINING)
+    assert best.state_key == ModelCheckpoint(Path("run"), filename="best", monitor="val_share").state_key
 
 
 def test_constants_of_the_average_stay_exact(real_corpus, tmp_path):
@@ -217,12 +283,55 @@ def test_weights_alone_are_the_same_network(config, real_corpus, tmp_path):
     assert (tmp_path / "weights.ckpt").stat().st_size < last.stat().st_size / 2
 
 
+def test_weights_alone_are_not_continued(config, real_corpus, tmp_path):
+    last = run(real_corpus, config, tmp_path, steps=2)
+    save_network(*load_network(last), last)
+    with pytest.raises(pretrain.TrainingError, match=r"last\.ckpt: holds weights without the state of a run"):
+        run(real_corpus, config, tmp_path, steps=4)
+
+
 def test_another_run_is_not_continued(real_corpus, config, tmp_path):
     run(real_corpus, config, tmp_path, steps=1)
     with pytest.raises(pretrain.TrainingError, match="another seed"):
         run(real_corpus, config, tmp_path, steps=2, seed=1)
     with pytest.raises(pretrain.TrainingError, match="another network"):
         run(real_corpus, replace(config, channels=16), tmp_path, steps=2)
+
+
+def test_a_run_without_validation_chains_says_what_is_missing(make_corpus, traces, tmp_path, caplog):
+    three = [("A" * 64, traces[0].ca_coords[:64], cluster) for cluster in range(3)]
+    run(make_corpus(three), tiny_config("base"), tmp_path / "run", steps=1)
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "protemb"]
+    assert "corpus.arrow: split val has no chain of 50 to 160 residues, so there will be no best.ckpt" in said
+    assert "build the corpus from more structures" in said
+    caplog.clear()
+    many = [("A" * 64, traces[0].ca_coords[:64], cluster) for cluster in range(5)]
+    run(make_corpus(many), tiny_config("base"), tmp_path / "more", steps=1)
+    assert (tmp_path / "more" / "best.ckpt").exists() and not caplog.records
+
+
+def test_a_run_goes_on_with_as_many_processes(real_corpus, config, tmp_path):
+    def go_on(steps, **machine):
+        machine = pretrain.Machine(**machine)
+        return pretrain.pretrain(
+            real_corpus.path,
+            config,
+            TINY[config.family],
+            tmp_path,
+            steps=steps,
+            machine=machine,
+            progress=False,
+        )
+
+    last = go_on(1)
+    for machine in ({"devices": 2}, {"nodes": 3}):
+        with pytest.raises(pretrain.TrainingError, match=r"another number of processes \(devices by nodes\)"):
+            go_on(2, **machine)
+    go_on(2, workers=1)
+    loaded = read_tensors(last)
+    del loaded["hyper_parameters"]["record"]["machine"]  # as older runs
+    torch.save(loaded, last)
+    assert read_tensors(go_on(3))["global_step"] == 3
 
 
 def test_bad_folders_and_corpora_are_said(real_corpus, config, tmp_path):
@@ -368,8 +477,18 @@ def test_the_command_line_trains_and_judges(real_corpus, tmp_path, monkeypatch, 
     _, record = load_network(out / "last.ckpt")
     assert record["record"]["corpus_sha256"] == real_corpus.sha256
     assert record["record"]["origin"]["version"]
+    status, said = command("pretrain", "--corpus", corpus, "-o", out, "--seed", -1)
+    assert status == 2 and "--seed" in said
     status, said = command("pretrain", "--corpus", corpus, "-o", out, "--preset", "huge")
     assert status == 1 and "no preset named 'huge'; there are paper, base" in said
     status, said = command("judge", tmp_path / "no.ckpt", "--corpus", corpus, "-o", tmp_path / "j.json")
     assert status == 1 and "no such checkpoint" in said and not (tmp_path / "j.json").exists()
+    judged = ("judge", out / "last.ckpt", "--split", "val", "-o", tmp_path / "j.json", "--corpus")
+    status, said = command(*judged, corpus)
+    assert status == 0 and "warning" not in said
+    told = json.loads((tmp_path / "j.json").read_text())
+    assert (told["split"], told["corpus_sha256"]) == ("val", real_corpus.sha256)
+    write_corpus(Corpus(corpus).table, tmp_path / "other.arrow", seed=1)
+    status, said = command(*judged, tmp_path / "other.arrow")
+    assert status == 0 and "is not the corpus that" in said and "may be among those learnt" in said
     assert torch.get_num_threads() == threads

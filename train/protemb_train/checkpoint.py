@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,22 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
     if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded):
         raise ModelError(f"{path}: holds a {type(loaded).__name__}, not a checkpoint")
     return loaded
+
+
+def write_tensors(values: Mapping[str, Any], out: Path) -> None:
+    """Write what `read_tensors` reads, whole or not at all, and on the disk before it takes the name.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    buffer = io.BytesIO()  # to a file, torch says of a full disk no more than where it stopped
+    torch.save(dict(values), buffer)
+    with written_whole(out) as part, part.open("wb") as file:
+        file.write(buffer.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def fill(network: ScoreNetwork, state: Mapping[str, Tensor], path: str | Path) -> ScoreNetwork:
@@ -100,5 +118,4 @@ def save_network(network: ScoreNetwork, record: Mapping[str, Any], out: Path) ->
         "hyper_parameters": {name: value for name, value in record.items() if name != "steps"},
         "state_dict": {f"network.{name}": value for name, value in network.state_dict().items()},
     }
-    with written_whole(out) as part:
-        torch.save(whole, part)
+    write_tensors(whole, out)

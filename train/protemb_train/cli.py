@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from protemb_sdk._command import console, run, say
-from protemb_sdk._errors import ProtembError
-from protemb_sdk._output import writable_target, write_text_whole
+from protemb_sdk._errors import OutputError, ProtembError
+from protemb_sdk._output import check_apart, writable_target, write_text_whole
 from protemb_train import corpus_cli
 from protemb_train.downstream.quality import cli as quality_cli
 from protemb_train.downstream.sequence_cli import language
@@ -29,6 +30,27 @@ app.command()(corpus_cli.corpus)
 app.command()(corpus_cli.prove)
 app.add_typer(sites_cli.app, name="sites")
 app.add_typer(quality_cli.app, name="quality")
+
+
+# What a file says early on that a command writes beside the one that is named.
+_TABLE, _PLOT = b" whole held-out chains", b"Matplotlib"
+
+
+def _check_output(
+    out: Path, ending: str, inputs: Iterable[Path | None], beside: Path | None = None, mark: bytes = b""
+) -> None:
+    """Check, before any work, that nothing is lost where a command writes."""
+    if out.suffix != ending:
+        raise OutputError(f"{out}: end the name in {ending}")
+    targets = [writable_target(path) for path in (out, beside) if path is not None]
+    check_apart(targets, [path for path in inputs if path is not None])
+    if beside is None or not beside.exists():
+        return
+    with beside.open("rb") as file:
+        if mark not in file.read(400):
+            raise OutputError(
+                f"{beside}: goes beside {out.name}, and another file is there; name another place"
+            )
 
 
 def _configured(preset: str, config: Path | None) -> tuple[str, NetworkConfig, PretrainConfig]:
@@ -53,7 +75,7 @@ def pretrain(
         Path | None, typer.Option(help="TOML file: a preset and what differs from it; instead of --preset.")
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all.")] = 6000,
-    seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of weights and batches.")] = 0,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; torch's own choice by default.")
     ] = None,
@@ -110,11 +132,18 @@ def judge(
     from protemb_train.judge import judge as run
     from protemb_train.levels import read_curve
 
-    writable_target(out)
+    _check_output(out, ".json", [checkpoint, corpus], out.with_suffix(".md"), _TABLE)
     network, record = load_network(checkpoint)
     if split not in SPLITS:
         raise ProtembError(f"no split named {split!r}; there are {', '.join(SPLITS)}")
     held_out = Corpus(corpus, [split])
+    learnt = record.get("record", {})
+    if learnt.get("corpus_sha256", held_out.sha256) != held_out.sha256:
+        say(
+            console,
+            f"warning: {corpus}: is not the corpus that {checkpoint} learnt from ({learnt.get('corpus')}); "
+            f"its {split} chains may be among those learnt; judge on that one, unless both were split alike",
+        )
     drawn = held_out.one_a_cluster(chains, (1, max_length))
     verdict = run(network, (held_out[position] for position in drawn))
     told = verdict.as_dict()
@@ -122,6 +151,8 @@ def judge(
         "checkpoint": record,
         "curve": read_curve(checkpoint.parent),
         "split": split,
+        "corpus": corpus.name,
+        "corpus_sha256": held_out.sha256,
         "judgement": told,
     }
     write_text_whole(out.with_suffix(".md"), verdict.as_markdown())
@@ -140,15 +171,15 @@ def compare(
     """Put judgements of several networks side by side, in a table and a plot."""
     from protemb_train.levels import as_table, draw, read_judgement
 
-    writable_target(out)
     pairs = [entry.partition("=") for entry in judgements]
     if not all(name and path for name, _, path in pairs):
         raise ProtembError("name every judgement: NAME=FILE, such as base=base.json")
+    if out.suffix == ".png":
+        raise ProtembError(f"{out}: is where the plot goes; name the table, such as {out.with_suffix('.md')}")
+    _check_output(out, ".md", [Path(path) for _, _, path in pairs], out.with_suffix(".png"), _PLOT)
     read = {name: read_judgement(Path(path)) for name, _, path in pairs}
     if len(read) < len(pairs):
         raise ProtembError("two judgements have one name; name each differently")
-    if out.suffix == ".png":
-        raise ProtembError(f"{out}: is where the plot goes; name the table, such as {out.with_suffix('.md')}")
     table = as_table(read)
     draw(read, out.with_suffix(".png"))
     write_text_whole(out, table)
@@ -166,7 +197,7 @@ def recalibrate(
     """Take batch-norm statistics anew on whole chains: crops misjudge them."""
     from protemb_train.recalibrate import recalibrate_checkpoint
 
-    writable_target(out)
+    _check_output(out, ".ckpt", [checkpoint, corpus])
     recalibrate_checkpoint(checkpoint, corpus, out, chains, (30, max_length))
     say(console, str(out))
 
@@ -179,7 +210,7 @@ def weights(
     """Write the weights of a checkpoint without the state of its run: a quarter of the size, to keep."""
     from protemb_train.checkpoint import load_network, save_network
 
-    writable_target(out)
+    _check_output(out, ".ckpt", [checkpoint])
     save_network(*load_network(checkpoint), out)
     say(console, str(out))
 
@@ -195,15 +226,15 @@ def untrained(
     corpus: Annotated[
         Path | None, typer.Option(help="Corpus for the batch statistics of paper, taken on whole chains.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the weights.")] = 0,
 ) -> None:
     """Write the network that a run starts from: the control of every table."""
     from protemb_train.checkpoint import save_network
     from protemb_train.corpus import Corpus
     from protemb_train.encoders import untrained as make
 
+    _check_output(out, ".ckpt", [config, corpus])
     preset, shape, _ = _configured(preset, config)
-    writable_target(out)
     network = make(shape, seed, Corpus(corpus, ["train"]) if corpus else None)
     record = {"network": network.config.as_dict(), "seed": seed, "record": {"preset": preset}, "steps": 0}
     save_network(network, record, out)

@@ -10,9 +10,14 @@ from typing import Any
 from protemb_sdk._errors import ProtembError
 from protemb_sdk._output import written_whole
 
+JUDGED_ON = {"split": "split", "corpus_sha256": "corpus"}
+"""What judgements must share to be compared, and its name in a sentence."""
+
 
 def read_judgement(path: Path) -> dict[str, Any]:
-    """Return the `judgement` of a file written by `protemb-train judge`.
+    """Return the `judgement` of a file written by `protemb-train judge`, and `split` and `corpus_sha256`.
+
+    Older files do not say what they were judged on; what they do not say is left out.
 
     Raises
     ------
@@ -20,10 +25,13 @@ def read_judgement(path: Path) -> dict[str, Any]:
         If the file is missing or is no such file.
     """
     try:
-        judgement = json.loads(path.read_text(encoding="utf-8"))["judgement"]
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+        judgement = loaded["judgement"]
         levels = [{name: float(level[name]) for name in ("sigma", "share")} for level in judgement["levels"]]
         mean, floor = float(judgement["mean_share"]), float(judgement["floor"])
-        return {"mean_share": mean, "floor": floor, "chains": int(judgement["chains"]), "levels": levels}
+        judged_on = {name: str(loaded[name]) for name in JUDGED_ON if name in loaded}
+        chains = int(judgement["chains"])
+        return {"mean_share": mean, "floor": floor, "chains": chains, "levels": levels, **judged_on}
     except (OSError, ValueError, KeyError, TypeError) as error:  # no JSON is a ValueError too
         raise ProtembError(f"{path}: not a judgement of protemb-train judge ({error!r})") from error
 
@@ -82,7 +90,7 @@ def as_table(judgements: dict[str, dict[str, Any]]) -> str:
     Raises
     ------
     ProtembError
-        If they were not taken at the same noise levels on as many chains.
+        If they were not taken at the same noise levels on as many chains of one split of one corpus.
     """
     names = list(judgements)
     first = judgements[names[0]]
@@ -92,6 +100,12 @@ def as_table(judgements: dict[str, dict[str, Any]]) -> str:
             raise ProtembError(
                 f"{name} and {names[0]} were judged on other levels or chains; judge them alike"
             )
+    for key, what in JUDGED_ON.items():
+        told = {name: judgement[key] for name, judgement in judgements.items() if key in judgement}
+        one = next(iter(told), "")
+        for name, value in told.items():
+            if value != told[one]:
+                raise ProtembError(f"{name} and {one} were judged on another {what} each; judge them alike")
     rows = [f"| noise level, angstrom | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for k, sigma in enumerate(sigmas):
         shares = (f"{judgements[name]['levels'][k]['share']:.3f}" for name in names)

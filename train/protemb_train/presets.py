@@ -3,16 +3,85 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from protemb_sdk._errors import ProtembError
 
 
+class ConfigError(ProtembError, ValueError):
+    """A field of a configuration is not what it may be."""
+
+
+class Range(NamedTuple):
+    """What a number may be, in words and as a test."""
+
+    words: str
+    holds: Callable[[float], bool]
+
+
+Count = Annotated[int, Range("1 or more", lambda n: n >= 1)]
+Steps = Annotated[int, Range("0 or more", lambda n: n >= 0)]
+Crop = Annotated[int, Range("4 or more", lambda n: n >= 4)]
+Positive = Annotated[float, Range("above 0", lambda x: x > 0)]
+Weight = Annotated[float, Range("0 or more", lambda x: x >= 0)]
+Share = Annotated[float, Range("0 to 1", lambda x: 0 <= x <= 1)]
+Decay = Annotated[float, Range("0 or more and below 1", lambda x: 0 <= x < 1)]
+
+_PLAIN: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    NoneType: ('"none"', lambda v: v is None),
+    bool: ("true or false", lambda v: isinstance(v, bool)),
+    int: ("a whole number", lambda v: isinstance(v, int) and not isinstance(v, bool)),
+    float: (
+        "a number",
+        lambda v: isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v),
+    ),
+}
+
+
+def _allowed(hint: Any) -> tuple[str, Callable[[Any], bool]]:
+    """Return what a field of a type may be, in words and as a test."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        words, plain = _allowed(arguments[0])
+        return f"{words}, {arguments[1].words}", lambda v: plain(v) and arguments[1].holds(v)
+    if origin is Literal:
+        return " or ".join(f'"{name}"' for name in arguments), lambda v: v in arguments
+    if origin is tuple:
+        words, each = _allowed(arguments[0])
+        return (
+            f"a list of one or more, each {words}",
+            lambda v: isinstance(v, tuple) and bool(v) and all(map(each, v)),
+        )
+    if origin in (Union, UnionType):
+        parts = [_allowed(part) for part in arguments]
+        return " or ".join(words for words, _ in parts), lambda v: any(holds(v) for _, holds in parts)
+    return _PLAIN[hint]
+
+
+class Checked:
+    """A dataclass whose fields are of their types and within their ranges.
+
+    Raises
+    ------
+    ConfigError
+        If one is not.
+    """
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self), include_extras=True).items():
+            words, holds = _allowed(hint)
+            if not holds(value := getattr(self, name)):
+                raise ConfigError(f"{name} is {value!r}; it must be {words}")
+
+
 @dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
+class NetworkConfig(Checked):
     """Shape of a `ScoreNetwork`.
 
     Parameters
@@ -34,13 +103,18 @@ class NetworkConfig:
     """
 
     family: Literal["paper", "base"]
-    channels: int
-    bottleneck: int
-    dilations: tuple[int, ...]
-    noise_levels: int
-    sigma_max: float = 10.0  # the paper's: the fold is gone, conformation space is explored
-    sigma_min: float = 0.01  # the paper's: below the coordinate error of a crystal structure
+    channels: Count
+    bottleneck: Count
+    dilations: tuple[Count, ...]
+    noise_levels: Count
+    sigma_max: Positive = 10.0  # the paper's: the fold is gone, conformation space is explored
+    sigma_min: Positive = 0.01  # the paper's: below the coordinate error of a crystal structure
     reach: Literal["length", "distance"] = "length"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sigma_max < self.sigma_min:
+            raise ConfigError(f"sigma_max is {self.sigma_max:g}; it must not be below sigma_min")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for checkpoints and metadata."""
@@ -53,7 +127,7 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
+class PretrainConfig(Checked):
     """How a network is trained; `batch` and `crops` decide what a step costs.
 
     Parameters
@@ -90,21 +164,32 @@ class PretrainConfig:
         Eq. 5 divided by 3L, so that predicting zero costs 1, instead of by 2.
     """
 
-    batch: int
-    crops: tuple[int, ...]
-    two_windows: float
-    sphere: float
+    batch: Count
+    crops: tuple[Crop, ...]
+    two_windows: Share
+    sphere: Share
     draw: Literal["chain", "cluster"]
     validate_on: Literal["crops", "chains"]
-    learning_rate: float
-    warmup_steps: int
+    learning_rate: Positive
+    warmup_steps: Steps
     schedule: Literal["constant", "cosine"]
-    ema: float | None
-    clip: float | None
-    mask_types: float
-    swap_types: float
-    type_loss: float
+    ema: Decay | None
+    clip: Positive | None
+    mask_types: Share
+    swap_types: Share
+    type_loss: Weight
     per_residue_loss: bool
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.two_windows + self.sphere > 1:
+            raise ConfigError(
+                "two_windows and sphere are shares of all crops; together they must be 1 at most"
+            )
+        if self.mask_types + 2 * self.swap_types > 1:
+            raise ConfigError("mask_types and twice swap_types are shares; together they must be 1 at most")
+        if self.two_windows and any(size % 2 for size in self.crops):
+            raise ConfigError("crops hold an odd number; with two_windows each must be even")
 
 
 Config = TypeVar("Config", NetworkConfig, PretrainConfig)
@@ -190,14 +275,15 @@ def read_config(path: Path) -> tuple[str, NetworkConfig, PretrainConfig]:
     Raises
     ------
     ProtembError
-        If the file is missing, is not TOML, or names a preset or a field that there is not.
+        If the file is missing, is not TOML, names a preset or a field that there is not, or a field is not
+        what it may be.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ProtembError(f"{path}: cannot be read as a configuration ({error})") from error
     name = values.pop("preset", "base")
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise ProtembError(f"{path}: no preset named {name!r}; there are {', '.join(PRESETS)}")
     network = _changed(path, PRESETS[name][0], values.pop("network", {}))
     training = _changed(path, PRESETS[name][1], values.pop("training", {}))
@@ -207,11 +293,16 @@ def read_config(path: Path) -> tuple[str, NetworkConfig, PretrainConfig]:
     return name if same else f"{name}+", network, training
 
 
-def _changed(path: Path, config: Config, values: dict[str, Any]) -> Config:
+def _changed(path: Path, config: Config, values: Any) -> Config:
+    if not isinstance(values, dict):
+        raise ProtembError(f"{path}: network and training are tables; write [network] or [training]")
     fields = {field.name for field in dataclasses.fields(config)}
     unknown = set(values) - fields
     if unknown:
         raise ProtembError(f"{path}: unknown field {min(unknown)!r}; there are {', '.join(sorted(fields))}")
     plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     plain |= {k: None for k, v in values.items() if v == "none"}
-    return replace(config, **plain)
+    try:
+        return replace(config, **plain)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None

@@ -15,16 +15,33 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from protemb_sdk._errors import OutputError
-from protemb_train.checkpoint import read_tensors
+from protemb_train.checkpoint import read_tensors, write_tensors
 from protemb_train.corpus import Corpus
+from protemb_train.crops import WholeChains
 from protemb_train.objective import Pretraining, TrainingError
 from protemb_train.presets import NetworkConfig, PretrainConfig
 
+logger = logging.getLogger("protemb")
+
 CHECKPOINT_EVERY = 100  # steps; a killed run loses a minute or two
 VALIDATE_EVERY = 500
+
+
+class Checkpoints(TorchCheckpointIO):
+    """Checkpoints that are written beside their place and renamed into it.
+
+    Lightning itself writes to the system's temporary folder, and from there to another file system it copies
+    over the checkpoint that a run would go on from.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        write_tensors(checkpoint, Path(path))
 
 
 class Averaging(WeightAveraging):
@@ -54,7 +71,33 @@ class Averaging(WeightAveraging):
         pass
 
 
-class Last(ModelCheckpoint):
+class InPlace(ModelCheckpoint):
+    """A checkpoint that knows what it knew when its folder has another name, or is a copy.
+
+    What is not there any more is forgotten: nothing would be written until a better one came.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else ""
+
+        paths = {
+            n: here(state_dict[n]) for n in ("best_model_path", "kth_best_model_path", "last_model_path")
+        }
+        scores = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        if Path(paths["best_model_path"]).is_file():
+            super().load_state_dict({**state_dict, **paths, "best_k_models": scores, "dirpath": self.dirpath})
+
+
+class Best(InPlace):
+    """The best checkpoint, under the name that older runs know its state by."""
+
+    @property
+    def state_key(self) -> str:
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+
+class Last(InPlace):
     """The last checkpoint, except at a step that validates: it would be written before the validation.
 
     A run resumed from such a checkpoint would not validate at that step, and forget the best one.
@@ -79,6 +122,7 @@ def quiet_lightning() -> Iterator[None]:
                 ".*isinstance\\(treespec, LeafSpec\\)",  # torch 2.13 at Lightning 2.6
                 ".*Checkpoint directory .* exists and is not empty",  # continuing a run
                 ".*Experiment logs directory .* exists and is not empty",  # likewise
+                ".*Total length of `DataLoader` across ranks is zero",  # said before, and what to do
             ):
                 warnings.filterwarnings("ignore", message=message)
             yield
@@ -99,10 +143,19 @@ def steps_done(out: Path) -> int:
 
 
 def _check_same_run(last: Path, module: Pretraining) -> None:
-    before, now = read_tensors(last).get("hyper_parameters", {}), module.hparams
+    loaded = read_tensors(last)
+    if "optimizer_states" not in loaded:
+        raise TrainingError(
+            f"{last}: holds weights without the state of a run, which cannot go on from them; "
+            "put the run's own back, or name another folder"
+        )
+    before, now = loaded.get("hyper_parameters", {}), module.hparams
     pairs = {name: (before.get(name), now[name]) for name in ("network", "seed")}
     for name in ("recipe", "corpus_sha256"):
         pairs[name] = (before.get("record", {}).get(name), now["record"][name])
+    ranks = [_ranks(of.get("record", {}).get("machine")) for of in (before, now)]
+    if None not in ranks:  # older runs do not say
+        pairs["number of processes (devices by nodes)"] = (ranks[0], ranks[1])
     if module.config.schedule == "cosine":
         pairs["number of steps"] = (before.get("steps_planned"), now["steps_planned"])
     different = [name for name, (old, new) in pairs.items() if old != new]
@@ -110,6 +163,22 @@ def _check_same_run(last: Path, module: Pretraining) -> None:
         raise TrainingError(
             f"{last}: belongs to a run with another {' and '.join(different)}; "
             "continue it with the same, or name another folder"
+        )
+
+
+def _ranks(machine: dict[str, Any] | None) -> int | None:
+    """Return how many processes train together, each on batches of its own."""
+    return machine["devices"] * machine["nodes"] if machine and {"devices", "nodes"} <= set(machine) else None
+
+
+def _warn_without_validation(module: Pretraining) -> None:
+    """Say that no best checkpoint will be chosen where there is nothing to choose it on; crops raise."""
+    corpus, config = module.validation_chains, module.config
+    if config.validate_on == "chains" and not WholeChains(corpus, module.network.config):
+        logger.warning(
+            "%s: split val has no chain of 50 to 160 residues, so there will be no best.ckpt; go on with "
+            "last.ckpt, or build the corpus from more structures (of ten clusters each split has some)",
+            corpus.path,
         )
 
 
@@ -230,6 +299,7 @@ def pretrain(
                 devices=machine.devices,
                 num_nodes=machine.nodes,
                 callbacks=_callbacks(out, config),
+                plugins=[Checkpoints()],
                 logger=[CSVLogger(out, name=None, version=""), TensorBoardLogger(out, name=None, version="")],
                 log_every_n_steps=10,
                 check_val_every_n_epoch=None,
@@ -240,6 +310,7 @@ def pretrain(
                 enable_model_summary=False,
             )
             if trainer.is_global_zero:  # the one that writes the table
+                _warn_without_validation(module)
                 _keep_metrics(out, done)
             trainer.fit(module, ckpt_path=last if done else None, weights_only=True)
             trainer.save_checkpoint(last)
@@ -261,7 +332,7 @@ def _record(training: Corpus, config: PretrainConfig, machine: Machine) -> dict[
 
 def _callbacks(out: Path, config: PretrainConfig) -> list[pl.Callback]:
     callbacks: list[pl.Callback] = [
-        ModelCheckpoint(out, filename="best", monitor="val_share", enable_version_counter=False),
+        Best(out, filename="best", monitor="val_share", enable_version_counter=False),
         Last(out, filename="last", every_n_train_steps=CHECKPOINT_EVERY, enable_version_counter=False),
     ]
     if config.ema is not None:

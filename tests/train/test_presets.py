@@ -1,0 +1,81 @@
+"""A configuration trains what it says, or nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from protemb_sdk._errors import ModelError, ProtembError
+from protemb_train.checkpoint import load_network, read_tensors, write_tensors
+from protemb_train.presets import BASE, BASE_TRAINING, PRESETS, ConfigError, read_config
+
+RESULTS = Path(__file__).parents[2] / "train" / "results"
+
+
+@pytest.mark.parametrize(
+    ("table", "line", "words"),
+    [
+        ("network", 'family = "Paper"', 'family is .Paper.; it must be "paper" or "base"'),
+        ("network", 'reach = "lenght"', 'reach is .lenght.; it must be "length" or "distance"'),
+        ("network", 'channels = "16"', "channels is .16.; it must be a whole number, 1 or more"),
+        ("network", "channels = 16.0", "it must be a whole number, 1 or more"),
+        (
+            "network",
+            "dilations = [1, 0]",
+            "dilations is .1, 0.; it must be a list of one or more, each a whole",
+        ),
+        ("network", "sigma_min = 0", "sigma_min is 0; it must be a number, above 0"),
+        ("network", "sigma_min = 20.0", "sigma_max is 10; it must not be below sigma_min"),
+        ("network", "sigma_max = inf", "it must be a number, above 0"),
+        ("training", 'schedule = "linear"', 'it must be "constant" or "cosine"'),
+        ("training", 'validate_on = "chain"', 'it must be "crops" or "chains"'),
+        ("training", 'draw = "clusters"', 'it must be "chain" or "cluster"'),
+        ("training", "draw = [1]", 'it must be "chain" or "cluster"'),
+        ("training", "mask_types = 15", "mask_types is 15; it must be a number, 0 to 1"),
+        ("training", "mask_types = nan", "it must be a number, 0 to 1"),
+        ("training", "batch = 0", "batch is 0; it must be a whole number, 1 or more"),
+        ("training", "clip = true", 'clip is True; it must be a number, above 0 or "none"'),
+        ("training", "crops = 16", "crops is 16; it must be a list of one or more"),
+        ("training", "crops = []", "it must be a list of one or more, each a whole number, 4 or more"),
+        ("training", "crops = [33]", "with two_windows each must be even"),
+        ("training", 'learning_rate = "1e-3"', "learning_rate is .1e-3.; it must be a number, above 0"),
+        ("training", 'learning_rate = "none"', "learning_rate is None; it must be a number, above 0"),
+        ("training", "ema = 1.0", "it must be a number, 0 or more and below 1"),
+        ("training", "per_residue_loss = 1", "it must be true or false"),
+        ("training", "sphere = 0.7", "two_windows and sphere are shares of all crops"),
+        ("training", "swap_types = 0.6", "mask_types and twice swap_types"),
+    ],
+)
+def test_a_misspelt_field_is_refused(tmp_path: Path, table: str, line: str, words: str) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(f"[{table}]\n{line}\n")
+    with pytest.raises(ConfigError, match=rf"c\.toml: .*{words}") as refused:
+        read_config(file)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ['preset = ["base"]', "network = 5", 'training = "base"'])
+def test_what_is_no_table_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "c.toml").write_text(text)
+    with pytest.raises(ProtembError, match=r"c\.toml: (no preset named|network and training are tables)"):
+        read_config(tmp_path / "c.toml")
+
+
+def test_whole_numbers_are_numbers_and_what_there_is_reads_on(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('[training]\nclip = 1\nema = "none"\n')
+    _, network, training = read_config(tmp_path / "c.toml")
+    assert (network, training) == (BASE, replace(BASE_TRAINING, ema=None))
+    for file in RESULTS.glob("*.toml"):
+        assert read_config(file)[0] == "base+"
+    for network, training in PRESETS.values():
+        assert (replace(network), replace(training)) == (network, training)
+
+
+def test_a_checkpoint_of_no_such_network_is_refused(tmp_path: Path) -> None:
+    loaded = read_tensors(RESULTS / "small.ckpt")
+    loaded["hyper_parameters"]["network"]["family"] = "Paper"
+    write_tensors(loaded, tmp_path / "odd.ckpt")
+    with pytest.raises(ModelError, match=r"odd\.ckpt: not a checkpoint .*family is 'Paper'"):
+        load_network(tmp_path / "odd.ckpt")
