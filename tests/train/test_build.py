@@ -42,6 +42,24 @@ def test_one_chain_a_sequence(structures, tmp_path):
     assert Corpus(tmp_path / "c.arrow").table["id"].to_pylist() == ["2BEG_A"]
 
 
+def test_no_sequence_is_in_two_splits_whatever_the_clusters_are(structures, collection, tmp_path):
+    """Five like chains: a file that names one of them, one that parts them, and a column that does."""
+    out = tmp_path / "c.arrow"
+    source = str(structures / "2beg.pdb.gz")
+    for text in ("2BEG_B\n", "2BEG_A\n2BEG_B\n2BEG_C\n", "9XYZ_A\n2BEG_E 9XYZ_B\n"):
+        (tmp_path / "clusters.txt").write_text(text)
+        build_corpus([source], out, Recipe(clusters=str(tmp_path / "clusters.txt")))
+        assert len(set(Corpus(out).clusters.tolist())) == 1
+    z = dict(np.load(collection))
+    n = int(z["offsets"][1])
+    z["ids"], z["offsets"] = z["ids"][:2].copy(), np.array([0, n, 2 * n])
+    z |= {name: np.concatenate([z[name][:n]] * 2) for name in ("seq", "dxyz_milliA", "resnum")}
+    np.savez(collection, **z | {"cluster30": np.array([4, 9]), "source": z["source"][:2]})
+    report = build_corpus([str(collection)], out, Recipe())
+    assert Corpus(out).clusters.tolist() == [4, 4]
+    assert report["chains moved to the cluster of their sequence"] == 1
+
+
 def test_options_that_make_no_sense_are_refused(collection, structures, tmp_path):
     out, pdb = tmp_path / "c.arrow", str(structures / "1a8o.pdb")
     with pytest.raises(CorpusError, match="goes into a corpus alone"):

@@ -8,8 +8,10 @@ from protemb_sdk._errors import OutputError, ProtembError
 from protemb_train import cli
 from protemb_train.arrays import ArrayFileError
 from protemb_train.corpus import (
+    SCHEMA,
     Corpus,
     CorpusError,
+    check_splits,
     split_by_cluster,
     write_corpus,
 )
@@ -54,6 +56,14 @@ def test_the_split_cuts_no_cluster_and_is_80_10_10():
     )
     assert split_by_cluster(clusters, seed=5) == splits.tolist()
     assert split_by_cluster(clusters, seed=6) != splits.tolist()
+
+
+def test_a_sequence_in_two_splits_is_refused():
+    rows = [{"id": f"c{n}", "sequence": "AC", "ca": [0.0] * 6, "cluster": n} for n in range(20)]
+    table = pa.Table.from_pylist([row | {"residue_index": [0, 1]} for row in rows], schema=SCHEMA)
+    with pytest.raises(CorpusError, match=r"c0 \(.*\) and c\d+ \(.*\) have one sequence .* give them one"):
+        check_splits(table, seed=0)
+    check_splits(table.set_column(4, "cluster", pa.array([7] * 20)), seed=0)
 
 
 def test_sequences_are_read_from_fasta_and_npz(tmp_path):

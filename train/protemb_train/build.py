@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from protemb_sdk._output import writable_target
 from protemb_train.alignment import LARGEST_E_VALUE, related
 from protemb_train.chains import Limits
-from protemb_train.clusters import cluster_by_file, cluster_by_mmseqs, first_of_each
-from protemb_train.corpus import Corpus, CorpusError, write_corpus
+from protemb_train.clusters import cluster_by_column, cluster_by_file, cluster_by_mmseqs, first_of_each
+from protemb_train.corpus import Corpus, CorpusError, check_splits, write_corpus
 from protemb_train.exact import exact_relatives
 from protemb_train.mmseqs import relatives, search
 from protemb_train.report import by_kind, histogram, write_report, write_skipped
@@ -148,6 +148,8 @@ def build_corpus(
         kept = table.take(first_of_each(table["cluster"].to_numpy()))
         report["others of a cluster removed"] = table.num_rows - kept.num_rows
         table = kept
+    if table.num_rows:
+        check_splits(table, recipe.seed)
     report |= write_corpus(table, out, recipe.seed)
     corpus = Corpus(out)
     report |= {"chains": len(corpus), "residues": int(corpus.lengths.sum())}
@@ -171,7 +173,7 @@ def _clustered(table: pa.Table, clusters: str) -> tuple[pa.Table, dict[str, int]
         return cluster_by_file(table, Path(clusters))
     if pc.min(table["cluster"]).as_py() < 0:
         raise CorpusError("structure files name no clusters; pass a cluster file with --clusters, or mmseqs")
-    return table, {}
+    return cluster_by_column(table)
 
 
 def _without_relatives(
