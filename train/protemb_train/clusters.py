@@ -89,8 +89,8 @@ def cluster_by_file(table: pa.Table, path: Path) -> tuple[pa.Table, dict[str, in
     """Fill the column `cluster` from a cluster file.
 
     A chain that the file does not name goes to the cluster of the chains that have its sequence, a new one
-    if the file names none of them. Where it has one sequence in several clusters, that of the chain read first
-    counts: no split may hold a chain of another.
+    if the file names none of them. Where it has one sequence in several clusters, that of the chain read
+    first counts: no split may hold a chain of another.
 
     Parameters
     ----------
