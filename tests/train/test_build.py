@@ -1,5 +1,6 @@
 """The corpus command: options, the report, and the corpus that must not change."""
 
+import gzip
 import json
 import shutil
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from protemb_sdk._errors import OutputError
 from protemb_train import build, cli
 from protemb_train.build import Recipe, build_corpus
 from protemb_train.corpus import Corpus, CorpusError
@@ -93,6 +95,74 @@ def test_the_command_removes_relatives_and_tells_every_step(collection, traces, 
     assert report["sha256"] == Corpus(out).sha256 and report["sha256"] in run.output
     assert report["options"]["avoid"] == ["downstream.fasta"] and report["options"]["thorough"]
     assert "relatives removed" in run.output and "train" in run.output
+
+
+def test_no_output_replaces_an_input(collection, structures, tmp_path):
+    """Neither the corpus nor what is written beside it."""
+    folder = tmp_path / "s"
+    folder.mkdir()
+    (folder / "3wup.json").write_bytes(gzip.decompress((structures / "3wup.json.gz").read_bytes()))
+    (tmp_path / "list.json").write_text("s/3wup.json")
+    shutil.copy(collection, tmp_path / "own.arrow")
+    (tmp_path / "c.json").write_text(">a\nACDEF\n")
+    (tmp_path / "x.skipped.csv").write_text("2BEG_A\n")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    a_list = tmp_path / "list.txt"
+    a_list.write_text("s/3wup.json")
+    avoid = Recipe(avoid=(tmp_path / "c.json",))
+    for source, out, recipe in (
+        (folder, folder / "3wup.arrow", Recipe()),
+        (folder / "*.json", folder / "3wup.arrow", Recipe()),
+        (a_list, folder / "3wup.arrow", Recipe()),
+        (collection, tmp_path / "c.arrow", avoid),
+        (folder, tmp_path / "x.arrow", Recipe(clusters=str(tmp_path / "x.skipped.csv"))),
+    ):
+        with pytest.raises(OutputError, match="would overwrite the input"):
+            build_corpus([str(source)], out, recipe)
+    for name in ("c.json", "c", "c.npz"):
+        with pytest.raises(OutputError, match=r"end the name in \.arrow"):
+            build_corpus([str(collection)], tmp_path / name, Recipe())
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert not list(tmp_path.rglob("*.parts"))
+
+
+def test_a_page_replaces_no_input(collection, tmp_path):
+    """The other commands: each names what it would overwrite, or asks for its ending."""
+    corpus, page = tmp_path / "c.arrow", tmp_path / "c.md"
+    build_corpus([str(collection)], corpus, Recipe())
+    page.write_text(">a\nACDEF\n")
+    files = {name: tmp_path / name for name in ("d.npz", "d.json", "d.pt", "d.md", "d-curves.json")}
+    for path in files.values():
+        path.write_text("mine")
+    npz, told, curves = (str(files[name]) for name in ("d.npz", "d.json", "d-curves.json"))
+    cache = ["--cache", str(tmp_path / "cache")]
+    table = ["quality", "table", str(tmp_path), *cache, "-o", str(files["d.md"])]
+    for arguments in (
+        ["prove", str(corpus), "--avoid", str(page), "-o", str(page)],
+        ["sites", "start", str(files["d.pt"]), "-o", str(files["d.pt"])],
+        ["sites", "overlap", "--data", str(page), "-o", str(page)],
+        ["sites", "predictor", "--data", npz, "--start", str(files["d.pt"]), "-o", str(files["d.pt"])],
+        [*table, "--real", npz, "--zero-shot", told],
+        [*table, "--real", npz, "--energies", curves],
+        ["quality", "scorer", "h", "--rows", str(tmp_path), "--real", str(files["d.pt"]), *cache]
+        + ["-o", str(files["d.pt"])],
+        ["quality", "decoys", npz, "-o", npz],
+        ["quality", "casp", str(tmp_path), "--native", npz, "-o", npz],
+        ["quality", "names", str(files["d.pt"]), "-o", str(files["d.pt"])],
+        ["quality", "zero-shot", "--real", told, "-o", told],
+        ["quality", "refine", str(page), "-o", str(page)],
+    ):
+        run = CliRunner().invoke(cli.app, arguments)
+        assert isinstance(run.exception, OutputError), arguments
+        assert "would overwrite the input" in str(run.exception), arguments
+        run = CliRunner().invoke(
+            cli.app,
+            [*arguments[:-1], str(tmp_path / "x.exe")]
+            if arguments[-2] == "-o"
+            else [*arguments, "-o", str(tmp_path / "x.exe")],
+        )
+        assert "end the name in" in str(run.exception), arguments
+    assert all(path.read_text() == "mine" for path in files.values())
 
 
 def corpus_of(collection, tmp_path):
