@@ -137,6 +137,7 @@ def test_a_page_replaces_no_input(collection, tmp_path):
     npz, told, curves = (str(files[name]) for name in ("d.npz", "d.json", "d-curves.json"))
     cache = ["--cache", str(tmp_path / "cache")]
     table = ["quality", "table", str(tmp_path), *cache, "-o", str(files["d.md"])]
+    scorer = ["quality", "scorer", "h", "--rows", str(tmp_path), *cache]
     for arguments in (
         ["prove", str(corpus), "--avoid", str(page), "-o", str(page)],
         ["sites", "start", str(files["d.pt"]), "-o", str(files["d.pt"])],
@@ -144,8 +145,7 @@ def test_a_page_replaces_no_input(collection, tmp_path):
         ["sites", "predictor", "--data", npz, "--start", str(files["d.pt"]), "-o", str(files["d.pt"])],
         [*table, "--real", npz, "--zero-shot", told],
         [*table, "--real", npz, "--energies", curves],
-        ["quality", "scorer", "h", "--rows", str(tmp_path), "--real", str(files["d.pt"]), *cache]
-        + ["-o", str(files["d.pt"])],
+        [*scorer, "--real", str(files["d.pt"]), "-o", str(files["d.pt"])],
         ["quality", "decoys", npz, "-o", npz],
         ["quality", "casp", str(tmp_path), "--native", npz, "-o", npz],
         ["quality", "names", str(files["d.pt"]), "-o", str(files["d.pt"])],
@@ -155,12 +155,7 @@ def test_a_page_replaces_no_input(collection, tmp_path):
         run = CliRunner().invoke(cli.app, arguments)
         assert isinstance(run.exception, OutputError), arguments
         assert "would overwrite the input" in str(run.exception), arguments
-        run = CliRunner().invoke(
-            cli.app,
-            [*arguments[:-1], str(tmp_path / "x.exe")]
-            if arguments[-2] == "-o"
-            else [*arguments, "-o", str(tmp_path / "x.exe")],
-        )
+        run = CliRunner().invoke(cli.app, [*arguments, "-o", str(tmp_path / "x.exe")])
         assert "end the name in" in str(run.exception), arguments
     assert all(path.read_text() == "mine" for path in files.values())
 
