@@ -1,5 +1,6 @@
 """The corpus command: options, the report, and the corpus that must not change."""
 
+import gzip
 import json
 import shutil
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from protemb_sdk._errors import OutputError
 from protemb_train import build, cli
 from protemb_train.build import Recipe, build_corpus
 from protemb_train.corpus import Corpus, CorpusError
@@ -42,6 +44,24 @@ def test_one_chain_a_sequence(structures, tmp_path):
     assert Corpus(tmp_path / "c.arrow").table["id"].to_pylist() == ["2BEG_A"]
 
 
+def test_no_sequence_is_in_two_splits_whatever_the_clusters_are(structures, collection, tmp_path):
+    """Five like chains: a file that names one of them, one that parts them, and a column that does."""
+    out = tmp_path / "c.arrow"
+    source = str(structures / "2beg.pdb.gz")
+    for text in ("2BEG_B\n", "2BEG_A\n2BEG_B\n2BEG_C\n", "9XYZ_A\n2BEG_E 9XYZ_B\n"):
+        (tmp_path / "clusters.txt").write_text(text)
+        build_corpus([source], out, Recipe(clusters=str(tmp_path / "clusters.txt")))
+        assert len(set(Corpus(out).clusters.tolist())) == 1
+    z = dict(np.load(collection))
+    n = int(z["offsets"][1])
+    z["ids"], z["offsets"] = z["ids"][:2].copy(), np.array([0, n, 2 * n])
+    z |= {name: np.concatenate([z[name][:n]] * 2) for name in ("seq", "dxyz_milliA", "resnum")}
+    np.savez(collection, **z | {"cluster30": np.array([4, 9]), "source": z["source"][:2]})
+    report = build_corpus([str(collection)], out, Recipe())
+    assert Corpus(out).clusters.tolist() == [4, 4]
+    assert report["chains moved to the cluster of their sequence"] == 1
+
+
 def test_options_that_make_no_sense_are_refused(collection, structures, tmp_path):
     out, pdb = tmp_path / "c.arrow", str(structures / "1a8o.pdb")
     with pytest.raises(CorpusError, match="goes into a corpus alone"):
@@ -75,6 +95,69 @@ def test_the_command_removes_relatives_and_tells_every_step(collection, traces, 
     assert report["sha256"] == Corpus(out).sha256 and report["sha256"] in run.output
     assert report["options"]["avoid"] == ["downstream.fasta"] and report["options"]["thorough"]
     assert "relatives removed" in run.output and "train" in run.output
+
+
+def test_no_output_replaces_an_input(collection, structures, tmp_path):
+    """Neither the corpus nor what is written beside it."""
+    folder = tmp_path / "s"
+    folder.mkdir()
+    (folder / "3wup.json").write_bytes(gzip.decompress((structures / "3wup.json.gz").read_bytes()))
+    (tmp_path / "list.json").write_text("s/3wup.json")
+    shutil.copy(collection, tmp_path / "own.arrow")
+    (tmp_path / "c.json").write_text(">a\nACDEF\n")
+    (tmp_path / "x.skipped.csv").write_text("2BEG_A\n")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    a_list = tmp_path / "list.txt"
+    a_list.write_text("s/3wup.json")
+    avoid = Recipe(avoid=(tmp_path / "c.json",))
+    for source, out, recipe in (
+        (folder, folder / "3wup.arrow", Recipe()),
+        (folder / "*.json", folder / "3wup.arrow", Recipe()),
+        (a_list, folder / "3wup.arrow", Recipe()),
+        (collection, tmp_path / "c.arrow", avoid),
+        (folder, tmp_path / "x.arrow", Recipe(clusters=str(tmp_path / "x.skipped.csv"))),
+    ):
+        with pytest.raises(OutputError, match="would overwrite the input"):
+            build_corpus([str(source)], out, recipe)
+    for name in ("c.json", "c", "c.npz"):
+        with pytest.raises(OutputError, match=r"end the name in \.arrow"):
+            build_corpus([str(collection)], tmp_path / name, Recipe())
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert not list(tmp_path.rglob("*.parts"))
+
+
+def test_a_page_replaces_no_input(collection, tmp_path):
+    """The other commands: each names what it would overwrite, or asks for its ending."""
+    corpus, page = tmp_path / "c.arrow", tmp_path / "c.md"
+    build_corpus([str(collection)], corpus, Recipe())
+    page.write_text(">a\nACDEF\n")
+    files = {name: tmp_path / name for name in ("d.npz", "d.json", "d.pt", "d.md", "d-curves.json")}
+    for path in files.values():
+        path.write_text("mine")
+    npz, told, curves = (str(files[name]) for name in ("d.npz", "d.json", "d-curves.json"))
+    cache = ["--cache", str(tmp_path / "cache")]
+    table = ["quality", "table", str(tmp_path), *cache, "-o", str(files["d.md"])]
+    scorer = ["quality", "scorer", "h", "--rows", str(tmp_path), *cache]
+    for arguments in (
+        ["prove", str(corpus), "--avoid", str(page), "-o", str(page)],
+        ["sites", "start", str(files["d.pt"]), "-o", str(files["d.pt"])],
+        ["sites", "overlap", "--data", str(page), "-o", str(page)],
+        ["sites", "predictor", "--data", npz, "--start", str(files["d.pt"]), "-o", str(files["d.pt"])],
+        [*table, "--real", npz, "--zero-shot", told],
+        [*table, "--real", npz, "--energies", curves],
+        [*scorer, "--real", str(files["d.pt"]), "-o", str(files["d.pt"])],
+        ["quality", "decoys", npz, "-o", npz],
+        ["quality", "casp", str(tmp_path), "--native", npz, "-o", npz],
+        ["quality", "names", str(files["d.pt"]), "-o", str(files["d.pt"])],
+        ["quality", "zero-shot", "--real", told, "-o", told],
+        ["quality", "refine", str(page), "-o", str(page)],
+    ):
+        run = CliRunner().invoke(cli.app, arguments)
+        assert isinstance(run.exception, OutputError), arguments
+        assert "would overwrite the input" in str(run.exception), arguments
+        run = CliRunner().invoke(cli.app, [*arguments, "-o", str(tmp_path / "x.exe")])
+        assert "end the name in" in str(run.exception), arguments
+    assert all(path.read_text() == "mine" for path in files.values())
 
 
 def corpus_of(collection, tmp_path):

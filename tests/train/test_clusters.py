@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protemb_train.clusters import cluster_by_file, first_of_each, parse_clusters, read_clusters
+from protemb_train.clusters import (
+    cluster_by_column,
+    cluster_by_file,
+    first_of_each,
+    parse_clusters,
+    read_clusters,
+)
 from protemb_train.corpus import CorpusError, split_by_cluster
 
 entries = st.from_regex(r"[1-9][A-Z0-9]{3}|AF_AFP[0-9]{5}F1", fullmatch=True)
@@ -78,6 +84,37 @@ def test_chains_find_themselves(table, tmp_path):
     found, counts = cluster_by_file(table, path)
     assert found["cluster"].to_pylist() == [2, 0, 1, 3, 4, 3]  # the case of a chain's name counts
     assert counts == {"chains not in the cluster file": 4}
+
+
+def test_a_chain_that_is_not_listed_goes_where_its_sequence_is(table, tmp_path):
+    path = tmp_path / "bc-30.out"
+    path.write_text("1ABC_A\n7NEW_A\n1ABC_B\n")
+    found, counts = cluster_by_file(table, path)
+    assert found["cluster"].to_pylist() == [0, 2, 3, 1, 4, 1]  # my_model_A is 7NEW_A
+    assert counts == {"chains not in the cluster file": 3}
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(-1, 5)), min_size=1), st.integers(0, 5))
+def test_no_sequence_is_in_two_clusters_however_they_are_listed(tmp_path_factory, chains, seed):
+    names = [f"1ABC_{n}" for n in range(len(chains))]
+    table = pa.table(
+        {
+            "id": names,
+            "sequence": ["ACDEFG"[s] * 30 for s, _ in chains],
+            "cluster": pa.array([c for _, c in chains], type=pa.int64()),
+            "entity": [str(n) for n in range(len(chains))],
+        }
+    )
+    path = tmp_path_factory.mktemp("c") / "c.txt"
+    lines = (" ".join(n for n, (_, c) in zip(names, chains, strict=True) if c == k) for k in range(6))
+    path.write_text("\n".join([*lines, "9ZZZ_1"]))
+    made = [cluster_by_column(table)]
+    if any(c >= 0 for _, c in chains):
+        made.append(cluster_by_file(table, path))
+    for found, _ in made:
+        assert len(set(zip(found["sequence"].to_pylist(), found["cluster"].to_pylist(), strict=True))) == len(
+            set(found["sequence"].to_pylist())
+        )
 
 
 def test_files_that_map_nothing_are_refused(table, tmp_path):

@@ -8,8 +8,10 @@ from protemb_sdk._errors import OutputError, ProtembError
 from protemb_train import cli
 from protemb_train.arrays import ArrayFileError
 from protemb_train.corpus import (
+    SCHEMA,
     Corpus,
     CorpusError,
+    check_splits,
     split_by_cluster,
     write_corpus,
 )
@@ -56,11 +58,90 @@ def test_the_split_cuts_no_cluster_and_is_80_10_10():
     assert split_by_cluster(clusters, seed=6) != splits.tolist()
 
 
+def test_a_sequence_in_two_splits_is_refused():
+    rows = [{"id": f"c{n}", "sequence": "AC", "ca": [0.0] * 6, "cluster": n} for n in range(20)]
+    table = pa.Table.from_pylist([row | {"residue_index": [0, 1]} for row in rows], schema=SCHEMA)
+    with pytest.raises(CorpusError, match=r"c0 \(.*\) and c\d+ \(.*\) have one sequence .* give them one"):
+        check_splits(table, seed=0)
+    check_splits(table.set_column(4, "cluster", pa.array([7] * 20)), seed=0)
+
+
 def test_sequences_are_read_from_fasta_and_npz(tmp_path):
     (tmp_path / "a.fasta").write_text(">one\nACDE\nFG\n>two words\nHIK\n")
     assert sequences_to_avoid(tmp_path / "a.fasta") == ["ACDEFG", "HIK"]
     np.savez(tmp_path / "b.npz", seq=np.frombuffer(b"ACDEFGHIK", dtype=np.uint8), offset=np.array([0, 6, 9]))
     assert sequences_to_avoid(tmp_path / "b.npz") == ["ACDEFG", "HIK"]
+
+
+def test_sequences_are_read_as_people_write_them(tmp_path):
+    path = tmp_path / "a.fasta"
+    path.write_bytes("\ufeff>ein\u00e9 >two\r\nAC-D\tE.\r\n f g\r\n\r\n>b\r\nHIK*".encode())
+    assert sequences_to_avoid(path) == ["ACDEFG", "HIK*"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ACDE\n>b\nFG\n", r"has text before its first name \(ACDE\)"),
+        ("ACDE\n", "has text before its first name"),
+        (">a\nAC1D\n", r"sequence 0 \(a\) holds '1'"),
+        (">a\nACD\n>ACDEF\n", r"sequence 1 \(ACDEF\) has no residue"),
+        (" \n", "holds no sequence"),
+    ],
+)
+def test_fasta_of_which_a_part_would_not_be_searched_is_refused(tmp_path, text, said):
+    path = tmp_path / "a.fasta"
+    path.write_text(text)
+    with pytest.raises(CorpusError, match=rf"a\.fasta: {said}"):
+        sequences_to_avoid(path)
+
+
+BYTES = np.frombuffer(b"ACDEFGHIK", dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("seq", "offset", "said"),
+    [
+        (np.array(list("ACDEFGHIK")), [0, 6, 9], "seq is of <U1"),
+        (BYTES.astype(np.int32), [0, 6, 9], "seq is of int32"),
+        (BYTES + 128, [0, 6, 9], "not ASCII"),
+        (BYTES - 60, [0, 6, 9], "sequence 0 holds"),
+        (BYTES, [0.0, 6.0, 9.0], "offsets are of float64"),
+        (BYTES, 9, "offsets are of int64"),
+        (BYTES, [0, 6], "do not cut its 9 residues"),
+        (BYTES, [3, 9], "do not cut its 9 residues"),
+        (BYTES, [0, 6, 3, 9], "do not cut its 9 residues"),
+        (BYTES[:0], [0], "holds no sequence"),
+    ],
+)
+def test_arrays_of_which_a_part_would_not_be_searched_are_refused(tmp_path, seq, offset, said):
+    np.savez(tmp_path / "b.npz", seq=seq, offset=np.array(offset))
+    with pytest.raises(CorpusError, match=rf"b\.npz: .*{said}"):
+        sequences_to_avoid(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "spoilt", "said"),
+    [
+        ("cluster30", lambda x: x[:2], "cluster30 is of int64 and shape"),
+        ("cluster30", lambda x: x + 0.5, "cluster30 is of float64"),
+        ("source", lambda x: x + 99, "a source is none of its 2 names"),
+        ("source", lambda x: x.astype(int) - 1, "a source is none of its 2 names"),
+        ("source_names", lambda x: x[0], "a source is none of its 1 names"),
+        ("seq", lambda x: x | 128, "not ASCII"),
+        ("seq", lambda x: x.astype(str), "seq is of <U3"),
+        ("offsets", lambda x: x.astype(float), "offsets are of float64"),
+        ("offsets", lambda x: np.concatenate([x[:1], x[:1], x[2:]]), "do not cut its"),
+        ("offsets", lambda x: x[1:], "its offsets do not match"),
+        ("dxyz_milliA", lambda x: x * 1.0, "dxyz_milliA is of float64"),
+        ("resnum", lambda x: x[:-1], "resnum is of int32 and shape"),
+    ],
+)
+def test_damaged_collections_are_one_sentence(collection, name, spoilt, said):
+    z = dict(np.load(collection))
+    np.savez(collection, **z | {name: spoilt(z[name])})
+    with pytest.raises(CorpusError, match=rf"collection\.npz: .*{said}"):
+        read_collection(collection)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from protemb_train.downstream.quality.data import few_a_target, learnable, real_
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError, write_decoys
 from protemb_train.downstream.quality.finetune import EndToEnd, bare
 from protemb_train.downstream.quality.learnt import Learnt, load_row, load_rows
+from protemb_train.downstream.quality.naming import Namer
 from protemb_train.downstream.quality.predictions import predictions
 from protemb_train.downstream.quality.rows import Row, fine_tune_row, run_row
 from protemb_train.downstream.quality.scorer import assemble, load_scorer, save_scorer, together
@@ -106,6 +108,51 @@ def test_the_same_seed_gives_the_same_network(
         run_row(row, twice(sides["train"]), sides["val"], tmp_path, seeds=range(1), cache=rows / "cache")
     )
     assert there == []  # not made again
+
+
+def test_a_seed_that_is_there_is_the_rows_or_refused(
+    rows: Path, sides: dict[str, list[Decoy]], encoder: StructureEncoder, tmp_path: Path
+) -> None:
+    shutil.copytree(rows / "r" / "head", tmp_path / "head")
+    row = Row(name="head", network="head", encoder=encoder, recipe=RECIPE)
+    learning = twice(sides["train"])
+
+    def run(row: Row = row, learning: list[Decoy] = learning) -> list[Learnt]:
+        return list(run_row(row, learning, sides["val"], tmp_path, seeds=[0, 1], cache=rows / "cache"))
+
+    assert run() == []
+    other = [replace(learning[0], quality=learning[0].quality + 0.1), *learning[1:]]
+    for said, call in (
+        ("encoder", lambda: run(replace(row, encoder=NoEncoder()))),
+        ("network", lambda: run(replace(row, network="residues"))),
+        ("recipe", lambda: run(replace(row, recipe=Recipe(epochs=3, batch=2)))),
+        ("models", lambda: run(learning=learning[:-1])),
+        ("models_sha256", lambda: run(learning=other)),
+        ("namer_sha256 and names", lambda: run(replace(row, namer=Namer(8, 1)))),
+    ):
+        with pytest.raises(DecoyError, match=rf"seed-0\.pt: was made with another {said}"):
+            call()
+    # An older version told less.
+    path = tmp_path / "head" / "seed-1.pt"
+    whole = torch.load(path, weights_only=True)
+    for name in ("models_sha256", "namer_sha256"):
+        del whole["record"][name]
+    torch.save(whole, path)
+    assert run() == [] and len(load_rows(tmp_path)["head"]) == 2
+    with pytest.raises(DecoyError, match="another names"):
+        list(
+            run_row(
+                replace(row, namer=Namer(8, 1)), learning, sides["val"], tmp_path, seeds=[1], cache=tmp_path
+            )
+        )
+    # Of another encoder: no part of the row in the table either.
+    whole["record"]["encoder"] = {"encoder": "old"}
+    torch.save(whole, path)
+    with pytest.raises(DecoyError, match="its seeds 0 and 1 were made with another encoder"):
+        load_rows(tmp_path)
+    path.write_bytes(b"")
+    with pytest.raises(DecoyError, match=r"seed-1\.pt: .*remove it, and the seed is trained again"):
+        run()
 
 
 def test_test_models_do_not_enter_a_row(
@@ -287,8 +334,6 @@ def test_the_command_line_from_models_to_scorer(
 def test_an_unfrozen_encoder_starts_as_the_frozen_one_and_learns(
     rows: Path, sides: dict[str, list[Decoy]], encoder: StructureEncoder, tmp_path: Path
 ) -> None:
-    import shutil
-
     network, _ = load_network(Path(__file__).parents[2] / "train" / "results" / "base.ckpt")
     shutil.copytree(rows / "r" / "base", tmp_path / "base")
     frozen = load_rows(tmp_path, only="base")["base"]
@@ -302,6 +347,9 @@ def test_an_unfrozen_encoder_starts_as_the_frozen_one_and_learns(
     tuned = list(fine_tune_row("tuned", frozen[:1], network, learning, twice(sides["val"]) * 2, tmp_path))
     assert len(tuned) == 1
     kept = load_row(tmp_path / "tuned" / "seed-0.pt")
+    assert not list(fine_tune_row("tuned", frozen[:1], network, learning, twice(sides["val"]) * 2, tmp_path))
+    with pytest.raises(DecoyError, match=r"seed-0\.pt: was made with another models"):
+        list(fine_tune_row("tuned", frozen[:1], network, learning[1:], twice(sides["val"]) * 2, tmp_path))
     assert kept.record["validation"] != frozen[0].record["validation"]  # its own, not what it started from
     moved = kept.network.state_dict()["encoder.conv_out.weight"] - network.state_dict()["conv_out.weight"]
     assert float(moved.abs().max()) == 0  # of the score, which no quality sees

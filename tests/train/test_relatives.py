@@ -135,6 +135,15 @@ def test_the_proof_fails_on_a_relative_and_names_it(make_corpus, sequences, tmp_
     assert "No relative found" in (tmp_path / "proof.md").read_text()
 
 
+def test_nothing_searched_proves_nothing(make_corpus, sequences, tmp_path):
+    corpus = make_corpus([(sequences[0], np.zeros((len(sequences[0]), 3)), 0)])
+    with pytest.raises(CorpusError, match="nothing is proved"):
+        prove(corpus, ["", ""])
+    np.savez(tmp_path / "e.npz", seq=np.zeros(0, dtype=np.uint8), offset=np.zeros(1, dtype=int))
+    run = CliRunner().invoke(cli.app, ["prove", str(corpus.path), "--avoid", str(tmp_path / "e.npz")])
+    assert run.exit_code != 0 and "No relative" not in run.output
+
+
 @needs_mmseqs
 def test_a_sample_keeps_the_positions_of_the_sequences(make_corpus, sequences):
     rng = np.random.default_rng(4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +51,53 @@ def test_a_row_is_kept_resumed_and_the_same_for_the_same_seed(
     assert [k.record["seed"] for k in kept] == [0, 1]
     np.testing.assert_array_equal(kept[1].test_probability, np.concatenate(first[1].test))
     assert kept[0].test_length.tolist() == [len(chain) for chain in split[1]]
+
+
+def test_a_seed_that_is_there_is_the_rows_or_refused(
+    split: tuple[list[SiteChain], list[SiteChain]], tmp_path: Path
+) -> None:
+    row = Row(name="none", encoder=NoEncoder(), make=GraphHead, recipe=quick(1))
+    about = {"network": "graph", "data": "a.npz", "test": ["test"]}
+
+    def run(row: Row = row, split: tuple[list[SiteChain], ...] = split, **changed: object) -> list[object]:
+        return list(run_row(row, split[0], split[1], tmp_path, seeds=[0, 1], about=about | changed))
+
+    run()
+    path = tmp_path / "none" / "seed-1.npz"
+    before = path.read_bytes()
+    assert run(data="renamed.npz") == []
+    encoder = StructureEncoder("base", threads=1)
+    moved = [replace(split[0][0], label=~split[0][0].label), *split[0][1:]]
+    for said, call in (
+        ("encoder", lambda: run(replace(row, encoder=encoder))),
+        ("features", lambda: run(replace(row, features=False))),
+        ("recipe", lambda: run(replace(row, recipe=quick(2)))),
+        ("network", lambda: run(network="deepppisp")),
+        ("chains_sha256", lambda: run(split=(moved, split[1]))),
+        ("test", lambda: run(test=["other"])),
+    ):
+        with pytest.raises(SitesError, match=rf"seed-0\.npz: was made with another {said}; ask for the same"):
+            call()
+    # An older version told less.
+    z = dict(np.load(path))
+    record = json.loads(str(z["record"]))
+    for name in ("recipe", "chains_sha256", "network", "test"):
+        del record[name]
+    np.savez(path, **z | {"record": np.array(json.dumps(record))})
+    assert run() == [] and len(read_rows(tmp_path)["none"]) == 2
+    with pytest.raises(SitesError, match="another number of chains"):
+        list(run_row(row, split[0][1:], split[1], tmp_path, seeds=[1]))
+    # Of another encoder: no part of the row in the table either.
+    record["encoder"] = {"encoder": "old"}
+    np.savez(path, **z | {"record": np.array(json.dumps(record))})
+    with pytest.raises(SitesError, match="its seeds 0 and 1 were made with another encoder"):
+        read_rows(tmp_path)
+    for content in (b"", before[: len(before) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(SitesError, match=r"seed-1\.npz: .*remove it, and the seed is trained again"):
+            run()
+    with pytest.raises(SitesError, match="make some with protemb-train sites row"):
+        read_rows(tmp_path / "nowhere")
 
 
 def test_the_table_holds_both_protocols_and_a_difference_that_is_there(

@@ -153,6 +153,36 @@ def test_shards_of_other_files_or_limits_are_not_used(folder, tmp_path):
     assert (foreign / "cat.png").exists()
 
 
+@pytest.mark.parametrize("key", ["mine", "a" * 64, "-----BEGIN PRIVATE KEY-----\nMIIE\n", "\u00e9", None])
+def test_a_folder_that_is_not_of_shards_is_left_alone(folder, collection, tmp_path, key):
+    parts = tmp_path / "c.parts"
+    parts.mkdir()
+    (parts / "cat.png").write_text("meow")
+    if key is not None:
+        (parts / "key").write_text(key)
+    before = {path: path.read_text() for path in parts.iterdir()}
+    with pytest.raises(
+        CorpusError, match=r"c\.parts: is in the way of unfinished work, and is not ours; move"
+    ):
+        build_corpus([str(folder)], tmp_path / "c.arrow", Recipe(clusters="column"))
+    build_corpus([str(collection)], tmp_path / "c.arrow", Recipe())
+    assert {path: path.read_text() for path in parts.iterdir()} == before
+    parts.rename(tmp_path / "moved")
+    parts.write_text("a file")
+    with pytest.raises(CorpusError, match="is not ours; move it away"):
+        read_structures(find_files(str(folder)), parts, Limits())
+
+
+def test_what_others_put_among_shards_stays(folder, tmp_path):
+    files, parts = find_files(str(folder)), tmp_path / "c.parts"
+    read_structures(files, parts, Limits())
+    (parts / "cat.png").write_text("meow")
+    (parts / ".000000.arrow.killed").mkdir()
+    read_structures(files[:2], parts, Limits())
+    shards.remove_parts(parts)
+    assert [path.name for path in parts.iterdir()] == ["cat.png"]
+
+
 SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path

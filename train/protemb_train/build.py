@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from protemb_sdk._output import writable_target
 from protemb_train.alignment import LARGEST_E_VALUE, related
+from protemb_train.arrays import check_output
 from protemb_train.chains import Limits
-from protemb_train.clusters import cluster_by_file, cluster_by_mmseqs, first_of_each
-from protemb_train.corpus import Corpus, CorpusError, write_corpus
+from protemb_train.clusters import cluster_by_column, cluster_by_file, cluster_by_mmseqs, first_of_each
+from protemb_train.corpus import Corpus, CorpusError, check_splits, write_corpus
 from protemb_train.exact import exact_relatives
 from protemb_train.mmseqs import relatives, search
 from protemb_train.report import by_kind, histogram, write_report, write_skipped
@@ -115,7 +115,9 @@ def build_corpus(
     ProtembError
         If a source cannot be read, no chain is left, or the corpus cannot be written.
     """
-    writable_target(out)
+    listing = out.with_suffix(".skipped.csv")
+    given = [*sources, *recipe.avoid, recipe.clusters if recipe.clusters not in (COLUMN, MMSEQS) else None]
+    check_output(out, ".arrow", given, beside=[out.with_suffix(".json"), listing])
     queries = list(dict.fromkeys(s for path in recipe.avoid for s in sequences_to_avoid(path)))
     report: dict[str, Any] = {
         "sources": [Path(source).name for source in sources],
@@ -129,8 +131,8 @@ def build_corpus(
         if recipe.drop_sources:
             raise CorpusError("--drop-source is for a collection (npz); these sources are structures")
         files = list(dict.fromkeys(file for source in sources for file in find_files(source)))
+        check_output(out, ".arrow", files, beside=[out.with_suffix(".json"), listing])
         table, skips = read_structures(files, parts, recipe.limits, workers=workers, progress=progress)
-        listing = out.with_suffix(".skipped.csv")
         write_skipped(skips, listing)
         report |= {"files": len(files), "chains read": table.num_rows, "skipped": by_kind(skips)}
         if not table.num_rows:
@@ -148,6 +150,8 @@ def build_corpus(
         kept = table.take(first_of_each(table["cluster"].to_numpy()))
         report["others of a cluster removed"] = table.num_rows - kept.num_rows
         table = kept
+    if table.num_rows:
+        check_splits(table, recipe.seed)
     report |= write_corpus(table, out, recipe.seed)
     corpus = Corpus(out)
     report |= {"chains": len(corpus), "residues": int(corpus.lengths.sum())}
@@ -171,7 +175,7 @@ def _clustered(table: pa.Table, clusters: str) -> tuple[pa.Table, dict[str, int]
         return cluster_by_file(table, Path(clusters))
     if pc.min(table["cluster"]).as_py() < 0:
         raise CorpusError("structure files name no clusters; pass a cluster file with --clusters, or mmseqs")
-    return table, {}
+    return cluster_by_column(table)
 
 
 def _without_relatives(

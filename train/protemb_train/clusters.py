@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,8 +88,9 @@ def read_clusters(path: Path) -> ClusterFile:
 def cluster_by_file(table: pa.Table, path: Path) -> tuple[pa.Table, dict[str, int]]:
     """Fill the column `cluster` from a cluster file.
 
-    A chain that the file does not name shares a new cluster with the chains of the same sequence that
-    the file does not name either.
+    A chain that the file does not name goes to the cluster of the chains that have its sequence, a new one
+    if the file names none of them. Where it has one sequence in several clusters, that of the chain read
+    first counts: no split may hold a chain of another.
 
     Parameters
     ----------
@@ -124,16 +126,36 @@ def cluster_by_file(table: pa.Table, path: Path) -> tuple[pa.Table, dict[str, in
             f"{path}: names {kind}, and none of the {len(ids)} chains ({ids[0]}, ...) can be mapped to "
             f"them{why}; pass the other kind of cluster file, or --clusters mmseqs"
         )
-    new: dict[str, int] = {}
-    first = max(file.cluster_of.values()) + 1
-    clusters = [
-        first + new.setdefault(sequence, len(new)) if cluster is None else cluster
-        for cluster, sequence in zip(found, table["sequence"].to_pylist(), strict=True)
-    ]
+    sequences: list[str] = table["sequence"].to_pylist()
+    of_sequence: dict[str, int] = {}
+    for cluster, sequence in zip(found, sequences, strict=True):
+        if cluster is not None:
+            of_sequence.setdefault(sequence, cluster)
+    after = max(file.cluster_of.values()) + 1
+    new = dict.fromkeys(sequence for sequence in sequences if sequence not in of_sequence)
+    of_sequence |= {sequence: after + number for number, sequence in enumerate(new)}
+    clusters = [of_sequence[sequence] for sequence in sequences]
     counts = {"chains not in the cluster file": found.count(None)}
     if file.by_entity:
         counts["of these without an entity"] = keys.count("")
+    counts |= _moved(found, clusters)
     return _with_clusters(table, clusters), counts
+
+
+def cluster_by_column(table: pa.Table) -> tuple[pa.Table, dict[str, int]]:
+    """Keep the column `cluster`, but for chains of one sequence: theirs is that of the first read."""
+    clusters: list[int] = table["cluster"].to_pylist()
+    of_sequence: dict[str, int] = {}
+    one = [
+        of_sequence.setdefault(sequence, cluster)
+        for cluster, sequence in zip(clusters, table["sequence"].to_pylist(), strict=True)
+    ]
+    return _with_clusters(table, one), _moved(clusters, one)
+
+
+def _moved(before: Sequence[int | None], after: Sequence[int]) -> dict[str, int]:
+    moved = sum(old is not None and old != new for old, new in zip(before, after, strict=True))
+    return {"chains moved to the cluster of their sequence": moved} if moved else {}
 
 
 def _entry(chain_id: str) -> str:

@@ -188,3 +188,23 @@ def write_corpus(table: pa.Table, path: Path, seed: int) -> dict[str, int]:
     for name in SPLITS:
         counts[f"{name} clusters"] = len(np.unique(clusters[np.array(splits) == name]))
     return counts
+
+
+def check_splits(table: pa.Table, seed: int) -> None:
+    """Check that `write_corpus` puts no sequence into two splits.
+
+    Raises
+    ------
+    CorpusError
+        If it would.
+    """
+    splits = split_by_cluster(table["cluster"].to_numpy(), seed)
+    first: dict[str, tuple[str, str]] = {}
+    names, sequences = (table[name].to_pylist() for name in ("id", "sequence"))
+    for name, sequence, split in zip(names, sequences, splits, strict=True):
+        other, there = first.setdefault(sequence, (name, split))
+        if there != split:
+            raise CorpusError(
+                f"{other} ({there}) and {name} ({split}) have one sequence and would be in two splits; give "
+                "them one cluster"
+            )

@@ -1,10 +1,13 @@
-"""Which state of the source made a file: version and commit, for checkpoints and model cards."""
+"""What made a file: version and commit of the source, and whether a record tells of the same making."""
 
 from __future__ import annotations
 
+import json
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from protemb_sdk._version import __version__
 
@@ -13,6 +16,12 @@ from protemb_sdk._version import __version__
 def origin() -> dict[str, str | None]:
     """Return the package's version, and its commit where it runs from a git checkout ("-dirty" if edited)."""
     return {"version": __version__, "commit": _commit(Path(__file__))}
+
+
+def made_otherwise(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return what two records say differently; what one does not tell (older ones) is passed over."""
+    told = json.loads(json.dumps([before, now]))
+    return [name for name in told[1] if name in told[0] and told[0][name] != told[1][name]]
 
 
 def _commit(file: Path) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from protemb_train.alignment import LARGEST_E_VALUE, LEAST_COVERAGE, LEAST_IDENTITY, Hit, related
-from protemb_train.corpus import Corpus
+from protemb_train.corpus import Corpus, CorpusError
 from protemb_train.exact import exact_search
 from protemb_train.mmseqs import search
 
@@ -144,9 +144,11 @@ def prove(corpus: Corpus, queries: Iterable[str], *, sample: int | None = None, 
     Raises
     ------
     CorpusError
-        If MMseqs2 is not installed or fails.
+        If there is no sequence to search, or MMseqs2 is not installed or fails.
     """
     unique = [sequence for sequence in dict.fromkeys(queries) if sequence]
+    if not unique:
+        raise CorpusError("no downstream sequence to search, so nothing is proved; pass some")
     targets: list[str] = corpus.table["sequence"].to_pylist()
     first = search(unique, targets, identity=0.0, e_value=_LOOSE)
     by_length = np.argsort([len(sequence) for sequence in unique], kind="stable")

@@ -11,6 +11,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from protemb_sdk._output import written_whole
+from protemb_sdk._output import write_text_whole, written_whole
 from protemb_sdk._workers import start_worker
 from protemb_train.chains import Limits, Skip, read_file
 from protemb_train.corpus import SCHEMA, CorpusError
@@ -29,6 +30,8 @@ FILES_PER_SHARD = 50
 
 _SCHEMA = SCHEMA.append(pa.field("entity", pa.string()))
 _VERSION = 1  # of what a shard holds; goes into the key
+_HEADER = "protemb-train corpus: shards of structures"
+_OURS = re.compile(r"key|\d{6}\.(arrow|reading)|\.(key|\d{6}\.arrow)\..*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +100,31 @@ def read_structures(
 
 
 def remove_parts(parts: Path) -> None:
-    """Remove the folder of shards, if it is one."""
-    if (parts / "key").is_file():
-        shutil.rmtree(parts)
+    """Remove the folder of shards, if it is one; what others put there stays, and the folder with it."""
+    if _key_in(parts) is not None:
+        _empty(parts)
+        if not any(parts.iterdir()) and not parts.is_symlink():
+            parts.rmdir()
+
+
+def _empty(parts: Path) -> None:
+    for inside in [*parts.iterdir()]:
+        if not _OURS.fullmatch(inside.name) or inside.name == "key":
+            continue
+        if inside.is_dir() and not inside.is_symlink():
+            shutil.rmtree(inside)
+        else:
+            inside.unlink()
+    (parts / "key").unlink()  # last: it says that the rest is ours
+
+
+def _key_in(parts: Path) -> str | None:
+    """Return whose shards the folder holds, None where it is no folder of shards."""
+    try:
+        header, key, *_ = (parts / "key").read_text(encoding="ascii").split("\n")
+    except (OSError, ValueError):  # not there, not text, or not two lines
+        return None
+    return key if header == _HEADER else None
 
 
 def _key(files: list[Path], limits: Limits) -> str:
@@ -117,16 +142,18 @@ def _stat(file: Path) -> os.stat_result | None:
 
 def _claim(parts: Path, key: str) -> None:
     """Make the folder of shards, and empty it of shards that belong to another key."""
-    mine = parts / "key"
-    if mine.is_file() and mine.read_text() != key:
-        shutil.rmtree(parts)
-    foreign = parts.exists() and any(not inside.name.startswith(".key.") for inside in parts.iterdir())
-    if foreign and not mine.is_file():
+    there = _key_in(parts)
+    foreign = os.path.lexists(parts) and (
+        not parts.is_dir() or any(not inside.name.startswith(".key.") for inside in parts.iterdir())
+    )
+    if there is None and foreign:
         raise CorpusError(f"{parts}: is in the way of unfinished work, and is not ours; move it away")
+    if there == key:
+        return
+    if there is not None:
+        _empty(parts)
     parts.mkdir(exist_ok=True)
-    if not mine.is_file():
-        with written_whole(mine) as part:
-            part.write_text(key)
+    write_text_whole(parts / "key", f"{_HEADER}\n{key}\n")
 
 
 def _opened(path: Path) -> pa.Table | None:

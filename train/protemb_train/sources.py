@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import glob
+import itertools
+import string
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from protemb_sdk._chain import index_with_gaps
 from protemb_sdk._files import TAKEN
@@ -15,27 +19,73 @@ from protemb_sdk._folders import find_structures, is_structure_name
 from protemb_train.arrays import read_arrays
 from protemb_train.corpus import SCHEMA, CorpusError
 
+_LETTERS = frozenset(string.ascii_uppercase + "*")
+_NO_GAPS = str.maketrans("", "", "-.")
+
 
 def sequences_to_avoid(path: Path) -> list[str]:
     """Read sequences from a FASTA file, or from an npz with flat `seq` and `offset` (downstream data).
 
+    Whatever is not searched must not pass for clean: all of the file is read, or it is refused. Blanks and
+    gaps (``-`` and ``.``) are left out of sequences.
+
     Raises
     ------
     ArrayFileError, CorpusError
-        If the file is missing or holds no sequence.
+        If the file is missing, holds no sequence, or anything else beside its sequences.
     """
-    if path.suffix == ".npz":
-        data = read_arrays(path, ("seq", "offset"), "an npz of sequences (seq, offset)")
-        offset, seq = data["offset"], data["seq"]
-        return [seq[a:b].tobytes().decode("ascii") for a, b in zip(offset[:-1], offset[1:], strict=True)]
+    found = _of_arrays(path) if path.suffix == ".npz" else _of_fasta(path)
+    if not found:
+        raise CorpusError(f"{path}: holds no sequence; pass FASTA (>name, then the sequence) or an npz")
+    for name, sequence in found:
+        if strange := sorted(set(sequence) - _LETTERS):
+            raise CorpusError(
+                f"{path}: {name} holds {''.join(strange[:9])!r}, which no search knows; write "
+                "sequences in one-letter codes"
+            )
+        if not sequence:
+            raise CorpusError(f"{path}: {name} has no residue; give it its sequence, or leave it out")
+    return [sequence for _, sequence in found]
+
+
+def _of_arrays(path: Path) -> list[tuple[str, str]]:
+    data = read_arrays(path, ("seq", "offset"), "an npz of sequences (seq, offset)")
+    _check_flat(path, data["seq"], data["offset"])
+    letters, ends = data["seq"].tobytes().decode("ascii").upper(), data["offset"].tolist()
+    return [(f"sequence {n}", letters[a:b]) for n, (a, b) in enumerate(itertools.pairwise(ends))]
+
+
+def _of_fasta(path: Path) -> list[tuple[str, str]]:
     try:
-        records = path.read_text(encoding="ascii").split(">")[1:]
+        before, *records = f"\n{path.read_text(encoding='utf-8-sig')}".split("\n>")
     except (OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"{path}: cannot be read as FASTA ({error})") from error
-    found = ["".join(record.split("\n")[1:]).replace(" ", "").strip() for record in records]
-    if not any(found):
-        raise CorpusError(f"{path}: holds no sequence; pass a FASTA file (>name, then the sequence)")
-    return [sequence for sequence in found if sequence]
+    if before.strip():
+        raise CorpusError(
+            f"{path}: has text before its first name ({before.split()[0][:20]}); begin it with >name"
+        )
+    found = []
+    for number, record in enumerate(records):
+        name, *lines = record.split("\n")
+        told = f"sequence {number} ({name.strip()[:40]})"
+        found.append((told, "".join("".join(lines).split()).translate(_NO_GAPS).upper()))
+    return found
+
+
+def _check_flat(path: Path, seq: NDArray[Any], offset: NDArray[Any]) -> None:
+    """Check that letters are a byte each, in ASCII, and that the offsets cut all of them into sequences."""
+    if seq.ndim != 1 or seq.dtype.kind not in "uS" or seq.dtype.itemsize != 1:
+        raise CorpusError(f"{path}: seq is of {seq.dtype}, and must be a flat array of ASCII bytes (uint8)")
+    if (seq.view(np.uint8) > 127).any():
+        raise CorpusError(f"{path}: seq holds bytes that are not ASCII; the file is damaged")
+    if offset.ndim != 1 or offset.dtype.kind not in "iu" or not len(offset):
+        raise CorpusError(f"{path}: offsets are of {offset.dtype}, and must be a flat array of integers")
+    ends = offset.astype(np.int64)
+    if ends[0] != 0 or ends[-1] != len(seq) or (np.diff(ends) < 1).any():
+        raise CorpusError(
+            f"{path}: its offsets do not cut its {len(seq)} residues into sequences; they must rise from 0 "
+            "to that number"
+        )
 
 
 def find_files(source: str) -> list[Path]:
@@ -107,11 +157,25 @@ def read_collection(path: Path, drop_sources: Iterable[str] = ()) -> pa.Table:
     """
     names = ("ids", "offsets", "seq", "dxyz_milliA", "resnum", "cluster30", "source", "source_names")
     z = read_arrays(path, names, "a collection of chains")
-    residues = len(z["seq"])
-    if len(z["offsets"]) != len(z["ids"]) + 1 or z["offsets"][-1] != residues:
-        raise CorpusError(f"{path}: its offsets do not match its {len(z['ids'])} chains; the file is damaged")
-    if z["dxyz_milliA"].shape != (residues, 3) or len(z["resnum"]) != residues:
-        raise CorpusError(f"{path}: coordinates and sequences differ in length; the file is damaged")
+    if z["ids"].ndim != 1 or z["offsets"].shape != (len(z["ids"]) + 1,):
+        raise CorpusError(f"{path}: its offsets do not match its {z['ids'].size} chains; the file is damaged")
+    _check_flat(path, z["seq"], z["offsets"])
+    chains, residues = len(z["ids"]), len(z["seq"])
+    for name, shape in {
+        "cluster30": (chains,),
+        "source": (chains,),
+        "dxyz_milliA": (residues, 3),
+        "resnum": (residues,),
+    }.items():
+        if z[name].shape != shape or z[name].dtype.kind not in "iu":
+            raise CorpusError(
+                f"{path}: {name} is of {z[name].dtype} and shape {z[name].shape}, and must hold integers of "
+                f"shape {shape}; the file is damaged"
+            )
+    if z["source_names"].ndim != 1 or not np.isin(z["source"], np.arange(z["source_names"].size)).all():
+        raise CorpusError(
+            f"{path}: a source is none of its {z['source_names'].size} names; the file is damaged"
+        )
     dropped = list(drop_sources)
     unknown = set(dropped) - set(z["source_names"].tolist())
     if unknown:

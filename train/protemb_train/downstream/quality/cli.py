@@ -10,7 +10,8 @@ import typer
 
 from protemb_sdk import list_models
 from protemb_sdk._command import console, say
-from protemb_sdk._output import writable_target, write_text_whole
+from protemb_sdk._output import write_text_whole
+from protemb_train.arrays import check_output
 from protemb_train.downstream.quality import models_cli
 from protemb_train.downstream.quality.models_cli import Made, Real, Threads
 
@@ -149,7 +150,7 @@ def scorer(
     from protemb_train.downstream.quality.scorer import assemble, by_source, save_scorer, together
     from protemb_train.downstream.quality.vectors import READOUTS
 
-    writable_target(out)
+    check_output(out, (".ckpt", ".pt"), [real, encoder, measured, *(watched or [])])
     if threads:
         torch.set_num_threads(threads)
     seeds = load_rows(rows, only=name)[name]
@@ -193,7 +194,9 @@ def table(
     from protemb_train.downstream.quality.vectors import READOUTS
     from protemb_train.downstream.quality.zero_shot import fitting, still
 
-    writable_target(out)
+    curves = out.with_name(f"{out.stem}-curves.json")
+    read = [real, energies, zero_shot, names, *(encoder or [])]
+    check_output(out, ".md", read, beside=[out.with_suffix(".json"), curves])
     if threads:
         torch.set_num_threads(threads)
     found = load_rows(rows)
@@ -219,6 +222,5 @@ def table(
     page, scores = as_table(test, found, said, others, against or [])
     write_text_whole(out, page)
     write_text_whole(out.with_suffix(".json"), json.dumps(scores, indent=1) + "\n")
-    curves = out.with_name(f"{out.stem}-curves.json")
     write_text_whole(curves, json.dumps(curves_of(found)) + "\n")
     say(console, f"{out}: {len(found)} rows on {len(test)} models")

@@ -20,12 +20,17 @@ from protemb_train.downstream.quality.head import QualityHead
 from protemb_train.downstream.quality.naming import Namer
 from protemb_train.downstream.quality.vectors import Scales
 from protemb_train.network import ScoreNetwork
+from protemb_train.origin import made_otherwise
 from protemb_train.presets import NetworkConfig
 
 FORMAT = "protemb-quality-row-1"
 GRAPHQA = ("graphqa", "residues")
 """GraphQA with embeddings of residues (their mean readout) and of the pairs at edges, or all readouts of
 residues but nothing of pairs, which needs no pair map to run."""
+_OF_A_ROW = (
+    *("network", "encoder", "recipe", "models", "targets", "models_sha256", "namer_sha256"),
+    *("unfrozen", "unfrozen_sha256", "from"),
+)
 NETWORKS = (*GRAPHQA, "head")
 
 
@@ -120,7 +125,7 @@ def load_rows(folder: Path, only: str | None = None) -> dict[str, list[Learnt]]:
     Raises
     ------
     DecoyError
-        If there is none.
+        If there is none, or the seeds of one were made in different ways.
     """
     rows = {
         of.name: [load_row(path) for path in sorted(of.glob("seed-*.pt"))]
@@ -129,4 +134,12 @@ def load_rows(folder: Path, only: str | None = None) -> dict[str, list[Learnt]]:
     rows = {name: seeds for name, seeds in rows.items() if seeds}
     if not rows:
         raise DecoyError(f"{folder}: holds no {only or 'rows'}; make some with protemb-train quality row")
+    for name, seeds in rows.items():
+        first = {key: value for key, value in seeds[0].record.items() if key in _OF_A_ROW}
+        for other in seeds[1:]:
+            if different := made_otherwise(other.record, first):
+                raise DecoyError(
+                    f"{folder / name}: its seeds {seeds[0].record['seed']} and {other.record['seed']} were "
+                    f"made with another {' and '.join(different)}; remove those that are not the row's"
+                )
     return rows

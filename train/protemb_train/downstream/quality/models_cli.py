@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from protemb_sdk._command import console, say
-from protemb_sdk._output import writable_target, write_text_whole
+from protemb_sdk._output import write_text_whole
+from protemb_train.arrays import check_output
 
 Real = Annotated[Path, typer.Option(help="Models with their scores (decoys.npz).")]
 Made = Annotated[list[Path] | None, typer.Option(help="Models made of natives; may come again.")]
@@ -32,7 +33,7 @@ def decoys(
     from protemb_train.downstream.quality.decoys import write_decoys
     from protemb_train.downstream.quality.generate import ORDINARY, Plan, generate, kinds_of
 
-    writable_target(out)
+    check_output(out, ".npz", [corpus])
     plan = Plan(natives, models, split, seed, tuple(kind or ORDINARY))
     made = [d for of in generate(corpus, plan, workers) for d in of]
     write_decoys(made, out)
@@ -56,7 +57,7 @@ def casp(
     from protemb_train.downstream.quality.casp import read_casp, read_target
     from protemb_train.downstream.quality.decoys import DecoyError, write_decoys
 
-    writable_target(out)
+    check_output(out, ".npz", [folder, native])
     if native is None:
         found, left_out = read_casp(folder, split)
     else:
@@ -85,7 +86,7 @@ def names(
 
     from protemb_train.downstream.quality.naming import learn_names, save_names
 
-    writable_target(out)
+    check_output(out, (".pt", ".ckpt"), [corpus])
     if threads:
         torch.set_num_threads(threads)
     namer, record = learn_names(
@@ -111,7 +112,7 @@ def zero_shot(
     from protemb_train.downstream.quality.decoys import read_decoys
     from protemb_train.downstream.quality.zero_shot import correlations, scan
 
-    writable_target(out)
+    check_output(out, ".json", [real, model, *(made or [])])
     learnt, _, _ = real_decoys(real)
     every = learnable(learnt, [d for path in made or [] for d in read_decoys(path)])
     chosen = [
@@ -153,7 +154,7 @@ def refine(
     from protemb_train.corpus import Corpus
     from protemb_train.refine import Coords, as_table, refine_native
 
-    writable_target(out)
+    check_output(out, ".md", [corpus, model])
     read = Corpus(corpus, ["test"])
     embedder = Embedder(model, "cpu", threads=threads)
     found = []

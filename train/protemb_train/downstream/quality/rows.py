@@ -8,24 +8,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from protemb_sdk._errors import OutputError
+from protemb_sdk._errors import ModelError, OutputError
 from protemb_train.downstream.embeddings import Encoder
 from protemb_train.downstream.quality.data import few_a_target
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
 from protemb_train.downstream.quality.finetune import FEW, LONGEST_LEARNT, UNFROZEN, EndToEnd, bare
 from protemb_train.downstream.quality.graphs import graph_of
 from protemb_train.downstream.quality.head import contacts_of
-from protemb_train.downstream.quality.learnt import GRAPHQA, Learnt, make_network, save_row
+from protemb_train.downstream.quality.kept import digest_of, weights_of
+from protemb_train.downstream.quality.learnt import GRAPHQA, Learnt, load_row, make_network, save_row
 from protemb_train.downstream.quality.naming import FEATURES, Namer, names_of_all, tensors_of
 from protemb_train.downstream.quality.training import Examples, Recipe, judged, predict, train
 from protemb_train.downstream.quality.vectors import Scales, Vectors, embed_decoys
 from protemb_train.network import ScoreNetwork
-from protemb_train.origin import origin
+from protemb_train.origin import made_otherwise, origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,14 +131,21 @@ def run_row(
     Raises
     ------
     DecoyError
-        If a test model is among them.
+        If a test model is among them, or a seed that is there was made otherwise or is damaged.
     OutputError
         If the folder cannot be written.
     """
     if any(d.split == "test" for d in (*learning, *validation)):
         raise DecoyError(f"{row.name}: a test model is among those to learn from or to watch; leave it out")
     folder = out / row.name
-    wanted = [seed for seed in seeds if not (folder / f"seed-{seed}.pt").exists()]
+    made = _made(learning, validation) | {
+        "network": row.network,
+        "encoder": row.encoder.about,
+        "recipe": asdict(row.recipe),
+        "namer_sha256": None if row.namer is None else weights_of(row.namer),
+    }
+    named = {"names": row.namer is not None}
+    wanted = [seed for seed in seeds if not _there(folder / f"seed-{seed}.pt", made | named)]
     if not wanted:
         return
     try:
@@ -162,12 +172,8 @@ def run_row(
         record = {
             "row": row.name,
             "seed": seed,
-            "network": row.network,
+            **made,
             "shape": shape | {"named": row.namer is not None},
-            "encoder": row.encoder.about,
-            "recipe": asdict(row.recipe),
-            "models": [len(learning), len(validation)],
-            "targets": [len({d.target for d in side}) for side in (learning, validation)],
             "curve": run.curve,
             "validation": judged_by_kind(validation, watched, run.network),
             "origin": origin(),
@@ -175,6 +181,35 @@ def run_row(
         learnt_row = Learnt(run.network, scales, record)
         save_row(learnt_row, folder / f"seed-{seed}.pt")
         yield learnt_row
+
+
+def _made(learning: Sequence[Decoy], validation: Sequence[Decoy]) -> dict[str, Any]:
+    """Return what records say of the models learnt from and watched."""
+    return {
+        "models": [len(learning), len(validation)],
+        "targets": [len({d.target for d in side}) for side in (learning, validation)],
+        "models_sha256": [
+            digest_of(side, [[d.target, np.nan_to_num(d.quality, nan=-1).tolist()] for d in side])
+            for side in (learning, validation)
+        ],
+    }
+
+
+def _there(path: Path, made: dict[str, Any]) -> bool:
+    """Return whether a seed is there, after checking that it is one of this row: it is not trained again."""
+    if not path.exists():
+        return False
+    try:
+        record = load_row(path).record
+    except ModelError as error:
+        raise DecoyError(f"{error}; remove it, and the seed is trained again") from error
+    different = made_otherwise(record | {"names": record["shape"].get("named", False)}, made)
+    if different:
+        raise DecoyError(
+            f"{path}: was made with another {' and '.join(different)}; ask for the same, or name the row "
+            "otherwise"
+        )
+    return True
 
 
 def fine_tune_row(
@@ -203,25 +238,25 @@ def fine_tune_row(
     Raises
     ------
     DecoyError
-        If the row is not GraphQA's on this encoder.
+        If the row is not GraphQA's on this encoder, or a seed that is there was made otherwise or is damaged.
     """
     short = [d for d in learning if len(d) <= LONGEST_LEARNT]
     watched = [d for d in validation if len(d) <= LONGEST_LEARNT][::FEW]
     sides = [bare(short), bare(watched)]
+    made = _made(short, watched) | {"recipe": asdict(UNFROZEN), "unfrozen_sha256": weights_of(encoder)}
     for seed in frozen:
         path = out / name / f"seed-{seed.record['seed']}.pt"
-        if path.exists():
+        made |= {"from": seed.record["row"], "encoder": seed.record["encoder"], "network": "graphqa"}
+        if _there(path, made):
             continue
         if seed.record["network"] != "graphqa" or seed.record["shape"]["edge"] != encoder.config.channels:
             raise DecoyError(f"row {seed.record['row']}: fine-tuning goes on from GraphQA on this encoder")
         sigma = float(seed.record["encoder"]["sigma"])
-        made = EndToEnd(encoder, sigma, seed.network, seed.scales).train()
-        run = train(lambda made=made: made, sides[0], sides[1], UNFROZEN, seed=seed.record["seed"])  # type: ignore[misc]
+        whole = EndToEnd(encoder, sigma, seed.network, seed.scales).train()
+        run = train(lambda whole=whole: whole, sides[0], sides[1], UNFROZEN, seed=seed.record["seed"])  # type: ignore[misc]
         record = seed.record | {
             "row": name,
-            "recipe": asdict(UNFROZEN),
-            "models": [len(short), len(watched)],
-            "targets": [len({d.target for d in side}) for side in (short, watched)],
+            **made,
             "curve": [*seed.record["curve"], *run.curve],
             "validation": judged_by_kind(watched, sides[1], run.network),
             "unfrozen": {"network": encoder.config.as_dict(), "sigma": sigma},

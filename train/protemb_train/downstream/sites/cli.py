@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from protemb_sdk._command import console, say
-from protemb_sdk._output import writable_target, write_text_whole
+from protemb_sdk._output import write_text_whole
+from protemb_train.arrays import check_output
 
 READOUTS = ("mean", "contact", "column", "column-contact")
 """Of our heads: chosen on validation chains (train/results/README.md)."""
@@ -130,7 +131,7 @@ def start(
     from protemb_train.downstream.sites.networks import START_EPOCHS, find_network
     from protemb_train.downstream.sites.start import learn_from_cuts, save_start
 
-    writable_target(out)
+    check_output(out, (".pt", ".ckpt"), [corpus, encoder])
     if threads:
         torch.set_num_threads(threads)
     make, recipe = find_network(network)
@@ -165,7 +166,7 @@ def table(
     from protemb_train.downstream.sites.rows import read_rows
     from protemb_train.downstream.sites.table import as_table
 
-    writable_target(out)
+    check_output(out, ".md")
     page = as_table(read_rows(rows, split), against or [])
     write_text_whole(out, page)
     say(console, str(out))
@@ -182,7 +183,7 @@ def overlap(
     from protemb_train.downstream.overlap import as_overlap
     from protemb_train.downstream.sites.data import read_sites
 
-    writable_target(out)
+    check_output(out, ".md", [data])
     sites = read_sites(data)
     training = sites.of(train_split)
     tests = [(name, sites.of(name)) for name in test_split or ["test"]]
@@ -215,7 +216,7 @@ def predictor(
     from protemb_train.downstream.sites.predictor import save_predictor, train_predictor
     from protemb_train.downstream.sites.start import started_from
 
-    writable_target(out)
+    check_output(out, (".ckpt", ".pt"), [data, encoder, start])
     if threads:
         torch.set_num_threads(threads)
     sites = read_sites(data)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import nn
 
 from protemb_sdk._errors import OutputError
 from protemb_sdk._output import written_whole
-from protemb_train.arrays import read_arrays
+from protemb_train.arrays import ArrayFileError, read_arrays
 from protemb_train.downstream.embeddings import Encoder, embed_all
 from protemb_train.downstream.overlap import families
 from protemb_train.downstream.sites.batches import as_tensors, validation_split
@@ -22,7 +23,9 @@ from protemb_train.downstream.sites.data import SiteChain, SitesError
 from protemb_train.downstream.sites.finetune import fine_tuned
 from protemb_train.downstream.sites.training import Recipe, Run, Start, train
 from protemb_train.network import ScoreNetwork
-from protemb_train.origin import origin
+from protemb_train.origin import made_otherwise, origin
+
+_OF_A_SEED = ("row", "seed", "data", "chains", "curve", "origin")
 
 VALIDATION_SHARE = 1 / 7
 """Of the training chains, held out whole: 50 of 352, as the paper has it."""
@@ -92,12 +95,24 @@ def run_row(
     Raises
     ------
     SitesError
-        If a chain cannot be used in this row.
+        If a chain cannot be used in this row, or a seed that is there was made otherwise or is damaged.
     OutputError
         If the folder cannot be written.
     """
     folder = out / row.name
-    wanted = [seed for seed in seeds if not (folder / f"seed-{seed}.npz").exists()]
+    made = {
+        "encoder": row.encoder.about,
+        "features": row.features,
+        "recipe": asdict(row.recipe),
+        "chains_sha256": _digest(training, test),
+        **(about or {}),
+    }
+    wanted = []
+    for seed in seeds:
+        if (folder / f"seed-{seed}.npz").exists():
+            _check_made(folder / f"seed-{seed}.npz", made, len(training), len(test))
+        else:
+            wanted.append(seed)
     if not wanted:
         return
     try:
@@ -118,15 +133,42 @@ def run_row(
         record = {
             "row": row.name,
             "seed": seed,
-            "encoder": row.encoder.about,
-            "features": row.features,
             "chains": [len(learning), len(validation), len(test)],
             "curve": run.curve,
             "origin": origin(),
-            **(about or {}),
+            **made,
         }
         _keep(folder / f"seed-{seed}.npz", record, run, [training[i] for i in validation], test)
         yield run
+
+
+def _digest(training: Sequence[SiteChain], test: Sequence[SiteChain]) -> str:
+    """Return the SHA-256 of what chains hold, whatever their file is called."""
+    digest = hashlib.sha256(f"{len(training)} {len(test)}".encode())
+    for chain in (*training, *test):
+        digest.update(f"{chain.id} {chain.sequence} {chain.cut}".encode())
+        for array in (chain.label, chain.pssm, chain.structure, np.nan_to_num(chain.ca_coords)):
+            digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _check_made(path: Path, made: dict[str, Any], training: int, test: int) -> None:
+    """Check that a seed that is there is one of this row: it is not trained again."""
+    try:
+        before = _read(path).record
+    except ArrayFileError as error:
+        raise SitesError(f"{error}; remove it, and the seed is trained again") from error
+    same_chains = before.get("chains_sha256") == made["chains_sha256"]
+    now = {name: value for name, value in made.items() if not (name == "data" and same_chains)}
+    different = made_otherwise(before, now)
+    learnt, watched, tested = before["chains"]
+    if not different and (learnt + watched, tested) != (training, test):
+        different = ["number of chains"]
+    if different:
+        raise SitesError(
+            f"{path}: was made with another {' and '.join(different)}; ask for the same, or name the row "
+            "otherwise"
+        )
 
 
 def _keep(
@@ -182,6 +224,18 @@ class Kept:
         )
 
 
+def _read(path: Path) -> Kept:
+    z = read_arrays(path, tuple(Kept.__annotations__), "a run of protemb-train sites")
+    try:
+        record = json.loads(str(z["record"][()]))
+        _ = record["seed"], dict(record["encoder"]), record["features"], record["curve"], record["row"]
+        if len(record["chains"]) != 3:
+            raise ValueError("not three numbers of chains")
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise ArrayFileError(f"{path}: not a run of protemb-train sites (its record: {error})") from error
+    return Kept(**{**z, "record": record})
+
+
 def read_rows(folder: Path, split: str | None = None) -> dict[str, list[Kept]]:
     """Return every seed of every row in a folder, rows by name, seeds in order.
 
@@ -195,16 +249,22 @@ def read_rows(folder: Path, split: str | None = None) -> dict[str, list[Kept]]:
     Raises
     ------
     SitesError
-        If there is no row, or one was not tested on that split.
+        If there is no row, one was not tested on that split, or its seeds were made in different ways.
     ArrayFileError
         If a file is damaged.
     """
-    names = tuple(name for name in Kept.__annotations__)
     found: dict[str, list[Kept]] = {}
     for path in sorted(folder.glob("*/seed-*.npz")):
-        z = read_arrays(path, names, "a run of protemb-train sites")
-        kept = Kept(**{**z, "record": json.loads(str(z["record"][()]))})
+        kept = _read(path)
         found.setdefault(path.parent.name, []).append(kept.of(split) if split else kept)
     if not found:
-        raise SitesError(f"{folder}: holds no rows; make some with protemb-train sites-row")
+        raise SitesError(f"{folder}: holds no rows; make some with protemb-train sites row")
+    for name, seeds in found.items():
+        first = {key: value for key, value in seeds[0].record.items() if key not in _OF_A_SEED}
+        for other in seeds[1:]:
+            if different := made_otherwise(other.record, first):
+                raise SitesError(
+                    f"{folder / name}: its seeds {seeds[0].record['seed']} and {other.record['seed']} were "
+                    f"made with another {' and '.join(different)}; remove those that are not the row's"
+                )
     return {name: sorted(seeds, key=lambda kept: kept.record["seed"]) for name, seeds in found.items()}
