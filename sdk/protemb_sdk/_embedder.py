@@ -296,6 +296,10 @@ class Embedder:
         self.limits.check_residues(len(read), read.id)
         return self._score.gradient(read, sigma, self.limits.seconds)
 
+    def stop(self) -> None:
+        """End what is being embedded, and embed nothing more; from any thread."""
+        self._session.stop()
+
     def read(self, x: object) -> StructureRead:
         """Return the protein chains of a structure and what was skipped, by this `Embedder`'s options."""
         return read_chains(x, byte_limit=self.limits.bytes, **self._reading)

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from multiprocessing.connection import Connection
 from os import PathLike
@@ -22,7 +22,7 @@ from protemb_sdk._folders import find_structures
 from protemb_sdk._limits import DEFAULT_BYTES
 from protemb_sdk._outcome import EmptyFolder, Outcome, embed_one, embed_together, failed, source_name
 from protemb_sdk._readouts import check_readouts
-from protemb_sdk._workers import computing, end_when, start_worker
+from protemb_sdk._workers import start_worker, when_told
 
 if TYPE_CHECKING:
     from protemb_sdk._embedder import Embedder
@@ -40,13 +40,15 @@ TASKS, TASKS_WITH_PAIRS = 32, 2
 Outcomes = Generator[Outcome, None, None]
 
 
-_worker: Embedder | ProtembError  # of a worker process, made once by `_start_worker`
+# Of a worker process, made once by `_start_worker`.
+_worker: Embedder | ProtembError | None = None
+_stopped = False
 
 
 def _start_worker(arguments: dict[str, Any], stop: Connection) -> None:
     global _worker
     start_worker()
-    end_when(stop)
+    when_told(stop, _stop)
     from protemb_sdk._embedder import Embedder
 
     try:
@@ -58,8 +60,16 @@ def _start_worker(arguments: dict[str, Any], stop: Connection) -> None:
 def _work(x: object, wanted: Mapping[str, Any], source: str) -> Outcome:
     if isinstance(_worker, ProtembError):
         raise _worker
-    with computing():
-        return embed_one(_worker, x, wanted, source)
+    assert _worker is not None
+    return Outcome(source) if _stopped else embed_one(_worker, x, wanted, source)
+
+
+def _stop() -> None:
+    """Let this worker do no more than say that it is done; nobody waits for results."""
+    global _stopped
+    _stopped = True
+    if _worker is not None and not isinstance(_worker, ProtembError):
+        _worker.stop()
 
 
 def portable(embedder: Embedder, x: object) -> object:
@@ -224,6 +234,11 @@ class EmbeddingRun(Iterator[Embedding]):
         finally:
             if not done:  # a chain that is being embedded would be waited for
                 stopping.send_bytes(b".")
+            if getattr(
+                pool, "_broken", False
+            ):  # before Python 3.11.5 an input that nobody takes is waited for
+                with suppress(AttributeError, OSError):
+                    pool._call_queue._reader.close()  # type: ignore[attr-defined]
             pool.shutdown(wait=True, cancel_futures=True)
             stop.close()
             stopping.close()

@@ -196,6 +196,7 @@ class Session(Generic[Info]):
         # On a CPU a run has all threads. Two at once leave memory in pieces, which grows beyond any limit.
         self._room = threading.BoundedSemaphore(1 if self.provider == CPU else MOST_AT_ONCE)
         self._run_options, self._last_run_options = map(self._options_of_run, (False, True))
+        self._limited: set[Any] = set()  # options of runs with a budget
 
     @staticmethod
     def _auto(
@@ -256,6 +257,7 @@ class Session(Generic[Info]):
         options = self._run_options if keep_memory else self._last_run_options
         if budget is not None:
             options = self._options_of_run(shrinks=not keep_memory)  # of this run alone: it may be ended
+            self._limited.add(options)
         try:
             with self._room, budget.spent_on(options) if budget else nullcontext():
                 results: list[NDArray[np.float32]] = self._session.run(outputs, dict(feeds), options)
@@ -266,7 +268,14 @@ class Session(Generic[Info]):
                 ) from error
             # For want of memory, as a rule.
             raise EmbeddingError(f"ONNX Runtime failed: {_first_line(error)}", may_pass=True) from error
+        finally:
+            self._limited.discard(options)
         return results
+
+    def stop(self) -> None:
+        """End the run at hand, between two operators, and refuse all others; from any thread."""
+        for options in (self._run_options, self._last_run_options, *self._limited):
+            options.terminate = True
 
     def _options_of_run(self, shrinks: bool) -> Any:
         options = import_runtime().RunOptions()

@@ -6,12 +6,9 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
-
-_step = threading.Lock()
-_computing = _ended = False
 
 
 def start_worker() -> None:
@@ -20,39 +17,18 @@ def start_worker() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-@contextmanager
-def computing() -> Iterator[None]:
-    """Wrap what a task computes: there, and only there, `end_when` may end the worker."""
-    global _computing
-    with _step:
-        if _ended:
-            os._exit(1)
-        _computing = True
-    try:
-        yield
-    finally:
-        with _step:
-            _computing = False
+def when_told(stop: Connection, act: Callable[[], None]) -> None:
+    """Do something, in another thread of this worker, when something comes through a pipe.
 
-
-def end_when(stop: Connection) -> None:
-    """End this worker in the middle of a task when something comes through the pipe.
-
-    Never while it takes a task or hands over a result: half a message in a pipe would be waited for for ever.
+    Ending the process would be simpler, but pools do not stand it: they wait for what came half through a pipe.
     """
-    threading.Thread(target=_end_when, args=(stop,), daemon=True).start()
 
+    def wait() -> None:
+        with suppress(OSError):
+            stop.poll(None)  # nobody takes it out: every worker sees it
+            act()
 
-def _end_when(stop: Connection) -> None:
-    global _ended
-    try:
-        stop.poll(None)  # nobody takes it out: every worker sees it
-    except OSError:
-        return
-    with _step:
-        if _computing:
-            os._exit(1)
-        _ended = True
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _end_with_parent() -> None:

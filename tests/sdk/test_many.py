@@ -7,6 +7,7 @@ import itertools
 import multiprocessing
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -240,6 +241,21 @@ def test_workers_end_in_the_middle_of_a_chain(
     start = time.monotonic()
     run.close()
     assert time.monotonic() - start < 4 and not multiprocessing.active_children()
+
+
+def test_a_worker_killed_before_large_inputs_is_no_hang(
+    embedder: Embedder, random_walk: Callable[..., tuple[np.ndarray, str]]
+) -> None:
+    """Python before 3.11.5 waits for a pipe that nobody reads; run under a time limit of its own."""
+    chains = [embedder.read(random_walk(2500)).chains[0]] * 8  # each more than a pipe takes
+    run = embedder.embed_many(chains, workers=2)
+    timer = threading.Timer(4, lambda: [child.kill() for child in multiprocessing.active_children()])
+    timer.start()
+    start = time.monotonic()
+    with pytest.raises(EmbeddingError, match="a worker process died"):
+        list(run)
+    timer.join()
+    assert time.monotonic() - start < 60 and not multiprocessing.active_children()
 
 
 def test_what_was_passed_over_is_kept_where_an_error_ends_the_run(
