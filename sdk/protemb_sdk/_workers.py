@@ -20,7 +20,7 @@ def start_worker() -> None:
 def when_told(stop: Connection, act: Callable[[], None]) -> None:
     """Do something, in another thread of this worker, when something comes through a pipe.
 
-    Ending the process would be simpler, but pools do not stand it: they wait for what came half through a pipe.
+    Ending the process would be simpler, but pools wait for ever for what came half through a pipe.
     """
 
     def wait() -> None:
