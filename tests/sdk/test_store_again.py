@@ -20,7 +20,7 @@ from protemb_sdk import _fill as fill
 from protemb_sdk import _store as module
 from protemb_sdk._fill import Filled, embed_into_store
 from protemb_sdk._pair_maps import PairMaps
-from protemb_sdk._parts import FORMAT
+from protemb_sdk._parts import FORMAT, Before, read_before
 from protemb_sdk._signals import signals_wait
 from protemb_sdk._verify import verify_store
 
@@ -186,7 +186,20 @@ def test_a_store_of_the_first_format_is_gone_on_with(
     assert embed_into_store(embedder, chains, store) == Filled(before=2)
     assert embed_into_store(embedder, [structures / "4zhl.cif.gz"], store).chains == 2
     assert len(rows_of(store)) == 4
-    assert json.loads((store / module.HEADER).read_text())["format"] == FORMAT != "protemb-store-1"
+    header = (store / module.HEADER).read_text()
+    assert json.loads(header)["format"] == FORMAT != "protemb-store-1" and header.startswith('{\n "format"')
+
+
+def test_runs_are_numbered_from_one_and_parts_end_no_sooner_than_they_must(
+    embedder: Embedder, structures: Path, tmp_path: Path
+) -> None:
+    store, files = tmp_path / "store", [structures / "1orc.pdb", structures / "1a8o.pdb"]
+    assert read_before(tmp_path) == Before(1, set(), {})
+    embed_into_store(embedder, files, store, levels=module.LEVELS)
+    assert len(list(store.glob("part-*"))) == 1
+    assert read_before(store) == Before(2, set(map(str, files)), {})
+    as_first_format(store)
+    assert read_before(store).run == 1
 
 
 def test_what_was_skipped_is_kept_up_to_a_bound(
