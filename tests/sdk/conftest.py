@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,28 @@ COLUMNS = ["chain", "auth_seq", "insertion_code", "label_seq", "residue_name", "
 def table_of(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+class Result:
+    """What a command came to: exit status, both streams, and the lines of errors."""
+
+    def __init__(self, status: object, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+        self.errors = [line for line in err.splitlines() if line.startswith("error:")]
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def protemb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `protemb` in this process, as from the command line."""
+    from protemb_sdk import cli
+
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["protemb", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        return Result(exit_.value.code or 0, *capsys.readouterr())
+
+    return run

@@ -12,28 +12,13 @@ import gemmi
 import numpy as np
 import pytest
 
-from protemb_sdk import __version__, cli
+from protemb_sdk import __version__
 from protemb_sdk._chain import Skipped
 from protemb_sdk._report import report_skipped
 
+from .conftest import Result
+
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
-
-
-class Result:
-    def __init__(self, status: object, out: str, err: str) -> None:
-        self.status, self.out, self.err = status, out, err
-        self.errors = [line for line in err.splitlines() if line.startswith("error:")]
-
-
-@pytest.fixture
-def protemb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
-    def run(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["protemb", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        return Result(exit_.value.code or 0, *capsys.readouterr())
-
-    return run
 
 
 # --- what works -----------------------------------------------------------------------------------

@@ -15,33 +15,13 @@ from pathlib import Path
 import gemmi
 import pytest
 
-from protemb_sdk import Embedder, Embedding, OutputError, cli
+from protemb_sdk import Embedder, Embedding, OutputError
 from protemb_sdk._output import check_apart, written_whole
 from protemb_sdk._report import size_of
 
-from .conftest import table_of
+from .conftest import Run, table_of
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="names and devices of POSIX")
-
-
-class Result:
-    def __init__(self, status: object, out: str, err: str) -> None:
-        self.status, self.out, self.err = status, out, err
-        self.errors = [line for line in err.splitlines() if line.startswith("error:")]
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def protemb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["protemb", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        return Result(exit_.value.code or 0, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture

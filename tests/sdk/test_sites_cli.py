@@ -6,36 +6,13 @@ import gzip
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import gemmi
 import numpy as np
 import pytest
 
-from protemb_sdk import cli
-
-from .conftest import COLUMNS, table_of
-
-
-class Result:
-    def __init__(self, status: object, out: str, err: str) -> None:
-        self.status, self.out, self.err = status, out, err
-        self.errors = [line for line in err.splitlines() if line.startswith("error:")]
-
-
-@pytest.fixture
-def protemb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    def run(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["protemb", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        return Result(exit_.value.code or 0, *capsys.readouterr())
-
-    return run
-
-
-Run = Callable[..., Result]
+from .conftest import COLUMNS, Run, table_of
 
 
 def test_a_folder_on_the_command_line(protemb: Run, head: Path, structures: Path, tmp_path: Path) -> None:
