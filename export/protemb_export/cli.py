@@ -235,9 +235,9 @@ def card(
     """Write the model card of an exported graph, from its metadata."""
     from protemb_export.page import read_card
     from protemb_export.pages import page_of
-    from protemb_export.targets import check_page
+    from protemb_sdk._output import check_output
 
-    check_page(out, [graph])
+    check_output(out, ".md", [graph])
     write_text_whole(out, page_of(read_card(graph)))
     say(console, str(out))
 

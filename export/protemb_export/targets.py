@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from protemb_sdk._errors import OutputError
 from protemb_sdk._models import Model, beside
-from protemb_sdk._output import check_apart, writable_target
+from protemb_sdk._output import check_output
 
 
 def check_graph(out: Path, inputs: Iterable[Path], sides: Iterable[str] = ()) -> None:
@@ -27,27 +26,9 @@ def check_graph(out: Path, inputs: Iterable[Path], sides: Iterable[str] = ()) ->
     OutputError
         If not, or its name does not end as a graph's.
     """
-    _check_ending(out, ".onnx")
-    check_apart([writable_target(path) for path in (out, *(beside(out, kind) for kind in sides))], inputs)
-
-
-def check_page(out: Path, inputs: Iterable[Path]) -> None:
-    """Check that a page can be written, and is not read.
-
-    Raises
-    ------
-    OutputError
-        If not, or its name does not end as a page's.
-    """
-    _check_ending(out, ".md")
-    check_apart([writable_target(out)], inputs)
+    check_output(out, ".onnx", inputs, beside=[beside(out, kind) for kind in sides])
 
 
 def files_of(model: Model) -> list[Path]:
     """Return the graphs of a model."""
     return [path for path in (model.path, model.score_path, model.gpu_path) if path is not None]
-
-
-def _check_ending(out: Path, ending: str) -> None:
-    if out.suffix != ending:
-        raise OutputError(f"{out}: end the name in {ending}")

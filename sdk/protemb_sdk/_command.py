@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
 
-from protemb_sdk._errors import ProtembError, printable
+from protemb_sdk._errors import ProtembError, StructureError, printable
 
 console = Console(stderr=True)
 out_console = Console()
@@ -20,6 +22,18 @@ out_console = Console()
 def say(to: Console, line: str) -> None:
     """Print a line as it is: no markup, emoji, wrapping, colours for numbers or control characters."""
     to.print(printable(line), soft_wrap=True, markup=False, emoji=False, highlight=False)
+
+
+def check_there(files: Iterable[Path]) -> None:
+    """Refuse inputs that are not there.
+
+    Raises
+    ------
+    StructureError
+        With the first of them.
+    """
+    for missing in (path for path in files if not os.path.exists(path)):
+        raise StructureError(f"{missing}: no such file or folder, or none that may be read")
 
 
 # What the extra `train` brings, as an ImportError names it.

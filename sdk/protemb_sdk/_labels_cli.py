@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from protemb_sdk._command import out_console, say
-from protemb_sdk._errors import ModelError, StructureError
+from protemb_sdk._command import check_there, out_console, say
+from protemb_sdk._errors import ModelError
 from protemb_sdk._output import check_apart, writable_target, written_whole
 from protemb_sdk._report import nothing_done, report_skipped
 
@@ -41,8 +41,7 @@ def predict(
     from protemb_sdk._many import inputs_of
     from protemb_sdk._models import find_model
 
-    for missing in (path for path in files if not path.exists()):
-        raise StructureError(f"{missing}: no such file or folder")
+    check_there(files)
     _check_own(head)
     own = [head] if model is None else [head, find_model(model).path]
     check_apart([writable_target(out)], [*files, *own])

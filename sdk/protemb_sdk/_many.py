@@ -234,9 +234,8 @@ class EmbeddingRun(Iterator[Embedding]):
         finally:
             if not done:  # a chain that is being embedded would be waited for
                 stopping.send_bytes(b".")
-            if getattr(
-                pool, "_broken", False
-            ):  # before Python 3.11.5 an input that nobody takes is waited for
+            # Before Python 3.11.5 an input that nobody takes is waited for.
+            if getattr(pool, "_broken", False):
                 with suppress(AttributeError, OSError):
                     pool._call_queue._reader.close()  # type: ignore[attr-defined]
             pool.shutdown(wait=True, cancel_futures=True)

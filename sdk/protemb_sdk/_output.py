@@ -71,6 +71,38 @@ def check_apart(targets: Iterable[Path], inputs: Iterable[Path]) -> None:
             raise OutputError(f"{there[place]}: would overwrite the input {file}; name another place")
 
 
+def check_output(
+    out: Path,
+    endings: str | tuple[str, ...],
+    inputs: Iterable[Path | str | None] = (),
+    *,
+    beside: Iterable[Path] = (),
+) -> None:
+    """Check, before any work, that an output can be written, is named as what it is, and replaces no input.
+
+    Parameters
+    ----------
+    out : Path
+        File to write.
+    endings : str or tuple of str
+        What its name may end in.
+    inputs : iterable of Path or str
+        Files to read, and folders of structures; None and names of what is no file are passed over.
+    beside : iterable of Path
+        Further files that are written.
+
+    Raises
+    ------
+    OutputError
+        If it cannot, or something would be lost.
+    """
+    if out.suffix not in ([endings] if isinstance(endings, str) else endings):
+        wanted = endings if isinstance(endings, str) else " or ".join(endings)
+        raise OutputError(f"{out}: end the name in {wanted}, so that it is known for what it is")
+    targets = [writable_target(target) for target in (out, *beside)]
+    check_apart(targets, (Path(file) for file in inputs if file is not None))
+
+
 def _place(path: Path) -> object:
     """Return what two paths share if they lead to one file."""
     try:

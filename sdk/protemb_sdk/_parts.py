@@ -107,11 +107,12 @@ def read_before(path: Path) -> Before:
 def skipped_rows(path: Path) -> list[list[str]]:
     """Return source, chain and reason of what is not in a store: of each input, what the last run said."""
     rows: list[list[str]] = []
+    done: set[str] = set()
     last: dict[str, tuple[int, list[list[str]]]] = {}
-    before = read_before(path)
     for about in about_parts(path):
         rows += about["skipped"]
+        done.update(about["done"])
         for source, one in about.get("again", {}).items():
-            if source not in before.done and about["run"] > last.get(source, (0,))[0]:
+            if about["run"] > last.get(source, (0,))[0]:
                 last[source] = (about["run"], one["skipped"])
-    return rows + [row for _, some in last.values() for row in some]
+    return rows + [row for source, (_, some) in last.items() if source not in done for row in some]

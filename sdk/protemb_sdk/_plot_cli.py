@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from protemb_sdk._command import out_console, say
-from protemb_sdk._errors import StructureError
+from protemb_sdk._command import check_there, out_console, say
 
 
 def plot(
@@ -67,8 +66,7 @@ def report(
     from protemb_sdk.report import write_report
 
     writable_target(out)
-    for missing in (path for path in files if not path.exists()):
-        raise StructureError(f"{missing}: no such file or folder")
+    check_there(files)
     check_apart([out], [*files, find_model(model).path])
     embedder = Embedder(model, device)
     inputs = inputs_of(files)

@@ -181,9 +181,8 @@ def open_store(
     with _locked(_folder(path)):
         _agree(path, header)
         sweep(path)
-        for left in path.glob("._*"), path.glob(".part-*"):  # by a run that was killed while it wrote
-            for folder in left:
-                shutil.rmtree(folder, ignore_errors=True)
+        for left in (*path.glob("._*"), *path.glob(".part-*")):  # by a run that was killed while it wrote
+            shutil.rmtree(left, ignore_errors=True)
         store = Store(path, header, read_before(path))
         try:
             yield store
@@ -231,17 +230,17 @@ def _agree(path: Path, header: Mapping[str, Any]) -> None:
     if not file.exists():
         write_text_whole(file, json.dumps(header, indent=1) + "\n")
         return
-    found = _compared(read_header(path))
-    if found["format"] in FORMATS:
-        found["format"] = FORMAT
+    there = read_header(path)
+    older = there["format"] in FORMATS and there["format"] != FORMAT
+    found = _compared(there | {"format": FORMAT} if older else there)
     for name, value in _compared(header).items():
         if found[name] != json.loads(json.dumps(value)):
             raise OutputError(
                 f"{path}: a store with {name} {found[name]!r}, and this run has {value!r}; nothing was "
                 "changed, name another folder"
             )
-    if read_header(path)["format"] != FORMAT:  # so that no version that cannot go on with it does
-        write_text_whole(file, json.dumps(read_header(path) | {"format": FORMAT}, indent=1) + "\n")
+    if older:  # so that no version that cannot go on with it does
+        write_text_whole(file, json.dumps(there | {"format": FORMAT}, indent=1) + "\n")
 
 
 def read_header(path: Path) -> dict[str, Any]:

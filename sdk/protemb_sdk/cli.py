@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from protemb_sdk._command import out_console, run, say
+from protemb_sdk._command import check_there, out_console, run, say
 from protemb_sdk._errors import OutputError, ProtembError, StructureError
 from protemb_sdk._labels_cli import predict
 from protemb_sdk._limits import DEFAULT_BYTES, DEFAULT_RESIDUES
@@ -97,7 +97,7 @@ def embed(
     from protemb_sdk._embedder import Embedder
     from protemb_sdk._many import inputs_of
 
-    _check_there(files)
+    check_there(files)
     readouts = check_readouts(readout or ())
     embedder = Embedder(
         model, device, threads=threads, altloc=altloc, model_number=model_number, min_residues=min_residues,
@@ -186,11 +186,6 @@ def _fill(
         raise StructureError(f"none of the inputs could be embedded; their reasons are in {out / SKIPPED}")
 
 
-def _check_there(files: list[Path]) -> None:
-    for missing in (path for path in files if not os.path.exists(path)):
-        raise StructureError(f"{missing}: no such file or folder, or none that may be read")
-
-
 @app.command()
 def sites(
     files: Annotated[
@@ -221,7 +216,7 @@ def sites(
     """
     from protemb_sdk._sites_cli import predict_files
 
-    _check_there(files)
+    check_there(files)
     predict_files(
         files,
         out,
@@ -263,7 +258,7 @@ def quality(
     """
     from protemb_sdk._quality_cli import score_files
 
-    _check_there(files)
+    check_there(files)
     score_files(
         files,
         out=out,

@@ -1,4 +1,4 @@
-"""Reading npz files of others, without pickle and with one-sentence errors; outputs that replace no input."""
+"""Reading npz files of others, without pickle and with one-sentence errors."""
 
 from __future__ import annotations
 
@@ -11,46 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._errors import OutputError, ProtembError
-from protemb_sdk._output import check_apart, writable_target
+from protemb_sdk._errors import ProtembError
 
 
 class ArrayFileError(ProtembError):
     """A file of arrays is missing, or is not what it should be."""
-
-
-def check_output(
-    out: Path,
-    endings: str | tuple[str, ...],
-    inputs: Iterable[Path | str | None] = (),
-    *,
-    beside: Iterable[Path] = (),
-) -> None:
-    """Check, before any work, that an output can be written, is named as what it is, and replaces no input.
-
-    Parameters
-    ----------
-    out : Path
-        File to write.
-    endings : str or tuple of str
-        What its name may end in.
-    inputs : iterable of Path or str
-        Files to read, and folders of structures; None and names of what is no file are passed over.
-    beside : iterable of Path
-        Further files that are written.
-
-    Raises
-    ------
-    OutputError
-        If it cannot, or something would be lost.
-    """
-    if not out.name.endswith(endings):
-        wanted = endings if isinstance(endings, str) else " or ".join(endings)
-        raise OutputError(f"{out}: end the name in {wanted}, so that it is known for what it is")
-    targets = [out, *beside]
-    for target in targets:
-        writable_target(target)
-    check_apart(targets, (Path(file) for file in inputs if file is not None))
 
 
 def read_arrays(

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from protemb_sdk._output import check_output
 from protemb_train.alignment import LARGEST_E_VALUE, related
-from protemb_train.arrays import check_output
 from protemb_train.chains import Limits
 from protemb_train.clusters import cluster_by_column, cluster_by_file, cluster_by_mmseqs, first_of_each
 from protemb_train.corpus import Corpus, CorpusError, check_splits, write_corpus

@@ -11,7 +11,7 @@ import typer
 
 from protemb_sdk._command import console, run, say
 from protemb_sdk._errors import OutputError, ProtembError
-from protemb_sdk._output import check_apart, writable_target, write_text_whole
+from protemb_sdk._output import check_output, write_text_whole
 from protemb_train import corpus_cli
 from protemb_train.downstream.quality import cli as quality_cli
 from protemb_train.downstream.sequence_cli import language
@@ -40,10 +40,7 @@ def _check_output(
     out: Path, ending: str, inputs: Iterable[Path | None], beside: Path | None = None, mark: bytes = b""
 ) -> None:
     """Check, before any work, that nothing is lost where a command writes."""
-    if out.suffix != ending:
-        raise OutputError(f"{out}: end the name in {ending}")
-    targets = [writable_target(path) for path in (out, beside) if path is not None]
-    check_apart(targets, [path for path in inputs if path is not None])
+    check_output(out, ending, inputs, beside=[] if beside is None else [beside])
     if beside is None or not beside.exists():
         return
     with beside.open("rb") as file:

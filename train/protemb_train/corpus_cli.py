@@ -89,9 +89,8 @@ def prove(
     Two searches: MMseqs2, and exact alignment of all pairs, which shares nothing with it. The exit status is
     1, and the pairs are listed, if either finds a relative.
     """
-    from protemb_sdk._output import write_text_whole
+    from protemb_sdk._output import check_output, write_text_whole
     from protemb_sdk._threads import usable_threads
-    from protemb_train.arrays import check_output
     from protemb_train.corpus import Corpus
     from protemb_train.prove import prove as run
     from protemb_train.sources import sequences_to_avoid

@@ -10,8 +10,7 @@ import typer
 
 from protemb_sdk import list_models
 from protemb_sdk._command import console, say
-from protemb_sdk._output import write_text_whole
-from protemb_train.arrays import check_output
+from protemb_sdk._output import check_output, write_text_whole
 from protemb_train.downstream.quality import models_cli
 from protemb_train.downstream.quality.models_cli import Made, Real, Threads
 

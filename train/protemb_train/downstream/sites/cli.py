@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from protemb_sdk._command import console, say
-from protemb_sdk._output import write_text_whole
-from protemb_train.arrays import check_output
+from protemb_sdk._output import check_output, write_text_whole
 
 READOUTS = ("mean", "contact", "column", "column-contact")
 """Of our heads: chosen on validation chains (train/results/README.md)."""
