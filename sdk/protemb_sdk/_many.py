@@ -6,9 +6,9 @@ import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from itertools import islice
 from multiprocessing.connection import Connection
 from os import PathLike
@@ -22,7 +22,7 @@ from protemb_sdk._folders import find_structures
 from protemb_sdk._limits import DEFAULT_BYTES
 from protemb_sdk._outcome import EmptyFolder, Outcome, embed_one, embed_together, failed, source_name
 from protemb_sdk._readouts import check_readouts
-from protemb_sdk._workers import start_worker, when_told
+from protemb_sdk._workers import WorkerPool, start_worker, when_told
 
 if TYPE_CHECKING:
     from protemb_sdk._embedder import Embedder
@@ -214,11 +214,8 @@ class EmbeddingRun(Iterator[Embedding]):
             yield from embed_together(self._embedder, ahead, self._wanted, batch)
 
     def _elsewhere(self, items: Iterable[object], workers: int, arguments: dict[str, Any]) -> Outcomes:
-        spawn = multiprocessing.get_context("spawn")  # a session does not survive a fork
-        stop, stopping = spawn.Pipe(duplex=False)
-        pool = ProcessPoolExecutor(
-            workers, mp_context=spawn, initializer=_start_worker, initargs=(arguments, stop)
-        )
+        stop, stopping = multiprocessing.Pipe(duplex=False)
+        pool = WorkerPool(workers, _start_worker, (arguments, stop))
         waiting: deque[tuple[str, Future[Outcome] | Outcome]] = deque()
         ahead = TASKS_WITH_PAIRS if self._wanted["pair"] else TASKS
         done = False
@@ -234,15 +231,11 @@ class EmbeddingRun(Iterator[Embedding]):
         finally:
             if not done:  # a chain that is being embedded would be waited for
                 stopping.send_bytes(b".")
-            # Before Python 3.11.5 an input that nobody takes is waited for.
-            if getattr(pool, "_broken", False):
-                with suppress(AttributeError, OSError):
-                    pool._call_queue._reader.close()  # type: ignore[attr-defined]
             pool.shutdown(wait=True, cancel_futures=True)
             stop.close()
             stopping.close()
 
-    def _submit(self, pool: ProcessPoolExecutor, x: object, source: str) -> Future[Outcome] | Outcome:
+    def _submit(self, pool: WorkerPool, x: object, source: str) -> Future[Outcome] | Outcome:
         try:
             return pool.submit(_work, portable(self._embedder, x), self._wanted, source)
         except ProtembError as error:

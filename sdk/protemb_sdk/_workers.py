@@ -2,13 +2,48 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
+import select
 import signal
+import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from typing import Any
+
+_WAITS_FOR_THE_DEAD = sys.version_info < (3, 11, 5) and os.name == "posix"
+
+
+class WorkerPool(ProcessPoolExecutor):
+    """Spawned processes (a session does not survive a fork), and an end that never hangs.
+
+    Before Python 3.11.5 `shutdown` waits for ever for an input that was half in the pipe when a worker
+    died (https://github.com/python/cpython/issues/94777).
+    """
+
+    def __init__(self, workers: int, start: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        super().__init__(workers, mp_context=spawn, initializer=start, initargs=arguments)
+        if _WAITS_FOR_THE_DEAD:  # a copy of our own: the pool closes its end in a thread of its own
+            inputs = self._call_queue._reader.fileno()  # type: ignore[attr-defined]
+            self._inputs = io.FileIO(os.dup(inputs))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        if not (wait and _WAITS_FOR_THE_DEAD):
+            super().shutdown(wait, cancel_futures=cancel_futures)
+            return
+        manager: Any = self._executor_manager_thread  # a thread, once something was submitted
+        super().shutdown(wait=False, cancel_futures=cancel_futures)
+        while manager is not None and manager.is_alive():
+            manager.join(0.05)
+            while self._broken and select.select([self._inputs], [], [], 0)[0]:
+                if not self._inputs.read(1 << 20):
+                    break
+        self._inputs.close()
 
 
 def start_worker() -> None:

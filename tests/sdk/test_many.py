@@ -26,6 +26,7 @@ from protemb_sdk import (
     ProtembError,
     Skipped,
     StructureError,
+    _workers,
     read_chain,
 )
 
@@ -243,10 +244,15 @@ def test_workers_end_in_the_middle_of_a_chain(
     assert time.monotonic() - start < 4 and not multiprocessing.active_children()
 
 
+@pytest.mark.parametrize("waits", sorted({_workers._WAITS_FOR_THE_DEAD, True}))
 def test_a_worker_killed_before_large_inputs_is_no_hang(
-    embedder: Embedder, random_walk: Callable[..., tuple[np.ndarray, str]]
+    embedder: Embedder,
+    random_walk: Callable[..., tuple[np.ndarray, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    waits: bool,
 ) -> None:
-    """Python before 3.11.5 waits for a pipe that nobody reads; run under a time limit of its own."""
+    """Python before 3.11.5 waits for a pipe that nobody reads: as this one ends, and as that one must."""
+    monkeypatch.setattr(_workers, "_WAITS_FOR_THE_DEAD", waits)
     chains = [embedder.read(random_walk(2500)).chains[0]] * 8  # each more than a pipe takes
     run = embedder.embed_many(chains, workers=2)
     timer = threading.Timer(4, lambda: [child.kill() for child in multiprocessing.active_children()])
