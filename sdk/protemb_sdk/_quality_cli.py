@@ -73,7 +73,10 @@ def score_files(
         picture_kind(plot)  # or say now what is wrong, not after the work
     inputs = inputs_of(files)
     alone = isinstance(inputs, list) and len(inputs) == 1
-    copies = {} if structures is None else _copies(files, structures)
+    copies: dict[Path, Path] = {}
+    if structures is not None:  # a list is all there is; what streams out of archives is not looked at twice
+        outside = (file for file in files if file.is_dir() or not is_archive_name(str(file)))
+        copies = _copies(inputs if isinstance(inputs, list) else inputs_of([*outside]), structures)
     check_apart([*targets, *copies.values()], [*files, find_head(head).path])
     scorer = QualityScorer(head, device, threads=threads)
     run = scorer.score_many(inputs, workers=workers, progress=not quiet and not alone, on_error="skip")
@@ -134,18 +137,15 @@ def profiles(scores: Sequence[QualityScore]) -> Figure:
     return figure
 
 
-def _copies(files: Iterable[Path], folder: Path) -> dict[Path, Path]:
-    """Return where a copy of each file goes that can be written; the folder is made when the first is.
+def _copies(inputs: Iterable[object], folder: Path) -> dict[Path, Path]:
+    """Return where a copy of each input goes that can be written; the folder is made when the first is.
 
     Raises
     ------
     OutputError
         If two files would have one name, or no folder can be there.
     """
-    found = inputs_of([file for file in files if file.is_dir() or not is_archive_name(str(file))])
-    copies = {
-        path: folder / path.name for path in found if isinstance(path, Path) and has_structure_ending(path)
-    }
+    copies = {x: folder / x.name for x in inputs if isinstance(x, Path) and has_structure_ending(x)}
     doubled = [name for name, count in Counter(copies.values()).items() if count > 1]
     if doubled:
         raise OutputError(f"{doubled[0]}: several inputs have this name; score them folder by folder")

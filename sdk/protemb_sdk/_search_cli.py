@@ -14,7 +14,7 @@ from rich.text import Text
 from protemb_sdk._command import console, out_console, say
 from protemb_sdk._errors import ModelError, OutputError, StructureError
 from protemb_sdk._output import check_apart, writable_target, write_text_whole
-from protemb_sdk._report import size_of
+from protemb_sdk._report import nothing_done, report_skipped, size_of
 
 if TYPE_CHECKING:
     from protemb_sdk._embedder import Embedder
@@ -126,12 +126,12 @@ def _model_of(index: Index) -> str:
 def _queries(embedder: Embedder, query: Path, chain: str | None) -> list[Embedding]:
     if chain is not None:
         return [embedder.embed(query, chain)]
-    read = embedder.read(query)
-    for skipped in read.skipped:
-        say(console, f"skipped: {skipped}")
-    if not read.chains:
-        return [embedder.embed(query)]  # raises, and says why
-    return [embedder.embed_chain(each) for each in read.chains]
+    run = embedder.embed_many([query], on_error="skip")
+    found = list(run)
+    if not found:
+        raise nothing_done(run.skipped, "embedded", None)
+    report_skipped(run.skipped, kept=False)
+    return found
 
 
 def _show(query: Embedding, hits: list[Hit]) -> None:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.covariance import LedoitWolf
 
-from protemb_sdk import Chain, Embedder, EmbeddingError, OutputError, cli, read_chain, search
+from protemb_sdk import Chain, Embedder, EmbeddingError, OutputError, read_chain, search
 from protemb_sdk import _index as module
 from protemb_sdk._align import align
 from protemb_sdk._fill import embed_into_store
@@ -366,38 +366,42 @@ def test_without_the_extra_it_says_what_to_install(
 # --- the command line -----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def protemb(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[Any, str, str]]:
-    def run(*arguments: object) -> tuple[Any, str, str]:
-        monkeypatch.setattr(sys, "argv", ["protemb", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        return exit_.value.code or 0, *capsys.readouterr()
-
-    return run
-
-
 def test_index_and_search_from_the_command_line(
-    protemb: Callable[..., tuple[Any, str, str]], store: Path, structures: Path, tmp_path: Path
+    protemb: Callable[..., Any], store: Path, structures: Path, tmp_path: Path
 ) -> None:
     index, table = tmp_path / "index", tmp_path / "hits.csv"
-    status, out, _ = protemb("index", store, "-o", index)
-    assert status == 0 and out.startswith(f"{len(open_index(index))} chains -> {index}")
-    status, out, _ = protemb("search", structures / "1lcd.cif.gz", "--index", index, "-k", 3, "-o", table)
-    assert status == 0 and "1lcd_A" in out and "TM-score" in out
+    made = protemb("index", store, "-o", index)
+    assert made.status == 0 and made.out.startswith(f"{len(open_index(index))} chains -> {index}")
+    found = protemb("search", structures / "1lcd.cif.gz", "--index", index, "-k", 3, "-o", table)
+    assert found.status == 0 and "1lcd_A" in found.out and "TM-score" in found.out
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["rank"] for row in rows] == ["1", "2", "3"]
     assert (rows[0]["id"], rows[0]["score"], rows[0]["query_first"]) == ("1lcd_A", "1.0000", "1")
     assert rows[0]["hit_last"] == rows[0]["length"] == rows[0]["aligned"]
-    status, out, _ = protemb("search", structures / "3jqh.cif", "--index", index, "--chain", "A", "-k", 1)
-    assert status == 0 and out.splitlines()[0].startswith("3jqh_A, ")
+    found = protemb("search", structures / "3jqh.cif", "--index", index, "--chain", "A", "-k", 1)
+    assert found.status == 0 and found.out.splitlines()[0].startswith("3jqh_A, ")
+
+
+def test_one_bad_chain_of_a_query_is_skipped(
+    protemb: Callable[..., Any], index: Index, structures: Path, tmp_path: Path
+) -> None:
+    query = gemmi.read_structure(str(structures / "1orc.pdb"))
+    long = gemmi.Chain("B")
+    for number in range(10_001):  # one more than residue_limit
+        residue = query[0]["A"][number % 60].clone()
+        residue.seqid, residue.entity_id = gemmi.SeqId(str(number + 1)), ""
+        long.add_residue(residue)
+    query[0].add_chain(long)
+    query.setup_entities()
+    query.make_mmcif_document().write_file(str(tmp_path / "query.cif"))
+    found = protemb("search", tmp_path / "query.cif", "--index", index.path, "-k", 1)
+    assert found.status == 0 and found.out.splitlines()[0].startswith("query_A, ")
+    assert "chain B" in found.err and "residue_limit" in found.err
 
 
 def test_what_cannot_be_searched_is_one_sentence(
-    protemb: Callable[..., tuple[Any, str, str]], index: Index, structures: Path, tmp_path: Path
+    protemb: Callable[..., Any], index: Index, structures: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "bad.cif").write_text("nothing")
     dna = gemmi.read_structure(str(structures / "1lcd.pdb.gz"))
@@ -418,6 +422,6 @@ def test_what_cannot_be_searched_is_one_sentence(
         ([structures / "1orc.pdb", "--index", index.path, "-o", tmp_path / "no" / "x.csv"], "does not exist"),
         ([structures / "1orc.pdb", "--index", index.path, "--model", "small"], "the index's model, 'base'"),
     ):
-        status, out, err = protemb("search", *arguments)
-        lines = [line for line in err.splitlines() if line.startswith("error:")]
-        assert status == 1 and not out and len(lines) == 1 and sentence in lines[0], err
+        found = protemb("search", *arguments)
+        assert found.status == 1 and not found.out and len(found.errors) == 1, found.err
+        assert sentence in found.errors[0]
