@@ -290,6 +290,11 @@ def test_the_command_writes_both_files(small_corpus, tmp_path, monkeypatch):
     out = tmp_path / "probe.json"
     command = ["probe", "--corpus", str(small_corpus.path), "--encoder", f"tiny={path}", "-o", str(out)]
     monkeypatch.setattr(sys, "argv", ["protemb-train", *command, "--samples", "20", "--fit-chains", "3"])
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "argv", ["protemb-train", *command[:-1], str(tmp_path / "probe.md")])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()  # where the table goes
+    assert stopped.value.code == 1 and not list(tmp_path.glob("probe*"))
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     assert stopped.value.code == 0

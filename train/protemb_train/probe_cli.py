@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from protemb_sdk._command import console, say
-from protemb_sdk._output import writable_target, write_text_whole
+from protemb_sdk._output import check_output, write_text_whole
 
 
 def probe(
@@ -47,11 +47,12 @@ def probe(
     from protemb_train.probe import probe as run
     from protemb_train.probe_table import ProbeReport
 
-    writable_target(out)
+    files = named_files(encoder)
+    check_output(out, ".json", [corpus, *files.values()], beside=[out.with_suffix(".md")])
     if threads:
         torch.set_num_threads(threads)
     rows = encoders(
-        named_files(encoder),
+        files,
         sigma or [1.0],
         training=Corpus(corpus, ["train"]),
         untrained_seeds=untrained_seeds,
