@@ -1,0 +1,108 @@
+"""Worker processes: they end with the run, and their deaths are errors, not hangs."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import protemb_sdk._many as module
+from protemb_sdk import (
+    Embedder,
+    EmbeddingError,
+    ModelError,
+    _workers,
+)
+
+
+def test_workers_end_when_the_run_is_closed_early(embedder: Embedder, structures: Path) -> None:
+    import multiprocessing
+
+    run = embedder.embed_many(itertools.repeat(structures / "3wup.json.gz"), workers=2)
+    next(run)
+    assert multiprocessing.active_children()
+    run.close()
+    assert not multiprocessing.active_children()
+
+
+def test_workers_end_in_the_middle_of_a_chain(
+    structures: Path, random_walk: Callable[..., tuple[np.ndarray, str]]
+) -> None:
+    embedder = Embedder("base", "cpu", threads=2)
+    long = [embedder.read(random_walk(2500)).chains[0]] * 4  # some 10 s each
+    run = embedder.embed_many([structures / "1orc.pdb", *long], workers=2)
+    next(run)
+    time.sleep(1)  # both are at work
+    start = time.monotonic()
+    run.close()
+    assert time.monotonic() - start < 4 and not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("waits", sorted({_workers._WAITS_FOR_THE_DEAD, True}))
+def test_a_worker_killed_before_large_inputs_is_no_hang(
+    embedder: Embedder,
+    random_walk: Callable[..., tuple[np.ndarray, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    waits: bool,
+) -> None:
+    """Python before 3.11.5 waits for a pipe that nobody reads: as this one ends, and as that one must."""
+    monkeypatch.setattr(_workers, "_WAITS_FOR_THE_DEAD", waits)
+    chains = [embedder.read(random_walk(2500)).chains[0]] * 8  # each more than a pipe takes
+    run = embedder.embed_many(chains, workers=2)
+    timer = threading.Timer(4, lambda: [child.kill() for child in multiprocessing.active_children()])
+    timer.start()
+    start = time.monotonic()
+    with pytest.raises(EmbeddingError, match="a worker process died"):
+        list(run)
+    timer.join()
+    assert time.monotonic() - start < 60 and not multiprocessing.active_children()
+
+
+def test_a_worker_that_cannot_start_says_why(
+    embedder: Embedder, structures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = embedder.worker_arguments(2) | {"model": "gone.onnx"}
+    monkeypatch.setattr(embedder, "worker_arguments", lambda workers: arguments)
+    run = embedder.embed_many([structures / "1orc.pdb"], workers=2, on_error="skip")
+    with pytest.raises(ModelError, match=r"no model named 'gone\.onnx'"):
+        next(run)
+
+
+def test_a_worker_that_dies_is_an_error_of_ours() -> None:
+    from concurrent.futures import Future
+    from concurrent.futures.process import BrokenProcessPool
+
+    job: Future[module.Outcome] = Future()
+    job.set_exception(BrokenProcessPool("gone"))
+    with pytest.raises(EmbeddingError, match=r"a worker process died at or near x\.cif .* try fewer workers"):
+        module._result("x.cif", job)
+
+
+def test_session_options_do_not_travel_and_say_so_at_once(structures: Path) -> None:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    embedder = Embedder(device="cpu", session_options=options)
+    with pytest.raises(EmbeddingError, match="session_options cannot be sent to workers"):
+        embedder.embed_many([structures / "1orc.pdb"], workers=2)
+
+
+def test_a_script_without_a_main_guard_is_told_so(structures: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from protemb_sdk import Embedder, ProtembError\n"
+        "try:\n"
+        f"    print(len(list(Embedder().embed_many([{str(structures / '1orc.pdb')!r}], workers=2))))\n"
+        "except ProtembError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert "if __name__ == '__main__'" in done.stdout + done.stderr
