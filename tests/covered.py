@@ -22,7 +22,7 @@ RESULTS = Path(__file__).with_name("coverage.md")
 LEAST = 95.0
 
 TESTS = ["sdk", "fuzz", "faults", "export"]
-KERNELS = ["sdk/test_pooling.py", "sdk/test_readouts.py", "sdk/test_search.py"]
+KERNELS = ["sdk/test_pooling.py", "sdk/test_readouts.py", "sdk/test_align.py"]
 PLAIN = "nan or definition or strips or alignment or largest or windows or mean or even"
 
 

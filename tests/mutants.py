@@ -39,9 +39,9 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {  # modules, and the tests tha
     ),
     "structure": (
         ["_structure", "_files", "_folders", "_tables", "_protein", "_chain"],
-        ["sdk/test_structure_edges.py", "sdk/test_structure.py", "sdk/test_structure_input.py",
-         "sdk/test_structure_laws.py", "sdk/test_limits.py", "sdk/test_reading_kept.py",
-         "sdk/test_folders.py"],
+        ["sdk/test_structure_edges.py", "sdk/test_chain.py", "sdk/test_structure_objects.py",
+         "sdk/test_structure.py", "sdk/test_structure_input.py", "sdk/test_structure_laws.py",
+         "sdk/test_limits.py", "sdk/test_reading_kept.py", "sdk/test_folders.py"],
     ),
     "store": (
         ["_store", "_parts", "_rows", "_fill"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +21,24 @@ from protemb_train.presets import BASE, PAPER
 
 RECORD = {"steps": 7, "record": {"preset": "test", "corpus_sha256": "0" * 64}}
 SIGMA = {"base": 0.03, "paper": 0.01}
+Run = Callable[..., tuple[int, str, str]]
+
+
+def written(path: Path, header: str, rows: list[tuple[object, ...]]) -> Path:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header.split(), *rows])
+    return path
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(module: object, *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+        with pytest.raises(SystemExit) as done:
+            module.main()  # type: ignore[attr-defined]
+        return int(done.value.code or 0), *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture(autouse=True, scope="session")

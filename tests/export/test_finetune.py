@@ -7,7 +7,6 @@ import csv
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +31,11 @@ from protemb_train.downstream.labelled.head import (
     load_labels,
     save_labels,
 )
-from protemb_train.downstream.labelled.table import LabelError, LabelTable, class_counts, read_labels
+from protemb_train.downstream.labelled.table import LabelTable, read_labels
 from protemb_train.downstream.labelled.training import train_labels
 from protemb_train.means import mean_readouts
 
-Run = Callable[..., tuple[int, str, str]]
-
-
-def written(path: Path, header: str, rows: list[tuple[object, ...]]) -> Path:
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([header.split(), *rows])
-    return path
+from .conftest import Run, written
 
 
 def table_of(path: Path) -> list[dict[str, str]]:
@@ -76,17 +69,6 @@ def label_files(files: list[Path], folder: Path) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def tables(structures: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return label_files(sorted(structures.iterdir()), tmp_path_factory.mktemp("labels"))
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(module: object, *arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
-        with pytest.raises(SystemExit) as done:
-            module.main()  # type: ignore[attr-defined]
-        return int(done.value.code or 0), *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -238,151 +220,6 @@ def test_a_head_of_wrong_classes_is_refused(residue_head: Path, tmp_path: Path, 
         onnx.save(graph, tmp_path / "wrong.onnx")
         with pytest.raises(ProtembError, match=sentence):
             LabelPredictor(tmp_path / "wrong.onnx", "cpu").predict(structures / "1orc.pdb")
-
-
-# --- tables ---------------------------------------------------------------------------------------
-
-
-def test_rows_find_their_residues(structures: Path, tmp_path: Path) -> None:
-    rows = [
-        ("1ORC", "", "56A", "x"),
-        ("1orc.pdb", "A", "4", "y"),
-        ("1orc", "A", "999", "x"),
-        ("none", "", "1", "x"),
-    ]
-    table = read_labels(
-        written(tmp_path / "t.csv", "structure chain residue label", rows), structures, "residue"
-    )
-    (labelled,) = table.chains
-    chain = labelled.chain
-    known = np.flatnonzero(np.isfinite(labelled.label))
-    numbers = [f"{chain.auth_seq[n]}{chain.insertion_code[n]}" for n in known]
-    assert dict(zip(numbers, labelled.label[known], strict=True)) == {"4": 1.0, "56A": 0.0}
-    assert table.unmatched == 2 and class_counts(table) == {"x": 1, "y": 1}
-
-
-def test_what_the_authors_call_a_chain_no_other_is_called(shared_data: Path, tmp_path: Path) -> None:
-    """In 3li6 the label name of author chain J is D."""
-    file = shared_data / "structures" / "mmcif" / "3li6.cif.gz"
-    chains = read_chains(file).chains
-    assert {("D", "B"), ("J", "D")} <= {(chain.chain, chain.label_chain) for chain in chains}
-    rows = [("3li6", "D", "x"), ("3li6", "A", "y")]
-    table = read_labels(written(tmp_path / "t.csv", "structure chain label", rows), file, "protein")
-    assert {each.id: each.label.item() for each in table.chains} == {"3li6_A": 1.0, "3li6_D": 0.0}
-    assert table.unmatched == 0
-
-
-def test_a_label_name_does_where_no_author_has_it(structures: Path, tmp_path: Path) -> None:
-    chain = next(c for c in read_chains(structures / "1lcd.cif.gz").chains if c.label_chain != c.chain)
-    rows = [("1lcd.cif.gz", chain.label_chain, "x"), ("none", "", "y")]
-    table = read_labels(written(tmp_path / "t.csv", "structure chain label", rows), structures, "protein")
-    assert [each.id for each in table.chains] == [chain.id] and table.unmatched == 1
-
-
-def test_dots_in_names_of_files(structures: Path, tmp_path: Path) -> None:
-    for name, source in (("run.model1.pdb", "1a8o.pdb"), ("run.model2.pdb", "1orc.pdb")):
-        (tmp_path / name).write_bytes((structures / source).read_bytes())
-    for rows, labelled in (
-        ([("run.model1.pdb", "x"), ("nothing.pdb", "y")], {"run.model1_A": 0.0}),
-        ([("run.model1.pdb", "x"), ("run.model2", "y")], {"run.model1_A": 0.0, "run.model2_A": 1.0}),
-    ):
-        path = written(tmp_path / "t.csv", "structure label", rows)
-        table = read_labels(path, tmp_path, "protein")
-        assert {each.id: each.label.item() for each in table.chains} == labelled
-        assert table.unmatched == 2 - len(labelled)
-
-
-def test_rows_without_a_residue_are_counted(structures: Path, tmp_path: Path) -> None:
-    """Not rows that say a thing twice, and whatever other files there are."""
-    one, two = ("1a8o.pdb", "A", "x"), ("1orc", "A", "y")
-    for rows, unmatched in (
-        ([one, two, two], 0),
-        ([two, two, ("pdb1gdr", "", "x")], 0),
-        ([one, ("1orc", "Z", "y")], 1),
-        ([one, two, ("1orc", "", "y")], 0),
-    ):
-        path = written(tmp_path / "t.csv", "structure chain label", rows)
-        assert read_labels(path, structures, "protein").unmatched == unmatched
-
-
-@pytest.mark.parametrize(
-    ("values", "classes"),
-    [
-        ("0 1 1", ("0", "1")),
-        ("0 1 0.0 1.0 +1 1e0", ("0", "1")),
-        ("0.5 1 2", None),
-        (" ".join(["0"] + [f"1.{'0' * n}" for n in range(1, 12)]), ("0", "1")),
-        ("none some", ("none", "some")),
-        (" ".join(map(str, range(11))), None),
-        ("a 1 2", ("1", "2", "a")),
-    ],
-)
-def test_words_and_few_whole_numbers_are_classes(
-    structures: Path, tmp_path: Path, values: str, classes: tuple[str, ...] | None
-) -> None:
-    rows = [("1a8o.pdb", "A", 151 + n, value) for n, value in enumerate(values.split())]
-    path = written(tmp_path / "t.csv", "structure chain residue label", rows)
-    assert read_labels(path, structures, "residue").classes == classes
-
-
-@pytest.mark.parametrize(
-    ("header", "rows", "sentence"),
-    [
-        ("structure chain label", [("1a8o", "A", "x")], "has no column 'residue'"),
-        (
-            "structure residue label",
-            [("1a8o.pdb", "151", "x"), ("1a8o.pdb", "", "y")],
-            "line 3: structure, label, residue",
-        ),
-        (
-            "structure residue label",
-            [("1a8o.pdb", "151", "x"), ("1a8o.pdb", "151", "y")],
-            "line 3: a second label",
-        ),
-        ("structure residue label", [("1a8o.pdb", "151", "x")], "fewer than two different labels"),
-        (
-            "structure residue label",
-            [("1orc", "4", "x"), ("1a8o", "151", "y")],
-            r"line 3: 1a8o may be .*1a8o\.cif or .*1a8o\.pdb; name one with its endings",
-        ),
-        (
-            "structure chain residue label",
-            [("1orc", "", "4", "x"), ("1orc.pdb", "A", "4", "y")],
-            "line 3: a second label for 1orc_A 4; keep one",
-        ),
-        ("structure residue label", [("9xyz", "1", "x"), ("9xyz", "2", "y")], "no row is about a chain"),
-        ("structure residue label", [("1a8o.pdb", "1", "nan"), ("1a8o.pdb", "2", "1")], "line 2: 'nan' is"),
-        (
-            "structure residue label",
-            [("1a8o.pdb", "1", "yes"), ("1a8o.pdb", "2", "NA")],
-            "line 3: 'NA' is no",
-        ),
-        (
-            "structure residue label",
-            [("1a8o.pdb", "1", "1"), ("1a8o.pdb", "2", "-inf")],
-            "line 3: '-inf' is no",
-        ),
-        ("structure residue label", [("1a8o.pdb", "1", "1"), ("1a8o.pdb", "2", "1.0")], "fewer than two"),
-    ],
-)
-def test_bad_tables_are_said(
-    structures: Path, tmp_path: Path, header: str, rows: list[tuple[object, ...]], sentence: str
-) -> None:
-    with pytest.raises(LabelError, match=sentence):
-        read_labels(written(tmp_path / "t.csv", header, rows), structures, "residue")
-
-
-def test_too_few_chains_are_said(structures: Path, tmp_path: Path, command: Run) -> None:
-    rows = [("1a8o.pdb", "A", number, "xy"[number % 2]) for number in range(151, 160)]
-    path = written(tmp_path / "t.csv", "structure chain residue label", rows)
-    options = ("--labels", path, "--structures", structures, "-o", tmp_path / "x.onnx")
-    status, _, err = command(cli, "finetune", *options)
-    assert status == 1 and "chains have labels; 10 are needed at least" in err
-    status, _, err = command(cli, "finetune", *options, "--task", "atom")
-    assert status == 1 and "--task is residue or protein, not 'atom'" in err
-    assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]
-    with pytest.raises(LabelError, match="cannot be read as a table"):
-        read_labels(tmp_path / "none.csv", structures, "residue")
 
 
 # --- the encoder too ------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -149,6 +150,22 @@ class Result:
 
 
 Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def chains(structures: Path) -> list[Chain]:
+    return [read_chain(structures / name, chain) for name, chain in (("1orc.pdb", None), ("1a8o.cif", None))]
+
+
+def turned(coords: np.ndarray, seed: int) -> np.ndarray:
+    rotation = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
+    return coords @ (rotation * np.sign(np.linalg.det(rotation))) + 50
+
+
+@pytest.fixture
+def model(structures: Path, tmp_path: Path) -> Path:
+    """A file of the user's that nothing may destroy."""
+    return Path(shutil.copy(structures / "1a8o.pdb", tmp_path / "1a8o.pdb"))
 
 
 @pytest.fixture

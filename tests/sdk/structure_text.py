@@ -39,6 +39,10 @@ def read_text(text: str, **options: object) -> Chain:
     return read_chain(text.encode(), **options)
 
 
+def a_chain(length: int = 4) -> Chain:
+    return read_chain((np.arange(3.0 * length).reshape(-1, 3) * 2, "ACDE"[:length]))
+
+
 def assert_same(a: Chain, b: Chain, *fields: str) -> None:
     assert a.sequence == b.sequence
     for field in fields or SAME_IN_BOTH_FORMATS:

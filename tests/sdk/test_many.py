@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-import multiprocessing
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +21,6 @@ from protemb_sdk import (
     ProtembError,
     Skipped,
     StructureError,
-    _workers,
     read_chain,
 )
 
@@ -221,49 +215,6 @@ def test_workers_change_nothing(embedder: Embedder, some: list[Path]) -> None:
             assert np.abs(x - y).max() < 1e-5 * np.abs(x).max()
 
 
-def test_workers_end_when_the_run_is_closed_early(embedder: Embedder, structures: Path) -> None:
-    import multiprocessing
-
-    run = embedder.embed_many(itertools.repeat(structures / "3wup.json.gz"), workers=2)
-    next(run)
-    assert multiprocessing.active_children()
-    run.close()
-    assert not multiprocessing.active_children()
-
-
-def test_workers_end_in_the_middle_of_a_chain(
-    structures: Path, random_walk: Callable[..., tuple[np.ndarray, str]]
-) -> None:
-    embedder = Embedder("base", "cpu", threads=2)
-    long = [embedder.read(random_walk(2500)).chains[0]] * 4  # some 10 s each
-    run = embedder.embed_many([structures / "1orc.pdb", *long], workers=2)
-    next(run)
-    time.sleep(1)  # both are at work
-    start = time.monotonic()
-    run.close()
-    assert time.monotonic() - start < 4 and not multiprocessing.active_children()
-
-
-@pytest.mark.parametrize("waits", sorted({_workers._WAITS_FOR_THE_DEAD, True}))
-def test_a_worker_killed_before_large_inputs_is_no_hang(
-    embedder: Embedder,
-    random_walk: Callable[..., tuple[np.ndarray, str]],
-    monkeypatch: pytest.MonkeyPatch,
-    waits: bool,
-) -> None:
-    """Python before 3.11.5 waits for a pipe that nobody reads: as this one ends, and as that one must."""
-    monkeypatch.setattr(_workers, "_WAITS_FOR_THE_DEAD", waits)
-    chains = [embedder.read(random_walk(2500)).chains[0]] * 8  # each more than a pipe takes
-    run = embedder.embed_many(chains, workers=2)
-    timer = threading.Timer(4, lambda: [child.kill() for child in multiprocessing.active_children()])
-    timer.start()
-    start = time.monotonic()
-    with pytest.raises(EmbeddingError, match="a worker process died"):
-        list(run)
-    timer.join()
-    assert time.monotonic() - start < 60 and not multiprocessing.active_children()
-
-
 def test_what_was_passed_over_is_kept_where_an_error_ends_the_run(
     embedder: Embedder, structures: Path, tmp_path: Path
 ) -> None:
@@ -272,26 +223,6 @@ def test_what_was_passed_over_is_kept_where_an_error_ends_the_run(
     with pytest.raises(StructureError):
         list(run)
     assert len(run.skipped) > 1 and run.skipped[-1].error is not None
-
-
-def test_a_worker_that_cannot_start_says_why(
-    embedder: Embedder, structures: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    arguments = embedder.worker_arguments(2) | {"model": "gone.onnx"}
-    monkeypatch.setattr(embedder, "worker_arguments", lambda workers: arguments)
-    run = embedder.embed_many([structures / "1orc.pdb"], workers=2, on_error="skip")
-    with pytest.raises(ModelError, match=r"no model named 'gone\.onnx'"):
-        next(run)
-
-
-def test_a_worker_that_dies_is_an_error_of_ours() -> None:
-    from concurrent.futures import Future
-    from concurrent.futures.process import BrokenProcessPool
-
-    job: Future[module.Outcome] = Future()
-    job.set_exception(BrokenProcessPool("gone"))
-    with pytest.raises(EmbeddingError, match=r"a worker process died at or near x\.cif .* try fewer workers"):
-        module._result("x.cif", job)
 
 
 def test_an_error_in_the_callers_stream_comes_through(embedder: Embedder, structures: Path) -> None:
@@ -319,16 +250,6 @@ def test_wrong_arguments_are_named_at_once(
         embedder.embed_many([], **arguments)  # type: ignore[arg-type]
 
 
-def test_session_options_do_not_travel_and_say_so_at_once(structures: Path) -> None:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    embedder = Embedder(device="cpu", session_options=options)
-    with pytest.raises(EmbeddingError, match="session_options cannot be sent to workers"):
-        embedder.embed_many([structures / "1orc.pdb"], workers=2)
-
-
 def test_progress_goes_to_stderr(
     embedder: Embedder, some: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -345,18 +266,6 @@ def test_errors_survive_pickling() -> None:
     for error in (ProtembError("a: b"), ChainError("c"), EmbeddingError("d"), ModelError("e")):
         copy = pickle.loads(pickle.dumps(Skipped("x", "", "y", error))).error
         assert type(copy) is type(error) and str(copy) == str(error)
-
-
-def test_a_script_without_a_main_guard_is_told_so(structures: Path, tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(
-        "from protemb_sdk import Embedder, ProtembError\n"
-        "try:\n"
-        f"    print(len(list(Embedder().embed_many([{str(structures / '1orc.pdb')!r}], workers=2))))\n"
-        "except ProtembError as error: print(error)\n"
-    )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
-    assert "if __name__ == '__main__'" in done.stdout + done.stderr
 
 
 def test_batches_change_nothing(embedder: Embedder, some: list[Path], structures: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import stat
-import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
@@ -17,17 +16,10 @@ import pytest
 
 from protemb_sdk import Embedder, Embedding, OutputError
 from protemb_sdk._output import check_apart, written_whole
-from protemb_sdk._report import size_of
 
 from .conftest import Run, table_of
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="names and devices of POSIX")
-
-
-@pytest.fixture
-def model(structures: Path, tmp_path: Path) -> Path:
-    """A file of the user's that nothing may destroy."""
-    return Path(shutil.copy(structures / "1a8o.pdb", tmp_path / "1a8o.pdb"))
 
 
 @pytest.fixture
@@ -337,87 +329,3 @@ def test_archives_are_streams(
     done = protemb(command, archive, "-o", tmp_path / "out", *options)
     assert done.status == 0, done.err
     assert events == ["read", "embedded"] * 2
-
-
-# --- names --------------------------------------------------------------------------------------------
-
-
-def test_names_are_no_markup(protemb: Run, structures: Path, tmp_path: Path) -> None:
-    structure = gemmi.read_structure(str(structures / "1a8o.cif"))
-    structure[0]["A"].name = "[/x]"
-    path = tmp_path / "top [red] :star:.cif"
-    structure.make_mmcif_document().write_file(str(path))
-    name = "top [red] :star:_[/x]"
-    done = protemb("quality", path)
-    assert done.status == 0 and name in done.out
-    done = protemb("sites", path, "-o", tmp_path / "x.csv")
-    assert done.status == 0 and name in done.out
-    done = protemb("embed", path, "-o", tmp_path / "x.npz")
-    assert done.status == 0 and name in done.out
-    done = protemb("sites", tmp_path / "no [/x] :star:.cif", "-o", tmp_path / "x.csv")
-    assert done.status == 1 and "no [/x] :star:.cif: no such file" in done.errors[0]
-
-
-@pytest.mark.filterwarnings("error")
-def test_names_are_no_mathematics(protemb: Run, structures: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    from protemb_sdk import QualityScorer
-    from protemb_sdk._quality_cli import profiles
-
-    paths = [tmp_path / r"$\frac$.pdb", tmp_path / "_hidden.pdb"]
-    for path in paths:
-        shutil.copy(structures / "1orc.pdb", path)
-    for number, path in enumerate(paths):
-        picture = tmp_path / f"{number}.svg"
-        assert protemb("plot", path, "-o", picture).status == 0 and picture.stat().st_size > 10_000
-        assert protemb("quality", path, "--plot", picture, "-q").status == 0
-    scorer = QualityScorer(device="cpu")
-    figure = profiles([scorer.score(path) for path in paths])
-    figure.draw_without_rendering()
-    legend = figure.axes[0].get_legend()
-    assert legend is not None
-    said = [text.get_text().split("  ")[0] for text in legend.get_texts()]
-    assert said == [r"$\frac$_A", "_hidden_A"]
-    drawn = [line.get_color() for line in figure.axes[0].lines]
-    assert [line.get_color() for line in legend.get_lines()] == drawn
-
-
-def test_a_poor_encoding_ends_no_run(model: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "protemb_sdk.cli", "quality", model],
-        capture_output=True, timeout=120, env={**os.environ, "PYTHONIOENCODING": "cp1252"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert b"1a8o_A" in done.stdout and b"????" in done.stdout
-
-
-# --- words --------------------------------------------------------------------------------------------
-
-
-def test_predict_says_whose_head_it_wants(protemb: Run, model: Path, tmp_path: Path) -> None:
-    for name in ("quality", "sites"):
-        done = protemb("predict", model, "--head", name, "-o", tmp_path / "x.csv")
-        assert done.status == 1 and "is a bundled head" in done.errors[0] and "of your own" in done.errors[0]
-        assert f"protemb {name} " in done.errors[0] and "no head named" not in done.errors[0]
-    done = protemb("predict", model, "--head", tmp_path / "no.onnx", "-o", tmp_path / "x.csv")
-    assert done.status == 1 and "no.onnx: no such file; pass what protemb-export finetune" in done.errors[0]
-
-
-@pytest.mark.parametrize(
-    "options", [["--half"], ["--level", "bogus"], ["--engine", "foo"], ["--level", "pair"]]
-)
-def test_options_of_a_folder_are_refused_for_a_file(
-    protemb: Run, model: Path, tmp_path: Path, options: list[str]
-) -> None:
-    for ending in ("npz", "parquet"):
-        done = protemb("embed", model, "-o", tmp_path / f"x.{ending}", *options)
-        assert done.status == 1 and "--half, --level and --engine are for a folder" in done.errors[0]
-    assert [path.name for path in tmp_path.iterdir()] == [model.name]
-
-
-def test_sizes_are_never_nothing(protemb: Run, model: Path, tmp_path: Path) -> None:
-    done = protemb("report", model, "-o", tmp_path / "x.html")
-    assert done.status == 0 and done.out.rstrip().endswith(" KiB") and " 0.0 " not in done.out
-    for size, said in ((100, "0.1 KiB"), (2**20 - 1024, "1023.0 KiB"), (3 * 2**19, "1.5 MiB")):
-        (tmp_path / "x").write_bytes(b"x" * size)
-        assert size_of(tmp_path / "x") == said

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import time
-from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,11 +11,10 @@ import gemmi
 import numpy as np
 import pytest
 
-from protemb_sdk import Chain, ChainError, StructureError
-from protemb_sdk._chain import ALPHABET, Skipped, encode_sequence, index_with_gaps, no_protein_chain
+from protemb_sdk import ChainError, StructureError
 from protemb_sdk._structure import read_chain, read_chains
 
-from .structure_text import pdb_line, read_text, trace
+from .structure_text import a_chain, pdb_line, read_text, trace
 
 TER = "TER\n"  # gemmi takes what follows for a ligand
 
@@ -32,10 +30,6 @@ def backbone(number: int, x: float, *, n: float, c: float, residue: str = "ALA",
 def peptide(length: int) -> str:
     """Residues in a line whose bonds are 1.3 angstrom long."""
     return "".join(backbone(i + 1, 3.8 * i, n=1.25, c=1.25) for i in range(length))
-
-
-def a_chain(length: int = 4) -> Chain:
-    return read_chain((np.arange(3.0 * length).reshape(-1, 3) * 2, "ACDE"[:length]))
 
 
 @pytest.mark.parametrize(("bond", "bonded"), [(1.9, True), (2.1, False)])
@@ -185,90 +179,6 @@ def test_letters_beyond_ascii_in_mmcif_do_no_harm() -> None:
     )
 
 
-def biotite(**columns: object) -> SimpleNamespace:
-    """Three residues by the attributes of Biotite's arrays."""
-    table = {
-        "coord": np.arange(3)[:, None] * np.array([[3.8, 0, 0]]), "chain_id": ["A"] * 3, "res_id": [1, 2, 3],
-        "res_name": ["ALA", "GLY", "SER"], "atom_name": ["CA"] * 3, "element": ["C"] * 3,
-    }  # fmt: skip
-    return SimpleNamespace(**table | columns)
-
-
-@pytest.mark.parametrize(
-    ("element", "residue", "is_ca"),
-    [("C", "ALA", True), ("", "ALA", True), ("CA", "ALA", True), ("Ca", "ALA", True), ("N", "ALA", False),
-     ("CA", "CA", False), ("", "CA", False)],
-)  # fmt: skip
-def test_an_element_may_be_missing_or_wrong_in_amino_acids_only(
-    element: str, residue: str, is_ca: bool
-) -> None:
-    x = biotite(element=["C", "C", element], res_name=["ALA", "GLY", residue], hetero=[False, False, False])
-    assert len(read_chains(x, min_residues=1).chains[0]) == 2 + is_ca
-
-
-def test_an_unknown_residue_without_element_is_no_protein() -> None:
-    # Bonded like a residue, but its CA may be calcium.
-    names, places = ["N", "CA", "C"], [-1.25, 0.0, 1.25]
-    x = SimpleNamespace(
-        coord=np.array([[3.8 * i + at, 0, 0] for i in range(4) for at in places]),
-        chain_id=["A"] * 12, res_id=np.repeat([1, 2, 3, 4], 3), atom_name=names * 4,
-        res_name=np.repeat(["ALA", "ALA", "ALA", "ZZZ"], 3), hetero=np.repeat([False] * 3 + [True], 3),
-        element=[e for i in range(4) for e in ("N", "" if i == 3 else "C", "C")],
-    )  # fmt: skip
-    assert len(read_chain(x)) == 3
-    x.element[10] = "C"
-    assert len(read_chain(x)) == 4
-
-
-def test_other_libraries_structures_are_called_as_asked() -> None:
-    assert read_chain(biotite()).name == "structure" and read_chain(biotite(), name="mine").name == "mine"
-    assert read_chain(biotite()).id == "structure_A"
-
-
-def test_any_change_of_name_or_number_begins_a_residue() -> None:
-    for column, values in (
-        ("chain_id", ["A", "B", "C"]), ("res_id", [1, 2, 3]), ("ins_code", ["", "A", "B"]),
-        ("res_name", ["ALA", "GLY", "SER"]),
-    ):  # fmt: skip
-        same = {"chain_id": ["A"] * 3, "res_id": [1] * 3, "res_name": ["ALA"] * 3, "ins_code": [""] * 3}
-        read = read_chains(biotite(**same | {column: values}), min_residues=1)
-        assert sum(map(len, read.chains)) == 3, column
-
-
-def test_models_of_a_stack_are_counted_from_one() -> None:
-    first = biotite().coord
-    x = biotite(coord=np.stack([first, first + 5]))
-    np.testing.assert_array_equal(read_chain(x, model=2).ca_coords, first + 5)
-    np.testing.assert_array_equal(read_chain(x, model=np.int64(1)).ca_coords, first)
-    for model in (0, 3):
-        with pytest.raises(StructureError, match=f"has 2 models, so model={model} is not there"):
-            read_chain(x, model=model)
-    with pytest.raises(StructureError, match="has 1 model, so model=2 is not there"):
-        read_chain(biotite(), model=2)
-    for wrong in (True, 1.0, "1"):
-        with pytest.raises(StructureError, match="pass the position of the model"):
-            read_chain(x, model=wrong)
-
-
-def test_altloc_letters_of_arrays_are_conformers() -> None:
-    same = {"res_id": [1, 1, 2], "res_name": ["ALA", "ALA", "GLY"], "altloc_id": ["A", "B", "."]}
-    x = biotite(**same, occupancy=[0.4, 0.6, 1.0])
-    unsaid = read_chains(biotite(**same), min_residues=1).chains[0]  # all atoms are as occupied
-    assert unsaid.ca_coords[0, 0] == 0
-    for altloc, place in (("highest", 3.8), ("first", 0.0), ("A", 0.0), ("B", 3.8), ("C", 3.8)):
-        chain = read_chains(x, altloc=altloc, min_residues=1).chains[0]
-        assert len(chain) == 2 and chain.ca_coords[0, 0] == place, altloc
-
-
-def test_an_empty_structure_of_biopython_is_an_error() -> None:
-    structure = pytest.importorskip("Bio.PDB.Structure").Structure("empty")
-    with pytest.raises(StructureError, match="has 0 models, so model=1 is not there"):
-        read_chain(structure)
-    structure.add(pytest.importorskip("Bio.PDB.Model").Model(0))
-    with pytest.raises(StructureError, match="holds no atoms"):
-        read_chain(structure)
-
-
 def test_numbers_too_wide_for_an_index_cost_one_chain(structures: Path) -> None:
     structure = gemmi.read_structure(str(structures / "1a8o.pdb"))
     structure.remove_ligands_and_waters()
@@ -320,85 +230,6 @@ def test_foreign_files_are_known_behind_white_space_too(what: bytes) -> None:
         read_chain(what + b" " * 80)
 
 
-@pytest.mark.parametrize("index", [[-(2**31) + 2, -5, 0], [0, 1, 2**31 - 2], [0, 1, 2]])
-def test_indices_up_to_the_limits_of_32_bits_are_taken(index: list[int]) -> None:
-    chain = read_chain((np.eye(3) * 3, "AAA", index))
-    assert chain.auth_seq.tolist() == [i + 1 for i in index]
-    assert chain.residue_index.tolist() == [i - index[0] for i in index]
-
-
-@pytest.mark.parametrize(
-    "index",
-    [[0, 1, 2**31 - 1], [-(2**31) + 1, 0, 1], [-(2**31) + 2, 0, 2**31 - 2], [0, 1, 1], [0, 2, 1]],
-)
-def test_indices_beyond_them_or_out_of_order_are_refused(index: list[int]) -> None:
-    with pytest.raises(StructureError, match="increase strictly and fit into 32 bits"):
-        read_chain((np.eye(3) * 3, "AAA", index))
-
-
-@pytest.mark.parametrize(("step", "doubt"), [(1.8, True), (2.0, False), (0.38, True)])
-def test_steps_below_half_a_virtual_bond_may_be_nanometres(step: float, doubt: bool) -> None:
-    notes = read_chain((np.arange(3)[:, None] * np.array([step, 0, 0]), "AAA")).notes
-    assert any("nanometres" in note for note in notes) == doubt
-    assert read_chain((np.zeros((1, 3)), "A")).notes == ()
-
-
-def test_breaks_without_a_gap_in_the_index_are_counted() -> None:
-    coords = np.array([[0, 0, 0], [4.2, 0, 0], [8.6, 0, 0], [13.0, 0, 0]])
-    (note,) = read_chain((coords, "AAAA")).notes
-    assert "broken 2 times" in note
-    (note,) = read_chain((coords, "AAAA", [0, 1, 2, 4])).notes
-    assert "broken 1 times" in note
-    assert read_chain((coords, "AAAA", [0, 1, 3, 5])).notes == ()
-
-
-@pytest.mark.parametrize(("step", "number", "index"), [(4.2, 9, 1), (4.4, 9, 8), (4.4, 1, 1), (4.4, -5, 1)])
-def test_numbers_are_believed_at_breaks_and_forwards(step: float, number: int, index: int) -> None:
-    found = index_with_gaps(np.array([[0.0, 0, 0], [step, 0, 0]]), np.array([1, number]))
-    assert found.tolist() == [0, index]
-
-
-def test_every_column_of_a_chain_must_fit_its_sequence() -> None:
-    chain = a_chain()
-    for name in ("residue_index", "auth_seq", "insertion_code", "label_seq", "residue_name"):
-        with pytest.raises(StructureError, match=f"{name} does not match the 4 residues"):
-            replace(chain, **{name: getattr(chain, name)[:-1]})
-    with pytest.raises(StructureError, match=r"coordinates of shape \(3, 3\) do not match"):
-        replace(chain, ca_coords=chain.ca_coords[:3])
-    with pytest.raises(StructureError, match="residue_index must increase strictly"):
-        replace(chain, residue_index=np.array([0, 1, 1, 2]))
-    with pytest.raises(StructureError, match="auth_seq does not hold numbers"):
-        replace(chain, auth_seq=np.array(["a", "b", "c", "d"]))
-    with pytest.raises(StructureError, match="the chain holds no residue"):
-        read_chain((np.empty((0, 3)), ""))
-    coords = chain.ca_coords.copy()
-    coords[[1, 3], 2] = np.nan, np.inf
-    with pytest.raises(StructureError, match=r"2 of 4 C-alpha .* not finite, the first at residue 2"):
-        replace(chain, ca_coords=coords)
-
-
-def test_a_chain_holds_arrays_of_the_types_that_it_says() -> None:
-    chain = a_chain()
-    again = Chain(**{f.name: getattr(chain, f.name) for f in fields(chain)} | {"auth_seq": [1, 2, 3, 4]})
-    assert again.auth_seq.dtype == np.int32 and again.ca_coords.dtype == np.float64
-    assert replace(chain, ca_coords=chain.ca_coords.astype(np.float32)).ca_coords.dtype == np.float64
-    assert again.id == "array" and replace(again, chain="B").id == "array_B"
-
-
-@pytest.mark.parametrize(("count", "rest"), [(0, "it holds no atoms"), (1, ""), (5, ""), (6, "and 1 more")])
-def test_five_reasons_are_given_and_more_are_counted(count: int, rest: str) -> None:
-    message = str(no_protein_chain("x", [Skipped("x", " ", f"reason {i}") for i in range(count)]))
-    assert (
-        message.count("reason ") == min(count, 5) and rest in message and ("more" in message) == (count > 5)
-    )
-    assert "chain ' ': reason 0" in message or count == 0
-
-
-def test_types_are_positions_in_the_alphabet() -> None:
-    assert encode_sequence(ALPHABET).tolist() == list(range(21)) == encode_sequence(ALPHABET.lower()).tolist()
-    assert encode_sequence("BZ*é-").tolist() == [20] * 5
-
-
 def test_a_text_that_is_no_path_is_not_looked_for(tmp_path: Path) -> None:
     with pytest.raises(StructureError, match="pass the content of a file as bytes"):
         read_chain(trace(3))
@@ -425,48 +256,6 @@ def test_bonds_join_within_a_chain_only() -> None:
     for text, chains in ((bonded, [("A", 4)]), (other, [("A", 3)])):
         read = read_chains((peptide(3) + TER + text).encode(), min_residues=1)
         assert [(chain.chain, len(chain)) for chain in read.chains] == chains
-
-
-@pytest.mark.parametrize(
-    ("second", "residues"),
-    [
-        ({"alt": "B"}, 1), ({"alt": "A"}, 2), ({"alt": " "}, 2), ({"alt": "B", "code": "A"}, 2),
-        ({"alt": "B", "chain": "B"}, 2), ({"alt": "B", "number": 2}, 2),
-    ],
-)  # fmt: skip
-def test_two_types_are_one_site_by_number_code_chain_and_conformers(
-    second: dict[str, object], residues: int
-) -> None:
-    first = {"number": 1, "residue": "ALA", "alt": "A", "occupancy": 0.4}
-    lines = (first, first | {"residue": "GLY", "occupancy": 0.6} | second)
-    read = read_chains("".join(pdb_line(**each) for each in lines).encode(), min_residues=1)  # type: ignore[arg-type]
-    assert sum(len(chain) for chain in read.chains) == residues
-    assert residues == 2 or read.chains[0].residue_name.tolist() == ["GLY"]
-
-
-def test_blank_conformers_are_no_conformers() -> None:
-    lines = (pdb_line(1, residue="ALA"), pdb_line(1, 3.8, residue="GLY", alt="A"))
-    assert sum(map(len, read_chains("".join(lines).encode(), min_residues=1).chains)) == 2
-
-
-def test_arrays_have_no_chain_names_and_chains_have_theirs() -> None:
-    with pytest.raises(ChainError, match="array: arrays have no chain names; leave chain='A' out"):
-        read_chain((np.eye(3) * 3, "AAA"), "A")
-    with pytest.raises(ChainError, match="arrays have no chain names"):
-        read_chain(a_chain(), "A")
-    named = replace(a_chain(), chain="B")
-    assert read_chain(named, "B") is named and read_chain(named) is named
-    with pytest.raises(ChainError, match="there is no chain 'A'; protein chains: B"):
-        read_chain(named, "A")
-    with pytest.raises(ChainError, match="pass the name of a chain, a str"):
-        read_chain(named, 1)  # type: ignore[arg-type]
-
-
-def test_what_was_skipped_is_equal_by_what_it_says() -> None:
-    one, other = (Skipped("x", "A", "is bad", StructureError(text)) for text in "ab")
-    assert one == other and "error" not in repr(one) and str(one) == "x, chain A: is bad"
-    assert str(Skipped("x", " ", "is bad")) == "x, chain ' ': is bad"
-    assert str(Skipped("x", "", "is bad")) == "x: is bad"
 
 
 def test_an_atom_without_occupancy_is_all_there() -> None:

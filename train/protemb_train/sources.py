@@ -153,13 +153,22 @@ def read_collection(path: Path, drop_sources: Iterable[str] = ()) -> pa.Table:
     ArrayFileError
         If the file is missing or holds other arrays.
     CorpusError
-        If its arrays do not match, a source is unknown, or no chain is left.
+        If its arrays do not match, an id comes twice, a letter is none of a residue, a source is unknown, or
+        no chain is left.
     """
     names = ("ids", "offsets", "seq", "dxyz_milliA", "resnum", "cluster30", "source", "source_names")
     z = read_arrays(path, names, "a collection of chains")
     if z["ids"].ndim != 1 or z["offsets"].shape != (len(z["ids"]) + 1,):
         raise CorpusError(f"{path}: its offsets do not match its {z['ids'].size} chains; the file is damaged")
     _check_flat(path, z["seq"], z["offsets"])
+    if strange := sorted({chr(byte) for byte in np.unique(z["seq"].view(np.uint8))} - _LETTERS):
+        raise CorpusError(
+            f"{path}: seq holds {''.join(strange[:9])!r}; residues are one-letter codes in capitals, X where "
+            "unknown"
+        )
+    found, times = np.unique(z["ids"], return_counts=True)
+    if (times > 1).any():
+        raise CorpusError(f"{path}: the id {found[times > 1][0]} comes twice; give each chain its own")
     chains, residues = len(z["ids"]), len(z["seq"])
     for name, shape in {
         "cluster30": (chains,),
