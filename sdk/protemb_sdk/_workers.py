@@ -33,17 +33,23 @@ class WorkerPool(ProcessPoolExecutor):
             self._inputs = io.FileIO(os.dup(inputs))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        manager = self._executor_manager_thread  # None, where nothing was submitted
         if not (wait and _WAITS_FOR_THE_DEAD):
             super().shutdown(wait, cancel_futures=cancel_futures)
             return
-        manager: Any = self._executor_manager_thread  # a thread, once something was submitted
-        super().shutdown(wait=False, cancel_futures=cancel_futures)
-        while manager is not None and manager.is_alive():
-            manager.join(0.05)
-            while self._broken and select.select([self._inputs], [], [], 0)[0]:
-                if not self._inputs.read(1 << 20):
-                    break
-        self._inputs.close()
+        draining = threading.Thread(target=self._drain, args=(manager,), daemon=True)
+        draining.start()
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        draining.join()
+
+    def _drain(self, manager: Any) -> None:
+        """Take what dead workers do not, until the pool has ended."""
+        with self._inputs:
+            while manager is not None and manager.is_alive():
+                manager.join(0.05)
+                while self._broken and select.select([self._inputs], [], [], 0)[0]:
+                    if not self._inputs.read(1 << 20):
+                        return
 
 
 def start_worker() -> None:
