@@ -23,11 +23,34 @@ def test_indices_up_to_the_limits_of_32_bits_are_taken(index: list[int]) -> None
 
 @pytest.mark.parametrize(
     "index",
-    [[0, 1, 2**31 - 1], [-(2**31) + 1, 0, 1], [-(2**31) + 2, 0, 2**31 - 2], [0, 1, 1], [0, 2, 1]],
+    [
+        [0, 1, 2**31 - 1],
+        [5, 6, 2**31 - 1],
+        [-(2**31) + 1, 0, 1],
+        [-(2**31) + 2, 0, 2**31 - 2],
+        [0, 1, 1],
+        [0, 2, 1],
+    ],
 )
 def test_indices_beyond_them_or_out_of_order_are_refused(index: list[int]) -> None:
     with pytest.raises(StructureError, match="increase strictly and fit into 32 bits"):
         read_chain((np.eye(3) * 3, "AAA", index))
+
+
+@pytest.mark.parametrize(("last", "taken"), [(2**31 - 1, True), (2**31, False)])
+def test_a_chain_is_no_wider_than_an_index(last: int, taken: bool) -> None:
+    wide = {"residue_index": np.array([0, 7, 8, last]), "auth_seq": np.array([5, 12, 13, 99])}
+    if taken:
+        assert replace(a_chain(), **wide).residue_index[-1] == last
+        return
+    with pytest.raises(StructureError, match="residues are numbered 5 to 99, too wide"):
+        replace(a_chain(), **wide)
+
+
+def test_centred_coordinates_keep_every_distance() -> None:
+    chain = a_chain()
+    np.testing.assert_allclose(chain.centred_coords.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(np.diff(chain.centred_coords, axis=0), np.diff(chain.ca_coords, axis=0))
 
 
 @pytest.mark.parametrize(("step", "doubt"), [(1.8, True), (2.0, False), (0.38, True)])

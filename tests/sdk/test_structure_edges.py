@@ -96,6 +96,14 @@ def test_a_lone_c_alpha_of_another_chain_is_not_beside() -> None:
     assert [chain.chain for chain in read.chains] == ["A"]
 
 
+def test_a_ligand_is_no_neighbour_of_a_lone_c_alpha() -> None:
+    alone, ligand = (
+        pdb_line(n, 20 + 3.8 * n, record="HETATM", residue=r) for n, r in ((8, "MSE"), (9, "ZZZ"))
+    )
+    chain = read_text(trace(3) + TER + alone + ligand)
+    assert len(chain) == 3 and "not bonded to the chain left out: MSE 8" in chain.notes[0]
+
+
 @pytest.mark.parametrize("least", [0, 1])
 def test_a_chain_of_no_residues_is_passed_over_however_few_may_do(least: int) -> None:
     water = pdb_line(1, name=" O  ", residue="HOH", record="HETATM", element="O")
@@ -270,3 +278,31 @@ def test_an_atom_without_occupancy_is_all_there() -> None:
     next(structure.get_residues()).get_unpacked_list()[1].occupancy = None  # as files leave it blank
     (chain,) = read_chains(structure, min_residues=1).chains
     assert chain.ca_coords.tolist() == [[1, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("second", "residues"),
+    [
+        ({"alt": "B"}, 1), ({"alt": "A"}, 2), ({"alt": " "}, 2), ({"alt": "B", "code": "A"}, 2),
+        ({"alt": "B", "chain": "B"}, 2), ({"alt": "B", "number": 2}, 2),
+    ],
+)  # fmt: skip
+def test_two_types_are_one_site_by_number_code_chain_and_conformers(
+    second: dict[str, object], residues: int
+) -> None:
+    first = {"number": 1, "residue": "ALA", "alt": "A", "occupancy": 0.4}
+    lines = (first, first | {"residue": "GLY", "occupancy": 0.6} | second)
+    read = read_chains("".join(pdb_line(**each) for each in lines).encode(), min_residues=1)  # type: ignore[arg-type]
+    assert sum(len(chain) for chain in read.chains) == residues
+    assert residues == 2 or read.chains[0].residue_name.tolist() == ["GLY"]
+
+
+def test_blank_conformers_are_no_conformers() -> None:
+    lines = (pdb_line(1, residue="ALA"), pdb_line(1, 3.8, residue="GLY", alt="A"))
+    assert sum(map(len, read_chains("".join(lines).encode(), min_residues=1).chains)) == 2
+
+
+@pytest.mark.parametrize(("code", "residues"), [(" ", 2), ("A", 3)])
+def test_a_site_of_two_types_may_come_behind_others(code: str, residues: int) -> None:
+    one, other = pdb_line(2, 3.8, alt="A"), pdb_line(2, 4, residue="GLY", alt="B", code=code)
+    assert len(read_text(trace(1) + one + other, min_residues=1)) == residues

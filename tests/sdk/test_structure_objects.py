@@ -11,7 +11,7 @@ import pytest
 from protemb_sdk import ChainError, StructureError
 from protemb_sdk._structure import read_chain, read_chains
 
-from .structure_text import a_chain, pdb_line
+from .structure_text import a_chain
 
 
 def biotite(**columns: object) -> SimpleNamespace:
@@ -87,6 +87,8 @@ def test_altloc_letters_of_arrays_are_conformers() -> None:
     for altloc, place in (("highest", 3.8), ("first", 0.0), ("A", 0.0), ("B", 3.8), ("C", 3.8)):
         chain = read_chains(x, altloc=altloc, min_residues=1).chains[0]
         assert len(chain) == 2 and chain.ca_coords[0, 0] == place, altloc
+    types = biotite(res_id=[1, 1, 2], altloc_id=["", "A", "A"])  # of which one is in no conformer
+    assert len(read_chain(types, min_residues=1)) == 3
 
 
 def test_an_empty_structure_of_biopython_is_an_error() -> None:
@@ -96,28 +98,8 @@ def test_an_empty_structure_of_biopython_is_an_error() -> None:
     structure.add(pytest.importorskip("Bio.PDB.Model").Model(0))
     with pytest.raises(StructureError, match="holds no atoms"):
         read_chain(structure)
-
-
-@pytest.mark.parametrize(
-    ("second", "residues"),
-    [
-        ({"alt": "B"}, 1), ({"alt": "A"}, 2), ({"alt": " "}, 2), ({"alt": "B", "code": "A"}, 2),
-        ({"alt": "B", "chain": "B"}, 2), ({"alt": "B", "number": 2}, 2),
-    ],
-)  # fmt: skip
-def test_two_types_are_one_site_by_number_code_chain_and_conformers(
-    second: dict[str, object], residues: int
-) -> None:
-    first = {"number": 1, "residue": "ALA", "alt": "A", "occupancy": 0.4}
-    lines = (first, first | {"residue": "GLY", "occupancy": 0.6} | second)
-    read = read_chains("".join(pdb_line(**each) for each in lines).encode(), min_residues=1)  # type: ignore[arg-type]
-    assert sum(len(chain) for chain in read.chains) == residues
-    assert residues == 2 or read.chains[0].residue_name.tolist() == ["GLY"]
-
-
-def test_blank_conformers_are_no_conformers() -> None:
-    lines = (pdb_line(1, residue="ALA"), pdb_line(1, 3.8, residue="GLY", alt="A"))
-    assert sum(map(len, read_chains("".join(lines).encode(), min_residues=1).chains)) == 2
+    with pytest.raises(StructureError, match="has 1 model, so model=0 is not there"):
+        read_chain(structure, model=0)
 
 
 def test_arrays_have_no_chain_names_and_chains_have_theirs() -> None:
