@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,10 @@ def test_a_room_imports_only_what_stands_to_its_left(room: str) -> None:
 def test_one_file_alone_knows_a_runtime(package: str, owner: str) -> None:
     users = {p.name for p in (ROOT / "sdk").rglob("*.py") if package in imports_of(p, typing_only=False)}
     assert users == {owner}
+
+
+def test_the_map_names_every_room() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\w+", text.split("A room stands above what it imports.")[1].split("\n- ")[0]))
+    rooms = {path.stem for part, name in ROOMS.items() for path in (ROOT / part / name).glob("*.py")}
+    assert rooms - named == {"__init__"}

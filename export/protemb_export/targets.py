@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from protemb_sdk._models import Model, beside
+from protemb_sdk._models import Model
 from protemb_sdk._output import check_output
 
 
@@ -26,7 +26,7 @@ def check_graph(out: Path, inputs: Iterable[Path], sides: Iterable[str] = ()) ->
     OutputError
         If not, or its name does not end as a graph's.
     """
-    check_output(out, ".onnx", inputs, beside=[beside(out, kind) for kind in sides])
+    check_output(out, ".onnx", inputs, beside=[f"-{kind}.onnx" for kind in sides])
 
 
 def files_of(model: Model) -> list[Path]:

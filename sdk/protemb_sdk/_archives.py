@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from protemb_sdk._errors import MALFORMED, StructureError
+from protemb_sdk._files import TAKEN
 from protemb_sdk._folders import is_structure_name
 from protemb_sdk._limits import DEFAULT_BYTES
 
@@ -71,7 +72,7 @@ def members(path: str, most: int = DEFAULT_BYTES) -> Iterator[Member]:
     Raises
     ------
     StructureError
-        If it cannot be read; what came before the damage was given.
+        If it cannot be read, or holds none; what came before the damage was given.
     """
     count = 0
     try:
@@ -91,3 +92,5 @@ def members(path: str, most: int = DEFAULT_BYTES) -> Iterator[Member]:
         raise StructureError(
             f"{path}: cannot be read as a tar archive{after} ({error}); is it whole?"
         ) from error
+    if not count:
+        raise StructureError(f"{path}: no structure file in this archive; looked for {TAKEN}")

@@ -7,6 +7,7 @@ and their residues and C-alphas, chain after chain (NumPy). A folder is there wh
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -105,9 +106,9 @@ def build_index(store: str | PathLike[str], out: str | PathLike[str]) -> int:
     store, out = Path(store), Path(out)
     check_extra(out)
     header = read_header(store)
-    if out.exists():
+    if os.path.exists(out):
         raise OutputError(f"{out}: is there already; name another folder, or delete it")
-    if not out.parent.is_dir():
+    if not os.path.isdir(out.parent):
         raise OutputError(f"{out}: the folder {out.parent} does not exist; make it first")
     if store.resolve() in out.resolve().parents:
         raise OutputError(f"{out}: lies within the store, whose readers would meet it; name another place")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,12 +59,12 @@ def predict(
         names = [f"probability_{name}" for name in predictor.classes or ()]
         residue = RESIDUE_COLUMNS if predictor.per_residue else ()
         table.writerow(("source", "chain", *residue, "label", *names))
-        run = predictor.predict_many(
+        with predictor.predict_many(
             inputs, workers=workers, progress=not quiet and not alone, on_error="skip"
-        )
-        for prediction in run:
-            chains += 1
-            table.writerows(_rows(prediction))
+        ) as run:
+            for prediction in run:
+                chains += 1
+                table.writerows(_rows(prediction))
         if not chains:
             raise nothing_done(run.skipped, "embedded", out)
     if not quiet:
@@ -74,7 +75,7 @@ def predict(
 def _check_own(head: Path) -> None:
     from protemb_sdk._heads import list_heads
 
-    if head.exists():
+    if os.path.exists(head):
         return
     if str(head) in {bundled.name for bundled in list_heads()}:
         raise ModelError(

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from multiprocessing.connection import Connection
 from os import PathLike
@@ -22,7 +22,7 @@ from protemb_sdk._folders import find_structures
 from protemb_sdk._limits import DEFAULT_BYTES
 from protemb_sdk._outcome import EmptyFolder, Outcome, embed_one, embed_together, failed, source_name
 from protemb_sdk._readouts import check_readouts
-from protemb_sdk._workers import WorkerPool, start_worker, when_told
+from protemb_sdk._workers import WorkerPool, before_exit, start_worker, when_told
 
 if TYPE_CHECKING:
     from protemb_sdk._embedder import Embedder
@@ -43,6 +43,17 @@ Outcomes = Generator[Outcome, None, None]
 # Of a worker process, made once by `_start_worker`.
 _worker: Embedder | ProtembError | None = None
 _stopped = False
+# Of the parent: a script that ends by an error leaves its run open, and all that was given out would be done.
+_pipes: set[Connection] = set()
+
+
+def _tell_workers() -> None:
+    for pipe in _pipes:
+        with suppress(OSError):
+            pipe.send_bytes(b".")
+
+
+before_exit(_tell_workers)
 
 
 def _start_worker(arguments: dict[str, Any], stop: Connection) -> None:
@@ -214,8 +225,12 @@ class EmbeddingRun(Iterator[Embedding]):
             yield from embed_together(self._embedder, ahead, self._wanted, batch)
 
     def _elsewhere(self, items: Iterable[object], workers: int, arguments: dict[str, Any]) -> Outcomes:
-        stop, stopping = multiprocessing.Pipe(duplex=False)
-        pool = WorkerPool(workers, _start_worker, (arguments, stop))
+        try:
+            stop, stopping = multiprocessing.Pipe(duplex=False)
+            pool = WorkerPool(workers, _start_worker, (arguments, stop))
+        except OSError as error:
+            raise _unstarted(error) from error
+        _pipes.add(stopping)
         waiting: deque[tuple[str, Future[Outcome] | Outcome]] = deque()
         ahead = TASKS_WITH_PAIRS if self._wanted["pair"] else TASKS
         done = False
@@ -232,6 +247,7 @@ class EmbeddingRun(Iterator[Embedding]):
             if not done:  # a chain that is being embedded would be waited for
                 stopping.send_bytes(b".")
             pool.shutdown(wait=True, cancel_futures=True)
+            _pipes.discard(stopping)
             stop.close()
             stopping.close()
 
@@ -242,6 +258,8 @@ class EmbeddingRun(Iterator[Embedding]):
             return Outcome(source, skipped=[failed(source, "", error)])
         except BrokenProcessPool as error:
             raise _died(source) from error
+        except OSError as error:
+            raise _unstarted(error) from error
 
 
 def _result(source: str, job: Future[Outcome] | Outcome) -> Outcome:
@@ -251,6 +269,10 @@ def _result(source: str, job: Future[Outcome] | Outcome) -> Outcome:
         return job.result()
     except BrokenProcessPool as error:
         raise _died(source) from error
+
+
+def _unstarted(error: OSError) -> EmbeddingError:
+    return EmbeddingError(f"worker processes cannot be started ({error.strerror}); try fewer workers")
 
 
 def _died(source: str) -> EmbeddingError:

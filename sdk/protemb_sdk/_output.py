@@ -66,7 +66,7 @@ def check_apart(targets: Iterable[Path], inputs: Iterable[Path]) -> None:
     there = {place: target for place, target in places.items() if os.path.exists(target)}
     if not there:
         return
-    for file in _files_in(inputs):
+    for file in files_in(inputs):
         if (place := _place(file)) in there:
             raise OutputError(f"{there[place]}: would overwrite the input {file}; name another place")
 
@@ -76,7 +76,7 @@ def check_output(
     endings: str | tuple[str, ...],
     inputs: Iterable[Path | str | None] = (),
     *,
-    beside: Iterable[Path] = (),
+    beside: Iterable[str] = (),
 ) -> None:
     """Check, before any work, that an output can be written, is named as what it is, and replaces no input.
 
@@ -88,8 +88,8 @@ def check_output(
         What its name may end in.
     inputs : iterable of Path or str
         Files to read, and folders of structures; None and names of what is no file are passed over.
-    beside : iterable of Path
-        Further files that are written.
+    beside : iterable of str
+        Endings of further files that are written, of the same name.
 
     Raises
     ------
@@ -99,8 +99,30 @@ def check_output(
     if out.suffix not in ([endings] if isinstance(endings, str) else endings):
         wanted = endings if isinstance(endings, str) else " or ".join(endings)
         raise OutputError(f"{out}: end the name in {wanted}, so that it is known for what it is")
-    targets = [writable_target(target) for target in (out, *beside)]
+    targets = [writable_target(out.with_name(out.stem + ending)) for ending in (out.suffix, *beside)]
     check_apart(targets, (Path(file) for file in inputs if file is not None))
+
+
+def check_own(path: Path, mark: bytes) -> None:
+    """Check that a file that is there was written by the command that is about to replace it.
+
+    Parameters
+    ----------
+    path : Path
+        File that goes beside the one that was named.
+    mark : bytes
+        What the command's own say within their first 400 bytes.
+
+    Raises
+    ------
+    OutputError
+        If it is another's.
+    """
+    if not os.path.exists(path):
+        return
+    with path.open("rb") as file:
+        if mark not in file.read(400):
+            raise OutputError(f"{path}: is another file, and would be written over; name another place")
 
 
 def _place(path: Path) -> object:
@@ -112,7 +134,7 @@ def _place(path: Path) -> object:
     return found.st_dev, found.st_ino
 
 
-def _files_in(inputs: Iterable[Path]) -> Iterator[Path]:
+def files_in(inputs: Iterable[Path]) -> Iterator[Path]:
     for path in inputs:
         try:
             yield from find_structures(path, warn=False) if os.path.isdir(path) else [path]

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from protemb_sdk._archives import is_archive_name
 from protemb_sdk._b_factors import has_structure_ending, write_b_factors
 from protemb_sdk._command import console, out_console, say
 from protemb_sdk._errors import OutputError, ProtembError, printable
 from protemb_sdk._heads import find_head
 from protemb_sdk._many import inputs_of
-from protemb_sdk._output import check_apart, figures, picture_kind, writable_target, written_whole
+from protemb_sdk._output import check_apart, figures, files_in, picture_kind, writable_target, written_whole
 from protemb_sdk._quality import QualityScore, QualityScorer
 from protemb_sdk._report import SHOWN, nothing_done, report_skipped
 
@@ -73,10 +72,7 @@ def score_files(
         picture_kind(plot)  # or say now what is wrong, not after the work
     inputs = inputs_of(files)
     alone = isinstance(inputs, list) and len(inputs) == 1
-    copies: dict[Path, Path] = {}
-    if structures is not None:  # a list is all there is; what streams out of archives is not looked at twice
-        outside = (file for file in files if file.is_dir() or not is_archive_name(str(file)))
-        copies = _copies(inputs if isinstance(inputs, list) else inputs_of([*outside]), structures)
+    copies = {} if structures is None else _copies(files_in(files), structures)
     check_apart([*targets, *copies.values()], [*files, find_head(head).path])
     scorer = QualityScorer(head, device, threads=threads)
     run = scorer.score_many(inputs, workers=workers, progress=not quiet and not alone, on_error="skip")
@@ -137,15 +133,15 @@ def profiles(scores: Sequence[QualityScore]) -> Figure:
     return figure
 
 
-def _copies(inputs: Iterable[object], folder: Path) -> dict[Path, Path]:
-    """Return where a copy of each input goes that can be written; the folder is made when the first is.
+def _copies(files: Iterable[Path], folder: Path) -> dict[Path, Path]:
+    """Return where a copy of each file goes that can be written; the folder is made when the first is.
 
     Raises
     ------
     OutputError
         If two files would have one name, or no folder can be there.
     """
-    copies = {x: folder / x.name for x in inputs if isinstance(x, Path) and has_structure_ending(x)}
+    copies = {file: folder / file.name for file in files if has_structure_ending(file)}
     doubled = [name for name, count in Counter(copies.values()).items() if count > 1]
     if doubled:
         raise OutputError(f"{doubled[0]}: several inputs have this name; score them folder by folder")
@@ -167,7 +163,7 @@ def _write_copies(ranked: Sequence[QualityScore], copies: Mapping[Path, Path], f
     for score in ranked:
         scores.setdefault(score.structure.source, []).append(score)
     paths = {printable(str(path)): path for path in copies}
-    new, written = not folder.exists(), 0
+    new, written = not os.path.exists(folder), 0
     for source, of_source in scores.items():
         if source not in paths:
             say(console, f"no copy of {source}: copies are of .pdb and .cif, also .gz, outside archives")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from protemb_sdk._command import console, out_console, say
+from protemb_sdk._archives import is_archive_name
+from protemb_sdk._command import check_there, console, out_console, say
 from protemb_sdk._errors import ModelError, OutputError, StructureError
 from protemb_sdk._output import check_apart, writable_target, write_text_whole
 from protemb_sdk._report import nothing_done, report_skipped, size_of
@@ -62,10 +64,10 @@ def search(
     from protemb_sdk._models import find_model
     from protemb_sdk.search import open_index
 
-    if query.is_dir():
-        raise StructureError(f"{query}: is a folder; search takes one structure file, so call it for each")
-    if not query.exists():
-        raise StructureError(f"{query}: no such file")
+    check_there([query])
+    if os.path.isdir(query) or is_archive_name(query.name):
+        what = "a folder" if os.path.isdir(query) else "an archive"
+        raise StructureError(f"{query}: is {what}; search takes one structure file, so call it for each")
     opened = open_index(index)
     if out is not None:
         own = [] if model is None else [find_model(model).path]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from protemb_sdk._b_factors import check_structure_target, write_b_factors
 from protemb_sdk._errors import StructureError
@@ -13,6 +16,9 @@ from protemb_sdk._output import check_apart, writable_target
 from protemb_sdk._report import SiteTally, nothing_done, report_skipped
 from protemb_sdk._sites import SitePrediction, SitePredictor
 from protemb_sdk._sites_csv import writing_sites
+
+if TYPE_CHECKING:
+    from protemb_sdk._predictor import PredictionRun
 
 
 def predict_files(
@@ -51,7 +57,7 @@ def predict_files(
     """
     inputs = inputs_of(files)
     alone = isinstance(inputs, list) and len(inputs) == 1
-    if chain is not None and (len(files) != 1 or files[0].is_dir()):
+    if chain is not None and (len(files) != 1 or os.path.isdir(files[0])):
         raise StructureError("--chain goes with exactly one file")
     source = inputs[0] if isinstance(inputs, list) and alone else None
     targets = [writable_target(out)]
@@ -63,9 +69,10 @@ def predict_files(
     tally, kept = SiteTally(), list[SitePrediction]()
     with writing_sites(out, source=True) as table:
         predictor = SitePredictor(head, device, threads=threads)
-        run: Iterator[SitePrediction]
+        run: Generator[SitePrediction, None, None] | PredictionRun[SitePrediction]
         if chain is not None:
-            run, skipped = iter([predictor.predict(files[0], chain)]), []
+            predicted = predictor.predict(files[0], chain)
+            run, skipped = (each for each in (predicted,)), []
         else:
             run = predictor.predict_many(
                 inputs,
@@ -74,11 +81,12 @@ def predict_files(
                 on_error="skip",
             )
             skipped = run.skipped
-        for prediction in run:
-            table.add(prediction)
-            tally.add(prediction)
-            if structure is not None:
-                kept.append(prediction)
+        with closing(run):
+            for prediction in run:
+                table.add(prediction)
+                tally.add(prediction)
+                if structure is not None:
+                    kept.append(prediction)
         if not tally.chains:
             raise nothing_done(skipped, "embedded", out)
         if structure is not None and isinstance(source, Path):

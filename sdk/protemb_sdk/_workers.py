@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import multiprocessing
 import os
@@ -33,29 +34,37 @@ class WorkerPool(ProcessPoolExecutor):
             self._inputs = io.FileIO(os.dup(inputs))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        manager = self._executor_manager_thread  # None, where nothing was submitted
-        if not (wait and _WAITS_FOR_THE_DEAD):
+        manager: Any = self._executor_manager_thread  # None, where nothing was submitted
+        # When the interpreter ends, it has ended, and no thread can be started any more.
+        waiting = wait and manager is not None and manager.is_alive()
+        if _WAITS_FOR_THE_DEAD and waiting:
+            draining = threading.Thread(target=self._drain, args=(manager,), daemon=True)
+            draining.start()
             super().shutdown(wait, cancel_futures=cancel_futures)
-            return
-        draining = threading.Thread(target=self._drain, args=(manager,), daemon=True)
-        draining.start()
-        super().shutdown(wait, cancel_futures=cancel_futures)
-        draining.join()
+            draining.join()
+        else:
+            super().shutdown(wait, cancel_futures=cancel_futures)
+        if _WAITS_FOR_THE_DEAD:
+            self._inputs.close()
 
-    def _drain(self, manager: Any) -> None:
+    def _drain(self, manager: threading.Thread) -> None:
         """Take what dead workers do not, until the pool has ended."""
-        with self._inputs:
-            while manager is not None and manager.is_alive():
-                manager.join(0.05)
-                while self._broken and select.select([self._inputs], [], [], 0)[0]:
-                    if not self._inputs.read(1 << 20):
-                        return
+        while manager.is_alive():
+            manager.join(0.05)
+            while self._broken and select.select([self._inputs], [], [], 0)[0]:
+                if not self._inputs.read(1 << 20):
+                    return
 
 
 def start_worker() -> None:
     """Call it first in a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def before_exit(act: Callable[[], None]) -> None:
+    """Call something when the interpreter ends, before it waits for pools; `atexit` comes after."""
+    getattr(threading, "_register_atexit", atexit.register)(act)
 
 
 def when_told(stop: Connection, act: Callable[[], None]) -> None:

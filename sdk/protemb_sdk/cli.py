@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +22,11 @@ from protemb_sdk._search_cli import index, search, verify
 from protemb_sdk._version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from protemb_sdk._embedder import Embedder
+    from protemb_sdk._embedding import Embedding
+    from protemb_sdk._many import EmbeddingRun
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -116,10 +121,12 @@ def embed(
     check_apart([writable_target(out)], [*files, embedder.model.path])
     tally = Tally()
     with collecting(out, pair=pair, readouts=readouts) as collection:
+        run: Generator[Embedding, None, None] | EmbeddingRun
         if chain is not None:
-            if len(files) != 1 or files[0].is_dir():
+            if len(files) != 1 or os.path.isdir(files[0]):
                 raise StructureError("--chain goes with exactly one file")
-            run, skipped = iter([embedder.embed(files[0], chain, pair=pair, readouts=readouts)]), []
+            embedding = embedder.embed(files[0], chain, pair=pair, readouts=readouts)
+            run, skipped = (each for each in (embedding,)), []
         else:
             inputs = inputs_of(files, byte_limit)
             run = embedder.embed_many(
@@ -132,9 +139,10 @@ def embed(
                 on_error="raise" if strict else "skip",
             )
             skipped = run.skipped
-        for embedding in run:
-            collection.add(embedding)
-            tally.add(embedding)
+        with closing(run):
+            for embedding in run:
+                collection.add(embedding)
+                tally.add(embedding)
         if not tally.chains:
             raise nothing_done(skipped, "embedded", out)
         collection.finish(skipped, embedder.provenance)

@@ -13,6 +13,7 @@ Needs ``pip install 'protemb-sdk[search]'``.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -277,7 +278,7 @@ def open_index(path: str | PathLike[str]) -> Index:
     import pyarrow.parquet as pq
     from usearch.index import Index as Graph
 
-    if not path.is_dir() or not (path / HEADER).is_file():
+    if not os.path.isfile(path / HEADER):
         raise OutputError(f"{path}: is no index; make one with protemb index STORE -o {path}")
     try:
         header = json.loads((path / HEADER).read_text(encoding="utf-8"))

@@ -77,3 +77,9 @@ def test_a_graph_for_gpus_that_is_the_model(here: Path) -> None:
     (here / "y.onnx").write_text("mine")
     (here / "y-gpu.onnx").symlink_to(here / "y.onnx")
     assert "y-gpu.onnx: would overwrite the input y.onnx" in refused("gpu y.onnx --verify c.arrow")
+
+
+@pytest.mark.parametrize("command", READS)
+@pytest.mark.parametrize("out", [".", "/", ".."])
+def test_a_folder_is_no_name_of_a_file(here: Path, command: str, out: str) -> None:
+    assert "end the name in" in refused(f"{READS[command][0]} -o {out}")

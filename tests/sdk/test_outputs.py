@@ -255,6 +255,29 @@ def test_no_folder_is_left_where_nothing_could_be_scored(protemb: Run, tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["empty.pdb"]
 
 
+LONG = "x" * 300  # no file system has it: not even whether it is there can be asked
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("search", LONG, "--index", "index"),
+        ("search", "1a8o.pdb", "--index", LONG),
+        ("predict", "1a8o.pdb", "--head", f"{LONG}.onnx", "-o", "o.csv"),
+        ("quality", "1a8o.pdb", "--structures", LONG),
+        ("index", "store", "-o", LONG),
+    ],
+)
+def test_impossible_names_are_one_sentence(
+    protemb: Run, model: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("usearch")
+    monkeypatch.chdir(model.parent)
+    done = protemb(*command)
+    assert done.status == 1 and len(done.errors) == 1, done.err
+    assert [path.name for path in model.parent.iterdir()] == [model.name]
+
+
 @pytest.mark.parametrize("command", [["quality", "--plot"], ["plot", "-o"]])
 def test_an_ending_is_looked_at_before_the_work(
     protemb: Run, model: Path, tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
@@ -266,6 +289,13 @@ def test_an_ending_is_looked_at_before_the_work(
         done = protemb(command[0], model, *table, command[1], tmp_path / name)
         assert done.status == 1 and f"{name}: end the name as a picture's" in done.errors[0]
     assert [path.name for path in tmp_path.iterdir()] == [model.name]
+
+
+def test_an_archive_of_nothing_is_named(protemb: Run, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "none.tar", "w") as tar:
+        tar.add(__file__, "test.py")
+    done = protemb("embed", tmp_path / "none.tar", "-o", tmp_path / "out.npz")
+    assert done.status == 1 and "none.tar: no structure file in this archive" in done.errors[0]
 
 
 # --- what is skipped ----------------------------------------------------------------------------------

@@ -270,6 +270,7 @@ def test_what_cannot_be_searched_is_one_sentence(
     protemb: Callable[..., Any], index: Index, structures: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "bad.cif").write_text("nothing")
+    (tmp_path / "all.tar").write_bytes(bytes(10240))
     dna = gemmi.read_structure(str(structures / "1lcd.pdb.gz"))
     for each in dna:
         each.remove_chain("A")
@@ -282,6 +283,8 @@ def test_what_cannot_be_searched_is_one_sentence(
     for arguments, sentence in (
         ([tmp_path / "none.cif", "--index", index.path], "no such file"),
         ([tmp_path / "bad.cif", "--index", index.path], "bad.cif"),
+        ([tmp_path / "all.tar", "--index", index.path], "is an archive; search takes one structure file"),
+        ([tmp_path, "--index", index.path], "is a folder; search takes one structure file"),
         ([structures / "1orc.pdb", "--index", tmp_path], "is no index"),
         ([tmp_path / "dna.pdb", "--index", index.path], "holds no protein chain to embed"),
         ([structures / "1orc.pdb", "--index", header.parent], "made with 'theirs', which is no model"),

@@ -106,3 +106,46 @@ def test_a_script_without_a_main_guard_is_told_so(structures: Path, tmp_path: Pa
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
     assert "if __name__ == '__main__'" in done.stdout + done.stderr
+
+
+ENDING = """
+import sys
+import numpy as np
+from protemb_sdk import Embedder
+if __name__ == "__main__":
+    embedder = Embedder("base", "cpu", threads=2)
+    coords = np.random.default_rng(0).normal(size=(1000, 3)).cumsum(axis=0) * 2.2
+    chain = embedder.read((coords, "A" * 1000)).chains[0]
+    for embedding in embedder.embed_many([chain] * 60, workers=2):  # minutes
+        raise SystemExit("enough")
+"""
+
+
+def test_a_script_that_ends_does_not_wait_for_what_it_gave_out() -> None:
+    done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "enough" in done.stderr
+
+
+HANDLES = """
+import os, resource, sys
+from protemb_sdk import Embedder, EmbeddingError
+if __name__ == "__main__":
+    embedder = Embedder("base", "cpu", threads=1)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    least = len(os.listdir("/proc/self/fd"))
+    for more in range(2, 14, 3):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (least + more, most))
+        try:
+            list(embedder.embed_many(sys.argv[1:] * 9, workers=3))
+        except EmbeddingError as error:
+            print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits and /proc of Linux")
+def test_too_few_handles_for_workers_are_one_sentence(structures: Path) -> None:
+    command = [sys.executable, "-c", HANDLES, str(structures / "1orc.pdb")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    said = "worker processes cannot be started (Too many open files); try fewer workers"
+    assert done.stdout.splitlines() == [said] * 4

@@ -44,6 +44,17 @@ def test_sources_can_be_dropped(collection, traces):
         read_collection(collection, ["pdb", "demos"])
 
 
+def test_what_is_dropped_is_not_judged(collection, traces):
+    z = dict(np.load(collection))
+    z["ids"][-1] = z["ids"][0]  # of the only chain of source demos
+    z["seq"] = z["seq"].copy()
+    z["seq"][-5:] |= 32
+    np.savez(collection, **z)
+    assert read_collection(collection, ["demos"]).num_rows == len(traces) - 1
+    with pytest.raises(CorpusError, match="comes twice"):
+        read_collection(collection)
+
+
 def test_the_split_cuts_no_cluster_and_is_80_10_10():
     clusters = np.random.default_rng(0).integers(0, 300, size=2000) * 7
     splits = np.array(split_by_cluster(clusters, seed=5))
@@ -130,7 +141,7 @@ def test_arrays_of_which_a_part_would_not_be_searched_are_refused(tmp_path, seq,
         ("source_names", lambda x: x[0], "a source is none of its 1 names"),
         ("seq", lambda x: x | 128, "not ASCII"),
         ("seq", lambda x: x.astype(str), "seq is of <U3"),
-        ("seq", lambda x: x | 32, "seq holds 'acdefghik'"),
+        ("seq", lambda x: x | 32, "1a8o_A holds 'acdefgikl'"),
         ("ids", lambda x: x[[0, *range(len(x) - 1)]], "the id .* comes twice"),
         ("offsets", lambda x: x.astype(float), "offsets are of float64"),
         ("offsets", lambda x: np.concatenate([x[:1], x[:1], x[2:]]), "do not cut its"),

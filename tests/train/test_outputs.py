@@ -56,10 +56,14 @@ def test_no_output_is_an_input(refused: Command, line: str, file: str) -> None:
 
 @pytest.mark.parametrize(
     ("line", "file"),
-    [("judge in.ckpt --corpus in.arrow -o in.json", "in.md"), ("compare a=in.json -o in.md", "in.png")],
+    [
+        ("judge in.ckpt --corpus in.arrow -o in.json", "in.md"),
+        ("compare a=in.json -o in.md", "in.png"),
+        ("probe --corpus in.arrow --encoder a=in.ckpt -o in.json", "in.md"),
+    ],
 )
 def test_what_goes_beside_an_output_takes_no_other_place(refused: Command, line: str, file: str) -> None:
-    assert f"{file}: goes beside in." in refused(line)
+    assert f"{file}: is another file, and would be written over" in refused(line)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +74,10 @@ def test_what_goes_beside_an_output_takes_no_other_place(refused: Command, line:
         ("untrained -o in.arrow --corpus in.arrow", ".ckpt"),
         ("judge in.ckpt --corpus in.arrow -o j.md", ".json"),
         ("compare a=in.json -o j.json", ".md"),
+        ("judge in.ckpt --corpus in.arrow -o .", ".json"),
+        ("probe --corpus in.arrow --encoder a=in.ckpt -o .", ".json"),
+        ("compare a=in.json -o /", ".md"),
+        ("corpus in.arrow -o .", ".arrow"),
     ],
 )
 def test_an_output_has_the_ending_of_what_it_is(refused: Command, line: str, ending: str) -> None:

@@ -30,9 +30,11 @@ def test_an_interrupted_run_continues_to_the_bit(config, real_corpus, tmp_path, 
     assert pretrain.steps_done(tmp_path / "b") in (3, 4, 5)
     (tmp_path / "b" / ".last.ckpt.x1").mkdir()  # as a kill in the middle of a checkpoint leaves it
     (tmp_path / "b" / ".last.ckpt.x1" / "part").write_bytes(b"half")
+    (tmp_path / "b" / ".last.ckpt.swp").write_text("an editor's")
+    (tmp_path / "b" / ".my.ckpt.kept").mkdir()
     torch.manual_seed(99)
     assert_same_weights(unbroken, run(real_corpus, config, tmp_path / "b", steps=6))
-    assert not list((tmp_path / "b").glob(".*"))
+    assert {path.name for path in (tmp_path / "b").glob(".*")} == {".last.ckpt.swp", ".my.ckpt.kept"}
 
 
 def test_a_disk_that_fills_up_leaves_the_last_checkpoint(config, real_corpus, tmp_path, monkeypatch):

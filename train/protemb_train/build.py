@@ -115,9 +115,9 @@ def build_corpus(
     ProtembError
         If a source cannot be read, no chain is left, or the corpus cannot be written.
     """
-    listing = out.with_suffix(".skipped.csv")
     given = [*sources, *recipe.avoid, recipe.clusters if recipe.clusters not in (COLUMN, MMSEQS) else None]
-    check_output(out, ".arrow", given, beside=[out.with_suffix(".json"), listing])
+    check_output(out, ".arrow", given, beside=[".json", ".skipped.csv"])
+    listing = out.with_suffix(".skipped.csv")
     queries = list(dict.fromkeys(s for path in recipe.avoid for s in sequences_to_avoid(path)))
     report: dict[str, Any] = {
         "sources": [Path(source).name for source in sources],
@@ -131,7 +131,7 @@ def build_corpus(
         if recipe.drop_sources:
             raise CorpusError("--drop-source is for a collection (npz); these sources are structures")
         files = list(dict.fromkeys(file for source in sources for file in find_files(source)))
-        check_output(out, ".arrow", files, beside=[out.with_suffix(".json"), listing])
+        check_output(out, ".arrow", files, beside=[".json", ".skipped.csv"])
         table, skips = read_structures(files, parts, recipe.limits, workers=workers, progress=progress)
         write_skipped(skips, listing)
         report |= {"files": len(files), "chains read": table.num_rows, "skipped": by_kind(skips)}

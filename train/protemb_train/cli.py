@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from protemb_sdk._command import console, run, say
-from protemb_sdk._errors import OutputError, ProtembError
-from protemb_sdk._output import check_output, write_text_whole
+from protemb_sdk._errors import ProtembError
+from protemb_sdk._output import check_output, check_own, write_text_whole
 from protemb_train import corpus_cli
 from protemb_train.downstream.quality import cli as quality_cli
 from protemb_train.downstream.sequence_cli import language
@@ -34,20 +33,6 @@ app.add_typer(quality_cli.app, name="quality")
 
 # What a file says early on that a command writes beside the one that is named.
 _TABLE, _PLOT = b" whole held-out chains", b"Matplotlib"
-
-
-def _check_output(
-    out: Path, ending: str, inputs: Iterable[Path | None], beside: Path | None = None, mark: bytes = b""
-) -> None:
-    """Check, before any work, that nothing is lost where a command writes."""
-    check_output(out, ending, inputs, beside=[] if beside is None else [beside])
-    if beside is None or not beside.exists():
-        return
-    with beside.open("rb") as file:
-        if mark not in file.read(400):
-            raise OutputError(
-                f"{beside}: goes beside {out.name}, and another file is there; name another place"
-            )
 
 
 def _configured(preset: str, config: Path | None) -> tuple[str, NetworkConfig, PretrainConfig]:
@@ -129,7 +114,8 @@ def judge(
     from protemb_train.judge import judge as run
     from protemb_train.levels import read_curve
 
-    _check_output(out, ".json", [checkpoint, corpus], out.with_suffix(".md"), _TABLE)
+    check_output(out, ".json", [checkpoint, corpus], beside=[".md"])
+    check_own(out.with_suffix(".md"), _TABLE)
     network, record = load_network(checkpoint)
     if split not in SPLITS:
         raise ProtembError(f"no split named {split!r}; there are {', '.join(SPLITS)}")
@@ -173,7 +159,8 @@ def compare(
         raise ProtembError("name every judgement: NAME=FILE, such as base=base.json")
     if out.suffix == ".png":
         raise ProtembError(f"{out}: is where the plot goes; name the table, such as {out.with_suffix('.md')}")
-    _check_output(out, ".md", [Path(path) for _, _, path in pairs], out.with_suffix(".png"), _PLOT)
+    check_output(out, ".md", [Path(path) for _, _, path in pairs], beside=[".png"])
+    check_own(out.with_suffix(".png"), _PLOT)
     read = {name: read_judgement(Path(path)) for name, _, path in pairs}
     if len(read) < len(pairs):
         raise ProtembError("two judgements have one name; name each differently")
@@ -194,7 +181,7 @@ def recalibrate(
     """Take batch-norm statistics anew on whole chains: crops misjudge them."""
     from protemb_train.recalibrate import recalibrate_checkpoint
 
-    _check_output(out, ".ckpt", [checkpoint, corpus])
+    check_output(out, ".ckpt", [checkpoint, corpus])
     recalibrate_checkpoint(checkpoint, corpus, out, chains, (30, max_length))
     say(console, str(out))
 
@@ -207,7 +194,7 @@ def weights(
     """Write the weights of a checkpoint without the state of its run: a quarter of the size, to keep."""
     from protemb_train.checkpoint import load_network, save_network
 
-    _check_output(out, ".ckpt", [checkpoint])
+    check_output(out, ".ckpt", [checkpoint])
     save_network(*load_network(checkpoint), out)
     say(console, str(out))
 
@@ -230,7 +217,7 @@ def untrained(
     from protemb_train.corpus import Corpus
     from protemb_train.encoders import untrained as make
 
-    _check_output(out, ".ckpt", [config, corpus])
+    check_output(out, ".ckpt", [config, corpus])
     preset, shape, _ = _configured(preset, config)
     network = make(shape, seed, Corpus(corpus, ["train"]) if corpus else None)
     record = {"network": network.config.as_dict(), "seed": seed, "record": {"preset": preset}, "steps": 0}

@@ -233,13 +233,20 @@ def pretrain(
             if trainer.is_global_zero:  # the one that writes the table
                 _warn_without_validation(module)
                 _keep_metrics(out, done)
-                for part in out.glob(".*.ckpt.*"):  # of a checkpoint that was being written at a kill
-                    shutil.rmtree(part)
+                _sweep(out)
             trainer.fit(module, ckpt_path=last if done else None, weights_only=True)
             trainer.save_checkpoint(last)
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror or error})") from error
     return last
+
+
+def _sweep(out: Path) -> None:
+    """Remove what a kill leaves of a checkpoint that was being written, a hidden folder, and nothing else."""
+    for name in ("last", "best"):
+        for part in out.glob(f".{name}.ckpt.*"):
+            if part.is_dir() and not part.is_symlink():
+                shutil.rmtree(part, ignore_errors=True)
 
 
 def _record(training: Corpus, config: PretrainConfig, machine: Machine) -> dict[str, Any]:

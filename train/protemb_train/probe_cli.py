@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from protemb_sdk._command import console, say
-from protemb_sdk._output import check_output, write_text_whole
+from protemb_sdk._output import check_output, check_own, write_text_whole
 
 
 def probe(
@@ -48,7 +48,8 @@ def probe(
     from protemb_train.probe_table import ProbeReport
 
     files = named_files(encoder)
-    check_output(out, ".json", [corpus, *files.values()], beside=[out.with_suffix(".md")])
+    check_output(out, ".json", [corpus, *files.values()], beside=[".md"])
+    check_own(out.with_suffix(".md"), b"protemb-train probe")
     if threads:
         torch.set_num_threads(threads)
     rows = encoders(

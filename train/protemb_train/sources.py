@@ -161,14 +161,6 @@ def read_collection(path: Path, drop_sources: Iterable[str] = ()) -> pa.Table:
     if z["ids"].ndim != 1 or z["offsets"].shape != (len(z["ids"]) + 1,):
         raise CorpusError(f"{path}: its offsets do not match its {z['ids'].size} chains; the file is damaged")
     _check_flat(path, z["seq"], z["offsets"])
-    if strange := sorted({chr(byte) for byte in np.unique(z["seq"].view(np.uint8))} - _LETTERS):
-        raise CorpusError(
-            f"{path}: seq holds {''.join(strange[:9])!r}; residues are one-letter codes in capitals, X where "
-            "unknown"
-        )
-    found, times = np.unique(z["ids"], return_counts=True)
-    if (times > 1).any():
-        raise CorpusError(f"{path}: the id {found[times > 1][0]} comes twice; give each chain its own")
     chains, residues = len(z["ids"]), len(z["seq"])
     for name, shape in {
         "cluster30": (chains,),
@@ -190,15 +182,25 @@ def read_collection(path: Path, drop_sources: Iterable[str] = ()) -> pa.Table:
     if unknown:
         known = ", ".join(z["source_names"].tolist())
         raise CorpusError(f"{path}: has no source {', '.join(sorted(unknown))}; its sources are {known}")
+    kept = np.flatnonzero(~np.isin(z["source_names"][z["source"]], dropped))
+    found, times = np.unique(z["ids"][kept], return_counts=True)
+    if (times > 1).any():
+        raise CorpusError(f"{path}: the id {found[times > 1][0]} comes twice; give each chain its own")
     rows = []
-    for i in np.flatnonzero(~np.isin(z["source_names"][z["source"]], dropped)):
+    for i in kept:
         span = slice(z["offsets"][i], z["offsets"][i + 1])
         ca = np.cumsum(z["dxyz_milliA"][span].astype(np.int64), axis=0) / 1000.0
         ca -= ca.mean(axis=0)
+        sequence = z["seq"][span].tobytes().decode("ascii")
+        if strange := sorted(set(sequence) - _LETTERS):
+            raise CorpusError(
+                f"{path}: {z['ids'][i]} holds {''.join(strange[:9])!r}; residues are one-letter codes in "
+                "capitals, X where unknown"
+            )
         rows.append(
             {
                 "id": str(z["ids"][i]),
-                "sequence": z["seq"][span].tobytes().decode("ascii"),
+                "sequence": sequence,
                 "ca": ca.astype(np.float32).ravel(),
                 "residue_index": index_with_gaps(ca, z["resnum"][span]).astype(np.int32),
                 "cluster": int(z["cluster30"][i]),

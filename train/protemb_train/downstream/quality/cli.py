@@ -193,9 +193,9 @@ def table(
     from protemb_train.downstream.quality.vectors import READOUTS
     from protemb_train.downstream.quality.zero_shot import fitting, still
 
-    curves = out.with_name(f"{out.stem}-curves.json")
     read = [real, energies, zero_shot, names, *(encoder or [])]
-    check_output(out, ".md", read, beside=[out.with_suffix(".json"), curves])
+    check_output(out, ".md", read, beside=[".json", "-curves.json"])
+    curves = out.with_name(f"{out.stem}-curves.json")
     if threads:
         torch.set_num_threads(threads)
     found = load_rows(rows)
