@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from protemb_sdk._embedding import Embedding
-from protemb_sdk._errors import OutputError
+from protemb_sdk._errors import MALFORMED, OutputError, printable
 
 FORMAT = "protemb-store-2"
 FORMATS = ("protemb-store-1", FORMAT)  # the first knows no inputs that are tried again
@@ -64,13 +64,22 @@ def store_parts(path: Path) -> list[Path]:
     return sorted(path.glob("part-*.parquet"))
 
 
-def about_parts(path: Path) -> Iterator[dict[str, Any]]:
-    """Give what each part says: its `run`, and `done`, `again` and `skipped` of `Part`.
+class About(NamedTuple):
+    """What a part says of itself: number of its run, and `done`, `skipped` and `again` of `Part`."""
+
+    run: int  # 0 in the first format
+    done: list[str]
+    skipped: list[list[str]]
+    again: dict[str, dict[str, Any]]
+
+
+def about_parts(path: Path) -> Iterator[About]:
+    """Give what each part says.
 
     Raises
     ------
     OutputError
-        If one cannot be read.
+        If one cannot be read, or says what no store writes.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -78,13 +87,44 @@ def about_parts(path: Path) -> Iterator[dict[str, Any]]:
     for part in store_parts(path):
         try:
             metadata = pq.read_metadata(part).metadata or {}
-            about: dict[str, Any] = json.loads(metadata[b"protemb"])
-        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+            about = _about(json.loads(metadata.get(b"protemb", b"null")))
+        except (pa.ArrowException, *MALFORMED, OSError) as error:
             raise OutputError(
                 f"{part}: is no whole part of a store ({str(error).splitlines()[0]}); move it away, and its "
                 "inputs are embedded anew"
             ) from error
         yield about
+
+
+def _about(said: Any) -> About:
+    """Return what a part says, each entry of its type; who reads it asks no more."""
+    if not isinstance(said, dict):
+        raise ValueError("its metadata does not say which inputs it holds")
+    told: dict[str, Any] = {"run": 0, "done": None, "skipped": None, "again": {}} | said
+    about = About(**{name: told[name] for name in About._fields})
+    sound = {
+        "done": _strings(about.done),
+        "skipped": _rows(about.skipped),
+        "again": isinstance(about.again, dict) and all(map(_tried, about.again.values())),
+        # The first format has no runs, and tries nothing again; of two runs the last has the last word.
+        "run": type(about.run) is int and (1 if about.again else 0) <= about.run < 2**53,
+    }
+    for name, well in sound.items():
+        if not well:
+            raise ValueError(f"its metadata is damaged in {name!r}")
+    return about
+
+
+def _tried(x: object) -> bool:
+    return isinstance(x, dict) and _strings(x.get("chains")) and _rows(x.get("skipped"))
+
+
+def _strings(x: object) -> bool:
+    return isinstance(x, list) and all(isinstance(one, str) for one in x)
+
+
+def _rows(x: object) -> bool:
+    return isinstance(x, list) and all(_strings(row) and len(row) == 3 for row in x)
 
 
 def read_before(path: Path) -> Before:
@@ -97,9 +137,9 @@ def read_before(path: Path) -> Before:
     """
     before = Before(1, set(), {})
     for about in about_parts(path):
-        before = before._replace(run=max(before.run, about.get("run", 0) + 1))
-        before.done.update(about["done"])
-        for source, one in about.get("again", {}).items():
+        before = before._replace(run=max(before.run, about.run + 1))
+        before.done.update(about.done)
+        for source, one in about.again.items():
             before.chains.setdefault(source, set()).update(one["chains"])
     return before
 
@@ -110,9 +150,11 @@ def skipped_rows(path: Path) -> list[list[str]]:
     done: set[str] = set()
     last: dict[str, tuple[int, list[list[str]]]] = {}
     for about in about_parts(path):
-        rows += about["skipped"]
-        done.update(about["done"])
-        for source, one in about.get("again", {}).items():
-            if about["run"] > last.get(source, (0,))[0]:
-                last[source] = (about["run"], one["skipped"])
-    return rows + [row for source, (_, some) in last.items() if source not in done for row in some]
+        rows += about.skipped
+        done.update(about.done)
+        for source, one in about.again.items():
+            if about.run > last.get(source, (0,))[0]:
+                last[source] = (about.run, one["skipped"])
+    rows += [row for source, (_, some) in last.items() if source not in done for row in some]
+    # Of a damaged part, or an older version: halves of characters, which no file in UTF-8 takes.
+    return [[printable(cell) for cell in row] for row in rows]

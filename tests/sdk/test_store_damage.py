@@ -1,0 +1,129 @@
+"""Parts of a store that say what no store writes: refused in a sentence, and no row is lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from protemb_sdk import Embedder, OutputError, embed_into_store
+from protemb_sdk._fill import Filled
+from protemb_sdk._outcome import embed_one
+from protemb_sdk._parts import skipped_rows, store_parts
+from protemb_sdk._store import open_store
+from protemb_sdk._verify import verify_store
+
+from .conftest import Run
+from .test_store import rows_of, skipped_of
+
+SOUND: dict[str, Any] = {"format": "protemb-store-2", "run": 1, "done": [], "skipped": [], "again": {}}
+TRIED: dict[str, Any] = {"chains": ["A"], "skipped": [["a.pdb", "B", "too long"]]}
+
+WRONG: dict[str, list[Any]] = {
+    "done": [None, 5, "a.pdb", {}, [[]], [None], ["a.pdb", 1]],
+    "skipped": [None, 5, {}, [1], ["abc"], [[]], [["a"]], [["a", 1, None]], [["a"] * 4]],
+    "again": [
+        None, 5, [], "a", {"a": {}}, {"a": None}, {"a": []}, {"a": TRIED, "b": {}},
+        {"a": {"chains": []}}, {"a": TRIED | {"chains": "A"}}, {"a": TRIED | {"chains": [1]}},
+        {"a": {"skipped": []}}, {"a": TRIED | {"skipped": {}}}, {"a": TRIED | {"skipped": [["a", "b"]]}},
+    ],
+    "run": [None, "1", 1.0, True, -1, [], float("inf"), float("nan"), 10**30],
+}  # fmt: skip
+WITHOUT = "its metadata does not say which inputs it holds"
+DAMAGED = [
+    ("", "Expecting value"), ("{", "Expecting property name"), ("[" * 100_000, "recursion"),
+    ("null", WITHOUT), ("[]", WITHOUT), ('"done"', WITHOUT), ("5", WITHOUT),
+    ("{}", "damaged in 'done'"), ('{"done": []}', "damaged in 'skipped'"),
+    *(
+        (json.dumps(SOUND | {name: value}), f"damaged in '{name}'")
+        for name, values in WRONG.items()
+        for value in values
+    ),
+    # The last run has the last word on what is tried again: it must have a number.
+    (json.dumps({"done": [], "skipped": [], "again": {"a": TRIED}}), "damaged in 'run'"),
+    (json.dumps(SOUND | {"run": 0, "again": {"a": TRIED}}), "damaged in 'run'"),
+]  # fmt: skip
+
+
+def say(part: Path, said: str) -> None:
+    """Let a part say something else, its rows as they are."""
+    pq.write_table(pq.read_table(part).replace_schema_metadata({"protemb": said}), part)
+
+
+@pytest.fixture(scope="module")
+def whole(embedder: Embedder, structures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = tmp_path_factory.mktemp("whole") / "store"
+    embed_into_store(embedder, [structures / "1orc.pdb"], store)
+    return store
+
+
+@pytest.fixture
+def store(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "store"))
+
+
+@pytest.mark.parametrize(("said", "why"), DAMAGED, ids=[said[:70] or "empty" for said, _ in DAMAGED])
+def test_a_part_that_says_what_no_store_writes_is_named(
+    store: Path, embedder: Embedder, structures: Path, said: str, why: str
+) -> None:
+    (part,) = store_parts(store)
+    say(part, said)
+    before = sorted((path.name, path.read_bytes()) for path in store.iterdir())
+    with pytest.raises(OutputError, match=rf"{part.name}: is no whole part of a store .*{why}.*move it away"):
+        embed_into_store(embedder, [structures / "1orc.pdb", structures / "1a8o.pdb"], store)
+    with pytest.raises(OutputError, match="is no whole part of a store"):
+        skipped_rows(store)
+    assert sorted((path.name, path.read_bytes()) for path in store.iterdir()) == before
+
+
+def test_a_part_that_says_nothing_is_named_and_its_inputs_are_embedded_anew(
+    store: Path, embedder: Embedder, structures: Path, protemb: Run
+) -> None:
+    (part,) = store_parts(store)
+    pq.write_table(pq.read_table(part).replace_schema_metadata(None), part)
+    said = protemb("embed", structures / "1orc.pdb", "-o", store)
+    assert said.status == 1 and len(said.errors) == 1 and "Traceback" not in said.err
+    assert WITHOUT in " ".join(said.err.split())
+    part.unlink()
+    assert embed_into_store(embedder, [structures / "1orc.pdb"], store) == Filled(inputs=1, chains=1)
+
+
+def test_a_part_damaged_during_a_run_ends_it_with_every_row_written(
+    store: Path, embedder: Embedder, structures: Path
+) -> None:
+    (part,) = store_parts(store)
+    opened = open_store(store, embedder.provenance, channels=embedder.channels)
+    path = str(structures / "1a8o.pdb")
+    with pytest.raises(OutputError, match=f"{part.name}: is no whole part"), opened as filling:  # noqa: PT012
+        filling.add(embed_one(embedder, path, filling.wanted, path))
+        say(part, json.dumps(SOUND | {"skipped": [["a", 1, None]]}))
+    assert sorted(rows_of(store)) == ["1a8o.pdb:A", "1orc.pdb:A"]
+
+
+def test_rows_are_read_and_searched_whatever_their_part_says(store: Path) -> None:
+    (part,) = store_parts(store)
+    say(part, "[]")
+    found = verify_store(store)
+    assert (found.rows, found.wrong, found.missing) == (1, [], [])
+    pytest.importorskip("usearch")
+    from protemb_sdk.search import build_index
+
+    assert build_index(store, store.parent / "index") == 1
+
+
+def test_names_that_no_file_takes_are_written_out(store: Path, embedder: Embedder, structures: Path) -> None:
+    (part,) = store_parts(store)
+    tried = {"gone.pdb": TRIED | {"skipped": [["\udcff.pdb", "", "not there"]]}}
+    say(part, json.dumps(SOUND | {"skipped": [["a\ud800\n.pdb", "A", "short"]], "again": tried}))
+    assert embed_into_store(embedder, [structures / "1a8o.pdb"], store).chains == 1
+    assert skipped_of(store) == [["\\udcff.pdb", "", "not there"], ["a\\ud800\\n.pdb", "A", "short"]]
+
+
+def test_entries_of_later_versions_are_passed_over(store: Path, embedder: Embedder, structures: Path) -> None:
+    (part,) = store_parts(store)
+    say(part, json.dumps(SOUND | {"done": [str(structures / "1orc.pdb")], "more": 1}))
+    assert embed_into_store(embedder, [structures / "1orc.pdb"], store) == Filled(before=1)
