@@ -68,7 +68,7 @@ def test_kinds_are_those_of_the_generator() -> None:
 
 
 def test_kinds_are_chosen_by_name(corpus: Corpus) -> None:
-    made = decoys_of(Maker(corpus), 0, Plan(1, 6, kinds=("noisy", "coils")))
+    made = list(decoys_of(Maker(corpus), 0, Plan(1, 6, kinds=("noisy", "coils"))))
     assert {d.source for d in made} == {"noisy", "coils"}
     assert max(d.gdt_ts for d in made if d.source == "coils") < 0.35
     with pytest.raises(DecoyError, match="no kind of models named 'good'; there are homologs"):
@@ -123,7 +123,7 @@ def test_alignment_finds_a_deletion() -> None:
 def test_generation_is_a_function_of_seed_and_native(corpus: Corpus, tmp_path: Path) -> None:
     plan = Plan(natives=9, decoys=3, split="train", seed=1)
     maker = Maker(corpus)
-    one, again = decoys_of(maker, 0, plan), decoys_of(maker, 0, plan)
+    one, again = (list(decoys_of(maker, 0, plan)) for _ in range(2))
     assert len(one) == 3 and {d.source for d in one} <= set(KINDS) and all(d.made for d in one)
     for a, b in zip(one, again, strict=True):
         np.testing.assert_array_equal(a.ca_coords, b.ca_coords)
@@ -140,7 +140,7 @@ def test_generation_is_a_function_of_seed_and_native(corpus: Corpus, tmp_path: P
 
 
 def test_decoys_survive_their_file(corpus: Corpus, tmp_path: Path) -> None:
-    made = decoys_of(Maker(corpus), 1, Plan(1, 4))
+    made = list(decoys_of(Maker(corpus), 1, Plan(1, 4)))
     path = tmp_path / "made.npz"
     write_decoys(made, path)
     for a, b in zip(made, read_decoys(path), strict=True):

@@ -6,16 +6,20 @@ The corpus holds no relative of a test target, so neither do the natives, nor th
 from __future__ import annotations
 
 import multiprocessing
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 
 from protemb_sdk import Embedder
 from protemb_sdk._chain import ALPHABET
+from protemb_sdk._workers import WorkerPool, start_worker, when_told
 from protemb_train.alignment import aligned
 from protemb_train.corpus import Corpus, Trace
 from protemb_train.downstream.quality.decoys import KINDS, Decoy, DecoyError, labelled
@@ -221,14 +225,13 @@ def _embedder(model: str) -> Embedder:
     return Embedder(model, "cpu", threads=1)
 
 
-def decoys_of(maker: Maker, position: int, plan: Plan) -> list[Decoy]:
-    """Return models of one native: each of another kind as far as they go, kinds drawn by weight."""
+def decoys_of(maker: Maker, position: int, plan: Plan) -> Iterator[Decoy]:
+    """Yield models of one native: each of another kind as far as they go, kinds drawn by weight."""
     trace = maker.corpus[position]
     rng = np.random.default_rng((plan.seed, position))
     weights = np.array([WEIGHTS[kind] for kind in plan.kinds])
     kinds = rng.choice(list(plan.kinds), size=plan.decoys, p=weights / weights.sum())
     native = trace.ca_coords.astype(np.float64)
-    found = []
     for n, kind in enumerate(kinds):
         model = maker.one(position, str(kind), rng)
         if kind not in AS_THEY_ARE and rng.random() < REPAIRED:
@@ -236,8 +239,7 @@ def decoys_of(maker: Maker, position: int, plan: Plan) -> list[Decoy]:
         model = model + rng.uniform(0, JITTER) * rng.normal(size=model.shape)
         if np.isfinite(model).all() and np.abs(model - model.mean(axis=0)).max() < 600:
             name = f"{kind}-{n}"
-            found.append(labelled(name, trace.id, str(kind), plan.split, _sequence(trace), model, native))
-    return found
+            yield labelled(name, trace.id, str(kind), plan.split, _sequence(trace), model, native)
 
 
 def generate(path: Path, plan: Plan, workers: int = 1) -> Iterator[list[Decoy]]:
@@ -255,7 +257,7 @@ def generate(path: Path, plan: Plan, workers: int = 1) -> Iterator[list[Decoy]]:
     Raises
     ------
     DecoyError
-        If no native fits, or there is no such kind.
+        If no native fits, there is no such kind, or a worker process died.
     """
     if unknown := [kind for kind in plan.kinds if kind not in WAYS]:
         raise DecoyError(f"no kind of models named {unknown[0]!r}; there are {', '.join(WAYS)}")
@@ -266,14 +268,30 @@ def generate(path: Path, plan: Plan, workers: int = 1) -> Iterator[list[Decoy]]:
     if workers == 1:
         yield from map(_job, jobs)
         return
-    # Not forked: ONNX Runtime does not survive it.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_job, jobs)
+    stop, stopping = multiprocessing.Pipe(duplex=False)
+    with stop, stopping, WorkerPool(workers, _start, (stop,)) as pool:
+        try:
+            yield from pool.map(_job, jobs)
+        except BrokenProcessPool as error:
+            raise DecoyError(
+                f"{path}: a worker process died while it made models (out of memory?); try fewer workers"
+            ) from error
+        finally:
+            stopping.send_bytes(b".")  # natives at work, and those that wait in the pipe, would be waited for
+
+
+_stopped = threading.Event()  # of a worker process
+
+
+def _start(stop: Connection) -> None:
+    start_worker()
+    when_told(stop, _stopped.set)
 
 
 def _job(job: tuple[Path, int, Plan]) -> list[Decoy]:
     path, position, plan = job
-    return decoys_of(_maker(path, plan.split), position, plan)
+    made = decoys_of(_maker(path, plan.split), position, plan)
+    return list(takewhile(lambda _: not _stopped.is_set(), made))
 
 
 @cache
