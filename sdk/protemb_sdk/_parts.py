@@ -89,8 +89,9 @@ def about_parts(path: Path) -> Iterator[About]:
             metadata = pq.read_metadata(part).metadata or {}
             about = _about(json.loads(metadata.get(b"protemb", b"null")))
         except (pa.ArrowException, *MALFORMED, OSError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise OutputError(
-                f"{part}: is no whole part of a store ({str(error).splitlines()[0]}); move it away, and its "
+                f"{part}: is no whole part of a store ({reason}); move it away, and its "
                 "inputs are embedded anew"
             ) from error
         yield about
