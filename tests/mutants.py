@@ -45,7 +45,7 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {  # modules, and the tests tha
     ),
     "store": (
         ["_store", "_parts", "_rows", "_fill"],
-        ["sdk/test_store.py", "sdk/test_store_again.py", "sdk/test_pair_maps.py"],
+        ["sdk/test_store.py", "sdk/test_store_again.py", "sdk/test_store_damage.py", "sdk/test_pair_maps.py"],
     ),
 }  # fmt: skip
 # Of other things, of the large data, or slow.

@@ -212,6 +212,8 @@ def _tables(store: Path, columns: list[str]) -> Iterator[pyarrow.Table]:
     for part in store_parts(store):
         try:
             with pq.ParquetFile(part) as file:
+                if missing := set(columns) - set(file.schema_arrow.names):
+                    raise pa.ArrowInvalid(f"no column {min(missing)}")
                 for batch in file.iter_batches(ROWS, columns=columns):
                     yield pa.Table.from_batches([batch])
         except (pa.ArrowException, OSError) as error:

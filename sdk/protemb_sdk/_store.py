@@ -28,6 +28,7 @@ LOCK = "_lock"
 LEVELS = ("protein", "residue", "pair")
 """What a store may hold, each with those before it."""
 DEFAULT_LEVELS = LEVELS[:2]
+_LEVELS_TOGETHER = {LEVELS[: n + 1] for n in range(len(LEVELS))}
 DTYPES = ("float32", "float16")
 
 # A part waits in memory until it is written; what waits when a run is killed is embedded again.
@@ -202,7 +203,7 @@ def check_pyarrow(path: Path) -> None:
 
 
 def _check_form(levels: Sequence[str], readouts: Sequence[str], dtype: str) -> None:
-    if isinstance(levels, str) or tuple(levels) not in {LEVELS[: n + 1] for n in range(len(LEVELS))}:
+    if isinstance(levels, str) or tuple(levels) not in _LEVELS_TOGETHER:
         raise EmbeddingError(f"levels are {LEVELS[:1]}, {LEVELS[:2]} or {LEVELS}, not {levels!r}")
     if readouts and "residue" not in levels:
         raise EmbeddingError(f"readouts ({', '.join(readouts)}) are of residues; add the level 'residue'")
@@ -255,11 +256,34 @@ def read_header(path: Path) -> dict[str, Any]:
     try:
         header: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         _compared(header)
+        if header["format"] in FORMATS:  # of another, nothing is known
+            _check_header(header)
     except (FileNotFoundError, NotADirectoryError):
         raise OutputError(f"{path}: is no store; make one with protemb embed FOLDER -o {path}") from None
     except (*MALFORMED, OSError) as error:
         raise OutputError(f"{file}: cannot be read as the header of a store ({error!r})") from error
+    if header["format"] not in FORMATS:
+        raise OutputError(
+            f"{path}: a store with format {header['format']!r}, and this version reads {FORMAT!r}; update "
+            "protemb-sdk"
+        )
     return header
+
+
+def _check_header(header: Mapping[str, Any]) -> None:
+    """Refuse, as what is not JSON, values that no store writes."""
+    options = header["provenance"]["options"]
+    if missing := {"model", "altloc", "min_residues"} - set(options):
+        raise KeyError(min(missing))
+    sound = {
+        "levels": isinstance(header["levels"], list) and tuple(header["levels"]) in _LEVELS_TOGETHER,
+        "readouts": isinstance(header["readouts"], list)
+        and all(isinstance(name, str) for name in header["readouts"]),
+        "dtype": header["dtype"] in DTYPES,
+    }
+    for name, well in sound.items():
+        if not well:
+            raise ValueError(f"{name} are {header[name]!r}")
 
 
 def _compared(header: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from protemb_sdk import Embedder, OutputError, embed_into_store
 from protemb_sdk._fill import Filled
 from protemb_sdk._outcome import embed_one
 from protemb_sdk._parts import skipped_rows, store_parts
-from protemb_sdk._store import open_store
+from protemb_sdk._store import HEADER, open_store
 from protemb_sdk._verify import verify_store
 
 from .conftest import Run
@@ -127,3 +127,68 @@ def test_entries_of_later_versions_are_passed_over(store: Path, embedder: Embedd
     (part,) = store_parts(store)
     say(part, json.dumps(SOUND | {"done": [str(structures / "1orc.pdb")], "more": 1}))
     assert embed_into_store(embedder, [structures / "1orc.pdb"], store) == Filled(before=1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"levels": None}, "levels are None"), ({"levels": "protein"}, "levels are 'protein'"),
+        ({"levels": ["residue"]}, "levels are"), ({"levels": [[]]}, "unhashable"),
+        ({"dtype": "x"}, "dtype are 'x'"), ({"dtype": []}, "dtype are"),
+        ({"readouts": [1]}, "readouts are"), ({"readouts": None}, "readouts are None"),
+        ({"provenance": None}, "NoneType"), ({"provenance": {}}, "KeyError"),
+    ],
+)  # fmt: skip
+def test_a_header_that_says_what_no_store_writes_is_refused(
+    store: Path, embedder: Embedder, structures: Path, wrong: dict[str, Any], said: str
+) -> None:
+    header = json.loads((store / HEADER).read_text())
+    (store / HEADER).write_text(json.dumps(header | wrong))
+    refused = rf"{HEADER}: cannot be read as the header of a store \(.*{said}"
+    for run in (
+        lambda: verify_store(store),
+        lambda: embed_into_store(embedder, [structures / "1a8o.pdb"], store),
+    ):
+        with pytest.raises(OutputError, match=refused):
+            run()
+
+
+def test_options_that_are_missing_are_named(store: Path) -> None:
+    header = json.loads((store / HEADER).read_text())
+    del header["provenance"]["options"]["altloc"]
+    (store / HEADER).write_text(json.dumps(header))
+    with pytest.raises(OutputError, match="KeyError.*altloc"):
+        verify_store(store)
+
+
+def test_a_store_of_a_later_version_is_refused_by_its_format(
+    store: Path, embedder: Embedder, structures: Path
+) -> None:
+    pytest.importorskip("usearch")
+    from protemb_sdk.search import build_index
+
+    header = json.loads((store / HEADER).read_text())
+    (store / HEADER).write_text(
+        json.dumps(header | {"format": "protemb-store-9", "levels": "of another kind"})
+    )
+    for run in (
+        lambda: verify_store(store),
+        lambda: build_index(store, store.parent / "index"),
+        lambda: embed_into_store(embedder, [structures / "1a8o.pdb"], store),
+    ):
+        with pytest.raises(OutputError, match="format 'protemb-store-9', and this version reads"):
+            run()
+
+
+@pytest.mark.parametrize("column", ["length", "protein", "residue", "ca_coords", "id"])
+def test_a_part_without_a_column_makes_no_index(store: Path, column: str) -> None:
+    pytest.importorskip("usearch")
+    from protemb_sdk.search import build_index
+
+    (part,) = store_parts(store)
+    pq.write_table(pq.read_table(part).drop_columns([column]), part)
+    with pytest.raises(
+        OutputError, match=rf"{part.name}: is no whole part of a store \(no column {column}\)"
+    ):
+        build_index(store, store.parent / "index")
+    assert not (store.parent / "index").exists()

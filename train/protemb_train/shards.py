@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from protemb_sdk._output import write_text_whole, written_whole
-from protemb_sdk._workers import start_worker
+from protemb_sdk._workers import WorkerPool, start_worker
 from protemb_train.chains import Limits, Skip, read_file
 from protemb_train.corpus import SCHEMA, CorpusError
 
@@ -208,7 +207,7 @@ def _read_all(shards: list[Shard], limits: Limits, workers: int) -> Iterator[Sha
 
 
 def _finished(
-    pool: ProcessPoolExecutor, shards: list[Shard], limits: Limits, workers: int, deadly: set[Path]
+    pool: WorkerPool, shards: list[Shard], limits: Limits, workers: int, deadly: set[Path]
 ) -> Iterator[Shard]:
     queue = iter(list(shards))
     running: dict[Future[None], Shard] = {}
@@ -246,11 +245,8 @@ def _survives(file: Path, limits: Limits) -> bool:
     return True
 
 
-def _workers(number: int) -> ProcessPoolExecutor:
-    # Spawned: a fork of a process with threads (Arrow's) may hang.
-    return ProcessPoolExecutor(
-        number, mp_context=multiprocessing.get_context("spawn"), initializer=start_worker
-    )
+def _workers(number: int) -> WorkerPool:
+    return WorkerPool(number, start_worker, ())
 
 
 def _read_shard(shard: Shard, limits: Limits, deadly: frozenset[Path]) -> None:
