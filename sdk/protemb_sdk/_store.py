@@ -275,10 +275,10 @@ def _check_header(header: Mapping[str, Any]) -> None:
     options = header["provenance"]["options"]
     if missing := {"model", "altloc", "min_residues"} - set(options):
         raise KeyError(min(missing))
+    levels, readouts = header["levels"], header["readouts"]
     sound = {
-        "levels": isinstance(header["levels"], list) and tuple(header["levels"]) in _LEVELS_TOGETHER,
-        "readouts": isinstance(header["readouts"], list)
-        and all(isinstance(name, str) for name in header["readouts"]),
+        "levels": isinstance(levels, list) and tuple(levels) in _LEVELS_TOGETHER,
+        "readouts": isinstance(readouts, list) and all(isinstance(name, str) for name in readouts),
         "dtype": header["dtype"] in DTYPES,
     }
     for name, well in sound.items():

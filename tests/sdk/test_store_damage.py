@@ -157,7 +157,7 @@ def test_options_that_are_missing_are_named(store: Path) -> None:
     header = json.loads((store / HEADER).read_text())
     del header["provenance"]["options"]["altloc"]
     (store / HEADER).write_text(json.dumps(header))
-    with pytest.raises(OutputError, match="KeyError.*altloc"):
+    with pytest.raises(OutputError, match=r"KeyError.*altloc"):
         verify_store(store)
 
 
