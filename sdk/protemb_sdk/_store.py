@@ -232,7 +232,7 @@ def _agree(path: Path, header: Mapping[str, Any]) -> None:
         write_text_whole(file, json.dumps(header, indent=1) + "\n")
         return
     there = read_header(path)
-    older = there["format"] in FORMATS and there["format"] != FORMAT
+    older = there["format"] != FORMAT
     found = _compared(there | {"format": FORMAT} if older else there)
     for name, value in _compared(header).items():
         if found[name] != json.loads(json.dumps(value)):
