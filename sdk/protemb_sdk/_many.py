@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from itertools import islice
-from multiprocessing.connection import Connection
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
@@ -22,7 +20,7 @@ from protemb_sdk._folders import find_structures
 from protemb_sdk._limits import DEFAULT_BYTES
 from protemb_sdk._outcome import EmptyFolder, Outcome, embed_one, embed_together, failed, source_name
 from protemb_sdk._readouts import check_readouts
-from protemb_sdk._workers import WorkerPool, before_exit, start_worker, when_told
+from protemb_sdk._workers import WorkerPool
 
 if TYPE_CHECKING:
     from protemb_sdk._embedder import Embedder
@@ -43,23 +41,10 @@ Outcomes = Generator[Outcome, None, None]
 # Of a worker process, made once by `_start_worker`.
 _worker: Embedder | ProtembError | None = None
 _stopped = False
-# Of the parent: a script that ends by an error leaves its run open, and all that was given out would be done.
-_pipes: set[Connection] = set()
 
 
-def _tell_workers() -> None:
-    for pipe in _pipes:
-        with suppress(OSError):
-            pipe.send_bytes(b".")
-
-
-before_exit(_tell_workers)
-
-
-def _start_worker(arguments: dict[str, Any], stop: Connection) -> None:
+def _start_worker(arguments: dict[str, Any]) -> None:
     global _worker
-    start_worker()
-    when_told(stop, _stop)
     from protemb_sdk._embedder import Embedder
 
     try:
@@ -226,11 +211,9 @@ class EmbeddingRun(Iterator[Embedding]):
 
     def _elsewhere(self, items: Iterable[object], workers: int, arguments: dict[str, Any]) -> Outcomes:
         try:
-            stop, stopping = multiprocessing.Pipe(duplex=False)
-            pool = WorkerPool(workers, _start_worker, (arguments, stop))
+            pool = WorkerPool(workers, _start_worker, (arguments,), when_told=_stop)
         except OSError as error:
             raise _unstarted(error) from error
-        _pipes.add(stopping)
         waiting: deque[tuple[str, Future[Outcome] | Outcome]] = deque()
         ahead = TASKS_WITH_PAIRS if self._wanted["pair"] else TASKS
         done = False
@@ -245,11 +228,8 @@ class EmbeddingRun(Iterator[Embedding]):
             done = True
         finally:
             if not done:  # a chain that is being embedded would be waited for
-                stopping.send_bytes(b".")
+                pool.stop()
             pool.shutdown(wait=True, cancel_futures=True)
-            _pipes.discard(stopping)
-            stop.close()
-            stopping.close()
 
     def _submit(self, pool: WorkerPool, x: object, source: str) -> Future[Outcome] | Outcome:
         try:

@@ -135,6 +135,7 @@ def _place(path: Path) -> object:
 
 
 def files_in(inputs: Iterable[Path]) -> Iterator[Path]:
+    """Give files as they are, and the structure files of folders; what cannot be listed is passed over."""
     for path in inputs:
         try:
             yield from find_structures(path, warn=False) if os.path.isdir(path) else [path]

@@ -10,6 +10,7 @@ import select
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
@@ -24,14 +25,42 @@ class WorkerPool(ProcessPoolExecutor):
 
     Before Python 3.11.5 `shutdown` waits for ever for an input that was half in the pipe when a worker
     died (https://github.com/python/cpython/issues/94777).
+
+    Parameters
+    ----------
+    workers : int
+        Processes.
+    start : callable, optional
+        What each calls first, with `arguments`.
+    arguments : tuple
+        Of `start`.
+    when_told : callable, optional
+        What each calls in another thread on `stop`, and when the interpreter ends: whatever was given out
+        would be done first. Ending the process would be simpler, but pools wait for ever for what came half
+        through a pipe.
     """
 
-    def __init__(self, workers: int, start: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    def __init__(
+        self,
+        workers: int,
+        start: Callable[..., None] | None = None,
+        arguments: tuple[Any, ...] = (),
+        *,
+        when_told: Callable[[], None] | None = None,
+    ) -> None:
         spawn = multiprocessing.get_context("spawn")
-        super().__init__(workers, mp_context=spawn, initializer=start, initargs=arguments)
+        self._told, self._telling = multiprocessing.Pipe(duplex=False)
+        begin = (self._told, when_told, start, arguments)
+        super().__init__(workers, mp_context=spawn, initializer=_begin, initargs=begin)
+        _open.add(self)
         if _WAITS_FOR_THE_DEAD:  # a copy of our own: the pool closes its end in a thread of its own
             inputs = self._call_queue._reader.fileno()  # type: ignore[attr-defined]
             self._inputs = io.FileIO(os.dup(inputs))
+
+    def stop(self) -> None:
+        """Tell the workers that nobody waits for their results."""
+        with suppress(OSError):
+            self._telling.send_bytes(b".")
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         manager: Any = self._executor_manager_thread  # None, where nothing was submitted
@@ -46,6 +75,10 @@ class WorkerPool(ProcessPoolExecutor):
             super().shutdown(wait, cancel_futures=cancel_futures)
         if _WAITS_FOR_THE_DEAD:
             self._inputs.close()
+        if wait:
+            _open.discard(self)
+            self._told.close()
+            self._telling.close()
 
     def _drain(self, manager: threading.Thread) -> None:
         """Take what dead workers do not, until the pool has ended."""
@@ -56,29 +89,37 @@ class WorkerPool(ProcessPoolExecutor):
                     return
 
 
-def start_worker() -> None:
-    """Call it first in a worker process."""
+_open: weakref.WeakSet[WorkerPool] = weakref.WeakSet()
+
+
+def _stop_all() -> None:
+    for pool in _open:
+        pool.stop()
+
+
+# Before the interpreter waits for pools; `atexit` comes after.
+getattr(threading, "_register_atexit", atexit.register)(_stop_all)
+
+
+def _begin(
+    told: Connection,
+    when_told: Callable[[], None] | None,
+    start: Callable[..., None] | None,
+    arguments: tuple[Any, ...],
+) -> None:
+    """Do what each worker does first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if when_told is not None:
+        threading.Thread(target=_wait, args=(told, when_told), daemon=True).start()
+    if start is not None:
+        start(*arguments)
 
 
-def before_exit(act: Callable[[], None]) -> None:
-    """Call something when the interpreter ends, before it waits for pools; `atexit` comes after."""
-    getattr(threading, "_register_atexit", atexit.register)(act)
-
-
-def when_told(stop: Connection, act: Callable[[], None]) -> None:
-    """Do something, in another thread of this worker, when something comes through a pipe.
-
-    Ending the process would be simpler, but pools wait for ever for what came half through a pipe.
-    """
-
-    def wait() -> None:
-        with suppress(OSError):
-            stop.poll(None)  # nobody takes it out: every worker sees it
-            act()
-
-    threading.Thread(target=wait, daemon=True).start()
+def _wait(told: Connection, act: Callable[[], None]) -> None:
+    with suppress(OSError):
+        told.poll(None)  # nobody takes it out: every worker sees it
+        act()
 
 
 def _end_with_parent() -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from protemb_sdk._output import write_text_whole, written_whole
-from protemb_sdk._workers import WorkerPool, start_worker
+from protemb_sdk._workers import WorkerPool
 from protemb_train.chains import Limits, Skip, read_file
 from protemb_train.corpus import SCHEMA, CorpusError
 
@@ -246,7 +246,7 @@ def _survives(file: Path, limits: Limits) -> bool:
 
 
 def _workers(number: int) -> WorkerPool:
-    return WorkerPool(number, start_worker, ())
+    return WorkerPool(number)
 
 
 def _read_shard(shard: Shard, limits: Limits, deadly: frozenset[Path]) -> None:

@@ -5,21 +5,19 @@ The corpus holds no relative of a test target, so neither do the natives, nor th
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 
 from protemb_sdk import Embedder
 from protemb_sdk._chain import ALPHABET
-from protemb_sdk._workers import WorkerPool, start_worker, when_told
+from protemb_sdk._workers import WorkerPool
 from protemb_train.alignment import aligned
 from protemb_train.corpus import Corpus, Trace
 from protemb_train.downstream.quality.decoys import KINDS, Decoy, DecoyError, labelled
@@ -268,8 +266,7 @@ def generate(path: Path, plan: Plan, workers: int = 1) -> Iterator[list[Decoy]]:
     if workers == 1:
         yield from map(_job, jobs)
         return
-    stop, stopping = multiprocessing.Pipe(duplex=False)
-    with stop, stopping, WorkerPool(workers, _start, (stop,)) as pool:
+    with WorkerPool(workers, when_told=_stop) as pool:
         try:
             yield from pool.map(_job, jobs)
         except BrokenProcessPool as error:
@@ -277,15 +274,14 @@ def generate(path: Path, plan: Plan, workers: int = 1) -> Iterator[list[Decoy]]:
                 f"{path}: a worker process died while it made models (out of memory?); try fewer workers"
             ) from error
         finally:
-            stopping.send_bytes(b".")  # natives at work, and those that wait in the pipe, would be waited for
+            pool.stop()  # natives at work, and those that wait in the pipe, would be waited for
 
 
 _stopped = threading.Event()  # of a worker process
 
 
-def _start(stop: Connection) -> None:
-    start_worker()
-    when_told(stop, _stopped.set)
+def _stop() -> None:
+    _stopped.set()
 
 
 def _job(job: tuple[Path, int, Plan]) -> list[Decoy]:
