@@ -38,7 +38,7 @@ def test_knowing_nothing_about_residues_asked_for_costs_one():
 def test_hidden_residues_teach_the_network_and_the_head_stays_out_of_it(module, real_corpus, config):
     batch = CropBatches(real_corpus, config, SMALL, seed=0).batch(0)
     assert ((batch["types"] == UNKNOWN) & (batch["true_types"] != UNKNOWN)).any()
-    gradient, logits = module(batch)
+    gradient, logits = module(batch)[:2]
     assert gradient.shape == batch["coords"].shape and logits.shape == (4, 24, 20)
     type_loss(logits, batch["asked"], batch["true_types"]).backward()
     stem = module.network.stem.conv.weight.grad
@@ -50,7 +50,7 @@ def test_without_a_type_loss_there_is_no_head(real_corpus, config):
     recipe = replace(SMALL, type_loss=0.0)
     module = Pretraining(real_corpus, real_corpus, config, recipe, steps=10, seed=0, record={})
     assert module.type_head is None
-    assert module(CropBatches(real_corpus, config, recipe, seed=0).batch(0))[1] is None
+    assert module(CropBatches(real_corpus, config, recipe, seed=0).batch(0)).types is None
 
 
 def test_only_the_blocks_run_in_bfloat16(config, real_corpus):
@@ -61,10 +61,10 @@ def test_only_the_blocks_run_in_bfloat16(config, real_corpus):
     module.network.stem.register_forward_hook(lambda *a: seen.update(stem=a[2].dtype))
     conv = module.network.blocks[0].conv2
     conv.register_forward_hook(lambda *a: seen.update(conv=a[2].dtype))
-    exact, _ = module(batch)
+    exact = module(batch).gradient
     assert seen == {"stem": torch.float32, "conv": torch.float32}
     module.network.autocast_blocks = True
-    close, _ = module(batch)
+    close = module(batch).gradient
     assert seen == {"stem": torch.float32, "conv": torch.bfloat16} and close.dtype == torch.float32
     difference = (close - exact).norm() / exact.norm()
     assert 0 < difference < 0.1

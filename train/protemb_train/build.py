@@ -20,7 +20,7 @@ from protemb_train.exact import exact_relatives
 from protemb_train.mmseqs import relatives, search
 from protemb_train.report import by_kind, histogram, write_report, write_skipped
 from protemb_train.shards import read_structures, remove_parts
-from protemb_train.sources import find_files, read_collection, sequences_to_avoid
+from protemb_train.sources import file_to_avoid, find_files, read_collection, sequences_to_avoid
 
 COLUMN, MMSEQS = "column", "mmseqs"
 
@@ -36,7 +36,7 @@ class Recipe:
     Parameters
     ----------
     avoid : tuple of Path
-        FASTA or npz files whose sequences' relatives are removed.
+        FASTA or npz files whose sequences' relatives are removed; ``FILE.npz:SPLIT`` for those of a split.
     drop_sources : tuple of str
         Sources of a collection that are left out.
     clusters : str, optional
@@ -115,7 +115,11 @@ def build_corpus(
     ProtembError
         If a source cannot be read, no chain is left, or the corpus cannot be written.
     """
-    given = [*sources, *recipe.avoid, recipe.clusters if recipe.clusters not in (COLUMN, MMSEQS) else None]
+    given = [
+        *sources,
+        *(file_to_avoid(source)[0] for source in recipe.avoid),
+        recipe.clusters if recipe.clusters not in (COLUMN, MMSEQS) else None,
+    ]
     check_output(out, ".arrow", given, beside=[".json", ".skipped.csv"])
     listing = out.with_suffix(".skipped.csv")
     queries = list(dict.fromkeys(s for path in recipe.avoid for s in sequences_to_avoid(path)))

@@ -17,7 +17,8 @@ def corpus(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Corpus file to write (.arrow).")],
     avoid: Annotated[
-        list[Path] | None, typer.Option(help="FASTA or npz whose relatives (30%) are removed.")
+        list[Path] | None,
+        typer.Option(help="FASTA, npz or FILE.npz:SPLIT,SPLIT whose relatives (30% identity) are removed."),
     ] = None,
     clusters: Annotated[
         str | None, typer.Option(help="Cluster file (RCSB by entity, or bc-NN.out), mmseqs, or column.")
@@ -77,7 +78,9 @@ def corpus(
 
 def prove(
     corpus: Annotated[Path, typer.Argument(help="Corpus file (.arrow).")],
-    avoid: Annotated[list[Path], typer.Option(help="FASTA or npz of the downstream sequences.")],
+    avoid: Annotated[
+        list[Path], typer.Option(help="FASTA, npz or FILE.npz:SPLIT,SPLIT with the downstream sequences.")
+    ],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Also write the result (.md).")] = None,
     sample: Annotated[
         int | None, typer.Option(min=1, help="Align so many downstream sequences exactly; all by default.")
@@ -93,10 +96,10 @@ def prove(
     from protemb_sdk._threads import usable_threads
     from protemb_train.corpus import Corpus
     from protemb_train.prove import prove as run
-    from protemb_train.sources import sequences_to_avoid
+    from protemb_train.sources import file_to_avoid, sequences_to_avoid
 
     if out is not None:
-        check_output(out, ".md", [corpus, *avoid])
+        check_output(out, ".md", [corpus, *(file_to_avoid(source)[0] for source in avoid)])
     queries = [sequence for path in avoid for sequence in sequences_to_avoid(path)]
     verdict = run(Corpus(corpus), queries, sample=sample, threads=threads or usable_threads())
     text = verdict.as_markdown()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from protemb_train.corpus import Corpus, CorpusError, Trace
@@ -16,7 +16,8 @@ from protemb_train.features import UNKNOWN
 from protemb_train.noise import geometric_levels, perturb, stratified_levels
 from protemb_train.presets import NetworkConfig, PretrainConfig
 
-Batch = dict[str, Tensor]
+Batch = dict[str, Any]
+"""Tensors by name; with the auxiliary objectives, lists of batches too."""
 
 
 def window(length: int, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -41,6 +42,30 @@ def sphere(ca_coords: NDArray[np.float32], size: int, rng: np.random.Generator) 
     centre = ca_coords[rng.integers(0, len(ca_coords))]
     nearest = np.argpartition(np.square(ca_coords - centre).sum(axis=1), size - 1)[:size]
     return np.sort(nearest)
+
+
+def show_types(
+    types: NDArray[np.int64], mask: float, swap: float, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return types as a network sees them, and which of them it is asked for.
+
+    Parameters
+    ----------
+    types : ndarray, int64, shape (L,)
+        Types as they are.
+    mask, swap : float
+        Shares of residues shown as X, and as another type. As many residues as are swapped are shown as they
+        are and asked for, so that the network must judge whether a type fits.
+    rng : Generator
+        Source of random numbers.
+    """
+    fate = rng.random(len(types))
+    shown = np.where(fate < mask, UNKNOWN, types)
+    if swap:
+        others = (types + rng.integers(1, UNKNOWN, len(types))) % UNKNOWN  # never the type itself
+        swapped = (fate >= mask) & (fate < mask + swap) & (types != UNKNOWN)
+        shown = np.where(swapped, others, shown)
+    return shown, (fate < mask + 2 * swap) & (types != UNKNOWN)
 
 
 class CropBatches(IterableDataset[Batch]):
@@ -125,7 +150,7 @@ class CropBatches(IterableDataset[Batch]):
             keep = self._crop(trace, size, rng)
             coords.append(trace.ca_coords[keep] - trace.ca_coords[keep].mean(axis=0))
             types.append(trace.residue_type[keep])
-            part, named = self._show(types[-1], rng)
+            part, named = show_types(types[-1], self.config.mask_types, self.config.swap_types, rng)
             shown.append(part)
             asked.append(named)
             index.append(trace.residue_index[keep])
@@ -140,18 +165,6 @@ class CropBatches(IterableDataset[Batch]):
             "index": torch.from_numpy(np.stack(index)),
             "sigma": sigma_B,
         }
-
-    def _show(
-        self, types: NDArray[np.int64], rng: np.random.Generator
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Return types as they are shown, and which are asked for."""
-        fate, mask, swap = rng.random(len(types)), self.config.mask_types, self.config.swap_types
-        shown = np.where(fate < mask, UNKNOWN, types)
-        if swap:
-            others = (types + rng.integers(1, UNKNOWN, len(types))) % UNKNOWN  # never the type itself
-            swapped = (fate >= mask) & (fate < mask + swap) & (types != UNKNOWN)
-            shown = np.where(swapped, others, shown)
-        return shown, (fate < mask + 2 * swap) & (types != UNKNOWN)
 
     def _crop(self, trace: Trace, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
         length, kind = len(trace.residue_type), rng.random()

@@ -105,7 +105,8 @@ class BaseFeatures(nn.Module):
 
     radial_bins = 32
     pair_channels = radial_bins + 1 + 2 + 11 + 6
-    residue_channels = len(ALPHABET) + 5
+    residue_types = len(ALPHABET)
+    residue_channels = residue_types + 5
 
     centres: Tensor
     separations: Tensor

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+from torch import Tensor, nn
 
-from protemb_train.corpus import CorpusError, Trace
+from protemb_train.corpus import Corpus, CorpusError, Trace
+from protemb_train.cuts import CutRule, cut_chains
+from protemb_train.features import UNKNOWN
 from protemb_train.loss import score_matching_loss
 from protemb_train.network import ScoreNetwork
 from protemb_train.noise import denoising_score, perturb
@@ -99,3 +104,64 @@ def judge(network: ScoreNetwork, traces: Iterable[Trace], seed: int = 0) -> Judg
     if not count:
         raise CorpusError("there is no chain to judge on: name a corpus with some, or allow longer ones")
     return Judgement(levels.numpy(), (total / zero).double().numpy(), float(np.mean(floors)), count)
+
+
+EMBEDDING_SIGMA = 0.3
+"""Noise level in angstrom at which states are judged, on coordinates without noise."""
+STATE_CHAINS = 60
+"""Validation chains, and pieces of them, that states are judged on."""
+
+
+@torch.no_grad()
+def judge_states(network: ScoreNetwork, site_head: nn.Module | None, corpus: Corpus) -> dict[str, float]:
+    """Return how well the states of residues predict what they are trained for.
+
+    Parameters
+    ----------
+    network : ScoreNetwork
+        With a single representation.
+    site_head : nn.Module, optional
+        Gives the logit of a contact site from a state.
+    corpus : Corpus
+        Chains to judge on, at most 200 residues each.
+
+    Returns
+    -------
+    dict of float
+        `type_accuracy` and `type_nats`: share of residue types that the profile puts first, and its cross
+        entropy, over all residues of whole chains; `site_ap`: average precision of contact sites over all
+        residues of pieces, where there is a head.
+    """
+    assert network.single is not None
+    sigma = torch.tensor([EMBEDDING_SIGMA])
+    right, nats, count = 0.0, 0.0, 0
+    for position in corpus.one_a_cluster(STATE_CHAINS, (50, 200)):
+        trace = corpus[position]
+        coords = torch.from_numpy(np.array(trace.ca_coords))[None]
+        state = network.structure_state(coords, torch.from_numpy(trace.residue_index)[None], sigma)
+        profile, true = network.single.log_profile(state)[0], torch.from_numpy(np.array(trace.residue_type))
+        known = true != UNKNOWN
+        right += float((profile.argmax(dim=1) == true)[known].sum())
+        nats += float(-profile[known].gather(1, true[known, None]).sum())
+        count += int(known.sum())
+    found = {"type_accuracy": right / max(1, count), "type_nats": nats / max(1, count)}
+    if site_head is not None:
+        found["site_ap"] = _site_precision(network, site_head, corpus, sigma)
+    return found
+
+
+def _site_precision(network: ScoreNetwork, site_head: nn.Module, corpus: Corpus, sigma: Tensor) -> float:
+    logits, labels = [], []
+    for _, trace, cuts in islice(cut_chains(corpus, CutRule(longest=200, pieces=1)), STATE_CHAINS):
+        part = slice(cuts[0].first, cuts[0].behind)
+        _, states = network.embed_all(
+            torch.from_numpy(np.array(trace.ca_coords[part]))[None],
+            torch.from_numpy(np.array(trace.residue_type[part]))[None],
+            torch.from_numpy(np.array(trace.residue_index[part]))[None],
+            sigma,
+        )
+        logits.append(site_head(states.state)[0, :, 0].numpy())
+        labels.append(cuts[0].touching)
+    if not labels or not np.concatenate(labels).any():
+        return float("nan")
+    return float(average_precision_score(np.concatenate(labels), np.concatenate(logits)))

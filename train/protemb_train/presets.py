@@ -100,6 +100,11 @@ class NetworkConfig(Checked):
         Largest and smallest noise level in angstrom; the K levels are geometric between them.
     reach : {"length", "distance"}
         How the output is scaled; see `protemb_train.loss.distance_gradient`.
+    exchanges : tuple of int
+        Numbers of blocks after which pair map and single representation are exchanged, rising; None for a
+        network without a single representation. Only for the family "base".
+    single_channels : int
+        Width H of the single representation.
     """
 
     family: Literal["paper", "base"]
@@ -110,20 +115,30 @@ class NetworkConfig(Checked):
     sigma_max: Positive = 10.0  # the paper's: the fold is gone, conformation space is explored
     sigma_min: Positive = 0.01  # the paper's: below the coordinate error of a crystal structure
     reach: Literal["length", "distance"] = "length"
+    exchanges: tuple[Count, ...] | None = None
+    single_channels: Count = 128
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        after = self.exchanges or ()
+        rising = list(after) == sorted(set(after)) and all(n < len(self.dilations) for n in after)
+        if after and (self.family == "paper" or not rising):
+            raise ConfigError(
+                f"exchanges is {list(after)}; it must rise and end below the number of blocks, "
+                f"{len(self.dilations)}, in a network of the family base"
+            )
         if self.sigma_max < self.sigma_min:
             raise ConfigError(f"sigma_max is {self.sigma_max:g}; it must not be below sigma_min")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for checkpoints and metadata."""
-        return asdict(self) | {"dilations": list(self.dilations)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> NetworkConfig:
         """Inverse of `as_dict`."""
-        return cls(**values | {"dilations": tuple(values["dilations"])})
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,8 +162,12 @@ class PretrainConfig(Checked):
         Of Adam, after the warm-up.
     warmup_steps : int
         Steps of linear rise.
-    schedule : {"constant", "cosine"}
-        Course of the learning rate after it; the cosine ends at a twentieth.
+    schedule : {"constant", "cosine", "decay"}
+        Course of the learning rate after it: constant; a cosine that ends at a twentieth; or constant until
+        the last fifth of the run, and then linear to a thirtieth. A run of the last kind can be extended as
+        long as it is before that fifth.
+    small_rate : float
+        Learning rate of perceptrons and heads, as a share of `learning_rate`.
     ema : float or None
         Decay of the moving average of the weights; None keeps none.
     clip : float or None
@@ -162,6 +181,20 @@ class PretrainConfig(Checked):
         Weight of the cross entropy (in units of its start, ln 20) of naming the residues asked for.
     per_residue_loss : bool
         Eq. 5 divided by 3L, so that predicting zero costs 1, instead of by 2.
+    pieces : int
+        Pieces of chains that were cut in two, in each step; see `protemb_train.auxiliary`.
+    piece_loss, site_loss : float
+        Weights of eq. 5 on them, and of the cross entropy (in units of ln 2) of the residues that touched the
+        removed part.
+    chains : int
+        Whole chains in each step that only the first blocks see, to predict residue types.
+    profile_loss : float
+        Weight of the cross entropy (in units of ln 20) of all residue types, predicted from structure alone,
+        on pieces and whole chains.
+    hidden_chains : float
+        Share of pieces with all residue types hidden; in the others `mask_types` and `swap_types` hold.
+    longest : int
+        Longest piece or whole chain in residues.
     """
 
     batch: Count
@@ -172,13 +205,21 @@ class PretrainConfig(Checked):
     validate_on: Literal["crops", "chains"]
     learning_rate: Positive
     warmup_steps: Steps
-    schedule: Literal["constant", "cosine"]
+    schedule: Literal["constant", "cosine", "decay"]
     ema: Decay | None
     clip: Positive | None
     mask_types: Share
     swap_types: Share
     type_loss: Weight
     per_residue_loss: bool
+    small_rate: Positive = 1.0
+    pieces: Steps = 0
+    piece_loss: Weight = 0.0
+    site_loss: Weight = 0.0
+    chains: Steps = 0
+    profile_loss: Weight = 0.0
+    hidden_chains: Share = 0.0
+    longest: Crop = 200
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -21,7 +21,7 @@ from protemb_train.callbacks import Averaging, Best, Checkpoints, Last
 from protemb_train.checkpoint import read_tensors
 from protemb_train.corpus import Corpus
 from protemb_train.crops import WholeChains
-from protemb_train.objective import Pretraining, TrainingError
+from protemb_train.objective import DECAY, Pretraining, TrainingError
 from protemb_train.presets import NetworkConfig, PretrainConfig
 
 logger = logging.getLogger("protemb")
@@ -77,7 +77,9 @@ def _check_same_run(last: Path, module: Pretraining) -> None:
     ranks = [_ranks(of.get("record", {}).get("machine")) for of in (before, now)]
     if None not in ranks:  # older runs do not say
         pairs["number of processes (devices by nodes)"] = (ranks[0], ranks[1])
-    if module.config.schedule == "cosine":
+    planned = int(before.get("steps_planned") or 0)
+    decays = int(loaded.get("global_step", 0)) > (1 - DECAY) * min(planned, now["steps_planned"])
+    if module.config.schedule == "cosine" or (module.config.schedule == "decay" and decays):
         pairs["number of steps"] = (before.get("steps_planned"), now["steps_planned"])
     different = [name for name, (old, new) in pairs.items() if old != new]
     if different:

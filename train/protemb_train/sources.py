@@ -23,18 +23,32 @@ _LETTERS = frozenset(string.ascii_uppercase + "*")
 _NO_GAPS = str.maketrans("", "", "-.")
 
 
-def sequences_to_avoid(path: Path) -> list[str]:
+def file_to_avoid(source: Path) -> tuple[Path, tuple[str, ...]]:
+    """Return the file that `FILE` or `FILE.npz:SPLIT,SPLIT` names, and the splits (empty without any)."""
+    before, colon, splits = source.name.rpartition(":")
+    if not colon or not before.endswith(".npz"):
+        return source, ()
+    return source.with_name(before), tuple(split for split in splits.split(",") if split)
+
+
+def sequences_to_avoid(source: Path) -> list[str]:
     """Read sequences from a FASTA file, or from an npz with flat `seq` and `offset` (downstream data).
 
-    Whatever is not searched must not pass for clean: all of the file is read, or it is refused. Blanks and
-    gaps (``-`` and ``.``) are left out of sequences.
+    All of the file is read, or it is refused. Blanks and gaps (``-`` and ``.``) are removed from sequences.
+
+    Parameters
+    ----------
+    source : Path
+        The file. ``FILE.npz:SPLIT,SPLIT`` reads the sequences of some splits only, by the array `split` of
+        the file.
 
     Raises
     ------
     ArrayFileError, CorpusError
-        If the file is missing, holds no sequence, or anything else beside its sequences.
+        If the file is missing, has no sequence, has no such split, or contains anything but sequences.
     """
-    found = _of_arrays(path) if path.suffix == ".npz" else _of_fasta(path)
+    path, splits = file_to_avoid(source)
+    found = _of_arrays(path, splits) if path.suffix == ".npz" else _of_fasta(path)
     if not found:
         raise CorpusError(f"{path}: holds no sequence; pass FASTA (>name, then the sequence) or an npz")
     for name, sequence in found:
@@ -48,11 +62,21 @@ def sequences_to_avoid(path: Path) -> list[str]:
     return [sequence for _, sequence in found]
 
 
-def _of_arrays(path: Path) -> list[tuple[str, str]]:
-    data = read_arrays(path, ("seq", "offset"), "an npz of sequences (seq, offset)")
+def _of_arrays(path: Path, splits: tuple[str, ...]) -> list[tuple[str, str]]:
+    names = ("seq", "offset", "split") if splits else ("seq", "offset")
+    data = read_arrays(path, names, f"an npz of sequences ({', '.join(names)})")
     _check_flat(path, data["seq"], data["offset"])
     letters, ends = data["seq"].tobytes().decode("ascii").upper(), data["offset"].tolist()
-    return [(f"sequence {n}", letters[a:b]) for n, (a, b) in enumerate(itertools.pairwise(ends))]
+    found = [(f"sequence {n}", letters[a:b]) for n, (a, b) in enumerate(itertools.pairwise(ends))]
+    if not splits:
+        return found
+    if data["split"].shape != (len(found),):
+        raise CorpusError(f"{path}: its array split has no entry for each sequence; the file is damaged")
+    of_each = [str(split) for split in data["split"]]
+    if unknown := sorted(set(splits) - set(of_each)):
+        known = ", ".join(sorted(set(of_each)))
+        raise CorpusError(f"{path}: has no split {', '.join(unknown)}; its splits are {known}")
+    return [sequence for sequence, split in zip(found, of_each, strict=True) if split in splits]
 
 
 def _of_fasta(path: Path) -> list[tuple[str, str]]:

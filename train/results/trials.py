@@ -119,7 +119,7 @@ def share_on_whole_chains(checkpoint: Path, corpus: Path) -> float:
         target = denoising_score(batch["coords"], batch["noisy"], batch["sigma"])
         loss = score_matching_loss(gradient, target, batch["sigma"])
         shares.append(loss.mean().item() / (3 * batch["types"].shape[1]))
-    return sum(shares) / len(shares)
+    return float(sum(shares) / len(shares))
 
 
 def run(trial: Trial, corpus: Path, folder: Path, steps: int) -> float:

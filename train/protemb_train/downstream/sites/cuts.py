@@ -1,72 +1,22 @@
-"""Interfaces for free: a chain is cut where it parts most easily, and what touched the rest is a site.
+"""Pieces of cut chains as labelled chains: what the head of the site task learns from before real interfaces.
 
-Interfaces between domains of one chain are packed much as those between chains, and every structure has some.
-So a head can learn what an interface looks like from thousands of chains that nobody labelled, before it sees
-the few hundred that are. Only chains of the pre-training corpus are cut, which holds no relative of a test
-chain.
+Only chains of the pre-training corpus are cut, which holds no relative of a test chain.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 
 from protemb_sdk._chain import ALPHABET
 from protemb_train.corpus import Corpus, Trace
+from protemb_train.cuts import CONTACT, DEFAULT, Cut, CutRule, cut_chains, find_cuts
 from protemb_train.downstream.sites.data import DSSP_STATES, PROFILE, SiteChain
 
-CONTACT = 8.0
-"""Angstrom between C-alphas of a contact."""
-BONDED = 4
-"""Residues along the chain that are near anyway: no contact of theirs counts."""
-STEP = 4  # residues between the ends that are tried
+__all__ = ["CONTACT", "CutRule", "cut_chain", "cut_corpus"]
 
 
-@dataclass(frozen=True, slots=True)
-class CutRule:
-    """Which pieces of a chain are taken.
-
-    Parameters
-    ----------
-    shortest, longest : int
-        Residues of a piece.
-    rest : int
-        Residues of the rest, at least.
-    sites : tuple of float
-        Bounds of the share of its residues that touch the rest: less is no interface, more no surface.
-    packed : float
-        Contacts within the piece a residue, at least: a tail is no domain.
-    pieces : int
-        Of one chain, at most.
-    overlap : float
-        Residues that two pieces of a chain share, over those of both, at most.
-    linker : int
-        Residues left out on either side of a cut: an end that was bonded to the rest would give it away.
-    one_cut : bool
-        Whether a piece must hold one end of the chain: a run from within has two ends that no chain has.
-    """
-
-    shortest: int = 45
-    longest: int = 350
-    rest: int = 25
-    sites: tuple[float, float] = (0.04, 0.45)
-    packed: float = 2.0
-    pieces: int = 2
-    overlap: float = 0.5
-    linker: int = 4
-    one_cut: bool = True
-
-
-def cut_chain(trace: Trace, rule: CutRule = CutRule()) -> list[SiteChain]:
+def cut_chain(trace: Trace, rule: CutRule = DEFAULT) -> list[SiteChain]:
     """Return pieces of a chain that part from the rest most easily, their residues labelled.
-
-    A piece is a run of residues. Of all runs, those come first whose contacts with the rest are fewest for
-    their size, to the power 2/3 as surfaces grow with volumes.
 
     Parameters
     ----------
@@ -78,92 +28,28 @@ def cut_chain(trace: Trace, rule: CutRule = CutRule()) -> list[SiteChain]:
     Returns
     -------
     list of SiteChain
-        Empty if the chain does not part. A residue is a site if its C-alpha lies within 8 angstrom of one of
-        the rest, more than 4 residues away along the chain. Without PSSM and DSSP.
+        As `find_cuts` finds them; without PSSM and DSSP.
     """
-    length = len(trace.ca_coords)
-    coords = trace.ca_coords.astype(np.float64)
-    apart = np.abs(np.arange(length)[:, None] - np.arange(length)) > BONDED
-    near = (cdist(coords, coords) < CONTACT) & apart
-    found: list[tuple[int, int, NDArray[np.bool_]]] = []
-    for a, b in _runs(near, rule):
-        if all(_shared((a, b), other[:2]) <= rule.overlap for other in found):
-            touching = near[:, :a].any(axis=1) | near[:, b:].any(axis=1)
-            first = a + rule.linker * (a > 0)
-            behind = b - rule.linker * (b < length)
-            if rule.sites[0] <= touching[first:behind].mean() <= rule.sites[1]:
-                found.append((first, behind, touching[first:behind]))
-        if len(found) == rule.pieces:
-            break
-    return [_piece(trace, coords, touching, a, b) for a, b, touching in found]
+    return [_piece(trace, cut) for cut in find_cuts(trace, rule)]
 
 
-def _runs(near: NDArray[np.bool_], rule: CutRule) -> Iterator[tuple[int, int]]:
-    """Yield runs (first, behind the last) that may be cut out, the easiest first."""
-    length = len(near)
-    # total[i, j]: contacts among the first i rows and j columns.
-    total = np.zeros((length + 1, length + 1), dtype=np.int64)
-    total[1:, 1:] = near.cumsum(axis=0).cumsum(axis=1)
-    ends = np.unique(np.append(np.arange(0, length, STEP), length))
-    a, b = (grid.ravel() for grid in np.meshgrid(ends, ends, indexing="ij"))
-    size = b - a
-    fits = (size >= rule.shortest) & (size <= rule.longest) & (length - size >= rule.rest)
-    a, b, size = a[fits], b[fits], size[fits]
-    inside = total[b, b] - total[a, b] - total[b, a] + total[a, a]
-    crossing = total[b, length] - total[a, length] - inside
-    packed = (inside >= rule.packed * size) & (crossing > 0)
-    if rule.one_cut:
-        packed &= (a == 0) | (b == length)
-    a, b, size, crossing = a[packed], b[packed], size[packed], crossing[packed]
-    surface = np.minimum(size, length - size) ** (2 / 3)
-    for k in np.argsort(crossing / surface, kind="stable"):
-        yield int(a[k]), int(b[k])
-
-
-def _shared(one: tuple[int, int], other: tuple[int, int]) -> float:
-    both = max(0, min(one[1], other[1]) - max(one[0], other[0]))
-    return both / ((one[1] - one[0]) + (other[1] - other[0]) - both)
-
-
-def _piece(trace: Trace, coords: NDArray[np.float64], label: NDArray[np.bool_], a: int, b: int) -> SiteChain:
+def _piece(trace: Trace, cut: Cut) -> SiteChain:
+    length = cut.behind - cut.first
     return SiteChain(
-        id=f"{trace.id}:{a}-{b}",
+        id=f"{trace.id}:{cut.first}-{cut.behind}",
         split="cut",
-        sequence="".join(ALPHABET[t] for t in trace.residue_type[a:b]),
-        label=label,
-        pssm=np.zeros((b - a, PROFILE), dtype=np.float32),
-        structure=np.zeros((b - a, DSSP_STATES), dtype=np.float32),
-        ca_coords=coords[a:b],
-        cut=b - a,
+        sequence="".join(ALPHABET[t] for t in trace.residue_type[cut.first : cut.behind]),
+        label=cut.touching,
+        pssm=np.zeros((length, PROFILE), dtype=np.float32),
+        structure=np.zeros((length, DSSP_STATES), dtype=np.float32),
+        ca_coords=trace.ca_coords[cut.first : cut.behind].astype(np.float64),
+        cut=length,
     )
 
 
 def cut_corpus(
-    corpus: Corpus,
-    rule: CutRule = CutRule(),
-    *,
-    a_cluster: int = 1,
-    seed: int = 0,
+    corpus: Corpus, rule: CutRule = DEFAULT, *, a_cluster: int = 1, seed: int = 0
 ) -> list[SiteChain]:
-    """Return pieces of the chains of a corpus, at most `a_cluster` chains of a cluster, in random order.
-
-    Parameters
-    ----------
-    corpus : Corpus
-        Read with the splits wanted.
-    rule : CutRule
-        As in `cut_chain`.
-    a_cluster : int, default 1
-        A thousand antibodies would else rule.
-    seed : int
-        Same seed, same pieces.
-    """
-    taken: Counter[int] = Counter()
-    found: list[SiteChain] = []
-    for position in np.random.default_rng(seed).permutation(len(corpus)).tolist():
-        cluster = int(corpus.clusters[position])
-        if corpus.lengths[position] >= rule.shortest + rule.rest and taken[cluster] < a_cluster:
-            pieces = cut_chain(corpus[position], rule)
-            taken[cluster] += bool(pieces)
-            found += pieces
-    return found
+    """Return pieces of the chains of a corpus; parameters are those of `protemb_train.cuts.cut_chains`."""
+    found = cut_chains(corpus, rule, per_cluster=a_cluster, seed=seed)
+    return [_piece(trace, cut) for _, trace, cuts in found for cut in cuts]

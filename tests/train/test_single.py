@@ -1,0 +1,199 @@
+"""The single representation, and the objectives that train it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from protemb_train.auxiliary import AuxiliaryBatches, StepBatches
+from protemb_train.corpus import Corpus, CorpusError
+from protemb_train.crops import CropBatches
+from protemb_train.cuts import BONDED, CONTACT
+from protemb_train.features import UNKNOWN
+from protemb_train.judge import judge_states
+from protemb_train.network import ScoreNetwork
+from protemb_train.objective import Pretraining, TrainingError
+from protemb_train.presets import BASE_TRAINING, ConfigError, NetworkConfig
+
+CONFIG = NetworkConfig(
+    family="base",
+    channels=8,
+    bottleneck=4,
+    dilations=(1, 2, 1),
+    noise_levels=8,
+    exchanges=(1, 2),
+    single_channels=12,
+)
+RECIPE = replace(
+    BASE_TRAINING,
+    batch=2,
+    crops=(24,),
+    type_loss=0.3,
+    swap_types=0.05,
+    pieces=2,
+    piece_loss=0.3,
+    site_loss=1.0,
+    chains=2,
+    profile_loss=1.0,
+    longest=150,
+    ema=None,
+)
+SIGMA = torch.tensor([0.3])
+
+
+def inputs_of(trace, size=40):
+    part = slice(0, size)
+    return tuple(
+        torch.from_numpy(np.array(a[part]))[None]
+        for a in (trace.ca_coords, trace.residue_type, trace.residue_index)
+    )
+
+
+def test_types_enter_at_the_last_exchange(randomised, traces):
+    """The structure state, and so the profile, cannot know the types; the single representation does."""
+    network = randomised(CONFIG)
+    coords, types, index = inputs_of(traces[0])
+    with torch.no_grad():
+        pair, states = network.embed_all(coords, types, index, SIGMA)
+        other_pair, other = network.embed_all(coords, (types + 3) % UNKNOWN, index, SIGMA)
+        alone = network.structure_state(coords, index, SIGMA)
+    assert torch.equal(states.structure, other.structure) and torch.equal(states.structure, alone)
+    assert (states.state - other.state).abs().max() > 0.01
+    assert (pair - other_pair).abs().max() > 0.01
+    assert states.structure.shape == states.state.shape == (1, 40, 12)
+    profile = network.single.log_profile(states.structure)
+    assert torch.allclose(profile.exp().sum(dim=-1), torch.ones(1, 40))
+
+
+def test_one_type_reaches_every_pair_of_its_neighbours_and_no_state_but_through_the_map(randomised, traces):
+    """A changed type changes the states of others: they are exchanged through the pair map."""
+    network = randomised(CONFIG)
+    coords, types, index = inputs_of(traces[0])
+    changed = types.clone()
+    changed[0, 20] = (types[0, 20] + 1) % UNKNOWN
+    with torch.no_grad():
+        difference = (
+            network.embed_all(coords, types, index, SIGMA)[1].state
+            - network.embed_all(coords, changed, index, SIGMA)[1].state
+        )
+    moved = difference.abs().amax(dim=(0, 2))
+    assert moved.argmax() == 20 and (moved > 1e-6).all()
+
+
+def test_states_do_not_depend_on_orientation_place_or_batch(randomised, traces):
+    network = randomised(CONFIG)
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1))).Q
+    turn = turn * torch.linalg.det(turn)
+    coords, types, index = inputs_of(traces[0])
+    with torch.no_grad():
+        here = network.embed_all(coords, types, index, SIGMA)[1]
+        there = network.embed_all(coords @ turn.T + 300.0, types, index, SIGMA)[1]
+        sigma = torch.tensor([0.3, 1.0])
+        both = network.embed_all(*(x.expand(2, *x.shape[1:]) for x in (coords, types, index)), sigma)[1]
+    for one, other, batched in zip(here, there, both, strict=True):
+        scale = one.abs().max()
+        assert (one - other).abs().max() < 2e-3 * scale
+        assert (one[0] - batched[0]).abs().max() < 1e-4 * scale
+        assert (one[0] - batched[1]).abs().max() > 1e-3 * scale  # another noise level
+
+
+@pytest.mark.parametrize("exchanges", [(2, 1), (1, 1), (3,), (1, 5)])
+def test_exchanges_rise_and_end_before_the_last_block(exchanges):
+    with pytest.raises(ConfigError, match=r"exchanges is .* below the number of blocks, 3"):
+        replace(CONFIG, exchanges=exchanges)
+
+
+def test_the_paper_has_no_single_representation():
+    with pytest.raises(ConfigError, match="family base"):
+        replace(CONFIG, family="paper")
+
+
+def test_losses_on_states_need_a_single_representation(real_corpus):
+    with pytest.raises(TrainingError, match="need a single representation; set exchanges"):
+        Pretraining(real_corpus, real_corpus, replace(CONFIG, exchanges=None), RECIPE, 10, 0, {})
+
+
+def test_batches_are_a_function_of_seed_and_step(real_corpus):
+    first, again = (AuxiliaryBatches(real_corpus, RECIPE, seed=3) for _ in range(2))
+    a, b = first.batch(5), again.batch(5)
+    for kind in ("pieces", "chains"):
+        assert len(a[kind]) == 2
+        for one, other in zip(a[kind], b[kind], strict=True):
+            assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not torch.equal(a["chains"][0]["noisy"], first.batch(6)["chains"][0]["noisy"][:, :1])
+
+
+def test_pieces_are_labelled_by_contacts_with_the_removed_part(real_corpus):
+    """Labels are checked on the whole chain, found by the piece's own coordinates."""
+    batches = AuxiliaryBatches(real_corpus, RECIPE, seed=0)
+    checked = 0
+    for step in range(4):
+        for piece in batches.batch(step)["pieces"]:
+            own = piece["coords"][0].numpy()
+            for trace in real_corpus:
+                for a in range(len(trace.ca_coords) - len(own) + 1):
+                    found = trace.ca_coords[a : a + len(own)]
+                    if np.abs(found - found.mean(axis=0) - own).max() < 1e-4:
+                        distance = np.linalg.norm(trace.ca_coords[None] - found[:, None], axis=-1)
+                        places = np.arange(len(trace.ca_coords))
+                        # The four residues on either side of the cut belong to the removed part's side.
+                        far = np.abs(places[None] - (a + np.arange(len(own)))[:, None]) > BONDED
+                        rest = (places < a - 4) | (places >= a + len(own) + 4)
+                        touching = ((distance < CONTACT) & far & rest[None]).any(axis=1)
+                        assert (piece["touching"][0].numpy() >= touching).all()
+                        checked += 1
+    assert checked
+
+
+def test_chains_have_at_most_the_noise_that_the_network_is_told(real_corpus):
+    for step in range(5):
+        batch = AuxiliaryBatches(real_corpus, RECIPE, seed=0).batch(step)
+        for chain in batch["chains"]:
+            noise = (chain["noisy"] - chain["coords"]).std()
+            assert noise <= 1.3 * chain["sigma"][0]
+        for piece in batch["pieces"]:
+            noise = (piece["noisy"] - piece["coords"]).std()
+            assert noise == pytest.approx(float(piece["sigma"][0]), rel=0.3)
+
+
+def test_every_loss_trains_the_network(real_corpus):
+    module = Pretraining(real_corpus, real_corpus, CONFIG, RECIPE, 10, 0, {})
+    module.log = lambda *arguments, **options: None  # there is no trainer
+    batch = StepBatches(real_corpus, CONFIG, RECIPE, 0).batch(0)
+    crops = CropBatches(real_corpus, CONFIG, RECIPE, 0).batch(0)
+    assert all(torch.equal(batch[name], crops[name]) for name in crops)
+    module.training_step(batch, 0).backward()
+    silent = [name for name, weight in module.named_parameters() if weight.grad is None]
+    # The output layer starts at zero, so that its own gradient is the only one through it at first.
+    assert not silent
+    assert all(torch.isfinite(weight.grad).all() for weight in module.parameters())
+    assert module.network.single.profile.weight.grad.abs().sum() > 0
+    assert module.site_head.weight.grad.abs().sum() > 0
+    assert not any("head" in name for name in module.network.state_dict())
+
+
+def test_a_corpus_without_short_chains_is_refused(make_corpus, traces):
+    long = max(traces, key=lambda trace: len(trace.ca_coords))
+    corpus = make_corpus([("A" * len(long.ca_coords), long.ca_coords, k) for k in range(3)])
+    with pytest.raises(CorpusError, match=r"no (piece of a cut chain|chain) of at most 60 residues"):
+        AuxiliaryBatches(corpus, replace(RECIPE, longest=60), seed=0)
+
+
+def test_states_are_judged_on_types_and_sites(real_corpus, randomised):
+    network = randomised(CONFIG)
+    found = judge_states(network, torch.nn.Linear(12, 1), real_corpus)
+    assert 0 <= found["type_accuracy"] <= 1 and found["type_nats"] > 0
+    known = Corpus(real_corpus.path)
+    assert known.lengths.min() >= 50
+    assert "site_ap" not in judge_states(network, None, real_corpus)
+
+
+def test_networks_without_states_read_their_checkpoints_as_before():
+    config = NetworkConfig.from_dict(
+        {"family": "base", "channels": 8, "bottleneck": 4, "dilations": [1], "noise_levels": 8}
+    )
+    assert config.exchanges is None and ScoreNetwork(config).single is None
+    assert NetworkConfig.from_dict(CONFIG.as_dict()) == CONFIG
