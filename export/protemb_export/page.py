@@ -11,7 +11,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from protemb_export.errors import ExportError
-from protemb_train.levels import read_judgement
+from protemb_train.pretrain.levels import read_judgement
 
 LIMITS = """\
 - Single chains, C-alpha atoms only: no side chains, ligands, nucleic acids or partner chains are seen.

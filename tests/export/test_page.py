@@ -21,14 +21,14 @@ from protemb_export.errors import ExportError
 from protemb_export.page import as_page, read_card, read_judged
 from protemb_export.pages import page_of
 from protemb_export.verify import Parity
-from protemb_sdk._errors import ProtembError
-from protemb_sdk._models import BUNDLED, beside
-from protemb_train.checkpoint import load_network
-from protemb_train.corpus import Corpus, write_corpus
-from protemb_train.judge import judge
-from protemb_train.network import ScoreNetwork
-from protemb_train.presets import PRESETS, NetworkConfig
-from protemb_train.recalibrate import recalibrate_checkpoint
+from protemb_sdk._base.errors import ProtembError
+from protemb_sdk._model.models import BUNDLED, beside
+from protemb_train.corpus.corpus import Corpus, write_corpus
+from protemb_train.network.checkpoint import load_network
+from protemb_train.network.network import ScoreNetwork
+from protemb_train.network.presets import PRESETS, NetworkConfig
+from protemb_train.pretrain.judge import judge
+from protemb_train.pretrain.recalibrate import recalibrate_checkpoint
 
 # Fixed by the contract (alphabet, channels), or for machines.
 NOT_SHOWN = {"alphabet", "golden", "sigma_range"}

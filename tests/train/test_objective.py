@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from protemb_sdk._errors import ProtembError
-from protemb_train.checkpoint import load_network, read_tensors
-from protemb_train.corpus import Corpus
-from protemb_train.crops import CropBatches, WholeChains
-from protemb_train.features import UNKNOWN
-from protemb_train.objective import Pretraining, type_loss
-from protemb_train.presets import BASE_TRAINING, PRESETS, read_config
-from protemb_train.pretrain import Machine, pretrain
-from protemb_train.recalibrate import recalibrate, recalibrate_checkpoint
+from protemb_sdk._base.errors import ProtembError
+from protemb_train.corpus.corpus import Corpus
+from protemb_train.network.checkpoint import load_network, read_tensors
+from protemb_train.network.features import UNKNOWN
+from protemb_train.network.presets import BASE_TRAINING, PRESETS, read_config
+from protemb_train.pretrain.crops import CropBatches, WholeChains
+from protemb_train.pretrain.objective import Pretraining, type_loss
+from protemb_train.pretrain.pretrain import Machine, pretrain
+from protemb_train.pretrain.recalibrate import recalibrate, recalibrate_checkpoint
 
 SMALL = replace(BASE_TRAINING, batch=4, crops=(24,), mask_types=0.3, type_loss=0.5, ema=None)
 
@@ -84,7 +84,7 @@ def test_compiled_training_is_the_same_training(config, real_corpus, tmp_path):
 
 
 def test_the_best_checkpoint_is_the_one_of_least_validation_loss(config, real_corpus, tmp_path, monkeypatch):
-    from protemb_train import pretrain as rooms
+    from protemb_train.pretrain import pretrain as rooms
 
     monkeypatch.setattr(rooms, "VALIDATE_EVERY", 2)
     shares = iter([0.9, 0.5, 0.7])

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from protemb_sdk._chain import ALPHABET
-from protemb_train.corpus import Corpus, Trace
+from protemb_sdk._structure.chain import ALPHABET
+from protemb_train.corpus.corpus import Corpus, Trace
 from protemb_train.downstream.sites.data import DSSP_STATES, PROFILE, SiteChain
 
 CONTACT = 8.0
