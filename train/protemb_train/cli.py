@@ -171,22 +171,6 @@ def compare(
 
 
 @app.command()
-def recalibrate(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of pretrain, of a network with batch norm.")],
-    corpus: Annotated[Path, typer.Option(help="Corpus file (.arrow); its training chains are used.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint to write.")],
-    chains: Annotated[int, typer.Option(min=1, help="Training chains to use, one a cluster.")] = 100,
-    max_length: Annotated[int, typer.Option(min=1, help="Leave longer chains out.")] = 300,
-) -> None:
-    """Take batch-norm statistics anew on whole chains: crops misjudge them."""
-    from protemb_train.pretrain.recalibrate import recalibrate_checkpoint
-
-    check_output(out, ".ckpt", [checkpoint, corpus])
-    recalibrate_checkpoint(checkpoint, corpus, out, chains, (30, max_length))
-    say(console, str(out))
-
-
-@app.command()
 def weights(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of pretrain.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint to write.")],

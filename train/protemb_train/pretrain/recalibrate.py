@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import nn
 
 from protemb_sdk._base.errors import ProtembError
-from protemb_train.corpus.corpus import Corpus
-from protemb_train.network.checkpoint import load_network, save_network
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.pretrain.crops import WholeChains
 
@@ -45,33 +41,3 @@ def recalibrate(network: ScoreNetwork, chains: WholeChains) -> ScoreNetwork:
         batch = chains[position]
         network.embed(batch["noisy"], batch["types"], batch["index"], batch["sigma"])
     return network.eval()
-
-
-def recalibrate_checkpoint(
-    checkpoint: Path, corpus: Path, out: Path, chains: int, lengths: tuple[int, int]
-) -> None:
-    """Write a copy of a checkpoint whose batch-norm statistics come from whole training chains.
-
-    Parameters
-    ----------
-    checkpoint, corpus : Path
-        Checkpoint of `pretrain`, and a corpus whose `train` split is used.
-    out : Path
-        Checkpoint to write; it can be judged and exported, not trained further.
-    chains : int
-        How many chains, one a cluster.
-    lengths : tuple of int
-        Shortest and longest chain used.
-
-    Raises
-    ------
-    CorpusError, ModelError, OutputError
-        If a file cannot be read or written.
-    ProtembError
-        If there is nothing to recalibrate, or nothing to do it on.
-    """
-    network, record = load_network(checkpoint)
-    training = WholeChains(Corpus(corpus, ["train"]), network.config, chains, lengths)
-    recalibrate(network, training)
-    record["record"] = dict(record.get("record", {})) | {"recalibrated_on_whole_chains": len(training)}
-    save_network(network, record, out)
