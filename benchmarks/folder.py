@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import processor
 from protemb_sdk import Embedder, ProtembError
-from protemb_sdk._folders import find_structures
+from protemb_sdk._base.folders import find_structures
 
 BINS = ((30, 100), (100, 160), (160, 300), (300, 450), (450, 600), (600, 1500))
 

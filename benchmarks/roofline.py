@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import Machine, compact_coords, median_seconds, one_thread, processor
 from protemb_sdk import Embedder, read_chain
-from protemb_sdk._batches import feeds_of
-from protemb_sdk._models import find_model
+from protemb_sdk._model.batches import feeds_of
+from protemb_sdk._model.models import find_model
 
 ROUNDS = 9
 

@@ -28,8 +28,8 @@ from benchmarks.machine import processor
 from benchmarks.search_data import chains, queries, tm_align_pair
 from protemb_sdk import Chain, Embedder, Embedding
 from protemb_sdk.search import CANDIDATES, Index, open_index
-from protemb_train.corpus import Corpus
-from protemb_train.mmseqs import search as search_sequences
+from protemb_train.corpus.corpus import Corpus
+from protemb_train.corpus.mmseqs import search as search_sequences
 
 K = 10  # hits whose TM-scores are averaged
 HITS = 20  # of which the recall is taken

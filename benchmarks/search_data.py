@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from protemb_sdk import ALPHABET, Chain, Embedder, embed_into_store
-from protemb_sdk._output import written_whole
-from protemb_train.corpus import Corpus
+from protemb_sdk._base.output import written_whole
+from protemb_train.corpus.corpus import Corpus
 
 SHORTEST = 40  # residues of a query
 SEED = 0

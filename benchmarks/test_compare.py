@@ -25,8 +25,8 @@ from .machine import compact_coords
 
 torch = pytest.importorskip("torch", reason="the encoders beside ours need torch")
 
-from protemb_train.network import ScoreNetwork  # noqa: E402
-from protemb_train.presets import PRESETS  # noqa: E402
+from protemb_train.network.network import ScoreNetwork  # noqa: E402
+from protemb_train.network.presets import PRESETS  # noqa: E402
 
 Encoder = Callable[[Chain], np.ndarray]
 

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from protemb_sdk import Embedder, read_chain
-from protemb_sdk._models import find_model
-from protemb_sdk._session import CUDA_OPTIONS
+from protemb_sdk._model.models import find_model
+from protemb_sdk._model.session import CUDA_OPTIONS
 
 torch = pytest.importorskip("torch", reason="the networks beside ours need torch")
 runtime = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
@@ -76,7 +76,7 @@ def graph(half: bool, convolutions: bool) -> bytes:
     if not half:
         return find_model("base").path.read_bytes()
     from protemb_export.graph import embedding_graph
-    from protemb_train.checkpoint import load_network
+    from protemb_train.network.checkpoint import load_network
 
     network, _ = load_network(CHECKPOINT)
     return bytes(embedding_graph(network, SIGMA, {}, half=True).SerializeToString())
@@ -120,9 +120,9 @@ def pytorch(
 ) -> Callable[[dict[str, np.ndarray]], Vectors]:
     def make(feeds: dict[str, np.ndarray]) -> Vectors:
         from protemb_export.fold import EmbeddingNetwork
-        from protemb_train.checkpoint import load_network
-        from protemb_train.network import ScoreNetwork
-        from protemb_train.presets import PRESETS
+        from protemb_train.network.checkpoint import load_network
+        from protemb_train.network.network import ScoreNetwork
+        from protemb_train.network.presets import PRESETS
 
         # Not fp32_precision: torch.export still asks in the old words, which the new ones make ambiguous.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
@@ -189,8 +189,8 @@ def test_protein_vectors(benchmark, kind, length, batch):
     seconds = benchmark.stats.stats.median
     benchmark.extra_info |= {"chains/s": round(batch / seconds)}
     if not kind.startswith("the paper"):
-        from protemb_train.network import ScoreNetwork
-        from protemb_train.presets import BASE
+        from protemb_train.network.network import ScoreNetwork
+        from protemb_train.network.presets import BASE
 
         wanted = on_the_cpu(length, batch)
         error = np.abs(found - wanted).max() / np.abs(wanted).max()

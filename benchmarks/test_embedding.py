@@ -23,8 +23,8 @@ def test_embed_protemb(benchmark, embedder, protease):
 @pytest.mark.parametrize("preset", ["base", "paper"])
 def test_embed_pytorch(benchmark, protease, preset):
     torch = pytest.importorskip("torch")
-    from protemb_train.network import ScoreNetwork
-    from protemb_train.presets import PRESETS
+    from protemb_train.network.network import ScoreNetwork
+    from protemb_train.network.presets import PRESETS
 
     torch.set_num_threads(1)
     network = ScoreNetwork(PRESETS[preset][0]).eval()

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from protemb_sdk import clip_windows, list_readouts, mean_over_columns
-from protemb_sdk._readouts import CONTACT_SCALE, SHELLS, ReadoutPool
-from protemb_sdk._threads import usable_threads
+from protemb_sdk._base.threads import usable_threads
+from protemb_sdk._model.readouts import CONTACT_SCALE, SHELLS, ReadoutPool
 
 THREADS = [1, usable_threads()] if usable_threads() > 1 else [1]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from protemb_train.network import ScoreNetwork
-    from protemb_train.presets import NetworkConfig
+    from protemb_train.network.network import ScoreNetwork
+    from protemb_train.network.presets import NetworkConfig
 
 TESTS = Path(__file__).resolve().parent
 
@@ -43,7 +43,7 @@ def fill_at_random() -> Callable[..., ScoreNetwork]:
     """Make a network with nothing at zero: `size` tells by how much a parameter of that name is moved."""
     import torch
 
-    from protemb_train.network import ScoreNetwork
+    from protemb_train.network.network import ScoreNetwork
 
     def make(config: NetworkConfig, size: Callable[[str], float]) -> ScoreNetwork:
         torch.manual_seed(0)

@@ -81,7 +81,7 @@ def main() -> None:
         for first, last in stretches(one["missing_lines"]):
             where = str(first) if first == last else f"{first}-{last}"
             code = source[first - 1].strip().replace("|", "\\|")
-            text.append(f"| `{Path(path).name}` | {where} | `{code}` |")
+            text.append(f"| `{Path(path).relative_to('sdk/protemb_sdk')}` | {where} | `{code}` |")
     print("\n".join(text))
     RESULTS.write_text("\n".join(text) + "\n", encoding="utf-8")
     if total["percent_covered"] < LEAST:

@@ -34,17 +34,18 @@ SEED = 0
 
 GROUPS: dict[str, tuple[list[str], list[str]]] = {  # modules, and the tests that should notice
     "pooling": (
-        ["_pooling", "_residue", "_readouts"],
+        ["_model/pooling", "_model/residue", "_model/readouts"],
         ["sdk/test_pooling.py", "sdk/test_readouts.py", "sdk/test_embedding.py"],
     ),
     "structure": (
-        ["_structure", "_files", "_folders", "_tables", "_protein", "_chain"],
+        ["_structure/reader", "_structure/files", "_base/folders", "_structure/tables", "_structure/protein",
+         "_structure/chain"],
         ["sdk/test_structure_edges.py", "sdk/test_chain.py", "sdk/test_structure_objects.py",
          "sdk/test_structure.py", "sdk/test_structure_input.py", "sdk/test_structure_laws.py",
          "sdk/test_limits.py", "sdk/test_reading_kept.py", "sdk/test_folders.py"],
     ),
     "store": (
-        ["_store", "_parts", "_rows", "_fill"],
+        ["_store/writer", "_store/parts", "_store/rows", "_store/fill"],
         ["sdk/test_store.py", "sdk/test_store_again.py", "sdk/test_store_damage.py", "sdk/test_pair_maps.py"],
     ),
 }  # fmt: skip
@@ -160,7 +161,7 @@ def judge(group: str, sample: int, copy: Path) -> tuple[int, int, int, list[Muta
         file = copy / "protemb_sdk" / f"{mutant.module}.py"
         file.write_text(mutant.source)
         result, took = outcome(tests, copy, 5 * seconds + 5)
-        shutil.copy(SDK / file.name, file)
+        shutil.copy(SDK / f"{mutant.module}.py", file)
         if result == "survived":
             survivors.append(mutant)
             print(f"  survived: {mutant.operator}: {mutant.change()}", flush=True)

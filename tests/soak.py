@@ -23,7 +23,7 @@ import psutil
 
 from protemb_sdk import Chain, Embedder, Embedding, read_chain
 from protemb_sdk import __version__ as sdk_version
-from protemb_sdk._threads import usable_threads
+from protemb_sdk._base.threads import usable_threads
 
 THREADS, WORKERS, WARM = 8, 2, 500
 EVERY = 4 * THREADS  # when the threads rest: maps that wait for a core to be pooled are no growth

@@ -6,11 +6,12 @@ import math
 from pathlib import Path
 
 import pytest
-from benchmarks import archive, record, roofline
+from benchmarks import record, roofline
+from benchmarks.experiments import archive
 
-from protemb_sdk._models import find_model
-from protemb_train.network import ScoreNetwork
-from protemb_train.presets import BASE
+from protemb_sdk._model.models import find_model
+from protemb_train.network.network import ScoreNetwork
+from protemb_train.network.presets import BASE
 
 
 @pytest.mark.parametrize("model", ["base", "base-int8"])

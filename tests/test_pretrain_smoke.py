@@ -149,8 +149,8 @@ def test_it_is_exported_verified_with_its_card(made: tuple[Path, dict[str, str]]
 
 def test_it_embeds_as_the_network_does(made: tuple[Path, dict[str, str]], structures: Path) -> None:
     from protemb_export.verify import torch_pair
-    from protemb_sdk._structure import read_chains
-    from protemb_train.checkpoint import load_network
+    from protemb_sdk._structure.reader import read_chains
+    from protemb_train.network.checkpoint import load_network
 
     folder, _ = made
     network, _ = load_network(folder / "run" / "last.ckpt")

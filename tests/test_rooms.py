@@ -1,61 +1,173 @@
-"""The map of the house holds: a room imports only what stands to its left."""
+"""The packages import in one direction only, as the map in CONTRIBUTING.md says."""
 
 from __future__ import annotations
 
 import ast
-import re
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = {"sdk": "protemb_sdk", "train": "protemb_train", "export": "protemb_export"}
+TREES = {"protemb_sdk": "sdk", "protemb_train": "train", "protemb_export": "export"}
 TORCH = {"torch", "lightning", "pytorch_lightning", "torchmetrics"}
 FORBIDDEN = {
-    "sdk": TORCH | {"biotite", "onnx", "onnxscript", "scipy", "sklearn", "protemb_train", "protemb_export"},
-    "train": {"protemb_export"},
-    "export": set(),
+    "protemb_sdk": TORCH
+    | {"biotite", "onnx", "onnxscript", "scipy", "sklearn", "protemb_train", "protemb_export"},
+    "protemb_train": {"protemb_export"},
+    "protemb_export": set(),
+}
+# From the lowest to the highest. A part imports parts of lower rows only; parts of one row do not import each
+# other. A part is a sub-package, or a module that stands beside the sub-packages.
+LAYERS = {
+    "protemb_sdk": [
+        ["_base"],
+        ["_structure"],
+        ["_model"],
+        ["_embed"],
+        ["_predict", "_store"],
+        ["_search"],
+        ["plot", "search", "ray"],
+        ["report"],
+        ["_cli"],
+        ["cli", "__init__"],
+    ],
+    "protemb_train": [
+        ["base"],
+        ["corpus", "network"],
+        ["pretrain"],
+        ["probe"],
+        ["downstream.common"],
+        ["downstream.sites", "downstream.quality", "downstream.labels"],
+        ["experiments"],
+        ["commands"],
+        ["cli", "interop"],
+    ],
 }
 
 
-def imports_of(path: Path, *, typing_only: bool = True) -> set[str]:
-    """Return the top-level packages that a file imports, inside functions too.
+def modules_of(tree: str) -> dict[str, Path]:
+    """Return the modules of a tree by full name; that of a package itself is `package.__init__`."""
+    folder = ROOT / TREES[tree] / tree
+    return {".".join([tree, *p.relative_to(folder).with_suffix("").parts]): p for p in folder.rglob("*.py")}
 
-    Without `typing_only`, what stands under `if TYPE_CHECKING` is left out.
+
+MODULES = {name: path for tree in TREES for name, path in modules_of(tree).items()}
+
+
+def imports_of(path: Path, *, typing_only: bool = True) -> Iterator[str]:
+    """Give each name that a file imports, `package.module.name`, inside functions too.
+
+    Without `typing_only`, imports under `if TYPE_CHECKING` are left out.
     """
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    found: set[str] = set()
-    nodes: list[ast.AST] = [tree]
+    nodes: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
     while nodes:
         node = nodes.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING") and not typing_only:
             nodes.extend(node.orelse)
             continue
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            found.add(node.module.partition(".")[0])
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, f"{path}: relative imports are not used here"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
         nodes.extend(ast.iter_child_nodes(node))
-    return found
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_only_what_stands_to_its_left(room: str) -> None:
-    files = sorted((ROOT / room / ROOMS[room]).rglob("*.py"))
-    assert files
-    for path in files:
-        wrong = imports_of(path) & FORBIDDEN[room]
-        assert not wrong, f"{path.relative_to(ROOT)} imports {', '.join(sorted(wrong))}"
+def module_of(name: str) -> str | None:
+    """Return the module of ours that an imported name belongs to."""
+    while name:
+        for found in (name, f"{name}.__init__"):
+            if found in MODULES:
+                return found
+        name = name.rpartition(".")[0]
+    return None
 
 
-@pytest.mark.parametrize(("package", "owner"), [("onnxruntime", "_session.py"), ("numba", "_pooling.py")])
-def test_one_file_alone_knows_a_runtime(package: str, owner: str) -> None:
-    users = {p.name for p in (ROOT / "sdk").rglob("*.py") if package in imports_of(p, typing_only=False)}
-    assert users == {owner}
+def part_of(module: str, tree: str) -> str | None:
+    """Return the part of a tree that a module belongs to; None for the empty modules of packages between."""
+    names = [name for row in LAYERS[tree] for name in row]
+    inner = module.removeprefix(f"{tree}.")
+    return next((name for name in names if inner == name or inner.startswith(f"{name}.")), None)
 
 
-def test_the_map_names_every_room() -> None:
+def edges_of(tree: str) -> dict[str, set[str]]:
+    """Return which modules of a tree each module imports."""
+    edges: dict[str, set[str]] = defaultdict(set)
+    for module, path in modules_of(tree).items():
+        for name in imports_of(path):
+            target = module_of(name)
+            if target is not None and target != module and target.startswith(f"{tree}."):
+                edges[module].add(target)
+    return edges
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_a_tree_imports_only_trees_before_it(tree: str) -> None:
+    modules = modules_of(tree)
+    assert modules
+    for module, path in modules.items():
+        wrong = {name.partition(".")[0] for name in imports_of(path)} & FORBIDDEN[tree]
+        assert not wrong, f"{module} imports {', '.join(sorted(wrong))}"
+
+
+@pytest.mark.parametrize("tree", LAYERS)
+def test_a_part_imports_only_lower_parts(tree: str) -> None:
+    row_of = {name: row for row, names in enumerate(LAYERS[tree]) for name in names}
+    for module, targets in edges_of(tree).items():
+        part = part_of(module, tree)
+        assert part is not None, f"{module} belongs to no part of the map"
+        for target in targets:
+            other = part_of(target, tree)
+            assert other is not None, f"{module} imports {target}, which belongs to no part of the map"
+            assert other == part or row_of[other] < row_of[part], f"{module} imports {target}"
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_no_module_imports_itself_by_way_of_others(tree: str) -> None:
+    edges = edges_of(tree)
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, f"import cycle: {' -> '.join([*path[path.index(module) :], module])}"
+        if module not in done:
+            for target in sorted(edges.get(module, ())):
+                visit(target, (*path, module))
+            done.add(module)
+
+    for module in sorted(edges):
+        visit(module, ())
+
+
+@pytest.mark.parametrize("tree", LAYERS)
+def test_every_module_has_its_place(tree: str) -> None:
+    homeless = []
+    for module, path in modules_of(tree).items():
+        empty = path.name == "__init__.py" and not list(imports_of(path))
+        if part_of(module, tree) is None and not empty:
+            homeless.append(module)
+    assert not homeless
+    parts = {part_of(module, tree) for module in modules_of(tree)}
+    assert parts >= {name for row in LAYERS[tree] for name in row}
+
+
+@pytest.mark.parametrize("tree", LAYERS)
+def test_the_map_in_contributing_agrees(tree: str) -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"\w+", text.split("A room stands above what it imports.")[1].split("\n- ")[0]))
-    rooms = {path.stem for part, name in ROOMS.items() for path in (ROOT / part / name).glob("*.py")}
-    assert rooms - named == {"__init__"}
+    block = text.split(f"    {TREES[tree]}/{tree}\n", 1)[1].split("\n\n", 1)[0]
+    rows = [row.split() for row in block.splitlines()]
+    assert [[part.replace("/", ".") for part in row] for row in reversed(rows)] == LAYERS[tree]
+
+
+@pytest.mark.parametrize(
+    ("package", "owner"),
+    [("onnxruntime", "protemb_sdk._model.session"), ("numba", "protemb_sdk._model.pooling")],
+)
+def test_one_module_alone_uses_a_runtime(package: str, owner: str) -> None:
+    users = {
+        module
+        for module, path in modules_of("protemb_sdk").items()
+        if package in {name.partition(".")[0] for name in imports_of(path, typing_only=False)}
+    }
+    assert users == {owner}

@@ -7,10 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from protemb_sdk._chain import ALPHABET
-from protemb_sdk._models import CONTRACT
-from protemb_train.network import ScoreNetwork
-from protemb_train.origin import origin
+from protemb_sdk._model.models import CONTRACT
+from protemb_sdk._structure.chain import ALPHABET
+from protemb_train.base.origin import origin
+from protemb_train.network.network import ScoreNetwork
 
 PAPER = "Guo et al., AAAI 2022, https://doi.org/10.1609/aaai.v36i6.20636"
 

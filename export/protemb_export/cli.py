@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from protemb_sdk._command import console, run, say
-from protemb_sdk._errors import ProtembError
-from protemb_sdk._output import write_text_whole
+from protemb_sdk._base.console import console, run, say
+from protemb_sdk._base.errors import ProtembError
+from protemb_sdk._base.output import write_text_whole
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -45,8 +45,8 @@ def model(
     from protemb_export.page import read_judged
     from protemb_export.targets import check_graph
     from protemb_export.verify import spread_over_lengths
-    from protemb_train.checkpoint import load_network
-    from protemb_train.corpus import Corpus
+    from protemb_train.corpus.corpus import Corpus
+    from protemb_train.network.checkpoint import load_network
 
     inputs = [path for path in (checkpoint, verify, judgement) if path is not None]
     check_graph(out, inputs, ("score", "gpu"))
@@ -87,8 +87,8 @@ def int8(
     from protemb_export.pack import check_bundled, pack_int8, register
     from protemb_export.targets import check_graph, files_of
     from protemb_export.verify import spread_over_lengths
-    from protemb_sdk._models import find_model
-    from protemb_train.corpus import Corpus
+    from protemb_sdk._model.models import find_model
+    from protemb_train.corpus.corpus import Corpus
 
     if bundle is not None:
         check_bundled(out)
@@ -115,9 +115,9 @@ def half(
     from protemb_export.pack import check_bundled, pack_half, register
     from protemb_export.targets import check_graph, files_of
     from protemb_export.verify import spread_over_lengths
-    from protemb_sdk._models import find_model
-    from protemb_train.checkpoint import load_network
-    from protemb_train.corpus import Corpus
+    from protemb_sdk._model.models import find_model
+    from protemb_train.corpus.corpus import Corpus
+    from protemb_train.network.checkpoint import load_network
 
     if bundle is not None:
         check_bundled(out)
@@ -144,8 +144,8 @@ def gpu(
     from protemb_export.pack import pack_gpu, register
     from protemb_export.targets import check_graph
     from protemb_export.verify import spread_over_lengths
-    from protemb_sdk._models import beside, find_model, list_models
-    from protemb_train.corpus import Corpus
+    from protemb_sdk._model.models import beside, find_model, list_models
+    from protemb_train.corpus.corpus import Corpus
 
     exact = find_model(model)
     check_graph(beside(exact.path, "gpu"), [exact.path, verify])
@@ -171,11 +171,11 @@ def head(
     from protemb_export.pack import check_bundled
     from protemb_export.targets import check_graph, files_of
     from protemb_export.verify import spread_over_lengths
-    from protemb_sdk._models import find_model
-    from protemb_train.checkpoint import read_tensors
-    from protemb_train.corpus import Corpus
+    from protemb_sdk._model.models import find_model
+    from protemb_train.corpus.corpus import Corpus
     from protemb_train.downstream.quality import scorer
     from protemb_train.downstream.sites.predictor import load_predictor
+    from protemb_train.network.checkpoint import read_tensors
 
     check_graph(out, [predictor, verify])
     if bundle is not None:
@@ -235,7 +235,7 @@ def card(
     """Write the model card of an exported graph, from its metadata."""
     from protemb_export.page import read_card
     from protemb_export.pages import page_of
-    from protemb_sdk._output import check_output
+    from protemb_sdk._base.output import check_output
 
     check_output(out, ".md", [graph])
     write_text_whole(out, page_of(read_card(graph)))
@@ -256,8 +256,8 @@ def released(
     from protemb_export.pack import pack
     from protemb_export.released import differences, load_released, read_published
     from protemb_export.targets import check_graph
-    from protemb_sdk._embedder import Embedder
-    from protemb_sdk._structure import read_chain
+    from protemb_sdk._embed.embedder import Embedder
+    from protemb_sdk._structure.reader import read_chain
 
     check_graph(out, [checkpoint, structure, embedding], ("score", "gpu"))
     network = load_released(checkpoint)

@@ -14,16 +14,16 @@ from protemb_export.errors import ExportError
 from protemb_export.head import pack_head
 from protemb_export.pack import pack
 from protemb_export.targets import check_graph, files_of
-from protemb_sdk._chain import Chain
-from protemb_sdk._command import console, out_console, say
-from protemb_sdk._embedder import Embedder
-from protemb_sdk._models import beside, find_model
-from protemb_sdk._output import written_whole
-from protemb_train.checkpoint import load_network
-from protemb_train.downstream.labelled.head import TrainedLabels
-from protemb_train.downstream.labelled.table import LabelTable, Per, class_counts, read_labels
-from protemb_train.downstream.labelled.training import judge_again, train_labels
-from protemb_train.downstream.labelled.unfrozen import train_on
+from protemb_sdk._base.console import console, out_console, say
+from protemb_sdk._base.output import written_whole
+from protemb_sdk._embed.embedder import Embedder
+from protemb_sdk._model.models import beside, find_model
+from protemb_sdk._structure.chain import Chain
+from protemb_train.downstream.labels.head import TrainedLabels
+from protemb_train.downstream.labels.table import LabelTable, Per, class_counts, read_labels
+from protemb_train.downstream.labels.training import judge_again, train_labels
+from protemb_train.downstream.labels.unfrozen import train_on
+from protemb_train.network.checkpoint import load_network
 
 ENCODER_TOO = "embedding, encoder trained too"
 VERIFIED = 20  # chains that the exported predictor is compared on

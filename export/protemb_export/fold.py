@@ -7,8 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from protemb_train.features import centred
-from protemb_train.network import (
+from protemb_train.network.features import centred
+from protemb_train.network.network import (
     Affine,
     BaseBlock,
     BaseStem,

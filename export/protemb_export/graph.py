@@ -35,7 +35,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from protemb_export.fold import EmbeddingNetwork
-from protemb_train.network import ScoreNetwork
+from protemb_train.network.network import ScoreNetwork
 
 OPSET = 20
 ALL_ROWS = 2**40

@@ -33,16 +33,16 @@ from protemb_export.errors import ParityError
 from protemb_export.graph import finish, to_onnx
 from protemb_export.pack import check_bundled
 from protemb_export.verify import TOLERANCE
-from protemb_sdk._chain import Chain
-from protemb_sdk._doctor import EXAMPLE
-from protemb_sdk._embedder import Embedder
-from protemb_sdk._heads import HEAD_CONTRACT, INPUTS, OUTPUTS
-from protemb_sdk._output import writable_target, write_text_whole, written_whole
-from protemb_sdk._predictor import Predictor
-from protemb_train.downstream.labelled.head import LabelModel
+from protemb_sdk._base.output import writable_target, write_text_whole, written_whole
+from protemb_sdk._embed.embedder import Embedder
+from protemb_sdk._model.heads import HEAD_CONTRACT, INPUTS, OUTPUTS
+from protemb_sdk._model.models import EXAMPLE
+from protemb_sdk._predict.predictor import Predictor
+from protemb_sdk._structure.chain import Chain
+from protemb_train.base.origin import origin
+from protemb_train.downstream.labels.head import LabelModel
 from protemb_train.downstream.quality.scorer import QualityModel
 from protemb_train.downstream.sites.predictor import SitesModel
-from protemb_train.origin import origin
 
 GOLDEN_RESIDUES = 10
 

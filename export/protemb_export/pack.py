@@ -27,13 +27,12 @@ from protemb_export.verify import (
     measure_parity,
     measure_score_parity,
 )
-from protemb_sdk._batches import feeds_of
-from protemb_sdk._chain import Chain
-from protemb_sdk._doctor import EXAMPLE
-from protemb_sdk._embedder import Embedder
-from protemb_sdk._models import BUNDLED, Model, beside
-from protemb_sdk._output import writable_target, write_text_whole, written_whole
-from protemb_train.network import ScoreNetwork
+from protemb_sdk._base.output import writable_target, write_text_whole, written_whole
+from protemb_sdk._embed.embedder import Embedder
+from protemb_sdk._model.batches import feeds_of
+from protemb_sdk._model.models import BUNDLED, EXAMPLE, Model, beside
+from protemb_sdk._structure.chain import Chain
+from protemb_train.network.network import ScoreNetwork
 
 
 def folded_level(network: ScoreNetwork, sigma: float) -> float:

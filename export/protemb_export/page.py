@@ -11,7 +11,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from protemb_export.errors import ExportError
-from protemb_train.levels import read_judgement
+from protemb_train.pretrain.levels import read_judgement
 
 LIMITS = """\
 - Single chains, C-alpha atoms only: no side chains, ligands, nucleic acids or partner chains are seen.
@@ -115,7 +115,7 @@ def _deviation(card: Mapping[str, Any]) -> dict[str, Any]:
 
 def _training(training: Mapping[str, Any]) -> dict[str, Any]:
     record = dict(training.get("record", {}))
-    recipe, recalibrated = record.pop("recipe", {}), record.pop("recalibrated_on_whole_chains", None)
+    recipe = record.pop("recipe", {})
     told = {
         "corpus": record.pop("corpus", None),
         "corpus (SHA-256)": record.pop("corpus_sha256", None),
@@ -128,8 +128,6 @@ def _training(training: Mapping[str, Any]) -> dict[str, Any]:
     }
     if told["steps"] and {"batch", "crops"} <= set(recipe):
         told["residue pairs seen"] = f"{told['steps'] * recipe['batch'] * min(recipe['crops']) ** 2:,}"
-    if recalibrated is not None:
-        told["batch-norm statistics"] = f"taken anew on {recalibrated} whole training chains"
     told |= record  # whatever else it tells
     return told | {name.replace("_", " "): "none" if v is None else v for name, v in recipe.items()}
 

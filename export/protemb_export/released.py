@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from protemb_export.errors import ExportError
-from protemb_sdk._embedding import Embedding
-from protemb_sdk._errors import ModelError
-from protemb_train.arrays import read_arrays
-from protemb_train.checkpoint import fill, read_tensors
-from protemb_train.network import ScoreNetwork
-from protemb_train.presets import authors_release
+from protemb_sdk._base.errors import ModelError
+from protemb_sdk._embed.embedding import Embedding
+from protemb_train.base.arrays import read_arrays
+from protemb_train.network.checkpoint import fill, read_tensors
+from protemb_train.network.network import ScoreNetwork
+from protemb_train.network.presets import authors_release
 
 _PARTS = {
     "norm.running_mean": "norm.running_mean",

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from protemb_export.errors import ExportError, ParityError
-from protemb_sdk._chain import ALPHABET, Chain
-from protemb_sdk._embedder import Embedder
-from protemb_sdk._structure import read_chain
-from protemb_train.corpus import Corpus, Trace
-from protemb_train.network import ScoreNetwork
+from protemb_sdk._embed.embedder import Embedder
+from protemb_sdk._structure.chain import ALPHABET, Chain
+from protemb_sdk._structure.reader import read_chain
+from protemb_train.corpus.corpus import Corpus, Trace
+from protemb_train.network.network import ScoreNetwork
 
 TOLERANCE = 1e-4
 """Largest deviation allowed, as a share of the embedding's scale (its largest magnitude on the chain)."""

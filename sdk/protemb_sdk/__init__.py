@@ -15,10 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from protemb_sdk._chain import ALPHABET, Chain, Skipped
-    from protemb_sdk._embedder import Embedder
-    from protemb_sdk._embedding import Embedding
-    from protemb_sdk._errors import (
+    from protemb_sdk._base.errors import (
         ChainError,
         DeviceError,
         EmbeddingError,
@@ -27,48 +24,51 @@ if TYPE_CHECKING:
         ProtembError,
         StructureError,
     )
-    from protemb_sdk._fill import embed_into_store
-    from protemb_sdk._labels import LabelPrediction, LabelPredictor
-    from protemb_sdk._many import EmbeddingRun
-    from protemb_sdk._models import Model, list_models
-    from protemb_sdk._pooling import clip_windows, mean_over_columns
-    from protemb_sdk._quality import QualityScore, QualityScorer
-    from protemb_sdk._readouts import list_readouts
-    from protemb_sdk._residue import mean_over_rows
-    from protemb_sdk._sites import SitePrediction, SitePredictor
-    from protemb_sdk._structure import read_chain, read_chains
-    from protemb_sdk._version import __version__
+    from protemb_sdk._base.version import __version__
+    from protemb_sdk._embed.embedder import Embedder
+    from protemb_sdk._embed.embedding import Embedding
+    from protemb_sdk._embed.many import EmbeddingRun
+    from protemb_sdk._model.models import Model, list_models
+    from protemb_sdk._model.pooling import clip_windows, mean_over_columns
+    from protemb_sdk._model.readouts import list_readouts
+    from protemb_sdk._model.residue import mean_over_rows
+    from protemb_sdk._predict.labels import LabelPrediction, LabelPredictor
+    from protemb_sdk._predict.quality import QualityScore, QualityScorer
+    from protemb_sdk._predict.sites import SitePrediction, SitePredictor
+    from protemb_sdk._store.fill import embed_into_store
+    from protemb_sdk._structure.chain import ALPHABET, Chain, Skipped
+    from protemb_sdk._structure.reader import read_chain, read_chains
 
 _HOME = {
-    "ALPHABET": "_chain",
-    "Chain": "_chain",
-    "ChainError": "_errors",
-    "DeviceError": "_errors",
-    "Embedder": "_embedder",
-    "Embedding": "_embedding",
-    "EmbeddingError": "_errors",
-    "EmbeddingRun": "_many",
-    "LabelPrediction": "_labels",
-    "LabelPredictor": "_labels",
-    "Model": "_models",
-    "ModelError": "_errors",
-    "OutputError": "_errors",
-    "ProtembError": "_errors",
-    "QualityScore": "_quality",
-    "QualityScorer": "_quality",
-    "SitePrediction": "_sites",
-    "SitePredictor": "_sites",
-    "Skipped": "_chain",
-    "StructureError": "_errors",
-    "__version__": "_version",
-    "clip_windows": "_pooling",
-    "embed_into_store": "_fill",
-    "list_models": "_models",
-    "list_readouts": "_readouts",
-    "mean_over_columns": "_pooling",
-    "mean_over_rows": "_residue",
-    "read_chain": "_structure",
-    "read_chains": "_structure",
+    "ALPHABET": "_structure.chain",
+    "Chain": "_structure.chain",
+    "ChainError": "_base.errors",
+    "DeviceError": "_base.errors",
+    "Embedder": "_embed.embedder",
+    "Embedding": "_embed.embedding",
+    "EmbeddingError": "_base.errors",
+    "EmbeddingRun": "_embed.many",
+    "LabelPrediction": "_predict.labels",
+    "LabelPredictor": "_predict.labels",
+    "Model": "_model.models",
+    "ModelError": "_base.errors",
+    "OutputError": "_base.errors",
+    "ProtembError": "_base.errors",
+    "QualityScore": "_predict.quality",
+    "QualityScorer": "_predict.quality",
+    "SitePrediction": "_predict.sites",
+    "SitePredictor": "_predict.sites",
+    "Skipped": "_structure.chain",
+    "StructureError": "_base.errors",
+    "__version__": "_base.version",
+    "clip_windows": "_model.pooling",
+    "embed_into_store": "_store.fill",
+    "list_models": "_model.models",
+    "list_readouts": "_model.readouts",
+    "mean_over_columns": "_model.pooling",
+    "mean_over_rows": "_model.residue",
+    "read_chain": "_structure.reader",
+    "read_chains": "_structure.reader",
 }
 
 __all__ = [

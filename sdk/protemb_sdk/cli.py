@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from protemb_sdk._command import check_there, out_console, run, say
-from protemb_sdk._errors import OutputError, ProtembError, StructureError
-from protemb_sdk._labels_cli import predict
-from protemb_sdk._limits import DEFAULT_BYTES, DEFAULT_RESIDUES
-from protemb_sdk._output import check_apart, writable_target
-from protemb_sdk._plot_cli import plot as plot_command
-from protemb_sdk._plot_cli import report
-from protemb_sdk._readouts import READOUTS, check_readouts
-from protemb_sdk._report import Tally, nothing_done, report_skipped
-from protemb_sdk._search_cli import index, search, verify
-from protemb_sdk._version import __version__
+from protemb_sdk._base.console import check_there, out_console, run, say
+from protemb_sdk._base.errors import OutputError, ProtembError, StructureError
+from protemb_sdk._base.limits import DEFAULT_BYTES, DEFAULT_RESIDUES
+from protemb_sdk._base.output import check_apart, writable_target
+from protemb_sdk._base.version import __version__
+from protemb_sdk._cli.labels import predict
+from protemb_sdk._cli.plot import plot as plot_command
+from protemb_sdk._cli.plot import report
+from protemb_sdk._cli.search import index, search, verify
+from protemb_sdk._cli.summary import Tally, nothing_done, report_skipped
+from protemb_sdk._model.readouts import READOUTS, check_readouts
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from protemb_sdk._embedder import Embedder
-    from protemb_sdk._embedding import Embedding
-    from protemb_sdk._many import EmbeddingRun
+    from protemb_sdk._embed.embedder import Embedder
+    from protemb_sdk._embed.embedding import Embedding
+    from protemb_sdk._embed.many import EmbeddingRun
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -98,9 +98,9 @@ def embed(
     the command goes on where it stopped, and does only what is missing or may do well now. Tar archives are
     read as streams.
     """
-    from protemb_sdk._collect import collecting
-    from protemb_sdk._embedder import Embedder
-    from protemb_sdk._many import inputs_of
+    from protemb_sdk._embed.collect import collecting
+    from protemb_sdk._embed.embedder import Embedder
+    from protemb_sdk._embed.many import inputs_of
 
     check_there(files)
     readouts = check_readouts(readout or ())
@@ -164,8 +164,8 @@ def _fill(
     quiet: bool,
 ) -> None:
     """Embed into a store, and say what was done."""
-    from protemb_sdk._fill import embed_into_store
-    from protemb_sdk._store import LEVELS, SKIPPED
+    from protemb_sdk._store.fill import embed_into_store
+    from protemb_sdk._store.writer import LEVELS, SKIPPED
 
     if level not in LEVELS:
         raise OutputError(f"--level is {', '.join(LEVELS[:-1])} or {LEVELS[-1]}, not {level!r}")
@@ -222,7 +222,7 @@ def sites(
     Files that fail and chains that are passed over are listed with their reasons. The exit status is 0 if
     anything was predicted.
     """
-    from protemb_sdk._sites_cli import predict_files
+    from protemb_sdk._cli.sites import predict_files
 
     check_there(files)
     predict_files(
@@ -264,7 +264,7 @@ def quality(
     Prints expected GDT_TS and lDDT of every protein chain, best first. Files that fail and chains that are
     passed over are listed with their reasons. The exit status is 0 if anything was scored.
     """
-    from protemb_sdk._quality_cli import score_files
+    from protemb_sdk._cli.quality import score_files
 
     check_there(files)
     score_files(
@@ -292,8 +292,8 @@ app.command()(verify)
 @app.command()
 def models() -> None:
     """List the bundled models, and the predictors on top of them."""
-    from protemb_sdk._heads import list_heads
-    from protemb_sdk._models import list_models
+    from protemb_sdk._model.heads import list_heads
+    from protemb_sdk._model.models import list_models
 
     for model in [*list_models(), *list_heads()]:
         out_console.print(f"[bold]{model.name}[/]  {model.summary}", soft_wrap=True, highlight=False)
@@ -305,7 +305,7 @@ def doctor(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Check wheels, providers, a real session, threads, the model's hash and a golden vector."""
-    from protemb_sdk._doctor import diagnose
+    from protemb_sdk._cli.doctor import diagnose
 
     checks = diagnose(model, device)
     for check in checks:

@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._archives import Member
-from protemb_sdk._errors import EmbeddingError, ProtembError
-from protemb_sdk._fill import Filled, missing
-from protemb_sdk._many import inputs_of
-from protemb_sdk._outcome import EmptyFolder, embed_one
-from protemb_sdk._parts import Before
-from protemb_sdk._readouts import check_readouts
-from protemb_sdk._rows import table_of
-from protemb_sdk._store import DEFAULT_LEVELS, Store, open_store
+from protemb_sdk._base.errors import EmbeddingError, ProtembError
+from protemb_sdk._embed.many import inputs_of
+from protemb_sdk._embed.outcome import EmptyFolder, embed_one
+from protemb_sdk._model.readouts import check_readouts
+from protemb_sdk._store.fill import Filled, missing
+from protemb_sdk._store.parts import Before
+from protemb_sdk._store.rows import table_of
+from protemb_sdk._store.writer import DEFAULT_LEVELS, Store, open_store
+from protemb_sdk._structure.archives import Member
 
 if TYPE_CHECKING:
     import pyarrow
 
-    from protemb_sdk._embedder import Embedder
+    from protemb_sdk._embed.embedder import Embedder
 
 # Inputs of a task: what is done again if its node is lost.
 INPUTS = 64
@@ -49,7 +49,7 @@ class _Embeds:
     """An actor's session."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
-        from protemb_sdk._embedder import Embedder
+        from protemb_sdk._embed.embedder import Embedder
 
         self.embedder = Embedder(**arguments)
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._chain import Skipped
-from protemb_sdk._embedding import Embedding
-from protemb_sdk._errors import StructureError
-from protemb_sdk._models import BUNDLED
-from protemb_sdk._output import write_text_whole
-from protemb_sdk._whitening import fit_whitening, unit
+from protemb_sdk._base.errors import StructureError
+from protemb_sdk._base.output import write_text_whole
+from protemb_sdk._embed.embedding import Embedding
+from protemb_sdk._model.models import BUNDLED
+from protemb_sdk._search.whitening import fit_whitening, unit
+from protemb_sdk._structure.chain import Skipped
 from protemb_sdk.plot import principal_colours
 
 TEMPLATE = BUNDLED / "report.html"

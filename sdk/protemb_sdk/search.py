@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._embedding import Embedding
-from protemb_sdk._errors import EmbeddingError, OutputError
-from protemb_sdk._index import (
+from protemb_sdk._base.errors import EmbeddingError, OutputError
+from protemb_sdk._embed.embedding import Embedding
+from protemb_sdk._search.index import (
     CHAINS,
     COORDS,
     FORMAT,
@@ -36,19 +36,20 @@ from protemb_sdk._index import (
     check_extra,
     load_whitenings,
 )
-from protemb_sdk._superpose import refined_tm_scores
+from protemb_sdk._search.superpose import refined_tm_scores
 
 if TYPE_CHECKING:
     import pyarrow
     import usearch.index
 
-    from protemb_sdk._index import Whitenings
+    from protemb_sdk._search.index import Whitenings
 
 __all__ = ["Hit", "Index", "build_index", "open_index"]
 
 CANDIDATES = 200
 """How many chains the residues decide about."""
-# Chains up to which all are compared: 8 ms then, and the alignments take more (benchmarks/vector_index.md).
+# Chains up to which all are compared: 8 ms then, and the alignments take more
+# (benchmarks/experiments/vector_index.md).
 ALL = 200_000
 # How wide the graph is searched where there are more.
 LOOK = 256
@@ -216,7 +217,7 @@ class Index:
         self._check(query)
         if self._residues is None:
             raise EmbeddingError(f"{self.path}: holds proteins alone; make it of a store with residues")
-        from protemb_sdk._align import align
+        from protemb_sdk._search.align import align
 
         residues_QC = self._whitenings.residues(query.residue)
         scores, pairs = np.empty(len(numbers)), []

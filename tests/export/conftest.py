@@ -13,11 +13,11 @@ import torch
 
 from protemb_export.pack import pack
 from protemb_export.verify import Parity
-from protemb_sdk._chain import Chain
-from protemb_sdk._embedder import Embedder
-from protemb_sdk._structure import read_chains
-from protemb_train.network import ScoreNetwork
-from protemb_train.presets import BASE, PAPER
+from protemb_sdk._embed.embedder import Embedder
+from protemb_sdk._structure.chain import Chain
+from protemb_sdk._structure.reader import read_chains
+from protemb_train.network.network import ScoreNetwork
+from protemb_train.network.presets import BASE, PAPER
 
 RECORD = {"steps": 7, "record": {"preset": "test", "corpus_sha256": "0" * 64}}
 SIGMA = {"base": 0.03, "paper": 0.01}

@@ -15,12 +15,12 @@ from protemb_export.errors import ExportError, ParityError
 from protemb_export.graph import embedding_graph
 from protemb_export.pack import check_bundled, folded_level, pack, register
 from protemb_export.verify import TOLERANCE, torch_pair, torch_score
-from protemb_sdk._chain import ALPHABET
-from protemb_sdk._embedder import Embedder
-from protemb_sdk._errors import OutputError
-from protemb_sdk._models import CONTRACT, beside
-from protemb_train.features import BaseFeatures
-from protemb_train.presets import BASE
+from protemb_sdk._base.errors import OutputError
+from protemb_sdk._embed.embedder import Embedder
+from protemb_sdk._model.models import CONTRACT, beside
+from protemb_sdk._structure.chain import ALPHABET
+from protemb_train.network.features import BaseFeatures
+from protemb_train.network.presets import BASE
 
 
 def session_of(exported):

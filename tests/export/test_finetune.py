@@ -21,19 +21,19 @@ from protemb_export.errors import ParityError
 from protemb_export.head import pack_head
 from protemb_sdk import Embedder, LabelPredictor, ModelError, QualityScorer, read_chain, read_chains
 from protemb_sdk import cli as sdk_cli
-from protemb_sdk._errors import ProtembError
-from protemb_train.checkpoint import load_network
-from protemb_train.downstream.labelled import unfrozen
-from protemb_train.downstream.labelled.head import (
+from protemb_sdk._base.errors import ProtembError
+from protemb_train.downstream.labels import unfrozen
+from protemb_train.downstream.labels.head import (
     READOUTS,
     LabelModel,
     TrainedLabels,
     load_labels,
     save_labels,
 )
-from protemb_train.downstream.labelled.table import LabelTable, read_labels
-from protemb_train.downstream.labelled.training import train_labels
-from protemb_train.means import mean_readouts
+from protemb_train.downstream.labels.table import LabelTable, read_labels
+from protemb_train.downstream.labels.training import train_labels
+from protemb_train.network.checkpoint import load_network
+from protemb_train.network.means import mean_readouts
 
 from .conftest import Run, written
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from protemb_export.fold import EmbeddingNetwork
-from protemb_train.presets import BASE, PAPER, NetworkConfig
+from protemb_train.network.presets import BASE, PAPER, NetworkConfig
 
 
 @pytest.mark.parametrize("config", [BASE, PAPER], ids=["base", "paper"])
@@ -34,7 +34,7 @@ def test_half_precision_is_close_and_pools_like_the_whole(randomised, tmp_path):
     from protemb_export.card import as_metadata, make_card
     from protemb_export.graph import embedding_graph
     from protemb_sdk import Embedder
-    from protemb_sdk._doctor import EXAMPLE
+    from protemb_sdk._model.models import EXAMPLE
 
     network = randomised(NetworkConfig(**{**vars(BASE), "dilations": (1, 2)}))
     found = {}

@@ -15,8 +15,8 @@ from protemb_export.head import pack_head, register_head
 from protemb_export.head_page import as_head_page
 from protemb_export.page import read_card
 from protemb_sdk import SitePredictor
-from protemb_sdk._chain import Chain
-from protemb_train.downstream.embeddings import StructureEncoder
+from protemb_sdk._structure.chain import Chain
+from protemb_train.downstream.common.embeddings import StructureEncoder
 from protemb_train.downstream.sites.data import SiteChain
 from protemb_train.downstream.sites.predictor import Trained, load_predictor, save_predictor, train_predictor
 
@@ -78,7 +78,7 @@ def test_the_card_says_what_was_measured(packed: Path, trained: Trained) -> None
     assert card["name"] == "mine" and card["quality"] == trained.card["quality"]
     predictor = SitePredictor(packed, "cpu")
     golden = card["golden"]["probability"]
-    from protemb_sdk._doctor import EXAMPLE
+    from protemb_sdk._model.models import EXAMPLE
 
     np.testing.assert_allclose(predictor.predict(EXAMPLE).probability[: len(golden)], golden, rtol=1e-4)
     page = as_head_page(card)

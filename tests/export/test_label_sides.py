@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from protemb_sdk import Chain, read_chain
-from protemb_train.downstream.labelled.table import LabelError, Labelled, LabelTable
-from protemb_train.downstream.labelled.training import sides_of
+from protemb_train.downstream.labels.table import LabelError, Labelled, LabelTable
+from protemb_train.downstream.labels.training import sides_of
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 
 from protemb_export import cli
 from protemb_sdk import read_chains
-from protemb_train.downstream.labelled.table import LabelError, class_counts, read_labels
+from protemb_train.downstream.labels.table import LabelError, class_counts, read_labels
 
 from .conftest import Run, written
 

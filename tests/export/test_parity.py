@@ -6,9 +6,9 @@ import pytest
 from protemb_export.pack import pack
 from protemb_export.released import load_released
 from protemb_export.verify import TOLERANCE, spread_over_lengths
-from protemb_train.corpus import Corpus, write_corpus
-from protemb_train.presets import BASE
-from protemb_train.sources import read_collection
+from protemb_train.corpus.corpus import Corpus, write_corpus
+from protemb_train.corpus.sources import read_collection
+from protemb_train.network.presets import BASE
 
 pytestmark = pytest.mark.slow
 

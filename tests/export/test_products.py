@@ -14,9 +14,9 @@ from protemb_export.errors import ExportError
 from protemb_export.pack import pack_gpu
 from protemb_export.products import as_products
 from protemb_sdk import Embedder, read_chain
-from protemb_sdk._errors import ModelError
-from protemb_sdk._models import beside, check_equal, find_model, read_graph_info
-from protemb_sdk._session import Graph, Session
+from protemb_sdk._base.errors import ModelError
+from protemb_sdk._model.models import beside, check_equal, find_model, read_graph_info
+from protemb_sdk._model.session import Graph, Session
 
 
 def feeds(chain_of, length, count):
@@ -106,8 +106,8 @@ def test_of_another_graph_it_is_refused(twin):
 
 def test_a_new_export_leaves_no_old_graph_for_gpus(twin, structures):
     from protemb_export.pack import pack
-    from protemb_train.network import ScoreNetwork
-    from protemb_train.presets import PRESETS
+    from protemb_train.network.network import ScoreNetwork
+    from protemb_train.network.presets import PRESETS
 
     config = dataclasses.replace(PRESETS["base"][0], channels=8)
     pack(

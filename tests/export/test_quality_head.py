@@ -16,9 +16,9 @@ from protemb_export.head import pack_head
 from protemb_export.page import read_card
 from protemb_export.quality_page import MADE, as_quality_page
 from protemb_sdk import QualityScorer
-from protemb_sdk._chain import Chain
-from protemb_sdk._doctor import EXAMPLE
-from protemb_train.downstream.embeddings import StructureEncoder
+from protemb_sdk._model.models import EXAMPLE
+from protemb_sdk._structure.chain import Chain
+from protemb_train.downstream.common.embeddings import StructureEncoder
 from protemb_train.downstream.quality.decoys import KINDS
 from protemb_train.downstream.quality.learnt import make_network
 from protemb_train.downstream.quality.naming import FEATURES, Namer

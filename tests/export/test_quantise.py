@@ -15,11 +15,11 @@ from protemb_export.graph import embedding_graph
 from protemb_export.page import as_page, read_card
 from protemb_export.quantise import Int8Blocks
 from protemb_sdk import Embedder
-from protemb_sdk._batches import feeds_of
-from protemb_sdk._models import find_model
-from protemb_train.checkpoint import load_network
-from protemb_train.network import ScoreNetwork
-from protemb_train.presets import BASE
+from protemb_sdk._model.batches import feeds_of
+from protemb_sdk._model.models import find_model
+from protemb_train.network.checkpoint import load_network
+from protemb_train.network.network import ScoreNetwork
+from protemb_train.network.presets import BASE
 
 RESULTS = Path(__file__).parents[2] / "train" / "results"
 

@@ -7,10 +7,10 @@ import torch
 from protemb_export import cli
 from protemb_export.released import differences, load_released, read_published
 from protemb_export.verify import torch_pair
-from protemb_sdk._embedder import Embedder
-from protemb_sdk._errors import ModelError, ProtembError
-from protemb_sdk._structure import read_chain
-from protemb_train.presets import PAPER, authors_release
+from protemb_sdk._base.errors import ModelError, ProtembError
+from protemb_sdk._embed.embedder import Embedder
+from protemb_sdk._structure.reader import read_chain
+from protemb_train.network.presets import PAPER, authors_release
 
 THEIRS = {"gain": "embed_gamma.weight", "bias": "embed_beta.weight"}
 

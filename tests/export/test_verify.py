@@ -3,8 +3,8 @@ import pytest
 
 from protemb_export.errors import ExportError
 from protemb_export.verify import chain_of, spread_over_lengths
-from protemb_sdk._chain import encode_sequence
-from protemb_train.corpus import Trace
+from protemb_sdk._structure.chain import encode_sequence
+from protemb_train.corpus.corpus import Trace
 
 
 class Lengths:

@@ -33,7 +33,7 @@ FILES = 150
 # The command line, with parts of a few rows so that some are there when the fault comes.
 COMMAND = """
 import sys
-import protemb_sdk._store as store
+import protemb_sdk._store.writer as store
 store.PART_CHAINS = 5
 from protemb_sdk.cli import main
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-NOT_WATCHED = ["protemb_sdk._pooling", "protemb_sdk._readouts"]  # Numba compiles what is written, not more
+# Numba compiles what is written, not more.
+NOT_WATCHED = ["protemb_sdk._model.pooling", "protemb_sdk._model.readouts"]
 FOUND = HERE.parents[1] / "build" / "fuzz"
 SEPARATOR = b"\0--\0"
 Reader = Callable[[bytes], object]
@@ -54,7 +55,7 @@ def archive(folder: Path) -> tuple[Reader, list[bytes]]:
 
     from nasty import seeds
 
-    from protemb_sdk._archives import members
+    from protemb_sdk._structure.archives import members
 
     path, whole = folder / "x.tar", io.BytesIO()
     with tarfile.open(fileobj=whole, mode="w") as tar:
@@ -104,7 +105,7 @@ def model(folder: Path) -> tuple[Reader, list[bytes]]:
     import onnx
     from onnx import TensorProto, helper
 
-    from protemb_sdk._onnx_file import has_external_data
+    from protemb_sdk._model.onnx_file import has_external_data
 
     tensor = helper.make_tensor("t", TensorProto.FLOAT, [2], [1.0, 2.0])
     node = helper.make_node("Constant", [], ["y"], value=tensor)
@@ -126,8 +127,8 @@ def card(folder: Path) -> tuple[Reader, list[bytes]]:
     import onnx
 
     from protemb_sdk import ProtembError
-    from protemb_sdk._heads import HEAD_CONTRACT, read_head_info
-    from protemb_sdk._models import BUNDLED, CONTRACT, read_graph_info
+    from protemb_sdk._model.heads import HEAD_CONTRACT, read_head_info
+    from protemb_sdk._model.models import BUNDLED, CONTRACT, read_graph_info
 
     names = ("small.onnx", "sites.onnx", "quality.onnx")
     metadata = [onnx.load(BUNDLED / name).metadata_props for name in names]
@@ -146,7 +147,7 @@ def card(folder: Path) -> tuple[Reader, list[bytes]]:
 
 def store(folder: Path) -> tuple[Reader, list[bytes]]:
     from protemb_sdk import Embedder, embed_into_store
-    from protemb_sdk._store import HEADER, read_header
+    from protemb_sdk._store.writer import HEADER, read_header
 
     embed_into_store(
         Embedder("small", "cpu", threads=1), [HERE.parent / "structures" / "1orc.pdb"], folder / "s"

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from protemb_sdk import Embedder, Embedding, ModelError, OutputError, StructureError, read_chains
-from protemb_sdk._errors import printable
-from protemb_sdk._models import CONTRACT, read_graph_info
-from protemb_sdk._store import HEADER, read_header
+from protemb_sdk._base.errors import printable
+from protemb_sdk._model.models import CONTRACT, read_graph_info
+from protemb_sdk._store.writer import HEADER, read_header
 
 DRIVER = Path(__file__).with_name("run.py")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from protemb_sdk._chain import Chain
-from protemb_sdk._structure import read_chain
+from protemb_sdk._structure.chain import Chain
+from protemb_sdk._structure.reader import read_chain
 
 HERE = Path(__file__).resolve().parents[1] / "structures"
 SAME_IN_BOTH_FORMATS = (

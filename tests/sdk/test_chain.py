@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from protemb_sdk import Chain, StructureError
-from protemb_sdk._chain import ALPHABET, Skipped, encode_sequence, index_with_gaps, no_protein_chain
-from protemb_sdk._structure import read_chain
+from protemb_sdk._structure.chain import ALPHABET, Skipped, encode_sequence, index_with_gaps, no_protein_chain
+from protemb_sdk._structure.reader import read_chain
 
 from .structure_text import a_chain
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from protemb_sdk import __version__
-from protemb_sdk._chain import Skipped
-from protemb_sdk._report import report_skipped
+from protemb_sdk._cli.summary import report_skipped
+from protemb_sdk._structure.chain import Skipped
 
 from .conftest import Result
 
@@ -117,7 +117,7 @@ def test_all_are_named_and_twenty_reasons_are_counted(
 def test_many_notes_are_counted_by_kind(
     protemb, structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("protemb_sdk._report.SHOWN", 0)
+    monkeypatch.setattr("protemb_sdk._cli.summary.SHOWN", 0)
     done = protemb("embed", structures / "pdb1gdr.ent", "-o", tmp_path / "out.npz")
     said = " ".join(done.err.split())
     assert "notes, in full beside each chain in the output file; in short:" in said

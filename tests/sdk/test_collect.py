@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import protemb_sdk._collect as module
+import protemb_sdk._embed.collect as module
 from protemb_sdk import Embedding, OutputError, Skipped
-from protemb_sdk._collect import collecting
+from protemb_sdk._embed.collect import collecting
 
 Maker = Callable[..., Embedding]
 SKIPPED = [Skipped("a.cif", "B", "is nucleic acid (DNA), not protein"), Skipped("é.pdb", "", "no such file")]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from protemb_sdk._command import run
+from protemb_sdk._base.console import run
 
 
 def test_a_missing_extra_is_named(capsys: pytest.CaptureFixture[str]) -> None:

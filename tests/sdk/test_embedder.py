@@ -28,7 +28,7 @@ from protemb_sdk import (
     StructureError,
     list_models,
 )
-from protemb_sdk._models import BUNDLED
+from protemb_sdk._model.models import BUNDLED
 
 Walk = Callable[..., tuple[np.ndarray, str]]
 LEVELS = ("protein", "residue", "pair")
@@ -294,7 +294,7 @@ def test_memory_that_is_not_there_is_an_error_of_ours(
     def none_left(*arguments: object, **options: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("protemb_sdk._batches.run_strips", none_left)
+    monkeypatch.setattr("protemb_sdk._model.batches.run_strips", none_left)
     with pytest.raises(EmbeddingError, match="1a8o_A: 70 residues need more memory than there is"):
         embedder.embed(chain_1a8o)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import protemb_sdk._saved as module
+import protemb_sdk._embed.npz as module
 from protemb_sdk import Chain, Embedder, Embedding, OutputError
 
 Maker = Callable[..., Embedding]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-import protemb_sdk._doctor as doctor
-import protemb_sdk._session as session
+import protemb_sdk._cli.doctor as doctor
+import protemb_sdk._model.session as session
 from protemb_sdk import DeviceError, Embedder, EmbeddingError, OutputError, ray
-from protemb_sdk._doctor import diagnose
-from protemb_sdk._fill import embed_into_store
+from protemb_sdk._cli.doctor import diagnose
+from protemb_sdk._store.fill import embed_into_store
 
 
 def test_without_onnx_runtime_the_two_extras_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

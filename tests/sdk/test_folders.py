@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from protemb_sdk import Embedder, StructureError, read_chains
-from protemb_sdk._archives import members
-from protemb_sdk._fill import embed_into_store
-from protemb_sdk._folders import find_structures
-from protemb_sdk._many import inputs_of
+from protemb_sdk._base.folders import find_structures
+from protemb_sdk._embed.many import inputs_of
+from protemb_sdk._store.fill import embed_into_store
+from protemb_sdk._structure.archives import members
 
 
 @pytest.fixture

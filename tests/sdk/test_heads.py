@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from protemb_sdk import DeviceError, Embedder, EmbeddingError, ModelError, QualityScorer, SitePredictor
-from protemb_sdk import _heads as heads
-from protemb_sdk import _models as models
-from protemb_sdk._predictor import Predictor
+from protemb_sdk._model import heads, models
+from protemb_sdk._predict.predictor import Predictor
 
 Make = Callable[..., Path]
 

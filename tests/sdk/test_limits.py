@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protemb_sdk import Embedder, EmbeddingError, QualityScorer, StructureError, read_chain, read_chains
-from protemb_sdk._files import _unzipped
-from protemb_sdk._onnx_file import has_external_data
+from protemb_sdk._model.onnx_file import has_external_data
+from protemb_sdk._structure.files import _unzipped
 
 from .conftest import walk
 
@@ -159,7 +159,7 @@ def test_many_empty_members_take_no_quadratic_time() -> None:
 
 
 def test_bundled_models_are_whole() -> None:
-    from protemb_sdk._models import BUNDLED
+    from protemb_sdk._model.models import BUNDLED
 
     for path in BUNDLED.glob("*.onnx"):
         assert not has_external_data(path.read_bytes())

@@ -12,7 +12,7 @@ import gemmi
 import numpy as np
 import pytest
 
-import protemb_sdk._many as module
+import protemb_sdk._embed.many as module
 from protemb_sdk import (
     ChainError,
     Embedder,

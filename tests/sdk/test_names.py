@@ -11,7 +11,7 @@ from pathlib import Path
 import gemmi
 import pytest
 
-from protemb_sdk._report import size_of
+from protemb_sdk._cli.summary import size_of
 
 from .conftest import Run
 
@@ -36,7 +36,7 @@ def test_names_are_no_markup(protemb: Run, structures: Path, tmp_path: Path) -> 
 def test_names_are_no_mathematics(protemb: Run, structures: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from protemb_sdk import QualityScorer
-    from protemb_sdk._quality_cli import profiles
+    from protemb_sdk._cli.quality import profiles
 
     paths = [tmp_path / r"$\frac$.pdb", tmp_path / "_hidden.pdb"]
     for path in paths:

@@ -15,7 +15,7 @@ import gemmi
 import pytest
 
 from protemb_sdk import Embedder, Embedding, OutputError
-from protemb_sdk._output import check_apart, written_whole
+from protemb_sdk._base.output import check_apart, written_whole
 
 from .conftest import Run, table_of
 
@@ -196,7 +196,7 @@ def test_a_bad_chain_is_skipped_in_one_file_as_in_many(
 def test_a_chain_that_a_head_cannot_judge_is_skipped(
     protemb: Run, complex_: Path, label_head: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from protemb_sdk._errors import EmbeddingError
+    from protemb_sdk._base.errors import EmbeddingError
 
     embed = Embedder.embed_chain
 
@@ -337,7 +337,7 @@ def test_archives_are_streams(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """A member is embedded before the next is read."""
-    from protemb_sdk import _archives
+    from protemb_sdk._structure import archives as _archives
 
     archive, events = tmp_path / "all.tar", list[str]()
     with tarfile.open(archive, "w") as tar:

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from protemb_sdk import Embedder, OutputError
-from protemb_sdk import _store as module
-from protemb_sdk._fill import Filled, embed_into_store
-from protemb_sdk._pair_maps import pairs_of
+from protemb_sdk._store import writer as module
+from protemb_sdk._store.fill import Filled, embed_into_store
+from protemb_sdk._store.pair_maps import pairs_of
 from protemb_sdk.search import build_index
 
 
@@ -90,7 +90,7 @@ def test_maps_without_a_part_are_swept_and_made_again(
 FULL = """
 import resource, signal, sys
 from protemb_sdk import Embedder, OutputError
-from protemb_sdk._fill import embed_into_store
+from protemb_sdk._store.fill import embed_into_store
 import h5py, pyarrow.parquet
 embedder = Embedder(device="cpu", threads=1)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protemb_sdk import Embedding, EmbeddingError, _pooling, clip_windows, mean_over_columns, mean_over_rows
+from protemb_sdk import Embedding, EmbeddingError, clip_windows, mean_over_columns, mean_over_rows
+from protemb_sdk._model import pooling as _pooling
 
 sizes = st.integers(1, 20)
 

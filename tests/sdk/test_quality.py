@@ -24,7 +24,7 @@ from protemb_sdk import (
     StructureError,
     read_chain,
 )
-from protemb_sdk._quality_cli import missing, profiles, score_files, spark
+from protemb_sdk._cli.quality import missing, profiles, score_files, spark
 
 from .conftest import table_of
 
@@ -236,7 +236,7 @@ def test_what_cannot_be_written_or_read_is_said_before_anything_is_scored(
 def test_a_long_ranking_is_cut_on_the_screen(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("protemb_sdk._quality_cli.SHOWN", 1)
+    monkeypatch.setattr("protemb_sdk._cli.quality.SHOWN", 1)
     score_files([folder / "good.pdb", folder / "bad.pdb"], out=None, **DEFAULTS)  # type: ignore[arg-type]
     said = capsys.readouterr().out
     assert "good_A" in said and "bad_A" not in said and "and 1 more; --out writes all of them" in said

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from protemb_sdk import Embedder, EmbeddingError, OutputError, cli
-from protemb_sdk._fill import Filled, embed_into_store
-from protemb_sdk._store import open_store
+from protemb_sdk._store.fill import Filled, embed_into_store
+from protemb_sdk._store.writer import open_store
 
 from .test_pair_maps import maps_of
 from .test_store import rows_of, skipped_of

@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 
 from protemb_sdk import ProtembError
-from protemb_sdk._protein import StructureRead
-from protemb_sdk._structure import read_chains
+from protemb_sdk._structure.protein import StructureRead
+from protemb_sdk._structure.reader import read_chains
 
 TESTS = Path(__file__).resolve().parents[1]
 KEPT = TESTS / "sdk" / "reading.json"

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protemb_sdk import Chain, Embedder, Embedding, EmbeddingError, OutputError, list_readouts
-from protemb_sdk._pooling import mean_over_columns, neighbour_weights
-from protemb_sdk._readouts import CONTACT_SCALE, READOUTS, SHELLS, ReadoutPool
+from protemb_sdk._model.pooling import mean_over_columns, neighbour_weights
+from protemb_sdk._model.readouts import CONTACT_SCALE, READOUTS, SHELLS, ReadoutPool
 
 ALL = tuple(READOUTS)
 COLUMNS = ("column", "column-contact")

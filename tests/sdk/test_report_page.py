@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from protemb_sdk import Embedder, Embedding, OutputError, StructureError, _plot_cli, cli, report
+from protemb_sdk import Embedder, Embedding, OutputError, StructureError, cli, report
+from protemb_sdk._cli import plot as _plot_cli
 from protemb_sdk.report import write_report
 
 

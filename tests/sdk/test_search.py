@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from protemb_sdk import Chain, Embedder, EmbeddingError, OutputError, search
-from protemb_sdk import _index as module
-from protemb_sdk._fill import embed_into_store
+from protemb_sdk._search import index as module
+from protemb_sdk._store.fill import embed_into_store
 from protemb_sdk.search import Index, build_index, open_index
 
 from .conftest import turned

@@ -10,8 +10,7 @@ import onnxruntime
 import pytest
 
 from protemb_sdk import DeviceError, Embedder, ModelError, list_models
-from protemb_sdk import _models as models
-from protemb_sdk import _session as session
+from protemb_sdk._model import models, session
 
 
 def test_the_default_model_comes_first_and_is_there() -> None:

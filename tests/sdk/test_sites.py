@@ -22,8 +22,8 @@ from protemb_sdk import (
     read_chain,
     read_chains,
 )
-from protemb_sdk._b_factors import write_b_factors
-from protemb_sdk._heads import list_heads
+from protemb_sdk._model.heads import list_heads
+from protemb_sdk._predict.b_factors import write_b_factors
 
 from .conftest import COLUMNS, table_of
 

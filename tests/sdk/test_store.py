@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from protemb_sdk import Embedder, EmbeddingError, OutputError
-from protemb_sdk import _store as module
-from protemb_sdk._fill import Filled, embed_into_store
+from protemb_sdk._store import writer as module
+from protemb_sdk._store.fill import Filled, embed_into_store
 
 READOUTS = ["contact"]
 
@@ -128,9 +128,9 @@ def test_archives_are_read_as_streams(
 
 SLOW = """
 import sys
-import protemb_sdk._store as store
+import protemb_sdk._store.writer as store
 from protemb_sdk import Embedder
-from protemb_sdk._fill import embed_into_store
+from protemb_sdk._store.fill import embed_into_store
 store.PART_CHAINS = 3
 if __name__ == "__main__":
     embedder = Embedder(device="cpu", threads=2)
@@ -224,7 +224,7 @@ def test_two_writers_do_not_meet(files: Path, embedder: Embedder, tmp_path: Path
 FULL = """
 import resource, signal, sys
 from protemb_sdk import Embedder, OutputError
-from protemb_sdk._fill import embed_into_store
+from protemb_sdk._store.fill import embed_into_store
 embedder = Embedder(device="cpu", threads=1)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # as a disk that is full: writes fail

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 
 from protemb_sdk import Embedder, EmbeddingError, read_chains
-from protemb_sdk import _fill as fill
-from protemb_sdk import _store as module
-from protemb_sdk._fill import Filled, embed_into_store
-from protemb_sdk._pair_maps import PairMaps
-from protemb_sdk._parts import FORMAT, Before, read_before
-from protemb_sdk._signals import signals_wait
-from protemb_sdk._verify import verify_store
+from protemb_sdk._base.signals import signals_wait
+from protemb_sdk._store import fill
+from protemb_sdk._store import writer as module
+from protemb_sdk._store.fill import Filled, embed_into_store
+from protemb_sdk._store.pair_maps import PairMaps
+from protemb_sdk._store.parts import FORMAT, Before, read_before
+from protemb_sdk._store.verify import verify_store
 
 from .test_store import rows_of, skipped_of
 

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from protemb_sdk import Embedder, OutputError, embed_into_store
-from protemb_sdk._fill import Filled
-from protemb_sdk._outcome import embed_one
-from protemb_sdk._parts import skipped_rows, store_parts
-from protemb_sdk._store import HEADER, open_store
-from protemb_sdk._verify import verify_store
+from protemb_sdk._embed.outcome import embed_one
+from protemb_sdk._store.fill import Filled
+from protemb_sdk._store.parts import skipped_rows, store_parts
+from protemb_sdk._store.verify import verify_store
+from protemb_sdk._store.writer import HEADER, open_store
 
 from .conftest import Run
 from .test_store import rows_of, skipped_of

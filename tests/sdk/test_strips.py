@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protemb_sdk import Embedder
-from protemb_sdk._strips import MAPS_AT_ONCE, plan_rows
+from protemb_sdk._model.strips import MAPS_AT_ONCE, plan_rows
 
 
 @given(

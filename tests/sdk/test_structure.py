@@ -10,8 +10,8 @@ import gemmi
 import numpy as np
 import pytest
 
-from protemb_sdk._errors import ChainError, StructureError
-from protemb_sdk._structure import read_chain, read_chains
+from protemb_sdk._base.errors import ChainError, StructureError
+from protemb_sdk._structure.reader import read_chain, read_chains
 
 from .structure_text import assert_same, pdb_line, read_text, trace
 

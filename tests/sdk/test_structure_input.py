@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protemb_sdk._errors import StructureError
-from protemb_sdk._structure import find_structures, read_chain, read_chains
+from protemb_sdk._base.errors import StructureError
+from protemb_sdk._structure.reader import find_structures, read_chain, read_chains
 
 from .structure_text import assert_same, pdb_line, read_text, trace
 

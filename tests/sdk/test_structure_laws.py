@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protemb_sdk._chain import ALPHABET, BREAK_DISTANCE, index_with_gaps
-from protemb_sdk._errors import ProtembError, StructureError
-from protemb_sdk._structure import read_chains
+from protemb_sdk._base.errors import ProtembError, StructureError
+from protemb_sdk._structure.chain import ALPHABET, BREAK_DISTANCE, index_with_gaps
+from protemb_sdk._structure.reader import read_chains
 
 from .structure_text import HERE, assert_same, trace
 
@@ -80,7 +80,7 @@ def test_the_index_starts_at_zero_and_increases(steps: list[tuple[float, int]]) 
 
 def test_importing_is_cheap_and_leaves_biotite_alone() -> None:
     code = (
-        "import sys, protemb_sdk._structure as s; assert 'gemmi' not in sys.modules;"
+        "import sys, protemb_sdk._structure.reader as s; assert 'gemmi' not in sys.modules;"
         "s.read_chains(sys.argv[1]); assert 'biotite' not in sys.modules"
     )
     paths = [p for p in sys.path if p]

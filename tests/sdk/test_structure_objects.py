@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from protemb_sdk import ChainError, StructureError
-from protemb_sdk._structure import read_chain, read_chains
+from protemb_sdk._structure.reader import read_chain, read_chains
 
 from .structure_text import a_chain
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from protemb_sdk import _threads
+from protemb_sdk._base import threads as _threads
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from protemb_sdk import Embedder, ModelError, OutputError, cli, embed_into_store
-from protemb_sdk._verify import verify_store
+from protemb_sdk._store.verify import verify_store
 
 FILES = ("1orc.pdb", "2beg.pdb.gz", "1a8o.cif")
 

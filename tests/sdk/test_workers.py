@@ -14,13 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import protemb_sdk._many as module
-from protemb_sdk import (
-    Embedder,
-    EmbeddingError,
-    ModelError,
-    _workers,
-)
+import protemb_sdk._embed.many as module
+from protemb_sdk import Embedder, EmbeddingError, ModelError
+from protemb_sdk._base import workers as _workers
 
 
 def test_workers_end_when_the_run_is_closed_early(embedder: Embedder, structures: Path) -> None:

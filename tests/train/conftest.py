@@ -11,13 +11,13 @@ import pyarrow as pa
 import pytest
 import torch
 
-from protemb_sdk._chain import ALPHABET
-from protemb_sdk._structure import read_chains
-from protemb_train.corpus import Corpus, Trace, write_corpus
-from protemb_train.downstream.sequence import hugging_face
+from protemb_sdk._structure.chain import ALPHABET
+from protemb_sdk._structure.reader import read_chains
+from protemb_train.corpus.corpus import Corpus, Trace, write_corpus
+from protemb_train.downstream.common.sequence import hugging_face
 from protemb_train.downstream.sites.data import SiteChain, read_sites
-from protemb_train.network import ScoreNetwork
-from protemb_train.presets import NetworkConfig
+from protemb_train.network.network import ScoreNetwork
+from protemb_train.network.presets import NetworkConfig
 
 
 @pytest.fixture(autouse=True, scope="session")

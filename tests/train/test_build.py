@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from protemb_sdk._errors import OutputError
-from protemb_train import build, cli
-from protemb_train.build import Recipe, build_corpus
-from protemb_train.corpus import Corpus, CorpusError
-from protemb_train.mmseqs import cluster_sequences
+from protemb_sdk._base.errors import OutputError
+from protemb_train import cli
+from protemb_train.corpus import build
+from protemb_train.corpus.build import Recipe, build_corpus
+from protemb_train.corpus.corpus import Corpus, CorpusError
+from protemb_train.corpus.mmseqs import cluster_sequences
 
 needs_mmseqs = pytest.mark.skipif(
     shutil.which("mmseqs") is None, reason="MMseqs2 is not installed (apt install mmseqs2)"

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protemb_train.clusters import (
+from protemb_train.corpus.clusters import (
     cluster_by_column,
     cluster_by_file,
     first_of_each,
     parse_clusters,
     read_clusters,
 )
-from protemb_train.corpus import CorpusError, split_by_cluster
+from protemb_train.corpus.corpus import CorpusError, split_by_cluster
 
 entries = st.from_regex(r"[1-9][A-Z0-9]{3}|AF_AFP[0-9]{5}F1", fullmatch=True)
 

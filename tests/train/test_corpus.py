@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from protemb_sdk._errors import OutputError, ProtembError
+from protemb_sdk._base.errors import OutputError, ProtembError
 from protemb_train import cli
-from protemb_train.arrays import ArrayFileError
-from protemb_train.corpus import (
+from protemb_train.base.arrays import ArrayFileError
+from protemb_train.corpus.corpus import (
     SCHEMA,
     Corpus,
     CorpusError,
@@ -15,7 +15,7 @@ from protemb_train.corpus import (
     split_by_cluster,
     write_corpus,
 )
-from protemb_train.sources import read_collection, sequences_to_avoid
+from protemb_train.corpus.sources import read_collection, sequences_to_avoid
 
 
 def test_a_collection_comes_back_out_of_the_corpus(collection, traces, tmp_path):

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protemb_train.corpus import CorpusError
-from protemb_train.crops import CropBatches, WholeChains, sphere, two_windows, window
-from protemb_train.presets import BASE, BASE_TRAINING, PAPER, PAPER_TRAINING
+from protemb_train.corpus.corpus import CorpusError
+from protemb_train.network.presets import BASE, BASE_TRAINING, PAPER, PAPER_TRAINING
+from protemb_train.pretrain.crops import CropBatches, WholeChains, sphere, two_windows, window
 
 SMALL = replace(BASE_TRAINING, batch=16, crops=(8, 16))
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protemb_train.features import BaseFeatures, PaperFeatures, centred
+from protemb_train.network.features import BaseFeatures, PaperFeatures, centred
 
 PAPER, BASE = PaperFeatures(), BaseFeatures()
 SIGMA = torch.tensor([0.1])

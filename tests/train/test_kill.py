@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from protemb_train.checkpoint import read_tensors
+from protemb_train.network.checkpoint import read_tensors
 
 CONFIG = """
 preset = "base"

@@ -3,9 +3,15 @@ import math
 import numpy as np
 from numpy.testing import assert_array_equal
 
-from protemb_sdk._chain import ALPHABET
-from protemb_train.corpus import Trace
-from protemb_train.labels import TASKS, half_sphere_exposure, labels, neighbour_count, secondary_structure
+from protemb_sdk._structure.chain import ALPHABET
+from protemb_train.corpus.corpus import Trace
+from protemb_train.probe.labels import (
+    TASKS,
+    half_sphere_exposure,
+    labels,
+    neighbour_count,
+    secondary_structure,
+)
 
 
 def ideal_helix(length):

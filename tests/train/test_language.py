@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from protemb_sdk._errors import OutputError
+from protemb_sdk._base.errors import OutputError
 from protemb_train import cli
-from protemb_train.corpus import Corpus, CorpusError
-from protemb_train.downstream.language import train_language
-from protemb_train.downstream.masking import MASK, RESIDUES, VOCABULARY, LanguageConfig, MaskedBatches, X
-from protemb_train.downstream.sequence import SequenceEncoder
-from protemb_train.objective import TrainingError
+from protemb_train.corpus.corpus import Corpus, CorpusError
+from protemb_train.downstream.common.sequence import SequenceEncoder
+from protemb_train.experiments.language import train_language
+from protemb_train.experiments.masking import MASK, RESIDUES, VOCABULARY, LanguageConfig, MaskedBatches, X
+from protemb_train.pretrain.objective import TrainingError
 
 from .conftest import SEQUENCE, CorpusMaker, direct
 
@@ -135,7 +135,7 @@ def test_a_run_that_fails_leaves_nothing(repetitive, tmp_path, monkeypatch):
 
 
 def test_the_command_line_trains(repetitive, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("protemb_train.downstream.language.LanguageConfig", lambda: TINY)
+    monkeypatch.setattr("protemb_train.experiments.language.LanguageConfig", lambda: TINY)
     out = tmp_path / "language"
 
     def command(*arguments):

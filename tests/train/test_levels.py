@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from protemb_sdk._errors import OutputError, ProtembError
+from protemb_sdk._base.errors import OutputError, ProtembError
 from protemb_train import cli
-from protemb_train.levels import as_table, draw, read_curve, read_judgement
+from protemb_train.pretrain.levels import as_table, draw, read_curve, read_judgement
 
 
 def judgement(*shares: float, chains: int = 5, first: float = 10.0) -> dict[str, Any]:

@@ -3,8 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protemb_train.loss import coordinate_gradient, distance_gradient, score_matching_loss
-from protemb_train.noise import denoising_score, geometric_levels, perturb
+from protemb_train.network.loss import coordinate_gradient, distance_gradient, score_matching_loss
+from protemb_train.network.noise import denoising_score, geometric_levels, perturb
 
 
 def squared_distances(x):

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protemb_train.noise import denoising_score, geometric_levels, perturb, stratified_levels
-from protemb_train.presets import BASE, PAPER
+from protemb_train.network.noise import denoising_score, geometric_levels, perturb, stratified_levels
+from protemb_train.network.presets import BASE, PAPER
 
 
 @pytest.mark.parametrize("config", [PAPER, BASE], ids=["paper", "base"])

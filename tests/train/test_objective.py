@@ -4,15 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from protemb_sdk._errors import ProtembError
-from protemb_train.checkpoint import load_network, read_tensors
-from protemb_train.corpus import Corpus
-from protemb_train.crops import CropBatches, WholeChains
-from protemb_train.features import UNKNOWN
-from protemb_train.objective import Pretraining, type_loss
-from protemb_train.presets import BASE_TRAINING, PRESETS, read_config
-from protemb_train.pretrain import Machine, pretrain
-from protemb_train.recalibrate import recalibrate, recalibrate_checkpoint
+from protemb_sdk._base.errors import ProtembError
+from protemb_train.network.checkpoint import read_tensors
+from protemb_train.network.features import UNKNOWN
+from protemb_train.network.presets import BASE_TRAINING, PRESETS, read_config
+from protemb_train.pretrain.crops import CropBatches, WholeChains
+from protemb_train.pretrain.objective import Pretraining, type_loss
+from protemb_train.pretrain.pretrain import Machine, pretrain
+from protemb_train.pretrain.recalibrate import recalibrate
 
 SMALL = replace(BASE_TRAINING, batch=4, crops=(24,), mask_types=0.3, type_loss=0.5, ema=None)
 
@@ -84,7 +83,7 @@ def test_compiled_training_is_the_same_training(config, real_corpus, tmp_path):
 
 
 def test_the_best_checkpoint_is_the_one_of_least_validation_loss(config, real_corpus, tmp_path, monkeypatch):
-    from protemb_train import pretrain as rooms
+    from protemb_train.pretrain import pretrain as rooms
 
     monkeypatch.setattr(rooms, "VALIDATE_EVERY", 2)
     shares = iter([0.9, 0.5, 0.7])
@@ -116,22 +115,6 @@ def test_recalibrated_statistics_are_those_of_whole_chains(real_corpus, tmp_path
     torch.testing.assert_close(first.running_var, variance, rtol=1e-4, atol=1e-5)
     with pytest.raises(ProtembError, match="no batch normalisation"):
         recalibrate(randomised(tiny_config("base")), chains)
-
-
-def test_a_recalibrated_checkpoint_says_so(real_corpus, tmp_path):
-    from .conftest import tiny_config
-
-    recipe = replace(SMALL, type_loss=0.0)
-    last = pretrain(real_corpus.path, tiny_config("paper"), recipe, tmp_path, steps=2, progress=False)
-    out = tmp_path / "whole.ckpt"
-    recalibrate_checkpoint(last, real_corpus.path, out, 5, (30, 400))
-    before, _ = load_network(last)
-    after, record = load_network(out)
-    assert record["steps"] == 2
-    used = len(WholeChains(Corpus(real_corpus.path, ["train"]), before.config, 5, (30, 400)))
-    assert record["record"]["recalibrated_on_whole_chains"] == used
-    changed = {n for n, v in before.state_dict().items() if not torch.equal(v, after.state_dict()[n])}
-    assert changed and all("running" in name or "num_batches" in name for name in changed)
 
 
 def test_a_configuration_file_changes_a_preset(tmp_path):

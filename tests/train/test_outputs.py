@@ -41,8 +41,6 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     [
         ("weights in.ckpt -o in.ckpt", "in.ckpt"),
         ("weights in.ckpt -o link.ckpt", "in.ckpt"),
-        ("recalibrate in.ckpt --corpus in.arrow -o in.ckpt", "in.ckpt"),
-        ("recalibrate in.ckpt --corpus in.arrow -o other.ckpt", "in.arrow"),
         ("untrained -o other.ckpt --corpus in.arrow", "in.arrow"),
         ("judge in.json --corpus in.arrow -o in.json", "in.json"),
         ("judge in.ckpt --corpus in.md -o in.json", "in.md"),
@@ -70,7 +68,6 @@ def test_what_goes_beside_an_output_takes_no_other_place(refused: Command, line:
     ("line", "ending"),
     [
         ("weights in.ckpt -o in.arrow", ".ckpt"),
-        ("recalibrate in.ckpt --corpus in.arrow -o new", ".ckpt"),
         ("untrained -o in.arrow --corpus in.arrow", ".ckpt"),
         ("judge in.ckpt --corpus in.arrow -o j.md", ".json"),
         ("compare a=in.json -o j.json", ".md"),

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from protemb_sdk._errors import ModelError, ProtembError
-from protemb_train.checkpoint import load_network, read_tensors, write_tensors
-from protemb_train.presets import BASE, BASE_TRAINING, PRESETS, ConfigError, read_config
+from protemb_sdk._base.errors import ModelError, ProtembError
+from protemb_train.network.checkpoint import load_network, read_tensors, write_tensors
+from protemb_train.network.presets import BASE, BASE_TRAINING, PRESETS, ConfigError, read_config
 
 RESULTS = Path(__file__).parents[2] / "train" / "results"
 

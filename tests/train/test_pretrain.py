@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from protemb_sdk._errors import ModelError, OutputError
-from protemb_train import cli, pretrain
-from protemb_train.checkpoint import load_network, read_tensors, save_network
-from protemb_train.corpus import Corpus, CorpusError, write_corpus
-from protemb_train.crops import CropBatches
-from protemb_train.judge import judge
-from protemb_train.network import ScoreNetwork
-from protemb_train.presets import NetworkConfig, read_config
+from protemb_sdk._base.errors import ModelError, OutputError
+from protemb_train import cli
+from protemb_train.corpus.corpus import Corpus, CorpusError, write_corpus
+from protemb_train.network.checkpoint import load_network, read_tensors, save_network
+from protemb_train.network.network import ScoreNetwork
+from protemb_train.network.presets import NetworkConfig, read_config
+from protemb_train.pretrain import pretrain
+from protemb_train.pretrain.crops import CropBatches
+from protemb_train.pretrain.judge import judge
 
 from .conftest import tiny_config
 from .runs import TINY, run
@@ -51,8 +52,8 @@ def test_the_average_soon_forgets_the_first_weights():
 
 
 def test_the_loss_falls_on_one_chain(make_corpus, traces):
-    from protemb_train.loss import score_matching_loss
-    from protemb_train.noise import denoising_score
+    from protemb_train.network.loss import score_matching_loss
+    from protemb_train.network.noise import denoising_score
 
     corpus = make_corpus([("A" * 64, traces[0].ca_coords[:64], 0)])
     torch.manual_seed(0)
@@ -247,7 +248,7 @@ def test_two_nodes_learn_what_one_does_of_both_batches(real_corpus, tmp_path, mo
 
 
 def test_the_command_line_trains_and_judges(real_corpus, tmp_path, monkeypatch, capsys):
-    from protemb_train import presets
+    from protemb_train.network import presets
 
     network = NetworkConfig(family="base", channels=8, bottleneck=4, dilations=(1,), noise_levels=4)
     monkeypatch.setitem(presets.PRESETS, "base", (network, TINY["base"]))

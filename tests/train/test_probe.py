@@ -12,11 +12,13 @@ from scipy.stats import spearmanr
 from sklearn import metrics
 
 from protemb_sdk import Embedder
-from protemb_sdk._errors import ModelError, ProtembError
-from protemb_sdk._models import BUNDLED
+from protemb_sdk._base.errors import ModelError, ProtembError
+from protemb_sdk._model.models import BUNDLED
 from protemb_train import cli
-from protemb_train.corpus import Corpus, Trace
-from protemb_train.encoders import (
+from protemb_train.corpus.corpus import Corpus, Trace
+from protemb_train.network.network import ScoreNetwork
+from protemb_train.network.presets import NetworkConfig
+from protemb_train.probe.encoders import (
     Encoder,
     encoders,
     histogram_map,
@@ -27,15 +29,13 @@ from protemb_train.encoders import (
     readouts,
     untrained,
 )
-from protemb_train.labels import (
+from protemb_train.probe.labels import (
     TASKS,
     neighbour_count,
 )
-from protemb_train.network import ScoreNetwork
-from protemb_train.presets import NetworkConfig
-from protemb_train.probe import ProbeError, Side, fit_and_score, held_out_sides
-from protemb_train.probe_table import ProbeReport
-from protemb_train.scores import ClassScores, NumberScores, intervals, resampled
+from protemb_train.probe.probe import ProbeError, Side, fit_and_score, held_out_sides
+from protemb_train.probe.scores import ClassScores, NumberScores, intervals, resampled
+from protemb_train.probe.table import ProbeReport
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWYX"
 BY_NAME = {task.name: task for task in TASKS}
@@ -277,7 +277,9 @@ def test_too_few_clusters_are_said(small_corpus):
 
 
 def test_a_cluster_on_both_sides_is_refused(make_corpus, pieces, monkeypatch):
-    monkeypatch.setattr("protemb_train.corpus.split_by_cluster", lambda c, s: ["val", "test"] * (len(c) // 2))
+    monkeypatch.setattr(
+        "protemb_train.corpus.corpus.split_by_cluster", lambda c, s: ["val", "test"] * (len(c) // 2)
+    )
     corpus = make_corpus([("A" * 40, x.ca_coords, i // 2) for i, x in enumerate(pieces[:12])])
     with pytest.raises(ProbeError, match="is in val and in test"):
         held_out_sides(corpus.path, (9, 9), (40, 300))
@@ -285,7 +287,7 @@ def test_a_cluster_on_both_sides_is_refused(make_corpus, pieces, monkeypatch):
 
 def test_the_command_writes_both_files(small_corpus, tmp_path, monkeypatch):
     for grid in ("STRENGTHS", "ALPHAS"):  # seconds
-        monkeypatch.setattr(f"protemb_train.probe.{grid}", (1e-2,))
+        monkeypatch.setattr(f"protemb_train.probe.probe.{grid}", (1e-2,))
     path = checkpoint(tmp_path / "tiny.ckpt", tiny_config("base"), small_corpus.sha256)
     out = tmp_path / "probe.json"
     command = ["probe", "--corpus", str(small_corpus.path), "--encoder", f"tiny={path}", "-o", str(out)]

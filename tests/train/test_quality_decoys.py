@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protemb_sdk import ProtembError, read_chain
-from protemb_sdk._chain import ALPHABET
-from protemb_train.alignment import aligned
-from protemb_train.corpus import Corpus, Trace
+from protemb_sdk._structure.chain import ALPHABET
+from protemb_train.corpus.alignment import aligned
+from protemb_train.corpus.corpus import Corpus, Trace
 from protemb_train.downstream.quality import perturb
 from protemb_train.downstream.quality.casp import compared, read_casp, read_target
 from protemb_train.downstream.quality.decoys import (

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from protemb_sdk._errors import ProtembError
-from protemb_train.alignment import aligned
-from protemb_train.corpus import Trace
+from protemb_sdk._base.errors import ProtembError
+from protemb_train.corpus.alignment import aligned
+from protemb_train.corpus.corpus import Trace
 from protemb_train.downstream.quality.labels import GDT_TS, lddt, superpose, superposed_scores
 
 

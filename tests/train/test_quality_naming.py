@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from protemb_sdk import ModelError
-from protemb_sdk._chain import ALPHABET
-from protemb_train.corpus import Corpus, Trace
-from protemb_train.downstream.contacts import contact_graph
-from protemb_train.downstream.embeddings import StructureEncoder
+from protemb_sdk._structure.chain import ALPHABET
+from protemb_train.corpus.corpus import Corpus, Trace
+from protemb_train.downstream.common.contacts import contact_graph
+from protemb_train.downstream.common.embeddings import StructureEncoder
+from protemb_train.downstream.common.messages import TYPES
 from protemb_train.downstream.quality.decoys import Decoy, labelled
 from protemb_train.downstream.quality.learnt import load_row
 from protemb_train.downstream.quality.naming import (
@@ -29,8 +30,7 @@ from protemb_train.downstream.quality.predictions import predictions
 from protemb_train.downstream.quality.rows import Row, run_row
 from protemb_train.downstream.quality.training import Recipe
 from protemb_train.downstream.quality.vectors import READOUTS
-from protemb_train.downstream.quality.zero_shot import fitting
-from protemb_train.downstream.sites.data import TYPES
+from protemb_train.experiments.zero_shot import fitting
 
 from .conftest import CorpusMaker
 from .test_quality_rows import sides, twice  # noqa: F401 (a fixture)

@@ -9,8 +9,8 @@ from scipy.spatial.transform import Rotation
 from torch import nn
 from torch_geometric.data import Batch
 
-from protemb_sdk._chain import ALPHABET
-from protemb_train.corpus import Trace
+from protemb_sdk._structure.chain import ALPHABET
+from protemb_train.corpus.corpus import Trace
 from protemb_train.downstream.quality.decoys import Decoy, labelled
 from protemb_train.downstream.quality.graphqa import (
     GraphQA,

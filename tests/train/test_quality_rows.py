@@ -13,10 +13,9 @@ import torch
 from typer.testing import CliRunner
 
 from protemb_sdk import Embedder, ModelError
-from protemb_train.checkpoint import load_network
 from protemb_train.cli import app
-from protemb_train.corpus import Trace
-from protemb_train.downstream.embeddings import NoEncoder, StructureEncoder
+from protemb_train.corpus.corpus import Trace
+from protemb_train.downstream.common.embeddings import NoEncoder, StructureEncoder
 from protemb_train.downstream.quality.data import few_a_target, learnable, real_decoys, sequences_tested
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError, write_decoys
 from protemb_train.downstream.quality.finetune import EndToEnd, bare
@@ -28,7 +27,8 @@ from protemb_train.downstream.quality.scorer import assemble, load_scorer, save_
 from protemb_train.downstream.quality.table import as_table, gains, read_energies
 from protemb_train.downstream.quality.training import Examples, OneATarget, Recipe, predict
 from protemb_train.downstream.quality.vectors import READOUTS, embed_decoys
-from protemb_train.downstream.quality.zero_shot import correlations, scan
+from protemb_train.experiments.zero_shot import correlations, scan
+from protemb_train.network.checkpoint import load_network
 
 from .test_quality_networks import decoy_of
 
@@ -259,7 +259,7 @@ def test_gains_are_paired_by_seed_and_drawn_over_targets() -> None:
 def test_a_scorer_is_the_mean_of_its_networks(
     kind: str, rows: Path, sides: dict[str, list[Decoy]], encoder: StructureEncoder, tmp_path: Path
 ) -> None:
-    from protemb_sdk._chain import encode_sequence
+    from protemb_sdk._structure.chain import encode_sequence
 
     seeds = load_rows(rows / "r")[kind]
     said = together(predictions({kind: seeds}, sides["val"], [encoder], rows / "cache")[kind])

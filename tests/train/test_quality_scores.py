@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from protemb_sdk._errors import ProtembError
+from protemb_sdk._base.errors import ProtembError
 from protemb_train.downstream.quality.scores import decoy_scores, residue_scores
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import psutil
 import pytest
 
-from protemb_sdk._chain import ALPHABET
-from protemb_train.corpus import Corpus, Trace
+from protemb_sdk._structure.chain import ALPHABET
+from protemb_train.corpus.corpus import Corpus, Trace
 from protemb_train.downstream.quality.generate import Plan, generate
 
 from .conftest import CorpusMaker

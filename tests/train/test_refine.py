@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from protemb_sdk import Embedder
-from protemb_sdk._chain import ALPHABET
-from protemb_train.corpus import Trace
-from protemb_train.refine import (
+from protemb_sdk._structure.chain import ALPHABET
+from protemb_train.corpus.corpus import Trace
+from protemb_train.experiments.refine import (
     STEPS,
     as_table,
     flow,

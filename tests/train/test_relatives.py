@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from protemb_sdk._chain import ALPHABET
+from protemb_sdk._structure.chain import ALPHABET
 from protemb_train import cli
-from protemb_train.alignment import Hit, related
-from protemb_train.corpus import Corpus, CorpusError
-from protemb_train.exact import exact_relatives, exact_search
-from protemb_train.mmseqs import cluster_sequences, relatives
-from protemb_train.prove import opinion_of, prove
+from protemb_train.corpus.alignment import Hit, related
+from protemb_train.corpus.corpus import Corpus, CorpusError
+from protemb_train.corpus.exact import exact_relatives, exact_search
+from protemb_train.corpus.mmseqs import cluster_sequences, relatives
+from protemb_train.corpus.prove import opinion_of, prove
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 

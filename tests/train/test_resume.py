@@ -11,12 +11,12 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from protemb_sdk._errors import OutputError
-from protemb_train import pretrain
-from protemb_train.checkpoint import load_network, read_tensors, save_network
-from protemb_train.levels import read_curve
-from protemb_train.objective import Pretraining
-from protemb_train.presets import PAPER_TRAINING
+from protemb_sdk._base.errors import OutputError
+from protemb_train.network.checkpoint import load_network, read_tensors, save_network
+from protemb_train.network.presets import PAPER_TRAINING
+from protemb_train.pretrain import pretrain
+from protemb_train.pretrain.levels import read_curve
+from protemb_train.pretrain.objective import Pretraining
 
 from .conftest import tiny_config
 from .runs import TINY, assert_same_weights, run, run_killed

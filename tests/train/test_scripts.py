@@ -15,13 +15,16 @@ import pytest
 import torch
 import typer
 
-from protemb_train import network, presets
-from protemb_train.checkpoint import load_network
-from protemb_train.corpus import Corpus
-from protemb_train.features import BaseFeatures
+from protemb_train.corpus.corpus import Corpus
+from protemb_train.network import network, presets
+from protemb_train.network.checkpoint import load_network
+from protemb_train.network.features import BaseFeatures
 
-RESULTS = Path(presets.__file__).parents[1] / "results"
-SCRIPTS = [*sorted(RESULTS.glob("*.py")), RESULTS.parents[1] / "benchmarks" / "graph_speed.py"]
+RESULTS = Path(presets.__file__).parents[2] / "results"
+SCRIPTS = [
+    *sorted(RESULTS.glob("*.py")),
+    RESULTS.parents[1] / "benchmarks" / "experiments" / "graph_speed.py",
+]
 TINY = {"channels": 8, "bottleneck": 4, "dilations": (1,), "noise_levels": 8}
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from protemb_sdk._errors import EmbeddingError, ModelError, ProtembError
-from protemb_train.downstream.masking import MASK, VOCABULARY
-from protemb_train.downstream.sequence import SequenceEncoder, hugging_face, windows
+from protemb_sdk._base.errors import EmbeddingError, ModelError, ProtembError
+from protemb_train.downstream.common.sequence import SequenceEncoder, hugging_face, windows
+from protemb_train.experiments.masking import MASK, VOCABULARY
 
 from .conftest import SEQUENCE, direct
 

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
 from protemb_sdk import clip_windows
-from protemb_sdk._errors import ProtembError
-from protemb_train.corpus import Trace
-from protemb_train.downstream.embeddings import Embedded
-from protemb_train.downstream.metrics import best_f_threshold, binary_scores
-from protemb_train.downstream.overlap import as_overlap, families, relatives
+from protemb_sdk._base.errors import ProtembError
+from protemb_train.corpus.corpus import Trace
+from protemb_train.downstream.common.embeddings import Embedded
+from protemb_train.downstream.common.metrics import best_f_threshold, binary_scores
+from protemb_train.downstream.common.overlap import as_overlap, families, relatives
 from protemb_train.downstream.sites import deepppisp
 from protemb_train.downstream.sites.batches import (
     ChainTensors,

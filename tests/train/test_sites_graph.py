@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from protemb_train.corpus import Trace
-from protemb_train.downstream.contacts import (
+from protemb_train.corpus.corpus import Trace
+from protemb_train.downstream.common.contacts import (
     EDGE,
     NEIGHBOURS,
     REACH,

@@ -11,11 +11,10 @@ import pytest
 import torch
 from sklearn import metrics
 
-from protemb_sdk._errors import ProtembError
-from protemb_train.checkpoint import load_network
-from protemb_train.corpus import Trace
-from protemb_train.downstream.embeddings import Embedded, NoEncoder, StructureEncoder, embed_all
-from protemb_train.downstream.metrics import best_f_threshold
+from protemb_sdk import EmbeddingError, ProtembError
+from protemb_train.corpus.corpus import Trace
+from protemb_train.downstream.common.embeddings import Embedded, NoEncoder, StructureEncoder, embed_all
+from protemb_train.downstream.common.metrics import best_f_threshold
 from protemb_train.downstream.sites.batches import Scaling, as_tensors
 from protemb_train.downstream.sites.bootstrap import DRAWS, drawn_scores
 from protemb_train.downstream.sites.cuts import CutRule, cut_chain
@@ -29,6 +28,7 @@ from protemb_train.downstream.sites.rows import Row, read_rows, run_row
 from protemb_train.downstream.sites.start import learn_from_cuts, load_start, save_start
 from protemb_train.downstream.sites.table import Compared, as_table, paired, scores_of
 from protemb_train.downstream.sites.training import Recipe, predict, started, train
+from protemb_train.network.checkpoint import load_network
 
 BASE_CHECKPOINT = Path(__file__).resolve().parents[2] / "train" / "results" / "base.ckpt"
 
@@ -146,7 +146,7 @@ def test_embeddings_come_from_the_sdk_and_are_kept(
     direct = encoder.embedder.embed((chains[1].ca_coords, chains[1].sequence))
     np.testing.assert_array_equal(second.residue[:, :64], direct.residue)
     chains[1].ca_coords[:] = np.nan
-    with pytest.raises(SitesError, match="has no coordinates"):
+    with pytest.raises(EmbeddingError, match="has no coordinates"):
         encoder.embed(chains[1])
 
 

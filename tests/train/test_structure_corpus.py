@@ -13,13 +13,13 @@ import gemmi
 import numpy as np
 import pytest
 
-from protemb_sdk._errors import ProtembError
-from protemb_train import shards
-from protemb_train.build import Recipe, build_corpus
-from protemb_train.chains import Limits, read_file
-from protemb_train.corpus import Corpus, CorpusError
-from protemb_train.shards import read_structures
-from protemb_train.sources import find_files
+from protemb_sdk._base.errors import ProtembError
+from protemb_train.corpus import shards
+from protemb_train.corpus.build import Recipe, build_corpus
+from protemb_train.corpus.chains import Limits, read_file
+from protemb_train.corpus.corpus import Corpus, CorpusError
+from protemb_train.corpus.shards import read_structures
+from protemb_train.corpus.sources import find_files
 
 
 def write_cif(path, coords, name="ALA", entry="9XYZ"):

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from protemb_sdk._command import console, run, say
-from protemb_sdk._errors import ProtembError
-from protemb_sdk._output import check_output, check_own, write_text_whole
-from protemb_train import corpus_cli
-from protemb_train.downstream.quality import cli as quality_cli
-from protemb_train.downstream.sequence_cli import language
-from protemb_train.downstream.sites import cli as sites_cli
-from protemb_train.probe_cli import probe
+from protemb_sdk._base.console import console, run, say
+from protemb_sdk._base.errors import ProtembError
+from protemb_sdk._base.output import check_output, check_own, write_text_whole
+from protemb_train.commands import corpus as corpus_cli
+from protemb_train.commands import quality as quality_cli
+from protemb_train.commands import sites as sites_cli
+from protemb_train.commands.language import language
+from protemb_train.commands.probe import probe
 
 if TYPE_CHECKING:
-    from protemb_train.presets import NetworkConfig, PretrainConfig
+    from protemb_train.network.presets import NetworkConfig, PretrainConfig
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(probe)
@@ -37,7 +37,7 @@ _TABLE, _PLOT = b" whole held-out chains", b"Matplotlib"
 
 def _configured(preset: str, config: Path | None) -> tuple[str, NetworkConfig, PretrainConfig]:
     """Return preset, network and recipe, by a file where there is one, or else by the preset's name."""
-    from protemb_train.presets import PRESETS, read_config
+    from protemb_train.network.presets import PRESETS, read_config
 
     if config is not None:
         return read_config(config)
@@ -71,10 +71,10 @@ def pretrain(
     """Pre-train a network by denoising score matching (resumes by itself)."""
     import torch
 
-    from protemb_train.corpus import Corpus
-    from protemb_train.origin import origin
-    from protemb_train.pretrain import Machine, steps_done
-    from protemb_train.pretrain import pretrain as run
+    from protemb_train.base.origin import origin
+    from protemb_train.corpus.corpus import Corpus
+    from protemb_train.pretrain.pretrain import Machine, steps_done
+    from protemb_train.pretrain.pretrain import pretrain as run
 
     preset, network, recipe = _configured(preset, config)
     if threads:
@@ -109,10 +109,10 @@ def judge(
     max_length: Annotated[int, typer.Option(min=1, help="Leave longer chains out.")] = 400,
 ) -> None:
     """Loss per noise level on full-length held-out chains, as a share of predicting zero."""
-    from protemb_train.checkpoint import load_network
-    from protemb_train.corpus import SPLITS, Corpus
-    from protemb_train.judge import judge as run
-    from protemb_train.levels import read_curve
+    from protemb_train.corpus.corpus import SPLITS, Corpus
+    from protemb_train.network.checkpoint import load_network
+    from protemb_train.pretrain.judge import judge as run
+    from protemb_train.pretrain.levels import read_curve
 
     check_output(out, ".json", [checkpoint, corpus], beside=[".md"])
     check_own(out.with_suffix(".md"), _TABLE)
@@ -152,7 +152,7 @@ def compare(
     out: Annotated[Path, typer.Option("-o", "--out", help="Table to write (.md); a plot (.png) beside it.")],
 ) -> None:
     """Put judgements of several networks side by side, in a table and a plot."""
-    from protemb_train.levels import as_table, draw, read_judgement
+    from protemb_train.pretrain.levels import as_table, draw, read_judgement
 
     pairs = [entry.partition("=") for entry in judgements]
     if not all(name and path for name, _, path in pairs):
@@ -171,28 +171,12 @@ def compare(
 
 
 @app.command()
-def recalibrate(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of pretrain, of a network with batch norm.")],
-    corpus: Annotated[Path, typer.Option(help="Corpus file (.arrow); its training chains are used.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint to write.")],
-    chains: Annotated[int, typer.Option(min=1, help="Training chains to use, one a cluster.")] = 100,
-    max_length: Annotated[int, typer.Option(min=1, help="Leave longer chains out.")] = 300,
-) -> None:
-    """Take batch-norm statistics anew on whole chains: crops misjudge them."""
-    from protemb_train.recalibrate import recalibrate_checkpoint
-
-    check_output(out, ".ckpt", [checkpoint, corpus])
-    recalibrate_checkpoint(checkpoint, corpus, out, chains, (30, max_length))
-    say(console, str(out))
-
-
-@app.command()
 def weights(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of pretrain.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint to write.")],
 ) -> None:
     """Write the weights of a checkpoint without the state of its run: a quarter of the size, to keep."""
-    from protemb_train.checkpoint import load_network, save_network
+    from protemb_train.network.checkpoint import load_network, save_network
 
     check_output(out, ".ckpt", [checkpoint])
     save_network(*load_network(checkpoint), out)
@@ -213,9 +197,9 @@ def untrained(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the weights.")] = 0,
 ) -> None:
     """Write the network that a run starts from: the control of every table."""
-    from protemb_train.checkpoint import save_network
-    from protemb_train.corpus import Corpus
-    from protemb_train.encoders import untrained as make
+    from protemb_train.corpus.corpus import Corpus
+    from protemb_train.network.checkpoint import save_network
+    from protemb_train.probe.encoders import untrained as make
 
     check_output(out, ".ckpt", [config, corpus])
     preset, shape, _ = _configured(preset, config)

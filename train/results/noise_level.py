@@ -23,10 +23,10 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import average_precision_score, r2_score
 from sklearn.preprocessing import StandardScaler
 
-from protemb_sdk._chain import encode_sequence
-from protemb_train.arrays import read_arrays
-from protemb_train.checkpoint import load_network
-from protemb_train.network import ScoreNetwork
+from protemb_sdk._structure.chain import encode_sequence
+from protemb_train.base.arrays import read_arrays
+from protemb_train.network.checkpoint import load_network
+from protemb_train.network.network import ScoreNetwork
 
 FOLDS, CHAINS = 3, 120
 Features = list[NDArray[np.float32]]

@@ -23,11 +23,11 @@ from sklearn.metrics import average_precision_score
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
-from protemb_sdk._output import write_text_whole
-from protemb_train.downstream.embeddings import embed_all, find_encoder
-from protemb_train.downstream.overlap import families
+from protemb_sdk._base.output import write_text_whole
+from protemb_train.commands.sites import READOUTS
+from protemb_train.downstream.common.embeddings import embed_all, find_encoder
+from protemb_train.downstream.common.overlap import families
 from protemb_train.downstream.sites.batches import ChainTensors, as_tensors
-from protemb_train.downstream.sites.cli import READOUTS
 from protemb_train.downstream.sites.data import read_sites
 from protemb_train.downstream.sites.networks import find_network
 from protemb_train.downstream.sites.training import train

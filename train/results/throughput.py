@@ -20,12 +20,12 @@ import torch
 import typer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from protemb_sdk._output import writable_target, write_text_whole
-from protemb_train import pretrain as rooms
-from protemb_train.corpus import Corpus
-from protemb_train.crops import CropBatches
-from protemb_train.objective import Pretraining, type_loss
-from protemb_train.presets import PRESETS
+from protemb_sdk._base.output import writable_target, write_text_whole
+from protemb_train.corpus.corpus import Corpus
+from protemb_train.network.presets import PRESETS
+from protemb_train.pretrain import pretrain as rooms
+from protemb_train.pretrain.crops import CropBatches
+from protemb_train.pretrain.objective import Pretraining, type_loss
 
 
 class Clock(pl.Callback):

@@ -15,16 +15,16 @@ import torch
 import typer
 from torch import Tensor
 
-from protemb_sdk._output import writable_target, write_text_whole
-from protemb_train import network as rooms
-from protemb_train.checkpoint import load_network
-from protemb_train.corpus import Corpus, CorpusError
-from protemb_train.crops import WholeChains
-from protemb_train.features import BaseFeatures
-from protemb_train.loss import score_matching_loss
-from protemb_train.noise import denoising_score
-from protemb_train.presets import BASE, BASE_TRAINING, PAPER, PAPER_TRAINING
-from protemb_train.pretrain import pretrain
+from protemb_sdk._base.output import writable_target, write_text_whole
+from protemb_train.corpus.corpus import Corpus, CorpusError
+from protemb_train.network import network as rooms
+from protemb_train.network.checkpoint import load_network
+from protemb_train.network.features import BaseFeatures
+from protemb_train.network.loss import score_matching_loss
+from protemb_train.network.noise import denoising_score
+from protemb_train.network.presets import BASE, BASE_TRAINING, PAPER, PAPER_TRAINING
+from protemb_train.pretrain.crops import WholeChains
+from protemb_train.pretrain.pretrain import pretrain
 
 VALIDATION_CHAINS = 64
 

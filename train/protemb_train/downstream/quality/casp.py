@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk import ProtembError, read_chain
-from protemb_sdk._chain import Chain
-from protemb_train.alignment import aligned
+from protemb_sdk._structure.chain import Chain
+from protemb_train.corpus.alignment import aligned
 from protemb_train.downstream.quality.decoys import GLOBAL, Decoy, DecoyError, labelled
 
 LEAST_IDENTITY = 0.9

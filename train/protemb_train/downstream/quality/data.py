@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from protemb_train.arrays import read_arrays
-from protemb_train.downstream.overlap import families
+from protemb_train.base.arrays import read_arrays
+from protemb_train.corpus.exact import exact_relatives
+from protemb_train.downstream.common.overlap import families
 from protemb_train.downstream.quality.decoys import Decoy, read_decoys
-from protemb_train.exact import exact_relatives
 
 LONGEST = 400
 """Residues of a model that is learnt from: graphs and maps of longer ones cost more than they teach."""

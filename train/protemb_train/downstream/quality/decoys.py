@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._errors import ProtembError
-from protemb_sdk._output import written_whole
-from protemb_train.arrays import read_arrays
+from protemb_sdk._base.errors import ProtembError
+from protemb_sdk._base.output import written_whole
+from protemb_train.base.arrays import read_arrays
 from protemb_train.downstream.quality.labels import lddt, superposed_scores
 
 GLOBAL = ("tm", "gdt_ts", "gdt_ha", "lddt", "cad")

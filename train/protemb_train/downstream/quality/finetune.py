@@ -18,7 +18,7 @@ from protemb_train.downstream.quality.decoys import Decoy
 from protemb_train.downstream.quality.graphs import graph_of
 from protemb_train.downstream.quality.training import Examples, Recipe
 from protemb_train.downstream.quality.vectors import Scales
-from protemb_train.network import ScoreNetwork
+from protemb_train.network.network import ScoreNetwork
 
 UNFROZEN = Recipe(epochs=1, batch=4, learning_rate=1e-4)
 LONGEST_LEARNT = 200

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data
 
-from protemb_sdk._chain import encode_sequence
-from protemb_train.downstream.contacts import distances, frames
+from protemb_sdk._structure.chain import encode_sequence
+from protemb_train.downstream.common.contacts import distances, frames
 from protemb_train.downstream.quality.decoys import Decoy
 
 REACH = 12.0  # angstrom

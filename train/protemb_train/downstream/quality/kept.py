@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from protemb_sdk._output import written_whole
+from protemb_sdk._base.output import written_whole
 from protemb_train.downstream.quality.decoys import Decoy
 
 

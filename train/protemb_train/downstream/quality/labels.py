@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from protemb_sdk._errors import ProtembError
+from protemb_sdk._base.errors import ProtembError
 
 GDT_TS = (1.0, 2.0, 4.0, 8.0)
 GDT_HA = (0.5, 1.0, 2.0, 4.0)

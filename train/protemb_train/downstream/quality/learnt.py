@@ -10,18 +10,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from protemb_sdk._errors import ModelError
-from protemb_sdk._output import written_whole
-from protemb_train.checkpoint import read_tensors
+from protemb_sdk._base.errors import ModelError
+from protemb_sdk._base.output import written_whole
+from protemb_train.base.origin import made_otherwise
 from protemb_train.downstream.quality.decoys import DecoyError
 from protemb_train.downstream.quality.finetune import EndToEnd
 from protemb_train.downstream.quality.graphqa import GraphQA, GraphQAConfig
 from protemb_train.downstream.quality.head import QualityHead
 from protemb_train.downstream.quality.naming import Namer
 from protemb_train.downstream.quality.vectors import Scales
-from protemb_train.network import ScoreNetwork
-from protemb_train.origin import made_otherwise
-from protemb_train.presets import NetworkConfig
+from protemb_train.network.checkpoint import read_tensors
+from protemb_train.network.network import ScoreNetwork
+from protemb_train.network.presets import NetworkConfig
 
 FORMAT = "protemb-quality-row-1"
 GRAPHQA = ("graphqa", "residues")

@@ -21,18 +21,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from protemb_sdk._chain import encode_sequence
-from protemb_sdk._errors import ModelError
-from protemb_sdk._output import written_whole
-from protemb_train.checkpoint import read_tensors
-from protemb_train.corpus import Corpus
-from protemb_train.downstream.contacts import BURIAL, Graph, contact_graph, end_to_end, joined
+from protemb_sdk._base.errors import ModelError
+from protemb_sdk._base.output import written_whole
+from protemb_sdk._structure.chain import encode_sequence
+from protemb_train.base.origin import origin
+from protemb_train.corpus.corpus import Corpus
+from protemb_train.downstream.common.contacts import BURIAL, Graph, contact_graph, end_to_end, joined
+from protemb_train.downstream.common.messages import BURIAL_SPREAD, LARGEST, TYPES, Messages
 from protemb_train.downstream.quality.decoys import Decoy
 from protemb_train.downstream.quality.kept import digest_of, kept, weights_of
-from protemb_train.downstream.sites.data import TYPES
-from protemb_train.downstream.sites.graph import BURIAL_SPREAD, LARGEST, Messages
-from protemb_train.origin import origin
-from protemb_train.pretrain import quiet_lightning
+from protemb_train.network.checkpoint import read_tensors
+from protemb_train.pretrain.pretrain import quiet_lightning
 
 FORMAT = "protemb-quality-names-1"
 HIDDEN, LAYERS, DROPOUT = 96, 4, 0.1

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_train.downstream.embeddings import Encoder
+from protemb_train.downstream.common.embeddings import Encoder
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
 from protemb_train.downstream.quality.finetune import bare
 from protemb_train.downstream.quality.kept import digest_of, kept, weights_of

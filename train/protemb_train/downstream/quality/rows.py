@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from protemb_sdk._errors import ModelError, OutputError
-from protemb_train.downstream.embeddings import Encoder
+from protemb_sdk._base.errors import ModelError, OutputError
+from protemb_train.base.origin import made_otherwise, origin
+from protemb_train.downstream.common.embeddings import Encoder
 from protemb_train.downstream.quality.data import few_a_target
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
 from protemb_train.downstream.quality.finetune import FEW, LONGEST_LEARNT, UNFROZEN, EndToEnd, bare
@@ -27,8 +28,7 @@ from protemb_train.downstream.quality.learnt import GRAPHQA, Learnt, load_row, m
 from protemb_train.downstream.quality.naming import FEATURES, Namer, names_of_all, tensors_of
 from protemb_train.downstream.quality.training import Examples, Recipe, judged, predict, train
 from protemb_train.downstream.quality.vectors import Scales, Vectors, embed_decoys
-from protemb_train.network import ScoreNetwork
-from protemb_train.origin import made_otherwise, origin
+from protemb_train.network.network import ScoreNetwork
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

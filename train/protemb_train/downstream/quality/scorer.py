@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from protemb_sdk._errors import ModelError
-from protemb_sdk._output import written_whole
-from protemb_train.checkpoint import read_tensors
-from protemb_train.downstream.contacts import Graph, contact_graph
+from protemb_sdk._base.errors import ModelError
+from protemb_sdk._base.output import written_whole
+from protemb_train.downstream.common.contacts import Graph, contact_graph
 from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL, Decoy, DecoyError
 from protemb_train.downstream.quality.graphqa import GraphQA
 from protemb_train.downstream.quality.graphs import edges_in, geometry_of
@@ -24,6 +23,7 @@ from protemb_train.downstream.quality.learnt import Learnt, make_network
 from protemb_train.downstream.quality.naming import FEATURES, Namer, single
 from protemb_train.downstream.quality.scores import decoy_scores, residue_scores
 from protemb_train.downstream.quality.training import Predicted
+from protemb_train.network.checkpoint import read_tensors
 
 FORMAT = "protemb-quality-2"
 Judge = QualityHead | GraphQA

@@ -18,7 +18,7 @@ from torch_geometric.data import Batch, Data
 from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL, Decoy, DecoyError
 from protemb_train.downstream.quality.graphqa import quality_loss
 from protemb_train.downstream.quality.scores import decoy_scores, residue_scores
-from protemb_train.pretrain import quiet_lightning
+from protemb_train.pretrain.pretrain import quiet_lightning
 
 GRADIENT = 1.0  # largest norm
 WATCHED = 6  # epochs from one look at validation to the next

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from protemb_sdk._chain import encode_sequence
-from protemb_train.downstream.contacts import (
+from protemb_sdk._structure.chain import encode_sequence
+from protemb_train.downstream.common.contacts import (
     Graph,
     contact_graph,
     end_to_end,
@@ -21,8 +21,9 @@ from protemb_train.downstream.contacts import (
     no_graph,
     starts_of,
 )
-from protemb_train.downstream.embeddings import Embedded
-from protemb_train.downstream.sites.data import TYPES, SiteChain, SitesError
+from protemb_train.downstream.common.embeddings import Embedded
+from protemb_train.downstream.common.messages import TYPES
+from protemb_train.downstream.sites.data import SiteChain, SitesError
 from protemb_train.downstream.sites.deepppisp import GAP, SiteBatch
 
 CHAINS_A_BATCH = 4

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_train.downstream.metrics import best_f_threshold
+from protemb_train.downstream.common.metrics import best_f_threshold
 from protemb_train.downstream.sites.rows import Kept
 
 DRAWS = 1000

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._chain import ALPHABET
-from protemb_sdk._errors import ProtembError
-from protemb_train.arrays import read_arrays
+from protemb_sdk._base.errors import ProtembError
+from protemb_sdk._structure.chain import ALPHABET
+from protemb_train.base.arrays import read_arrays
 
 LONGEST = 500
 """Residues of a chain that DeepPPISP sees: longer ones are cut there, as in its published lists."""
@@ -25,7 +25,6 @@ ANGSTROM = 0.01  # unit of the stored coordinates
 NO_DSSP = 255
 DSSP_STATES = 9
 PROFILE = 20
-TYPES = 20  # X is none of them
 
 
 class SitesError(ProtembError):

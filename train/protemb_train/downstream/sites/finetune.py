@@ -13,11 +13,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from protemb_train.downstream.common.messages import TYPES
 from protemb_train.downstream.sites.batches import ChainTensors, Scaling
-from protemb_train.downstream.sites.data import TYPES, SitesError
+from protemb_train.downstream.sites.data import SitesError
 from protemb_train.downstream.sites.deepppisp import SiteBatch
 from protemb_train.downstream.sites.training import Recipe, Run, train
-from protemb_train.network import ScoreNetwork
+from protemb_train.network.network import ScoreNetwork
 
 UNFROZEN = Recipe(
     epochs=2,

@@ -8,40 +8,20 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from protemb_train.downstream.contacts import BURIAL, EDGE, Graph
-from protemb_train.downstream.sites.data import TYPES
+from protemb_train.downstream.common.contacts import BURIAL, Graph
+from protemb_train.downstream.common.messages import (
+    BURIAL_SPREAD,
+    DROPOUT,
+    HIDDEN,
+    LARGEST,
+    TYPES,
+    Messages,
+)
 from protemb_train.downstream.sites.deepppisp import SiteBatch
 
-HIDDEN, LAYERS, DROPOUT = 64, 3, 0.2
-BURIAL_SPREAD = 0.3
-LARGEST = 8.0  # standard deviations: an odd structure must not leave what was learnt
-
-
-class Messages(nn.Module):
-    """One layer: the mean message of the neighbours, and a perceptron of it and the residue itself."""
-
-    def __init__(self, hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(hidden)
-        self.edge = nn.Linear(EDGE, hidden)
-        self.own = nn.Linear(hidden, hidden, bias=False)
-        self.other = nn.Linear(hidden, hidden, bias=False)
-        self.mix = nn.Sequential(
-            nn.Linear(2 * hidden, 2 * hidden), nn.ReLU(), nn.Linear(2 * hidden, hidden), nn.Dropout(dropout)
-        )
-
-    def forward(self, y_LH: Tensor, graph: Graph) -> Tensor:
-        v_LH = self.norm(y_LH)
-        there = graph.there_LK[..., None]
-        message = F.relu(
-            self.edge(graph.edge_LKE) + self.own(v_LH)[:, None] + self.other(v_LH)[graph.neighbour_LK]
-        )
-        mean = (message * there).sum(dim=1) / there.sum(dim=1).clamp(min=1.0)
-        out: Tensor = y_LH + self.mix(torch.cat([v_LH, mean], dim=1))
-        return out
+LAYERS = 3
 
 
 class GraphHead(nn.Module):

@@ -14,20 +14,21 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 from torch import Tensor, nn
 
-from protemb_sdk._chain import encode_sequence
-from protemb_sdk._errors import ModelError
-from protemb_sdk._output import written_whole
-from protemb_train.checkpoint import read_tensors
-from protemb_train.downstream.contacts import contact_graph
-from protemb_train.downstream.embeddings import StructureEncoder, embed_all
-from protemb_train.downstream.metrics import best_f_threshold, binary_scores
-from protemb_train.downstream.overlap import families
+from protemb_sdk._base.errors import ModelError
+from protemb_sdk._base.output import written_whole
+from protemb_sdk._structure.chain import encode_sequence
+from protemb_train.downstream.common.contacts import contact_graph
+from protemb_train.downstream.common.embeddings import StructureEncoder, embed_all
+from protemb_train.downstream.common.messages import TYPES
+from protemb_train.downstream.common.metrics import best_f_threshold, binary_scores
+from protemb_train.downstream.common.overlap import families
 from protemb_train.downstream.sites.batches import Scaling, as_tensors, validation_split
-from protemb_train.downstream.sites.data import TYPES, SiteChain
+from protemb_train.downstream.sites.data import SiteChain
 from protemb_train.downstream.sites.graph import GraphHead
 from protemb_train.downstream.sites.networks import find_network
 from protemb_train.downstream.sites.rows import VALIDATION_SHARE
 from protemb_train.downstream.sites.training import Start, train
+from protemb_train.network.checkpoint import read_tensors
 
 FORMAT = "protemb-sites-2"
 

@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from protemb_sdk._errors import OutputError
-from protemb_sdk._output import written_whole
-from protemb_train.arrays import ArrayFileError, read_arrays
-from protemb_train.downstream.embeddings import Encoder, embed_all
-from protemb_train.downstream.overlap import families
+from protemb_sdk._base.errors import OutputError
+from protemb_sdk._base.output import written_whole
+from protemb_train.base.arrays import ArrayFileError, read_arrays
+from protemb_train.base.origin import made_otherwise, origin
+from protemb_train.downstream.common.embeddings import Encoder, embed_all
+from protemb_train.downstream.common.overlap import families
 from protemb_train.downstream.sites.batches import as_tensors, validation_split
 from protemb_train.downstream.sites.data import SiteChain, SitesError
 from protemb_train.downstream.sites.finetune import fine_tuned
 from protemb_train.downstream.sites.training import Recipe, Run, Start, train
-from protemb_train.network import ScoreNetwork
-from protemb_train.origin import made_otherwise, origin
+from protemb_train.network.network import ScoreNetwork
 
 _OF_A_SEED = ("row", "seed", "data", "chains", "curve", "origin")
 

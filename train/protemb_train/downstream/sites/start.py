@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from protemb_sdk._errors import ModelError
-from protemb_sdk._output import written_whole
-from protemb_train.checkpoint import read_tensors
-from protemb_train.downstream.embeddings import Encoder, embed_all
+from protemb_sdk._base.errors import ModelError
+from protemb_sdk._base.output import written_whole
+from protemb_train.downstream.common.embeddings import Encoder, embed_all
 from protemb_train.downstream.sites.batches import Scaling, as_tensors
 from protemb_train.downstream.sites.data import SiteChain, SitesError
 from protemb_train.downstream.sites.networks import find_network
 from protemb_train.downstream.sites.training import Recipe, Start, train
+from protemb_train.network.checkpoint import read_tensors
 
 FORMAT = "protemb-sites-start-1"
 HELD_OUT = 1 / 20

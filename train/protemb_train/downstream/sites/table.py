@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from protemb_train.downstream.metrics import BinaryScores, best_f_threshold, binary_scores
+from protemb_train.downstream.common.metrics import BinaryScores, best_f_threshold, binary_scores
 from protemb_train.downstream.sites.bootstrap import drawn_scores
 from protemb_train.downstream.sites.data import SitesError
 from protemb_train.downstream.sites.rows import Kept

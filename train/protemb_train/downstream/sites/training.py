@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from protemb_train.downstream.metrics import best_f_threshold, binary_scores
+from protemb_train.downstream.common.metrics import best_f_threshold, binary_scores
 from protemb_train.downstream.sites.batches import (
     CHAINS_A_BATCH,
     RESIDUES_A_CHAIN,
@@ -28,7 +28,7 @@ from protemb_train.downstream.sites.batches import (
 )
 from protemb_train.downstream.sites.data import SitesError
 from protemb_train.downstream.sites.deepppisp import SiteBatch
-from protemb_train.pretrain import quiet_lightning
+from protemb_train.pretrain.pretrain import quiet_lightning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,131 @@
+"""What all structures of an archive would cost: time, money and bytes, from the figures measured here.
+
+    python benchmarks/experiments/archive.py -o benchmarks/experiments/archive.md
+
+Seconds of a chain are a + b L^2, fitted to the medians in results.md (one thread) and cuda.md (one GPU);
+lengths are log-normal. Whatever is assumed is an option.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from scipy.optimize import nnls
+from scipy.stats import lognorm
+
+HERE = Path(__file__).resolve().parents[1]
+CORE, GPU = "a core", "an H100"
+CHANNELS = {"base": 64, "base-int8": 64, "small": 32}
+YEAR_HOURS = 365.25 * 24
+
+
+def medians(page: Path) -> Iterator[tuple[str, str, float]]:
+    """Give group, name and median seconds of each row that record.py wrote."""
+    group = ""
+    for line in page.read_text().splitlines():
+        if line.startswith("## "):
+            group = line[3:]
+        elif match := re.match(r"\| (.+?) \| ([\d.e+]+) (m?)s \|", line):
+            yield group, match[1], float(match[2]) / (1e3 if match[3] else 1)
+
+
+def measured() -> dict[tuple[str, str], dict[int, float]]:
+    """Return seconds a chain by length, of each model on each device."""
+    found: dict[tuple[str, str], dict[int, float]] = {}
+    for group, name, seconds in medians(HERE / "results.md"):
+        if group.startswith("embedding against length"):
+            model, length = re.fullmatch(r"(.+), (\d+) residues", name).groups()  # type: ignore[union-attr]
+            found.setdefault((model, CORE), {})[int(length)] = seconds
+    kinds = {
+        "ONNX Runtime, float32 (the SDK's)": "float32",
+        "ONNX Runtime, float16 (base-fp16)": "base-fp16",
+        "torch.compile, float16, CUDA graphs": "float16, torch.compile and CUDA graphs",
+    }
+    for group, name, seconds in medians(HERE / "cuda.md"):
+        if (match := re.match(r"(\d+) x (\d+) residues", group)) and name in kinds:
+            batch, length = map(int, match.groups())
+            what = f"{GPU}, {kinds[name]}, batches of {batch}"
+            found.setdefault(("base", what), {})[length] = seconds / batch
+    return found
+
+
+def fitted(seconds: dict[int, float], square: float) -> float:
+    """Return the mean seconds of a chain where the mean of L^2 is `square`; relative errors weigh alike."""
+    lengths, taken = np.array(list(seconds)), np.array(list(seconds.values()))
+    terms = np.stack([np.ones(len(lengths)), lengths.astype(float) ** 2], axis=1) / taken[:, None]
+    (a, b), _ = nnls(terms, np.ones(len(lengths)))
+    return float(a + b * square)
+
+
+def human(value: float, units: list[str]) -> str:
+    """Return a size in units of a thousand."""
+    for unit in units[:-1]:
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} {units[-1]}"
+
+
+def main(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Page to write.")],
+    structures: Annotated[float, typer.Option(help="Chains in the archive.")] = 214e6,
+    mean_length: Annotated[float, typer.Option(help="Mean residues of a chain.")] = 330,
+    spread: Annotated[float, typer.Option(help="Standard deviation of log length.")] = 0.65,
+    longest: Annotated[float, typer.Option(help="Residues of the longest.")] = 2700,
+    reading: Annotated[float, typer.Option(help="Milliseconds to read a file, one core.")] = 5.0,
+    core_hour: Annotated[float, typer.Option(help="Price of a core for an hour, dollars.")] = 0.03,
+    gpu_hour: Annotated[float, typer.Option(help="Price of a GPU for an hour, dollars.")] = 2.5,
+    days: Annotated[float, typer.Option(help="Days in which it should be done.")] = 7,
+) -> None:
+    """Reckon, and write the page."""
+    law = lognorm(spread, scale=mean_length / np.exp(spread**2 / 2))
+    lengths = np.minimum(law.ppf((np.arange(100_000) + 0.5) / 100_000), longest)
+    square = float(np.mean(lengths**2))
+    reading_hours = structures * reading / 1e3 / 3600
+    lines = [
+        f"# What {human(structures, ['', 'thousand', 'million', 'billion'])} structures would cost\n",
+        "Written by `python benchmarks/experiments/archive.py`, from [results.md](../results.md) and "
+        "[cuda.md](../cuda.md): measured medians, fitted by a + b L^2. **On paper**: nothing of this size "
+        "was run.\n",
+        f"Assumed (each an option): lengths log-normal, {mean_length:g} on average, spread {spread:g}, up to "
+        f"{longest:g}, so the mean of L^2 is {square:,.0f}; {reading:g} ms of a core to read a file; "
+        f"{core_hour:g} dollars for a core and {gpu_hour:g} for a GPU an hour. A vCPU that shares its core "
+        "with another does less.\n",
+        f"| model | on | chains/s of one | years of one | of them for {days:g} days | dollars |",
+        "|---|---|---|---|---|---|",
+    ]
+    for (model, device), seconds in measured().items():
+        each = fitted(seconds, square)
+        hours = structures * each / 3600
+        price = gpu_hour if GPU in device else core_hour
+        if device == CORE:
+            hours += reading_hours
+            each += reading / 1e3
+        dollars = hours * price + (reading_hours * core_hour if GPU in device else 0)
+        cells = (model, device, f"{1 / each:.3g}", f"{hours / YEAR_HOURS:.3g}")
+        lines.append(f"| {' | '.join(cells)} | {np.ceil(hours / 24 / days):,.0f} | {dollars:,.0f} |")
+    lines += [
+        f"\nReading alone: {reading_hours / YEAR_HOURS:.2g} years of a core, in the dollars of every row.\n",
+        "| level | base, float32 | base, float16 | small, float16 |",
+        "|---|---|---|---|",
+    ]
+    numbers = {"protein": 1.0, "residue": mean_length, "pair": square}
+    units = ["B", "kB", "MB", "GB", "TB", "PB"]
+    for level, count in numbers.items():
+        sizes = [
+            structures * count * CHANNELS[model] * width
+            for model, width in (("base", 4), ("base", 2), ("small", 2))
+        ]
+        lines.append(f"| {level} | {' | '.join(human(size, units) for size in sizes)} |")
+    lines.append("\nPair maps are better computed again than kept.")
+    out.write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,1 @@
+"""Errors, limits, output files, processes and console: what everything else uses."""

@@ -1,0 +1,81 @@
+"""What the three command lines share: one console, and errors of ours as one sentence and exit status 1."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from protemb_sdk._base.errors import ProtembError, StructureError, printable
+
+console = Console(stderr=True)
+out_console = Console()
+
+
+def say(to: Console, line: str) -> None:
+    """Print a line as it is: no markup, emoji, wrapping, colours for numbers or control characters."""
+    to.print(printable(line), soft_wrap=True, markup=False, emoji=False, highlight=False)
+
+
+def check_there(files: Iterable[Path]) -> None:
+    """Refuse inputs that are not there.
+
+    Raises
+    ------
+    StructureError
+        With the first of them.
+    """
+    for missing in (path for path in files if not os.path.exists(path)):
+        raise StructureError(f"{missing}: no such file or folder, or none that may be read")
+
+
+# What the extra `train` brings, as an ImportError names it.
+_TRAINING = frozenset(
+    {
+        "torch",
+        "lightning",
+        "matplotlib",
+        "onnx",
+        "onnxscript",
+        "pyarrow",
+        "pyopal",
+        "sklearn",
+        "scipy",
+        "biotite",
+        "tensorboard",
+    }
+)
+
+
+def run(app: Callable[[], None]) -> None:
+    """Run a command line; SIGTERM, which batch systems send, cleans up as Ctrl-C does."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal's encoding may lack a bar, or a letter of a name
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
+    logging.basicConfig(format="%(message)s")
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        app()
+    except ProtembError as error:
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _TRAINING:
+            raise
+        _fail(f"this command needs {error.name}: pip install 'protemb-sdk[cpu,train]'")
+
+
+def _fail(sentence: str) -> None:
+    console.print("[bold red]error:[/] ", end="")
+    say(console, sentence)
+    raise SystemExit(1)
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)

@@ -1,0 +1,109 @@
+"""Which files are structures, by their names: in folders and archives."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections import Counter, deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from protemb_sdk._base.errors import StructureError, printable
+
+logger = logging.getLogger("protemb")
+
+_ENDING = re.compile(r"\.(pdb\d*|ent|cif|mmcif|json|mmjson)(\.gz)?$", re.IGNORECASE)
+
+# What lies in stores and in indexes, JSON files among them.
+_OURS = frozenset({"_protemb.json", "protemb-index.json"})
+
+
+def stem(path: str | Path) -> str:
+    """Return a file's name without folders and without structure and gzip endings."""
+    name = Path(path).name
+    return _ENDING.sub("", name) or name
+
+
+def is_structure_name(path: str | Path) -> bool:
+    """Tell by its ending whether a file is meant as a structure."""
+    return _ENDING.search(Path(path).name) is not None
+
+
+def find_structures(path: str | Path, *, warn: bool = True) -> list[Path]:
+    """List the structure files below a folder.
+
+    Parameters
+    ----------
+    path : str or Path
+        A folder, searched recursively by file name ending, links to folders followed; a file is returned
+        as it is.
+    warn : bool, default True
+        Log, as warnings, how many other files there are, and folders that cannot be listed.
+
+    Returns
+    -------
+    list of Path
+        Sorted; hidden files and folders, and stores and indexes of ours, are left out.
+
+    Raises
+    ------
+    StructureError
+        If the path does not exist, cannot be listed, or holds no structure file.
+    """
+    path = Path(path)
+    if os.path.isfile(path):
+        return [path]
+    if not os.path.isdir(path):
+        raise StructureError(f"{path}: no such folder; check the path")
+    found, others = [], Counter[str]()
+    for folder, names in _walk(path, warn):
+        for name in names:
+            if _ENDING.search(name):
+                # Neither devices nor pipes, but links that lead nowhere: they fail in their turn.
+                if os.path.isfile(folder / name) or not os.path.exists(folder / name):
+                    found.append(folder / name)
+            else:
+                others["".join(Path(name).suffixes[-2:]) or "no ending"] += 1
+    if others and warn:
+        endings = ", ".join(f"{ending} {count}" for ending, count in others.most_common(5))
+        logger.warning(
+            "%s: %d files passed over, whose names are not those of structures (%s)",
+            printable(str(path)), others.total(), printable(endings),
+        )  # fmt: skip
+    if not found:
+        raise StructureError(
+            f"{path}: no structure file in this folder; looked for .pdb, .ent, .cif, .mmcif, .json and "
+            f".mmjson, each also with .gz"
+        )
+    return sorted(found)
+
+
+def _walk(path: Path, warn: bool) -> Iterator[tuple[Path, list[str]]]:
+    """Give each folder below a folder and the files in it, without the hidden, stores and indexes of ours.
+
+    Links to folders come last: what lies below `path` has the same name whatever leads there too.
+    """
+
+    def refused(error: OSError) -> None:
+        if error.filename == str(path):
+            raise StructureError(
+                f"{path}: the folder cannot be listed ({error.strerror})", may_pass=True
+            ) from error
+        if warn:
+            where = printable(str(error.filename))
+            logger.warning("%s: passed over, it cannot be listed (%s)", where, error.strerror)
+
+    seen: set[str] = set()
+    roots = deque([str(path)])
+    while roots:
+        for folder, folders, names in os.walk(roots.popleft(), onerror=refused):
+            place = os.path.realpath(folder)
+            if place in seen or not _OURS.isdisjoint(names):
+                folders.clear()
+                continue
+            seen.add(place)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            paths = [os.path.join(folder, name) for name in folders]
+            roots += filter(os.path.islink, paths)
+            yield Path(folder), [name for name in names if not name.startswith(".")]

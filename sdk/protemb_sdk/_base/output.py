@@ -1,0 +1,212 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_sdk._base.errors import OutputError, StructureError
+from protemb_sdk._base.folders import find_structures
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Of a file's own name in that of the folder it is written in: with all of a long one, that would be too long.
+_NAMED = 32
+
+
+def writable_target(path: Path) -> Path:
+    """Return the path, after checking that a file can be put there.
+
+    Raises
+    ------
+    OutputError
+        If its folder does not exist, or it is itself a folder, a device or a pipe.
+    """
+    if "\0" in str(path):
+        raise OutputError(f"{str(path)!r}: no name of a file holds a NUL")
+    if os.path.isdir(path):
+        raise OutputError(f"{path}: is a folder; name a file to write")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OutputError(f"{path}: is a device, a pipe or a socket; name a file to write")
+    folder = Path(os.path.realpath(path)).parent  # of the file that a link leads to
+    if not os.path.isdir(folder):
+        shown = folder if os.path.islink(path) else path.parent
+        raise OutputError(f"{path}: the folder {shown} does not exist; make it first")
+    return path
+
+
+def check_apart(targets: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Check that no two outputs are one file, and that none is an input, whatever names lead there.
+
+    Parameters
+    ----------
+    targets : iterable of Path
+        Files to write.
+    inputs : iterable of Path
+        Files to read, and folders whose structure files are read.
+
+    Raises
+    ------
+    OutputError
+        If something would be lost.
+    """
+    places: dict[object, Path] = {}
+    for target in targets:
+        if places.setdefault(_place(target), target) is not target:
+            raise OutputError(f"{target}: is named twice; outputs need a file each")
+    there = {place: target for place, target in places.items() if os.path.exists(target)}
+    if not there:
+        return
+    for file in files_in(inputs):
+        if (place := _place(file)) in there:
+            raise OutputError(f"{there[place]}: would overwrite the input {file}; name another place")
+
+
+def check_output(
+    out: Path,
+    endings: str | tuple[str, ...],
+    inputs: Iterable[Path | str | None] = (),
+    *,
+    beside: Iterable[str] = (),
+) -> None:
+    """Check, before any work, that an output can be written, is named as what it is, and replaces no input.
+
+    Parameters
+    ----------
+    out : Path
+        File to write.
+    endings : str or tuple of str
+        What its name may end in.
+    inputs : iterable of Path or str
+        Files to read, and folders of structures; None and names of what is no file are passed over.
+    beside : iterable of str
+        Endings of further files that are written, of the same name.
+
+    Raises
+    ------
+    OutputError
+        If it cannot, or something would be lost.
+    """
+    if out.suffix not in ([endings] if isinstance(endings, str) else endings):
+        wanted = endings if isinstance(endings, str) else " or ".join(endings)
+        raise OutputError(f"{out}: end the name in {wanted}, so that it is known for what it is")
+    targets = [writable_target(out.with_name(out.stem + ending)) for ending in (out.suffix, *beside)]
+    check_apart(targets, (Path(file) for file in inputs if file is not None))
+
+
+def check_own(path: Path, mark: bytes) -> None:
+    """Check that a file that is there was written by the command that is about to replace it.
+
+    Parameters
+    ----------
+    path : Path
+        File that goes beside the one that was named.
+    mark : bytes
+        What the command's own say within their first 400 bytes.
+
+    Raises
+    ------
+    OutputError
+        If it is another's.
+    """
+    if not os.path.exists(path):
+        return
+    with path.open("rb") as file:
+        if mark not in file.read(400):
+            raise OutputError(f"{path}: is another file, and would be written over; name another place")
+
+
+def _place(path: Path) -> object:
+    """Return what two paths share if they lead to one file."""
+    try:
+        found = os.stat(path)
+    except OSError:  # it is not there yet
+        return os.path.realpath(path)
+    return found.st_dev, found.st_ino
+
+
+def files_in(inputs: Iterable[Path]) -> Iterator[Path]:
+    """Give files as they are, and the structure files of folders; what cannot be listed is passed over."""
+    for path in inputs:
+        try:
+            yield from find_structures(path, warn=False) if os.path.isdir(path) else [path]
+        except StructureError:  # said where it is read
+            continue
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; move it there on success, remove it on any failure.
+
+    Where `path` is a symbolic link, the file that it leads to is written.
+
+    Raises
+    ------
+    OutputError
+        If the operating system refuses, or there is something else than a file.
+    """
+    target = Path(os.path.realpath(writable_target(path)))
+    try:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{path.name[:_NAMED]}.") as folder:
+            part = Path(folder) / path.name
+            yield part
+            part.replace(target)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def figures() -> type[Figure]:
+    """Return matplotlib's figure, which draws without a screen.
+
+    Raises
+    ------
+    OutputError
+        If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise OutputError("pictures need matplotlib: pip install 'protemb-sdk[plot]'") from None
+    return Figure
+
+
+def picture_kind(path: Path) -> str:
+    """Return which kind of picture a name stands for by its ending, png where it has none.
+
+    Raises
+    ------
+    OutputError
+        If matplotlib does not know it, or is not installed.
+    """
+    known = figures()().canvas.get_supported_filetypes().keys() - {"pgf"}  # which needs TeX
+    kind = path.suffix.lower().removeprefix(".") or "png"
+    if kind not in known:
+        raise OutputError(f"{path}: end the name as a picture's, {', '.join(sorted(known))}")
+    return kind
+
+
+def write_text_whole(path: Path, text: str) -> None:
+    """Write text in UTF-8, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If the operating system refuses.
+    """
+    with written_whole(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
+
+
+def add_array(archive: zipfile.ZipFile, name: str, array: NDArray[np.generic]) -> None:
+    """Put an array into a zip the way `numpy.load` expects it, and never as a pickle."""
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)

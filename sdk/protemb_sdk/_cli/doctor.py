@@ -1,0 +1,82 @@
+"""What `protemb doctor` looks at: from the installed wheels to a vector that must come out right."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from protemb_sdk._base.errors import ProtembError
+from protemb_sdk._base.threads import usable_threads
+from protemb_sdk._base.version import __version__
+from protemb_sdk._embed.embedder import Embedder
+from protemb_sdk._model.models import EXAMPLE
+from protemb_sdk._model.session import import_runtime, installed_wheels
+
+GOLDEN_TOLERANCE = 1e-3
+"""Of the vector's scale: other processors and CUDA sum in another order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding."""
+
+    name: str
+    passed: bool
+    finding: str
+
+
+def diagnose(model: str, device: str) -> list[Check]:
+    """Return the findings in order; later ones may be missing where an earlier one failed."""
+    checks = [
+        Check("protemb", True, f"{__version__}, Python {platform.python_version()}, {platform.machine()}")
+    ]
+
+    def look(name: str, at: Callable[[], tuple[bool, str]]) -> bool:
+        try:
+            checks.append(Check(name, *at()))
+        except ProtembError as error:
+            checks.append(Check(name, False, str(error)))
+        return checks[-1].passed
+
+    if not look("wheels", _wheels) or not look("providers", _providers):
+        return checks
+    look("threads", lambda: (True, f"{usable_threads()} usable (affinity and cgroup quota)"))
+    made: list[Embedder] = []
+
+    def session() -> tuple[bool, str]:
+        made.append(Embedder(model, device))
+        return True, f"{made[0]!r}, SHA-256 {made[0].provenance['model_sha256']}"
+
+    if look("session", session):
+        look("golden vector", lambda: _golden(made[0]))
+    return checks
+
+
+def _wheels() -> tuple[bool, str]:
+    wheels = installed_wheels()
+    found = ", ".join(f"{name} {version}" for name, version in wheels.items()) or "none"
+    if len(wheels) > 1:
+        return (
+            False,
+            f"{found}: one overwrites the other; pip uninstall both, then install one of the extras cpu, gpu",
+        )
+    if not wheels:
+        return False, "no ONNX Runtime: pip install 'protemb-sdk[cpu]', or 'protemb-sdk[gpu]' for CUDA"
+    return True, found
+
+
+def _providers() -> tuple[bool, str]:
+    return True, ", ".join(import_runtime().get_available_providers())
+
+
+def _golden(embedder: Embedder) -> tuple[bool, str]:
+    golden = embedder.card.get("golden")
+    if golden is None:
+        return True, "this model holds none"
+    found = embedder.embed(EXAMPLE).protein
+    wanted = np.array(golden["protein"], dtype=np.float32)
+    error = float(np.abs(found - wanted).max() / np.abs(wanted).max())
+    return error < GOLDEN_TOLERANCE, f"{golden['structure']} differs by {error:.1e} of its scale"

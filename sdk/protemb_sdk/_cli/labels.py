@@ -1,0 +1,100 @@
+"""What `protemb predict` does: labels of files, by a head of the user's own, into one table."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from protemb_sdk._base.console import check_there, out_console, say
+from protemb_sdk._base.errors import ModelError
+from protemb_sdk._base.output import check_apart, writable_target, written_whole
+from protemb_sdk._cli.summary import nothing_done, report_skipped
+
+RESIDUE_COLUMNS = ("auth_seq", "insertion_code", "residue_name")
+
+
+def predict(
+    files: Annotated[
+        list[Path], typer.Argument(help="Structure files (PDB, mmCIF, mmJSON, .gz) and folders.")
+    ],
+    head: Annotated[Path, typer.Option(help="What protemb-export finetune wrote (.onnx).")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Table to write, CSV.")],
+    model: Annotated[
+        str | None, typer.Option(help="Model that the head was trained on, where it is none of the bundled.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="Print errors and what was skipped, nothing else.")
+    ] = False,
+) -> None:
+    """Predict labels that a head has learnt from a table of yours, for every protein chain of the files.
+
+    A row a residue or a chain: source, chain, the residue, label, and the probability of each class. The exit
+    status is 0 if anything was predicted.
+    """
+    from protemb_sdk._embed.embedder import Embedder
+    from protemb_sdk._embed.many import inputs_of
+    from protemb_sdk._model.models import find_model
+    from protemb_sdk._predict.labels import LabelPredictor
+
+    check_there(files)
+    _check_own(head)
+    own = [head] if model is None else [head, find_model(model).path]
+    check_apart([writable_target(out)], [*files, *own])
+    predictor = (
+        LabelPredictor(head, device)
+        if model is None
+        else LabelPredictor(head, embedder=Embedder(model, device))
+    )
+    inputs = inputs_of(files)
+    alone = isinstance(inputs, list) and len(inputs) == 1
+    chains = 0
+    with written_whole(out) as part, part.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        names = [f"probability_{name}" for name in predictor.classes or ()]
+        residue = RESIDUE_COLUMNS if predictor.per_residue else ()
+        table.writerow(("source", "chain", *residue, "label", *names))
+        with predictor.predict_many(
+            inputs, workers=workers, progress=not quiet and not alone, on_error="skip"
+        ) as run:
+            for prediction in run:
+                chains += 1
+                table.writerows(_rows(prediction))
+        if not chains:
+            raise nothing_done(run.skipped, "embedded", out)
+    if not quiet:
+        say(out_console, f"{chains} chains -> {out}")
+    report_skipped(run.skipped, kept=False)
+
+
+def _check_own(head: Path) -> None:
+    from protemb_sdk._model.heads import list_heads
+
+    if os.path.exists(head):
+        return
+    if str(head) in {bundled.name for bundled in list_heads()}:
+        raise ModelError(
+            f"{head}: is a bundled head, and protemb {head} the command for it; predict wants a head of your "
+            "own, as protemb-export finetune writes it"
+        )
+    raise ModelError(f"{head}: no such file; pass what protemb-export finetune wrote (.onnx)")
+
+
+def _rows(prediction: Any) -> list[tuple[object, ...]]:
+    chain = prediction.structure
+    where = (chain.source or chain.name, chain.chain)
+    residues: list[tuple[object, ...]] = [()]
+    labels, values = [prediction.label], [prediction.value]
+    if prediction.per_residue:
+        residues = list(zip(*(getattr(chain, name).tolist() for name in RESIDUE_COLUMNS), strict=True))
+        labels, values = list(prediction.label), list(prediction.value)
+    rows = []
+    for residue, label, value in zip(residues, labels, values, strict=True):
+        said = (str(label), *(f"{v:.6f}" for v in value)) if prediction.classes else (f"{float(label):.6g}",)
+        rows.append((*where, *residue, *said))
+    return rows

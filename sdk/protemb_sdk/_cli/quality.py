@@ -1,0 +1,240 @@
+"""What `protemb quality` does: models ranked in a table, their profiles, and copies with B-factors."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from protemb_sdk._base.console import console, out_console, say
+from protemb_sdk._base.errors import OutputError, ProtembError, printable
+from protemb_sdk._base.output import (
+    check_apart,
+    figures,
+    files_in,
+    picture_kind,
+    writable_target,
+    written_whole,
+)
+from protemb_sdk._cli.summary import SHOWN, nothing_done, report_skipped
+from protemb_sdk._embed.many import inputs_of
+from protemb_sdk._model.heads import find_head
+from protemb_sdk._predict.b_factors import has_structure_ending, write_b_factors
+from protemb_sdk._predict.quality import QualityScore, QualityScorer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = ("rank", "source", "chain", "residues", "missing", "gdt_ts", "lddt")
+RESIDUE_COLUMNS = ("source", "chain", "auth_seq", "insertion_code", "residue_name", "lddt")
+BARS = " ▁▂▃▄▅▆▇█"
+WIDTH = 30  # of a profile in the terminal
+DRAWN = 8  # profiles in one picture
+
+
+def score_files(
+    files: list[Path],
+    *,
+    out: Path | None,
+    residues: Path | None,
+    plot: Path | None,
+    structures: Path | None,
+    head: str,
+    device: str,
+    threads: int | None,
+    workers: int,
+    quiet: bool,
+) -> None:
+    """Score every protein chain, print them best first, and write what was asked for.
+
+    Parameters
+    ----------
+    files : list of Path
+        Structure files and folders.
+    out, residues : Path or None
+        CSV to write: a row a chain, and a row a residue.
+    plot : Path or None
+        Picture of the profiles of the best chains.
+    structures : Path or None
+        Folder of copies of the files, lDDT as B-factors. A file that cannot be copied is told.
+    head, device, threads, workers
+        As in `QualityScorer` and `QualityScorer.score_many`.
+    quiet : bool
+        Say only what was skipped.
+
+    Raises
+    ------
+    ProtembError
+        If nothing could be scored, or something not be written; of `structures`, if no copy could.
+    """
+    targets = [writable_target(path) for path in (out, residues, plot) if path is not None]
+    if plot is not None:
+        picture_kind(plot)  # or say now what is wrong, not after the work
+    inputs = inputs_of(files)
+    alone = isinstance(inputs, list) and len(inputs) == 1
+    copies = {} if structures is None else _copies(files_in(files), structures)
+    check_apart([*targets, *copies.values()], [*files, find_head(head).path])
+    scorer = QualityScorer(head, device, threads=threads)
+    run = scorer.score_many(inputs, workers=workers, progress=not quiet and not alone, on_error="skip")
+    ranked = sorted(run, key=lambda score: -score.gdt_ts)
+    if not ranked:
+        raise nothing_done(run.skipped, "scored", None)
+    if out is not None:
+        _write_scores(ranked, out)
+    if residues is not None:
+        _write_residues(ranked, residues)
+    if plot is not None:
+        with written_whole(plot) as part:
+            profiles(ranked[:DRAWN]).savefig(part, format=picture_kind(plot))
+    if not quiet:
+        _print(ranked)
+        say(out_console, "  ".join(f"{key}={value}" for key, value in scorer.provenance.items()))
+    for sentence in _doubts(ranked):
+        say(console, sentence)
+    report_skipped(run.skipped, kept=False)
+    if structures is not None:
+        _write_copies(ranked, copies, structures)
+
+
+def missing(score: QualityScore) -> int:
+    """Return how many residues are missing inside a chain."""
+    index = score.structure.residue_index
+    return int(index[-1] - index[0]) + 1 - len(index)
+
+
+def spark(score: QualityScore) -> str:
+    """Return the profile of lDDT along a chain as bars, at most `WIDTH` of them."""
+    length = len(score)
+    parts = min(WIDTH, length)
+    means = [score.residue_lddt[k * length // parts : (k + 1) * length // parts].mean() for k in range(parts)]
+    return "".join(BARS[1 + min(int(mean * 8), 7)] for mean in means)
+
+
+def profiles(scores: Sequence[QualityScore]) -> Figure:
+    """Draw lDDT along the chains, one line each.
+
+    Raises
+    ------
+    OutputError
+        If matplotlib is not installed.
+    """
+    figure = figures()(figsize=(9.6, 4.2), dpi=150, layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    lines = []
+    for score in scores:
+        # By place in the chain: models of one target lie above each other whatever their numbering.
+        lines += axes.plot(score.structure.residue_index + 1, score.residue_lddt, linewidth=1.2)
+    axes.set(xlabel="residue", ylabel="expected lDDT (C-alpha)", ylim=(0, 1))
+    # Names come last: a legend leaves out those with a leading underscore, and takes dollars for mathematics.
+    legend = axes.legend(lines, [""] * len(lines), fontsize=7.5, frameon=False, ncols=2)
+    for text, score in zip(legend.get_texts(), scores, strict=True):
+        text.set(text=f"{score.id}  GDT_TS {score.gdt_ts:.2f}", parse_math=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _copies(files: Iterable[Path], folder: Path) -> dict[Path, Path]:
+    """Return where a copy of each file goes that can be written; the folder is made when the first is.
+
+    Raises
+    ------
+    OutputError
+        If two files would have one name, or no folder can be there.
+    """
+    copies = {file: folder / file.name for file in files if has_structure_ending(file)}
+    doubled = [name for name, count in Counter(copies.values()).items() if count > 1]
+    if doubled:
+        raise OutputError(f"{doubled[0]}: several inputs have this name; score them folder by folder")
+    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not os.path.isdir(there):
+        raise OutputError(f"{folder}: no folder can be made there ({there} is none)")
+    return copies
+
+
+def _write_copies(ranked: Sequence[QualityScore], copies: Mapping[Path, Path], folder: Path) -> None:
+    """Write a copy of each file that was scored, and say of which there is none.
+
+    Raises
+    ------
+    OutputError
+        If there is no copy at all.
+    """
+    scores: dict[str, list[QualityScore]] = {}
+    for score in ranked:
+        scores.setdefault(score.structure.source, []).append(score)
+    paths = {printable(str(path)): path for path in copies}
+    new, written = not os.path.exists(folder), 0
+    for source, of_source in scores.items():
+        if source not in paths:
+            say(console, f"no copy of {source}: copies are of .pdb and .cif, also .gz, outside archives")
+            continue
+        path = paths[source]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_b_factors(path, copies[path], of_source)
+            written += 1
+        except (OSError, ProtembError) as error:
+            say(console, f"no copy of {source}: {str(error).removeprefix(f'{copies[path]}: ')}")
+    if not written:
+        if new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise OutputError(f"{folder}: no copy could be written; what was scored is said above")
+
+
+def _write_scores(ranked: Sequence[QualityScore], out: Path) -> None:
+    with written_whole(out) as part, part.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(COLUMNS)
+        for rank, s in enumerate(ranked, start=1):
+            where = (s.structure.source or s.structure.name, s.structure.chain)
+            table.writerow((rank, *where, len(s), missing(s), f"{s.gdt_ts:.4f}", f"{s.lddt:.4f}"))
+
+
+def _write_residues(ranked: Sequence[QualityScore], out: Path) -> None:
+    with written_whole(out) as part, part.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(RESIDUE_COLUMNS)
+        for s in ranked:
+            chain = s.structure
+            where = (chain.source or chain.name, chain.chain)
+            columns = (chain.auth_seq, chain.insertion_code, chain.residue_name, s.residue_lddt)
+            for number, code, name, value in zip(*(c.tolist() for c in columns), strict=True):
+                table.writerow((*where, number, code, name, f"{value:.4f}"))
+
+
+def _print(ranked: Sequence[QualityScore]) -> None:
+    table = Table("rank", "model", "residues", "GDT_TS", "lDDT", "lDDT along the chain", box=None)
+    for rank, score in enumerate(ranked[:SHOWN], start=1):
+        cells = (str(len(score)), f"{score.gdt_ts:.3f}", f"{score.lddt:.3f}", spark(score))
+        table.add_row(*map(Text, (str(rank), score.id, *cells)))  # names may hold what Rich takes for markup
+    out_console.print(table)
+    if len(ranked) > SHOWN:
+        say(out_console, f"and {len(ranked) - SHOWN} more; --out writes all of them")
+
+
+def _doubts(ranked: Sequence[QualityScore]) -> list[str]:
+    """Return what makes ranks doubtful: models of other sequences, with residues missing."""
+    found = []
+    (usual, count), *_ = Counter(score.structure.sequence for score in ranked).most_common(1)
+    others = [s for s in ranked if s.structure.sequence not in usual and usual not in s.structure.sequence]
+    if others:
+        told = "differ in sequence" if count == 1 else "have another sequence than the others"
+        found.append(
+            f"note: {len(others) + (count == 1)} of {len(ranked)} chains {told}, the best placed "
+            f"{others[0].id}; ranks compare models of one target"
+        )
+    if gaps := [score for score in ranked if missing(score)]:
+        most = max(map(missing, gaps))
+        found.append(
+            f"note: {len(gaps)} of {len(ranked)} chains lack residues inside, up to {most}; scores are of "
+            "the residues that are there"
+        )
+    return found

@@ -1,0 +1,166 @@
+"""What the command line says of a run: results on stdout, what was overlooked or skipped on stderr."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from protemb_sdk._base.console import console, out_console, say
+from protemb_sdk._base.errors import ProtembError, StructureError
+
+if TYPE_CHECKING:
+    from protemb_sdk._embed.embedding import Embedding
+    from protemb_sdk._predict.sites import SitePrediction
+    from protemb_sdk._structure.chain import Chain, Skipped
+
+SHOWN = 20  # lines of one kind listed in full; beyond it, counts
+
+
+class _Run:
+    """What is remembered of the results of a run, which themselves do not stay in memory."""
+
+    header: tuple[str, ...]
+
+    def __init__(self) -> None:
+        self.chains = self.residues = 0
+        self.sources: set[str] = set()
+        self._rows: list[tuple[str, ...]] = []
+        self._notes: list[str] = []
+        self._kinds: Counter[str] = Counter()
+
+    def _count(self, chain: Chain, *row: str) -> None:
+        """Count one chain in, with what its row of the table says beside its name and length."""
+        self.chains += 1
+        self.residues += len(chain)
+        self.sources.add(chain.source)
+        if self.chains <= SHOWN:
+            self._rows.append((chain.id, str(len(chain)), *row))
+        for note in chain.notes:
+            self._kinds[_kind(note)] += 1
+            if len(self._notes) <= SHOWN:
+                self._notes.append(f"note: {chain.id}: {note}")
+
+    def _report(self, provenance: Mapping[str, Any], *last: str, notes_kept: bool) -> None:
+        if self.chains <= SHOWN:
+            table = Table("chain", "residues", *self.header, box=None)
+            for row in self._rows:
+                table.add_row(*map(Text, row))  # names may hold what Rich takes for markup
+            out_console.print(table)
+        if len(self._notes) <= SHOWN:
+            for note in self._notes:
+                say(console, note)
+        else:
+            kept = ", in full beside each chain in the output file" if notes_kept else ""
+            say(console, f"notes{kept}; in short:")
+            _counts(self._kinds.elements(), "chain")
+        say(out_console, "  ".join(f"{key}={value}" for key, value in provenance.items()))
+        files = _number(len(self.sources), "file")
+        chains, residues = _number(self.chains, "chain"), _number(self.residues, "residue")
+        say(out_console, f"{chains} of {files}, {residues}, {' -> '.join(last)}")
+
+
+class Tally(_Run):
+    """What is remembered of embeddings."""
+
+    header = ("gaps", "protein", "residue", "pair")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels = 0
+
+    def add(self, embedding: Embedding) -> None:
+        """Count one embedding in."""
+        self.channels = embedding.protein.shape[0]
+        arrays = (embedding.protein, embedding.residue, embedding.pair)
+        shapes = ("-" if array is None else str(array.shape) for array in arrays)
+        self._count(embedding.structure, str(int(embedding.gap_after.sum())), *shapes)
+
+    def report(self, provenance: Mapping[str, Any], out: Path) -> None:
+        """Print what was embedded, with what, and where it went."""
+        self._report(provenance, f"{self.channels} channels", str(out), notes_kept=True)
+
+
+class SiteTally(_Run):
+    """What is remembered of predicted sites."""
+
+    header = ("sites",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sites = 0
+
+    def add(self, prediction: SitePrediction) -> None:
+        """Count the sites of one chain in."""
+        sites = int(prediction.is_site.sum())
+        self.sites += sites
+        self._count(prediction.structure, str(sites))
+
+    def report(self, provenance: Mapping[str, Any], out: Path) -> None:
+        """Print what was predicted, with what, and where it went."""
+        self._report(provenance, _number(self.sites, "site"), str(out), notes_kept=False)
+
+
+def report_skipped(skipped: Sequence[Skipped], *, kept: bool = True) -> None:
+    """Print what was not embedded, each with its reason, and of many how often each reason was met.
+
+    `kept` tells whether the output file holds the reasons too; of many, they are not listed then.
+    """
+    if len(skipped) <= SHOWN or not kept:
+        for s in skipped:
+            say(console, f"skipped: {s}")
+    if len(skipped) <= SHOWN:
+        return
+    files = [s.reason for s in skipped if not s.chain]
+    chains = [s.reason for s in skipped if s.chain]
+    every = "; every single one is in the output file with its reason" if kept else ""
+    say(console, f"skipped{every}; in short:")
+    _counts(files, "file")
+    _counts(chains, "chain")
+
+
+def nothing_done(skipped: Sequence[Skipped], done: str, out: Path | None) -> ProtembError:
+    """Return the error of a run that gave nothing: the only failure there was, or that all failed.
+
+    What that error does not say is printed.
+    """
+    failures = [s for s in skipped if s.error is not None]
+    if len(failures) == 1 and (only := failures[0].error) is not None:
+        if failures[0].chain:  # else the error says what the file's chains are
+            report_skipped([s for s in skipped if s.error is None], kept=False)
+        return only
+    report_skipped(skipped, kept=False)
+    inputs = {s.source for s in skipped}
+    what = f"none of the {len(inputs)} inputs" if len(inputs) != 1 else f"nothing in {inputs.pop()}"
+    unwritten = "" if out is None else f"; {out} was not written"
+    return StructureError(f"{what} could be {done}{unwritten}")
+
+
+def size_of(*files: Path) -> str:
+    """Return how large files are together, in words."""
+    size = sum(file.stat().st_size for file in files)
+    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.1f} KiB"
+
+
+def _counts(reasons: Iterable[str], noun: str) -> None:
+    kinds = Counter(_kind(reason) for reason in reasons).most_common()
+    for kind, count in kinds[:SHOWN]:
+        say(console, f"{_number(count, noun):>14}  {kind}")
+    rest = sum(count for _, count in kinds[SHOWN:])
+    if rest:
+        say(console, f"{_number(rest, noun):>14}  for other reasons")
+
+
+def _kind(reason: str) -> str:
+    """Return a reason without what differs from file to file: numbers, names and details."""
+    kind = re.sub(r" \((?:chain |read are |it starts |[A-Z][a-z]+ ).*|: .*", "", reason)
+    return re.sub(r"\b\d+ (amino acid )?residues?\b", r"... \1residues", kind)
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -1,0 +1,1 @@
+"""Embeddings of one chain and of many."""

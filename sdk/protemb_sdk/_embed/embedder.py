@@ -1,0 +1,335 @@
+"""`Embedder`: reader, session and pooling put in line. No mathematics here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_sdk._base.errors import EmbeddingError
+from protemb_sdk._base.limits import DEFAULT_BYTES, DEFAULT_RESIDUES, Limits, seconds, whole_number
+from protemb_sdk._base.version import __version__
+from protemb_sdk._embed.embedding import Embedding
+from protemb_sdk._model.batches import pool_alike
+from protemb_sdk._model.models import CONTRACT, GraphInfo, check_equal, find_model, read_graph_info
+from protemb_sdk._model.readouts import check_readouts
+from protemb_sdk._model.residue import mean_over_rows
+from protemb_sdk._model.score import ScoreGraph
+from protemb_sdk._model.session import Provider, Session
+from protemb_sdk._structure.chain import Chain
+from protemb_sdk._structure.reader import StructureRead, check_altloc, read_chain, read_chains
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+    from protemb_sdk._embed.many import EmbeddingRun
+    from protemb_sdk._model.session import SessionArguments
+    from protemb_sdk._model.strips import Pooled
+
+DEFAULT_MEMORY_LIMIT = 2 * 2**30
+
+
+class Embedder:
+    """Protein structure embeddings from one model on one device.
+
+    Threads may share an `Embedder`, which on a CPU embeds one chain at a time with all its threads; processes
+    may not (make one in each, or use `workers`).
+
+    Parameters
+    ----------
+    model : str or path, default "base"
+        Name of a bundled model (`list_models`) or path of an exported `.onnx` file.
+    device : str, default "auto"
+        "cpu", "cuda", "cuda:N", or "auto": CUDA where ONNX Runtime offers it, else the CPU. A device
+        asked for by name and not to be had is an error, never a silent fallback.
+    providers : sequence, optional
+        ONNX Runtime execution providers, instead of `device`.
+    threads : int, optional
+        CPU threads; by default as many as the process may use (affinity and cgroup quota).
+    session_options : onnxruntime.SessionOptions, optional
+        Replaces ours; `threads` then has no effect on the network.
+    model_number : int, default 1
+        Which model of a structure with several (NMR), counted from 1.
+    altloc : str, default "highest"
+        Alternative locations: "highest" occupancy, "first", or a letter.
+    min_residues : int, default 3
+        Chains read from structures with fewer residues are skipped, with that reason.
+    memory_limit : int, default 2 GiB
+        Bytes after which a chain's map is computed in strips, with equal results. On a CPU up to a quarter
+        of them stay with the `Embedder` between chains.
+    residue_limit : int, default 10,000
+        Longer chains are refused.
+    byte_limit : int, default 2 GiB
+        Files larger than that, or larger unzipped, are refused.
+    time_limit : float, optional
+        Seconds that a chain may spend in the network; no limit by default.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or its file is not ours.
+    DeviceError
+        If ONNX Runtime or the device is not to be had.
+    """
+
+    def __init__(
+        self,
+        model: str | PathLike[str] = "base",
+        device: str = "auto",
+        providers: Sequence[Provider] | None = None,
+        threads: int | None = None,
+        session_options: onnxruntime.SessionOptions | None = None,
+        *,
+        model_number: int = 1,
+        altloc: str = "highest",
+        min_residues: int = 3,
+        memory_limit: int = DEFAULT_MEMORY_LIMIT,
+        residue_limit: int = DEFAULT_RESIDUES,
+        byte_limit: int = DEFAULT_BYTES,
+        time_limit: float | None = None,
+    ) -> None:
+        threads = None if threads is None else whole_number(threads, "threads")
+        check_altloc(altloc)
+        self.model = find_model(model)
+        self._session_arguments = (device, providers, threads, session_options)
+        self._reading: dict[str, Any] = {
+            "model": whole_number(model_number, "model_number"),
+            "altloc": altloc,
+            "min_residues": whole_number(min_residues, "min_residues"),
+        }
+        self._memory_limit = whole_number(memory_limit, "memory_limit")
+        self.limits = Limits(
+            whole_number(residue_limit, "residue_limit"),
+            whole_number(byte_limit, "byte_limit"),
+            None if time_limit is None else seconds(time_limit, "time_limit"),
+        )
+        self._session: Session[GraphInfo] = Session(
+            self.model, self.model.path, partial(read_graph_info, "embedding"), *self._session_arguments,
+            gpu_path=self.model.gpu_path,
+        )  # fmt: skip
+        check_equal(self.model, self._session.info)
+        self._score = ScoreGraph(self.model, self.card.get("weights_sha256"), self._session_arguments)
+
+    def __repr__(self) -> str:
+        return f"Embedder({self.model.name!r}, device={self.device!r}, channels={self.channels})"
+
+    @property
+    def device(self) -> str:
+        """The device in use, "cpu" or "cuda:0"."""
+        return self._session.device
+
+    @property
+    def channels(self) -> int:
+        """C, the width of every embedding."""
+        return self._session.info.channels
+
+    @property
+    def noise_level(self) -> float:
+        """Noise level folded into the embedding graph, in angstrom."""
+        return float(self.card["sigma"])
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The model's metadata: training corpus, recipe, parity error, licence, and so on."""
+        return dict(self._session.info.card)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What is written into every result of this `Embedder`."""
+        return {
+            "model": self.model.name,
+            "model_sha256": self._session.info.sha256,
+            "contract": CONTRACT,
+            "noise_level": self.noise_level,
+            "device": self.device,
+            "sdk_version": __version__,
+            "options": dict(self._reading),
+        }
+
+    def embed(
+        self, x: object, chain: str | None = None, pair: bool = False, readouts: Sequence[str] = ()
+    ) -> Embedding:
+        """Embed one protein chain.
+
+        Parameters
+        ----------
+        x : path, bytes, open file, gemmi.Structure, Biotite or Biopython structure, tuple or Chain
+            A tuple holds C-alpha coordinates (L, 3) in angstrom, the one-letter sequence, and
+            optionally residue indices, whose steps above 1 are missing residues; without them none is
+            missing, which gives a chain with gaps other vectors than its file has.
+        chain : str, optional
+            Author or label chain name; needed where the structure holds several protein chains.
+        pair : bool, default False
+            Keep the pair embedding: 4 * C * L * L bytes.
+        readouts : sequence of str
+            Further ways to read the residues out of the pair map, any of `list_readouts`; they come in
+            `Embedding.readouts`.
+
+        Returns
+        -------
+        Embedding
+
+        Raises
+        ------
+        StructureError
+            If `x` cannot be read or holds no protein chain.
+        ChainError
+            If the chain is not there, or several are and none is named.
+        EmbeddingError
+            If there is no such readout.
+        """
+        names = check_readouts(readouts)
+        return self.embed_chain(self._read_one(x, chain), pair=pair, readouts=names)
+
+    def embed_chain(self, chain: Chain, *, pair: bool = False, readouts: Sequence[str] = ()) -> Embedding:
+        """Embed a chain that was read before."""
+        return self.embed_alike([chain], pair=pair, readouts=readouts)[0]
+
+    def embed_alike(
+        self, chains: Sequence[Chain], *, pair: bool = False, readouts: Sequence[str] = ()
+    ) -> list[Embedding]:
+        """Embed chains of one length that were read before, as many at once as `memory_limit` allows.
+
+        Raises
+        ------
+        EmbeddingError
+            If they differ in length, or anything is wrong with one of them.
+        StructureError
+            If they are longer than `residue_limit`.
+        """
+        names = check_readouts(readouts)
+        for chain in chains:
+            self.limits.check_residues(len(chain), chain.id)
+        pooled = pool_alike(
+            self._session, chains, self._memory_limit, pair, names, seconds=self.limits.seconds
+        )
+        return [self._embedding(chain, one) for chain, one in zip(chains, pooled, strict=True)]
+
+    def _embedding(self, chain: Chain, pooled: Pooled) -> Embedding:
+        return Embedding(
+            structure=chain,
+            protein=mean_over_rows(pooled.residue),
+            residue=pooled.residue,
+            pair=None if pooled.pair is None else np.moveaxis(pooled.pair, 0, 2),
+            provenance=self.provenance,
+            readouts=pooled.readouts,
+        )
+
+    def embed_many(
+        self,
+        xs: object,
+        *,
+        workers: int = 1,
+        batch: int = 1,
+        pair: bool = False,
+        readouts: Sequence[str] = (),
+        progress: bool | Callable[[int, int | None], None] = False,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> EmbeddingRun:
+        """Embed every protein chain of many structures, in input order and bounded memory.
+
+        Parameters
+        ----------
+        xs : path or iterable
+            A folder (its structure files, recursively, sorted), one structure, or an iterable of anything
+            that `embed` takes and of folders.
+        workers : int, default 1
+            Processes; each holds its own session with its share of the threads.
+        batch : int, default 1
+            Chains of equal length that go through the network at once, as far as `memory_limit` allows.
+            Results are those of one at a time. It pays on a GPU, and on a CPU it does not; 32 times as
+            many inputs are read ahead, and `workers` stays at 1.
+        pair : bool, default False
+            Keep pair embeddings.
+        readouts : sequence of str
+            As in `embed`.
+        progress : bool or callable, default False
+            True draws a bar on stderr; a callable gets (inputs done, inputs in all or None).
+        on_error : {"raise", "skip"}
+            What to do with an input that cannot be read or embedded. Every one is kept in `skipped`, as
+            are chains that were passed over, with the reason.
+
+        Returns
+        -------
+        EmbeddingRun
+            An iterator of `Embedding` with the list `skipped`.
+        """
+        from protemb_sdk._embed.many import EmbeddingRun
+
+        return EmbeddingRun(
+            self, xs, workers=workers, batch=batch, pair=pair, readouts=readouts, progress=progress,
+            on_error=on_error,
+        )  # fmt: skip
+
+    def score(self, x: object, sigma: float, chain: str | None = None) -> NDArray[np.float32]:
+        """Return the gradient of log p on the C-alpha coordinates (eq. 3-4 of the paper).
+
+        Following it moves a structure towards what the network takes for native at that noise level.
+        The map is not computed in strips here: memory grows with the square of the length.
+
+        Parameters
+        ----------
+        x, chain
+            As in `embed`.
+        sigma : float
+            Noise level in angstrom, within the trained range. Models of the family `paper` know a set
+            of levels and use the nearest one.
+
+        Returns
+        -------
+        ndarray, float32, shape (L, 3)
+            In 1/angstrom.
+
+        Raises
+        ------
+        EmbeddingError
+            If the noise level lies outside the trained range.
+        ModelError
+            If the model has no score graph, or another network's.
+        """
+        read = self._read_one(x, chain)
+        self.limits.check_residues(len(read), read.id)
+        return self._score.gradient(read, sigma, self.limits.seconds)
+
+    def stop(self) -> None:
+        """End what is being embedded, and embed nothing more; from any thread."""
+        self._session.stop()
+
+    def read(self, x: object) -> StructureRead:
+        """Return the protein chains of a structure and what was skipped, by this `Embedder`'s options."""
+        return read_chains(x, byte_limit=self.limits.bytes, **self._reading)
+
+    def _read_one(self, x: object, chain: str | None) -> Chain:
+        return read_chain(x, chain, byte_limit=self.limits.bytes, **self._reading)
+
+    @property
+    def session_arguments(self) -> SessionArguments:
+        """What makes another session on the same device: device, providers, threads, session options."""
+        device, providers, threads, session_options = self._session_arguments
+        # What "auto" found here, so that no other session decides otherwise.
+        return device if providers is not None else self.device, providers, threads, session_options
+
+    def worker_arguments(self, workers: int) -> dict[str, Any]:
+        """Return what makes an equal `Embedder` in another process, with its share of the threads."""
+        device, providers, _, session_options = self.session_arguments
+        if session_options is not None:
+            raise EmbeddingError("session_options cannot be sent to workers; use threads=, or workers=1")
+        path = os.path.abspath(self.model.path) if not self.model.sha256 else self.model.name
+        return {
+            "model": path,
+            "device": device,
+            "providers": providers,
+            "threads": max(1, self._session.threads // workers),
+            "model_number": self._reading["model"],
+            "altloc": self._reading["altloc"],
+            "min_residues": self._reading["min_residues"],
+            "memory_limit": self._memory_limit,
+            "residue_limit": self.limits.residues,
+            "byte_limit": self.limits.bytes,
+            "time_limit": self.limits.seconds,
+        }

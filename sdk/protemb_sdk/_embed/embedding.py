@@ -1,0 +1,230 @@
+"""The result: one chain's embeddings at three levels beside what identifies its residues."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_sdk._base.errors import EmbeddingError, OutputError
+from protemb_sdk._embed.npz import load, save
+from protemb_sdk._model.readouts import READOUTS
+from protemb_sdk._structure.chain import Chain
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Embedding:
+    """Embeddings of one protein chain.
+
+    Parameters
+    ----------
+    structure : Chain
+        The chain that was embedded: coordinates, names and numbers of its residues.
+    protein : ndarray, float32, shape (C,)
+        Mean of `residue` over the chain.
+    residue : ndarray, float32, shape (L, C)
+        Mean of the pair embedding over the partners of each residue.
+    pair : ndarray, float32, shape (L, L, C), or None
+        Pair embedding, row residue first; None unless asked for (`pair=True`).
+    provenance : mapping
+        What made it: model, its SHA-256, noise level, device, versions.
+    readouts : mapping of str to ndarray, float32, shape (L, C)
+        The readouts asked for (`readouts=`), by the names of `protemb_sdk.list_readouts`.
+    """
+
+    structure: Chain
+    protein: NDArray[np.float32]
+    residue: NDArray[np.float32]
+    pair: NDArray[np.float32] | None
+    provenance: Mapping[str, Any]
+    readouts: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.structure)
+
+    def __repr__(self) -> str:
+        pair = "None" if self.pair is None else self.pair.shape
+        more = f", readouts {', '.join(self.readouts)}" if self.readouts else ""
+        return (
+            f"Embedding({self.id}: protein {self.protein.shape}, residue {self.residue.shape}, "
+            f"pair {pair}{more})"
+        )
+
+    @property
+    def id(self) -> str:
+        """Name of the source and author chain name, as in `1a8o_A`."""
+        return self.structure.id
+
+    @property
+    def name(self) -> str:
+        """Name of the source: the file's name without its endings."""
+        return self.structure.name
+
+    @property
+    def chain(self) -> str:
+        """Author chain name."""
+        return self.structure.chain
+
+    @property
+    def label_chain(self) -> str:
+        """Label chain name (mmCIF); empty where the source has none."""
+        return self.structure.label_chain
+
+    @property
+    def sequence(self) -> str:
+        """One-letter codes of the residues that were seen, length L."""
+        return self.structure.sequence
+
+    @property
+    def residue_index(self) -> NDArray[np.int64]:
+        """Index of each residue from 0, steps above 1 standing for missing residues, shape (L,)."""
+        return self.structure.residue_index
+
+    @property
+    def auth_seq(self) -> NDArray[np.int32]:
+        """Author residue numbers, shape (L,)."""
+        return self.structure.auth_seq
+
+    @property
+    def insertion_code(self) -> NDArray[np.str_]:
+        """Insertion codes, empty where there is none, shape (L,)."""
+        return self.structure.insertion_code
+
+    @property
+    def label_seq(self) -> NDArray[np.int32]:
+        """Label residue numbers, -1 where unknown, shape (L,)."""
+        return self.structure.label_seq
+
+    @property
+    def residue_name(self) -> NDArray[np.str_]:
+        """Residue names as the source has them, shape (L,)."""
+        return self.structure.residue_name
+
+    @property
+    def gap_after(self) -> NDArray[np.bool_]:
+        """True where residues are missing between a residue and the next one, shape (L,)."""
+        return np.append(np.diff(self.structure.residue_index) > 1, False)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was overlooked or decided while reading."""
+        return self.structure.notes
+
+    def readout(self, name: str) -> NDArray[np.float32]:
+        """Return a readout by name, float32, shape (L, C); "mean" is always there.
+
+        Raises
+        ------
+        EmbeddingError
+            If it was not asked for, or there is none of that name.
+        """
+        if name in self.readouts:
+            return self.readouts[name]
+        if name == "mean":
+            return self.residue
+        if name in READOUTS:
+            raise EmbeddingError(
+                f"{self.id}: readout {name!r} was not asked for; embed with readouts=[{name!r}]"
+            )
+        raise EmbeddingError(f"{self.id}: there is no readout {name!r}; there are {', '.join(READOUTS)}")
+
+    def windows(self, size: int, readout: str = "mean") -> NDArray[np.float32]:
+        """Return the residue embeddings in a window around each residue, zeros outside the chain.
+
+        Position w of the window is residue i - size // 2 + w; see `protemb_sdk.clip_windows`.
+
+        Parameters
+        ----------
+        size : int
+            Residues in a window, at least 1.
+        readout : str, default "mean"
+            Which readout; one that was asked for, or the mean.
+
+        Returns
+        -------
+        ndarray, float32, shape (L, size, C)
+
+        Raises
+        ------
+        EmbeddingError
+            If the size is no such number or the readout is not there.
+        """
+        from protemb_sdk._model.pooling import clip_windows
+
+        return clip_windows(self.readout(readout), size)
+
+    def plot(self) -> Figure:
+        """Draw the chain: distances beside the pair embedding, the residue embedding along the chain.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            See `protemb_sdk.plot.picture`; ``.savefig("picture.png")`` writes it.
+
+        Raises
+        ------
+        EmbeddingError
+            If the pair embedding was not kept.
+        OutputError
+            If matplotlib is not installed.
+        """
+        from protemb_sdk._embed.picture import draw
+
+        return draw(self.structure, self.residue, self.pair)
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return a table with a row a residue, by pandas.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns id, chain, auth_seq, insertion_code, label_seq, residue_name, residue_index, x, y, z
+            (angstrom), e0 to e63 (the residue embedding), and NAME_0 to NAME_63 of each further readout.
+
+        Raises
+        ------
+        OutputError
+            If pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise OutputError("tables need pandas: pip install pandas") from None
+        names = ("auth_seq", "insertion_code", "label_seq", "residue_name", "residue_index")
+        columns: dict[str, Any] = {"id": [self.id] * len(self), "chain": [self.chain] * len(self)}
+        columns |= {name: getattr(self, name) for name in names}
+        columns |= dict(zip("xyz", self.structure.ca_coords.T, strict=True))
+        for prefix, array in {"e": self.residue, **{f"{k}_": v for k, v in self.readouts.items()}}.items():
+            columns |= {f"{prefix}{number}": column for number, column in enumerate(array.T)}
+        return pandas.DataFrame(columns)
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write everything to one `.npz` file (arrays and JSON, no pickle), whole or not at all.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written.
+        """
+        levels = {"protein": self.protein, "residue": self.residue, "pair": self.pair}
+        return save(path, self.structure, levels, self.readouts, self.provenance)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Embedding:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        OutputError
+            If the file is missing, damaged or of another kind.
+        """
+        return cls(**load(path))

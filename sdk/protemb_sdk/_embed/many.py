@@ -1,0 +1,295 @@
+"""Many structures: in order, in bounded memory, in one process or several, every failure kept."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from itertools import islice
+from os import PathLike
+from typing import Any, Literal, TypeGuard
+
+from protemb_sdk._base.errors import EmbeddingError, ProtembError, StructureError
+from protemb_sdk._base.folders import find_structures
+from protemb_sdk._base.limits import DEFAULT_BYTES
+from protemb_sdk._base.workers import WorkerPool
+from protemb_sdk._embed.embedding import Embedding
+from protemb_sdk._embed.outcome import (
+    ChainEmbedder,
+    EmptyFolder,
+    Outcome,
+    embed_one,
+    embed_together,
+    failed,
+    source_name,
+)
+from protemb_sdk._model.readouts import check_readouts
+from protemb_sdk._structure.archives import Member, is_archive_name, members
+from protemb_sdk._structure.chain import Chain, Skipped
+
+Progress = bool | Callable[[int, int | None], None]
+
+
+# Inputs read for each chain of a batch, so that some share a length; they wait in memory.
+READ_AHEAD = 32
+
+# Tasks given to a worker before the first result is waited for: while one works on a long chain, the others
+# go on. Pair maps that wait would fill the memory.
+TASKS, TASKS_WITH_PAIRS = 32, 2
+
+Outcomes = Generator[Outcome, None, None]
+
+
+# Of a worker process, made once by `_start_worker`.
+_worker: ChainEmbedder | ProtembError | None = None
+_stopped = False
+
+
+def _start_worker(make: Callable[..., ChainEmbedder], arguments: dict[str, Any]) -> None:
+    global _worker
+    try:
+        _worker = make(**arguments)
+    except ProtembError as error:  # an initializer that raises would leave a broken pool and no reason
+        _worker = error
+
+
+def _work(x: object, wanted: Mapping[str, Any], source: str) -> Outcome:
+    if isinstance(_worker, ProtembError):
+        raise _worker
+    assert _worker is not None
+    return Outcome(source) if _stopped else embed_one(_worker, x, wanted, source)
+
+
+def _stop() -> None:
+    """Let this worker do no more than say that it is done; nobody waits for results."""
+    global _stopped
+    _stopped = True
+    if _worker is not None and not isinstance(_worker, ProtembError):
+        _worker.stop()
+
+
+def portable(embedder: ChainEmbedder, x: object) -> object:
+    """Return an input that can be sent to another process: a path, bytes, or chains already read."""
+    if isinstance(x, str | bytes | EmptyFolder | Member):
+        return x
+    if isinstance(x, PathLike):
+        return os.fsdecode(x)
+    return embedder.read(x)
+
+
+def is_one(x: object) -> bool:
+    """Tell one input from a collection of them: structures of gemmi and Biotite are iterable too."""
+    if isinstance(x, tuple):
+        return len(x) in (2, 3) and isinstance(x[1], str) and not is_one(x[0])
+    return isinstance(x, str | PathLike | bytes | bytearray | memoryview | Chain) or any(
+        hasattr(x, mark)
+        # A file, a Biotite array, a gemmi structure, one of Biopython.
+        for mark in ("read", "coord", "cell", "child_list")
+    )
+
+
+def inputs_of(xs: object, most: int = DEFAULT_BYTES) -> list[object] | Iterator[object]:
+    """Return the inputs in a folder or archive, a list with such in it, a stream, or one input alone.
+
+    `most` is for `members`.
+    """
+    items = [xs] if is_one(xs) or not isinstance(xs, Iterable) else xs
+    # What is in an archive does not fit into memory.
+    streamed = not isinstance(items, Sized) or any(map(_is_archive, items))
+    return _expanded(items, most) if streamed else list(_expanded(items, most))
+
+
+def _is_archive(x: object) -> TypeGuard[str | PathLike[str]]:
+    return isinstance(x, str | PathLike) and is_archive_name(os.fsdecode(x)) and not os.path.isdir(x)
+
+
+def _expanded(items: Iterable[object], most: int) -> Iterator[object]:
+    for x in items:
+        if isinstance(x, str | PathLike) and os.path.isdir(x):
+            try:
+                yield from find_structures(os.fsdecode(x))
+            except StructureError as error:
+                yield EmptyFolder(os.fsdecode(x), error)
+        elif _is_archive(x):
+            try:
+                yield from members(os.fsdecode(x), most)
+            except StructureError as error:
+                yield EmptyFolder(os.fsdecode(x), error)
+        else:
+            yield x
+
+
+class EmbeddingRun(Iterator[Embedding]):
+    """The embeddings of many structures, one after the other.
+
+    Iterate over it once. Made by `Embedder.embed_many`. Whoever stops early calls `close`, or uses it in
+    a ``with`` statement, so that workers end at once.
+
+    Attributes
+    ----------
+    skipped : list of Skipped
+        So far: chains passed over and, with ``on_error="skip"``, inputs and chains that failed.
+    """
+
+    def __init__(
+        self,
+        embedder: ChainEmbedder,
+        xs: object,
+        *,
+        workers: int = 1,
+        batch: int = 1,
+        pair: bool = False,
+        readouts: Sequence[str] = (),
+        progress: Progress = False,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> None:
+        if on_error not in ("raise", "skip"):
+            raise EmbeddingError(f"on_error is 'raise' or 'skip', not {on_error!r}")
+        if not isinstance(workers, int) or workers < 1:
+            raise EmbeddingError(f"workers must be a whole number, at least 1, not {workers!r}")
+        if not isinstance(batch, int) or batch < 1:
+            raise EmbeddingError(f"batch must be a whole number, at least 1, not {batch!r}")
+        if batch > 1 and workers > 1:
+            raise EmbeddingError("batch= is for one session: leave workers at 1")
+        self.skipped: list[Skipped] = []
+        self._embedder, self._on_error = embedder, on_error
+        self._wanted = {"pair": pair, "readouts": check_readouts(readouts)}
+        items = inputs_of(xs, embedder.limits.bytes)
+        self._total = len(items) if isinstance(items, Sized) else None
+        outcomes = (
+            self._here(items, batch)
+            if workers == 1
+            else self._elsewhere(items, workers, embedder.worker_arguments(workers))
+        )
+        self._outcomes = self._counted(outcomes, progress)
+        self._embeddings = self._flat()
+
+    def __iter__(self) -> EmbeddingRun:
+        return self
+
+    def __next__(self) -> Embedding:
+        return next(self._embeddings)
+
+    def __enter__(self) -> EmbeddingRun:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop early and end the workers."""
+        self._embeddings.close()
+        self._outcomes.close()
+
+    def outcomes(self) -> Outcomes:
+        """Return what became of each input, one by one, instead of the embeddings alone."""
+        return self._outcomes
+
+    def _counted(self, outcomes: Outcomes, progress: Progress) -> Outcomes:
+        with closing(outcomes), _reporting(progress, self._total) as report:
+            for done, outcome in enumerate(outcomes, start=1):
+                yield outcome
+                report(done, self._total)
+
+    def _flat(self) -> Generator[Embedding, None, None]:
+        with closing(self._outcomes):
+            for outcome in self._outcomes:
+                yield from outcome.embeddings
+                self.skipped += outcome.skipped
+                for skipped in outcome.skipped:
+                    if skipped.error is not None and self._on_error == "raise":
+                        raise skipped.error
+
+    def _here(self, items: Iterable[object], batch: int) -> Outcomes:
+        named = ((x, source_name(x, position)) for position, x in enumerate(items, start=1))
+        if batch == 1:
+            for x, source in named:
+                yield embed_one(self._embedder, x, self._wanted, source)
+            return
+        while ahead := list(islice(named, READ_AHEAD * batch)):
+            yield from embed_together(self._embedder, ahead, self._wanted, batch)
+
+    def _elsewhere(self, items: Iterable[object], workers: int, arguments: dict[str, Any]) -> Outcomes:
+        try:
+            pool = WorkerPool(workers, _start_worker, (type(self._embedder), arguments), when_told=_stop)
+        except OSError as error:
+            raise _unstarted(error) from error
+        waiting: deque[tuple[str, Future[Outcome] | Outcome]] = deque()
+        ahead = TASKS_WITH_PAIRS if self._wanted["pair"] else TASKS
+        done = False
+        try:
+            for position, x in enumerate(items, start=1):
+                source = source_name(x, position)
+                waiting.append((source, self._submit(pool, x, source)))
+                if len(waiting) > ahead * workers:
+                    yield _result(*waiting.popleft())
+            while waiting:
+                yield _result(*waiting.popleft())
+            done = True
+        finally:
+            if not done:  # a chain that is being embedded would be waited for
+                pool.stop()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _submit(self, pool: WorkerPool, x: object, source: str) -> Future[Outcome] | Outcome:
+        try:
+            return pool.submit(_work, portable(self._embedder, x), self._wanted, source)
+        except ProtembError as error:
+            return Outcome(source, skipped=[failed(source, "", error)])
+        except BrokenProcessPool as error:
+            raise _died(source) from error
+        except OSError as error:
+            raise _unstarted(error) from error
+
+
+def _result(source: str, job: Future[Outcome] | Outcome) -> Outcome:
+    if isinstance(job, Outcome):
+        return job
+    try:
+        return job.result()
+    except BrokenProcessPool as error:
+        raise _died(source) from error
+
+
+def _unstarted(error: OSError) -> EmbeddingError:
+    return EmbeddingError(f"worker processes cannot be started ({error.strerror}); try fewer workers")
+
+
+def _died(source: str) -> EmbeddingError:
+    return EmbeddingError(
+        f"a worker process died at or near {source} (out of memory? a script without "
+        "if __name__ == '__main__'?); try fewer workers"
+    )
+
+
+@contextmanager
+def _reporting(progress: Progress, total: int | None) -> Iterator[Callable[[int, int | None], None]]:
+    """Turn `progress` into a callable: nothing, the caller's own, or a Rich bar on stderr."""
+    if callable(progress):
+        yield progress
+        return
+    if not progress:
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TextColumn("inputs"),
+        TaskProgressColumn(text_format="", text_format_no_percentage="", show_speed=True),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("embedding", total=total)
+        yield lambda done, total: bar.update(task, completed=done)

@@ -1,0 +1,110 @@
+"""One embedding as a file: arrays and JSON in a zip, as `numpy.load` reads them, and never a pickle."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_sdk._base.errors import OutputError
+from protemb_sdk._base.output import add_array, written_whole
+from protemb_sdk._model.readouts import READOUT
+from protemb_sdk._structure.chain import Chain
+
+FORMAT = "protemb-embedding-1"
+
+_TEXTS = ("name", "chain", "label_chain", "sequence", "source")
+_PER_RESIDUE = ("ca_coords", "residue_index", "auth_seq", "insertion_code", "label_seq", "residue_name")
+
+
+def save(
+    path: str | PathLike[str],
+    chain: Chain,
+    levels: Mapping[str, NDArray[np.float32] | None],
+    readouts: Mapping[str, NDArray[np.float32]],
+    provenance: Mapping[str, Any],
+) -> Path:
+    """Write an embedding, whole or not at all; `levels` are protein, residue and pair.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    header = {
+        "format": FORMAT,
+        **{name: getattr(chain, name) for name in _TEXTS},
+        "notes": list(chain.notes),
+        "provenance": dict(provenance),
+    }
+    arrays: dict[str, Any] = {
+        "header": np.array(json.dumps(header)),
+        **{name: array for name, array in levels.items() if array is not None},
+        **{name: getattr(chain, name) for name in _PER_RESIDUE},
+        **{READOUT + name: array for name, array in readouts.items()},
+    }
+    target = Path(path)
+    with written_whole(target) as part, zipfile.ZipFile(part, "w") as archive:
+        for name, array in arrays.items():
+            add_array(archive, name, array)
+    return target
+
+
+def load(path: str | PathLike[str]) -> dict[str, Any]:
+    """Return the fields of the embedding in a file.
+
+    Raises
+    ------
+    OutputError
+        If the file is missing, damaged or of another kind.
+    """
+    try:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
+            header = json.loads(str(file["header"][()]))
+            if header["format"] != FORMAT:
+                raise OutputError(f"{path}: holds {header['format']!r}, this reads {FORMAT!r} only")
+            return _fields(header, {name: file[name] for name in file.files})
+    except FileNotFoundError:
+        raise OutputError(f"{path}: no such file") from None
+    except OutputError:
+        raise
+    except Exception as error:  # what NumPy says of damaged bytes has no end: even TokenError and SystemError
+        raise OutputError(f"{path}: not an embedding saved by protemb, or damaged ({error})") from error
+
+
+def _fields(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    texts = [*(header[name] for name in _TEXTS), *header["notes"]]
+    if not all(isinstance(text, str) for text in texts) or not isinstance(header["provenance"], dict):
+        raise ValueError("its header is none of ours")
+    fields: dict[str, Any] = {name: header[name] for name in _TEXTS}
+    fields |= {name: arrays[name] for name in _PER_RESIDUE}
+    chain = Chain(**fields, notes=tuple(header["notes"]))
+    chain.insertion_code.tolist(), chain.residue_name.tolist()  # letters that there are not are found here
+    readouts = {
+        name.removeprefix(READOUT): array for name, array in arrays.items() if name.startswith(READOUT)
+    }
+    protein, residue, pair = arrays["protein"], arrays["residue"], arrays.get("pair")
+    length, (channels,) = len(chain), protein.shape
+    wanted: list[tuple[NDArray[Any], tuple[int, ...]]] = [
+        (array, (length, channels)) for array in (residue, *readouts.values())
+    ]
+    if pair is not None:
+        wanted.append((pair, (length, length, channels)))
+    if any(array.shape != shape for array, shape in wanted):
+        raise ValueError("its arrays do not belong together")
+    if any(array.dtype != np.float32 for array in (protein, *(array for array, _ in wanted))):
+        raise ValueError("its embeddings are not float32")
+    return {
+        "structure": chain,
+        "protein": protein,
+        "residue": residue,
+        "pair": pair,
+        "provenance": header["provenance"],
+        "readouts": readouts,
+    }

@@ -1,0 +1,149 @@
+"""What becomes of inputs: embeddings and skips, of one input alone or of several in batches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any, Protocol
+
+from protemb_sdk._base.errors import ProtembError, StructureError, printable
+from protemb_sdk._base.limits import Limits
+from protemb_sdk._embed.embedding import Embedding
+from protemb_sdk._structure.chain import Chain, Skipped, no_protein_chain
+from protemb_sdk._structure.protein import StructureRead
+
+
+class ChainEmbedder(Protocol):
+    """What running over many inputs needs of an `Embedder`."""
+
+    limits: Limits
+
+    def read(self, x: object) -> StructureRead:
+        """Return the protein chains of a structure and what was skipped."""
+        ...
+
+    def embed_chain(self, chain: Chain, *, pair: bool = False, readouts: Sequence[str] = ()) -> Embedding:
+        """Embed a chain that was read before."""
+        ...
+
+    def embed_alike(
+        self, chains: Sequence[Chain], *, pair: bool = False, readouts: Sequence[str] = ()
+    ) -> list[Embedding]:
+        """Embed chains of one length."""
+        ...
+
+    def worker_arguments(self, workers: int) -> dict[str, Any]:
+        """Return what makes an equal one in another process."""
+        ...
+
+    def stop(self) -> None:
+        """End what is being embedded."""
+        ...
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one input; a failure is a skip that holds its error.
+
+    `is_container` says that it is a folder or an archive that gave no, or no more, inputs.
+    """
+
+    source: str
+    embeddings: list[Embedding] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    is_container: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyFolder:
+    """A folder that gave no file, or an archive cut off: it fails in its turn, like any other input."""
+
+    path: str
+    error: StructureError
+
+
+def source_name(x: object, position: int) -> str:
+    """Return how the input at a position, counted from 1, is named in a list of skipped ones."""
+    if isinstance(x, str | PathLike):
+        return os.fsdecode(x)
+    if isinstance(x, EmptyFolder):
+        return x.path
+    if isinstance(x, Chain):  # a file's name does not tell it from one of another folder
+        return f"{x.source}:{x.chain}" if x.source else x.id
+    name = getattr(x, "name", None)
+    return name if isinstance(name, str) and name else f"input {position} ({type(x).__name__})"
+
+
+def embed_one(embedder: ChainEmbedder, x: object, wanted: Mapping[str, Any], source: str) -> Outcome:
+    """Embed every protein chain of one input; an error of ours ends in the outcome, not in the air.
+
+    `wanted` holds the options of `Embedder.embed_chain`.
+    """
+    outcome = Outcome(source)
+    for chain in _read(embedder, x, source, outcome):
+        _embed_into(outcome, embedder, chain, wanted, source)
+    return outcome
+
+
+def embed_together(
+    embedder: ChainEmbedder, inputs: Sequence[tuple[object, str]], wanted: Mapping[str, Any], batch: int
+) -> Iterator[Outcome]:
+    """Give what `embed_one` does of inputs and their sources, `batch` chains of one length at once."""
+    outcomes = [Outcome(source) for _, source in inputs]
+    # Chains in order, with the number of their input; the embedding of each comes later.
+    chains = [
+        (number, chain)
+        for number, (x, source) in enumerate(inputs)
+        for chain in _read(embedder, x, source, outcomes[number])
+    ]
+    alike: dict[int, list[int]] = {}
+    for place, (_, chain) in enumerate(chains):
+        alike.setdefault(len(chain), []).append(place)
+    made: dict[int, Embedding] = {}
+    for places in alike.values():
+        for first in range(0, len(places), batch):
+            some = places[first : first + batch]
+            try:
+                found = embedder.embed_alike([chains[place][1] for place in some], **wanted)
+            except ProtembError:  # of which chain, is found below
+                continue
+            made.update(zip(some, found, strict=True))
+    for place, (number, chain) in enumerate(chains):
+        if place in made:
+            outcomes[number].embeddings.append(made[place])
+        else:
+            _embed_into(outcomes[number], embedder, chain, wanted, inputs[number][1])
+    yield from outcomes
+
+
+def _read(embedder: ChainEmbedder, x: object, source: str, outcome: Outcome) -> list[Chain]:
+    """Return the chains of an input; what is skipped, and an error, go into its outcome."""
+    try:
+        if isinstance(x, EmptyFolder):
+            outcome.is_container = True
+            raise x.error
+        read = x if isinstance(x, StructureRead) else embedder.read(x)
+        outcome.skipped.extend(read.skipped)
+        if not read.chains:
+            raise no_protein_chain(source, read.skipped)
+    except ProtembError as error:
+        outcome.skipped.append(failed(source, "", error))
+        return []
+    return read.chains
+
+
+def _embed_into(
+    outcome: Outcome, embedder: ChainEmbedder, chain: Chain, wanted: Mapping[str, Any], source: str
+) -> None:
+    try:
+        outcome.embeddings.append(embedder.embed_chain(chain, **wanted))
+    except ProtembError as error:
+        outcome.skipped.append(failed(source, chain.chain or " ", error))
+
+
+def failed(source: str, chain: str, error: ProtembError) -> Skipped:
+    """Return the skip of an input or chain that failed, its source said once."""
+    source = printable(source)
+    return Skipped(source, chain, str(error).removeprefix(f"{source}: "), error)

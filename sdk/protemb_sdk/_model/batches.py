@@ -1,0 +1,121 @@
+"""Chains through the graph, those of one length together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_sdk._base.errors import EmbeddingError, StructureError
+from protemb_sdk._base.limits import Budget
+from protemb_sdk._model.strips import Pooled, plan_batches, plan_rows, run_strips
+from protemb_sdk._structure.chain import Chain
+
+if TYPE_CHECKING:
+    from protemb_sdk._model.models import GraphInfo
+    from protemb_sdk._model.session import Session
+
+# No chain is this wide; beyond it float32 distances lose the hundredth of an angstrom.
+MOST_ANGSTROM = 1e5
+
+
+def feeds_of(chain: Chain) -> dict[str, NDArray[Any]]:
+    """Return a chain as the graphs take it.
+
+    Raises
+    ------
+    StructureError
+        If its coordinates cannot be in angstrom.
+    """
+    centred = chain.centred_coords
+    if not np.abs(centred).max() <= MOST_ANGSTROM:  # not ">": a mean may overflow
+        raise StructureError(
+            f"{chain.id}: coordinates lie more than {MOST_ANGSTROM:g} angstrom from their centre; "
+            "are they in angstrom?"
+        )
+    return {
+        "ca_coords": centred.astype(np.float32)[None],
+        "residue_type": chain.residue_type[None],
+        "residue_index": chain.residue_index[None],
+    }
+
+
+def pool_alike(
+    session: Session[GraphInfo],
+    chains: Sequence[Chain],
+    memory_limit: int,
+    pair: bool,
+    readouts: tuple[str, ...],
+    seconds: float | None = None,
+) -> list[Pooled]:
+    """Run chains of one length in batches, as few as the memory allows; a long chain goes in strips.
+
+    Parameters
+    ----------
+    session : Session
+        Of an embedding graph.
+    chains : sequence of Chain
+        Of one length.
+    memory_limit : int
+        Bytes that a run may take.
+    pair, readouts
+        As in `run_strips`.
+    seconds : float, optional
+        That a batch may take in the session.
+
+    Returns
+    -------
+    list of Pooled
+        One a chain, in order.
+
+    Raises
+    ------
+    EmbeddingError
+        If lengths differ, memory or time runs out, or a result is not finite.
+    StructureError
+        Of `feeds_of`.
+    """
+    lengths = {len(chain) for chain in chains}
+    if len(lengths) > 1:
+        raise EmbeddingError(
+            f"chains of {min(lengths)} and {max(lengths)} residues cannot share a batch: padding would "
+            "change them; pass chains of one length"
+        )
+    found: list[Pooled] = []
+    for length in lengths:
+        borders = plan_batches(len(chains), length, session.info.channels, memory_limit)
+        for first, past in zip(borders[:-1], borders[1:], strict=True):
+            found += _batch(session, chains[first:past], memory_limit, pair, readouts, seconds)
+    for chain, pooled in zip(chains, found, strict=True):
+        if not np.isfinite(pooled.residue).all():
+            raise EmbeddingError(
+                f"{chain.id}: the network's result is not finite; please report this structure"
+            )
+    return found
+
+
+def _batch(
+    session: Session[GraphInfo],
+    chains: Sequence[Chain],
+    memory_limit: int,
+    pair: bool,
+    readouts: tuple[str, ...],
+    seconds: float | None,
+) -> list[Pooled]:
+    each = [feeds_of(chain) for chain in chains]
+    feeds = {name: np.concatenate([one[name] for one in each]) for name in each[0]}
+    length, info = len(chains[0]), session.info
+    strips = plan_rows(length, info.channels, info.radius, memory_limit, len(chains))
+    try:
+        return run_strips(
+            session, feeds, [chain.ca_coords for chain in chains], strips, pair, readouts,
+            budget=Budget.of(seconds),
+        )  # fmt: skip
+    except EmbeddingError as error:
+        raise EmbeddingError(f"{chains[0].id}: {error}", may_pass=error.may_pass) from error
+    except MemoryError as error:
+        raise EmbeddingError(
+            f"{chains[0].id}: {length} residues need more memory than there is", may_pass=True
+        ) from error

@@ -1,0 +1,313 @@
+"""ONNX Runtime, and nothing else: devices, threads, and sessions of whatever graph."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_sdk._base.errors import DeviceError, EmbeddingError, ModelError
+from protemb_sdk._base.limits import Budget
+from protemb_sdk._base.threads import usable_threads
+from protemb_sdk._model.models import Model, read_graph
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+    # Device, providers, threads, session options
+    SessionArguments = tuple[str, Sequence["Provider"] | None, int | None, onnxruntime.SessionOptions | None]
+
+log = logging.getLogger("protemb")
+
+Provider = str | tuple[str, dict[str, Any]]
+Info = TypeVar("Info")
+
+# What ONNX Runtime raises where the file is at fault, whatever the device.
+_NOT_A_GRAPH = ("InvalidProtobuf", "InvalidGraph", "NoModel")
+
+# Runs of one session on a device other than the CPU.
+MOST_AT_ONCE = 4
+
+WHEELS = ("onnxruntime", "onnxruntime-gpu")
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+# TF32 rounds to 10 bits. For graphs with convolutions: on an H100 a change of length costs 33 ms with cuDNN's
+# default algorithm, 55 with its heuristic, 300 with a search; the chain itself costs 4 (benchmarks/cuda.md).
+CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}
+
+
+def installed_wheels() -> dict[str, str]:
+    """Return the installed ONNX Runtime distributions and their versions."""
+    found = {}
+    for wheel in WHEELS:
+        try:
+            found[wheel] = metadata.version(wheel)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def import_runtime() -> Any:
+    """Return the `onnxruntime` module.
+
+    Raises
+    ------
+    DeviceError
+        If it is not installed, or does not load.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        wheels = installed_wheels()
+        if not wheels:
+            raise DeviceError(
+                "ONNX Runtime is not installed: pip install 'protemb-sdk[cpu]', "
+                "or 'protemb-sdk[gpu]' for CUDA"
+            ) from None
+        raise DeviceError(
+            f"ONNX Runtime ({_names(wheels)}) is installed but does not load: {_first_line(error)}"
+        ) from error
+    return onnxruntime
+
+
+def choose_providers(device: str, providers: Sequence[Provider] | None) -> list[Provider]:
+    """Return execution providers for "auto", "cpu", "cuda" or "cuda:N", or the caller's own.
+
+    Raises
+    ------
+    DeviceError
+        If the device is unknown or the installed wheel cannot serve it; never a silent fallback.
+    """
+    available = import_runtime().get_available_providers()
+    if providers is not None:
+        providers = [providers] if isinstance(providers, str) else list(providers)
+        if not providers:
+            raise DeviceError(f"providers= is empty; ONNX Runtime here has {', '.join(available)}")
+        missing = [name for name in map(_name, providers) if name not in available]
+        if missing:
+            raise DeviceError(f"ONNX Runtime here has no {', '.join(missing)}; it has {', '.join(available)}")
+        return providers
+    device = str(device)
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", device):
+        raise DeviceError(f"no device named {device!r}; use 'auto', 'cpu', 'cuda' or 'cuda:0'")
+    kind, _, number = device.partition(":")
+    cuda: Provider = (CUDA, {"device_id": number or "0", **CUDA_OPTIONS})
+    if kind == "cuda":
+        if CUDA not in available:
+            raise DeviceError(f"{device} was asked for, but {_why_no_cuda()}")
+        return [cuda]
+    if kind == "auto" and CUDA in available:
+        return [cuda]
+    return [CPU]
+
+
+def _why_no_cuda() -> str:
+    wheels = installed_wheels()
+    names = _names(wheels)
+    if len(wheels) > 1:
+        return (
+            f"both {names} are installed, and one overwrites the other; "
+            "pip uninstall both, then pip install 'protemb-sdk[gpu]'"
+        )
+    if "onnxruntime-gpu" in wheels:
+        return f"{names} offers no CUDA provider on this machine; check it with protemb doctor"
+    return (
+        f"{names} is a CPU build; pip uninstall onnxruntime, "
+        "then pip install 'protemb-sdk[gpu]' (CUDA 13, cuDNN 9)"
+    )
+
+
+def _names(wheels: Mapping[str, str]) -> str:
+    return " and ".join(f"{name} {version}" for name, version in wheels.items()) or "no known wheel"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+class Session(Generic[Info]):
+    """One loaded graph on one device. May be shared by threads, not inherited through a fork.
+
+    Parameters
+    ----------
+    model : Model
+        What to load.
+    path : Path
+        Which of its graphs.
+    read : callable
+        Turns the graph's metadata, the file's SHA-256 and its path into `info`, or raises ModelError.
+    device, providers, threads, session_options
+        As in `Embedder`.
+    gpu_path : Path, optional
+        An equal graph, loaded instead where CUDA is what runs it.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        path: Path,
+        read: Callable[[Mapping[str, str], str, Path], Info],
+        device: str,
+        providers: Sequence[Provider] | None,
+        threads: int | None,
+        session_options: onnxruntime.SessionOptions | None,
+        gpu_path: Path | None = None,
+    ) -> None:
+        runtime = import_runtime()
+        chosen = choose_providers(device, providers)
+        options = session_options or runtime.SessionOptions()
+        if session_options is None:
+            options.intra_op_num_threads = threads or usable_threads()
+            options.inter_op_num_threads = 1
+            options.log_severity_level = 3  # warns of our optional input otherwise
+            if chosen == [CPU]:
+                # Planning memory for a shape costs as much again as the maps, and chains seldom share one.
+                options.enable_mem_pattern = False
+        automatic = device == "auto" and providers is None
+        graph = Graph.of(model, gpu_path if gpu_path and _name(chosen[0]) == CUDA else path)
+        if automatic and chosen != [CPU]:
+            self._session, graph = self._auto(runtime, graph, options, chosen, model, path)
+        else:
+            self._session = _load(runtime, graph, options, chosen)
+        self.provider: str = self._session.get_providers()[0]
+        wanted = list(map(_name, chosen))
+        if not automatic and self.provider != wanted[0]:
+            if self.provider not in wanted:
+                raise DeviceError(
+                    f"{wanted[0]} was asked for and ONNX Runtime fell back to {self.provider}; "
+                    "run protemb doctor"
+                )
+            log.warning("%s cannot be used; running on %s, the next of providers=", wanted[0], self.provider)
+        self.threads: int = options.intra_op_num_threads or usable_threads()
+        self.info = read(self._session.get_modelmeta().custom_metadata_map, graph.sha256, graph.path)
+        self.inputs: list[str] = [value.name for value in self._session.get_inputs()]
+        self.outputs: list[str] = [value.name for value in self._session.get_outputs()]
+        self._pid = os.getpid()
+        # On a CPU a run has all threads. Two at once leave memory in pieces, which grows beyond any limit.
+        self._room = threading.BoundedSemaphore(1 if self.provider == CPU else MOST_AT_ONCE)
+        self._run_options, self._last_run_options = map(self._options_of_run, (False, True))
+        self._limited: set[Any] = set()  # options of runs with a budget
+
+    @staticmethod
+    def _auto(
+        runtime: Any, graph: Graph, options: Any, chosen: list[Provider], model: Model, path: Path
+    ) -> tuple[Any, Graph]:
+        try:
+            session = _load(runtime, graph, options, chosen)
+            if session.get_providers()[0] == CUDA:
+                return session, graph
+            reason = "its libraries do not load"
+        except (ModelError, DeviceError) as error:
+            reason = str(error)
+        log.warning("device 'auto': CUDA is offered but cannot be used (%s); running on the CPU", reason)
+        graph = Graph.of(model, path)
+        return _load(runtime, graph, options, [CPU]), graph
+
+    @property
+    def device(self) -> str:
+        """Short name of the device in use: "cpu", "cuda:0", or a provider's name."""
+        if self.provider == CPU:
+            return "cpu"
+        if self.provider == CUDA:
+            options = self._session.get_provider_options()[self.provider]
+            return f"cuda:{options.get('device_id', '0')}"
+        return self.provider
+
+    def run(
+        self,
+        outputs: list[str],
+        feeds: Mapping[str, NDArray[Any]],
+        keep_memory: bool = False,
+        budget: Budget | None = None,
+    ) -> list[NDArray[np.float32]]:
+        """Run the graph and return float32 arrays.
+
+        Parameters
+        ----------
+        outputs : list of str
+            Names of what to return.
+        feeds : mapping of str to ndarray
+            Inputs by name.
+        keep_memory : bool, default False
+            Whether a CPU session keeps the memory of its maps for the next run. Pages that are given back
+            have to be had anew, which takes a third of the time of a run.
+        budget : Budget, optional
+            What the run may take; it ends between two operators, and less is left for the next.
+
+        Raises
+        ------
+        EmbeddingError
+            If the run fails or is out of time, or the session came through a fork.
+        """
+        if os.getpid() != self._pid:
+            raise EmbeddingError(
+                "this Embedder or predictor was made before a fork, which ONNX Runtime does not survive; "
+                "make it in the child process, or start children with 'spawn'"
+            )
+        options = self._run_options if keep_memory else self._last_run_options
+        if budget is not None:
+            options = self._options_of_run(shrinks=not keep_memory)  # of this run alone: it may be ended
+            self._limited.add(options)
+        try:
+            with self._room, budget.spent_on(options) if budget else nullcontext():
+                results: list[NDArray[np.float32]] = self._session.run(outputs, dict(feeds), options)
+        except Exception as error:  # ONNX Runtime raises bare RuntimeError subclasses of its own
+            if budget is not None and options.terminate:
+                raise EmbeddingError(
+                    "was not done within time_limit; set it higher if that is meant", may_pass=True
+                ) from error
+            # For want of memory, as a rule.
+            raise EmbeddingError(f"ONNX Runtime failed: {_first_line(error)}", may_pass=True) from error
+        finally:
+            self._limited.discard(options)
+        return results
+
+    def stop(self) -> None:
+        """End the run at hand, between two operators, and refuse all others; from any thread."""
+        for options in (self._run_options, self._last_run_options, *self._limited):
+            options.terminate = True
+
+    def _options_of_run(self, shrinks: bool) -> Any:
+        options = import_runtime().RunOptions()
+        options.only_execute_path_to_fetches = True
+        if shrinks and self.provider == CPU:
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        return options
+
+
+class Graph(NamedTuple):
+    """A graph's file, read and checked."""
+
+    path: Path
+    content: bytes
+    sha256: str
+
+    @classmethod
+    def of(cls, model: Model, path: Path) -> Graph:
+        return cls(path, *read_graph(model, path))
+
+
+def _name(provider: Provider) -> str:
+    return provider if isinstance(provider, str) else provider[0]
+
+
+def _load(runtime: Any, graph: Graph, options: Any, providers: Sequence[Provider]) -> Any:
+    try:
+        return runtime.InferenceSession(graph.content, options, providers=list(providers))
+    except Exception as error:  # ONNX Runtime raises bare exceptions of its own
+        reason = _first_line(error)
+        if providers[0] != CPU and type(error).__name__ not in _NOT_A_GRAPH:
+            name = _name(providers[0])
+            raise DeviceError(f"{name} cannot be started ({reason}); run protemb doctor") from error
+        path = graph.path
+        raise ModelError(f"{path}: ONNX Runtime cannot load it ({reason}); is it an ONNX file?") from error

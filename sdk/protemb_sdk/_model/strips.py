@@ -1,0 +1,172 @@
+"""Long chains: how many rows of the pair map are computed at a time, and how the strips are pooled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_sdk._base.limits import Budget
+from protemb_sdk._model.readouts import ReadoutPool
+
+if TYPE_CHECKING:
+    from protemb_sdk._model.models import GraphInfo
+    from protemb_sdk._model.session import Session
+
+# Pair maps of C float32 channels that a session holds at its peak, features and residual stream at once:
+# 5.2 are measured (benchmarks/test_memory.py), and a limit is a limit.
+MAPS_AT_ONCE = 6
+
+# Features are no narrower where the network is.
+LEAST_CHANNELS = 64
+
+# Share of the memory limit that a session keeps between chains.
+KEPT = 1 / 4
+
+Feeds = Mapping[str, NDArray[Any]]
+
+
+class Strips(NamedTuple):
+    """How a map is computed.
+
+    Parameters
+    ----------
+    rows : list of tuple of int
+        (first, past) of consecutive strips, in order, nearly equal with their halos.
+    keep : bool
+        Whether they take so little memory that it may be kept for the next chain.
+    """
+
+    rows: list[tuple[int, int]]
+    keep: bool
+
+
+def map_bytes(length: int, rows: int, channels: int) -> int:
+    """Return what some rows of a chain's map take in a session at its peak."""
+    return 4 * max(channels, LEAST_CHANNELS) * length * rows * MAPS_AT_ONCE
+
+
+def plan_batches(chains: int, length: int, channels: int, memory_limit: int) -> list[int]:
+    """Return borders between batches of chains of one length, as few as the memory allows, nearly equal."""
+    at_once = max(memory_limit // map_bytes(length, length, channels), 1)
+    count = -(-chains // at_once)
+    return [chains * k // count for k in range(count + 1)]
+
+
+def plan_rows(length: int, channels: int, radius: int, memory_limit: int, chains: int = 1) -> Strips:
+    """Return strips that cover all rows.
+
+    A strip is computed together with a halo of `radius` rows on either side, which the graph adds and
+    cuts off itself, so results do not depend on the plan.
+
+    Parameters
+    ----------
+    length : int
+        Residues of the chain.
+    channels, radius : int
+        Of the graph.
+    memory_limit : int
+        Bytes that a run may take. Strips are not planned thinner than the halo is wide, so for very
+        long chains more may be needed.
+    chains : int, default 1
+        Chains of that length in a batch of `plan_batches`.
+
+    Returns
+    -------
+    Strips
+    """
+    bytes_per_row = map_bytes(length, 1, channels)
+    # A strip of a chain shorter than two halos would need all the other rows too.
+    if bytes_per_row * length <= memory_limit or length <= 2 * radius:
+        return Strips([(0, length)], keep=chains * bytes_per_row * length <= KEPT * memory_limit)
+    rows = max(memory_limit // bytes_per_row - 2 * radius, radius, 1)
+    # Those at the ends have one halo and are thicker by the other: maps of one size, or a row less later on,
+    # find room in the memory of those before.
+    inner = length - 2 * radius
+    count = -(-inner // rows)
+    thin, thicker = divmod(inner, count)
+    borders = [0, *(radius + k * thin + min(k, thicker) for k in range(1, count)), length]
+    return Strips(list(zip(borders[:-1], borders[1:], strict=True)), keep=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """What is wanted of one chain.
+
+    Parameters
+    ----------
+    residue : ndarray, float32, shape (L, C)
+    readouts : dict of str to ndarray, float32, shape (L, C)
+    pair : ndarray, float32, shape (C, L, L), or None
+    """
+
+    residue: NDArray[np.float32]
+    readouts: dict[str, NDArray[np.float32]]
+    pair: NDArray[np.float32] | None
+
+
+def run_strips(
+    session: Session[GraphInfo],
+    feeds: Feeds,
+    ca_coords: Sequence[NDArray[np.float64]],
+    strips: Strips,
+    pair: bool,
+    readouts: tuple[str, ...],
+    budget: Budget | None = None,
+) -> list[Pooled]:
+    """Run the graph strip by strip, and put residue embeddings, readouts and pair maps together.
+
+    Residue embeddings are the graph's own means, always; the map leaves the session, and Numba is loaded,
+    only for what cannot be had without.
+
+    Parameters
+    ----------
+    session : Session
+        Of an embedding graph.
+    feeds : mapping of str to ndarray
+        Its inputs but `rows`, of chains of one length.
+    ca_coords : sequence of ndarray, float64, shape (L, 3)
+        C-alpha coordinates of those chains, in angstrom.
+    strips : Strips
+        Of `plan_rows`.
+    pair : bool
+        Whether the maps are wanted.
+    readouts : tuple of str
+        Readouts that are wanted.
+    budget : Budget, optional
+        As in `Session.run`.
+
+    Returns
+    -------
+    list of Pooled
+        One a chain.
+    """
+    length, channels = len(ca_coords[0]), session.info.channels
+    wanted = tuple(name for name in readouts if name != "mean")
+    pools = [ReadoutPool(wanted, coords, channels, session.threads) for coords in ca_coords]
+    outputs = ["residue", "pair"] if pair or wanted else ["residue"]
+    means: list[NDArray[np.float32]] = []
+    maps: list[NDArray[np.float32]] = []
+    for number, (first, past) in enumerate(strips.rows, start=1):
+        window = {"rows": np.array([first, past], dtype=np.int64)}
+        keep = strips.keep or number < len(strips.rows)
+        mean_BRC, *pair_BCRL = session.run(outputs, {**feeds, **window}, keep, budget)
+        means.append(mean_BRC)
+        if wanted:
+            for pool, pair_CRL in zip(pools, pair_BCRL[0], strict=True):
+                pool.add(first, pair_CRL)
+        if pair and len(strips.rows) == 1:
+            maps = list(pair_BCRL[0])
+        elif pair:
+            maps = maps or [np.empty((channels, length, length), dtype=np.float32) for _ in ca_coords]
+            for whole, pair_CRL in zip(maps, pair_BCRL[0], strict=True):
+                whole[:, first:past] = pair_CRL
+    found = []
+    for number, (pool, residue) in enumerate(zip(pools, np.concatenate(means, axis=1), strict=True)):
+        read = {**pool.result(), "mean": residue}
+        chosen = {name: read[name] for name in readouts}
+        found.append(Pooled(residue, chosen, maps[number] if pair else None))
+    return found

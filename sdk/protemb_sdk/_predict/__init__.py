@@ -1,0 +1,1 @@
+"""Predictors: heads on top of embeddings."""

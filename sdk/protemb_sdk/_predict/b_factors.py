@@ -1,0 +1,178 @@
+"""Predictions in the B-factor column of a copy of their structure, for viewers that colour by it."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_sdk._base.errors import OutputError, StructureError
+from protemb_sdk._base.output import writable_target, written_whole
+from protemb_sdk._structure.chain import Chain
+from protemb_sdk._structure.files import load, parse
+
+if TYPE_CHECKING:
+    import gemmi
+
+_ENDING = re.compile(r"\.(?:(pdb|ent)|(?:mm)?cif)(\.gz)?$", re.IGNORECASE)
+
+
+class PerResidue(Protocol):
+    """A prediction with one value, 0 to 1, for each residue of a chain."""
+
+    @property
+    def structure(self) -> Chain: ...
+    @property
+    def residue_value(self) -> NDArray[np.float32]: ...
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...
+
+
+Key = tuple[str, int, str]  # author chain, number, insertion code
+Found = tuple[int, int]  # position of a prediction, and of a residue in it
+
+
+def has_structure_ending(path: Path) -> bool:
+    """Tell by its ending whether a structure can be written there."""
+    return _ENDING.search(path.name) is not None
+
+
+def check_structure_target(path: Path) -> Path:
+    """Return the path, after checking that a structure can be written there.
+
+    Raises
+    ------
+    OutputError
+        If it ends neither as PDB nor as mmCIF, or its folder does not exist.
+    """
+    if not has_structure_ending(path):
+        raise OutputError(f"{path}: end the name in .pdb or .cif, with .gz where it shall be compressed")
+    return writable_target(path)
+
+
+def write_b_factors(
+    source_path: str | PathLike[str], out_path: str | PathLike[str], predictions: Iterable[PerResidue]
+) -> Path:
+    """Write a copy of a structure with its predictions as B-factors.
+
+    Every atom of a predicted residue gets its value in percent, 0 to 100 as AlphaFold's pLDDT, so
+    that two decimals survive in a PDB file; every other atom gets 0. Anisotropic temperature factors are
+    left out, as they would contradict the B-factors.
+
+    A residue is known by model, author chain, number and insertion code, and among several of these by
+    label chain and C-alpha position; conformers of one site with several residue types get one value.
+
+    Parameters
+    ----------
+    source_path : path
+        The structure that was predicted: PDB, mmCIF or mmJSON, also gzipped.
+    out_path : path
+        PDB (.pdb, .ent) or mmCIF (.cif, .mmcif) by its ending, gzipped with .gz; written whole or not at
+        all. An mmCIF keeps what gemmi keeps of the entry: atoms, cell, symmetry, entities, connections.
+    predictions : iterable of PerResidue
+        Of any of its chains.
+
+    Raises
+    ------
+    StructureError
+        If the structure cannot be read, or lacks a residue that was predicted.
+    OutputError
+        If the file cannot be written, or the structure does not fit into PDB format.
+    """
+    target, where = check_structure_target(Path(out_path)), str(source_path)
+    structure, _ = parse(load(Path(source_path), where), where)
+    structure.setup_entities()
+    structure.assign_label_seq_id()  # what has some keeps them
+    by_model: dict[int, list[PerResidue]] = {}
+    for prediction in predictions:
+        by_model.setdefault(prediction.provenance.get("options", {}).get("model", 1), []).append(prediction)
+    if missing := [number for number in by_model if not 1 <= number <= len(structure)]:
+        raise StructureError(f"{where}: has no model {missing[0]}, of which a chain was predicted")
+    for number, model in enumerate(structure, start=1):
+        _fill(model, by_model.get(number, []), where)
+    content = _as_text(structure, target, pdb=_is_pdb(target)).encode()
+    with written_whole(target) as part:
+        part.write_bytes(gzip.compress(content, mtime=0) if target.name.lower().endswith(".gz") else content)
+    return target
+
+
+def _is_pdb(path: Path) -> bool:
+    ending = _ENDING.search(path.name)
+    return ending is not None and ending[1] is not None
+
+
+def _fill(model: gemmi.Model, predictions: Sequence[PerResidue], where: str) -> None:
+    """Put the values into one model, and zero everywhere else."""
+    import gemmi
+
+    rows: dict[Key, list[Found]] = {}
+    for p, prediction in enumerate(predictions):
+        chain = prediction.structure
+        numbers = zip(chain.auth_seq.tolist(), chain.insertion_code.tolist(), strict=True)
+        for i, (number, code) in enumerate(numbers):
+            rows.setdefault((chain.chain, number, code), []).append((p, i))
+    # Several residues may bear one number: conformers of a site, or a molecule numbered anew.
+    sharing: dict[Key, set[str]] = {}
+    for key, residue in _residues(model):
+        if key in rows and _alpha_carbons(residue):
+            sharing.setdefault(key, set()).add(residue.subchain)
+    met: set[Found] = set()
+    for key, residue in _residues(model):
+        found = _rows_of(residue, rows.get(key, []), predictions, sharing.get(key, set()))
+        met.update(found)
+        value = float(predictions[found[0][0]].residue_value[found[0][1]]) if found else 0.0
+        for atom in residue:
+            atom.b_iso = round(100 * value, 2)
+            atom.aniso = gemmi.SMat33f(0, 0, 0, 0, 0, 0)
+    for (name, number, code), wanted in rows.items():
+        for p, i in wanted:
+            if (p, i) not in met:
+                raise StructureError(
+                    f"{where}: holds no residue {number}{code} of chain {name!r}, which was predicted for "
+                    f"{predictions[p].structure.id}; pass the structure that was predicted"
+                )
+
+
+def _residues(model: gemmi.Model) -> Iterator[tuple[Key, gemmi.Residue]]:
+    position = 0
+    for chain in model:
+        for residue in chain:
+            position += 1  # the number of a residue that has none, as when it was read
+            number = position if residue.seqid.num is None else residue.seqid.num
+            yield (chain.name, number, residue.seqid.icode.strip()), residue
+
+
+def _alpha_carbons(residue: gemmi.Residue) -> list[list[float]]:
+    """Return where its C-alphas lie; none for a calcium."""
+    return [atom.pos.tolist() for atom in residue if atom.name == "CA" and residue.name != "CA"]
+
+
+def _rows_of(
+    residue: gemmi.Residue, rows: Sequence[Found], predictions: Sequence[PerResidue], subchains: set[str]
+) -> list[Found]:
+    """Return the predicted residues that this one is: one, none, or the same one predicted twice."""
+    carbons = _alpha_carbons(residue) if rows else []
+    if not carbons:
+        return []
+    if len(rows) > 1:
+        at = np.array([predictions[p].structure.ca_coords[i] for p, i in rows])
+        away = np.linalg.norm(at[:, None] - np.array(carbons), axis=2).min(axis=1)
+        return [row for row, distance in zip(rows, away, strict=True) if distance == away.min()]
+    label = predictions[rows[0][0]].structure.label_chain
+    return [] if label in subchains and residue.subchain != label else [rows[0]]
+
+
+def _as_text(structure: gemmi.Structure, target: Path, *, pdb: bool) -> str:
+    long = [chain.name for model in structure for chain in model if len(chain.name) > 2]
+    if pdb and long:
+        raise OutputError(f"{target}: the chain name {long[0]!r} does not fit into PDB format; write .cif")
+    try:
+        return structure.make_pdb_string() if pdb else structure.make_mmcif_document().as_string()
+    except (RuntimeError, ValueError) as error:
+        raise OutputError(f"{target}: the structure cannot be written ({error})") from error

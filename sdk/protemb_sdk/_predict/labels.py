@@ -1,0 +1,134 @@
+"""Labels of the user's own: an Embedder, a head that was trained on a table, and what it says of a chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_sdk._embed.embedder import Embedder
+from protemb_sdk._embed.embedding import Embedding
+from protemb_sdk._model.heads import LABELS
+from protemb_sdk._model.session import Provider
+from protemb_sdk._predict.predictor import PredictionRun, Predictor
+from protemb_sdk._structure.chain import Chain
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class LabelPrediction:
+    """What a head says of one chain.
+
+    Parameters
+    ----------
+    structure : Chain
+        The chain: coordinates, names and numbers of its residues.
+    value : ndarray, float32
+        Of classes: their probabilities, shape (L, N) of residues, (N,) of a chain. Of a quantity: shape (L,)
+        or ().
+    classes : tuple of str or None
+        Names of the classes; None for a quantity.
+    per_residue : bool
+        Whether it is about residues.
+    provenance : mapping
+        What made it: model and head, their SHA-256, noise level, device, versions.
+    """
+
+    structure: Chain
+    value: NDArray[np.float32]
+    classes: tuple[str, ...] | None
+    per_residue: bool
+    provenance: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.structure)
+
+    def __repr__(self) -> str:
+        what = f"one of {', '.join(self.classes)}" if self.classes else "a quantity"
+        return f"LabelPrediction({self.id}: {what}, {'each residue' if self.per_residue else 'the chain'})"
+
+    @property
+    def id(self) -> str:
+        """Name of the source and author chain name, as in `1a8o_A`."""
+        return self.structure.id
+
+    @property
+    def label(self) -> NDArray[Any]:
+        """Most probable classes, str, or the quantity itself; shape (L,), or () of a chain."""
+        if self.classes is None:
+            return self.value
+        return np.asarray(np.array(self.classes)[self.value.argmax(axis=-1)])
+
+
+class LabelPredictor(Predictor[LabelPrediction]):
+    """Predicts labels that `protemb-export finetune` learnt from a table.
+
+    Threads may share one; processes may not.
+
+    Parameters
+    ----------
+    head : path
+        What `protemb-export finetune` wrote.
+    device, providers, threads, session_options, embedder, **options
+        As in `SitePredictor`.
+
+    Raises
+    ------
+    ModelError, DeviceError, EmbeddingError
+        As in `SitePredictor`.
+    """
+
+    def __init__(
+        self,
+        head: str | PathLike[str],
+        device: str = "auto",
+        providers: Sequence[Provider] | None = None,
+        threads: int | None = None,
+        session_options: onnxruntime.SessionOptions | None = None,
+        *,
+        embedder: Embedder | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(LABELS, head, device, providers, threads, session_options, embedder, **options)
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes; None for a quantity."""
+        return self.info.classes
+
+    @property
+    def per_residue(self) -> bool:
+        """Whether labels are of residues, not of chains."""
+        return bool(self.info.card["kind"] == "residue-label")
+
+    def predict(self, x: object, chain: str | None = None) -> LabelPrediction:
+        """Predict the labels of one protein chain; arguments and errors as in `SitePredictor.predict`."""
+        return self._one(x, chain)
+
+    def predict_embedding(self, embedding: Embedding) -> LabelPrediction:
+        """Predict from an embedding of this predictor's `embedder` that holds the head's readouts."""
+        (value,) = self.outputs_of(embedding)
+        return LabelPrediction(
+            structure=embedding.structure,
+            value=value if self.classes else value[..., 0],
+            classes=self.classes,
+            per_residue=self.per_residue,
+            provenance=self.provenance,
+        )
+
+    def predict_many(
+        self,
+        xs: object,
+        *,
+        workers: int = 1,
+        progress: bool | Callable[[int, int | None], None] = False,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> PredictionRun[LabelPrediction]:
+        """Predict the labels of every protein chain of many structures; see `SitePredictor.predict_many`."""
+        return self._many(xs, workers, progress, on_error)

@@ -1,0 +1,210 @@
+"""What every head has in common: an Embedder, a session on top of its readouts, many structures in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_sdk._base.errors import EmbeddingError, ModelError, ProtembError
+from protemb_sdk._base.limits import Budget, whole_number
+from protemb_sdk._embed.embedder import Embedder
+from protemb_sdk._embed.embedding import Embedding
+from protemb_sdk._embed.outcome import failed
+from protemb_sdk._model.heads import (
+    HEAD_CONTRACT,
+    OUTPUTS,
+    HeadInfo,
+    check_signature,
+    find_head,
+    read_head_info,
+)
+from protemb_sdk._model.models import beside, find_model
+from protemb_sdk._model.session import Provider, Session
+from protemb_sdk._structure.chain import Skipped
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+    from protemb_sdk._embed.many import EmbeddingRun
+
+Result = TypeVar("Result")
+
+
+class Predictor(Generic[Result]):
+    """A head on top of an Embedder; what it makes of an embedding says `predict_embedding`.
+
+    Parameters
+    ----------
+    kinds : str or tuple of str
+        What the head must predict: keys of `OUTPUTS`.
+    head, device, providers, threads, session_options, embedder, **options
+        As in `SitePredictor`.
+    """
+
+    def __init__(
+        self,
+        kinds: str | tuple[str, ...],
+        head: str | PathLike[str],
+        device: str = "auto",
+        providers: Sequence[Provider] | None = None,
+        threads: int | None = None,
+        session_options: onnxruntime.SessionOptions | None = None,
+        embedder: Embedder | None = None,
+        **options: Any,
+    ) -> None:
+        found, read = find_head(head), partial(read_head_info, kinds)
+        given = (device, providers, threads, session_options)
+        self._session: Session[HeadInfo]
+        if embedder is None:
+            threads = None if threads is None else whole_number(threads, "threads")
+            self._session = Session(found, found.path, read, device, providers, threads, session_options)
+            # The head says which model it needs; what "auto" found for the one holds for the other.
+            device = device if providers is not None else self._session.device
+            model = _model_of(self.info)
+            embedder = Embedder(model, device, providers, threads, session_options, **options)
+        elif given != ("auto", None, None, None) or options:
+            raise EmbeddingError("embedder= brings its own device, threads and options; leave the others out")
+        else:
+            self._session = Session(found, found.path, read, *embedder.session_arguments)
+        self._outputs = OUTPUTS[self.info.card["kind"]]
+        check_signature(self.info, self._session.inputs, self._session.outputs, self._outputs)
+        self.info.check_encoder(embedder.card)
+        self.embedder = embedder
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.info.name!r}, device={self.embedder.device!r}, {self.embedder!r})"
+        )
+
+    @property
+    def info(self) -> HeadInfo:
+        """What the head's metadata say."""
+        return self._session.info
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The head's metadata: encoder, readouts, quality on held-out sets, licence."""
+        return dict(self.info.card)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What is written into every result."""
+        return self.embedder.provenance | {
+            "head": self.info.name,
+            "head_sha256": self.info.sha256,
+            "head_contract": HEAD_CONTRACT,
+        }
+
+    def predict_embedding(self, embedding: Embedding) -> Result:
+        """Predict from an embedding of this predictor's `embedder` that holds the head's readouts."""
+        raise NotImplementedError
+
+    def outputs_of(self, embedding: Embedding) -> list[NDArray[np.float32]]:
+        """Run the head; return its outputs, each checked to lie in 0 to 1, or to be finite for a quantity.
+
+        Raises
+        ------
+        EmbeddingError
+            If one does not, or has not a value for every residue where it should.
+        """
+        chain = embedding.structure
+        feeds: dict[str, NDArray[Any]] = {
+            "features": np.stack([embedding.readout(name) for name in self.info.readouts], axis=1),
+            "residue_type": chain.residue_type,
+            "ca_coords": chain.centred_coords.astype(np.float32),
+        }
+        taken = {name: feeds[name] for name in self._session.inputs}
+        budget = Budget.of(self.embedder.limits.seconds)
+        try:
+            found = self._session.run(list(self._outputs), taken, budget=budget)
+        except EmbeddingError as error:
+            raise EmbeddingError(f"{chain.id}: {error}", may_pass=error.may_pass) from error
+        sizes = {"length": len(chain), "classes": len(self.info.classes or (None,))}
+        for (name, axes), values in zip(self._outputs.items(), found, strict=True):
+            # NaN fails both comparisons.
+            bounded = np.isfinite(values) if self.info.is_quantity else (values >= 0) & (values <= 1)
+            if values.shape != tuple(sizes[axis] for axis in axes) or not bounded.all():
+                raise EmbeddingError(
+                    f"{chain.id}: the head {self.info.name!r} gave no {name} "
+                    f"{'that is finite' if self.info.is_quantity else 'between 0 and 1'} for "
+                    f"{f'each of {len(chain)} residues' if 'length' in axes else 'the chain'}; "
+                    "please report this structure"
+                )
+        return [values.astype(np.float32, copy=False) for values in found]
+
+    def _one(self, x: object, chain: str | None) -> Result:
+        return self.predict_embedding(self.embedder.embed(x, chain, readouts=self.info.readouts))
+
+    def _many(
+        self,
+        xs: object,
+        workers: int,
+        progress: bool | Callable[[int, int | None], None],
+        on_error: Literal["raise", "skip"],
+    ) -> PredictionRun[Result]:
+        run = self.embedder.embed_many(
+            xs, workers=workers, readouts=self.info.readouts, progress=progress, on_error=on_error
+        )
+        return PredictionRun(self, run, on_error)
+
+
+class PredictionRun(Iterator[Result]):
+    """The predictions for many structures, one after the other.
+
+    Whoever stops early calls `close`, or uses it in a ``with`` statement.
+    """
+
+    def __init__(
+        self, predictor: Predictor[Result], run: EmbeddingRun, on_error: Literal["raise", "skip"]
+    ) -> None:
+        self._predictor, self._run, self._on_error = predictor, run, on_error
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """So far: chains passed over and, with ``on_error="skip"``, what failed."""
+        return self._run.skipped
+
+    def __iter__(self) -> PredictionRun[Result]:
+        return self
+
+    def __next__(self) -> Result:
+        for embedding in self._run:
+            try:
+                return self._predictor.predict_embedding(embedding)
+            except ProtembError as error:
+                if self._on_error == "raise":
+                    self.close()
+                    raise
+                chain = embedding.structure
+                self.skipped.append(failed(chain.source or chain.name, chain.chain or " ", error))
+        raise StopIteration
+
+    def __enter__(self) -> PredictionRun[Result]:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop early and end the workers."""
+        self._run.close()
+
+
+def _model_of(info: HeadInfo) -> str | Path:
+    own = beside(info.path, "encoder")
+    try:
+        find_model(info.encoder)
+    except ModelError as error:
+        if own.is_file():  # trained with this head
+            return own
+        raise ModelError(
+            f"{info.path}: the head {info.name!r} was trained on the model {info.encoder!r}, which is not "
+            f"bundled and does not lie beside it as {own.name}; pass embedder=Embedder(path of that model)"
+        ) from error
+    return info.encoder

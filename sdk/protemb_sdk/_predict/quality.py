@@ -1,0 +1,172 @@
+"""Model quality: an Embedder, a head on top of its readouts, and how right a model of a structure is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_sdk._base.errors import EmbeddingError
+from protemb_sdk._embed.embedder import Embedder
+from protemb_sdk._embed.embedding import Embedding
+from protemb_sdk._model.session import Provider
+from protemb_sdk._predict.predictor import PredictionRun, Predictor
+from protemb_sdk._structure.chain import Chain
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+FEWEST = 10
+"""Residues below which there is no fold to judge."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class QualityScore:
+    """How right a model of one chain is, as far as it can be told without the native.
+
+    Parameters
+    ----------
+    structure : Chain
+        The chain: coordinates, names and numbers of its residues.
+    gdt_ts : float
+        Expected GDT_TS, 0 to 1: the share of residues near their place after superposition.
+    lddt : float
+        Expected lDDT of the chain (C-alpha), 0 to 1.
+    residue_lddt : ndarray, float32, shape (L,)
+        Expected lDDT of each residue (C-alpha), 0 to 1.
+    provenance : mapping
+        What made it: model and head, their SHA-256, noise level, device, versions.
+    """
+
+    structure: Chain
+    gdt_ts: float
+    lddt: float
+    residue_lddt: NDArray[np.float32]
+    provenance: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.structure)
+
+    def __repr__(self) -> str:
+        return (
+            f"QualityScore({self.id}: GDT_TS {self.gdt_ts:.2f}, lDDT {self.lddt:.2f}, {len(self)} residues)"
+        )
+
+    @property
+    def id(self) -> str:
+        """Name of the source and author chain name, as in `1a8o_A`."""
+        return self.structure.id
+
+    @property
+    def residue_value(self) -> NDArray[np.float32]:
+        """What B-factors show: lDDT."""
+        return self.residue_lddt
+
+
+class QualityScorer(Predictor[QualityScore]):
+    """Scores models of protein structures from their C-alphas, without a native and without other models.
+
+    Threads may share one; processes may not.
+
+    Parameters
+    ----------
+    head : str or path, default "quality"
+        Name of a bundled head, or path of an `.onnx` file.
+    device, providers, threads, session_options
+        As in `Embedder`, for both graphs.
+    embedder : Embedder, optional
+        Shares its session, and brings its device, threads and reading options along. By default the
+        head's own model is loaded.
+    **options
+        Further options of `Embedder`: model_number, altloc, min_residues, memory_limit.
+
+    Raises
+    ------
+    ModelError
+        If there is no such head, its file is not ours, or it belongs to another model than the Embedder's.
+    DeviceError
+        If ONNX Runtime or the device is not to be had.
+    EmbeddingError
+        If options come beside an Embedder, which brings its own.
+    """
+
+    def __init__(
+        self,
+        head: str | PathLike[str] = "quality",
+        device: str = "auto",
+        providers: Sequence[Provider] | None = None,
+        threads: int | None = None,
+        session_options: onnxruntime.SessionOptions | None = None,
+        *,
+        embedder: Embedder | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__("quality", head, device, providers, threads, session_options, embedder, **options)
+
+    def score(self, x: object, chain: str | None = None) -> QualityScore:
+        """Score one chain of a model.
+
+        Parameters
+        ----------
+        x : path, bytes, open file, gemmi.Structure, Biotite or Biopython structure, tuple or Chain
+            As in `Embedder.embed`.
+        chain : str, optional
+            Author or label chain name; needed where the structure holds several protein chains.
+
+        Returns
+        -------
+        QualityScore
+
+        Raises
+        ------
+        StructureError
+            If `x` cannot be read or holds no protein chain.
+        ChainError
+            If the chain is not there, or several are and none is named.
+        EmbeddingError
+            If the chain has fewer than 10 residues, or the head's result is no score.
+        """
+        return self._one(x, chain)
+
+    def predict_embedding(self, embedding: Embedding) -> QualityScore:
+        """Score from an embedding of this scorer's `embedder` that holds the head's readouts."""
+        if len(embedding.structure) < FEWEST:
+            count = len(embedding.structure)
+            raise EmbeddingError(
+                f"{embedding.id}: {count} {'residue is' if count == 1 else 'residues are'} no fold to judge; "
+                f"pass a model of at least {FEWEST}"
+            )
+        residue_lddt, lddt, gdt_ts = self.outputs_of(embedding)
+        return QualityScore(
+            structure=embedding.structure,
+            gdt_ts=float(gdt_ts),
+            lddt=float(lddt),
+            residue_lddt=residue_lddt,
+            provenance=self.provenance,
+        )
+
+    def score_many(
+        self,
+        xs: object,
+        *,
+        workers: int = 1,
+        progress: bool | Callable[[int, int | None], None] = False,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> PredictionRun[QualityScore]:
+        """Score every protein chain of many models, in input order.
+
+        Parameters
+        ----------
+        xs, workers, progress, on_error
+            As in `Embedder.embed_many`; workers embed, the head runs in this process.
+
+        Returns
+        -------
+        PredictionRun
+            An iterator of `QualityScore` with the list `skipped`.
+        """
+        return self._many(xs, workers, progress, on_error)

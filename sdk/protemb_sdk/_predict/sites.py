@@ -1,0 +1,192 @@
+"""Interface sites: an Embedder, a head on top of its readouts, and the prediction for each residue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_sdk._embed.embedder import Embedder
+from protemb_sdk._embed.embedding import Embedding
+from protemb_sdk._model.session import Provider
+from protemb_sdk._predict.predictor import PredictionRun, Predictor
+from protemb_sdk._predict.tables import writing_sites
+from protemb_sdk._structure.chain import Chain
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class SitePrediction:
+    """Which residues of one chain lie in an interface.
+
+    Parameters
+    ----------
+    structure : Chain
+        The chain: coordinates, names and numbers of its residues.
+    probability : ndarray, float32, shape (L,)
+        Calibrated probability that a residue lies in an interface with another protein.
+    threshold : float
+        Probability from which on a residue is called a site.
+    provenance : mapping
+        What made it: model and head, their SHA-256, noise level, device, versions.
+    """
+
+    structure: Chain
+    probability: NDArray[np.float32]
+    threshold: float
+    provenance: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.structure)
+
+    def __repr__(self) -> str:
+        return (
+            f"SitePrediction({self.id}: {int(self.is_site.sum())} sites of {len(self)} residues, "
+            f"threshold {self.threshold:g})"
+        )
+
+    @property
+    def id(self) -> str:
+        """Name of the source and author chain name, as in `1a8o_A`."""
+        return self.structure.id
+
+    @property
+    def is_site(self) -> NDArray[np.bool_]:
+        """True where the probability reaches the threshold, shape (L,)."""
+        return self.probability >= np.float32(self.threshold)
+
+    @property
+    def residue_value(self) -> NDArray[np.float32]:
+        """What B-factors show: the probability."""
+        return self.probability
+
+    def save_csv(self, path: str | PathLike[str]) -> Path:
+        """Write a row a residue, whole or not at all.
+
+        Columns: chain, auth_seq, insertion_code, label_seq (empty where unknown), residue_name,
+        probability, site (1 or 0).
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written.
+        """
+        target = Path(path)
+        with writing_sites(target, source=False) as table:
+            table.add(self.structure, self.probability, self.is_site)
+        return target
+
+
+class SitePredictor(Predictor[SitePrediction]):
+    """Predicts which residues of a protein chain lie in an interface, from the chain alone.
+
+    Threads may share one; processes may not.
+
+    Parameters
+    ----------
+    head : str or path, default "sites"
+        Name of a bundled head, or path of an `.onnx` file.
+    device, providers, threads, session_options
+        As in `Embedder`, for both graphs.
+    embedder : Embedder, optional
+        Shares its session, and brings its device, threads and reading options along. By default the
+        head's own model is loaded.
+    **options
+        Further options of `Embedder`: model_number, altloc, min_residues, memory_limit.
+
+    Raises
+    ------
+    ModelError
+        If there is no such head, its file is not ours, or it belongs to another model than the Embedder's.
+    DeviceError
+        If ONNX Runtime or the device is not to be had.
+    EmbeddingError
+        If options come beside an Embedder, which brings its own.
+    """
+
+    def __init__(
+        self,
+        head: str | PathLike[str] = "sites",
+        device: str = "auto",
+        providers: Sequence[Provider] | None = None,
+        threads: int | None = None,
+        session_options: onnxruntime.SessionOptions | None = None,
+        *,
+        embedder: Embedder | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__("sites", head, device, providers, threads, session_options, embedder, **options)
+
+    @property
+    def threshold(self) -> float:
+        """Probability from which on a residue is called a site."""
+        return float(self.info.card["threshold"])
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What is written into every result."""
+        return super().provenance | {"threshold": self.threshold}
+
+    def predict(self, x: object, chain: str | None = None) -> SitePrediction:
+        """Predict the interface sites of one protein chain.
+
+        Parameters
+        ----------
+        x : path, bytes, open file, gemmi.Structure, Biotite or Biopython structure, tuple or Chain
+            As in `Embedder.embed`.
+        chain : str, optional
+            Author or label chain name; needed where the structure holds several protein chains.
+
+        Returns
+        -------
+        SitePrediction
+
+        Raises
+        ------
+        StructureError
+            If `x` cannot be read or holds no protein chain.
+        ChainError
+            If the chain is not there, or several are and none is named.
+        EmbeddingError
+            If the head's result is not a probability for every residue.
+        """
+        return self._one(x, chain)
+
+    def predict_embedding(self, embedding: Embedding) -> SitePrediction:
+        """Predict from an embedding of this predictor's `embedder` that holds the head's readouts."""
+        (probability,) = self.outputs_of(embedding)
+        return SitePrediction(
+            structure=embedding.structure,
+            probability=probability,
+            threshold=self.threshold,
+            provenance=self.provenance,
+        )
+
+    def predict_many(
+        self,
+        xs: object,
+        *,
+        workers: int = 1,
+        progress: bool | Callable[[int, int | None], None] = False,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> PredictionRun[SitePrediction]:
+        """Predict the sites of every protein chain of many structures, in input order.
+
+        Parameters
+        ----------
+        xs, workers, progress, on_error
+            As in `Embedder.embed_many`; workers embed, the head runs in this process.
+
+        Returns
+        -------
+        PredictionRun
+            An iterator of `SitePrediction` with the list `skipped`.
+        """
+        return self._many(xs, workers, progress, on_error)

@@ -1,0 +1,1 @@
+"""Search by embedding: index, whitening, alignment, superposition."""

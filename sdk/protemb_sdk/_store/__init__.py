@@ -1,0 +1,1 @@
+"""Stores: Parquet files with the embeddings of many chains."""

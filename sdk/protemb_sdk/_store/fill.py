@@ -1,0 +1,154 @@
+"""From inputs to a store: what is there already is passed over."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from dataclasses import dataclass, field, replace
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from protemb_sdk._base.errors import EmbeddingError
+from protemb_sdk._embed.many import EmbeddingRun, Progress, inputs_of
+from protemb_sdk._embed.outcome import source_name
+from protemb_sdk._model.readouts import check_readouts
+from protemb_sdk._store.writer import DEFAULT_LEVELS, open_store
+from protemb_sdk._structure.archives import Member
+from protemb_sdk._structure.chain import Chain, Skipped
+
+if TYPE_CHECKING:
+    from protemb_sdk._embed.embedder import Embedder
+
+
+KEPT = 100_000
+
+
+@dataclass(slots=True)
+class Filled:
+    """What one run did.
+
+    Parameters
+    ----------
+    inputs, chains, failed : int
+        Inputs taken, chains written, and inputs and chains that failed.
+    before : int
+        Inputs that were in the store already, or came a second time.
+    skipped : list of Skipped
+        What was passed over or failed in this run, the first 100,000; the store's table holds all.
+    """
+
+    inputs: int = 0
+    chains: int = 0
+    failed: int = 0
+    before: int = 0
+    skipped: list[Skipped] = field(default_factory=list, compare=False, repr=False)
+
+    def note(self, skipped: Sequence[Skipped]) -> None:
+        """Count what failed, and keep some of it."""
+        self.failed += sum(one.error is not None for one in skipped)
+        # Without their errors, which hold on to what was at work.
+        self.skipped += [replace(one, error=None) for one in skipped[: max(0, KEPT - len(self.skipped))]]
+
+
+def embed_into_store(
+    embedder: Embedder,
+    xs: object,
+    path: str | PathLike[str],
+    *,
+    workers: int = 1,
+    batch: int = 1,
+    levels: Sequence[str] = DEFAULT_LEVELS,
+    readouts: Sequence[str] = (),
+    dtype: str = "float32",
+    progress: Progress = False,
+) -> Filled:
+    """Embed every protein chain of many structures into a store, going on where an earlier run stopped.
+
+    Inputs that failed for a reason that may pass (a limit, a file that could not be read) are tried again by
+    the next run; others are not.
+
+    Parameters
+    ----------
+    embedder : Embedder
+        What embeds.
+    xs : path or iterable
+        As in `Embedder.embed_many`: folders, tar archives, files, or anything else that has a name.
+    path : path
+        Folder of the store, made if it is not there.
+    workers, batch, progress
+        As in `Embedder.embed_many`.
+    levels : sequence of str
+        "protein" alone, or with "residue", or with "residue" and "pair", which needs
+        ``pip install 'protemb-sdk[pairs]'``.
+    readouts : sequence of str
+        Further readouts, at the residue level.
+    dtype : {"float32", "float16"}
+        Of the embeddings.
+
+    Returns
+    -------
+    Filled
+
+    Raises
+    ------
+    OutputError
+        If the store cannot be written, or holds rows of another model, contract or options.
+    EmbeddingError
+        If an input has no name to know it by.
+    """
+    names = check_readouts(readouts)
+    filled = Filled()
+    store_path = Path(path)
+    with open_store(
+        store_path,
+        embedder.provenance,
+        channels=embedder.channels,
+        levels=levels,
+        readouts=names,
+        dtype=dtype,
+    ) as store:
+        inputs = inputs_of(xs, embedder.limits.bytes)
+        todo: Iterable[object] = missing(inputs, store.before.done, filled)
+        if isinstance(inputs, Sized):  # so that progress knows how many there are
+            todo = list(todo)
+        run = EmbeddingRun(
+            embedder, todo, workers=workers, batch=batch, progress=progress, on_error="skip", **store.wanted
+        )  # fmt: skip
+        with run:
+            for outcome in run.outcomes():
+                filled.chains += store.add(outcome)
+                filled.inputs += 1
+                filled.note(outcome.skipped)
+    return filled
+
+
+def missing(inputs: Iterable[object], done: set[str], filled: Filled) -> Iterator[object]:
+    """Give the inputs that are not in a store yet, each once, and count the others; `done` grows.
+
+    Raises
+    ------
+    EmbeddingError
+        If an input has no name to know it by.
+    """
+    for position, x in enumerate(inputs, start=1):
+        source = source_name(x, position)
+        if source.startswith(f"input {position} ("):
+            raise EmbeddingError(f"{source} has no name, and a store knows inputs by their names")
+        key = os.path.abspath(source)
+        # Chains that were read from a file had no other name than their own in stores of the first format.
+        if key in done or (isinstance(x, Chain) and os.path.abspath(x.id) in done):
+            filled.before += 1
+        else:
+            done.add(key)
+            yield absolute(x)
+
+
+def absolute(x: object) -> object:
+    """Return an input by a name that holds in every folder; "link/.." is left for the system to follow."""
+    here = os.getcwd()
+    if isinstance(x, Member):
+        return replace(x, name=os.path.join(here, x.name))
+    if isinstance(x, Chain):
+        return replace(x, source=os.path.join(here, x.source) if x.source else "")
+    return os.path.join(here, os.fsdecode(x)) if isinstance(x, str | PathLike) else x

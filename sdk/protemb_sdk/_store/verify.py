@@ -1,0 +1,144 @@
+"""Rows of a store computed again from their files, and compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from protemb_sdk._base.errors import ModelError, OutputError, ProtembError, StructureError
+from protemb_sdk._embed.embedder import Embedder
+from protemb_sdk._store.parts import store_parts
+from protemb_sdk._store.writer import check_pyarrow, read_header
+from protemb_sdk._structure.archives import is_archive_name, members
+from protemb_sdk._structure.chain import Skipped
+
+# Of the largest value in a vector: threads and processors add in another order, float16 rounds.
+TOLERANCES = {"float32": 1e-4, "float16": 2e-3}
+
+
+@dataclass(slots=True)
+class Verified:
+    """What came of a sample.
+
+    Parameters
+    ----------
+    rows : int
+        Rows that were computed again.
+    worst : float
+        Largest deviation, as a share of the largest value of its vector.
+    wrong : list of str
+        Ids of rows that deviate by more than is tolerated, or whose chain is not in the file any more.
+    missing : list of Skipped
+        Rows whose file is not there or cannot be read.
+    """
+
+    rows: int = 0
+    worst: float = 0.0
+    wrong: list[str] = field(default_factory=list)
+    missing: list[Skipped] = field(default_factory=list)
+
+
+def verify_store(
+    store: str | PathLike[str],
+    sample: int = 20,
+    seed: int = 0,
+    *,
+    model: str | PathLike[str] | None = None,
+    device: str = "cpu",
+) -> Verified:
+    """Embed the files of some rows of a store again, and compare.
+
+    Parameters
+    ----------
+    store : path
+        Folder.
+    sample : int, default 20
+        Rows to draw at random.
+    seed : int, default 0
+        Same seed, same rows.
+    model : str or path, optional
+        Where the store's model is none of the bundled.
+    device : str, default "cpu"
+        As in `Embedder`.
+
+    Raises
+    ------
+    OutputError
+        If the store is none, is damaged or empty.
+    ModelError
+        If the store's model is not to be had.
+    """
+    store = Path(store)
+    check_pyarrow(store)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    header = read_header(store)
+    provenance = header["provenance"]
+    reading = provenance["options"]
+    embedder = Embedder(
+        provenance["model"] if model is None else model, device, model_number=reading["model"],
+        altloc=reading["altloc"], min_residues=reading["min_residues"],
+    )  # fmt: skip
+    for name in ("model_sha256", "contract", "noise_level"):
+        if embedder.provenance[name] != provenance[name]:
+            raise ModelError(
+                f"{store}: made with {name} {provenance[name]!r}, and the model at hand has "
+                f"{embedder.provenance[name]!r}; pass the store's model with --model"
+            )
+    found, tolerance = Verified(), TOLERANCES[header["dtype"]]
+    columns = ["id", "source", "chain", "protein", *(["residue"] if "residue" in header["levels"] else [])]
+    parts = store_parts(store)
+    try:
+        counts = [pq.read_metadata(part).num_rows for part in parts]
+        if not sum(counts):
+            raise OutputError(f"{store}: the store holds no chain to verify")
+        drawn = np.random.default_rng(seed).choice(sum(counts), min(sample, sum(counts)), replace=False)
+        first = np.concatenate([[0], np.cumsum(counts)])
+        for number, part in enumerate(parts):
+            here = np.sort(drawn[(drawn >= first[number]) & (drawn < first[number + 1])] - first[number])
+            if here.size:
+                for row in pq.read_table(part, columns=columns).take(here).to_pylist():
+                    _compare(row, embedder, found, tolerance)
+    except (pa.ArrowException, OSError) as error:
+        raise OutputError(f"{store}: cannot be read ({str(error).splitlines()[0]})") from error
+    return found
+
+
+def _member(source: str) -> object:
+    """Return a file by its path, or a member by that of its archive, a slash, and its own."""
+    path = Path(source)
+    for parent in path.parents:
+        if parent.is_file() and is_archive_name(parent.name):
+            return next((m for m in members(str(parent)) if m.name == source), path)
+    return path
+
+
+def _compare(row: dict[str, Any], embedder: Embedder, found: Verified, tolerance: float) -> None:
+    source = row["source"]
+    try:
+        if not source:
+            raise StructureError("the row names no file")
+        chains = embedder.read(_member(source)).chains
+        twins = [chain for chain in chains if chain.chain == row["chain"]]
+        again = embedder.embed_chain(twins[0]) if twins else None
+    except ProtembError as error:
+        found.missing.append(Skipped(source or row["id"], row["chain"], str(error), error))
+        return
+    found.rows += 1
+    if again is None:
+        found.wrong.append(row["id"])
+        return
+    worst = 0.0
+    for level in ("protein", "residue"):
+        if level in row:
+            kept, now = np.array(row[level], dtype=np.float32), getattr(again, level)
+            off = np.abs(kept - now).max() / np.abs(now).max() if kept.shape == now.shape else np.inf
+            worst = max(worst, float(off) if np.isfinite(off) else np.inf)  # max() would pass NaN over
+    found.worst = max(found.worst, worst)
+    if not worst <= tolerance:
+        found.wrong.append(row["id"])

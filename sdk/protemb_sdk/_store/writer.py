@@ -1,0 +1,311 @@
+"""A store: a folder of Parquet files that grows part by part, each part whole or not there."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from protemb_sdk._base.errors import MALFORMED, EmbeddingError, OutputError
+from protemb_sdk._base.output import write_text_whole, written_whole
+from protemb_sdk._base.signals import signals_wait
+from protemb_sdk._embed.outcome import Outcome
+from protemb_sdk._store.pair_maps import PairMaps, check_extra, pairs_of, sweep
+from protemb_sdk._store.parts import FORMAT, FORMATS, Before, Part, read_before, skipped_rows
+from protemb_sdk._store.rows import table_of, with_pairs
+
+HEADER = "_protemb.json"  # readers of Parquet folders pass over names with an underscore
+SKIPPED = "_skipped.csv"
+LOCK = "_lock"
+LEVELS = ("protein", "residue", "pair")
+"""What a store may hold, each with those before it."""
+DEFAULT_LEVELS = LEVELS[:2]
+_LEVELS_TOGETHER = {LEVELS[: n + 1] for n in range(len(LEVELS))}
+DTYPES = ("float32", "float16")
+
+# A part waits in memory until it is written; what waits when a run is killed is embedded again.
+PART_CHAINS = 1024
+PART_RESIDUES = 200_000
+PART_SECONDS = 60.0
+PART_PAIRS = 2**29  # bytes of pair embeddings, of which a quarter waits
+
+# What must be equal for rows to stand side by side.
+_MUST_AGREE = ("model", "model_sha256", "contract", "noise_level", "options")
+
+
+class Store:
+    """A store that is open for writing; made by `open_store`.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder.
+    header : mapping
+        What its rows have in common.
+    before : Before
+        What was there when the run began.
+    """
+
+    def __init__(self, path: Path, header: Mapping[str, Any], before: Before) -> None:
+        self.path, self.header, self.before = path, header, before
+        self._passing: list[list[str]] = []
+        self._waiting = Part()
+        self._began = time.monotonic()
+        self._pairs = PairMaps(header["dtype"])
+
+    @property
+    def wanted(self) -> dict[str, Any]:
+        """What embeddings must hold: options of `Embedder.embed_chain`."""
+        return {"pair": "pair" in self.header["levels"], "readouts": tuple(self.header["readouts"])}
+
+    def add(self, outcome: Outcome) -> int:
+        """Take what became of one input, and return how many rows; a part is written when there is enough."""
+        skipped = outcome.skipped
+        said = [[s.source, s.chain, s.reason] for s in skipped]
+        if outcome.is_container:  # it is opened in every run, and what is in it are the inputs
+            self._passing += said
+            return 0
+        with signals_wait():
+            source = os.path.abspath(outcome.source)
+            there = self.before.chains.get(source, ())
+            rows = [embedding for embedding in outcome.embeddings if embedding.chain not in there]
+            part = self._waiting
+            for number, row in enumerate(rows, start=len(part.rows)):
+                if row.pair is not None:
+                    self._pairs.add(str(number), row.pair)
+            part.rows += [replace(row, pair=None) for row in rows]
+            part.residues += sum(map(len, rows))
+            if any(s.error is not None and s.error.may_pass for s in skipped):
+                part.again[source] = {"chains": [row.chain for row in rows], "skipped": said}
+            else:
+                part.done.append(source)
+                part.skipped += said
+            enough = len(part.rows) >= PART_CHAINS or part.residues >= PART_RESIDUES
+            late = time.monotonic() - self._began > PART_SECONDS
+            enough = enough or self._pairs.size >= PART_PAIRS
+            if enough or late or len(part) >= 4 * PART_CHAINS:
+                self.flush()
+        return len(rows)
+
+    def flush(self) -> None:
+        """Write what waits, as a part.
+
+        Raises
+        ------
+        OutputError
+            If the operating system refuses; no part of it is then there.
+        """
+        with signals_wait():
+            self._flush()
+
+    def _flush(self) -> None:
+        part, header = self._waiting, self.header
+        if not len(part):
+            return
+        import pyarrow.parquet as pq
+
+        about = {
+            "format": FORMAT, "run": self.before.run, "done": part.done, "again": part.again,
+            "skipped": part.skipped,
+        }  # fmt: skip
+        path = self.path / f"part-{part.name(self.before.run)}.parquet"
+        table = table_of(part.rows, header["levels"], header["readouts"], header["dtype"], header["channels"])
+        if "pair" in header["levels"]:
+            table = with_pairs(table, pairs_of(path).name)
+            self._pairs.write(pairs_of(path))  # first: a part says that all of it is there
+        table = table.replace_schema_metadata({"protemb": json.dumps(about)})
+        with written_whole(path) as file:
+            pq.write_table(table, file, compression="zstd")
+        self._waiting, self._began = Part(), time.monotonic()
+
+    def finish(self) -> None:
+        """Write the last part, and the table of what was skipped in all runs."""
+        self.flush()
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("source", "chain", "reason"))
+        writer.writerows(sorted(skipped_rows(self.path) + self._passing))
+        write_text_whole(self.path / SKIPPED, text.getvalue())
+
+
+@contextmanager
+def open_store(
+    path: Path,
+    provenance: Mapping[str, Any],
+    *,
+    channels: int,
+    levels: Sequence[str] = DEFAULT_LEVELS,
+    readouts: Sequence[str] = (),
+    dtype: str = "float32",
+) -> Iterator[Store]:
+    """Open a store for writing, new or begun before, alone; what was added is written even if the run fails.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder, made if it is not there.
+    provenance : mapping
+        Of the `Embedder`.
+    channels : int
+        Width of its embeddings.
+    levels : sequence of str
+        "protein", and "residue", and "pair".
+    readouts : sequence of str
+        Further readouts, at the residue level.
+    dtype : {"float32", "float16"}
+        Of the embeddings; coordinates are float32.
+
+    Raises
+    ------
+    OutputError
+        If the folder is none of ours, another run writes into it, its rows were made otherwise, or it cannot
+        be written.
+    EmbeddingError
+        If levels, readouts or dtype are none that a store may have.
+    """
+    check_pyarrow(path)
+    _check_form(levels, readouts, dtype)
+    if "pair" in levels:
+        check_extra(path)
+    header = {
+        "format": FORMAT, "levels": list(levels), "readouts": list(readouts), "dtype": dtype,
+        "channels": channels, "provenance": dict(provenance),
+    }  # fmt: skip
+    with _locked(_folder(path)):
+        _agree(path, header)
+        sweep(path)
+        for left in (*path.glob("._*"), *path.glob(".part-*")):  # by a run that was killed while it wrote
+            shutil.rmtree(left, ignore_errors=True)
+        store = Store(path, header, read_before(path))
+        try:
+            yield store
+            store.finish()
+        except BaseException:  # a run that is stopped keeps what it has
+            with suppress(OutputError):
+                store.flush()
+            raise
+
+
+def check_pyarrow(path: Path) -> None:
+    """Refuse where the library is not installed."""
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        raise OutputError(f"{path}: a store needs pyarrow: pip install 'protemb-sdk[store]'") from None
+
+
+def _check_form(levels: Sequence[str], readouts: Sequence[str], dtype: str) -> None:
+    if isinstance(levels, str) or tuple(levels) not in _LEVELS_TOGETHER:
+        raise EmbeddingError(f"levels are {LEVELS[:1]}, {LEVELS[:2]} or {LEVELS}, not {levels!r}")
+    if readouts and "residue" not in levels:
+        raise EmbeddingError(f"readouts ({', '.join(readouts)}) are of residues; add the level 'residue'")
+    if dtype not in DTYPES:
+        raise EmbeddingError(f"dtype is {' or '.join(map(repr, DTYPES))}, not {dtype!r}")
+
+
+def _folder(path: Path) -> Path:
+    try:
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"{path}: is a file; a store is a folder")
+        path.mkdir(exist_ok=True)
+        # A run that was killed before it wrote the header leaves its lock.
+        strangers = [name for name in os.listdir(path) if not name.startswith(".") and name != LOCK]
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be made or read ({error.strerror})") from error
+    if strangers and HEADER not in strangers:
+        raise OutputError(f"{path}: is no store, and not empty ({min(strangers)}); name another folder")
+    return path
+
+
+def _agree(path: Path, header: Mapping[str, Any]) -> None:
+    """Write the header of a new store, or refuse one whose rows are not like those that would be added."""
+    file = path / HEADER
+    if not file.exists():
+        write_text_whole(file, json.dumps(header, indent=1) + "\n")
+        return
+    there = read_header(path)
+    older = there["format"] != FORMAT
+    found = _compared(there | {"format": FORMAT} if older else there)
+    for name, value in _compared(header).items():
+        if found[name] != json.loads(json.dumps(value)):
+            raise OutputError(
+                f"{path}: a store with {name} {found[name]!r}, and this run has {value!r}; nothing was "
+                "changed, name another folder"
+            )
+    if older:  # so that no version that cannot go on with it does
+        write_text_whole(file, json.dumps(there | {"format": FORMAT}, indent=1) + "\n")
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Return the header of a store.
+
+    Raises
+    ------
+    OutputError
+        If the folder has none, or one that is damaged.
+    """
+    file = path / HEADER
+    try:
+        header: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        _compared(header)
+        if header["format"] in FORMATS:  # of another, nothing is known
+            _check_header(header)
+    except (FileNotFoundError, NotADirectoryError):
+        raise OutputError(f"{path}: is no store; make one with protemb embed FOLDER -o {path}") from None
+    except (*MALFORMED, OSError) as error:
+        raise OutputError(f"{file}: cannot be read as the header of a store ({error!r})") from error
+    if header["format"] not in FORMATS:
+        raise OutputError(
+            f"{path}: a store with format {header['format']!r}, and this version reads {FORMAT!r}; update "
+            "protemb-sdk"
+        )
+    return header
+
+
+def _check_header(header: Mapping[str, Any]) -> None:
+    """Refuse, as what is not JSON, values that no store writes."""
+    options = header["provenance"]["options"]
+    if missing := {"model", "altloc", "min_residues"} - set(options):
+        raise KeyError(min(missing))
+    levels, readouts = header["levels"], header["readouts"]
+    sound = {
+        "levels": isinstance(levels, list) and tuple(levels) in _LEVELS_TOGETHER,
+        "readouts": isinstance(readouts, list) and all(isinstance(name, str) for name in readouts),
+        "dtype": header["dtype"] in DTYPES,
+    }
+    for name, well in sound.items():
+        if not well:
+            raise ValueError(f"{name} are {header[name]!r}")
+
+
+def _compared(header: Mapping[str, Any]) -> dict[str, Any]:
+    compared = {name: header[name] for name in ("format", "levels", "readouts", "dtype")}
+    return compared | {name: header["provenance"][name] for name in _MUST_AGREE}
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other runs out while this one writes; the system lets go of it whatever ends the process."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    try:
+        file = (path / LOCK).open("w")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise OutputError(f"{path}: another run is writing into this store; wait for it") from None
+        yield

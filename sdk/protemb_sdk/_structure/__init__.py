@@ -1,0 +1,1 @@
+"""From structure files and objects to protein chains."""

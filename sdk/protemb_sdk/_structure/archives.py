@@ -1,0 +1,96 @@
+"""Tar archives as streams of structure files: nothing is unpacked to disk, nothing is held but one member."""
+
+from __future__ import annotations
+
+import lzma
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from protemb_sdk._base.errors import MALFORMED, StructureError
+from protemb_sdk._base.folders import is_structure_name
+from protemb_sdk._base.limits import DEFAULT_BYTES
+from protemb_sdk._structure.files import TAKEN
+
+_ENDING = re.compile(r"\.(tar|tar\.gz|tgz)$", re.IGNORECASE)
+
+
+# A name longer than any file system's; tarfile takes headers of any size into memory.
+_MOST_HEADER = 2**20
+
+
+class _Header(tarfile.TarInfo):
+    """Headers that are not absurdly long."""
+
+    def _proc_member(self, tarfile_: tarfile.TarFile) -> tarfile.TarInfo:  # "can be overridden", says tarfile
+        if self.size > _MOST_HEADER and self.type in _IN_MEMORY:
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        if sum(map(len, tarfile_.pax_headers.values())) > _MOST_HEADER:
+            raise tarfile.ReadError("its global headers are too long")
+        return super()._proc_member(tarfile_)  # type: ignore[misc, no-any-return]
+
+
+_IN_MEMORY = (
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A structure file out of an archive; reads like an open file, and can be sent to another process.
+
+    Parameters
+    ----------
+    name : str
+        Path of the archive, a slash, and the member's own path.
+    content : bytes
+        The file as it lies in the archive.
+    """
+
+    name: str
+    content: bytes
+
+    def read(self) -> bytes:
+        """Return the whole file."""
+        return self.content
+
+
+def is_archive_name(path: str) -> bool:
+    """Tell by its ending whether a file is meant as a tar archive."""
+    return _ENDING.search(path) is not None
+
+
+def members(path: str, most: int = DEFAULT_BYTES) -> Iterator[Member]:
+    """Give the structure files in an archive, in its order; links, hidden and other files are passed over.
+
+    Of a file larger than `most` bytes, no more is read than shows that it is.
+
+    Raises
+    ------
+    StructureError
+        If it cannot be read, or holds none; what came before the damage was given.
+    """
+    count = 0
+    try:
+        with tarfile.open(path, "r|*", tarinfo=_Header) as archive:
+            while (member := archive.next()) is not None:
+                archive.members.clear()  # type: ignore[attr-defined]  # it would keep all it has seen
+                parts = set(PurePosixPath(member.name).parts) - {".."}
+                hidden = any(part.startswith(".") for part in parts)
+                if not member.isfile() or hidden or not is_structure_name(member.name):
+                    continue
+                opened = archive.extractfile(member)
+                assert opened is not None  # of a regular file
+                yield Member(f"{path}/{member.name}", opened.read(most + 1 if member.size > most else -1))
+                count += 1
+    except (*MALFORMED, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+        after = f" after {count} structures" if count else ""
+        raise StructureError(
+            f"{path}: cannot be read as a tar archive{after} ({error}); is it whole?"
+        ) from error
+    if not count:
+        raise StructureError(f"{path}: no structure file in this archive; looked for {TAKEN}")

@@ -1,0 +1,204 @@
+"""What the network sees of a protein: one chain of C-alpha atoms with its names and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_sdk._base.errors import ProtembError, StructureError
+
+ALPHABET = "ACDEFGHIKLMNPQRSTVWYX"
+"""One-letter residue types in the order of the graph's `residue_type` input; X is anything else."""
+
+# Consecutive C-alphas of a peptide bond lie 3.8 angstrom apart (trans) or 2.95 (cis).
+# Beyond this, strained or coarse models included, the chain is broken.
+BREAK_DISTANCE = 4.3
+
+_DTYPES: dict[str, type[np.generic] | None] = {
+    "ca_coords": np.float64,
+    "residue_index": np.int64,
+    "auth_seq": np.int32,
+    "label_seq": np.int32,
+    "insertion_code": None,
+    "residue_name": None,
+}
+
+_TYPE_OF_BYTE = np.full(256, ALPHABET.index("X"), dtype=np.int64)
+for _position, _letter in enumerate(ALPHABET):
+    _TYPE_OF_BYTE[ord(_letter)] = _position
+    _TYPE_OF_BYTE[ord(_letter.lower())] = _position
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Chain:
+    """One protein chain, ready for the network.
+
+    Parameters
+    ----------
+    name : str
+        Where it came from: the file's name without its endings, or what the caller said.
+    chain : str
+        Author chain name (`auth_asym_id`).
+    label_chain : str
+        Label chain name (`label_asym_id`); empty where the source has none (PDB format, arrays).
+    ca_coords : ndarray, float64, shape (L, 3)
+        C-alpha coordinates in angstrom.
+    sequence : str
+        L one-letter codes out of `ALPHABET`.
+    residue_index : ndarray, int64, shape (L,)
+        Strictly increasing from 0; a step above 1 stands for residues that are missing.
+    auth_seq : ndarray, int32, shape (L,)
+        Author residue numbers.
+    insertion_code : ndarray, str, shape (L,)
+        Insertion codes, empty where there is none.
+    label_seq : ndarray, int32, shape (L,)
+        Label residue numbers (position in the full sequence, from 1); -1 where unknown.
+    residue_name : ndarray, str, shape (L,)
+        Residue names as the source has them (MSE stays MSE here and is M in `sequence`).
+    notes : tuple of str
+        What was overlooked or decided while reading, one sentence each.
+    source : str
+        Path of the file, as it was given; empty where there is none.
+    """
+
+    name: str
+    chain: str
+    label_chain: str
+    ca_coords: NDArray[np.float64]
+    sequence: str
+    residue_index: NDArray[np.int64]
+    auth_seq: NDArray[np.int32]
+    insertion_code: NDArray[np.str_]
+    label_seq: NDArray[np.int32]
+    residue_name: NDArray[np.str_]
+    notes: tuple[str, ...] = ()
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        for name, dtype in _DTYPES.items():
+            try:
+                array = np.asarray(getattr(self, name))
+                object.__setattr__(self, name, array if dtype is None else array.astype(dtype, copy=False))
+            except (TypeError, ValueError) as error:
+                raise StructureError(f"{self.id}: {name} does not hold numbers ({error})") from error
+        length = len(self.sequence)
+        for name in ("residue_index", "auth_seq", "insertion_code", "label_seq", "residue_name"):
+            if getattr(self, name).shape != (length,):
+                raise StructureError(
+                    f"{self.id}: {name} does not match the {length} residues of the sequence"
+                )
+        if self.ca_coords.shape != (length, 3):
+            raise StructureError(
+                f"{self.id}: coordinates of shape {self.ca_coords.shape} do not match a sequence of "
+                f"{length} residues; pass (L, 3) C-alpha coordinates in angstrom"
+            )
+        if length == 0:
+            raise StructureError(f"{self.id}: the chain holds no residue")
+        if (np.diff(self.residue_index) < 1).any():
+            raise StructureError(f"{self.id}: residue_index must increase strictly")
+        if int(self.residue_index[-1]) - int(self.residue_index[0]) >= 2**31:
+            raise StructureError(
+                f"{self.id}: residues are numbered {self.auth_seq[0]} to {self.auth_seq[-1]}, too wide for "
+                "an index of 32 bits; number them anew"
+            )
+        bad = np.flatnonzero(~np.isfinite(self.ca_coords).all(axis=1))
+        if bad.size:
+            raise StructureError(
+                f"{self.id}: {bad.size} of {length} C-alpha coordinates are not finite, "
+                f"the first at residue {bad[0] + 1}; remove or repair these residues"
+            )
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+    @property
+    def id(self) -> str:
+        """Name and author chain name, as in `1a8o_A`."""
+        return f"{self.name}_{self.chain}" if self.chain else self.name
+
+    @property
+    def centred_coords(self) -> NDArray[np.float64]:
+        """C-alphas around their centre in angstrom, float64, shape (L, 3): before any cast to float32.
+
+        At an offset of 1,000 angstrom float32 keeps four decimals.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):  # of what is refused before it is embedded
+            return np.asarray(self.ca_coords - self.ca_coords.mean(axis=0))
+
+    @property
+    def residue_type(self) -> NDArray[np.int64]:
+        """Residue types as the network takes them, int64, shape (L,): positions in `ALPHABET`."""
+        return encode_sequence(self.sequence)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Something that was not embedded, and why.
+
+    Parameters
+    ----------
+    source : str
+        The file, archive member or object it came from.
+    chain : str
+        Author chain name, a blank where the chain has none; empty where the whole source was skipped.
+    reason : str
+        One sentence.
+    error : ProtembError or None
+        The error, where it was one; None for a chain that was passed over.
+    """
+
+    source: str
+    chain: str
+    reason: str
+    error: ProtembError | None = field(default=None, compare=False, repr=False)
+
+    def __str__(self) -> str:
+        where = f"{self.source}, chain {self.chain.strip() or repr(' ')}" if self.chain else self.source
+        return f"{where}: {self.reason}"
+
+
+def no_protein_chain(where: str, skipped: Sequence[Skipped]) -> StructureError:
+    """Return the error for a structure in which every chain was passed over."""
+    reasons = [f"chain {s.chain.strip() or repr(' ')}: {s.reason}" for s in skipped[:5]]
+    more = [f"and {len(skipped) - 5} more"] if len(skipped) > 5 else []
+    return StructureError(
+        f"{where}: holds no protein chain to embed ({'; '.join(reasons + more) or 'it holds no atoms'})"
+    )
+
+
+def encode_sequence(sequence: str) -> NDArray[np.int64]:
+    """Return positions in `ALPHABET` for one-letter codes; anything unknown is X.
+
+    Returns
+    -------
+    ndarray, int64, shape (L,)
+    """
+    return _TYPE_OF_BYTE[np.frombuffer(sequence.encode("ascii", "replace"), dtype=np.uint8)]
+
+
+def index_with_gaps(ca_coords: NDArray[np.floating], auth_seq: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Return residue indices from 0, leaving room for the ones that are missing.
+
+    Author numbers jump for many reasons (antibody and protease schemes, tags, insertion codes), so
+    they are believed only where the chain is broken in space. The rule needs nothing but what
+    PDB and mmCIF files both hold, so both formats of an entry give the same index.
+
+    Parameters
+    ----------
+    ca_coords : ndarray, shape (L, 3)
+        C-alpha coordinates in angstrom.
+    auth_seq : ndarray, shape (L,)
+        Author residue numbers.
+
+    Returns
+    -------
+    ndarray, int64, shape (L,)
+        Starts at 0; the step is 1 inside an unbroken stretch, and at a break the difference of
+        the author numbers where that is positive.
+    """
+    broken = np.linalg.norm(np.diff(ca_coords, axis=0), axis=1) > BREAK_DISTANCE
+    step = np.where(broken, np.maximum(np.diff(auth_seq.astype(np.int64)), 1), 1)
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(step, dtype=np.int64)])

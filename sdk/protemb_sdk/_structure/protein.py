@@ -1,0 +1,201 @@
+"""Which residues of a table make protein chains, and which atom stands for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_sdk._base.errors import StructureError, printable
+from protemb_sdk._structure.chain import BREAK_DISTANCE, Chain, Skipped, index_with_gaps
+from protemb_sdk._structure.tables import Table, kind_of
+
+# A peptide bond is 1.33 angstrom long; sloppy models stretch it.
+BOND_DISTANCE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class StructureRead:
+    """What a structure holds, in file order.
+
+    Parameters
+    ----------
+    chains : list of Chain
+        Protein chains.
+    skipped : list of Skipped
+        Every other chain, with its reason.
+    """
+
+    chains: list[Chain]
+    skipped: list[Skipped]
+
+
+def chains_of_table(
+    table: Table, name: str, where: str, notes: tuple[str, ...], altloc: str, min_residues: int
+) -> StructureRead:
+    """Return the protein chains of a table, every other chain with its reason; `where` is for messages."""
+    kinds = np.array([kind_of(n)[0] for n in table.name])
+    ca = _pick_ca(table, altloc)
+    atom_of_residue = np.full(len(table.name), -1, dtype=np.int64)
+    atom_of_residue[table.residue[ca]] = ca
+    has_ca = np.zeros(len(table.name), dtype=bool)
+    has_ca[table.residue[np.flatnonzero(table.is_ca)]] = True
+    protein, order = _protein(table, kinds, atom_of_residue, has_ca)
+    lacking = (kinds == "amino") & table.declared & ~has_ca
+    loose = (kinds == "amino") & has_ca & ~protein
+
+    members: dict[str, list[int]] = {}
+    for position, chain in enumerate(table.chain):
+        members.setdefault(chain, []).append(position)
+    read = StructureRead([], [])
+    for chain, positions in members.items():
+        own = np.array(positions)
+        chosen = own[protein[own] & (atom_of_residue[own] >= 0)]
+        chosen = chosen[np.argsort(order[chosen], kind="stable")]
+        if len(chosen) < max(min_residues, 1):
+            reason = _reason(table, kinds, own, len(chosen), int(lacking[own].sum()), min_residues)
+            read.skipped.append(Skipped(where, chain or " ", reason))
+            continue
+        said = (*notes, *_left_out(table, own[lacking[own]], own[loose[own]]))
+        try:
+            read.chains.append(_chain_of_rows(table, name, chosen, atom_of_residue[chosen], said))
+        except StructureError as error:
+            # One bad chain must not take the others of its file along.
+            reason = str(error).removeprefix(f"{name}_{chain}: ").removeprefix(f"{name}: ")
+            read.skipped.append(Skipped(where, chain or " ", reason, error))
+    return read
+
+
+def _pick_ca(table: Table, altloc: str) -> NDArray[np.int64]:
+    """Return the atom of one C-alpha per site, in file order."""
+    ca = np.flatnonzero(table.is_ca)
+    if ca.size == 0:
+        return ca
+    residue, letter = table.residue[ca], table.altloc[ca]
+    weight = table.occupancy[ca]  # its own: summed over atoms, the larger side chain would win
+    # Neighbours with one number and different conformer letters are one site (microheterogeneity).
+    same = residue[1:] == residue[:-1]
+    likely = (letter[1:] != letter[:-1]) & (letter[1:] * letter[:-1] > 0)
+    likely &= table.number[residue[1:]] == table.number[residue[:-1]]
+    for i in np.flatnonzero(likely & ~same):
+        a, b = residue[i], residue[i + 1]
+        same[i] = table.chain[a] == table.chain[b] and table.insertion_code[a] == table.insertion_code[b]
+    site = np.concatenate([[0], np.cumsum(~same)])
+    if altloc == "first":
+        weight = np.zeros(len(ca))
+    other = letter != ord(altloc) if len(altloc) == 1 else np.zeros(len(ca), dtype=bool)
+    order = np.lexsort((np.arange(len(ca)), -weight, other, site))
+    picked: NDArray[np.int64] = ca[order[np.unique(site, return_index=True)[1]]]
+    return picked
+
+
+def _protein(
+    table: Table, kinds: NDArray[np.str_], atom_of_residue: NDArray[np.int64], has_ca: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Tell the residues of proteins from ligands that have a C-alpha too, and put them in order."""
+    size = len(table.name)
+    ends: dict[bytes, NDArray[np.float64]] = {}
+    for atom in (b"N", b"C"):
+        rows = np.flatnonzero(table.atom == atom)[::-1]  # the first one wins
+        ends[atom] = np.full((size, 3), np.nan)
+        ends[atom][table.residue[rows]] = table.position[rows]
+    backbone = np.isfinite(ends[b"N"]).all(axis=1) & np.isfinite(ends[b"C"]).all(axis=1)
+    order = np.arange(size, dtype=np.float64)
+    protein = has_ca & table.declared & ((kinds == "amino") | ((kinds == "unknown") & backbone))
+    # Where only C-alphas were kept, an amino acid joins by its distance to the next one.
+    bare = (kinds == "amino") & (atom_of_residue >= 0) & np.isnan(ends[b"N"]).all(axis=1) & ~protein
+    for i in np.flatnonzero(bare):
+        beside = [j for j in (i - 1, i + 1) if 0 <= j < size and table.chain[j] == table.chain[i]]
+        beside = [j for j in beside if atom_of_residue[j] >= 0 and (protein[j] or bare[j])]
+        with np.errstate(invalid="ignore", over="ignore"):
+            steps = table.position[atom_of_residue[beside]] - table.position[atom_of_residue[i]]
+            protein[i] = bool((np.linalg.norm(steps, axis=1) < BREAK_DISTANCE).any())
+    # What remains joins by a peptide bond, next to the residue that it is bonded to: some files
+    # list the modified residues of a chain after its end.
+    waiting = np.flatnonzero(has_ca & backbone & ~protein)
+    chains = np.array(table.chain)
+    joined = waiting.size > 0
+    while joined:
+        joined = False
+        for i in waiting[~protein[waiting]]:
+            others = np.flatnonzero(protein & (chains == chains[i]))
+            for mine, theirs, side in ((b"C", b"N", -1), (b"N", b"C", 1)):
+                with np.errstate(invalid="ignore", over="ignore"):
+                    distance = np.linalg.norm(ends[theirs][others] - ends[mine][i], axis=1)
+                bonded = others[distance < BOND_DISTANCE]
+                if bonded.size:
+                    if bonded[0] != i - side:
+                        order[i] = order[bonded[0]] + side / 2
+                    protein[i] = joined = True
+                    break
+    return protein, order
+
+
+def _reason(
+    table: Table, kinds: NDArray[np.str_], own: NDArray[np.int64], found: int, lacking: int, minimum: int
+) -> str:
+    if found:
+        return f"has {_count(found, 'residue')}, fewer than min_residues={minimum}"
+    if lacking:
+        return f"has {_count(lacking, 'amino acid residue')}, none with a C-alpha"
+    present = set(kinds[own].tolist())
+    nucleic = {k for k in ("DNA", "RNA") if bool(((kinds[own] == k) & table.declared[own]).any())}
+    if nucleic:
+        return f"is nucleic acid ({' and '.join(sorted(nucleic))}), not protein"
+    if "sugar" in present and present <= {"sugar", "water"}:
+        return "is sugar, not protein"
+    if present == {"water"}:
+        return "holds waters only"
+    return "holds ligands, ions or waters only"
+
+
+def _left_out(table: Table, lacking: NDArray[np.int64], loose: NDArray[np.int64]) -> list[str]:
+    notes = []
+    if lacking.size:
+        notes.append(f"{_count(lacking.size, 'residue')} without C-alpha left out: {_some(table, lacking)}")
+    if loose.size:
+        amino = _count(loose.size, "amino acid")
+        notes.append(f"{amino} not bonded to the chain left out: {_some(table, loose)}")
+    return notes
+
+
+def _chain_of_rows(
+    table: Table,
+    name: str,
+    chosen: NDArray[np.int64],
+    atoms: NDArray[np.int64],
+    notes: tuple[str, ...],
+) -> Chain:
+    names = [table.name[i] for i in chosen]
+    letters = [kind_of(n)[1] if kind_of(n)[1] != "X" else kind_of(table.parents.get(n, n))[1] for n in names]
+    unknown = [i for i, letter in zip(chosen, letters, strict=True) if letter == "X"]
+    if unknown:
+        notes = (*notes, f"{_count(len(unknown), 'residue')} of unknown type, X: {_some(table, unknown)}")
+    coords = np.ascontiguousarray(table.position[atoms])
+    numbers = table.number[chosen]
+    with np.errstate(invalid="ignore", over="ignore"):
+        index = index_with_gaps(coords, numbers)
+    return Chain(
+        name=name,
+        chain=printable(table.chain[chosen[0]]),
+        label_chain=printable(table.label_chain[chosen[0]]),
+        ca_coords=coords,
+        sequence="".join(letters),
+        residue_index=index,
+        auth_seq=numbers.astype(np.int32),
+        insertion_code=np.array([table.insertion_code[i] for i in chosen], dtype=np.str_),
+        label_seq=np.array([-1 if (n := table.label_seq[i]) is None else n for i in chosen], dtype=np.int32),
+        residue_name=np.array(names, dtype=np.str_),
+        notes=notes,
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _some(table: Table, residues: Sequence[int] | NDArray[np.int64]) -> str:
+    shown = [f"{table.name[i]} {table.number[i]}{table.insertion_code[i]}" for i in residues[:3]]
+    return ", ".join(shown) + (", ..." if len(residues) > 3 else "")

@@ -1,0 +1,54 @@
+"""Reading npz files of others, without pickle and with one-sentence errors."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_sdk._base.errors import ProtembError
+
+
+class ArrayFileError(ProtembError):
+    """A file of arrays is missing, or is not what it should be."""
+
+
+def read_arrays(
+    path: Path, names: Iterable[str], what: str, optional: Iterable[str] = ()
+) -> dict[str, NDArray[Any]]:
+    """Return the named arrays of an npz file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    names : iterable of str
+        Arrays that it must hold.
+    what : str
+        What it should be, for the error: "a collection of chains".
+    optional : iterable of str
+        Arrays that it may hold.
+
+    Raises
+    ------
+    ArrayFileError
+        If the file is missing, is not an npz, or lacks an array.
+    """
+    try:
+        # Opened here: NumPy leaves a broken archive open.
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise ArrayFileError(f"{path}: not {what} (not an npz archive)")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as data:
+                return {name: data[name] for name in [*names, *(n for n in optional if n in data)]}
+    except FileNotFoundError:
+        raise ArrayFileError(f"{path}: no such file; pass {what} (npz)") from None
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        reason = str(error.args[0]) if error.args else "unreadable"
+        raise ArrayFileError(f"{path}: not {what} ({reason})") from error

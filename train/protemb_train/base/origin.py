@@ -1,0 +1,39 @@
+"""What made a file: version and commit of the source, and whether a record tells of the same making."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from protemb_sdk._base.version import __version__
+
+
+@cache
+def origin() -> dict[str, str | None]:
+    """Return the package's version, and its commit where it runs from a git checkout ("-dirty" if edited)."""
+    return {"version": __version__, "commit": _commit(Path(__file__))}
+
+
+def made_otherwise(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return what two records say differently; what one does not tell (older ones) is passed over."""
+    told = json.loads(json.dumps([before, now]))
+    return [name for name in told[1] if name in told[0] and told[0][name] != told[1][name]]
+
+
+def _commit(file: Path) -> str | None:
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(file.parent), *arguments]
+        try:
+            run = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError:  # no git here
+            return None
+        return run.stdout.strip() if run.returncode == 0 else None
+
+    # A virtual environment may lie inside somebody else's checkout.
+    if git("ls-files", "--error-unmatch", file.name) is None:
+        return None
+    return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")

@@ -1,0 +1,35 @@
+"""`protemb-train language`: a small masked language model, for sequence embeddings without large weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from protemb_sdk._base.console import console, say
+
+
+def language(
+    corpus: Annotated[Path, typer.Option(help="Corpus file (.arrow); its training sequences are learnt.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; it must not exist.")],
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 1600,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and batches.")] = 0,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; torch's own choice by default.")
+    ] = None,
+    progress: Annotated[bool, typer.Option(help="Draw a progress bar.")] = True,
+) -> None:
+    """Train a small masked language model on the corpus: not ESM-2, but of the same make."""
+    import torch
+
+    from protemb_train.experiments.language import train_language
+
+    if threads:
+        torch.set_num_threads(threads)
+    record = train_language(corpus, out, steps=steps, seed=seed, progress=progress)
+    say(
+        console,
+        f"{out}: validation perplexity {record['validation_perplexity']:.2f}, "
+        f"of frequencies alone {record['unigram_perplexity']:.2f}",
+    )

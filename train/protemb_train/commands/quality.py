@@ -1,0 +1,225 @@
+"""`protemb-train quality`: models to learn from, rows of the table, the table, and the scorer of the SDK."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from protemb_sdk import list_models
+from protemb_sdk._base.console import console, say
+from protemb_sdk._base.output import check_output, write_text_whole
+from protemb_train.commands import quality_models as models_cli
+from protemb_train.commands.quality_models import Made, Real, Threads
+
+Encoding = Annotated[
+    str, typer.Option(help="none, a bundled model, an .onnx file, or a folder of a sequence model.")
+]
+Cache = Annotated[Path, typer.Option(help="Folder to keep embeddings in.")]
+
+app = typer.Typer(no_args_is_help=True, help="Model quality: the paper's first task.")
+for command in (
+    models_cli.decoys,
+    models_cli.casp,
+    models_cli.names,
+    models_cli.zero_shot,
+    models_cli.refine,
+):
+    app.command()(command)
+
+
+@app.command()
+def row(
+    name: Annotated[str, typer.Argument(help="Name of the row, and of its folder.")],
+    real: Real,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of rows; seeds that are there stay.")],
+    cache: Cache,
+    made: Made = None,
+    watched: Annotated[
+        list[Path] | None, typer.Option(help="Models made of natives for validation; may come again.")
+    ] = None,
+    encoder: Encoding = "none",
+    network: Annotated[
+        str, typer.Option(help="graphqa, residues (GraphQA without embeddings of pairs) or head, ours.")
+    ] = "graphqa",
+    names: Annotated[
+        Path | None, typer.Option(help="Does the sequence fit the fold? A file of quality names.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Random models of each training target.")] = 12,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs.")] = 5,
+    threads: Threads = None,
+) -> None:
+    """Train one row of the table, the seeds that are not there yet; test models are not read."""
+    import torch
+
+    from protemb_train.downstream.common.embeddings import find_encoder
+    from protemb_train.downstream.quality.data import learnable, real_decoys
+    from protemb_train.downstream.quality.decoys import read_decoys
+    from protemb_train.downstream.quality.naming import load_names
+    from protemb_train.downstream.quality.rows import Row, run_row
+    from protemb_train.downstream.quality.training import Recipe
+    from protemb_train.downstream.quality.vectors import READOUTS
+
+    if threads:
+        torch.set_num_threads(threads)
+    learnt, held, left_out = real_decoys(real)
+    learning = learnable(learnt, [d for path in made or [] for d in read_decoys(path)])
+    validation = learnable(held, [d for path in watched or [] for d in read_decoys(path)])
+    say(
+        console,
+        f"{name}: {len(learning)} models to learn from, {len(validation)} to watch, "
+        f"{len(left_out)} targets left out as relatives of test targets",
+    )
+    wanted = Row(
+        name=name,
+        network=network,
+        encoder=find_encoder(encoder, READOUTS, threads),
+        recipe=Recipe(epochs=epochs),
+        namer=None if names is None else load_names(names)[0],
+    )
+    for learnt_row in run_row(wanted, learning, validation, out, seeds=range(seeds), cache=cache):
+        told = {
+            kind: {n: round(of[n], 3) for n in ("gdt_ts_r_target", "gdt_ts_z", "residue_lddt_rho_decoy")}
+            for kind, of in learnt_row.record["validation"].items()
+        }
+        say(console, f"{name}, seed {learnt_row.record['seed']}: validation {told}")
+
+
+@app.command()
+def finetune(
+    name: Annotated[str, typer.Argument(help="Name of the new row.")],
+    start: Annotated[str, typer.Option("--from", help="Row of GraphQA to go on from.")],
+    rows: Annotated[Path, typer.Option(help="Folder of rows.")],
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint of its encoder.")],
+    real: Real,
+    made: Made = None,
+    watched: Annotated[
+        list[Path] | None, typer.Option(help="Models made of natives for validation; may come again.")
+    ] = None,
+    threads: Threads = None,
+) -> None:
+    """Train a row on together with its encoder, end to end; models up to 200 residues."""
+    import torch
+
+    from protemb_train.downstream.quality.data import learnable, real_decoys
+    from protemb_train.downstream.quality.decoys import read_decoys
+    from protemb_train.downstream.quality.learnt import load_rows
+    from protemb_train.downstream.quality.rows import fine_tune_row
+    from protemb_train.network.checkpoint import load_network
+
+    if threads:
+        torch.set_num_threads(threads)
+    learnt, held, _ = real_decoys(real)
+    sides = [
+        learnable(side, [d for path in files or [] for d in read_decoys(path)])
+        for side, files in ((learnt, made), (held, watched))
+    ]
+    frozen = load_rows(rows, only=start)[start]
+    for tuned in fine_tune_row(name, frozen, load_network(checkpoint)[0], sides[0], sides[1], rows):
+        last = tuned.record["curve"][-1]
+        say(console, f"{name}, seed {tuned.record['seed']}: watched R_target {last['gdt_ts_r_target']:.3f}")
+
+
+@app.command()
+def scorer(
+    name: Annotated[str, typer.Argument(help="Row of a network without pair embeddings (residues or head).")],
+    rows: Annotated[Path, typer.Option(help="Folder of rows.")],
+    real: Real,
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write, for protemb-export head.")],
+    cache: Cache,
+    watched: Annotated[
+        list[Path] | None, typer.Option(help="Models made of natives for validation; may come again.")
+    ] = None,
+    encoder: Encoding = "base",
+    measured: Annotated[
+        Path | None, typer.Option(help="What table found (.json beside the page), for the model card.")
+    ] = None,
+    threads: Threads = None,
+) -> None:
+    """Put the seeds of a row together into the scorer of the SDK, measured on validation models."""
+    import torch
+
+    from protemb_train.downstream.common.embeddings import find_encoder
+    from protemb_train.downstream.quality.data import learnable, real_decoys
+    from protemb_train.downstream.quality.decoys import read_decoys
+    from protemb_train.downstream.quality.learnt import load_rows
+    from protemb_train.downstream.quality.predictions import predictions
+    from protemb_train.downstream.quality.scorer import assemble, by_source, save_scorer, together
+    from protemb_train.downstream.quality.vectors import READOUTS
+
+    check_output(out, (".ckpt", ".pt"), [real, encoder, measured, *(watched or [])])
+    if threads:
+        torch.set_num_threads(threads)
+    seeds = load_rows(rows, only=name)[name]
+    held = learnable(real_decoys(real)[1], [d for path in watched or [] for d in read_decoys(path)])
+    said = predictions({name: seeds}, held, [find_encoder(encoder, READOUTS, threads)], cache)[name]
+    quality = {"watched": by_source(held, together(said))}
+    if measured is not None:
+        quality["CASP12"] = json.loads(measured.read_text(encoding="utf-8"))[f"{name}, together"]
+    save_scorer(assemble(seeds, READOUTS, quality), out)
+    say(console, f"{out}: {len(seeds)} heads of {name}")
+
+
+@app.command()
+def table(
+    rows: Annotated[Path, typer.Argument(help="Folder of rows.")],
+    real: Real,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Page to write (.md).")],
+    cache: Cache,
+    encoder: Annotated[
+        list[str] | None, typer.Option(help="Encoders of the rows that are not bundled; may come again.")
+    ] = None,
+    energies: Annotated[Path | None, typer.Option(help="Published energies of the test models.")] = None,
+    zero_shot: Annotated[
+        Path | None, typer.Option(help="What zero-shot found: its noise level and model are used.")
+    ] = None,
+    names: Annotated[Path | None, typer.Option(help="A file of quality names, to judge by itself.")] = None,
+    against: Annotated[list[str] | None, typer.Option(help="Row to subtract; may come again.")] = None,
+    threads: Threads = None,
+) -> None:
+    """Let every row predict the test models, and write the table: the only command that reads them."""
+    import numpy as np
+    import torch
+
+    from protemb_sdk import Embedder
+    from protemb_train.downstream.common.embeddings import find_encoder
+    from protemb_train.downstream.quality.decoys import read_decoys
+    from protemb_train.downstream.quality.learnt import load_rows
+    from protemb_train.downstream.quality.naming import load_names
+    from protemb_train.downstream.quality.predictions import predictions
+    from protemb_train.downstream.quality.table import as_table, curves_of, read_energies
+    from protemb_train.downstream.quality.vectors import READOUTS
+    from protemb_train.experiments.zero_shot import fitting, still
+
+    read = [real, energies, zero_shot, names, *(encoder or [])]
+    check_output(out, ".md", read, beside=[".json", "-curves.json"])
+    curves = out.with_name(f"{out.stem}-curves.json")
+    if threads:
+        torch.set_num_threads(threads)
+    found = load_rows(rows)
+    test = read_decoys(real, test=True)
+    named = {str(of[0].record["encoder"]["encoder"]) for of in found.values()} & {
+        "none",
+        *(model.name for model in list_models()),
+    }
+    encoders = [find_encoder(name, READOUTS, threads) for name in [*sorted(named), *(encoder or [])]]
+    said = predictions(found, test, encoders, cache)
+    others = {}
+    if zero_shot is not None:
+        judge = json.loads(zero_shot.read_text(encoding="utf-8"))
+        embedder = Embedder(judge["model"], "cpu", threads=threads)
+        others[f"score network of {judge['model']} alone, {judge['sigma']:g} angstrom"] = np.array(
+            [still(embedder, d, judge["sigma"]) for d in test]
+        )
+    if names is not None:
+        namer = load_names(names)[0]
+        others["naming of hidden residues alone"] = np.array([fitting(namer, d) for d in test])
+    if energies is not None:
+        others |= read_energies(energies, test)
+    page, scores = as_table(test, found, said, others, against or [])
+    write_text_whole(out, page)
+    write_text_whole(out.with_suffix(".json"), json.dumps(scores, indent=1) + "\n")
+    write_text_whole(curves, json.dumps(curves_of(found)) + "\n")
+    say(console, f"{out}: {len(found)} rows on {len(test)} models")

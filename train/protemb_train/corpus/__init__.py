@@ -1,0 +1,1 @@
+"""Building and reading the corpus of protein chains."""

@@ -1,0 +1,197 @@
+"""What enters a row of the table: residue and protein embeddings, by the SDK or by a sequence model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_sdk import Embedder, EmbeddingError, OutputError
+from protemb_sdk._base.output import written_whole
+from protemb_train.base.arrays import read_arrays
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """Embeddings of one chain; zeros at residues without coordinates.
+
+    Parameters
+    ----------
+    residue : ndarray, float32, shape (L, E)
+        Several readouts lie beside each other.
+    protein : ndarray, float32, shape (P,)
+        Mean of them over the chain.
+    """
+
+    residue: NDArray[np.float32]
+    protein: NDArray[np.float32]
+
+
+class LabelledChain(Protocol):
+    """What an encoder needs of a chain of L residues, whichever task it is of."""
+
+    @property
+    def id(self) -> str:
+        """Entry and chain."""
+        ...
+
+    @property
+    def sequence(self) -> str:
+        """One-letter codes."""
+        ...
+
+    @property
+    def ca_coords(self) -> NDArray[np.float64]:
+        """C-alpha coordinates in angstrom, NaN where there is none, shape (L, 3)."""
+        ...
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """True where a residue has coordinates, shape (L,)."""
+        ...
+
+    @property
+    def has_coordinates(self) -> bool:
+        """Whether enough residues have coordinates."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+class Encoder(Protocol):
+    """What makes embeddings of a labelled chain."""
+
+    @property
+    def about(self) -> dict[str, object]:
+        """What tells it from others: names, hashes, noise level, readouts."""
+        ...
+
+    def embed(self, chain: LabelledChain) -> Embedded:
+        """Embed one chain."""
+        ...
+
+
+class NoEncoder:
+    """No embeddings: row 1 of the table."""
+
+    about: dict[str, object] = {"encoder": "none"}  # noqa: RUF012 (never changed)
+
+    def embed(self, chain: LabelledChain) -> Embedded:
+        return Embedded(np.zeros((len(chain), 0), dtype=np.float32), np.zeros(0, dtype=np.float32))
+
+
+class StructureEncoder:
+    """An exported model, through the SDK, as a user would.
+
+    Parameters
+    ----------
+    model : str
+        Name of a bundled model, or path of an `.onnx` file.
+    readouts : sequence of str
+        Names of `protemb_sdk.list_readouts`; "mean" is the paper's.
+    threads : int, optional
+        CPU threads.
+    """
+
+    def __init__(self, model: str, readouts: Sequence[str] = ("mean",), threads: int | None = None) -> None:
+        self.embedder = Embedder(model, "cpu", threads=threads)
+        self.readouts = tuple(readouts)
+
+    @property
+    def about(self) -> dict[str, object]:
+        card = self.embedder.card
+        return {
+            "encoder": self.embedder.model.name,
+            "weights_sha256": card.get("weights_sha256"),
+            "sigma": self.embedder.noise_level,
+            "readouts": list(self.readouts),
+            "training_steps": card.get("training", {}).get("steps"),
+        }
+
+    def embed(self, chain: LabelledChain) -> Embedded:
+        if not chain.has_coordinates:
+            raise EmbeddingError(f"{chain.id}: has no coordinates; leave it out of rows with a structure")
+        seen = np.flatnonzero(chain.seen)
+        letters = "".join(chain.sequence[i] for i in seen)
+        found = self.embedder.embed((chain.ca_coords[seen], letters, seen), readouts=self.readouts)
+        parts = [found.residue if name == "mean" else found.readouts[name] for name in self.readouts]
+        residue = np.zeros((len(chain), len(parts) * self.embedder.channels), dtype=np.float32)
+        residue[seen] = np.concatenate(parts, axis=1)
+        return Embedded(residue, found.protein)
+
+
+class LanguageEncoder:
+    """A sequence model in a Hugging Face folder; see `protemb_train.downstream.common.sequence`."""
+
+    def __init__(self, folder: Path, threads: int | None = None) -> None:
+        from protemb_train.downstream.common.sequence import SequenceEncoder
+
+        self.model = SequenceEncoder(folder, threads=threads)
+
+    @property
+    def about(self) -> dict[str, object]:
+        return {"encoder": self.model.name, "weights_sha256": self.model.sha256}
+
+    def embed(self, chain: LabelledChain) -> Embedded:
+        residue = self.model.embed(chain.sequence)
+        return Embedded(residue, residue.mean(axis=0))
+
+
+def find_encoder(name: str, readouts: Sequence[str] = ("mean",), threads: int | None = None) -> Encoder:
+    """Return the encoder of "none", a folder of a sequence model, a bundled model or an `.onnx` file."""
+    if name == "none":
+        return NoEncoder()
+    if Path(name).is_dir():
+        return LanguageEncoder(Path(name), threads)
+    return StructureEncoder(name, readouts, threads)
+
+
+def embed_all(encoder: Encoder, chains: Sequence[LabelledChain], cache: Path | None = None) -> list[Embedded]:
+    """Embed chains, keeping the result in a folder where one is given.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        What embeds.
+    chains : sequence of LabelledChain
+        In the order of the result.
+    cache : Path, optional
+        Folder; a file a set of chains and encoder, known by the hash of both.
+
+    Raises
+    ------
+    EmbeddingError
+        If a chain has no coordinates, and the encoder needs them.
+    OutputError
+        If the folder cannot be written.
+    """
+    if cache is None:
+        return [encoder.embed(chain) for chain in chains]
+    key = json.dumps([encoder.about, [chain.id for chain in chains]], sort_keys=True)
+    digest = hashlib.sha256(key.encode())
+    for chain in chains:
+        digest.update(chain.sequence.encode() + np.nan_to_num(chain.ca_coords).tobytes())
+    path = cache / f"{encoder.about['encoder']}-{digest.hexdigest()[:16]}.npz"
+    ends = np.cumsum([len(chain) for chain in chains])[:-1]
+    if path.exists():
+        z = read_arrays(path, ("residue", "protein"), "embeddings kept by protemb-train sites")
+        parts = np.split(z["residue"], ends)
+        return [Embedded(residue, protein) for residue, protein in zip(parts, z["protein"], strict=True)]
+    found = [encoder.embed(chain) for chain in chains]
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{cache}: no folder can be made there ({error.strerror})") from error
+    with written_whole(path) as part, part.open("wb") as file:
+        np.savez(
+            file,
+            residue=np.concatenate([e.residue for e in found]),
+            protein=np.stack([e.protein for e in found]),
+        )
+    return found

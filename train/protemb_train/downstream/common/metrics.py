@@ -1,0 +1,95 @@
+"""Scores of a two-class prediction, by scikit-learn, and the threshold with the best F."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import metrics
+
+from protemb_sdk._base.errors import ProtembError
+
+
+@dataclass(frozen=True, slots=True)
+class BinaryScores:
+    """ACC, precision, recall, F-measure and MCC at a threshold; areas under both curves without one."""
+
+    accuracy: float
+    precision: float
+    recall: float
+    f1: float
+    mcc: float
+    auprc: float
+    auroc: float
+    threshold: float
+
+    def as_dict(self) -> dict[str, float]:
+        """Plain values."""
+        return asdict(self)
+
+
+def checked(label: NDArray[np.bool_], probability: NDArray[np.floating]) -> None:
+    """Raise unless labels hold both classes and every probability is finite.
+
+    Raises
+    ------
+    ProtembError
+        In a sentence that says which is not so.
+    """
+    if label.shape != probability.shape:
+        raise ProtembError(f"{len(label)} labels and {len(probability)} predictions do not belong together")
+    if not np.isfinite(probability).all():
+        raise ProtembError(f"{(~np.isfinite(probability)).sum()} of {len(label)} predictions are not finite")
+    if label.all() or not label.any():
+        raise ProtembError("only one class among the labels: nothing to score")
+
+
+def best_f_threshold(label: NDArray[np.bool_], probability: NDArray[np.floating]) -> float:
+    """Return the threshold whose F-measure is best: a residue counts as a site from there on.
+
+    Raises
+    ------
+    ProtembError
+        If there is only one class, or a prediction is not finite.
+    """
+    checked(label, probability)
+    precision, recall, threshold = metrics.precision_recall_curve(label, probability)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    return float(threshold[f1[:-1].argmax()])
+
+
+def binary_scores(
+    label: NDArray[np.bool_], probability: NDArray[np.floating], threshold: float
+) -> BinaryScores:
+    """Return every score of a prediction.
+
+    Parameters
+    ----------
+    label : ndarray, bool, shape (N,)
+        The truth.
+    probability : ndarray, float, shape (N,)
+        What was predicted; any increasing function of it gives the same areas.
+    threshold : float
+        From where on an element counts as predicted.
+
+    Raises
+    ------
+    ProtembError
+        If there is only one class, or a prediction is not finite.
+    """
+    checked(label, probability)
+    predicted = probability >= threshold
+    precision, recall, f1, _ = metrics.precision_recall_fscore_support(
+        label, predicted, average="binary", zero_division=0
+    )
+    return BinaryScores(
+        accuracy=float(metrics.accuracy_score(label, predicted)),
+        precision=float(precision),
+        recall=float(recall),
+        f1=float(f1),
+        mcc=float(metrics.matthews_corrcoef(label, predicted)),
+        auprc=float(metrics.average_precision_score(label, probability)),
+        auroc=float(metrics.roc_auc_score(label, probability)),
+        threshold=float(threshold),
+    )

@@ -1,0 +1,1 @@
+"""Predictors trained on a user's own labels."""

@@ -1,0 +1,293 @@
+"""How a predictor of a user's labels is trained, and what it is worth on families held out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from sklearn.metrics import balanced_accuracy_score, f1_score, r2_score
+from torch import Tensor, nn
+
+from protemb_sdk._embed.embedder import Embedder
+from protemb_train.downstream.common.overlap import families
+from protemb_train.downstream.labels.head import READOUTS, LabelModel, TrainedLabels
+from protemb_train.downstream.labels.table import LabelError, Labelled, LabelTable
+
+EPOCHS, PATIENCE, RATE, DECAY, BATCH = 200, 20, 1e-3, 1e-2, 16  # an epoch is all chains, a batch some of them
+HELD_OUT = 0.2  # share of families that watch, and as many that judge
+LEAST_CHAINS = 10
+DEALS = 1000  # of families to the sides, before a class is said to be too rare
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Set:
+    seen: Tensor  # of all residues, or chains, that have a label
+    label: Tensor
+    chain: NDArray[np.int64]
+
+
+def train_labels(
+    table: LabelTable, embedder: Embedder, progress: Callable[[int, int], None] | None = None
+) -> TrainedLabels:
+    """Train a predictor of the user's labels on frozen embeddings, and judge it on families held out.
+
+    Embeddings stay as they are; `unfrozen` goes on from here.
+
+    Families (relatives of 30% identity and more) lie on one side each: three fifths teach, one fifth says
+    when to stop, one fifth judges, once. Beside it, by the same recipe, a network that sees residue types
+    alone, and what the commonest class, or the mean, scores. The predictor that is returned is the one that
+    was judged.
+
+    Parameters
+    ----------
+    table : LabelTable
+        Chains and labels.
+    embedder : Embedder
+        Of the model to build on.
+    progress : callable, optional
+        Is called with how many chains are embedded, and how many there are.
+
+    Raises
+    ------
+    LabelError
+        If there are too few chains, or families, or a class cannot both teach and judge.
+    """
+    sides = sides_of(table)
+    names = [labelled.id for labelled in table.chains]
+    arrays = _embedded(table, range(len(names)), embedder, progress)
+    per_residue, outputs = table.per == "residue", len(table.classes or (0,))
+    models, quality = {}, {}
+    for name, width in (("embedding", arrays[0][0].size), ("residue types alone", 0)):
+        models[name] = _fit(
+            table, arrays, sides, LabelModel(per_residue, width, outputs, bool(table.classes))
+        )
+        quality[name] = _judge(models[name], table, [arrays[n] for n in sides[2]], sides[2])
+    quality["commonest class" if table.classes else "mean"] = _constant(table, sides)
+    card = {
+        "kind": f"{table.per}-label",
+        "encoder": _encoder(embedder),
+        "readouts": list(READOUTS),
+        "classes": list(table.classes) if table.classes else None,
+        "quality": quality,
+        "training": {"chains": [len(side) for side in sides], "ids": [names[n] for n in sides[0]]},
+    }
+    return TrainedLabels(models["embedding"], card)
+
+
+def judge_again(
+    trained: TrainedLabels, model: LabelModel, table: LabelTable, embedder: Embedder, row: str
+) -> TrainedLabels:
+    """Return a predictor on another encoder: judged on the same held-out families, in a row of its own.
+
+    Parameters
+    ----------
+    trained : TrainedLabels
+        What it came from, whose scores stay beside it.
+    model : LabelModel
+        The predictor, in eval mode.
+    table : LabelTable
+        What both learnt from.
+    embedder : Embedder
+        Of the other encoder.
+    row : str
+        What its scores are called.
+    """
+    judging = sides_of(table)[2]
+    scores = _judge(model, table, _embedded(table, judging, embedder), judging)
+    quality = {row: scores, **trained.card["quality"]}
+    return TrainedLabels(model, trained.card | {"encoder": _encoder(embedder), "quality": quality})
+
+
+def _encoder(embedder: Embedder) -> dict[str, Any]:
+    return {
+        "name": embedder.model.name,
+        "weights_sha256": embedder.card.get("weights_sha256"),
+        "sigma": embedder.noise_level,
+    }
+
+
+def _embedded(
+    table: LabelTable,
+    side: Sequence[int],
+    embedder: Embedder,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[NDArray[np.float32]]:
+    arrays = []
+    for count, n in enumerate(side, start=1):
+        found = embedder.embed_chain(table.chains[n].chain, readouts=READOUTS)
+        arrays.append(np.stack([found.readout(name) for name in READOUTS], axis=1))
+        if progress is not None:
+            progress(count, len(side))
+    return arrays
+
+
+def sides_of(table: LabelTable) -> list[list[int]]:
+    """Return positions of chains that teach, watch and judge; families lie on one side each.
+
+    The families are dealt at random, anew until every class is among those that teach and those that judge.
+
+    Raises
+    ------
+    LabelError
+        If there are too few chains, or families, or a class cannot be on both sides.
+    """
+    if len(table.chains) < LEAST_CHAINS:
+        raise LabelError(f"{len(table.chains)} chains have labels; {LEAST_CHAINS} are needed at least")
+    family = _families(table.chains)
+    every = np.unique(family)
+    if len(every) < 5:
+        raise LabelError(f"the chains are of {len(every)} families; 5 are needed, so that some can judge")
+    of_class = [
+        np.unique([n for n, one in zip(family, table.chains, strict=True) if place in one.label])
+        for place in range(len(table.classes or ()))
+    ]
+    for name, kin in zip(table.classes or (), of_class, strict=True):
+        if len(kin) < 2:
+            raise LabelError(
+                f"the chains with label {name!r} are of {len(kin)} families; 2 are needed, so that one can "
+                "teach and one judge: label more chains, or leave it out"
+            )
+    held = max(1, round(HELD_OUT * len(every)))
+    for seed in range(DEALS):
+        order = np.random.default_rng(seed).permutation(every)
+        parts = [order[2 * held :], order[held : 2 * held], order[:held]]
+        if all(np.isin(kin, part).any() for kin in of_class for part in (parts[0], parts[2])):
+            return [np.flatnonzero(np.isin(family, part)).tolist() for part in parts]
+    raise LabelError(
+        f"no way was found to deal {len(every)} families so that every class is among those that teach and "
+        "those that judge; label more chains of the rarest classes, or leave those out"
+    )
+
+
+def _families(chains: Sequence[Labelled]) -> NDArray[np.int64]:
+    """Return a number for each chain; equal sequences are relatives, however short or unknown."""
+    first: dict[str, Labelled] = {}
+    for chain in chains:
+        first.setdefault(chain.sequence, chain)
+    kin = dict(zip(first, families(list(first.values())), strict=True))
+    return np.array([kin[chain.sequence] for chain in chains])
+
+
+def _labels(chains: Sequence[Labelled], side: Sequence[int]) -> NDArray[np.float64]:
+    every = np.concatenate([chains[n].label for n in side])
+    return np.asarray(every[np.isfinite(every)])
+
+
+def _set(
+    model: LabelModel, table: LabelTable, arrays: Sequence[NDArray[np.float32]], side: Sequence[int]
+) -> _Set:
+    seen, label, chain = [], [], []
+    for n in side:
+        labelled = table.chains[n]
+        inputs = model.inputs(torch.from_numpy(arrays[n]), torch.from_numpy(labelled.chain.residue_type))
+        known = np.flatnonzero(np.isfinite(labelled.label))
+        seen.append(inputs[known])
+        label.append(torch.from_numpy(labelled.label[known]))
+        chain.append(np.full(len(known), n))
+    values = torch.cat(label)
+    target = values.long() if model.classes else ((values - model.shift) / model.scale).float()
+    return _Set(torch.cat(seen), target, np.concatenate(chain))
+
+
+def _fit(
+    table: LabelTable,
+    arrays: Sequence[NDArray[np.float32]],
+    sides: Sequence[Sequence[int]],
+    model: LabelModel,
+) -> LabelModel:
+    learning = np.concatenate([arrays[n].reshape(len(arrays[n]), -1) for n in sides[0]])[:, : model.features]
+    if model.features:
+        model.mean_E.copy_(torch.from_numpy(learning.mean(axis=0)))
+        model.spread_E.copy_(torch.from_numpy(learning.std(axis=0) + 1e-6))
+    if not model.classes:
+        values = _labels(table.chains, sides[0])
+        model.shift.fill_(float(values.mean()))
+        model.scale.fill_(max(float(values.std()), 1e-6))
+    taught, watching = (_set(model, table, arrays, side) for side in sides[:2])
+    for seed, network in enumerate(model.networks):
+        _train(network, taught, watching, model.classes, seed)
+    return model.eval()
+
+
+def _train(network: nn.Module, taught: _Set, watching: _Set, classes: bool, seed: int) -> None:
+    generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
+            nn.init.zeros_(module.bias)
+    optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=DECAY)
+    chains = np.unique(taught.chain)
+    least, best, waited = np.inf, copy.deepcopy(network.state_dict()), 0
+    torch.manual_seed(seed)
+    for _ in range(EPOCHS):
+        network.train()
+        for part in np.array_split(rng.permutation(chains), max(1, len(chains) // BATCH)):
+            some = torch.from_numpy(np.flatnonzero(np.isin(taught.chain, part)))
+            loss = label_loss(network(taught.seen[some]), taught.label[some], classes)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        network.eval()
+        with torch.no_grad():
+            now = float(label_loss(network(watching.seen), watching.label, classes))
+        if now < least:
+            least, best, waited = now, copy.deepcopy(network.state_dict()), 0
+        else:
+            waited += 1
+            if waited > PATIENCE:
+                break
+    network.load_state_dict(best)
+
+
+def label_loss(output: Tensor, label: Tensor, classes: bool) -> Tensor:
+    """Return the mean loss of outputs (M, N) beside labels (M,): cross entropy, or squares of a quantity."""
+    return F.cross_entropy(output, label) if classes else F.mse_loss(output[:, 0], label)
+
+
+@torch.inference_mode()
+def _judge(
+    model: LabelModel, table: LabelTable, arrays: Sequence[NDArray[np.float32]], side: Sequence[int]
+) -> dict[str, float]:
+    said = []
+    for n, array in zip(side, arrays, strict=True):
+        chain = table.chains[n].chain
+        known = np.isfinite(table.chains[n].label)
+        features, types = torch.from_numpy(array), torch.from_numpy(chain.residue_type)
+        value = model(features, types, torch.zeros(len(chain), 3)).numpy()
+        said.append(np.atleast_2d(value)[known])
+    return _scores(_labels(table.chains, side), np.concatenate(said), table.classes)
+
+
+def _constant(table: LabelTable, sides: Sequence[Sequence[int]]) -> dict[str, float]:
+    learnt, judged = (_labels(table.chains, side) for side in (sides[0], sides[2]))
+    if table.classes:
+        shares = np.bincount(learnt.astype(int), minlength=len(table.classes)) / len(learnt)
+        return _scores(judged, np.tile(shares, (len(judged), 1)), table.classes)
+    return _scores(judged, np.full((len(judged), 1), learnt.mean()), None)
+
+
+def _scores(
+    label: NDArray[np.float64], said: NDArray[np.floating], classes: Sequence[str] | None
+) -> dict[str, float]:
+    if classes:
+        picked = said.argmax(axis=1)
+        scores = {
+            "accuracy": float((picked == label).mean()),
+            "balanced_accuracy": float(balanced_accuracy_score(label, picked)),
+            "f1_macro": float(f1_score(label, picked, average="macro")),
+        }
+    else:
+        error = said[:, 0] - label
+        varied = np.std(said[:, 0]) > 0 and np.std(label) > 0
+        scores = {
+            "r2": float(r2_score(label, said[:, 0])),
+            "pearson": float(np.corrcoef(said[:, 0], label)[0, 1]) if varied else 0.0,
+            "mean_absolute_error": float(np.abs(error).mean()),
+        }
+    return {name: round(value, 4) for name, value in scores.items()} | {"labels": len(label)}

@@ -1,0 +1,1 @@
+"""The score network: features, loss, configurations and checkpoints."""

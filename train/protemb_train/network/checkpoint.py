@@ -1,0 +1,121 @@
+"""Reading trained networks back: config and weights out of a training checkpoint, no pickle."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from protemb_sdk._base.errors import ModelError
+from protemb_sdk._base.output import written_whole
+from protemb_train.network.network import ScoreNetwork
+from protemb_train.network.presets import NetworkConfig
+
+
+def read_tensors(path: str | Path) -> dict[str, Any]:
+    """Read a file of tensors and plain values (`torch.save`), refusing anything executable.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing or holds anything else.
+    """
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such checkpoint") from None
+    except Exception as error:  # foreign bytes make torch's readers raise nearly anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
+        raise ModelError(f"{path}: not a readable checkpoint of weights ({reason})") from error
+    if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded):
+        raise ModelError(f"{path}: holds a {type(loaded).__name__}, not a checkpoint")
+    return loaded
+
+
+def write_tensors(values: Mapping[str, Any], out: Path) -> None:
+    """Write what `read_tensors` reads, whole or not at all, and on the disk before it takes the name.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    buffer = io.BytesIO()  # to a file, torch says of a full disk no more than where it stopped
+    torch.save(dict(values), buffer)
+    with written_whole(out) as part, part.open("wb") as file:
+        file.write(buffer.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def fill(network: ScoreNetwork, state: Mapping[str, Tensor], path: str | Path) -> ScoreNetwork:
+    """Put the weights of a file into a network of its shape and return it, in eval mode.
+
+    Raises
+    ------
+    ModelError
+        If they do not fit, or are not finite.
+    """
+    try:
+        network.load_state_dict(state)
+    except (AttributeError, RuntimeError, TypeError) as error:
+        fault = str(error).splitlines()[-1].strip()
+        raise ModelError(
+            f"{path}: the weights do not fit the {network.config.family} network ({fault})"
+        ) from error
+    broken = [name for name, value in network.state_dict().items() if not torch.isfinite(value).all()]
+    if broken:
+        raise ModelError(f"{path}: weights are not finite, {broken[0]} for one; the run diverged")
+    return network.eval()
+
+
+def load_network(path: str | Path) -> tuple[ScoreNetwork, dict[str, Any]]:
+    """Return the network of a `protemb-train pretrain` checkpoint, in eval mode, and its training record.
+
+    The weights are the averaged ones where the run kept an average.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, is no such checkpoint, or its weights are not finite.
+    """
+    loaded = read_tensors(path)
+    try:
+        record = dict(loaded["hyper_parameters"])
+        config = NetworkConfig.from_dict(record["network"])
+        weights, steps = dict(loaded["state_dict"]), int(loaded["global_step"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: not a checkpoint of protemb-train pretrain (at {error})") from error
+    prefix = "network."
+    state = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
+    return fill(ScoreNetwork(config), state, path), {**record, "steps": steps}
+
+
+def save_network(network: ScoreNetwork, record: Mapping[str, Any], out: Path) -> None:
+    """Write weights and training record alone: what `load_network` reads, and a run cannot be continued from.
+
+    Parameters
+    ----------
+    network : ScoreNetwork
+        Its weights are written.
+    record : mapping
+        As `load_network` returned it.
+    out : Path
+        File to write.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    whole = {
+        "global_step": record["steps"],
+        "hyper_parameters": {name: value for name, value in record.items() if name != "steps"},
+        "state_dict": {f"network.{name}": value for name, value in network.state_dict().items()},
+    }
+    write_tensors(whole, out)

@@ -1,0 +1,185 @@
+"""Invariant features of a C-alpha trace, per residue and per residue pair: the paper's and ours.
+
+These modules are the only definition of the features: training runs them and export writes them into
+the graph. Shapes: B batch, L length, R rows (the residues whose rows of the map are computed), C channels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from protemb_sdk._structure.chain import ALPHABET
+
+UNKNOWN = ALPHABET.index("X")
+PAPER_POSITION_SCALES = 12  # d_model = 24: 12 sines, 12 cosines (section 4)
+
+
+def pair_differences(rows_BR3: Tensor, columns_BL3: Tensor) -> Tensor:
+    """Return x_column - x_row, shape (B, R, L, 3), by direct subtraction.
+
+    The Gram-matrix trick would be cheaper and errs by 0.01 angstrom far from the origin.
+    """
+    return columns_BL3[:, None, :, :] - rows_BR3[:, :, None, :]
+
+
+def centred(coords_BL3: Tensor) -> Tensor:
+    """Return the coordinates with each chain's centroid at the origin, where float32 is finest."""
+    return coords_BL3 - coords_BL3.mean(dim=1, keepdim=True)
+
+
+def one_hot(index: Tensor, count: int) -> Tensor:
+    """Return a float one-hot along a new last axis; an index of `count` or more gives zeros."""
+    return (index[..., None] == torch.arange(count, device=index.device)).to(torch.float32)
+
+
+class PaperFeatures(nn.Module):
+    """The 149 input channels of the authors' code: column residue, row residue, distance bins.
+
+    Soft distance bins have anchors 0..30 step 1, 32..70 step 2 and 73..100 step 3 angstrom and width 3;
+    a residue is its one-hot over 20 types beside sines and cosines of index / 1000^(k/11).
+    """
+
+    channels = 2 * (20 + 2 * PAPER_POSITION_SCALES) + 61
+
+    anchors: Tensor
+    scales: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        anchors = torch.cat([torch.arange(0, 31), torch.arange(32, 71, 2), torch.arange(73, 101, 3)])
+        steps = torch.arange(PAPER_POSITION_SCALES) / (PAPER_POSITION_SCALES - 1)
+        self.register_buffer("anchors", anchors.float()[:, None, None], persistent=False)
+        self.register_buffer("scales", 1000.0**steps, persistent=False)
+
+    def residue(self, type_BL: Tensor, index_BL: Tensor) -> Tensor:
+        """Return one-hot type and positional encoding, shape (B, L, 44)."""
+        angle = index_BL[..., None] / self.scales
+        return torch.cat([one_hot(type_BL, UNKNOWN), angle.sin(), angle.cos()], dim=-1)
+
+    def forward(self, coords_BL3: Tensor, type_BL: Tensor, index_BL: Tensor, rows_R: Tensor) -> Tensor:
+        """Return the input map, shape (B, 149, R, L)."""
+        residue_BFL = self.residue(type_BL, index_BL).transpose(1, 2)
+        row_BFR = residue_BFL.index_select(2, rows_R)
+        batch, width, length = residue_BFL.shape
+        height = rows_R.shape[0]
+        difference = pair_differences(coords_BL3.index_select(1, rows_R), coords_BL3)
+        distance = difference.square().sum(dim=-1).sqrt().clamp(max=100.0)[:, None]
+        bins = torch.exp((distance - self.anchors).square() / -18.0)  # 2 * width^2, width 3
+        bins = bins / (bins.sum(dim=1, keepdim=True) + 1e-6)
+        column_map = residue_BFL[:, :, None, :].expand(batch, width, height, length)
+        row_map = row_BFR[:, :, :, None].expand(batch, width, height, length)
+        return torch.cat([column_map, row_map, bins], dim=1)
+
+
+def _shifted(x_BL3: Tensor, by: int) -> Tensor:
+    """Return the residue `by` places further along; the ends repeat (they are masked by `_linked`)."""
+    length = x_BL3.shape[1]
+    position = (torch.arange(length, device=x_BL3.device) + by).clamp(min=0).clamp(max=length - 1)
+    return x_BL3.index_select(1, position)
+
+
+def _linked(index_BL: Tensor, first: int, last: int) -> Tensor:
+    """Return 1.0 where residues i+first..i+last exist and are consecutive, shape (B, L, 1)."""
+    inside = torch.ones_like(index_BL, dtype=torch.bool)
+    for by in range(first, last):
+        inside = inside & (_shifted(index_BL, by + 1) - _shifted(index_BL, by) == 1)
+    return inside.to(torch.float32)[..., None]
+
+
+def _unit(vector: Tensor, soft: float) -> Tensor:
+    """Return the direction; vectors much shorter than `soft` fade to zero rather than turn wildly."""
+    return vector / (vector.square().sum(dim=-1, keepdim=True) + soft * soft).sqrt()
+
+
+class BaseFeatures(nn.Module):
+    """Multi-scale distances, separation, handedness: all that a C-alpha trace tells, without one-hots.
+
+    Per pair: 32 radial bins whose width grows with the distance (0.4 angstrom at 4, 6 at 50), the
+    deviation of a bonded distance from 3.8 angstrom in units of the noise, the separation along the chain,
+    and the direction to the partner in each residue's own C-alpha frame. Per residue: type, virtual bond
+    angle and signed virtual torsion. Frames and torsions tell a structure from its mirror image.
+    """
+
+    radial_bins = 32
+    pair_channels = radial_bins + 1 + 2 + 11 + 6
+    residue_types = len(ALPHABET)
+    residue_channels = residue_types + 5
+
+    centres: Tensor
+    separations: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        centres = torch.linspace(math.log(3.0), math.log(100.0), self.radial_bins)
+        self.per_width = math.sqrt(0.5) / float(centres[1] - centres[0])
+        self.register_buffer("centres", centres[:, None, None] * self.per_width, persistent=False)
+        self.register_buffer("separations", torch.arange(5)[:, None, None], persistent=False)
+
+    def frames(self, coords_BL3: Tensor, index_BL: Tensor) -> Tensor:
+        """Return each residue's right-handed frame from CA i-1, i, i+1, shape (B, L, 3 axes, 3).
+
+        Zero at chain ends and breaks, where the frame is unknown.
+        """
+        arriving = coords_BL3 - _shifted(coords_BL3, -1)
+        leaving = _shifted(coords_BL3, 1) - coords_BL3
+        tangent = _unit(arriving + leaving, soft=0.5)
+        binormal = _unit(torch.linalg.cross(arriving, leaving), soft=2.0)
+        normal = torch.linalg.cross(binormal, tangent)
+        axes = torch.stack([tangent, normal, binormal], dim=2)
+        return axes * _linked(index_BL, -1, 1)[..., None]
+
+    def residue(self, coords_BL3: Tensor, type_BL: Tensor, index_BL: Tensor) -> Tensor:
+        """Return type one-hot, cosine of the bond angle, sine and cosine of the torsion, two masks."""
+        b0 = coords_BL3 - _shifted(coords_BL3, -1)
+        b1 = _shifted(coords_BL3, 1) - coords_BL3
+        b2 = _shifted(coords_BL3, 2) - _shifted(coords_BL3, 1)
+        n0 = _unit(torch.linalg.cross(b0, b1), soft=2.0)
+        n1 = _unit(torch.linalg.cross(b1, b2), soft=2.0)
+        has_angle = _linked(index_BL, -1, 1)
+        has_torsion = _linked(index_BL, -1, 2)
+        angle = (_unit(b0, soft=0.5) * _unit(b1, soft=0.5)).sum(dim=-1, keepdim=True)
+        cosine = (n0 * n1).sum(dim=-1, keepdim=True)
+        sine = (torch.linalg.cross(n0, n1) * _unit(b1, soft=0.5)).sum(dim=-1, keepdim=True)
+        geometry = [angle * has_angle, sine * has_torsion, cosine * has_torsion, has_angle, has_torsion]
+        return torch.cat([one_hot(type_BL, len(ALPHABET)), *geometry], dim=-1)
+
+    def _separation(self, gap_B1RL: Tensor) -> Tensor:
+        """Return indicators of |gap| = 0..4 and soft bins of its logarithm: 11 channels.
+
+        Without its sign: from that, a mean over a row tells the position along the chain and little else.
+        """
+        distance = gap_B1RL.abs()
+        near = (distance == self.separations).to(torch.float32)
+        octave = torch.log2(distance.to(torch.float32).clamp(min=1.0))
+        far = torch.cat([torch.exp(-(octave - k).square()) for k in range(3, 9)], dim=1)
+        return torch.cat([near, far], dim=1)
+
+    def forward(
+        self, coords_BL3: Tensor, type_BL: Tensor, index_BL: Tensor, sigma_B: Tensor, rows_R: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return pair features (B, 52, R, L) and residue features (B, L, 26)."""
+        frames_BL33 = self.frames(coords_BL3, index_BL)
+        rows_BR3 = coords_BL3.index_select(1, rows_R)
+        row_frames_BR33 = frames_BL33.index_select(1, rows_R)
+        difference_BRL3 = pair_differences(rows_BR3, coords_BL3)
+        distance = difference_BRL3.square().sum(dim=-1).clamp(min=1.0).sqrt()[:, None]
+        log_distance = distance.log()
+        radial = torch.exp(-(log_distance * self.per_width - self.centres).square())
+
+        gap = (index_BL[:, None, :] - index_BL.index_select(1, rows_R)[:, :, None])[:, None]
+        bonded = (gap.abs() == 1).to(torch.float32)
+        stretch = distance - 3.8
+        in_noise_units = torch.tanh(stretch / (2.0 * sigma_B[:, None, None, None])) * bonded
+        in_angstrom = torch.tanh(stretch / 0.5) * bonded
+
+        seen_from_row = row_frames_BR33 @ difference_BRL3.transpose(2, 3)  # (B, R, 3, L)
+        seen_from_column = -torch.einsum("blak,brlk->bral", frames_BL33, difference_BRL3)
+        directions = torch.cat([seen_from_row, seen_from_column], dim=2).transpose(1, 2) / distance
+        pair = torch.cat(
+            [radial, log_distance - 3.0, in_noise_units, in_angstrom, self._separation(gap), directions],
+            dim=1,
+        )
+        return pair, self.residue(coords_BL3, type_BL, index_BL)

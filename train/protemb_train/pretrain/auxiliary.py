@@ -1,0 +1,140 @@
+"""Batches of the auxiliary objectives: pieces of cut chains and whole chains, at the noise of embeddings.
+
+Eq. 5 reads one number for each pair and trains no vector of a residue. Two objectives that need no label do:
+the residue types, predicted from structure alone, and the residues of a piece that touched the part that was
+removed from its chain. Like the crops, a batch is a function of seed and step.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from protemb_train.corpus.corpus import Corpus, CorpusError, Trace
+from protemb_train.corpus.cuts import CutRule, cut_chains
+from protemb_train.network.noise import perturb
+from protemb_train.network.presets import PretrainConfig
+from protemb_train.pretrain.crops import Batch, CropBatches, show_types
+
+SIGMA = (0.1, 1.0)
+"""Noise levels in angstrom, drawn log-uniformly: those at which embeddings are of use."""
+SHORTEST = 40  # residues of a whole chain
+PER_CLUSTER = 2  # chains of a cluster that are cut
+_SEED = 1_000_003  # keeps the random numbers apart from those of the crops
+
+
+class StepBatches(CropBatches):
+    """Crops, and beside them the pieces and whole chains of the auxiliary objectives.
+
+    Parameters are those of `CropBatches`.
+    """
+
+    def __init__(self, corpus: Corpus, *arguments: Any, **named: Any) -> None:
+        super().__init__(corpus, *arguments, **named)
+        self._auxiliary = AuxiliaryBatches(corpus, self.config, self.seed, self.rank)
+
+    def batch(self, step: int) -> Batch:
+        """Return the crops of a step with the lists `pieces` and `chains` of batches of one chain each."""
+        return super().batch(step) | self._auxiliary.batch(step)
+
+
+class _Piece(NamedTuple):
+    position: int
+    first: int
+    behind: int
+    touching: NDArray[np.bool_]
+
+
+class AuxiliaryBatches:
+    """Pieces and whole chains for each step.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        Chains to draw from.
+    config : PretrainConfig
+        Numbers of pieces and chains, their longest length, shares of hidden and swapped types.
+    seed : int
+        With the step it determines a batch completely.
+    rank : int
+        Of the process, where several train one network.
+
+    Raises
+    ------
+    CorpusError
+        If pieces or chains are asked for, and the corpus has none that are short enough.
+    """
+
+    def __init__(self, corpus: Corpus, config: PretrainConfig, seed: int, rank: int = 0) -> None:
+        self.corpus, self.config, self.seed, self.rank = corpus, config, seed, rank
+        self._pieces: list[_Piece] = []
+        self._clusters: list[NDArray[np.int64]] = []
+        if config.pieces:
+            rule = CutRule(longest=config.longest)
+            self._pieces = [
+                _Piece(position, cut.first, cut.behind, cut.touching)
+                for position, _, cuts in cut_chains(corpus, rule, per_cluster=PER_CLUSTER)
+                for cut in cuts
+            ]
+            # Pieces of similar length are neighbours: those of a step take similar time.
+            self._pieces.sort(key=lambda piece: (piece.behind - piece.first, piece.position))
+        if config.chains:
+            fits = np.flatnonzero((corpus.lengths >= SHORTEST) & (corpus.lengths <= config.longest))
+            fits = fits[np.argsort(corpus.clusters[fits], kind="stable")]
+            borders = np.flatnonzero(np.diff(corpus.clusters[fits])) + 1
+            self._clusters = np.split(fits, borders) if fits.size else []
+        for name, asked, found in (
+            ("piece of a cut chain", config.pieces, self._pieces),
+            ("chain", config.chains, self._clusters),
+        ):
+            if asked and not found:
+                raise CorpusError(
+                    f"{corpus.path}: split {', '.join(corpus.splits)} has no {name} of at most "
+                    f"{config.longest} residues; use a larger corpus, or set {name.split()[0]}s to 0"
+                )
+
+    def batch(self, step: int) -> dict[str, Any]:
+        """Return the batches of a step: `pieces` and `chains`, each a list of batches of one chain.
+
+        Entries are those of `CropBatches.batch`; a piece has `touching` besides, bool, shape (1, L).
+        """
+        rng = np.random.default_rng([self.seed, step, _SEED, self.rank])
+        pieces, chains = [], []
+        if self.config.pieces:
+            start = int(rng.integers(0, max(1, len(self._pieces) - self.config.pieces + 1)))
+            for piece in self._pieces[start : start + self.config.pieces]:
+                trace, part = self.corpus[piece.position], slice(piece.first, piece.behind)
+                made = self._batch(trace, part, 1.0, rng)
+                chosen = torch.from_numpy(np.ascontiguousarray(piece.touching))
+                pieces.append(made | {"touching": chosen[None]})
+        for _ in range(self.config.chains):
+            members = self._clusters[int(rng.integers(len(self._clusters)))]
+            trace = self.corpus[int(rng.choice(members))]
+            # Less noise than the network is told, down to none: embeddings are computed of coordinates as
+            # they are.
+            chains.append(self._batch(trace, slice(None), float(rng.random()), rng))
+        return {"pieces": pieces, "chains": chains}
+
+    def _batch(self, trace: Trace, part: slice, noise: float, rng: np.random.Generator) -> Batch:
+        types = trace.residue_type[part]
+        if rng.random() < self.config.hidden_chains:
+            shown, asked = show_types(types, 1.0, 0.0, rng)
+        else:
+            shown, asked = show_types(types, self.config.mask_types, self.config.swap_types, rng)
+        coords = trace.ca_coords[part]
+        coords_BL3 = torch.from_numpy(coords - coords.mean(axis=0))[None]
+        sigma_B = torch.tensor([math.exp(rng.uniform(math.log(SIGMA[0]), math.log(SIGMA[1])))])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        return {
+            "coords": coords_BL3,
+            "noisy": perturb(coords_BL3, sigma_B * noise, generator),
+            "types": torch.from_numpy(shown)[None],
+            "true_types": torch.from_numpy(np.array(types))[None],
+            "asked": torch.from_numpy(asked)[None],
+            "index": torch.from_numpy(np.array(trace.residue_index[part]))[None],
+            "sigma": sigma_B,
+        }

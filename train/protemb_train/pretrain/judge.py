@@ -1,0 +1,167 @@
+"""Judgement on whole chains: eq. 5 per noise level as a share of predicting zero, beside its floor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+from torch import Tensor, nn
+
+from protemb_train.corpus.corpus import Corpus, CorpusError, Trace
+from protemb_train.corpus.cuts import CutRule, cut_chains
+from protemb_train.network.features import UNKNOWN
+from protemb_train.network.loss import score_matching_loss
+from protemb_train.network.network import ScoreNetwork
+from protemb_train.network.noise import denoising_score, perturb
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judgement:
+    """Mean share of the zero predictor's loss per noise level; 1 is no better than predicting nothing.
+
+    Parameters
+    ----------
+    sigma : ndarray, float32, shape (K,)
+        Noise levels in angstrom, largest first.
+    share : ndarray, float64, shape (K,)
+        Eq. 5 as a share of predicting zero.
+    floor : float
+        What no gradient of the form of eq. 4 can explain: 6 of the 3L degrees of freedom, mean over chains.
+    chains : int
+        Number of chains.
+    """
+
+    sigma: NDArray[np.float32]
+    share: NDArray[np.float64]
+    floor: float
+    chains: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, rounded for people."""
+        levels = [
+            {"sigma": round(float(s), 4), "share": round(float(v), 4)}
+            for s, v in zip(self.sigma, self.share, strict=True)
+        ]
+        mean = round(float(self.share.mean()), 4)
+        return {"mean_share": mean, "floor": round(self.floor, 4), "chains": self.chains, "levels": levels}
+
+    def as_markdown(self) -> str:
+        """Return the table that a results folder shows, of the rounded values: other tables read those."""
+        told = self.as_dict()
+        head = (
+            f"{self.chains} whole held-out chains; mean {told['mean_share']:.3f}; floor {told['floor']:.3f}."
+        )
+        rows = [f"| {level['sigma']:.3g} | {level['share']:.3f} |" for level in told["levels"]]
+        table = "\n".join(
+            ["| noise level, angstrom | share of the zero predictor's loss |", "|---|---|", *rows]
+        )
+        return f"{head}\n\n{table}\n"
+
+
+@torch.no_grad()
+def judge(network: ScoreNetwork, traces: Iterable[Trace], seed: int = 0) -> Judgement:
+    """Return the loss per noise level on full-length chains, the same noise for every network.
+
+    Parameters
+    ----------
+    network : ScoreNetwork
+        On the CPU; it is put into eval mode.
+    traces : iterable of Trace
+        Whole chains.
+    seed : int, default 0
+        Of the noise.
+
+    Raises
+    ------
+    CorpusError
+        If there is no chain.
+    """
+    network.eval()
+    levels = network.levels_K
+    total, zero, floors = torch.zeros(len(levels)), torch.zeros(len(levels)), []
+    count = 0
+    for position, trace in enumerate(traces):
+        coords = torch.from_numpy(np.array(trace.ca_coords))[None]
+        types, index = torch.from_numpy(trace.residue_type)[None], torch.from_numpy(trace.residue_index)[None]
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + position)
+        for k, level in enumerate(levels):
+            sigma = level[None]
+            noisy = perturb(coords, sigma, generator)
+            target = denoising_score(coords, noisy, sigma)
+            loss = score_matching_loss(network(noisy, types, index, sigma), target, sigma)
+            zeros = score_matching_loss(torch.zeros_like(target), target, sigma)
+            # Per residue, so that long chains do not decide alone.
+            total[k] += loss.item() / len(trace.residue_type)
+            zero[k] += zeros.item() / len(trace.residue_type)
+        floors.append(6.0 / (3.0 * len(trace.residue_type)))
+        count += 1
+    if not count:
+        raise CorpusError("there is no chain to judge on: name a corpus with some, or allow longer ones")
+    return Judgement(levels.numpy(), (total / zero).double().numpy(), float(np.mean(floors)), count)
+
+
+EMBEDDING_SIGMA = 0.3
+"""Noise level in angstrom at which states are judged, on coordinates without noise."""
+STATE_CHAINS = 60
+"""Validation chains, and pieces of them, that states are judged on."""
+
+
+@torch.no_grad()
+def judge_states(network: ScoreNetwork, site_head: nn.Module | None, corpus: Corpus) -> dict[str, float]:
+    """Return how well the states of residues predict what they are trained for.
+
+    Parameters
+    ----------
+    network : ScoreNetwork
+        With a single representation.
+    site_head : nn.Module, optional
+        Gives the logit of a contact site from a state.
+    corpus : Corpus
+        Chains to judge on, at most 200 residues each.
+
+    Returns
+    -------
+    dict of float
+        `type_accuracy` and `type_nats`: share of residue types that the profile puts first, and its cross
+        entropy, over all residues of whole chains; `site_ap`: average precision of contact sites over all
+        residues of pieces, where there is a head.
+    """
+    assert network.single is not None
+    sigma = torch.tensor([EMBEDDING_SIGMA])
+    right, nats, count = 0.0, 0.0, 0
+    for position in corpus.one_a_cluster(STATE_CHAINS, (50, 200)):
+        trace = corpus[position]
+        coords = torch.from_numpy(np.array(trace.ca_coords))[None]
+        state = network.structure_state(coords, torch.from_numpy(trace.residue_index)[None], sigma)
+        profile, true = network.single.log_profile(state)[0], torch.from_numpy(np.array(trace.residue_type))
+        known = true != UNKNOWN
+        right += float((profile.argmax(dim=1) == true)[known].sum())
+        nats += float(-profile[known].gather(1, true[known, None]).sum())
+        count += int(known.sum())
+    found = {"type_accuracy": right / max(1, count), "type_nats": nats / max(1, count)}
+    if site_head is not None:
+        found["site_ap"] = _site_precision(network, site_head, corpus, sigma)
+    return found
+
+
+def _site_precision(network: ScoreNetwork, site_head: nn.Module, corpus: Corpus, sigma: Tensor) -> float:
+    logits, labels = [], []
+    for _, trace, cuts in islice(cut_chains(corpus, CutRule(longest=200, pieces=1)), STATE_CHAINS):
+        part = slice(cuts[0].first, cuts[0].behind)
+        _, states = network.embed_all(
+            torch.from_numpy(np.array(trace.ca_coords[part]))[None],
+            torch.from_numpy(np.array(trace.residue_type[part]))[None],
+            torch.from_numpy(np.array(trace.residue_index[part]))[None],
+            sigma,
+        )
+        logits.append(site_head(states.state)[0, :, 0].numpy())
+        labels.append(cuts[0].touching)
+    if not labels or not np.concatenate(labels).any():
+        return float("nan")
+    return float(average_precision_score(np.concatenate(labels), np.concatenate(logits)))

@@ -1,0 +1,272 @@
+"""What a step of pre-training computes, as a Lightning module: eq. 5 and the auxiliary objectives."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from protemb_sdk._base.errors import ProtembError
+from protemb_train.corpus.corpus import Corpus
+from protemb_train.network.features import UNKNOWN
+from protemb_train.network.loss import score_matching_loss
+from protemb_train.network.network import ScoreNetwork
+from protemb_train.network.noise import denoising_score
+from protemb_train.network.presets import NetworkConfig, PretrainConfig
+from protemb_train.network.single import four_means
+from protemb_train.pretrain.auxiliary import StepBatches
+from protemb_train.pretrain.crops import Batch, CropBatches, WholeChains
+from protemb_train.pretrain.judge import judge_states
+
+VALIDATION_BATCHES = 16
+DECAY, LEAST_RATE = 0.2, 1 / 30
+"""Of the schedule "decay": length of its last part in runs, and the least share of the learning rate."""
+
+
+class TrainingError(ProtembError):
+    """A run cannot start, cannot be continued, or has diverged."""
+
+
+class Predicted(NamedTuple):
+    """What a network and its heads say of a batch; None where there is no such head.
+
+    Parameters
+    ----------
+    gradient : Tensor, float32, shape (B, L, 3)
+        Estimated gradient of log p on the coordinates, in 1/angstrom.
+    types : Tensor, shape (B, L, 20), or None
+        Logits of the residue types, for residues whose type is hidden or may be wrong.
+    sites : Tensor, shape (B, L), or None
+        Logits of the contact sites of cut chains.
+    profile : Tensor, shape (B, L, 20), or None
+        Log probabilities of the residue types from structure alone.
+    """
+
+    gradient: Tensor
+    types: Tensor | None
+    sites: Tensor | None
+    profile: Tensor | None
+
+
+class Pretraining(pl.LightningModule):
+    """A score network, its losses and its optimiser.
+
+    Parameters
+    ----------
+    training, validation : Corpus
+        Chains to learn from, and to choose the best checkpoint on.
+    network, config : NetworkConfig, PretrainConfig
+        The network's shape and the recipe.
+    steps : int
+        Length of the run, which the schedule needs to know.
+    seed : int
+        Of the batches; the weights are drawn from torch's generator.
+    record : dict
+        Plain values kept in the checkpoint: preset, recipe, corpus and its hash, commit.
+    workers : int
+        Processes that make batches; 0 makes them in this one. The batches are the same.
+    """
+
+    def __init__(
+        self,
+        training: Corpus,
+        validation: Corpus,
+        network: NetworkConfig,
+        config: PretrainConfig,
+        steps: int,
+        seed: int,
+        record: dict[str, Any],
+        workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(
+            {"network": network.as_dict(), "steps_planned": steps, "seed": seed, "record": record}
+        )
+        self.training_chains, self.validation_chains = training, validation
+        self.config, self.steps, self.seed, self.workers = config, steps, seed, workers
+        self.network = ScoreNetwork(network)
+        if network.exchanges is None and (config.site_loss or config.profile_loss):
+            raise TrainingError(
+                "site_loss and profile_loss need a single representation; set exchanges in [network], or "
+                "both losses to 0"
+            )
+        # Not part of the network: the embedding ends before them.
+        width = 4 * network.channels if network.exchanges is None else network.single_channels
+        self.type_head = nn.Linear(width, UNKNOWN) if config.type_loss else None
+        self.site_head = nn.Linear(width, 1) if config.site_loss else None
+
+    def forward(self, batch: Batch) -> Predicted:
+        """Return what the network and the heads say of a batch of chains of one length.
+
+        The heads read the single representation, or else the four means of the pair map.
+        """
+        inputs = batch["noisy"], batch["types"], batch["index"], batch["sigma"]
+        single = self.network.single
+        if single is None:
+            pair_BCLL = self.network.embed(*inputs)
+            state, profile = None, None
+        else:
+            pair_BCLL, states = self.network.embed_all(*inputs)
+            state, profile = states.state, single.log_profile(states.structure)
+        gradient = self.network.gradient(pair_BCLL, batch["noisy"], batch["sigma"])
+        if state is None and self.type_head is not None:
+            state = four_means(pair_BCLL, batch["noisy"])
+        types = None if self.type_head is None or state is None else self.type_head(state)
+        sites = None if self.site_head is None or state is None else self.site_head(state)[..., 0]
+        return Predicted(gradient, types, sites, profile)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """All losses on one batch; a loss that is not finite stops the run with a `TrainingError`."""
+        gradient, logits = self(batch)[:2]
+        loss_B = _per_sample(gradient, batch)
+        length = batch["coords"].shape[1]
+        loss = loss_B.mean() / (3 * length) if self.config.per_residue_loss else loss_B.mean() / 2
+        if logits is not None:
+            types = type_loss(logits, batch["asked"], batch["true_types"])
+            loss = loss + self.config.type_loss * types
+            self.log("type_loss", types.detach())
+        if self.config.pieces or self.config.chains:
+            loss = loss + self._auxiliary_loss(batch)
+        if not torch.isfinite(loss):
+            sigma = batch["sigma"]
+            levels = ", ".join(f"{s:.3g}" for s in sorted(set(sigma[~torch.isfinite(loss_B)].tolist())))
+            raise TrainingError(
+                f"step {self.global_step}: the loss is {loss.item()} (noise levels {levels or 'all'} "
+                "angstrom); lower the learning rate, or look at the chains of this step"
+            )
+        self.log("loss", loss.detach(), prog_bar=True)
+        self.log("share", loss_B.detach().mean() / (3 * length), prog_bar=True)
+        return loss
+
+    def _auxiliary_loss(self, batch: Batch) -> Tensor:
+        """Return the weighted sum of the losses on pieces and whole chains; each is a mean over residues."""
+        config, total = self.config, self.network.conv_out.weight.new_zeros(())
+        pieces = [(piece, self.forward(piece)) for piece in batch["pieces"]]  # not compiled: lengths differ
+        if pieces:
+            residues = 3 * sum(piece["coords"].shape[1] for piece, _ in pieces)
+            eq5 = torch.stack([_per_sample(said.gradient, piece).sum() for piece, said in pieces]).sum()
+            total = total + config.piece_loss * eq5 / residues
+            self.log("piece_share", eq5.detach() / residues)
+        if pieces and config.type_loss:
+            types = type_loss(
+                torch.cat([said.types[0] for _, said in pieces if said.types is not None]),
+                torch.cat([piece["asked"][0] for piece, _ in pieces]),
+                torch.cat([piece["true_types"][0] for piece, _ in pieces]),
+            )
+            total = total + config.type_loss * types
+            self.log("piece_type_loss", types.detach())
+        if pieces and config.site_loss:
+            logit = torch.cat([said.sites[0] for _, said in pieces if said.sites is not None])
+            label = torch.cat([piece["touching"][0] for piece, _ in pieces])
+            sites = F.binary_cross_entropy_with_logits(logit, label.float()) / math.log(2)
+            total = total + config.site_loss * sites
+            self.log("site_loss", sites.detach())
+        if config.profile_loss:
+            assert self.network.single is not None  # checked at the start
+            profiles = [(piece["true_types"], said.profile) for piece, said in pieces]
+            for chain in batch["chains"]:
+                state = self.network.structure_state(chain["noisy"], chain["index"], chain["sigma"])
+                profiles.append((chain["true_types"], self.network.single.log_profile(state)))
+            true = torch.cat([types[0] for types, _ in profiles])
+            log_profile = torch.cat([profile[0] for _, profile in profiles if profile is not None])
+            profile_loss = type_loss(log_profile, true != UNKNOWN, true)
+            total = total + config.profile_loss * profile_loss
+            self.log("profile_loss", profile_loss.detach(), prog_bar=True)
+        return total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log eq. 5 as a share of predicting zero."""
+        gradient = self.forward(batch).gradient  # not compiled: every whole chain has its own length
+        share = _per_sample(gradient, batch).mean() / (3 * batch["coords"].shape[1])
+        self.log("val_share", share, batch_size=1, prog_bar=True, sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log how well residue types and contact sites are predicted on validation chains and pieces."""
+        if self.network.single is not None and self.config.validate_on == "chains":
+            found = judge_states(self.network, self.site_head, self.validation_chains)
+            self.log_dict({f"val_{name}": value for name, value in found.items()}, sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        """Adam with the learning rates and the schedule of the recipe."""
+        rate = self.config.learning_rate
+        heads = [module for module in (self.network.single, self.type_head, self.site_head) if module]
+        small = [weight for module in heads for weight in module.parameters()]
+        if self.config.small_rate == 1:
+            optimizer = torch.optim.Adam(self.parameters(), lr=rate)
+        else:
+            known = {id(weight) for weight in small}
+            others = [weight for weight in self.parameters() if id(weight) not in known]
+            groups: list[dict[str, Any]] = [
+                {"params": others},
+                {"params": small, "lr": rate * self.config.small_rate},
+            ]
+            optimizer = torch.optim.Adam(groups, lr=rate)
+        warmup = self.config.warmup_steps
+
+        def factor(step: int) -> float:
+            rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
+            if self.config.schedule == "constant":
+                return rise
+            if self.config.schedule == "decay":
+                left = (self.steps - step) / (DECAY * self.steps)
+                return rise * max(LEAST_RATE, min(1.0, left))
+            return rise * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps))))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches from the step that the run stands at, which makes resuming exact."""
+        kind = StepBatches if self.config.pieces or self.config.chains else CropBatches
+        batches = kind(
+            self.training_chains,
+            self.network.config,
+            self.config,
+            self.seed,
+            start=self.trainer.global_step,
+            rank=self.trainer.global_rank,
+        )
+        return DataLoader(batches, batch_size=None, num_workers=self.workers, pin_memory=self.on_gpu)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return the same crops, or the same whole chains, each time."""
+        network = self.network.config
+        if self.config.validate_on == "chains":
+            return DataLoader(WholeChains(self.validation_chains, network), batch_size=None)
+        crops = CropBatches(self.validation_chains, network, self.config, seed=0)
+        return DataLoader([crops.batch(step) for step in range(VALIDATION_BATCHES)], batch_size=None)  # type: ignore[arg-type]
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the run is on a GPU."""
+        return self.trainer.strategy.root_device.type == "cuda"
+
+
+def _per_sample(gradient: Tensor, batch: Batch) -> Tensor:
+    target = denoising_score(batch["coords"], batch["noisy"], batch["sigma"])
+    return score_matching_loss(gradient, target, batch["sigma"])
+
+
+def type_loss(logits_BLT: Tensor, asked_BL: Tensor, true_BL: Tensor) -> Tensor:
+    """Return the cross entropy of naming the residues asked for, in units of ln 20.
+
+    Knowing nothing costs 1; a batch that asks for no residue costs 0.
+
+    Parameters
+    ----------
+    logits_BLT : Tensor, shape (B, L, 20)
+        Unnormalised log probabilities.
+    asked_BL : Tensor, bool, shape (B, L)
+        Residues to be named.
+    true_BL : Tensor, int64, shape (B, L)
+        Types as they are.
+    """
+    # Others carry the target that is left out: a fixed shape, whatever was asked.
+    target = torch.where(asked_BL, true_BL, -100)
+    total = F.cross_entropy(logits_BLT.flatten(0, -2), target.flatten(), reduction="sum")
+    return total / asked_BL.sum().clamp(min=1) / math.log(UNKNOWN)

@@ -1,0 +1,272 @@
+"""A run of pre-training: Lightning's trainer, checkpoints, and going on after a kill."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from protemb_sdk._base.errors import OutputError
+from protemb_train.corpus.corpus import Corpus
+from protemb_train.network.checkpoint import read_tensors
+from protemb_train.network.presets import NetworkConfig, PretrainConfig
+from protemb_train.pretrain.callbacks import Averaging, Best, Checkpoints, Last
+from protemb_train.pretrain.crops import WholeChains
+from protemb_train.pretrain.objective import DECAY, Pretraining, TrainingError
+
+logger = logging.getLogger("protemb")
+
+CHECKPOINT_EVERY = 100  # steps; a killed run loses a minute or two
+VALIDATE_EVERY = 500
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Hold back Lightning's information and advertisements, and warnings of what is so by design."""
+    talk = logging.getLogger("lightning.pytorch")
+    level = talk.level
+    talk.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in (
+                ".*does not have many workers",  # a batch costs a hundredth of its step
+                ".*isinstance\\(treespec, LeafSpec\\)",  # torch 2.13 at Lightning 2.6
+                ".*Checkpoint directory .* exists and is not empty",  # continuing a run
+                ".*Experiment logs directory .* exists and is not empty",  # likewise
+                ".*Total length of `DataLoader` across ranks is zero",  # said before, and what to do
+            ):
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        talk.setLevel(level)
+
+
+def steps_done(out: Path) -> int:
+    """Return how many steps the run in a folder has made, 0 where there is none.
+
+    Raises
+    ------
+    ModelError
+        If its checkpoint cannot be read.
+    """
+    last = out / "last.ckpt"
+    return int(read_tensors(last).get("global_step", 0)) if last.exists() else 0
+
+
+def _check_same_run(last: Path, module: Pretraining) -> None:
+    loaded = read_tensors(last)
+    if "optimizer_states" not in loaded:
+        raise TrainingError(
+            f"{last}: holds weights without the state of a run, which cannot go on from them; "
+            "put the run's own back, or name another folder"
+        )
+    before, now = loaded.get("hyper_parameters", {}), module.hparams
+    pairs = {name: (before.get(name), now[name]) for name in ("network", "seed")}
+    for name in ("recipe", "corpus_sha256"):
+        pairs[name] = (before.get("record", {}).get(name), now["record"][name])
+    ranks = [_ranks(of.get("record", {}).get("machine")) for of in (before, now)]
+    if None not in ranks:  # older runs do not say
+        pairs["number of processes (devices by nodes)"] = (ranks[0], ranks[1])
+    planned = int(before.get("steps_planned") or 0)
+    decays = int(loaded.get("global_step", 0)) > (1 - DECAY) * min(planned, now["steps_planned"])
+    if module.config.schedule == "cosine" or (module.config.schedule == "decay" and decays):
+        pairs["number of steps"] = (before.get("steps_planned"), now["steps_planned"])
+    different = [name for name, (old, new) in pairs.items() if old != new]
+    if different:
+        raise TrainingError(
+            f"{last}: belongs to a run with another {' and '.join(different)}; "
+            "continue it with the same, or name another folder"
+        )
+
+
+def _ranks(machine: dict[str, Any] | None) -> int | None:
+    """Return how many processes train together, each on batches of its own."""
+    return machine["devices"] * machine["nodes"] if machine and {"devices", "nodes"} <= set(machine) else None
+
+
+def _warn_without_validation(module: Pretraining) -> None:
+    """Say that no best checkpoint will be chosen where there is nothing to choose it on; crops raise."""
+    corpus, config = module.validation_chains, module.config
+    if config.validate_on == "chains" and not WholeChains(corpus, module.network.config):
+        logger.warning(
+            "%s: split val has no chain of 50 to 160 residues, so there will be no best.ckpt; go on with "
+            "last.ckpt, or build the corpus from more structures (of ten clusters each split has some)",
+            corpus.path,
+        )
+
+
+def _keep_metrics(out: Path, step: int) -> None:
+    """Move the table of an earlier part of the run aside: Lightning would delete it.
+
+    A second table before the same step is of a part that was killed before its first checkpoint: all of its
+    steps are made again.
+    """
+    table, kept = out / "metrics.csv", out / f"metrics-before-step-{step}.csv"
+    if table.exists() and not kept.exists():
+        table.replace(kept)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """How a run uses the machine; beyond rounding only `devices` and `nodes` change what is computed.
+
+    Parameters
+    ----------
+    devices : int
+        GPUs of a node; several train by Lightning's distributed strategy, each on its own batches of the
+        recipe's size. Without a GPU, processes.
+    nodes : int
+        Machines that train together, each started with the same command, in a folder that all see.
+    workers : int
+        Processes that make batches; 0 makes them in the training process.
+    compile : bool
+        Compile network and loss with torch.compile (a minute or two, once per crop size).
+    bfloat16 : bool
+        Run the blocks' convolutions in bfloat16.
+    """
+
+    devices: int = 1
+    nodes: int = 1
+    workers: int = 0
+    compile: bool = False
+    bfloat16: bool = False
+
+
+def pretrain(
+    corpus: str | Path,
+    network: NetworkConfig,
+    config: PretrainConfig,
+    out: Path,
+    *,
+    steps: int,
+    seed: int = 0,
+    record: dict[str, Any] | None = None,
+    machine: Machine | None = None,
+    progress: bool = True,
+) -> Path:
+    """Train, continuing from `out/last.ckpt` where it exists.
+
+    Parameters
+    ----------
+    corpus : path
+        Corpus file; its `train` split is learnt, its `val` split chooses the best checkpoint.
+    network, config : NetworkConfig, PretrainConfig
+        The network's shape and the recipe.
+    out : Path
+        Folder of `last.ckpt`, of `best.ckpt` (least loss on validation chains), of `metrics.csv` (losses,
+        share of the zero predictor) and of TensorBoard's files.
+    steps : int
+        Optimiser steps in all. A cosine schedule ends there, so continuing a finished run with more steps
+        is refused; continuing an interrupted one gives the unbroken run, to the bit on a CPU.
+    seed : int, default 0
+        Of weights and batches.
+    record : dict, optional
+        Plain values kept in the checkpoint, beside recipe, corpus and machine.
+    machine : Machine, optional
+        Devices, workers, compilation, precision.
+    progress : bool, default True
+        Draw a progress bar.
+
+    Returns
+    -------
+    Path
+        The last checkpoint, which `protemb_train.network.checkpoint.load_network` reads.
+
+    Raises
+    ------
+    CorpusError
+        If no chain is as long as a crop.
+    ModelError
+        If `out/last.ckpt` cannot be read.
+    OutputError
+        If `out` cannot be written.
+    TrainingError
+        If `out/last.ckpt` is another run's, or the loss is not finite.
+    """
+    machine = machine or Machine()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out}: no folder can be made there ({error.strerror})") from error
+    pl.seed_everything(seed, verbose=False)
+    training, validation = Corpus(corpus, ["train"]), Corpus(corpus, ["val"])
+    made = _record(training, config, machine) | (record or {})
+    module = Pretraining(training, validation, network, config, steps, seed, made, machine.workers)
+    for weight in module.network.parameters():
+        if weight.dim() == 4 and not machine.compile:  # 1.5 times faster on the CPU, but not compiled
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    module.network.autocast_blocks = machine.bfloat16
+    if machine.compile:
+        module.compile(dynamic=False)
+    last = out / "last.ckpt"
+    done = steps_done(out)
+    if last.exists():
+        _check_same_run(last, module)
+        if done >= steps:
+            return last
+    try:
+        with quiet_lightning():
+            trainer = pl.Trainer(
+                max_steps=steps,
+                accelerator="auto",
+                devices=machine.devices,
+                num_nodes=machine.nodes,
+                callbacks=_callbacks(out, config),
+                plugins=[Checkpoints()],
+                logger=[CSVLogger(out, name=None, version=""), TensorBoardLogger(out, name=None, version="")],
+                log_every_n_steps=10,
+                check_val_every_n_epoch=None,
+                val_check_interval=steps // math.ceil(steps / VALIDATE_EVERY),
+                num_sanity_val_steps=0,
+                gradient_clip_val=config.clip,
+                enable_progress_bar=progress,
+                enable_model_summary=False,
+            )
+            if trainer.is_global_zero:  # the one that writes the table
+                _warn_without_validation(module)
+                _keep_metrics(out, done)
+                _sweep(out)
+            trainer.fit(module, ckpt_path=last if done else None, weights_only=True)
+            trainer.save_checkpoint(last)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror or error})") from error
+    return last
+
+
+def _sweep(out: Path) -> None:
+    """Remove what a kill leaves of a checkpoint that was being written, a hidden folder, and nothing else."""
+    for name in ("last", "best"):
+        for part in out.glob(f".{name}.ckpt.*"):
+            if part.is_dir() and not part.is_symlink():
+                shutil.rmtree(part, ignore_errors=True)
+
+
+def _record(training: Corpus, config: PretrainConfig, machine: Machine) -> dict[str, Any]:
+    return {
+        "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()},
+        "machine": asdict(machine),
+        "corpus": training.path.name,
+        "corpus_sha256": training.sha256,
+        "corpus_chains": len(training),
+        "corpus_clusters_sha256": training.clusters_sha256,
+    }
+
+
+def _callbacks(out: Path, config: PretrainConfig) -> list[pl.Callback]:
+    callbacks: list[pl.Callback] = [
+        Best(out, filename="best", monitor="val_share", enable_version_counter=False),
+        Last(out, filename="last", every_n_train_steps=CHECKPOINT_EVERY, enable_version_counter=False),
+    ]
+    if config.ema is not None:
+        callbacks.append(Averaging(decay=config.ema))
+    return callbacks

@@ -1,0 +1,1 @@
+"""Probes: what embeddings hold, measured with linear models."""

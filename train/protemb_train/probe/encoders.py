@@ -1,0 +1,258 @@
+"""What is probed: pair maps of trained and untrained networks, of ONNX models, and of no network at all.
+
+Residue types are hidden (shown as X) from all of them, so that every row of a probe's table sees coordinates
+and residue indices only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+
+from protemb_sdk import Embedder
+from protemb_sdk._base.errors import ModelError, ProtembError
+from protemb_sdk._model.pooling import mean_over_columns
+from protemb_sdk._structure.chain import ALPHABET
+from protemb_train.corpus.corpus import Corpus, Trace
+from protemb_train.network.checkpoint import load_network
+from protemb_train.network.features import UNKNOWN, BaseFeatures
+from protemb_train.network.network import ScoreNetwork
+from protemb_train.network.presets import NetworkConfig
+from protemb_train.pretrain.crops import WholeChains
+from protemb_train.pretrain.recalibrate import recalibrate
+from protemb_train.probe.labels import CONTACT_RADIUS
+
+READOUTS = ("mean", "contact", "both")
+
+PairMap = Callable[[Trace], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """One row of a probe's table.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the table.
+    pair : callable
+        Gives the pair map of a chain, float32, shape (C, L, L).
+    sigma : float or None
+        Noise level in angstrom; None where there is no such thing.
+    twin : str or None
+        Name of the untrained network that it is compared with.
+    record : dict
+        Plain values: file, steps, corpus.
+    """
+
+    name: str
+    pair: PairMap
+    sigma: float | None = None
+    twin: str | None = None
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+def readouts(pair_CLL: NDArray[np.float32], ca_coords: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return the row mean over all columns beside that over columns in contact, shape (L, 2 C).
+
+    The first half is the paper's 1D average pooling. In contact are C-alphas within 10 angstrom, the residue
+    itself among them. Every row of the table passes through here.
+    """
+    contact = (cdist(ca_coords, ca_coords) < CONTACT_RADIUS).astype(np.float32)
+    contact /= contact.sum(axis=1, keepdims=True)
+    near_CL = np.einsum("cij,ij->ci", pair_CLL, contact)
+    return np.concatenate([mean_over_columns(pair_CLL, threads=1), near_CL.T], axis=1)
+
+
+def readout_columns(readout: str, channels: int) -> slice:
+    """Return which columns of `readouts` a readout takes."""
+    return {
+        "mean": slice(0, channels),
+        "contact": slice(channels, 2 * channels),
+        "both": slice(0, 2 * channels),
+    }[readout]
+
+
+def untrained(config: NetworkConfig, seed: int, training: Corpus | None = None) -> ScoreNetwork:
+    """Return the network that a pre-training run of this configuration and seed starts from, in eval mode.
+
+    Batch statistics (`paper`) are taken on chains of `training`, where it is given: those of initialisation
+    (mean 0, variance 1) would make an unfair control.
+    """
+    torch.manual_seed(seed)
+    network = ScoreNetwork(config).eval()
+    if config.family == "paper" and training is not None:
+        recalibrate(network, WholeChains(training, config))
+    return network
+
+
+def _inputs(trace: Trace, sigma: float) -> tuple[torch.Tensor, ...]:
+    coords = torch.from_numpy(np.array(trace.ca_coords))[None]
+    types = torch.full((1, len(trace.residue_type)), UNKNOWN)
+    return coords, types, torch.from_numpy(trace.residue_index)[None], torch.tensor([sigma])
+
+
+def network_map(network: ScoreNetwork, sigma: float) -> PairMap:
+    """Return what gives the pair embedding of a network at one noise level."""
+
+    @torch.inference_mode()
+    def pair(trace: Trace) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = network.embed(*_inputs(trace, sigma))[0].numpy()
+        return found
+
+    return pair
+
+
+def input_map(network: ScoreNetwork, sigma: float) -> PairMap:
+    """Return what gives the input of a network: pair features, and residue features of row and column."""
+
+    @torch.inference_mode()
+    def pair(trace: Trace) -> NDArray[np.float32]:
+        coords, types, index, level = _inputs(trace, sigma)
+        length = coords.shape[1]
+        rows, features = torch.arange(length), network.stem.features
+        if not isinstance(features, BaseFeatures):
+            found: NDArray[np.float32] = features(coords, types, index, rows)[0].numpy()
+            return found
+        pair_CLL, residue_LC = (part[0] for part in features(coords, types, index, level, rows))
+        residue_CL = residue_LC[:, len(ALPHABET) :].T  # hidden types say nothing
+        row = residue_CL[:, :, None].expand(-1, -1, length)
+        column = residue_CL[:, None, :].expand(-1, length, -1)
+        stacked: NDArray[np.float32] = torch.cat([pair_CLL, row, column]).numpy()
+        return stacked
+
+    return pair
+
+
+def onnx_map(embedder: Embedder) -> PairMap:
+    """Return what gives the pair embedding of an exported model, at the noise level folded into it."""
+
+    def pair(trace: Trace) -> NDArray[np.float32]:
+        hidden = "X" * len(trace.residue_type)
+        found = embedder.embed((trace.ca_coords, hidden, trace.residue_index), pair=True).pair
+        assert found is not None  # pair=True
+        return np.ascontiguousarray(np.moveaxis(found, 2, 0))
+
+    return pair
+
+
+HISTOGRAM_EDGES = np.concatenate([np.arange(1.0, 33.0), np.arange(36.0, 65.0, 4.0)])
+
+
+def histogram_map(*, counts: bool) -> PairMap:
+    """Return what gives one-hot distance bins: 1 angstrom wide to 32, 4 to 64, and the rest (41 in all).
+
+    Their row mean is the histogram of distances from a residue to all others, as shares of the chain, or as
+    numbers of residues if `counts`.
+    """
+
+    def pair(trace: Trace) -> NDArray[np.float32]:
+        bins = np.digitize(cdist(trace.ca_coords, trace.ca_coords), HISTOGRAM_EDGES)
+        scale = len(bins) if counts else 1
+        one_hot = bins[None] == np.arange(len(HISTOGRAM_EDGES) + 1)[:, None, None]
+        return np.asarray(one_hot.astype(np.float32) * np.float32(scale))
+
+    return pair
+
+
+def named_files(named: Iterable[str]) -> dict[str, Path]:
+    """Return files by name out of NAME=FILE.
+
+    Raises
+    ------
+    ProtembError
+        If there is no `=`, or a name comes twice.
+    """
+    found: dict[str, Path] = {}
+    for pair in named:
+        name, equals, path = pair.partition("=")
+        if not (name and equals and path):
+            raise ProtembError(f"--encoder {pair!r}: write it as NAME=FILE, a checkpoint or an .onnx file")
+        if name in found:
+            raise ProtembError(f"--encoder {pair!r}: the name {name} is taken; give each file its own")
+        found[name] = Path(path)
+    return found
+
+
+def encoders(
+    files: Mapping[str, Path],
+    sigmas: Sequence[float],
+    *,
+    training: Corpus | None = None,
+    untrained_seeds: int = 1,
+) -> list[Encoder]:
+    """Return trained networks, their untrained twins, their input features, and what needs no network.
+
+    Parameters
+    ----------
+    files : mapping of str to Path
+        Checkpoints of `protemb-train pretrain` or exported `.onnx` models by name. A model knows one noise
+        level only and is shown at that one.
+    sigmas : sequence of float
+        Noise levels in angstrom.
+    training : Corpus, optional
+        Chains for the batch statistics of untrained networks.
+    untrained_seeds : int, default 1
+        Untrained networks of each shape: the one that the run started from, and others.
+
+    Raises
+    ------
+    ModelError
+        If a file cannot be read, or says nothing of the network that it came from.
+    """
+    rows: list[Encoder] = []
+    twins: dict[tuple[NetworkConfig, int], str] = {}  # networks of one shape and seed share a twin
+    for name, path in files.items():
+        config, record, maps = _read(path, sigmas)
+        seed = int(record["seed"])
+        origin = {
+            "file": path.name,
+            "steps": record.get("steps"),
+            **{
+                name: record.get("record", {}).get(name)
+                for name in ("corpus_sha256", "corpus_clusters_sha256")
+            },
+        }
+        owner = twins.setdefault((config, seed), name)
+        twin = f"{owner}, untrained"
+        controls = {twin: seed} | {f"{twin}, seed {seed + k}": seed + k for k in range(1, untrained_seeds)}
+        networks = {label: untrained(config, s, training) for label, s in controls.items()}
+        for sigma, pair in maps.items():
+            rows.append(Encoder(name, pair, sigma, twin=twin, record=origin))
+            if any(row.name == twin and row.sigma == sigma for row in rows):
+                continue
+            for label, network in networks.items():
+                rows.append(
+                    Encoder(label, network_map(network, sigma), sigma, record={"seed": controls[label]})
+                )
+            rows.append(Encoder(f"{owner}, input features", input_map(networks[twin], sigma), sigma))
+    return [
+        *rows,
+        Encoder("distance histogram, shares", histogram_map(counts=False)),
+        Encoder("distance histogram, counts", histogram_map(counts=True)),
+    ]
+
+
+def _read(path: Path, sigmas: Sequence[float]) -> tuple[NetworkConfig, dict[str, Any], dict[float, PairMap]]:
+    """Return configuration, training record and pair maps by noise level of a checkpoint or a model."""
+    if path.suffix != ".onnx":
+        network, record = load_network(path)
+        maps = {sigma: network_map(network, sigma) for sigma in sigmas}
+        return network.config, {"seed": 0, **record}, maps
+    embedder = Embedder(path, device="cpu", threads=torch.get_num_threads())
+    try:
+        record = dict(embedder.card["training"])
+        config = NetworkConfig.from_dict(embedder.card["network"])
+        int(record["seed"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{path}: its card does not tell how it was trained (at {error}); export it again"
+        ) from error
+    return config, record, {embedder.noise_level: onnx_map(embedder)}

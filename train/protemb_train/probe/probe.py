@@ -1,0 +1,254 @@
+"""Linear probes of frozen embeddings: fitted on some held-out chains, judged on others.
+
+The regularisation is chosen by cross-validation over whole chains of the fitting side; the test side is seen
+once. All rows share readout code, probe, chains and bootstrap samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.feature_selection import VarianceThreshold
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from protemb_sdk._base.errors import ProtembError
+from protemb_train.corpus.corpus import Corpus, Trace
+from protemb_train.probe.encoders import READOUTS, Encoder, readout_columns, readouts
+from protemb_train.probe.labels import TASKS, Task, labels
+from protemb_train.probe.scores import ClassScores, Interval, NumberScores, Scores, intervals, resampled
+
+FOLDS = 3
+STRENGTHS = (1e-2, 1e-1, 1.0, 10.0)  # C of the classifier
+ALPHAS = (1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5)  # of the ridge
+LEAST_VARIANCE = 1e-10  # below it a column is constant, and float32's rounding would be scaled up to 1
+LEAST_PROBABILITY = 1e-9  # a class that the fitting side lacks
+
+Floats = NDArray[np.float64]
+
+
+class ProbeError(ProtembError):
+    """The chains do not allow a probe."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Side:
+    """Chains of one side and their labels.
+
+    Parameters
+    ----------
+    traces : sequence of Trace
+        Whole chains.
+    labels : sequence of dict
+        Per chain, by name of the task, shape (L,), NaN where there is no label.
+    """
+
+    traces: Sequence[Trace]
+    labels: Sequence[dict[str, Floats]]
+
+    @classmethod
+    def of(cls, traces: Sequence[Trace]) -> Side:
+        """Label the chains."""
+        return cls(traces, [labels(trace) for trace in traces])
+
+    def features(self, encoder: Encoder) -> list[NDArray[np.float32]]:
+        """Return both readouts of each chain, (L, 2 C), one pass each."""
+        return [readouts(encoder.pair(trace), trace.ca_coords) for trace in self.traces]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One encoder and readout on one task.
+
+    Parameters
+    ----------
+    task, encoder, readout : str
+        Which.
+    sigma : float or None
+        Noise level in angstrom.
+    width : int
+        Numbers per residue that the probe sees.
+    chosen : float or None
+        Regularisation: C of the classifier, alpha of the ridge.
+    scores : dict of str to Interval
+        On the test side.
+    gain : dict of str to Interval
+        Over the untrained twin, paired; empty where there is none.
+    """
+
+    task: str
+    encoder: str
+    readout: str
+    sigma: float | None
+    width: int
+    chosen: float | None
+    scores: dict[str, Interval]
+    gain: dict[str, Interval]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        plain = {
+            name: getattr(self, name) for name in ("task", "encoder", "readout", "sigma", "width", "chosen")
+        }
+        for name, held in (("scores", self.scores), ("gain", self.gain)):
+            plain[name] = {score: interval.as_dict() for score, interval in held.items()}
+        return plain
+
+
+def held_out_sides(
+    path: Any, chains: tuple[int, int], lengths: tuple[int, int], seed: int = 0
+) -> tuple[Side, Side]:
+    """Return the fitting side (split val) and the test side (split test) of a corpus.
+
+    Raises
+    ------
+    CorpusError, ProbeError
+        If the corpus cannot be read or is too small, or a cluster is on both sides.
+    """
+    sides, clusters = [], []
+    for split, count in zip(("val", "test"), chains, strict=True):
+        corpus = Corpus(path, [split])
+        positions = corpus.one_a_cluster(count, lengths, seed)
+        if len(positions) < FOLDS:
+            raise ProbeError(
+                f"{corpus.path}: {split} holds {len(positions)} clusters of chains of {lengths[0]} to "
+                f"{lengths[1]} residues, and a probe needs {FOLDS}; allow other lengths, or a larger corpus"
+            )
+        sides.append(Side.of([corpus[position] for position in positions]))
+        clusters.append(set(corpus.clusters[positions].tolist()))
+    shared = clusters[0] & clusters[1]
+    if shared:
+        raise ProbeError(f"{path}: cluster {min(shared)} is in val and in test; build the corpus again")
+    return sides[0], sides[1]
+
+
+def _labelled(
+    side: Side, features: Sequence[NDArray[np.float32]], task: Task, columns: slice
+) -> tuple[list[NDArray[np.float32]], list[Any]]:
+    """Return features and labels of the residues that have one, per chain."""
+    x, y = [], []
+    for chain, known in zip(features, side.labels, strict=True):
+        label = known[task.name]
+        there = np.isfinite(label)
+        x.append(chain[there, columns])
+        y.append(label[there].astype(np.int64) if task.classes else label[there])
+    return x, y
+
+
+def _model(task: Task, groups: NDArray[np.int64], *, blind: bool) -> Any:
+    if blind:
+        return DummyClassifier(strategy="prior") if task.classes else DummyRegressor()
+    linear = LogisticRegression(max_iter=1000, tol=1e-3) if task.classes else Ridge()
+    grid = {"logisticregression__C": STRENGTHS} if task.classes else {"ridge__alpha": ALPHAS}
+    folds = list(GroupKFold(FOLDS).split(groups, groups=groups))
+    scoring = _mean_log_likelihood if task.classes else "neg_mean_squared_error"
+    steps = make_pipeline(VarianceThreshold(LEAST_VARIANCE), StandardScaler(), linear)
+    return GridSearchCV(steps, grid, cv=folds, scoring=scoring)
+
+
+def _log_probability(model: Any, x: NDArray[Any], classes: int) -> Floats:
+    """Return log-probabilities (rows, classes); the fitting side may lack a class."""
+    probability = np.zeros((len(x), classes))
+    probability[:, model.classes_] = model.predict_proba(x)
+    return np.log(np.maximum(probability, LEAST_PROBABILITY))
+
+
+def _mean_log_likelihood(model: Any, x: NDArray[Any], y: NDArray[np.int64]) -> float:
+    classes = int(max(y.max(), model.classes_.max())) + 1
+    return float(_log_probability(model, x, classes)[np.arange(len(y)), y].mean())
+
+
+def fit_and_score(
+    task: Task,
+    fit: tuple[list[NDArray[np.float32]], list[Any]],
+    test: tuple[list[NDArray[np.float32]], list[Any]],
+    *,
+    blind: bool = False,
+) -> tuple[Scores, float | None]:
+    """Return the scores on the test side of a probe fitted on the other, and its regularisation.
+
+    Parameters
+    ----------
+    task : Task
+        Whose labels these are.
+    fit, test : tuple of two lists
+        Per chain, features (L, width) and labels (L,).
+    blind : bool, default False
+        Look at no feature: class frequencies, or the mean.
+    """
+    groups = np.repeat(np.arange(len(fit[1])), [len(y) for y in fit[1]])
+    # float64: in float32 lbfgs stops early on columns that nearly repeat each other
+    x, y = np.concatenate(fit[0]).astype(np.float64), np.concatenate(fit[1])
+    model = _model(task, groups, blind=blind).fit(x, y)
+    chosen = None if blind else float(next(iter(model.best_params_.values())))
+    borders = np.cumsum([len(y) for y in test[1]])[:-1]
+    rows = np.concatenate(test[0]).astype(np.float64)
+    if not task.classes:
+        return NumberScores.of(test[1], np.split(model.predict(rows), borders)), chosen
+    log_probability = _log_probability(model, rows, task.classes)
+    return ClassScores.of(test[1], np.split(log_probability, borders)), chosen
+
+
+def probe(
+    fit: Side,
+    test: Side,
+    encoders: Sequence[Encoder],
+    tasks: Sequence[Task] = TASKS,
+    *,
+    samples: int = 1000,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Row]:
+    """Probe every encoder on every task, with each readout, beside a predictor that sees nothing.
+
+    Parameters
+    ----------
+    fit, test : Side
+        Chains to fit on and to judge on.
+    encoders : sequence of Encoder
+        Trained, untrained, and what needs no network.
+    tasks : sequence of Task
+        Labels to read out.
+    samples : int, default 1000
+        Of the bootstrap.
+    seed : int, default 0
+        Of the bootstrap.
+    say : callable
+        Told of each encoder as it is done.
+    """
+    weight_BN = resampled(len(test.traces), samples, seed)
+    # (task, encoder, sigma, readout) -> scores, width, chosen
+    found: dict[tuple[str, str, float | None, str], tuple[Scores, int, float | None]] = {}
+    nothing = [[np.zeros((len(t.residue_type), 1), dtype=np.float32) for t in s.traces] for s in (fit, test)]
+    for task in tasks:
+        data = [_labelled(s, x, task, slice(0, 1)) for s, x in zip((fit, test), nothing, strict=True)]
+        scores, _ = fit_and_score(task, data[0], data[1], blind=True)
+        found[task.name, "majority or mean", None, ""] = (scores, 0, None)
+    for encoder in encoders:
+        features = [side.features(encoder) for side in (fit, test)]
+        channels = features[0][0].shape[1] // 2
+        for task in tasks:
+            for readout in READOUTS:
+                columns = readout_columns(readout, channels)
+                data = [_labelled(s, x, task, columns) for s, x in zip((fit, test), features, strict=True)]
+                scores, chosen = fit_and_score(task, data[0], data[1])
+                width = data[0][0][0].shape[1]
+                found[task.name, encoder.name, encoder.sigma, readout] = (scores, width, chosen)
+        level = "" if encoder.sigma is None else f" at {encoder.sigma:g} angstrom"
+        say(f"{encoder.name}{level}: done")
+    twins = {(e.name, e.sigma): e.twin for e in encoders if e.twin}
+    rows = []
+    for (task_name, name, sigma, readout), (scores, width, chosen) in found.items():
+        twin = twins.get((name, sigma))
+        gain = {}
+        if twin:
+            gain = intervals(scores, weight_BN, minus=found[task_name, twin, sigma, readout][0])
+        rows.append(Row(task_name, name, readout, sigma, width, chosen, intervals(scores, weight_BN), gain))
+    return rows
