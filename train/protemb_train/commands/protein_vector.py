@@ -13,7 +13,9 @@ from protemb_sdk._base.output import check_output
 
 def pairs(
     corpus: Annotated[Path, typer.Argument(help="Corpus file (.arrow); its training chains are paired.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="File of pairs (.npz); one begun is gone on with.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="File of pairs (.npz); one begun is gone on with.")
+    ],
     count: Annotated[int, typer.Option(min=1, help="Pairs to align.")] = 24_000,
     seed: Annotated[int, typer.Option(min=0, help="Of the chains, one of each cluster.")] = 0,
 ) -> None:
@@ -22,7 +24,5 @@ def pairs(
     from protemb_train.protein_vector.pairs import make_pairs
 
     check_output(out, ".npz", [corpus])
-    made = make_pairs(
-        Corpus(corpus, ["train"]), out, count, seed=seed, say=lambda line: say(console, line)
-    )
+    made = make_pairs(Corpus(corpus, ["train"]), out, count, seed=seed, say=lambda line: say(console, line))
     say(console, f"{out}: {len(made.pair)} pairs of {len(made.ids)} chains, {len(made.alike())} alike")

@@ -82,9 +82,8 @@ class NetworkEncoder:
         wanted: Sequence[str],
     ) -> dict[str, NDArray[np.float32]]:
         """Return residue vectors by name; see `VectorEncoder`."""
-        coords = centred(torch.from_numpy(np.array(ca_coords, dtype=np.float64))[None]).float()
+        coords, index = _inputs(ca_coords, residue_index)
         types = torch.from_numpy(np.array(residue_type, dtype=np.int64))[None]
-        index = torch.from_numpy(np.array(residue_index, dtype=np.int64))[None]
         sigma = torch.tensor([self.sigma])
         found: dict[str, torch.Tensor] = {}
         if list(wanted) == ["structure"]:  # half of the network
@@ -99,3 +98,20 @@ class NetworkEncoder:
             hidden = torch.full_like(types, UNKNOWN)
             found["means-hidden"] = four_means(self.network.embed(coords, hidden, index, sigma), coords)
         return {name: np.asarray(vectors[0].numpy()) for name, vectors in found.items()}
+
+    @torch.inference_mode()
+    def log_profile(
+        self, ca_coords: NDArray[np.floating], residue_index: NDArray[np.int64]
+    ) -> NDArray[np.float32] | None:
+        """Return log probabilities of residue types; None without a single representation."""
+        if self.network.single is None:
+            return None
+        state = self.network.structure_state(*_inputs(ca_coords, residue_index), torch.tensor([self.sigma]))
+        return np.asarray(self.network.single.log_profile(state)[0].numpy())
+
+
+def _inputs(
+    ca_coords: NDArray[np.floating], residue_index: NDArray[np.int64]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    coords = centred(torch.from_numpy(np.array(ca_coords, dtype=np.float64))[None]).float()
+    return coords, torch.from_numpy(np.array(residue_index, dtype=np.int64))[None]

@@ -79,7 +79,7 @@ class ProteinMPNNEncoder:
 
     @property
     def about(self) -> dict[str, object]:
-        return {"encoder": f"{self.name}, C-alpha, {WEIGHTS}", "weights_sha256": self._sha256}
+        return {"encoder": f"{self.name}-ca-{WEIGHTS}", "weights_sha256": self._sha256}
 
     @torch.inference_mode()
     def encode(
@@ -135,8 +135,11 @@ class ProteinMPNNEncoder:
             state = layer(state, seen(state), mask)
         return state
 
-    def log_profile(self, blind_LC: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return log probabilities of the 20 types from the vectors `blind`, shape (L, 20)."""
+    def log_profile(
+        self, ca_coords: NDArray[np.floating], residue_index: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Return log probabilities of the 20 types, where no residue knows the type of another."""
+        blind = self.encode(ca_coords, np.zeros(len(ca_coords), dtype=np.int64), residue_index, ["blind"])
         with torch.inference_mode():
-            logits = self.network.W_out(torch.from_numpy(blind_LC))[:, :20]
+            logits = self.network.W_out(torch.from_numpy(blind["blind"]))[:, :20]
             return np.asarray(torch.log_softmax(logits, dim=-1).numpy())

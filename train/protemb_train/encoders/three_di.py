@@ -1,7 +1,8 @@
 """3Di states (van Kempen et al. 2024, doi:10.1038/s41587-023-01773-0) of C-alpha traces, by mini3di.
 
 3Di needs backbone atoms, which a C-alpha trace lacks. They are placed with the statistics of PULCHRA
-(Rotkiewicz and Skolnick 2008, doi:10.1002/jcc.20906). About nine letters of ten are those of the true backbone.
+(Rotkiewicz and Skolnick 2008, doi:10.1002/jcc.20906). About nine letters of ten are those of the true
+backbone.
 """
 
 from __future__ import annotations
@@ -65,6 +66,9 @@ class ThreeDiEncoder:
         """Return residue vectors by name; see `VectorEncoder`."""
         letters = np.array([ALPHABET.index(letter) for letter in self.letters(ca_coords)])
         return {"states": (letters[:, None] == np.arange(STATES)).astype(np.float32)}
+
+    def log_profile(self, ca_coords: NDArray[np.floating], residue_index: NDArray[np.int64]) -> None:
+        """Return None: 3Di predicts no residue types."""
 
     def letters(self, ca_coords: NDArray[np.floating]) -> str:
         """Return the 3Di sequence of a chain, L letters of the 20 residues; D where there is no state.

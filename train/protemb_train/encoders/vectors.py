@@ -33,15 +33,15 @@ class VectorEncoder(Protocol):
     """
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str: ...
     @property
-    def vectors(self) -> tuple[str, ...]: ...  # noqa: D102
+    def vectors(self) -> tuple[str, ...]: ...
     @property
-    def usual(self) -> tuple[str, ...]: ...  # noqa: D102
+    def usual(self) -> tuple[str, ...]: ...
     @property
-    def structural(self) -> tuple[str, ...]: ...  # noqa: D102
+    def structural(self) -> tuple[str, ...]: ...
     @property
-    def about(self) -> dict[str, object]: ...  # noqa: D102
+    def about(self) -> dict[str, object]: ...
 
     def encode(
         self,
@@ -60,6 +60,15 @@ class VectorEncoder(Protocol):
             Positions in `protemb_sdk.ALPHABET`, and numbers that rise along the chain.
         wanted : sequence of str
             Names among `vectors`; others may be returned too where they cost nothing.
+        """
+        ...
+
+    def log_profile(
+        self, ca_coords: NDArray[np.floating], residue_index: NDArray[np.int64]
+    ) -> NDArray[np.float32] | None:
+        """Return log probabilities of the 20 residue types from structure alone, shape (L, 20).
+
+        None where the encoder does not predict them.
         """
         ...
 
@@ -107,7 +116,9 @@ def find_vector_encoder(name: str, sigma: float | None = None) -> VectorEncoder:
         from protemb_train.encoders.network import NetworkEncoder
 
         return NetworkEncoder(Path(name), sigma)
-    raise ModelError(f"no frozen encoder named {name!r}; there are {', '.join(RIVALS)} and checkpoints (.ckpt)")
+    raise ModelError(
+        f"no frozen encoder named {name!r}; there are {', '.join(RIVALS)} and checkpoints (.ckpt)"
+    )
 
 
 def check_names(encoder: VectorEncoder, names: Sequence[str]) -> tuple[str, ...]:

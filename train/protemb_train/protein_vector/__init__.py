@@ -1,1 +1,1 @@
-"""The vector of a whole protein: pairs of alike chains, the linear map learnt from them, and fold retrieval."""
+"""The vector of a whole protein: pairs of alike chains, the linear map fitted to them, fold retrieval."""

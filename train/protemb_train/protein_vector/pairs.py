@@ -107,9 +107,7 @@ def coarse(trace: Trace) -> NDArray[np.float32]:
     return np.asarray(both[0].numpy())
 
 
-def nearest_pairs(
-    vectors: NDArray[np.floating], lengths: NDArray[np.int64], count: int
-) -> NDArray[np.int64]:
+def nearest_pairs(vectors: NDArray[np.floating], lengths: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """Return pairs of near vectors, shape (at most `count`, 2): first every chain's nearest, and so on.
 
     Parameters
