@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -75,9 +75,9 @@ def cross_validated(
         fold_of = folds_by_family([family[d.target] for d in decoys], FOLDS, seed)
         said: dict[int, NDArray[np.float32]] = {}
         for fold in range(FOLDS):
-            learnt, tested = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+            learnt, tested = (np.flatnonzero(side).tolist() for side in (fold_of != fold, fold_of == fold))
             predict = _fitted([embedded[n].residue for n in learnt], [true[n] for n in learnt], seed)
-            said |= {int(n): predict(embedded[n].residue) for n in tested}
+            said |= {n: predict(embedded[n].residue) for n in tested}
         rho.append([residue_scores([true[n]], [said[n]]).rho_decoy for n in range(len(decoys))])
         r.append(_correlations(gdt_ts, np.array([said[n].mean() for n in range(len(decoys))]), drawn))
     within = np.mean(rho, axis=0)
@@ -86,7 +86,10 @@ def cross_validated(
     return {"lddt_rho": Measure.of(values), "gdt_ts_r": Measure.of(np.mean(r, axis=0))}
 
 
-def _fitted(residues: list[NDArray[np.float32]], true: list[NDArray[np.floating]], seed: int):  # type: ignore[no-untyped-def]
+def _fitted(
+    residues: list[NDArray[np.float32]], true: list[NDArray[np.float32]], seed: int
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Return what predicts lDDT of residues, fitted on residues whose lDDT is known."""
     x, y = torch.from_numpy(np.concatenate(residues)), torch.from_numpy(np.concatenate(true)).float()
     x, y = x[torch.isfinite(y)], y[torch.isfinite(y)]
     mean, spread = x.mean(dim=0), x.std(dim=0)
@@ -102,9 +105,9 @@ def _fitted(residues: list[NDArray[np.float32]], true: list[NDArray[np.floating]
     cycle = torch.optim.lr_scheduler.OneCycleLR(adam, RATE, total_steps=steps)
     x = scaled(x)
     for _ in range(EPOCHS):
-        for part in torch.randperm(len(x)).split(BATCH):
+        for part in torch.split(torch.randperm(len(x)), BATCH):
             adam.zero_grad()
-            F.mse_loss(network(x[part]), y[part]).backward()
+            F.mse_loss(network(x[part]), y[part]).backward()  # type: ignore[no-untyped-call]
             adam.step()
             cycle.step()
     network.eval()

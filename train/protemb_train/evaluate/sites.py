@@ -83,8 +83,9 @@ def cross_validated(
         for fold in range(FOLDS):
             rest, tested = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
             learning, watched = validation_split([kin[n] for n in rest], VALIDATION_SHARE, seed)
-            sides = ([int(rest[n]) for n in learning], [int(rest[n]) for n in watched], tested.tolist())
-            run = train(make, *([tensors[n] for n in side] for side in sides), recipe, seed=seed)
+            sides = [rest[learning].tolist(), rest[watched].tolist(), tested.tolist()]
+            learnt, held, judged = ([tensors[n] for n in side] for side in sides)
+            run = train(make, learnt, held, judged, recipe, seed=seed)
             said |= dict(zip(sides[2], run.test, strict=True))
         probability = np.concatenate([said[n] for n in range(len(chains))])
         found.append(average_precisions(label, probability, lengths, drawn))

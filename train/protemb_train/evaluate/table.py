@@ -8,6 +8,7 @@ from typing import Any
 from protemb_train.evaluate import pretraining, quality, sites
 from protemb_train.evaluate.measures import Measure
 from protemb_train.evaluate.run import EvaluationError
+from protemb_train.pretrain.judge import STATE_CHAINS
 
 OF_NETWORK = {
     "denoising": "denoising loss / zero predictor",
@@ -129,10 +130,11 @@ def _about(found: Sequence[Mapping[str, Any]]) -> list[str]:
     fitted = "" if limit is None else f", at most {limit} with a pair and as many with a relative"
     low, high = pretraining.LENGTHS
     return [
-        f"- *Denoising*: {pretraining.DENOISED} whole validation chains of {low} to {high} residues, all noise "
-        f"levels. *Residue types*: predicted from structure alone, {pretraining.STATE_CHAINS} validation chains.",
-        f"- *Contact sites*: a linear predictor, fitted on {pretraining.PIECES} pieces of training chains that "
-        f"were cut in two, judged on {pretraining.STATE_CHAINS} pieces of validation chains.",
+        f"- *Denoising*: {pretraining.DENOISED} whole validation chains of {low} to {high} residues, all "
+        f"noise levels. *Residue types*: predicted from structure alone, {STATE_CHAINS} "
+        "validation chains.",
+        f"- *Contact sites*: a linear predictor, fitted on {pretraining.PIECES} pieces of training chains "
+        f"that were cut in two, judged on {STATE_CHAINS} pieces of validation chains.",
         f"- *Sites*: the {first.get('site_chains', '?')} DeepPPISP training chains with coordinates, "
         f"{sites.FOLDS}-fold cross-validation by family, {settings['seeds']} seeds. Our graph head without "
         "PSSM; DeepPPISP's network with PSSM and DSSP. Pre-training may have seen these chains, without "

@@ -88,9 +88,14 @@ def read_pairs(path: Path) -> Pairs:
 
 def write_pairs(pairs: Pairs, path: Path) -> None:
     """Write pairs, whole or not at all."""
-    values = (pairs.corpus_sha256, pairs.ids, pairs.pair.astype(np.int32), pairs.tm)
     with written_whole(path) as part, part.open("wb") as file:
-        np.savez_compressed(file, **dict(zip(_ARRAYS, map(np.asarray, values), strict=True)))
+        np.savez_compressed(
+            file,
+            corpus_sha256=np.array(pairs.corpus_sha256),
+            id=pairs.ids,
+            pair=pairs.pair.astype(np.int32),
+            tm=pairs.tm,
+        )
 
 
 def coarse(trace: Trace) -> NDArray[np.float32]:
