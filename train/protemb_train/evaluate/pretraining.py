@@ -20,9 +20,9 @@ from protemb_train.network.features import UNKNOWN
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.pretrain.judge import STATE_CHAINS, judge
 
-DENOISED = 12
-"""Validation chains of 50 to 200 residues that are denoised at every noise level."""
-PIECES = 150
+DENOISED, EVERY = 12, 4
+"""Validation chains of 50 to 200 residues, denoised at each fourth noise level."""
+PIECES = 120
 """Pieces of training chains that the linear predictor of contact sites is fitted on."""
 LENGTHS = (50, 200)
 
@@ -33,10 +33,12 @@ def denoising(network: ScoreNetwork, validation: Corpus) -> tuple[Measure, dict[
     The same chains and noise for every network.
     """
     positions = validation.one_a_cluster(DENOISED, LENGTHS)
-    shares = np.stack([judge(network, [validation[p]], seed=n).share for n, p in enumerate(positions)])
+    shares = np.stack(
+        [judge(network, [validation[p]], seed=n, every=EVERY).share for n, p in enumerate(positions)]
+    )
     by_level = {
         f"{float(s):.3g}": round(float(v), 4)
-        for s, v in zip(network.levels_K, shares.mean(axis=0), strict=True)
+        for s, v in zip(network.levels_K[::EVERY], shares.mean(axis=0), strict=True)
     }
     return mean_of(shares.mean(axis=1)), by_level
 

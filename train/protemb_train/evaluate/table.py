@@ -130,8 +130,8 @@ def _about(found: Sequence[Mapping[str, Any]]) -> list[str]:
     fitted = "" if limit is None else f", at most {limit} with a pair and as many with a relative"
     low, high = pretraining.LENGTHS
     return [
-        f"- *Denoising*: {pretraining.DENOISED} whole validation chains of {low} to {high} residues, all "
-        f"noise levels. *Residue types*: predicted from structure alone, {STATE_CHAINS} "
+        f"- *Denoising*: {pretraining.DENOISED} whole validation chains of {low} to {high} residues, "
+        f"each fourth noise level. *Residue types*: predicted from structure alone, {STATE_CHAINS} "
         "validation chains.",
         f"- *Contact sites*: a linear predictor, fitted on {pretraining.PIECES} pieces of training chains "
         f"that were cut in two, judged on {STATE_CHAINS} pieces of validation chains.",
