@@ -64,10 +64,21 @@ def features_of(
     if path.exists():
         return np.asarray(read_arrays(path, ("features",), "features kept by protemb-train")["features"])
     found = np.stack([chain_features(encoder, trace) for trace in traces])
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{cache}: no folder can be made there ({error.strerror})") from error
+    make_folder(cache)
     with written_whole(path) as part, part.open("wb") as file:
         np.savez(file, features=found)
     return found
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, unless it is there.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: no folder can be made there ({error.strerror})") from error

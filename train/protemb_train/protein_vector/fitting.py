@@ -7,7 +7,7 @@ from pathlib import Path
 
 from protemb_train.corpus.corpus import Corpus
 from protemb_train.encoders.vectors import VectorEncoder
-from protemb_train.protein_vector.features import features_of
+from protemb_train.protein_vector.features import features_of, make_folder
 from protemb_train.protein_vector.linear_map import LinearMap, alike_chains, fit_map
 from protemb_train.protein_vector.pairs import read_pairs
 from protemb_train.protein_vector.retrieval import (
@@ -44,12 +44,13 @@ def maps_and_hits(
     cache : Path
         Folder of features and TM-scores.
     widths : sequence of int
-        Of the protein vector; a width above the number of features is taken as that number, once.
+        Of the protein vector; at most the number of features, and less than the number of chains.
     fitted : int, optional
         Chains with a pair, and with a relative, that the map is fitted on, at most each; all by default.
     queries, chains : int
         As in `retrieval_task`.
     """
+    make_folder(cache)
     task = retrieval_task(corpus, queries, chains)
     tm = TMScores(task, cache / "tm.npz")
     align_likely(task, tm)
@@ -63,7 +64,8 @@ def maps_and_hits(
         "corpus_sha256": training.sha256,
     }
     found = []
-    for width in sorted({min(width, learnt.shape[1]) for width in widths}):
+    most = min(learnt.shape[1], len(learnt) - 1)
+    for width in sorted({min(width, most) for width in widths}):
         fitted_map = fit_map(learnt, alike.clusters, alike.pairs, width, record)
         found.append((fitted_map, retrieved(task, fitted_map(searched), tm)))
     return found
