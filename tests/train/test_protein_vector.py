@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from protemb_train.corpus.corpus import Corpus, Trace
-from protemb_train.network.protein import SHAPE
+from protemb_train.network.protein import DISTANCES
 from protemb_train.protein_vector import pairs as pairs_module
 from protemb_train.protein_vector.alignment import tm_align
 from protemb_train.protein_vector.features import chain_features, features_of
@@ -135,7 +135,7 @@ def test_the_map_weighs_directions_by_what_they_say():
         [
             centres[fold] + 0.2 * rng.normal(size=(360, 2)),
             20 * rng.normal(size=(360, 1)),
-            0.1 * rng.normal(size=(360, SHAPE)),
+            0.1 * rng.normal(size=(360, DISTANCES)),
         ],
         axis=1,
     )
@@ -192,11 +192,11 @@ def test_features_of_a_chain_and_their_cache(traces, tmp_path):
 
     encoder = ThreeDiEncoder()
     found = features_of(encoder, traces[:2], tmp_path)
-    assert found.shape == (2, 5 * 20 + SHAPE)
+    assert found.shape == (2, 5 * 20 + DISTANCES)
     assert np.allclose(found[0], chain_features(encoder, traces[0]))
     assert np.array_equal(features_of(encoder, traces[:2], tmp_path), found)
     assert len(list(tmp_path.iterdir())) == 1
-    assert np.allclose(found[:, -SHAPE:], features_of(None, traces[:2]))
+    assert np.allclose(found[:, -DISTANCES:], features_of(None, traces[:2]))
 
 
 def test_retrieval_ranks_by_cosine_and_asks_tm_align_once(traces, tmp_path, monkeypatch):

@@ -16,12 +16,11 @@ from protemb_sdk._base.output import written_whole
 from protemb_train.base.arrays import read_arrays
 from protemb_train.corpus.corpus import Trace
 from protemb_train.encoders.vectors import VectorEncoder, side_by_side
-from protemb_train.network.features import centred
-from protemb_train.network.protein import PARTS, ProteinFeatures, chain_shape
+from protemb_train.network.protein import PARTS, protein_features, segment_distances
 
 
 def chain_features(encoder: VectorEncoder | None, trace: Trace) -> NDArray[np.float32]:
-    """Return the features of one chain: `ProteinFeatures` with the structural vectors of any encoder.
+    """Return the features of one chain: `protein_features` with the structural vectors of any encoder.
 
     Parameters
     ----------
@@ -34,14 +33,14 @@ def chain_features(encoder: VectorEncoder | None, trace: Trace) -> NDArray[np.fl
     -------
     ndarray, float32, shape (5 C + 55,)
     """
-    coords = centred(torch.from_numpy(np.array(trace.ca_coords, dtype=np.float32))[None])
+    coords = torch.from_numpy(np.array(trace.ca_coords, dtype=np.float32))[None]
     with torch.inference_mode():
         if encoder is None:
-            return np.asarray(chain_shape(coords)[0].numpy())
+            return np.asarray(segment_distances(coords)[0].numpy())
         names = encoder.structural
         found = encoder.encode(trace.ca_coords, trace.residue_type, trace.residue_index, names)
         vectors = torch.from_numpy(side_by_side(found, names))[None]
-        return np.asarray(ProteinFeatures()(vectors, coords)[0].numpy())
+        return np.asarray(protein_features(vectors, coords)[0].numpy())
 
 
 def features_of(

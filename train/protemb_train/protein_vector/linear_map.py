@@ -23,7 +23,7 @@ from protemb_sdk._base.errors import ProtembError
 from protemb_sdk._base.output import written_whole
 from protemb_train.base.arrays import ArrayFileError, read_arrays
 from protemb_train.corpus.corpus import Corpus
-from protemb_train.network.protein import SHAPE
+from protemb_train.network.protein import DISTANCES
 from protemb_train.protein_vector.pairs import LENGTHS, Pairs
 
 SHRINK = 0.1
@@ -169,7 +169,7 @@ def fit_map(
     Parameters
     ----------
     features_NF : ndarray, shape (N, F)
-        Of `ProteinFeatures`: the last 55 describe the course of the chain.
+        Of `protein_features`: the last 55 describe the course of the chain.
     clusters : ndarray, int64, shape (N,)
         Chains of one cluster are relatives.
     pairs : ndarray, int64, shape (P, 2)
@@ -195,7 +195,7 @@ def fit_map(
     mean, spread = features_NF.mean(axis=0, dtype=np.float64), features_NF.std(axis=0, dtype=np.float64)
     scale = np.where(spread > 1e-6, 1 / np.maximum(spread, 1e-6), 0.0)
     z = (features_NF - mean) * scale
-    first = np.diag(scale) @ _whitening(z, dims - SHAPE, shrink, shape_weight)
+    first = np.diag(scale) @ _whitening(z, dims - DISTANCES, shrink, shape_weight)
     x = (features_NF - mean) @ first
     within = _within(x, clusters, pairs)
     second = _power(_shrunk(within, shrink), -0.5)

@@ -22,7 +22,7 @@ from protemb_sdk._base.output import written_whole
 from protemb_train.base.arrays import read_arrays
 from protemb_train.corpus.corpus import Corpus, Trace
 from protemb_train.network.features import BaseFeatures, centred
-from protemb_train.network.protein import SEGMENTS, chain_shape, part_means
+from protemb_train.network.protein import SEGMENTS, ordered_parts, segment_distances
 from protemb_train.protein_vector.alignment import tm_align
 
 LENGTHS = (40, 300)
@@ -101,14 +101,15 @@ def write_pairs(pairs: Pairs, path: Path) -> None:
 def coarse(trace: Trace) -> NDArray[np.float32]:
     """Return a description of a chain without a network, shape (85,).
 
-    The course of the chain (`chain_shape`), and for each of ten segments the mean of the virtual bond angle
-    and torsion: which parts are helices and which are strands.
+    The course of the chain (`segment_distances`), and for each of ten segments the mean of the virtual bond
+    angle and torsion: which parts are helices and which are strands.
     """
     coords = centred(torch.from_numpy(np.array(trace.ca_coords))[None])
     types = torch.zeros(1, len(trace.residue_type), dtype=torch.int64)
     geometry = BaseFeatures().residue(coords, types, torch.from_numpy(trace.residue_index)[None])
     angles = geometry[:, :, BaseFeatures.residue_types :][:, :, :3]
-    both = torch.cat([chain_shape(coords), part_means(angles, SEGMENTS).flatten(1)], dim=1)
+    of_segments = ordered_parts(len(trace.residue_type), SEGMENTS) @ angles
+    both = torch.cat([segment_distances(coords), of_segments.flatten(1)], dim=1)
     return np.asarray(both[0].numpy())
 
 
