@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ STATE_SIGMA, MAP_SIGMA = 0.3, 1.0
 """Noise levels in angstrom at which networks with and without a single representation are read."""
 
 
-class NetworkEncoder:
+class NetworkVectors:
     """A score network at one noise level.
 
     Its vectors are `state` (the single representation, H channels), `structure` (the state before residue
@@ -30,25 +29,18 @@ class NetworkEncoder:
 
     Parameters
     ----------
-    path : Path
-        Checkpoint of `protemb-train pretrain`.
+    network : ScoreNetwork
+        In eval mode.
     sigma : float, optional
         Noise level in angstrom; by default 0.3 with a single representation and 1 without.
-
-    Raises
-    ------
-    ModelError
-        If the checkpoint cannot be read.
+    name : str
+        Short name, also of files.
     """
 
-    def __init__(self, path: Path, sigma: float | None = None) -> None:
-        self.path = path
-        self.network: ScoreNetwork
-        self.record: dict[str, Any]
-        self.network, self.record = load_network(path)
-        single = self.network.single is not None
+    def __init__(self, network: ScoreNetwork, sigma: float | None = None, name: str = "network") -> None:
+        self.network, self.name = network, name
+        single = network.single is not None
         self.sigma = sigma if sigma is not None else STATE_SIGMA if single else MAP_SIGMA
-        self.name = path.stem if path.stem != "last" else path.resolve().parent.name
         self.vectors: tuple[str, ...] = ("means", "means-hidden")
         self.usual: tuple[str, ...] = ("means",)
         self.structural: tuple[str, ...] = ("means-hidden",)
@@ -66,12 +58,7 @@ class NetworkEncoder:
 
     @property
     def about(self) -> dict[str, object]:
-        return {
-            "encoder": self.name,
-            "weights_sha256": self.weights_sha256,
-            "sigma": self.sigma,
-            "training_steps": self.record.get("steps"),
-        }
+        return {"encoder": self.name, "weights_sha256": self.weights_sha256, "sigma": self.sigma}
 
     @torch.inference_mode()
     def encode(
@@ -108,6 +95,33 @@ class NetworkEncoder:
             return None
         state = self.network.structure_state(*_inputs(ca_coords, residue_index), torch.tensor([self.sigma]))
         return np.asarray(self.network.single.log_profile(state)[0].numpy())
+
+
+class NetworkEncoder(NetworkVectors):
+    """The network of a checkpoint at one noise level.
+
+    Parameters
+    ----------
+    path : Path
+        Checkpoint of `protemb-train pretrain`.
+    sigma : float, optional
+        As for `NetworkVectors`.
+
+    Raises
+    ------
+    ModelError
+        If the checkpoint cannot be read.
+    """
+
+    def __init__(self, path: Path, sigma: float | None = None) -> None:
+        network, self.record = load_network(path)
+        generic = path.stem in ("last", "best")  # the folder says more
+        super().__init__(network, sigma, path.resolve().parent.name if generic else path.stem)
+        self.path = path
+
+    @property
+    def about(self) -> dict[str, object]:
+        return {**super().about, "training_steps": self.record.get("steps")}
 
 
 def _inputs(
