@@ -8,7 +8,7 @@ import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,12 @@ def _check_same_run(last: Path, module: Pretraining) -> None:
     pairs = {name: (before.get(name), now[name]) for name in ("network", "seed")}
     for name in ("recipe", "corpus_sha256", "damaged"):
         pairs[name] = (before.get("record", {}).get(name), now["record"].get(name))
+    # Older runs do not name fields that were added since; their defaults leave a run as it was.
+    defaults = {field.name: field.default for field in fields(PretrainConfig) if field.default is not MISSING}
+    old, new = pairs["recipe"]
+    pairs["recipe"] = defaults | (old or {}), defaults | (new or {})
+    old, new = pairs["network"]
+    pairs["network"] = _network_fields(old), _network_fields(new)
     ranks = [_ranks(of.get("record", {}).get("machine")) for of in (before, now)]
     if None not in ranks:  # older runs do not say
         pairs["number of processes (devices by nodes)"] = (ranks[0], ranks[1])
@@ -89,6 +95,10 @@ def _check_same_run(last: Path, module: Pretraining) -> None:
             f"{last}: belongs to a run with another {' and '.join(different)}; "
             "continue it with the same, or name another folder"
         )
+
+
+def _network_fields(shape: dict[str, Any] | None) -> dict[str, Any] | None:
+    return shape and NetworkConfig.from_dict(shape).as_dict()
 
 
 def _ranks(machine: dict[str, Any] | None) -> int | None:
