@@ -12,6 +12,8 @@ from protemb_sdk._base.console import console, run, say
 from protemb_sdk._base.errors import ProtembError
 from protemb_sdk._base.output import check_output, check_own, write_text_whole
 from protemb_train.commands import corpus as corpus_cli
+from protemb_train.commands import evaluate as evaluate_cli
+from protemb_train.commands import protein_vector as vector_cli
 from protemb_train.commands import quality as quality_cli
 from protemb_train.commands import sites as sites_cli
 from protemb_train.commands.language import language
@@ -27,8 +29,11 @@ app.command()(language)
 
 app.command()(corpus_cli.corpus)
 app.command()(corpus_cli.prove)
+app.command()(vector_cli.pairs)
+app.command("fit-map")(vector_cli.fit_map)
 app.add_typer(sites_cli.app, name="sites")
 app.add_typer(quality_cli.app, name="quality")
+app.add_typer(evaluate_cli.app, name="evaluate")
 
 
 # What a file says early on that a command writes beside the one that is named.

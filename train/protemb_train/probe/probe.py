@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 
 from protemb_sdk._base.errors import ProtembError
 from protemb_train.corpus.corpus import Corpus, Trace
-from protemb_train.probe.encoders import READOUTS, Encoder, readout_columns, readouts
+from protemb_train.probe.encoders import Encoder
 from protemb_train.probe.labels import TASKS, Task, labels
 from protemb_train.probe.scores import ClassScores, Interval, NumberScores, Scores, intervals, resampled
 
@@ -59,8 +59,8 @@ class Side:
         return cls(traces, [labels(trace) for trace in traces])
 
     def features(self, encoder: Encoder) -> list[NDArray[np.float32]]:
-        """Return both readouts of each chain, (L, 2 C), one pass each."""
-        return [readouts(encoder.pair(trace), trace.ca_coords) for trace in self.traces]
+        """Return what the encoder gives of each chain, one pass each."""
+        return [encoder.features(trace) for trace in self.traces]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -233,10 +233,8 @@ def probe(
         found[task.name, "majority or mean", None, ""] = (scores, 0, None)
     for encoder in encoders:
         features = [side.features(encoder) for side in (fit, test)]
-        channels = features[0][0].shape[1] // 2
         for task in tasks:
-            for readout in READOUTS:
-                columns = readout_columns(readout, channels)
+            for readout, columns in encoder.columns(features[0][0].shape[1]).items():
                 data = [_labelled(s, x, task, columns) for s, x in zip((fit, test), features, strict=True)]
                 scores, chosen = fit_and_score(task, data[0], data[1])
                 width = data[0][0][0].shape[1]

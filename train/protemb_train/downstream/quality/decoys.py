@@ -71,6 +71,16 @@ class Decoy:
         return len(self.sequence)
 
     @property
+    def seen(self) -> NDArray[np.bool_]:
+        """True for every residue: a model has coordinates throughout."""
+        return np.ones(len(self), dtype=np.bool_)
+
+    @property
+    def has_coordinates(self) -> bool:
+        """True."""
+        return True
+
+    @property
     def made(self) -> bool:
         """Whether it was made of a native, and not predicted by anyone."""
         return self.source in KINDS

@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from protemb_sdk._base.errors import OutputError
-from protemb_train.downstream.common.embeddings import Encoder, LanguageEncoder, NoEncoder, StructureEncoder
+from protemb_train.downstream.common.embeddings import (
+    Encoder,
+    LanguageEncoder,
+    NoEncoder,
+    ResidueEncoder,
+    StructureEncoder,
+)
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
 from protemb_train.downstream.quality.graphs import edges_of
 from protemb_train.downstream.quality.kept import digest_of
@@ -172,6 +178,8 @@ class _Embedding:
             if decoy.sequence not in self.of_sequence:
                 self.of_sequence[decoy.sequence] = self.encoder.model.embed(decoy.sequence)
             return self.of_sequence[decoy.sequence], np.zeros((len(sender), 0), dtype=np.float32)
+        if isinstance(self.encoder, ResidueEncoder):
+            return self.encoder.embed(decoy).residue, np.zeros((len(sender), 0), dtype=np.float32)
         if not isinstance(self.encoder, StructureEncoder):
             raise DecoyError(f"{self.encoder.about['encoder']}: not an encoder of structures or sequences")
         embedder = self.encoder.embedder
