@@ -110,14 +110,12 @@ def embed(
     )  # fmt: skip
     if out.suffix.lower() not in (".npz", ".parquet") and (os.path.isdir(out) or not out.suffix):
         if chain is not None or strict:
-            raise OutputError(f"{out}: a store takes whole files, without --chain and --strict")
+            raise OutputError("a store takes whole files, without --chain and --strict", out)
         level = "pair" if pair else level
         _fill(embedder, files, out, engine, workers, batch, level, readouts, half, quiet)
         return
     if out.suffix.lower() in (".npz", ".parquet") and (half or level != "residue" or engine != "local"):
-        raise OutputError(
-            f"{out}: --half, --level and --engine are for a folder; name one, without an ending"
-        )
+        raise OutputError("--half, --level and --engine are for a folder; name one, without an ending", out)
     check_apart([writable_target(out)], [*files, embedder.model.path])
     tally = Tally()
     with collecting(out, pair=pair, readouts=readouts) as collection:

@@ -50,7 +50,7 @@ def picture(
     """
     for profile in (sites, quality):
         if profile is not None and profile.structure.sequence != embedding.sequence:
-            raise EmbeddingError(f"{embedding.id}: the profile is of another chain, {profile.structure.id}")
+            raise EmbeddingError(f"the profile is of another chain, {profile.structure.id}", embedding.id)
     profiles = []
     if sites is not None:
         title = f"probability to touch another protein; {sites.threshold:.2f} and above: a site"

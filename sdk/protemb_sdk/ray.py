@@ -240,7 +240,8 @@ def embed_into_store(
                     filled.failed += int(batch["failed"].sum())
             except ray.exceptions.RayError as error:
                 raise ProtembError(
-                    f"{path}: the Ray job failed ({str(error).splitlines()[-1]}); what was written stays, "
-                    "and the next run goes on"
+                    f"the Ray job failed ({str(error).splitlines()[-1]}); what was written stays, "
+                    "and the next run goes on",
+                    path,
                 ) from error
     return filled

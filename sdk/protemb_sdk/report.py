@@ -60,7 +60,7 @@ def write_report(
     """
     found = list(embeddings)
     if not found:
-        raise StructureError(f"{out}: there is no chain to report on; nothing was written")
+        raise StructureError("there is no chain to report on; nothing was written", out)
     proteins = np.stack([embedding.protein for embedding in found])
     whitening = fit_whitening(proteins)
     white = whitening(proteins)

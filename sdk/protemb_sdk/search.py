@@ -216,7 +216,7 @@ class Index:
         """
         self._check(query)
         if self._residues is None:
-            raise EmbeddingError(f"{self.path}: holds proteins alone; make it of a store with residues")
+            raise EmbeddingError("holds proteins alone; make it of a store with residues", self.path)
         from protemb_sdk._search.align import align
 
         residues_QC = self._whitenings.residues(query.residue)
@@ -256,8 +256,9 @@ class Index:
             theirs = query.provenance[name]
             if ours[name] != theirs:
                 raise EmbeddingError(
-                    f"{query.id}: embedded with {name} {theirs!r}, and {self.path} holds {ours[name]!r}; "
-                    f"embed the query with the index's model, {ours['model']!r}"
+                    f"embedded with {name} {theirs!r}, and {self.path} holds {ours[name]!r}; "
+                    f"embed the query with the index's model, {ours['model']!r}",
+                    query.id,
                 )
 
 
@@ -280,12 +281,12 @@ def open_index(path: str | PathLike[str]) -> Index:
     from usearch.index import Index as Graph
 
     if not os.path.isfile(path / HEADER):
-        raise OutputError(f"{path}: is no index; make one with protemb index STORE -o {path}")
+        raise OutputError(f"is no index; make one with protemb index STORE -o {path}", path)
     try:
         header = json.loads((path / HEADER).read_text(encoding="utf-8"))
         if header["format"] != FORMAT:
             raise OutputError(
-                f"{path}: an index of format {header['format']!r}, and this version reads {FORMAT!r}"
+                f"an index of format {header['format']!r}, and this version reads {FORMAT!r}", path
             )
         whitenings = load_whitenings(path / WHITENINGS)
         graph = Graph.restore(str(path / VECTORS), view=True)
@@ -303,5 +304,5 @@ def open_index(path: str | PathLike[str]) -> Index:
         raise
     except Exception as error:  # of NumPy, Arrow and the graph, whatever damaged bytes made them say
         reason = (str(error) or repr(error)).splitlines()[0]
-        raise OutputError(f"{path}: a damaged index ({reason}); make it again with protemb index") from error
+        raise OutputError(f"a damaged index ({reason}); make it again with protemb index", path) from error
     return Index(path, header, whitenings, graph, chains, residues, coords)

@@ -167,14 +167,14 @@ def test_a_chain_that_fails_takes_no_other_chain_with_it(
 
     def failing(chain: object, **wanted: object) -> object:
         if chain.chain == "C":  # type: ignore[attr-defined]
-            raise EmbeddingError("2beg_C: made to fail")
+            raise EmbeddingError("made to fail", "2beg_C")
         return whole(chain, **wanted)  # type: ignore[arg-type]
 
     monkeypatch.setattr(embedder, "embed_chain", failing)
     path = structures / "2beg.pdb.gz"
     run = embedder.embed_many(path, on_error="skip")
     assert names(run) == ["2beg_A", "2beg_B", "2beg_D", "2beg_E"]
-    assert run.skipped == [Skipped(str(path), "C", "2beg_C: made to fail")]
+    assert run.skipped == [Skipped(str(path), "C", "made to fail")]
     assert isinstance(run.skipped[0].error, EmbeddingError)
     with pytest.raises(EmbeddingError, match="made to fail"):
         list(embedder.embed_many(path))
@@ -263,9 +263,25 @@ def test_progress_goes_to_stderr(
 def test_errors_survive_pickling() -> None:
     import pickle
 
-    for error in (ProtembError("a: b"), ChainError("c"), EmbeddingError("d"), ModelError("e")):
+    errors = (
+        ProtembError("b", "a"), ChainError("c"), EmbeddingError("d", retryable=True),
+        ModelError("e", Path("f\n")),
+    )  # fmt: skip
+    for error in errors:
         copy = pickle.loads(pickle.dumps(Skipped("x", "", "y", error))).error
         assert type(copy) is type(error) and str(copy) == str(error)
+        assert copy.__dict__ == error.__dict__
+    assert str(errors[0]) == "a: b" and errors[-1].where == "f\\n"
+
+
+def test_an_error_names_its_place_once() -> None:
+    error = EmbeddingError("does not fit", "1abc_A", retryable=True)
+    assert str(error) == "1abc_A: does not fit" and str(error.at("x.pdb")) == "x.pdb: does not fit"
+    assert type(error.at("x")) is EmbeddingError and error.at("x").retryable
+    assert str(Skipped.of(error, "dir/1abc.pdb", "A")) == "dir/1abc.pdb, chain A: does not fit"
+    assert str(Skipped.of(error.at("dir/1abc.pdb"), "dir/1abc.pdb")) == "dir/1abc.pdb: does not fit"
+    # An object without a path keeps the name that it has itself.
+    assert str(Skipped.of(error, "input 3 (Structure)")) == "input 3 (Structure): 1abc_A: does not fit"
 
 
 def test_batches_change_nothing(embedder: Embedder, some: list[Path], structures: Path) -> None:

@@ -79,10 +79,11 @@ def _check_own(head: Path) -> None:
         return
     if str(head) in {bundled.name for bundled in list_heads()}:
         raise ModelError(
-            f"{head}: is a bundled head, and protemb {head} the command for it; predict wants a head of your "
-            "own, as protemb-export finetune writes it"
+            f"is a bundled head, and protemb {head} the command for it; predict wants a head of your "
+            "own, as protemb-export finetune writes it",
+            head,
         )
-    raise ModelError(f"{head}: no such file; pass what protemb-export finetune wrote (.onnx)")
+    raise ModelError("no such file; pass what protemb-export finetune wrote (.onnx)", head)
 
 
 def _rows(prediction: Any) -> list[tuple[object, ...]]:

@@ -151,10 +151,10 @@ def _copies(files: Iterable[Path], folder: Path) -> dict[Path, Path]:
     copies = {file: folder / file.name for file in files if has_structure_ending(file)}
     doubled = [name for name, count in Counter(copies.values()).items() if count > 1]
     if doubled:
-        raise OutputError(f"{doubled[0]}: several inputs have this name; score them folder by folder")
+        raise OutputError("several inputs have this name; score them folder by folder", doubled[0])
     there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not os.path.isdir(there):
-        raise OutputError(f"{folder}: no folder can be made there ({there} is none)")
+        raise OutputError(f"no folder can be made there ({there} is none)", folder)
     return copies
 
 
@@ -180,13 +180,15 @@ def _write_copies(ranked: Sequence[QualityScore], copies: Mapping[Path, Path], f
             folder.mkdir(parents=True, exist_ok=True)
             write_b_factors(path, copies[path], of_source)
             written += 1
-        except (OSError, ProtembError) as error:
-            say(console, f"no copy of {source}: {str(error).removeprefix(f'{copies[path]}: ')}")
+        except ProtembError as error:
+            say(console, f"no copy of {source}: {error.problem}")
+        except OSError as error:
+            say(console, f"no copy of {source}: {error.strerror or error}")
     if not written:
         if new:
             with suppress(OSError):
                 folder.rmdir()
-        raise OutputError(f"{folder}: no copy could be written; what was scored is said above")
+        raise OutputError("no copy could be written; what was scored is said above", folder)
 
 
 def _write_scores(ranked: Sequence[QualityScore], out: Path) -> None:

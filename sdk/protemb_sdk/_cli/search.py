@@ -67,7 +67,7 @@ def search(
     check_there([query])
     if os.path.isdir(query) or is_archive_name(query.name):
         what = "a folder" if os.path.isdir(query) else "an archive"
-        raise StructureError(f"{query}: is {what}; search takes one structure file, so call it for each")
+        raise StructureError(f"is {what}; search takes one structure file, so call it for each", query)
     opened = open_index(index)
     if out is not None:
         own = [] if model is None else [find_model(model).path]
@@ -106,10 +106,10 @@ def verify(
     )
     if found.wrong:
         raise OutputError(
-            f"{store}: {len(found.wrong)} rows are not what their files give: {', '.join(found.wrong[:5])}"
+            f"{len(found.wrong)} rows are not what their files give: {', '.join(found.wrong[:5])}", store
         )
     if not found.rows:
-        raise OutputError(f"{store}: none of the {len(found.missing)} files of the sample could be read")
+        raise OutputError(f"none of the {len(found.missing)} files of the sample could be read", store)
 
 
 def _model_of(index: Index) -> str:
@@ -120,8 +120,8 @@ def _model_of(index: Index) -> str:
         if provenance["model_sha256"] in model.sha256.values():
             return model.name
     raise ModelError(
-        f"{index.path}: made with {provenance['model']!r}, which is no model of this version; pass its file "
-        "with --model"
+        f"made with {provenance['model']!r}, which is no model of this version; pass its file with --model",
+        index.path,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -42,7 +41,7 @@ class _Run:
         if self.chains <= SHOWN:
             self._rows.append((chain.id, str(len(chain)), *row))
         for note in chain.notes:
-            self._kinds[_kind(note)] += 1
+            self._kinds[note] += 1
             if len(self._notes) <= SHOWN:
                 self._notes.append(f"note: {chain.id}: {note}")
 
@@ -116,8 +115,8 @@ def report_skipped(skipped: Sequence[Skipped], *, kept: bool = True) -> None:
             say(console, f"skipped: {s}")
     if len(skipped) <= SHOWN:
         return
-    files = [s.reason for s in skipped if not s.chain]
-    chains = [s.reason for s in skipped if s.chain]
+    files = [s.kind for s in skipped if not s.chain]
+    chains = [s.kind for s in skipped if s.chain]
     every = "; every single one is in the output file with its reason" if kept else ""
     say(console, f"skipped{every}; in short:")
     _counts(files, "file")
@@ -148,18 +147,12 @@ def size_of(*files: Path) -> str:
 
 
 def _counts(reasons: Iterable[str], noun: str) -> None:
-    kinds = Counter(_kind(reason) for reason in reasons).most_common()
+    kinds = Counter(reasons).most_common()
     for kind, count in kinds[:SHOWN]:
         say(console, f"{_number(count, noun):>14}  {kind}")
     rest = sum(count for _, count in kinds[SHOWN:])
     if rest:
         say(console, f"{_number(rest, noun):>14}  for other reasons")
-
-
-def _kind(reason: str) -> str:
-    """Return a reason without what differs from file to file: numbers, names and details."""
-    kind = re.sub(r" \((?:chain |read are |it starts |[A-Z][a-z]+ ).*|: .*", "", reason)
-    return re.sub(r"\b\d+ (amino acid )?residues?\b", r"... \1residues", kind)
 
 
 def _number(count: int, noun: str) -> str:

@@ -59,9 +59,9 @@ def collecting(path: Path, *, pair: bool, readouts: Sequence[str] = ()) -> Itera
     """
     kind = path.suffix.lower()
     if kind not in (".npz", ".parquet"):
-        raise OutputError(f"{path}: end the name in .npz or .parquet")
+        raise OutputError("end the name in .npz or .parquet", path)
     if kind == ".parquet" and pair:
-        raise OutputError(f"{path}: pair embeddings go into .npz, not into .parquet")
+        raise OutputError("pair embeddings go into .npz, not into .parquet", path)
     writable_target(path)
     with written_whole(path) as part:
         collection: NpzCollection | ParquetCollection = (

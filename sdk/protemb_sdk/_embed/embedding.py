@@ -133,9 +133,9 @@ class Embedding:
             return self.residue
         if name in READOUTS:
             raise EmbeddingError(
-                f"{self.id}: readout {name!r} was not asked for; embed with readouts=[{name!r}]"
+                f"readout {name!r} was not asked for; embed with readouts=[{name!r}]", self.id
             )
-        raise EmbeddingError(f"{self.id}: there is no readout {name!r}; there are {', '.join(READOUTS)}")
+        raise EmbeddingError(f"there is no readout {name!r}; there are {', '.join(READOUTS)}", self.id)
 
     def windows(self, size: int, readout: str = "mean") -> NDArray[np.float32]:
         """Return the residue embeddings in a window around each residue, zeros outside the chain.

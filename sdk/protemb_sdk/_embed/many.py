@@ -23,7 +23,6 @@ from protemb_sdk._embed.outcome import (
     Outcome,
     embed_one,
     embed_together,
-    failed,
     source_name,
 )
 from protemb_sdk._model.readouts import check_readouts
@@ -238,7 +237,7 @@ class EmbeddingRun(Iterator[Embedding]):
         try:
             return pool.submit(_work, portable(self._embedder, x), self._wanted, source)
         except ProtembError as error:
-            return Outcome(source, skipped=[failed(source, "", error)])
+            return Outcome(source, skipped=[Skipped.of(error, source)])
         except BrokenProcessPool as error:
             raise _died(source) from error
         except OSError as error:

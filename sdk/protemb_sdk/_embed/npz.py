@@ -68,14 +68,14 @@ def load(path: str | PathLike[str]) -> dict[str, Any]:
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
             header = json.loads(str(file["header"][()]))
             if header["format"] != FORMAT:
-                raise OutputError(f"{path}: holds {header['format']!r}, this reads {FORMAT!r} only")
+                raise OutputError(f"holds {header['format']!r}, this reads {FORMAT!r} only", path)
             return _fields(header, {name: file[name] for name in file.files})
     except FileNotFoundError:
-        raise OutputError(f"{path}: no such file") from None
+        raise OutputError("no such file", path) from None
     except OutputError:
         raise
     except Exception as error:  # what NumPy says of damaged bytes has no end: even TokenError and SystemError
-        raise OutputError(f"{path}: not an embedding saved by protemb, or damaged ({error})") from error
+        raise OutputError(f"not an embedding saved by protemb, or damaged ({error})", path) from error
 
 
 def _fields(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any, Protocol
 
-from protemb_sdk._base.errors import ProtembError, StructureError, printable
+from protemb_sdk._base.errors import ProtembError, StructureError
 from protemb_sdk._base.limits import Limits
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._structure.chain import Chain, Skipped, no_protein_chain
@@ -129,7 +129,7 @@ def _read(embedder: ChainEmbedder, x: object, source: str, outcome: Outcome) -> 
         if not read.chains:
             raise no_protein_chain(source, read.skipped)
     except ProtembError as error:
-        outcome.skipped.append(failed(source, "", error))
+        outcome.skipped.append(Skipped.of(error, source))
         return []
     return read.chains
 
@@ -140,10 +140,4 @@ def _embed_into(
     try:
         outcome.embeddings.append(embedder.embed_chain(chain, **wanted))
     except ProtembError as error:
-        outcome.skipped.append(failed(source, chain.chain or " ", error))
-
-
-def failed(source: str, chain: str, error: ProtembError) -> Skipped:
-    """Return the skip of an input or chain that failed, its source said once."""
-    source = printable(source)
-    return Skipped(source, chain, str(error).removeprefix(f"{source}: "), error)
+        outcome.skipped.append(Skipped.of(error, source, chain.chain or " "))

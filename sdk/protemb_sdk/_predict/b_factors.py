@@ -52,7 +52,7 @@ def check_structure_target(path: Path) -> Path:
         If it ends neither as PDB nor as mmCIF, or its folder does not exist.
     """
     if not has_structure_ending(path):
-        raise OutputError(f"{path}: end the name in .pdb or .cif, with .gz where it shall be compressed")
+        raise OutputError("end the name in .pdb or .cif, with .gz where it shall be compressed", path)
     return writable_target(path)
 
 
@@ -93,7 +93,7 @@ def write_b_factors(
     for prediction in predictions:
         by_model.setdefault(prediction.provenance.get("options", {}).get("model", 1), []).append(prediction)
     if missing := [number for number in by_model if not 1 <= number <= len(structure)]:
-        raise StructureError(f"{where}: has no model {missing[0]}, of which a chain was predicted")
+        raise StructureError(f"has no model {missing[0]}, of which a chain was predicted", where)
     for number, model in enumerate(structure, start=1):
         _fill(model, by_model.get(number, []), where)
     content = _as_text(structure, target, pdb=_is_pdb(target)).encode()
@@ -134,8 +134,9 @@ def _fill(model: gemmi.Model, predictions: Sequence[PerResidue], where: str) -> 
         for p, i in wanted:
             if (p, i) not in met:
                 raise StructureError(
-                    f"{where}: holds no residue {number}{code} of chain {name!r}, which was predicted for "
-                    f"{predictions[p].structure.id}; pass the structure that was predicted"
+                    f"holds no residue {number}{code} of chain {name!r}, which was predicted for "
+                    f"{predictions[p].structure.id}; pass the structure that was predicted",
+                    where,
                 )
 
 
@@ -171,8 +172,8 @@ def _rows_of(
 def _as_text(structure: gemmi.Structure, target: Path, *, pdb: bool) -> str:
     long = [chain.name for model in structure for chain in model if len(chain.name) > 2]
     if pdb and long:
-        raise OutputError(f"{target}: the chain name {long[0]!r} does not fit into PDB format; write .cif")
+        raise OutputError(f"the chain name {long[0]!r} does not fit into PDB format; write .cif", target)
     try:
         return structure.make_pdb_string() if pdb else structure.make_mmcif_document().as_string()
     except (RuntimeError, ValueError) as error:
-        raise OutputError(f"{target}: the structure cannot be written ({error})") from error
+        raise OutputError(f"the structure cannot be written ({error})", target) from error

@@ -137,8 +137,9 @@ class QualityScorer(Predictor[QualityScore]):
         if len(embedding.structure) < FEWEST:
             count = len(embedding.structure)
             raise EmbeddingError(
-                f"{embedding.id}: {count} {'residue is' if count == 1 else 'residues are'} no fold to judge; "
-                f"pass a model of at least {FEWEST}"
+                f"{count} {'residue is' if count == 1 else 'residues are'} no fold to judge; "
+                f"pass a model of at least {FEWEST}",
+                embedding.id,
             )
         residue_lddt, lddt, gdt_ts = self.outputs_of(embedding)
         return QualityScore(

@@ -108,11 +108,11 @@ def build_index(store: str | PathLike[str], out: str | PathLike[str]) -> int:
     check_extra(out)
     header = read_header(store)
     if os.path.exists(out):
-        raise OutputError(f"{out}: is there already; name another folder, or delete it")
+        raise OutputError("is there already; name another folder, or delete it", out)
     if not os.path.isdir(out.parent):
-        raise OutputError(f"{out}: the folder {out.parent} does not exist; make it first")
+        raise OutputError(f"the folder {out.parent} does not exist; make it first", out)
     if store.resolve() in out.resolve().parents:
-        raise OutputError(f"{out}: lies within the store, whose readers would meet it; name another place")
+        raise OutputError("lies within the store, whose readers would meet it; name another place", out)
     try:
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
             part = Path(folder) / out.name
@@ -120,7 +120,7 @@ def build_index(store: str | PathLike[str], out: str | PathLike[str]) -> int:
             count = _build(store, header, part)
             part.rename(out)
     except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror or error})") from error
+        raise OutputError(f"cannot be written ({error.strerror or error})", out) from error
     return count
 
 
@@ -130,7 +130,7 @@ def check_extra(path: Path) -> None:
         import pyarrow  # noqa: F401
         import usearch.index  # noqa: F401
     except ImportError as error:
-        raise OutputError(f"{path}: an index needs {error.name}: pip install 'protemb-sdk[search]'") from None
+        raise OutputError(f"an index needs {error.name}: pip install 'protemb-sdk[search]'", path) from None
 
 
 def _build(store: Path, header: Mapping[str, Any], out: Path) -> int:
@@ -139,7 +139,7 @@ def _build(store: Path, header: Mapping[str, Any], out: Path) -> int:
     lengths = [table["length"].to_numpy() for table in _tables(store, ["length"])]
     chains, residues = sum(map(len, lengths)), int(sum(map(np.sum, lengths)))
     if not chains:
-        raise OutputError(f"{store}: the store holds no chain; see _skipped.csv in it")
+        raise OutputError("the store holds no chain; see _skipped.csv in it", store)
     deep = "residue" in header["levels"]
     white = fit_whitening(_sample(store, residues)) if deep else None
     columns = [*_COLUMNS, "protein", *(["residue", "ca_coords"] if deep else [])]
@@ -220,7 +220,7 @@ def _tables(store: Path, columns: list[str]) -> Iterator[pyarrow.Table]:
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0]
             raise OutputError(
-                f"{part}: is no whole part of a store ({reason}); embed its inputs anew"
+                f"is no whole part of a store ({reason}); embed its inputs anew", part
             ) from error
 
 

@@ -91,4 +91,4 @@ def check_extra(path: Path) -> None:
     try:
         import h5py  # noqa: F401
     except ImportError:
-        raise OutputError(f"{path}: pair embeddings need h5py: pip install 'protemb-sdk[pairs]'") from None
+        raise OutputError("pair embeddings need h5py: pip install 'protemb-sdk[pairs]'", path) from None

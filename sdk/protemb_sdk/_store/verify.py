@@ -87,8 +87,9 @@ def verify_store(
     for name in ("model_sha256", "contract", "noise_level"):
         if embedder.provenance[name] != provenance[name]:
             raise ModelError(
-                f"{store}: made with {name} {provenance[name]!r}, and the model at hand has "
-                f"{embedder.provenance[name]!r}; pass the store's model with --model"
+                f"made with {name} {provenance[name]!r}, and the model at hand has "
+                f"{embedder.provenance[name]!r}; pass the store's model with --model",
+                store,
             )
     found, tolerance = Verified(), TOLERANCES[header["dtype"]]
     columns = ["id", "source", "chain", "protein", *(["residue"] if "residue" in header["levels"] else [])]
@@ -96,7 +97,7 @@ def verify_store(
     try:
         counts = [pq.read_metadata(part).num_rows for part in parts]
         if not sum(counts):
-            raise OutputError(f"{store}: the store holds no chain to verify")
+            raise OutputError("the store holds no chain to verify", store)
         drawn = np.random.default_rng(seed).choice(sum(counts), min(sample, sum(counts)), replace=False)
         first = np.concatenate([[0], np.cumsum(counts)])
         for number, part in enumerate(parts):
@@ -105,7 +106,7 @@ def verify_store(
                 for row in pq.read_table(part, columns=columns).take(here).to_pylist():
                     _compare(row, embedder, found, tolerance)
     except (pa.ArrowException, OSError) as error:
-        raise OutputError(f"{store}: cannot be read ({str(error).splitlines()[0]})") from error
+        raise OutputError(f"cannot be read ({str(error).splitlines()[0]})", store) from error
     return found
 
 
@@ -127,7 +128,7 @@ def _compare(row: dict[str, Any], embedder: Embedder, found: Verified, tolerance
         twins = [chain for chain in chains if chain.chain == row["chain"]]
         again = embedder.embed_chain(twins[0]) if twins else None
     except ProtembError as error:
-        found.missing.append(Skipped(source or row["id"], row["chain"], str(error), error))
+        found.missing.append(Skipped.of(error, source or row["id"], row["chain"]))
         return
     found.rows += 1
     if again is None:

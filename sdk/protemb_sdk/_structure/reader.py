@@ -125,7 +125,7 @@ def read_chain(x: Any, chain: str | None = None, **options: Any) -> Chain:
         raise ChainError(f"chain={chain!r}: pass the name of a chain, a str")
     read = read_chains(x, **options)
     if chain is not None and (isinstance(x, (tuple, Chain)) and not read.chains[0].chain):
-        raise ChainError(f"{read.chains[0].id}: arrays have no chain names; leave chain={chain!r} out")
+        raise ChainError(f"arrays have no chain names; leave chain={chain!r} out", read.chains[0].id)
     listing = ", ".join(c.chain or "' '" for c in read.chains) or "none"
     where = read.chains[0].name if read.chains else read.skipped[0].source
     if chain is not None:
@@ -136,16 +136,16 @@ def read_chain(x: Any, chain: str | None = None, **options: Any) -> Chain:
         for skipped in read.skipped:
             if skipped.chain.strip() == wanted:
                 raise ChainError(
-                    f"{where}: chain {chain} was skipped: {skipped.reason}; protein chains: {listing}"
+                    f"chain {chain} was skipped: {skipped.reason}; protein chains: {listing}", where
                 )
         for found in read.chains:
             if found.label_chain and found.label_chain == wanted:
                 return found
-        raise ChainError(f"{where}: there is no chain {chain!r}; protein chains: {listing}")
+        raise ChainError(f"there is no chain {chain!r}; protein chains: {listing}", where)
     if len(read.chains) == 1:
         return read.chains[0]
     if read.chains:
-        raise ChainError(f"{where}: holds {len(read.chains)} protein chains, name one of them: {listing}")
+        raise ChainError(f"holds {len(read.chains)} protein chains, name one of them: {listing}", where)
     raise no_protein_chain(where, read.skipped)
 
 
@@ -189,7 +189,7 @@ def _entry(structure: gemmi.Structure) -> str:
 
 def _chain_of_arrays(x: tuple[Any, ...], name: str) -> Chain:
     if len(x) not in (2, 3) or not isinstance(x[1], str):
-        raise StructureError(f"{name}: pass a tuple (coordinates (L, 3), sequence[, residue_index])")
+        raise StructureError("pass a tuple (coordinates (L, 3), sequence[, residue_index])", name)
     try:
         coords = np.array(x[0])
         if coords.dtype.kind == "c":  # NumPy would take the real part
@@ -197,15 +197,15 @@ def _chain_of_arrays(x: tuple[Any, ...], name: str) -> Chain:
         coords = coords.astype(np.float64)
         given = np.arange(len(x[1])) if len(x) == 2 else np.asarray(x[2])
     except (TypeError, ValueError) as error:
-        raise StructureError(f"{name}: coordinates and residue_index must be numbers ({error})") from error
+        raise StructureError(f"coordinates and residue_index must be numbers ({error})", name) from error
     letters = "".join(c.upper() if c.isascii() else "X" for c in x[1])
     length = len(letters)
     if given.shape != (length,) or given.dtype.kind not in "iu":
-        raise StructureError(f"{name}: residue_index must hold one integer for each of {length} residues")
+        raise StructureError(f"residue_index must hold one integer for each of {length} residues", name)
     given = given.astype(np.int64)
     ends = [abs(int(given[0])), abs(int(given[-1])), int(given[-1]) - int(given[0])] if length else []
     if (np.diff(given) < 1).any() or max(ends, default=0) > 2**31 - 2:
-        raise StructureError(f"{name}: residue_index must increase strictly and fit into 32 bits")
+        raise StructureError("residue_index must increase strictly and fit into 32 bits", name)
     return Chain(
         name=name,
         chain="",

@@ -62,7 +62,7 @@ def casp(
     else:
         found, left_out = read_target(folder, native, native.stem, folder.name, split)
     if not found:
-        raise DecoyError(f"{folder}: no model could be compared with its native ({'; '.join(left_out[:3])})")
+        raise DecoyError(f"no model could be compared with its native ({'; '.join(left_out[:3])})", folder)
     write_decoys(found, out)
     say(console, f"{out}: {len(found)} models of {len({d.target for d in found})} targets")
     for reason in left_out:

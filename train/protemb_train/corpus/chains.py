@@ -80,7 +80,7 @@ def read_file(path: Path, limits: Limits) -> tuple[list[dict[str, Any]], list[Sk
         entity_of = {part: str(entity.name) for entity in structure.entities for part in entity.subchains}
         read = read_chains(structure, name=name, min_residues=1)
     except ProtembError as error:
-        return [], [Skip(where, "", "unreadable file", str(error).removeprefix(f"{where}: "))]
+        return [], [Skip(where, "", "unreadable file", error.problem)]
     rows, skips = [], [_passed_over(where, skipped) for skipped in read.skipped]
     for chain in read.chains:
         fault = _fault(chain, limits)
