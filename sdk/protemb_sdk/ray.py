@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from protemb_sdk._base.errors import EmbeddingError, ProtembError
 from protemb_sdk._embed.many import inputs_of
 from protemb_sdk._embed.outcome import EmptyFolder, embed_one
+from protemb_sdk._embed.rows import table_of
 from protemb_sdk._model.readouts import check_readouts
 from protemb_sdk._store.fill import Filled, missing
 from protemb_sdk._store.parts import Before
-from protemb_sdk._store.rows import table_of
 from protemb_sdk._store.writer import DEFAULT_LEVELS, Store, open_store
 from protemb_sdk._structure.archives import Member
 

@@ -133,7 +133,16 @@ def head(make_head: Callable[..., Path], tmp_path_factory: pytest.TempPathFactor
 
 
 # Of a table of sites.
-COLUMNS = ["chain", "auth_seq", "insertion_code", "label_seq", "residue_name", "probability", "site"]
+COLUMNS = [
+    "source",
+    "chain",
+    "auth_seq",
+    "insertion_code",
+    "label_seq",
+    "residue_name",
+    "probability",
+    "site",
+]
 
 
 def table_of(path: Path) -> list[dict[str, str]]:

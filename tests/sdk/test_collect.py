@@ -13,10 +13,13 @@ import pytest
 import protemb_sdk._embed.collect as module
 from protemb_sdk import Embedding, OutputError, Skipped
 from protemb_sdk._embed.collect import collecting
+from protemb_sdk._embed.outcome import Outcome
+from protemb_sdk._store.writer import open_store
 
 Maker = Callable[..., Embedding]
 SKIPPED = [Skipped("a.cif", "B", "is nucleic acid (DNA), not protein"), Skipped("é.pdb", "", "no such file")]
 PROVENANCE = {"model": "base", "options": {"altloc": "first"}}
+STORED = PROVENANCE | {"model_sha256": "", "contract": "2", "noise_level": 1.0}
 PER_RESIDUE = ("residue_index", "auth_seq", "insertion_code", "label_seq", "residue_name")
 
 
@@ -82,6 +85,19 @@ def test_parquet_holds_every_chain(
     told = json.loads(parquet.read_metadata(path).metadata[b"protemb"])
     assert told["provenance"] == PROVENANCE
     assert told["skipped"][1] == {"source": "é.pdb", "chain": "", "reason": "no such file"}
+
+
+def test_every_kind_of_file_has_the_same_columns(make_embedding: Maker, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    filled(tmp_path / "x.parquet", make_embedding, [6])
+    filled(tmp_path / "x.npz", make_embedding, [6])
+    with open_store(tmp_path / "store", STORED, channels=4) as store:
+        store.add(Outcome("x.pdb", [make_embedding(6, "n0", "A", False)]))
+    (part,) = (tmp_path / "store").glob("*.parquet")
+    assert parquet.read_schema(tmp_path / "x.parquet").equals(parquet.read_schema(part))
+    with np.load(tmp_path / "x.npz") as file:
+        own = {name for name in file.files if name not in ("header", "offset") and "skipped" not in name}
+    assert own | {"length"} == set(parquet.read_schema(part).names)  # its offsets say how long chains are
 
 
 def test_long_chains_make_row_groups_of_their_own(

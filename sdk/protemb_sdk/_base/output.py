@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import tempfile
 import zipfile
@@ -17,6 +18,8 @@ from protemb_sdk._base.errors import OutputError, StructureError
 from protemb_sdk._base.folders import find_structures
 
 if TYPE_CHECKING:
+    from _csv import Writer
+
     from matplotlib.figure import Figure
 
 # Of a file's own name in that of the folder it is written in: with all of a long one, that would be too long.
@@ -204,6 +207,21 @@ def write_text_whole(path: Path, text: str) -> None:
     """
     with written_whole(path) as part:
         part.write_text(text, encoding="utf-8", newline="\n")
+
+
+@contextmanager
+def writing_csv(path: Path, columns: Iterable[str]) -> Iterator[Writer]:
+    """Open a table to which rows are written; the file appears whole at the end, or not at all.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    with written_whole(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(columns)
+        yield table
 
 
 def add_array(archive: zipfile.ZipFile, name: str, array: NDArray[np.generic]) -> None:

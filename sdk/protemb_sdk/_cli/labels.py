@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,10 +10,9 @@ import typer
 
 from protemb_sdk._base.console import check_there, out_console, say
 from protemb_sdk._base.errors import ModelError
-from protemb_sdk._base.output import check_apart, writable_target, written_whole
+from protemb_sdk._base.output import check_apart, writable_target, writing_csv
 from protemb_sdk._cli.summary import nothing_done, report_skipped
-
-RESIDUE_COLUMNS = ("auth_seq", "insertion_code", "residue_name")
+from protemb_sdk._structure.columns import RESIDUE, residues_of, source_of
 
 
 def predict(
@@ -54,11 +52,9 @@ def predict(
     inputs = inputs_of(files)
     alone = isinstance(inputs, list) and len(inputs) == 1
     chains = 0
-    with written_whole(out) as part, part.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        names = [f"probability_{name}" for name in predictor.classes or ()]
-        residue = RESIDUE_COLUMNS if predictor.per_residue else ()
-        table.writerow(("source", "chain", *residue, "label", *names))
+    names = [f"probability_{name}" for name in predictor.classes or ()]
+    first = RESIDUE if predictor.per_residue else RESIDUE[:2]
+    with writing_csv(out, (*first, "label", *names)) as table:
         with predictor.predict_many(
             inputs, workers=workers, progress=not quiet and not alone, on_error="skip"
         ) as run:
@@ -88,14 +84,13 @@ def _check_own(head: Path) -> None:
 
 def _rows(prediction: Any) -> list[tuple[object, ...]]:
     chain = prediction.structure
-    where = (chain.source or chain.name, chain.chain)
-    residues: list[tuple[object, ...]] = [()]
+    where: list[tuple[object, ...]] = [(source_of(chain), chain.chain)]
     labels, values = [prediction.label], [prediction.value]
     if prediction.per_residue:
-        residues = list(zip(*(getattr(chain, name).tolist() for name in RESIDUE_COLUMNS), strict=True))
+        where = list(residues_of(chain))
         labels, values = list(prediction.label), list(prediction.value)
     rows = []
-    for residue, label, value in zip(residues, labels, values, strict=True):
+    for first, label, value in zip(where, labels, values, strict=True):
         said = (str(label), *(f"{v:.6f}" for v in value)) if prediction.classes else (f"{float(label):.6g}",)
-        rows.append((*where, *residue, *said))
+        rows.append((*first, *said))
     return rows

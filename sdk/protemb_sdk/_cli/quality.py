@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ from protemb_sdk._base.output import (
     files_in,
     picture_kind,
     writable_target,
+    writing_csv,
     written_whole,
 )
 from protemb_sdk._cli.summary import SHOWN, nothing_done, report_skipped
@@ -28,12 +28,13 @@ from protemb_sdk._embed.many import inputs_of
 from protemb_sdk._model.heads import find_head
 from protemb_sdk._predict.b_factors import has_structure_ending, write_b_factors
 from protemb_sdk._predict.quality import QualityScore, QualityScorer
+from protemb_sdk._structure.columns import RESIDUE, residues_of, source_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = ("rank", "source", "chain", "residues", "missing", "gdt_ts", "lddt")
-RESIDUE_COLUMNS = ("source", "chain", "auth_seq", "insertion_code", "residue_name", "lddt")
+RESIDUE_COLUMNS = (*RESIDUE, "lddt")
 BARS = " ▁▂▃▄▅▆▇█"
 WIDTH = 30  # of a profile in the terminal
 DRAWN = 8  # profiles in one picture
@@ -192,24 +193,17 @@ def _write_copies(ranked: Sequence[QualityScore], copies: Mapping[Path, Path], f
 
 
 def _write_scores(ranked: Sequence[QualityScore], out: Path) -> None:
-    with written_whole(out) as part, part.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(COLUMNS)
+    with writing_csv(out, COLUMNS) as table:
         for rank, s in enumerate(ranked, start=1):
-            where = (s.structure.source or s.structure.name, s.structure.chain)
+            where = (source_of(s.structure), s.structure.chain)
             table.writerow((rank, *where, len(s), missing(s), f"{s.gdt_ts:.4f}", f"{s.lddt:.4f}"))
 
 
 def _write_residues(ranked: Sequence[QualityScore], out: Path) -> None:
-    with written_whole(out) as part, part.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(RESIDUE_COLUMNS)
+    with writing_csv(out, RESIDUE_COLUMNS) as table:
         for s in ranked:
-            chain = s.structure
-            where = (chain.source or chain.name, chain.chain)
-            columns = (chain.auth_seq, chain.insertion_code, chain.residue_name, s.residue_lddt)
-            for number, code, name, value in zip(*(c.tolist() for c in columns), strict=True):
-                table.writerow((*where, number, code, name, f"{value:.4f}"))
+            for residue, value in zip(residues_of(s.structure), s.residue_lddt.tolist(), strict=True):
+                table.writerow((*residue, f"{value:.4f}"))
 
 
 def _print(ranked: Sequence[QualityScore]) -> None:

@@ -30,10 +30,12 @@ COLUMNS = (
 
 
 def index(
-    store: Annotated[Path, typer.Argument(help="Store, made by protemb embed FOLDER -o STORE.")],
+    store: Annotated[
+        Path, typer.Argument(help="Store or .parquet file, made by protemb embed FOLDER -o STORE.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to make.")],
 ) -> None:
-    """Make an index of a store, to search it with `protemb search`."""
+    """Make an index of a store or of a .parquet file, to search it with `protemb search`."""
     from protemb_sdk.search import build_index
 
     count = build_index(store, out)

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protemb_sdk._base.errors import StructureError
-from protemb_sdk._base.output import check_apart, writable_target
+from protemb_sdk._base.output import check_apart, writable_target, writing_csv
 from protemb_sdk._cli.summary import SiteTally, nothing_done, report_skipped
 from protemb_sdk._embed.many import inputs_of
 from protemb_sdk._model.heads import find_head
 from protemb_sdk._predict.b_factors import check_structure_target, write_b_factors
-from protemb_sdk._predict.sites import SitePrediction, SitePredictor
-from protemb_sdk._predict.tables import writing_sites
+from protemb_sdk._predict.sites import SITE_COLUMNS, SitePrediction, SitePredictor
 
 if TYPE_CHECKING:
     from protemb_sdk._predict.predictor import PredictionRun
@@ -67,7 +66,7 @@ def predict_files(
         targets.append(check_structure_target(structure))
     check_apart(targets, [*files, find_head(head).path])
     tally, kept = SiteTally(), list[SitePrediction]()
-    with writing_sites(out, source=True) as table:
+    with writing_csv(out, SITE_COLUMNS) as table:
         predictor = SitePredictor(head, device, threads=threads)
         run: Generator[SitePrediction, None, None] | PredictionRun[SitePrediction]
         if chain is not None:
@@ -83,7 +82,7 @@ def predict_files(
             skipped = run.skipped
         with closing(run):
             for prediction in run:
-                table.add(prediction.structure, prediction.probability, prediction.is_site)
+                table.writerows(prediction.rows())
                 tally.add(prediction)
                 if structure is not None:
                     kept.append(prediction)

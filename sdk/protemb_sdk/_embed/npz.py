@@ -16,11 +16,12 @@ from protemb_sdk._base.errors import OutputError
 from protemb_sdk._base.output import add_array, written_whole
 from protemb_sdk._model.readouts import READOUT
 from protemb_sdk._structure.chain import Chain
+from protemb_sdk._structure.columns import PER_RESIDUE, TEXTS
 
 FORMAT = "protemb-embedding-1"
 
-_TEXTS = ("name", "chain", "label_chain", "sequence", "source")
-_PER_RESIDUE = ("ca_coords", "residue_index", "auth_seq", "insertion_code", "label_seq", "residue_name")
+# The notes are a list here, and the id is made of the name and the chain.
+_TEXTS = tuple(name for name in TEXTS if name not in ("id", "notes"))
 
 
 def save(
@@ -46,7 +47,7 @@ def save(
     arrays: dict[str, Any] = {
         "header": np.array(json.dumps(header)),
         **{name: array for name, array in levels.items() if array is not None},
-        **{name: getattr(chain, name) for name in _PER_RESIDUE},
+        **{name: getattr(chain, name) for name in PER_RESIDUE},
         **{READOUT + name: array for name, array in readouts.items()},
     }
     target = Path(path)
@@ -83,7 +84,7 @@ def _fields(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> di
     if not all(isinstance(text, str) for text in texts) or not isinstance(header["provenance"], dict):
         raise ValueError("its header is none of ours")
     fields: dict[str, Any] = {name: header[name] for name in _TEXTS}
-    fields |= {name: arrays[name] for name in _PER_RESIDUE}
+    fields |= {name: arrays[name] for name in PER_RESIDUE}
     chain = Chain(**fields, notes=tuple(header["notes"]))
     chain.insertion_code.tolist(), chain.residue_name.tolist()  # letters that there are not are found here
     readouts = {

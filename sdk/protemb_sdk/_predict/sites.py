@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from protemb_sdk._base.output import writing_csv
 from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._model.session import Provider
 from protemb_sdk._predict.predictor import PredictionRun, Predictor
-from protemb_sdk._predict.tables import writing_sites
 from protemb_sdk._structure.chain import Chain
+from protemb_sdk._structure.columns import RESIDUE, residues_of
 
 if TYPE_CHECKING:
     import onnxruntime
+
+
+SITE_COLUMNS = (*RESIDUE, "probability", "site")
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -67,10 +71,16 @@ class SitePrediction:
         """What B-factors show: the probability."""
         return self.probability
 
-    def save_csv(self, path: str | PathLike[str]) -> Path:
-        """Write a row a residue, whole or not at all.
+    def rows(self) -> Iterator[tuple[object, ...]]:
+        """Give the cells of `SITE_COLUMNS` for each residue."""
+        values = zip(self.probability.tolist(), self.is_site.tolist(), strict=True)
+        for residue, (probability, site) in zip(residues_of(self.structure), values, strict=True):
+            yield (*residue, f"{probability:.6f}", int(site))
 
-        Columns: chain, auth_seq, insertion_code, label_seq (empty where unknown), residue_name,
+    def save_csv(self, path: str | PathLike[str]) -> Path:
+        """Write one row for each residue, whole or not at all.
+
+        Columns: source, chain, auth_seq, insertion_code, label_seq (empty where unknown), residue_name,
         probability, site (1 or 0).
 
         Raises
@@ -79,8 +89,8 @@ class SitePrediction:
             If the file cannot be written.
         """
         target = Path(path)
-        with writing_sites(target, source=False) as table:
-            table.add(self.structure, self.probability, self.is_site)
+        with writing_csv(target, SITE_COLUMNS) as table:
+            table.writerows(self.rows())
         return target
 
 

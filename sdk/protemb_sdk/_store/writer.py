@@ -18,9 +18,9 @@ from protemb_sdk._base.errors import MALFORMED, EmbeddingError, OutputError
 from protemb_sdk._base.output import write_text_whole, written_whole
 from protemb_sdk._base.signals import signals_wait
 from protemb_sdk._embed.outcome import Outcome
-from protemb_sdk._store.pair_maps import PairMaps, check_extra, pairs_of, sweep
+from protemb_sdk._embed.rows import table_of
+from protemb_sdk._store.pair_maps import PairMaps, check_extra, pairs_of, sweep, with_pairs
 from protemb_sdk._store.parts import FORMAT, FORMATS, Before, Part, read_before, skipped_rows
-from protemb_sdk._store.rows import table_of, with_pairs
 
 HEADER = "_protemb.json"  # readers of Parquet folders pass over names with an underscore
 SKIPPED = "_skipped.csv"
