@@ -254,7 +254,7 @@ def measure_score_parity(network: ScoreNetwork, embedder: Embedder, chains: Iter
     low, high = network.config.sigma_min, network.config.sigma_max
     return max(
         _deviation(
-            embedder.score(chain, sigma),
+            embedder.denoising_gradient(chain, sigma=sigma),
             torch_score(network, chain, sigma),
             f"{chain.id}, score at {sigma:g}",
         )

@@ -66,7 +66,7 @@ class Hit:
 
     Parameters
     ----------
-    id, name, chain, source, sequence : str
+    id, name, chain_id, source, sequence : str
         As in the store.
     length : int
         Its residues.
@@ -86,7 +86,7 @@ class Hit:
 
     id: str
     name: str
-    chain: str
+    chain_id: str
     source: str
     sequence: str
     length: int
@@ -181,7 +181,7 @@ class Index:
         scores, pairs = self.align(query, found)
         best = np.argsort(-scores, kind="stable")[:k]
         coords = [self._coords[self._offsets[n] : self._offsets[n + 1]] for n in found[best]]
-        tms = refined_tm_scores(query.structure.centred_coords, coords, [pairs[b] for b in best])
+        tms = refined_tm_scores(query.chain.centred_coords, coords, [pairs[b] for b in best])
         return [
             self._hit(query, int(found[b]), float(cosines[b]), float(scores[b]), float(tm), pairs[b])
             for b, tm in zip(best, tms, strict=True)
@@ -243,6 +243,7 @@ class Index:
         pairs: NDArray[np.int64] | None = None,
     ) -> Hit:
         row = self._chains.slice(number, 1).to_pylist()[0]
+        row["chain_id"] = row.pop("chain")
         aligned = np.empty((0, 2), dtype=np.int64) if pairs is None else pairs
         same = [query.sequence[i] == row["sequence"][j] for i, j in aligned]
         identity = float(np.mean(same)) if same else np.nan

@@ -56,10 +56,10 @@ def label_files(files: list[Path], folder: Path) -> dict[str, Path]:
             ahead = np.diagonal(apart, 4)
             numbers = [f"{n}{c}" for n, c in zip(chain.auth_seq, chain.insertion_code, strict=True)]
             residues += [
-                (file.name, chain.chain, number, "curled" if distance < 7 else "straight")
+                (file.name, chain.chain_id, number, "curled" if distance < 7 else "straight")
                 for number, distance in zip(numbers, ahead, strict=False)
             ]
-            proteins.append((file.name, chain.chain, (apart < 10).mean()))
+            proteins.append((file.name, chain.chain_id, (apart < 10).mean()))
     return {
         "residue": written(folder / "residues.csv", "structure chain residue label", residues),
         "protein": written(folder / "proteins.csv", "structure chain label", proteins),

@@ -48,7 +48,7 @@ def make_embedding() -> Callable[..., Embedding]:
         coords, sequence = walk(length)
         structure = Chain(
             name=name,
-            chain=chain,
+            chain_id=chain,
             label_chain="Ä",
             ca_coords=coords,
             sequence=sequence,
@@ -61,7 +61,7 @@ def make_embedding() -> Callable[..., Embedding]:
             source=f"folder/{name}.cif",
         )
         return Embedding(
-            structure=structure,
+            chain=structure,
             protein=rng.normal(size=4).astype(np.float32),
             residue=rng.normal(size=(length, 4)).astype(np.float32),
             pair=np.moveaxis(rng.normal(size=(4, length, length)).astype(np.float32), 0, 2) if pair else None,

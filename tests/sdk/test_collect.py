@@ -44,13 +44,14 @@ def test_npz_holds_every_chain(make_embedding: Maker, tmp_path: Path, pair: bool
     assert arrays["offset"].tolist() == [0, 6, 7, 12]
     for i, embedding in enumerate(embeddings):
         rows = slice(arrays["offset"][i], arrays["offset"][i + 1])
-        for name in ("id", "name", "chain", "label_chain"):
+        for name in ("id", "name", "label_chain"):
             assert arrays[name][i] == getattr(embedding, name)
-        assert arrays["source"][i] == embedding.structure.source
+        assert arrays["chain"][i] == embedding.chain_id
+        assert arrays["source"][i] == embedding.chain.source
         assert arrays["notes"][i] == "one | two | três"
         np.testing.assert_array_equal(arrays["protein"][i], embedding.protein)
         np.testing.assert_array_equal(arrays["residue"][rows], embedding.residue)
-        np.testing.assert_array_equal(arrays["ca_coords"][rows], embedding.structure.ca_coords)
+        np.testing.assert_array_equal(arrays["ca_coords"][rows], embedding.chain.ca_coords)
         assert arrays["sequence"][rows].tobytes().decode() == embedding.sequence
         for name in PER_RESIDUE:
             np.testing.assert_array_equal(arrays[name][rows], getattr(embedding, name), err_msg=name)
@@ -76,10 +77,10 @@ def test_parquet_holds_every_chain(
     table = parquet.read_table(path)
     for embedding, row in zip(embeddings, table.to_pylist(), strict=True):
         assert (row["id"], row["chain"], row["sequence"]) == (embedding.id, "A", embedding.sequence)
-        assert row["source"] == embedding.structure.source and row["notes"] == "one | two | três"
+        assert row["source"] == embedding.chain.source and row["notes"] == "one | two | três"
         np.testing.assert_array_equal(np.array(row["protein"], np.float32), embedding.protein)
         np.testing.assert_array_equal(np.array(row["residue"], np.float32), embedding.residue)
-        np.testing.assert_allclose(np.array(row["ca_coords"]), embedding.structure.ca_coords, rtol=1e-6)
+        np.testing.assert_allclose(np.array(row["ca_coords"]), embedding.chain.ca_coords, rtol=1e-6)
         for name in PER_RESIDUE:
             assert row[name] == getattr(embedding, name).tolist()
     told = json.loads(parquet.read_metadata(path).metadata[b"protemb"])

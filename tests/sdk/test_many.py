@@ -23,6 +23,7 @@ from protemb_sdk import (
     StructureError,
     read_chain,
 )
+from protemb_sdk._model.batches import pool_alike
 
 
 def names(run: object) -> list[str]:
@@ -40,7 +41,7 @@ SOME = ["1orc_A", "2beg_A", "2beg_B", "2beg_C", "2beg_D", "2beg_E", "1a8o_A", "1
 def test_every_chain_comes_in_input_order(embedder: Embedder, some: list[Path]) -> None:
     run = embedder.embed_many(some)
     assert names(run) == SOME
-    assert [(s.source, s.chain) for s in run.skipped] == [(str(some[3]), "B"), (str(some[3]), "C")]
+    assert [(s.source, s.chain_id) for s in run.skipped] == [(str(some[3]), "B"), (str(some[3]), "C")]
     assert all(s.reason == "is nucleic acid (DNA), not protein" and s.error is None for s in run.skipped)
     assert names(embedder.embed_many(reversed(some)))[0] == "1lcd_A"
     assert list(run) == []
@@ -166,7 +167,7 @@ def test_a_chain_that_fails_takes_no_other_chain_with_it(
     whole = embedder.embed_chain
 
     def failing(chain: object, **wanted: object) -> object:
-        if chain.chain == "C":  # type: ignore[attr-defined]
+        if chain.chain_id == "C":  # type: ignore[attr-defined]
             raise EmbeddingError("made to fail", "2beg_C")
         return whole(chain, **wanted)  # type: ignore[arg-type]
 
@@ -191,7 +192,7 @@ def test_a_file_without_protein_is_an_error_that_says_what_it_holds(
     with pytest.raises(StructureError, match=r"dna\.pdb: holds no protein chain to embed \(chain B: is nuc"):
         list(embedder.embed_many(path))
     run = embedder.embed_many(path, on_error="skip")
-    assert names(run) == [] and [s.chain for s in run.skipped] == ["B", "C", ""]
+    assert names(run) == [] and [s.chain_id for s in run.skipped] == ["B", "C", ""]
 
 
 def test_workers_change_nothing(embedder: Embedder, some: list[Path]) -> None:
@@ -208,7 +209,7 @@ def test_workers_change_nothing(embedder: Embedder, some: list[Path]) -> None:
     assert [e.id for e in alone] == [e.id for e in together] and len(alone) == len(SOME) + 5
     assert here.skipped == there.skipped
     for a, b in zip(alone, together, strict=True):
-        assert a.provenance == b.provenance and a.structure.source == b.structure.source
+        assert a.provenance == b.provenance and a.chain.source == b.chain.source
         assert a.pair is not None and b.pair is not None
         for level in ("protein", "residue", "pair"):
             x, y = getattr(a, level), getattr(b, level)
@@ -299,8 +300,8 @@ def test_batches_change_nothing(embedder: Embedder, some: list[Path], structures
         assert list(one.readouts) == list(other.readouts)
         for name, values in one.readouts.items():
             np.testing.assert_allclose(other.readouts[name], values, atol=1e-6 * scale)
-    assert [(s.source, s.chain, s.reason) for s in alone.skipped] == [
-        (s.source, s.chain, s.reason) for s in together.skipped
+    assert [(s.source, s.chain_id, s.reason) for s in alone.skipped] == [
+        (s.source, s.chain_id, s.reason) for s in together.skipped
     ]
 
 
@@ -319,7 +320,7 @@ def test_chains_of_one_length_go_together_as_far_as_memory_allows(
     assert len(list(embedder.embed_many(chains, batch=5))) == 5 and sizes == [5]
     sizes.clear()
     monkeypatch.setattr(embedder, "_memory_limit", 2 * 26**2 * 64 * 4 * 6)
-    assert len(embedder.embed_alike(chains)) == 5 and sorted(sizes) == [1, 2, 2]
+    assert len(embedder.embed_batch(chains)) == 5 and sorted(sizes) == [1, 2, 2]
 
 
 def test_a_chain_that_fails_takes_no_other_of_its_batch_with_it(embedder: Embedder, structures: Path) -> None:
@@ -337,5 +338,23 @@ def test_what_cannot_be_a_batch_is_said(embedder: Embedder, some: list[Path]) ->
         embedder.embed_many(some, batch=2, workers=2)
     chains = [read_chain(some[0]), read_chain(some[2])]
     with pytest.raises(EmbeddingError, match="chains of 64 and 70 residues cannot share a batch"):
-        embedder.embed_alike(chains)
-    assert embedder.embed_alike([]) == []
+        pool_alike(embedder._session, chains, 2**30, False, ())
+
+
+def test_a_batch_of_any_lengths_comes_in_order(embedder: Embedder, some: list[Path]) -> None:
+    wanted = [embedder.embed(path, pair=True) for path in (some[2], some[0], some[2])]
+    found = embedder.embed_batch([some[2], read_chain(some[0]), some[2]], pair=True)
+    assert [embedding.id for embedding in found] == [embedding.id for embedding in wanted]
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one.residue, other.residue, atol=1e-5)
+        np.testing.assert_allclose(one.pair, other.pair, atol=1e-4)
+    assert embedder.embed_batch([]) == []
+
+
+def test_a_run_is_collected_into_a_matrix(embedder: Embedder, some: list[Path]) -> None:
+    wanted = list(embedder.embed_many(some, on_error="skip"))
+    ids, proteins = embedder.embed_many(some, on_error="skip").proteins()
+    assert ids == [embedding.id for embedding in wanted] and proteins.dtype == np.float32
+    np.testing.assert_array_equal(proteins, [embedding.protein for embedding in wanted])
+    none, empty = embedder.embed_many([]).proteins()
+    assert none == [] and empty.shape == (0, embedder.channels)

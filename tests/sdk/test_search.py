@@ -64,7 +64,7 @@ def test_hits_come_best_first_and_are_all_there_are(
 ) -> None:
     query = embedder.embed(chains[0])
     hits = index.search(query, k=1000)
-    assert len(hits) == len(index) and len({(hit.source, hit.chain) for hit in hits}) == len(index)
+    assert len(hits) == len(index) and len({(hit.source, hit.chain_id) for hit in hits}) == len(index)
     scores = [hit.score for hit in hits]
     assert scores == sorted(scores, reverse=True)
     assert [hit.id for hit in index.search(query, k=4)] == [hit.id for hit in hits[:4]]
@@ -92,9 +92,9 @@ def test_half_precision_changes_little(
     build_index(tmp_path / "store", tmp_path / "index")
     query = embedder.embed(chains[0])
     ours, theirs = (i.search(query, 1000) for i in (open_index(tmp_path / "index"), index))
-    scores = {(hit.source, hit.chain): hit.score for hit in theirs}
+    scores = {(hit.source, hit.chain_id): hit.score for hit in theirs}
     np.testing.assert_allclose(
-        [hit.score for hit in ours], [scores[hit.source, hit.chain] for hit in ours], atol=0.02
+        [hit.score for hit in ours], [scores[hit.source, hit.chain_id] for hit in ours], atol=0.02
     )
 
 

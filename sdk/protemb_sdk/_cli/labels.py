@@ -83,8 +83,8 @@ def _check_own(head: Path) -> None:
 
 
 def _rows(prediction: Any) -> list[tuple[object, ...]]:
-    chain = prediction.structure
-    where: list[tuple[object, ...]] = [(source_of(chain), chain.chain)]
+    chain = prediction.chain
+    where: list[tuple[object, ...]] = [(source_of(chain), chain.chain_id)]
     labels, values = [prediction.label], [prediction.value]
     if prediction.per_residue:
         where = list(residues_of(chain))

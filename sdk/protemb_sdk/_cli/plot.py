@@ -36,7 +36,7 @@ def plot(
     picture_kind(writable_target(out))
     check_apart([out], [file, find_model(model).path])
     embedding = Embedder(model, device).embed(file, chain, pair=True)
-    known = embedding.structure
+    known = embedding.chain
     touching = SitePredictor(device=device).predict(known) if sites else None
     right = QualityScorer(device=device).score(known) if quality else None
     say(out_console, str(save_picture(embedding, out, touching, right)))

@@ -106,7 +106,7 @@ def score_files(
 
 def missing(score: QualityScore) -> int:
     """Return how many residues are missing inside a chain."""
-    index = score.structure.residue_index
+    index = score.chain.residue_index
     return int(index[-1] - index[0]) + 1 - len(index)
 
 
@@ -131,7 +131,7 @@ def profiles(scores: Sequence[QualityScore]) -> Figure:
     lines = []
     for score in scores:
         # By place in the chain: models of one target lie above each other whatever their numbering.
-        lines += axes.plot(score.structure.residue_index + 1, score.residue_lddt, linewidth=1.2)
+        lines += axes.plot(score.chain.residue_index + 1, score.residue_lddt, linewidth=1.2)
     axes.set(xlabel="residue", ylabel="expected lDDT (C-alpha)", ylim=(0, 1))
     # Names come last: a legend leaves out those with a leading underscore, and takes dollars for mathematics.
     legend = axes.legend(lines, [""] * len(lines), fontsize=7.5, frameon=False, ncols=2)
@@ -169,7 +169,7 @@ def _write_copies(ranked: Sequence[QualityScore], copies: Mapping[Path, Path], f
     """
     scores: dict[str, list[QualityScore]] = {}
     for score in ranked:
-        scores.setdefault(score.structure.source, []).append(score)
+        scores.setdefault(score.chain.source, []).append(score)
     paths = {printable(str(path)): path for path in copies}
     new, written = not os.path.exists(folder), 0
     for source, of_source in scores.items():
@@ -195,14 +195,14 @@ def _write_copies(ranked: Sequence[QualityScore], copies: Mapping[Path, Path], f
 def _write_scores(ranked: Sequence[QualityScore], out: Path) -> None:
     with writing_csv(out, COLUMNS) as table:
         for rank, s in enumerate(ranked, start=1):
-            where = (source_of(s.structure), s.structure.chain)
+            where = (source_of(s.chain), s.chain.chain_id)
             table.writerow((rank, *where, len(s), missing(s), f"{s.gdt_ts:.4f}", f"{s.lddt:.4f}"))
 
 
 def _write_residues(ranked: Sequence[QualityScore], out: Path) -> None:
     with writing_csv(out, RESIDUE_COLUMNS) as table:
         for s in ranked:
-            for residue, value in zip(residues_of(s.structure), s.residue_lddt.tolist(), strict=True):
+            for residue, value in zip(residues_of(s.chain), s.residue_lddt.tolist(), strict=True):
                 table.writerow((*residue, f"{value:.4f}"))
 
 
@@ -219,8 +219,8 @@ def _print(ranked: Sequence[QualityScore]) -> None:
 def _doubts(ranked: Sequence[QualityScore]) -> list[str]:
     """Return what makes ranks doubtful: models of other sequences, with residues missing."""
     found = []
-    (usual, count), *_ = Counter(score.structure.sequence for score in ranked).most_common(1)
-    others = [s for s in ranked if s.structure.sequence not in usual and usual not in s.structure.sequence]
+    (usual, count), *_ = Counter(score.chain.sequence for score in ranked).most_common(1)
+    others = [s for s in ranked if s.chain.sequence not in usual and usual not in s.chain.sequence]
     if others:
         told = "differ in sequence" if count == 1 else "have another sequence than the others"
         found.append(

@@ -156,6 +156,6 @@ def _row(query: Embedding, rank: int, hit: Hit) -> list[object]:
         ends = [str(hit.pairs[end, side] + 1) for side in (0, 1) for end in (0, -1)]
     numbers = (hit.score, hit.tm_score, hit.cosine)
     return [
-        query.id, rank, hit.id, hit.chain, hit.source, hit.length, *(f"{n:.4f}" for n in numbers),
+        query.id, rank, hit.id, hit.chain_id, hit.source, hit.length, *(f"{n:.4f}" for n in numbers),
         len(hit.pairs), f"{hit.identity:.4f}", *ends,
     ]  # fmt: skip

@@ -78,7 +78,7 @@ class Tally(_Run):
         self.channels = embedding.protein.shape[0]
         arrays = (embedding.protein, embedding.residue, embedding.pair)
         shapes = ("-" if array is None else str(array.shape) for array in arrays)
-        self._count(embedding.structure, str(int(embedding.gap_after.sum())), *shapes)
+        self._count(embedding.chain, str(int(embedding.gap_after.sum())), *shapes)
 
     def report(self, provenance: Mapping[str, Any], out: Path) -> None:
         """Print what was embedded, with what, and where it went."""
@@ -98,7 +98,7 @@ class SiteTally(_Run):
         """Count the sites of one chain in."""
         sites = int(prediction.is_site.sum())
         self.sites += sites
-        self._count(prediction.structure, str(sites))
+        self._count(prediction.chain, str(sites))
 
     def report(self, provenance: Mapping[str, Any], out: Path) -> None:
         """Print what was predicted, with what, and where it went."""
@@ -115,8 +115,8 @@ def report_skipped(skipped: Sequence[Skipped], *, kept: bool = True) -> None:
             say(console, f"skipped: {s}")
     if len(skipped) <= SHOWN:
         return
-    files = [s.kind for s in skipped if not s.chain]
-    chains = [s.kind for s in skipped if s.chain]
+    files = [s.kind for s in skipped if not s.chain_id]
+    chains = [s.kind for s in skipped if s.chain_id]
     every = "; every single one is in the output file with its reason" if kept else ""
     say(console, f"skipped{every}; in short:")
     _counts(files, "file")
@@ -130,7 +130,7 @@ def nothing_done(skipped: Sequence[Skipped], done: str, out: Path | None) -> Pro
     """
     failures = [s for s in skipped if s.error is not None]
     if len(failures) == 1 and (only := failures[0].error) is not None:
-        if failures[0].chain:  # else the error says what the file's chains are
+        if failures[0].chain_id:  # else the error says what the file's chains are
             report_skipped([s for s in skipped if s.error is None], kept=False)
         return only
     report_skipped(skipped, kept=False)

@@ -107,7 +107,7 @@ class NpzCollection:
 
     def add(self, embedding: Embedding) -> None:
         """Append one chain."""
-        chain, length = embedding.structure, len(embedding)
+        chain, length = embedding.chain, len(embedding)
         self._lengths.append(length)
         columns: dict[str, Any] = {name: text_of(chain, name) for name in TEXTS}
         columns |= {name: getattr(chain, name) for name in PER_RESIDUE}
@@ -131,7 +131,7 @@ class NpzCollection:
             "header": np.array(json.dumps({"format": FORMAT, "provenance": dict(provenance)})),
             "offset": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             "skipped_source": np.array([s.source for s in skipped], dtype=np.str_),
-            "skipped_chain": np.array([s.chain for s in skipped], dtype=np.str_),
+            "skipped_chain": np.array([s.chain_id for s in skipped], dtype=np.str_),
             "skipped_reason": np.array([s.reason for s in skipped], dtype=np.str_),
             **{name: np.array(values) for name, values in self._per_chain.items()},
         }
@@ -192,7 +192,7 @@ class ParquetCollection:
         """Write the last rows and the metadata."""
         if self._rows or self._writer is None:
             self._flush()
-        reasons = [{"source": s.source, "chain": s.chain, "reason": s.reason} for s in skipped]
+        reasons = [{"source": s.source, "chain": s.chain_id, "reason": s.reason} for s in skipped]
         self._writer.add_key_value_metadata(
             {"protemb": json.dumps({"format": FORMAT, "provenance": dict(provenance), "skipped": reasons})}
         )

@@ -16,7 +16,7 @@ from protemb_sdk._base.errors import OutputError
 from protemb_sdk._base.output import add_array, written_whole
 from protemb_sdk._model.readouts import READOUT
 from protemb_sdk._structure.chain import Chain
-from protemb_sdk._structure.columns import PER_RESIDUE, TEXTS
+from protemb_sdk._structure.columns import PER_RESIDUE, TEXTS, text_of
 
 FORMAT = "protemb-embedding-1"
 
@@ -40,7 +40,7 @@ def save(
     """
     header = {
         "format": FORMAT,
-        **{name: getattr(chain, name) for name in _TEXTS},
+        **{name: text_of(chain, name) for name in _TEXTS},
         "notes": list(chain.notes),
         "provenance": dict(provenance),
     }
@@ -85,6 +85,7 @@ def _fields(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> di
         raise ValueError("its header is none of ours")
     fields: dict[str, Any] = {name: header[name] for name in _TEXTS}
     fields |= {name: arrays[name] for name in PER_RESIDUE}
+    fields["chain_id"] = fields.pop("chain")
     chain = Chain(**fields, notes=tuple(header["notes"]))
     chain.insertion_code.tolist(), chain.residue_name.tolist()  # letters that there are not are found here
     readouts = {
@@ -102,7 +103,7 @@ def _fields(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> di
     if any(array.dtype != np.float32 for array in (protein, *(array for array, _ in wanted))):
         raise ValueError("its embeddings are not float32")
     return {
-        "structure": chain,
+        "chain": chain,
         "protein": protein,
         "residue": residue,
         "pair": pair,

@@ -36,7 +36,7 @@ def table_of(
 
     columns: dict[str, Any] = {}
     for name in TEXTS:
-        columns[name] = pa.array([text_of(row.structure, name) for row in rows], type=pa.string())
+        columns[name] = pa.array([text_of(row.chain, name) for row in rows], type=pa.string())
     columns["length"] = pa.array(lengths, type=pa.int32())
     columns["protein"] = vectors([row.protein for row in rows], number)
     if "residue" in levels:
@@ -44,14 +44,14 @@ def table_of(
         each |= {READOUT + name: [row.readouts[name] for row in rows] for name in readouts}
         for name, arrays in each.items():
             columns[name] = pa.ListArray.from_arrays(offsets, vectors(arrays, number))
-        coords = [row.structure.ca_coords.astype(np.float32) for row in rows]
+        coords = [row.chain.ca_coords.astype(np.float32) for row in rows]
         columns["ca_coords"] = pa.ListArray.from_arrays(offsets, vectors(coords, pa.float32(), 3))
         for name in NUMBERS:
-            values = joined([getattr(row.structure, name) for row in rows], pa.int32())
+            values = joined([getattr(row.chain, name) for row in rows], pa.int32())
             columns[name] = pa.ListArray.from_arrays(offsets, values)
         for name in NAMES:
             texts = pa.array(
-                [text for row in rows for text in getattr(row.structure, name).tolist()], type=pa.string()
+                [text for row in rows for text in getattr(row.chain, name).tolist()], type=pa.string()
             )
             columns[name] = pa.ListArray.from_arrays(offsets, texts)
     return pa.table(columns)

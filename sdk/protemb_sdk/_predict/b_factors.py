@@ -27,7 +27,7 @@ class PerResidue(Protocol):
     """A prediction with one value, 0 to 1, for each residue of a chain."""
 
     @property
-    def structure(self) -> Chain: ...
+    def chain(self) -> Chain: ...
     @property
     def residue_value(self) -> NDArray[np.float32]: ...
     @property
@@ -113,10 +113,10 @@ def _fill(model: gemmi.Model, predictions: Sequence[PerResidue], where: str) -> 
 
     rows: dict[Key, list[Found]] = {}
     for p, prediction in enumerate(predictions):
-        chain = prediction.structure
+        chain = prediction.chain
         numbers = zip(chain.auth_seq.tolist(), chain.insertion_code.tolist(), strict=True)
         for i, (number, code) in enumerate(numbers):
-            rows.setdefault((chain.chain, number, code), []).append((p, i))
+            rows.setdefault((chain.chain_id, number, code), []).append((p, i))
     # Several residues may bear one number: conformers of a site, or a molecule numbered anew.
     sharing: dict[Key, set[str]] = {}
     for key, residue in _residues(model):
@@ -135,7 +135,7 @@ def _fill(model: gemmi.Model, predictions: Sequence[PerResidue], where: str) -> 
             if (p, i) not in met:
                 raise StructureError(
                     f"holds no residue {number}{code} of chain {name!r}, which was predicted for "
-                    f"{predictions[p].structure.id}; pass the structure that was predicted",
+                    f"{predictions[p].chain.id}; pass the structure that was predicted",
                     where,
                 )
 
@@ -162,10 +162,10 @@ def _rows_of(
     if not carbons:
         return []
     if len(rows) > 1:
-        at = np.array([predictions[p].structure.ca_coords[i] for p, i in rows])
+        at = np.array([predictions[p].chain.ca_coords[i] for p, i in rows])
         away = np.linalg.norm(at[:, None] - np.array(carbons), axis=2).min(axis=1)
         return [row for row, distance in zip(rows, away, strict=True) if distance == away.min()]
-    label = predictions[rows[0][0]].structure.label_chain
+    label = predictions[rows[0][0]].chain.label_chain
     return [] if label in subchains and residue.subchain != label else [rows[0]]
 
 

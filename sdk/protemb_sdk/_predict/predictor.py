@@ -112,7 +112,7 @@ class Predictor(Generic[Result]):
         EmbeddingError
             If one does not, or has not a value for every residue where it should.
         """
-        chain = embedding.structure
+        chain = embedding.chain
         feeds: dict[str, NDArray[Any]] = {
             "features": np.stack([embedding.readout(name) for name in self.info.readouts], axis=1),
             "residue_type": chain.residue_type,
@@ -138,18 +138,18 @@ class Predictor(Generic[Result]):
                 )
         return [values.astype(np.float32, copy=False) for values in found]
 
-    def _one(self, x: object, chain: str | None) -> Result:
-        return self.predict_embedding(self.embedder.embed(x, chain, readouts=self.info.readouts))
+    def _one(self, structure: object, chain_id: str | None) -> Result:
+        return self.predict_embedding(self.embedder.embed(structure, chain_id, readouts=self.info.readouts))
 
     def _many(
         self,
-        xs: object,
+        structures: object,
         workers: int,
         progress: bool | Callable[[int, int | None], None],
         on_error: Literal["raise", "skip"],
     ) -> PredictionRun[Result]:
         run = self.embedder.embed_many(
-            xs, workers=workers, readouts=self.info.readouts, progress=progress, on_error=on_error
+            structures, workers=workers, readouts=self.info.readouts, progress=progress, on_error=on_error
         )
         return PredictionRun(self, run, on_error)
 
@@ -181,8 +181,8 @@ class PredictionRun(Iterator[Result]):
                 if self._on_error == "raise":
                     self.close()
                     raise
-                chain = embedding.structure
-                self.skipped.append(Skipped.of(error, chain.source or chain.name, chain.chain or " "))
+                chain = embedding.chain
+                self.skipped.append(Skipped.of(error, chain.source or chain.name, chain.chain_id or " "))
         raise StopIteration
 
     def __enter__(self) -> PredictionRun[Result]:

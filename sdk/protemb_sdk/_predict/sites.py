@@ -32,7 +32,7 @@ class SitePrediction:
 
     Parameters
     ----------
-    structure : Chain
+    chain : Chain
         The chain: coordinates, names and numbers of its residues.
     probability : ndarray, float32, shape (L,)
         Calibrated probability that a residue lies in an interface with another protein.
@@ -42,13 +42,13 @@ class SitePrediction:
         What made it: model and head, their SHA-256, noise level, device, versions.
     """
 
-    structure: Chain
+    chain: Chain
     probability: NDArray[np.float32]
     threshold: float
     provenance: Mapping[str, Any]
 
     def __len__(self) -> int:
-        return len(self.structure)
+        return len(self.chain)
 
     def __repr__(self) -> str:
         return (
@@ -59,7 +59,7 @@ class SitePrediction:
     @property
     def id(self) -> str:
         """Name of the source and author chain name, as in `1a8o_A`."""
-        return self.structure.id
+        return self.chain.id
 
     @property
     def is_site(self) -> NDArray[np.bool_]:
@@ -74,7 +74,7 @@ class SitePrediction:
     def rows(self) -> Iterator[tuple[object, ...]]:
         """Give the cells of `SITE_COLUMNS` for each residue."""
         values = zip(self.probability.tolist(), self.is_site.tolist(), strict=True)
-        for residue, (probability, site) in zip(residues_of(self.structure), values, strict=True):
+        for residue, (probability, site) in zip(residues_of(self.chain), values, strict=True):
             yield (*residue, f"{probability:.6f}", int(site))
 
     def save_csv(self, path: str | PathLike[str]) -> Path:
@@ -144,14 +144,14 @@ class SitePredictor(Predictor[SitePrediction]):
         """What is written into every result."""
         return super().provenance | {"threshold": self.threshold}
 
-    def predict(self, x: object, chain: str | None = None) -> SitePrediction:
+    def predict(self, structure: object, chain_id: str | None = None) -> SitePrediction:
         """Predict the interface sites of one protein chain.
 
         Parameters
         ----------
-        x : path, bytes, open file, gemmi.Structure, Biotite or Biopython structure, tuple or Chain
+        structure : path, bytes, open file, gemmi.Structure, Biotite or Biopython structure, tuple or Chain
             As in `Embedder.embed`.
-        chain : str, optional
+        chain_id : str, optional
             Author or label chain name; needed where the structure holds several protein chains.
 
         Returns
@@ -161,19 +161,19 @@ class SitePredictor(Predictor[SitePrediction]):
         Raises
         ------
         StructureError
-            If `x` cannot be read or holds no protein chain.
+            If `structure` cannot be read or holds no protein chain.
         ChainError
             If the chain is not there, or several are and none is named.
         EmbeddingError
             If the head's result is not a probability for every residue.
         """
-        return self._one(x, chain)
+        return self._one(structure, chain_id)
 
     def predict_embedding(self, embedding: Embedding) -> SitePrediction:
         """Predict from an embedding of this predictor's `embedder` that holds the head's readouts."""
         (probability,) = self.outputs_of(embedding)
         return SitePrediction(
-            structure=embedding.structure,
+            chain=embedding.chain,
             probability=probability,
             threshold=self.threshold,
             provenance=self.provenance,
@@ -181,7 +181,7 @@ class SitePredictor(Predictor[SitePrediction]):
 
     def predict_many(
         self,
-        xs: object,
+        structures: object,
         *,
         workers: int = 1,
         progress: bool | Callable[[int, int | None], None] = False,
@@ -191,7 +191,7 @@ class SitePredictor(Predictor[SitePrediction]):
 
         Parameters
         ----------
-        xs, workers, progress, on_error
+        structures, workers, progress, on_error
             As in `Embedder.embed_many`; workers embed, the head runs in this process.
 
         Returns
@@ -199,4 +199,4 @@ class SitePredictor(Predictor[SitePrediction]):
         PredictionRun
             An iterator of `SitePrediction` with the list `skipped`.
         """
-        return self._many(xs, workers, progress, on_error)
+        return self._many(structures, workers, progress, on_error)

@@ -69,14 +69,14 @@ class Store:
     def add(self, outcome: Outcome) -> int:
         """Take what became of one input, and return how many rows; a part is written when there is enough."""
         skipped = outcome.skipped
-        said = [[s.source, s.chain, s.reason] for s in skipped]
+        said = [[s.source, s.chain_id, s.reason] for s in skipped]
         if outcome.is_container:  # it is opened in every run, and what is in it are the inputs
             self._passing += said
             return 0
         with signals_wait():
             source = os.path.abspath(outcome.source)
             there = self.before.chains.get(source, ())
-            rows = [embedding for embedding in outcome.embeddings if embedding.chain not in there]
+            rows = [embedding for embedding in outcome.embeddings if embedding.chain_id not in there]
             part = self._waiting
             for number, row in enumerate(rows, start=len(part.rows)):
                 if row.pair is not None:
@@ -84,7 +84,7 @@ class Store:
             part.rows += [replace(row, pair=None) for row in rows]
             part.residues += sum(map(len, rows))
             if any(s.error is not None and s.error.retryable for s in skipped):
-                part.again[source] = {"chains": [row.chain for row in rows], "skipped": said}
+                part.again[source] = {"chains": [row.chain_id for row in rows], "skipped": said}
             else:
                 part.done.append(source)
                 part.skipped += said

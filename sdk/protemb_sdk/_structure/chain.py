@@ -40,8 +40,8 @@ class Chain:
     ----------
     name : str
         Where it came from: the file's name without its endings, or what the caller said.
-    chain : str
-        Author chain name (`auth_asym_id`).
+    chain_id : str
+        Author name of the chain (`auth_asym_id`).
     label_chain : str
         Label chain name (`label_asym_id`); empty where the source has none (PDB format, arrays).
     ca_coords : ndarray, float64, shape (L, 3)
@@ -65,7 +65,7 @@ class Chain:
     """
 
     name: str
-    chain: str
+    chain_id: str
     label_chain: str
     ca_coords: NDArray[np.float64]
     sequence: str
@@ -118,7 +118,7 @@ class Chain:
     @property
     def id(self) -> str:
         """Name and author chain name, as in `1a8o_A`."""
-        return f"{self.name}_{self.chain}" if self.chain else self.name
+        return f"{self.name}_{self.chain_id}" if self.chain_id else self.name
 
     @property
     def centred_coords(self) -> NDArray[np.float64]:
@@ -143,7 +143,7 @@ class Skipped:
     ----------
     source : str
         The file, archive member or object it came from.
-    chain : str
+    chain_id : str
         Author chain name, a blank where the chain has none; empty where the whole source was skipped.
     reason : str
         One sentence.
@@ -154,7 +154,7 @@ class Skipped:
     """
 
     source: str
-    chain: str
+    chain_id: str
     reason: str
     error: ProtembError | None = field(default=None, compare=False, repr=False)
     kind: str = field(default="", compare=False, repr=False)
@@ -163,19 +163,19 @@ class Skipped:
         object.__setattr__(self, "kind", self.kind or self.reason)
 
     @classmethod
-    def of(cls, error: ProtembError, source: str, chain: str = "") -> Skipped:
+    def of(cls, error: ProtembError, source: str, chain_id: str = "") -> Skipped:
         """Return an input, or a chain of it, that failed; a place that is named already is not repeated."""
-        named = bool(chain) or error.where in ("", printable(source))
-        return cls(printable(source), chain, error.problem if named else str(error), error)
+        named = bool(chain_id) or error.where in ("", printable(source))
+        return cls(printable(source), chain_id, error.problem if named else str(error), error)
 
     def __str__(self) -> str:
-        where = f"{self.source}, chain {self.chain.strip() or repr(' ')}" if self.chain else self.source
+        where = f"{self.source}, chain {self.chain_id.strip() or repr(' ')}" if self.chain_id else self.source
         return f"{where}: {self.reason}"
 
 
 def no_protein_chain(where: str, skipped: Sequence[Skipped]) -> StructureError:
     """Return the error for a structure in which every chain was passed over."""
-    reasons = [f"chain {s.chain.strip() or repr(' ')}: {s.reason}" for s in skipped[:5]]
+    reasons = [f"chain {s.chain_id.strip() or repr(' ')}: {s.reason}" for s in skipped[:5]]
     more = [f"and {len(skipped) - 5} more"] if len(skipped) > 5 else []
     return StructureError(
         f"holds no protein chain to embed ({'; '.join(reasons + more) or 'it holds no atoms'})", where

@@ -21,7 +21,7 @@ def text_of(chain: Chain, column: str) -> str:
     """Return what a column of `TEXTS` holds."""
     if column == "notes":
         return " | ".join(chain.notes)
-    return str(getattr(chain, column))
+    return chain.chain_id if column == "chain" else str(getattr(chain, column))
 
 
 def source_of(chain: Chain) -> str:
@@ -31,7 +31,7 @@ def source_of(chain: Chain) -> str:
 
 def residues_of(chain: Chain) -> Iterator[tuple[object, ...]]:
     """Give the cells of `RESIDUE` for each residue; `label_seq` is empty where it is unknown."""
-    before = (source_of(chain), chain.chain)
+    before = (source_of(chain), chain.chain_id)
     numbers = zip(
         chain.auth_seq.tolist(), chain.insertion_code.tolist(), chain.label_seq.tolist(),
         chain.residue_name.tolist(), strict=True,

@@ -182,7 +182,7 @@ def _chain_of_rows(
         index = index_with_gaps(coords, numbers)
     return Chain(
         name=name,
-        chain=printable(table.chain[chosen[0]]),
+        chain_id=printable(table.chain[chosen[0]]),
         label_chain=printable(table.label_chain[chosen[0]]),
         ca_coords=coords,
         sequence="".join(letters),

@@ -164,7 +164,7 @@ def refine(
         def score(
             x: Coords, sigma: float, rest: tuple[object, ...] = (sequence, trace.residue_index)
         ) -> Coords:
-            return embedder.score((x, *rest), sigma=sigma).astype("float64")
+            return embedder.denoising_gradient((x, *rest), sigma=sigma).astype("float64")
 
         native = trace.ca_coords.astype("float64")
         found += [refine_native(native, level, score) for level in noise or [1.0, 2.0, 4.0]]

@@ -208,8 +208,8 @@ class _Files:
 
 def _names(chains: Sequence[Chain]) -> list[set[str]]:
     """Return what rows may call each chain of a file; what the authors call one, no other is called."""
-    authors = {chain.chain for chain in chains}
-    names = [{chain.chain, *({chain.label_chain} - authors - {""})} for chain in chains]
+    authors = {chain.chain_id for chain in chains}
+    names = [{chain.chain_id, *({chain.label_chain} - authors - {""})} for chain in chains]
     return [names[0] | {""}] if len(chains) == 1 else names
 
 

@@ -174,7 +174,9 @@ def _repaired(maker: Maker, position: int, x: Coords, level: float, rng: np.rand
     sequence, index = _sequence(maker.corpus[position]), maker.corpus[position].residue_index
     for sigma, after in zip(sigmas, [*sigmas[1:], 0.0], strict=True):
         # Probability flow: the mean of what the noise hides, and as much noise of the same kind kept.
-        x = x + (sigma**2 - after * sigma) * embedder.score((x, sequence, index), sigma=float(sigma))
+        x = x + (sigma**2 - after * sigma) * embedder.denoising_gradient(
+            (x, sequence, index), sigma=float(sigma)
+        )
     return regularised(x)
 
 
