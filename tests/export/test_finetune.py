@@ -300,3 +300,12 @@ def test_an_encoder_that_learnt_nothing_is_neither_written_nor_told_of(
     predictor = LabelPredictor(out, "cpu")
     assert predictor.card["encoder"]["name"] == "small" and len(predictor.card["quality"]) == 3
     assert predictor.predict(structures / "1orc.pdb").value.shape == (64, 2)
+
+
+def test_finetune_is_a_command_beside_the_others() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from protemb_export.app import main; sys.argv[1:] = ['--help']; "
+         "\ntry: main()\nfinally: assert 'torch' not in sys.modules and 'onnxruntime' not in sys.modules"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert all(f" {name} " in done.stdout for name in ("finetune", "embed", "predict"))

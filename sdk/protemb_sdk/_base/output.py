@@ -99,11 +99,22 @@ def check_output(
     OutputError
         If it cannot, or something would be lost.
     """
-    if out.suffix not in ([endings] if isinstance(endings, str) else endings):
-        wanted = endings if isinstance(endings, str) else " or ".join(endings)
-        raise OutputError(f"end the name in {wanted}, so that it is known for what it is", out)
+    check_ending(out, endings)
     targets = [writable_target(out.with_name(out.stem + ending)) for ending in (out.suffix, *beside)]
     check_apart(targets, (Path(file) for file in inputs if file is not None))
+
+
+def check_ending(out: Path, endings: str | tuple[str, ...]) -> None:
+    """Check that the name of an output ends as what it is.
+
+    Raises
+    ------
+    OutputError
+        If it does not.
+    """
+    wanted = (endings,) if isinstance(endings, str) else endings
+    if out.suffix not in wanted:
+        raise OutputError(f"end the name in {' or '.join(wanted)}, so that it is known for what it is", out)
 
 
 def check_own(path: Path, mark: bytes) -> None:

@@ -16,6 +16,7 @@ from protemb_sdk._base.console import console, out_console, say
 from protemb_sdk._base.errors import OutputError, ProtembError, printable
 from protemb_sdk._base.output import (
     check_apart,
+    check_ending,
     figures,
     files_in,
     picture_kind,
@@ -23,8 +24,8 @@ from protemb_sdk._base.output import (
     writing_csv,
     written_whole,
 )
+from protemb_sdk._cli.runs import check_chain, results_of
 from protemb_sdk._cli.summary import SHOWN, nothing_done, report_skipped
-from protemb_sdk._embed.many import inputs_of
 from protemb_sdk._model.heads import find_head
 from protemb_sdk._predict.b_factors import has_structure_ending, write_b_factors
 from protemb_sdk._predict.quality import QualityScore, QualityScorer
@@ -52,6 +53,8 @@ def score_files(
     threads: int | None,
     workers: int,
     quiet: bool,
+    chain: str | None = None,
+    altloc: str = "highest",
 ) -> None:
     """Score every protein chain, print them best first, and write what was asked for.
 
@@ -69,6 +72,10 @@ def score_files(
         As in `QualityScorer` and `QualityScorer.score_many`.
     quiet : bool
         Say only what was skipped.
+    chain : str or None
+        Only this chain, of exactly one file.
+    altloc : str
+        As in `Embedder`.
 
     Raises
     ------
@@ -78,15 +85,20 @@ def score_files(
     targets = [writable_target(path) for path in (out, residues, plot) if path is not None]
     if plot is not None:
         picture_kind(plot)  # or say now what is wrong, not after the work
-    inputs = inputs_of(files)
-    alone = isinstance(inputs, list) and len(inputs) == 1
+    check_chain(files, chain)
     copies = {} if structures is None else _copies(files_in(files), structures)
     check_apart([*targets, *copies.values()], [*files, find_head(head).path])
-    scorer = QualityScorer(head, device, threads=threads)
-    run = scorer.score_many(inputs, workers=workers, progress=not quiet and not alone, on_error="skip")
-    ranked = sorted(run, key=lambda score: -score.gdt_ts)
+    for table in (out, residues):
+        if table is not None:
+            check_ending(table, ".csv")
+    scorer = QualityScorer(head, device, threads=threads, altloc=altloc)
+    with results_of(files, chain, scorer.score, scorer.score_many, workers=workers, quiet=quiet) as (
+        run,
+        skipped,
+    ):
+        ranked = sorted(run, key=lambda score: -score.gdt_ts)
     if not ranked:
-        raise nothing_done(run.skipped, "scored", None)
+        raise nothing_done(skipped, "scored", None)
     if out is not None:
         _write_scores(ranked, out)
     if residues is not None:
@@ -99,7 +111,7 @@ def score_files(
         say(out_console, "  ".join(f"{key}={value}" for key, value in scorer.provenance.items()))
     for sentence in _doubts(ranked):
         say(console, sentence)
-    report_skipped(run.skipped, kept=False)
+    report_skipped(skipped, kept=False)
     if structures is not None:
         _write_copies(ranked, copies, structures)
 

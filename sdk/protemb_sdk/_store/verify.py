@@ -49,6 +49,7 @@ def verify_store(
     *,
     model: str | PathLike[str] | None = None,
     device: str = "cpu",
+    threads: int | None = None,
 ) -> Verified:
     """Embed the files of some rows of a store again, and compare.
 
@@ -62,7 +63,7 @@ def verify_store(
         Same seed, same rows.
     model : str or path, optional
         Where the store's model is none of the bundled.
-    device : str, default "cpu"
+    device, threads
         As in `Embedder`.
 
     Raises
@@ -82,7 +83,7 @@ def verify_store(
     reading = provenance["options"]
     embedder = Embedder(
         provenance["model"] if model is None else model, device, model_number=reading["model"],
-        altloc=reading["altloc"], min_residues=reading["min_residues"],
+        threads=threads, altloc=reading["altloc"], min_residues=reading["min_residues"],
     )  # fmt: skip
     for name in ("model_sha256", "contract", "noise_level"):
         if embedder.provenance[name] != provenance[name]:

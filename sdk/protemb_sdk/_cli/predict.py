@@ -10,25 +10,26 @@ import typer
 
 from protemb_sdk._base.console import check_there, out_console, say
 from protemb_sdk._base.errors import ModelError
-from protemb_sdk._base.output import check_apart, writable_target, writing_csv
+from protemb_sdk._base.output import check_apart, check_ending, writable_target, writing_csv
+from protemb_sdk._cli.options import Altloc, ChainId, Device, Files, Quiet, Threads, Workers
+from protemb_sdk._cli.runs import check_chain, results_of
 from protemb_sdk._cli.summary import nothing_done, report_skipped
 from protemb_sdk._structure.columns import RESIDUE, residues_of, source_of
 
 
 def predict(
-    files: Annotated[
-        list[Path], typer.Argument(help="Structure files (PDB, mmCIF, mmJSON, .gz) and folders.")
-    ],
+    files: Files,
     head: Annotated[Path, typer.Option(help="What protemb-export finetune wrote (.onnx).")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Table to write, CSV.")],
     model: Annotated[
         str | None, typer.Option(help="Model that the head was trained on, where it is none of the bundled.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-    quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", help="Print errors and what was skipped, nothing else.")
-    ] = False,
+    chain: ChainId = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    altloc: Altloc = "highest",
+    workers: Workers = 1,
+    quiet: Quiet = False,
 ) -> None:
     """Predict labels that a head has learnt from a table of yours, for every protein chain of the files.
 
@@ -36,36 +37,37 @@ def predict(
     status is 0 if anything was predicted.
     """
     from protemb_sdk._embed.embedder import Embedder
-    from protemb_sdk._embed.many import inputs_of
     from protemb_sdk._model.models import find_model
     from protemb_sdk._predict.labels import LabelPredictor
 
     check_there(files)
+    check_chain(files, chain)
     _check_own(head)
     own = [head] if model is None else [head, find_model(model).path]
     check_apart([writable_target(out)], [*files, *own])
+    check_ending(out, ".csv")
     predictor = (
-        LabelPredictor(head, device)
+        LabelPredictor(head, device, threads=threads, altloc=altloc)
         if model is None
-        else LabelPredictor(head, embedder=Embedder(model, device))
+        else LabelPredictor(head, embedder=Embedder(model, device, threads=threads, altloc=altloc))
     )
-    inputs = inputs_of(files)
-    alone = isinstance(inputs, list) and len(inputs) == 1
     chains = 0
     names = [f"probability_{name}" for name in predictor.classes or ()]
     first = RESIDUE if predictor.per_residue else RESIDUE[:2]
-    with writing_csv(out, (*first, "label", *names)) as table:
-        with predictor.predict_many(
-            inputs, workers=workers, progress=not quiet and not alone, on_error="skip"
-        ) as run:
-            for prediction in run:
-                chains += 1
-                table.writerows(_rows(prediction))
+    with (
+        writing_csv(out, (*first, "label", *names)) as table,
+        results_of(
+            files, chain, predictor.predict, predictor.predict_many, workers=workers, quiet=quiet
+        ) as (run, skipped),
+    ):  # fmt: skip
+        for prediction in run:
+            chains += 1
+            table.writerows(_rows(prediction))
         if not chains:
-            raise nothing_done(run.skipped, "embedded", out)
+            raise nothing_done(skipped, "embedded", out)
     if not quiet:
         say(out_console, f"{chains} chains -> {out}")
-    report_skipped(run.skipped, kept=False)
+    report_skipped(skipped, kept=False)
 
 
 def _check_own(head: Path) -> None:
