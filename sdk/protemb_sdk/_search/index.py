@@ -233,7 +233,7 @@ def _tables(store: Path, columns: list[str]) -> Iterator[pyarrow.Table]:
         try:
             with pq.ParquetFile(part) as file:
                 # Files of version 0.1 have no column of lengths.
-                counted = "length" in columns and "length" not in file.schema_arrow.names
+                counted = store.is_file() and "length" in columns and "length" not in file.schema_arrow.names
                 stored = [name for name in columns if not (counted and name == "length")]
                 if missing := set(stored) - set(file.schema_arrow.names):
                     raise pa.ArrowInvalid(f"no column {min(missing)}")
