@@ -109,7 +109,7 @@ def _unfrozen(
     network, record = load_network(checkpoint)
     if weights_sha256(network) != embedder.card["weights_sha256"]:
         raise ExportError(
-            f"{checkpoint}: is not what {embedder.model.name} was exported from; name the model of it"
+            f"is not what {embedder.model.name} was exported from; name the model of it", checkpoint
         )
     with _shown("encoder and head") as progress:
         model, tuned, losses = train_on(trained, network, embedder.noise_level, table, progress)

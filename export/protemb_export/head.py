@@ -144,8 +144,9 @@ def pack_head(
         worst = _deviation(predictor, model, names, chains)
         if not worst <= TOLERANCE:  # not ">": NaN must not pass
             raise ParityError(
-                f"{out}: not written, because what ONNX Runtime says differs from PyTorch's by "
-                f"{worst:.1e} of its scale, more than {TOLERANCE:g}; please report this head"
+                f"not written, because what ONNX Runtime says differs from PyTorch's by "
+                f"{worst:.1e} of its scale, more than {TOLERANCE:g}; please report this head",
+                out,
             )
         said = predictor.outputs_of(predictor.embedder.embed(EXAMPLE, readouts=names))
     golden = {
@@ -188,7 +189,7 @@ def _deviation(
             wanted = side.numpy()
             difference, magnitude = float(np.abs(found - wanted).max()), float(np.abs(wanted).max())
             if not np.isfinite([difference, magnitude]).all():
-                raise ParityError(f"{chain.id}: PyTorch or ONNX Runtime gives values that are not finite")
+                raise ParityError("PyTorch or ONNX Runtime gives values that are not finite", chain.id)
             worst[name], scale[name] = max(worst[name], difference), max(scale[name], magnitude)
     if chain is None:
         raise ParityError("there is no chain to verify on; ask for at least one")

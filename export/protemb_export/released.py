@@ -48,7 +48,7 @@ def load_released(path: str | Path) -> ScoreNetwork:
     state: dict[str, Tensor] = {_renamed(name): value for name, value in read_tensors(path).items()}
     for name in ("stem.conv.weight", "norm_out.gain"):
         if not isinstance(state.get(name), Tensor):
-            raise ModelError(f"{path}: not a checkpoint of the paper's authors (no conv_in or no norm_out)")
+            raise ModelError("not a checkpoint of the paper's authors (no conv_in or no norm_out)", path)
     return fill(ScoreNetwork(authors_release(noise_levels=len(state["norm_out.gain"]))), state, path)
 
 
@@ -78,7 +78,8 @@ def differences(
     for level, array in ours.items():
         if array.shape != published[level].shape:
             raise ExportError(
-                f"{path}: its {level} embedding has shape {published[level].shape}, and the structure's "
-                f"{array.shape}; pass the structure that it was made from"
+                f"its {level} embedding has shape {published[level].shape}, and the structure's "
+                f"{array.shape}; pass the structure that it was made from",
+                path,
             )
     return {level: float(np.abs(array - published[level]).max()) for level, array in ours.items()}

@@ -176,7 +176,7 @@ def compare(
     if not all(name and path for name, _, path in pairs):
         raise ProtembError("name every judgement: NAME=FILE, such as base=base.json")
     if out.suffix == ".png":
-        raise ProtembError(f"{out}: is where the plot goes; name the table, such as {out.with_suffix('.md')}")
+        raise ProtembError(f"is where the plot goes; name the table, such as {out.with_suffix('.md')}", out)
     check_output(out, ".md", [Path(path) for _, _, path in pairs], beside=[".png"])
     check_own(out.with_suffix(".png"), _PLOT)
     read = {name: read_judgement(Path(path)) for name, _, path in pairs}

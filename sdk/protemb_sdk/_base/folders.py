@@ -55,7 +55,7 @@ def find_structures(path: str | Path, *, warn: bool = True) -> list[Path]:
     if os.path.isfile(path):
         return [path]
     if not os.path.isdir(path):
-        raise StructureError(f"{path}: no such folder; check the path")
+        raise StructureError("no such folder; check the path", path)
     found, others = [], Counter[str]()
     for folder, names in _walk(path, warn):
         for name in names:
@@ -73,8 +73,9 @@ def find_structures(path: str | Path, *, warn: bool = True) -> list[Path]:
         )  # fmt: skip
     if not found:
         raise StructureError(
-            f"{path}: no structure file in this folder; looked for .pdb, .ent, .cif, .mmcif, .json and "
-            f".mmjson, each also with .gz"
+            "no structure file in this folder; looked for .pdb, .ent, .cif, .mmcif, .json and "
+            ".mmjson, each also with .gz",
+            path,
         )
     return sorted(found)
 
@@ -88,7 +89,7 @@ def _walk(path: Path, warn: bool) -> Iterator[tuple[Path, list[str]]]:
     def refused(error: OSError) -> None:
         if error.filename == str(path):
             raise StructureError(
-                f"{path}: the folder cannot be listed ({error.strerror})", may_pass=True
+                f"the folder cannot be listed ({error.strerror})", path, retryable=True
             ) from error
         if warn:
             where = printable(str(error.filename))

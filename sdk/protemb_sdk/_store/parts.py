@@ -91,8 +91,8 @@ def about_parts(path: Path) -> Iterator[About]:
         except (pa.ArrowException, *MALFORMED, OSError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise OutputError(
-                f"{part}: is no whole part of a store ({reason}); move it away, and its "
-                "inputs are embedded anew"
+                f"is no whole part of a store ({reason}); move it away, and its inputs are embedded anew",
+                part,
             ) from error
         yield about
 

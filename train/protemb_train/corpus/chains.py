@@ -80,7 +80,7 @@ def read_file(path: Path, limits: Limits) -> tuple[list[dict[str, Any]], list[Sk
         entity_of = {part: str(entity.name) for entity in structure.entities for part in entity.subchains}
         read = read_chains(structure, name=name, min_residues=1)
     except ProtembError as error:
-        return [], [Skip(where, "", "unreadable file", str(error).removeprefix(f"{where}: "))]
+        return [], [Skip(where, "", "unreadable file", error.problem)]
     rows, skips = [], [_passed_over(where, skipped) for skipped in read.skipped]
     for chain in read.chains:
         fault = _fault(chain, limits)
@@ -88,7 +88,7 @@ def read_file(path: Path, limits: Limits) -> tuple[list[dict[str, Any]], list[Sk
             entity = entity_of.get(chain.label_chain, "") if chain.label_chain else ""
             rows.append({**_row(chain), "entity": entity})
         else:
-            skips.append(Skip(where, chain.chain or " ", *fault))
+            skips.append(Skip(where, chain.chain_id or " ", *fault))
     if not read.chains and not read.skipped:
         skips.append(Skip(where, "", "unreadable file", "holds no chain"))
     return rows, skips
@@ -104,7 +104,7 @@ def _name(entry: str, path: Path) -> str:
 
 def _passed_over(where: str, skipped: Skipped) -> Skip:
     kind = "not protein" if skipped.error is None else "bad coordinates"
-    return Skip(where, skipped.chain, kind, skipped.reason)
+    return Skip(where, skipped.chain_id, kind, skipped.reason)
 
 
 def _fault(chain: Chain, limits: Limits) -> tuple[str, str] | None:

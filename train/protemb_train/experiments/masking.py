@@ -111,7 +111,7 @@ class MaskedBatches(IterableDataset[Batch]):
 
     def __init__(self, corpus: Corpus, config: LanguageConfig, seed: int) -> None:
         if not len(corpus):
-            raise CorpusError(f"{corpus.path}: no chain of {', '.join(corpus.splits)} to learn from")
+            raise CorpusError(f"no chain of {', '.join(corpus.splits)} to learn from", corpus.path)
         self.config, self.seed, self.tokens = config, seed, tokens(corpus)
         order = np.argsort(corpus.clusters, kind="stable")
         self._groups = np.split(order, np.flatnonzero(np.diff(corpus.clusters[order])) + 1)

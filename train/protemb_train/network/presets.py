@@ -328,28 +328,28 @@ def read_config(path: Path) -> tuple[str, NetworkConfig, PretrainConfig]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ProtembError(f"{path}: cannot be read as a configuration ({error})") from error
+        raise ProtembError(f"cannot be read as a configuration ({error})", path) from error
     name = values.pop("preset", "base")
     if not isinstance(name, str) or name not in PRESETS:
-        raise ProtembError(f"{path}: no preset named {name!r}; there are {', '.join(PRESETS)}")
+        raise ProtembError(f"no preset named {name!r}; there are {', '.join(PRESETS)}", path)
     network = _changed(path, PRESETS[name][0], values.pop("network", {}))
     training = _changed(path, PRESETS[name][1], values.pop("training", {}))
     if values:
-        raise ProtembError(f"{path}: unknown entry {min(values)!r}; use preset, [network] and [training]")
+        raise ProtembError(f"unknown entry {min(values)!r}; use preset, [network] and [training]", path)
     same = (network, training) == PRESETS[name]
     return name if same else f"{name}+", network, training
 
 
 def _changed(path: Path, config: Config, values: Any) -> Config:
     if not isinstance(values, dict):
-        raise ProtembError(f"{path}: network and training are tables; write [network] or [training]")
+        raise ProtembError("network and training are tables; write [network] or [training]", path)
     fields = {field.name for field in dataclasses.fields(config)}
     unknown = set(values) - fields
     if unknown:
-        raise ProtembError(f"{path}: unknown field {min(unknown)!r}; there are {', '.join(sorted(fields))}")
+        raise ProtembError(f"unknown field {min(unknown)!r}; there are {', '.join(sorted(fields))}", path)
     plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     plain |= {k: None for k, v in values.items() if v == "none"}
     try:
         return replace(config, **plain)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise error.at(path) from None

@@ -69,8 +69,9 @@ def _check_same_run(last: Path, module: Pretraining) -> None:
     loaded = read_tensors(last)
     if "optimizer_states" not in loaded:
         raise TrainingError(
-            f"{last}: holds weights without the state of a run, which cannot go on from them; "
-            "put the run's own back, or name another folder"
+            "holds weights without the state of a run, which cannot go on from them; "
+            "put the run's own back, or name another folder",
+            last,
         )
     before, now = loaded.get("hyper_parameters", {}), module.hparams
     pairs = {name: (before.get(name), now[name]) for name in ("network", "seed")}
@@ -92,8 +93,9 @@ def _check_same_run(last: Path, module: Pretraining) -> None:
     different = [name for name, (old, new) in pairs.items() if old != new]
     if different:
         raise TrainingError(
-            f"{last}: belongs to a run with another {' and '.join(different)}; "
-            "continue it with the same, or name another folder"
+            f"belongs to a run with another {' and '.join(different)}; "
+            "continue it with the same, or name another folder",
+            last,
         )
 
 
@@ -215,7 +217,7 @@ def pretrain(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{out}: no folder can be made there ({error.strerror})") from error
+        raise OutputError(f"no folder can be made there ({error.strerror})", out) from error
     pl.seed_everything(seed, verbose=False)
     training, validation = Corpus(corpus, ["train"]), Corpus(corpus, ["val"])
     made = _record(training, config, machine) | (record or {})
@@ -259,7 +261,7 @@ def pretrain(
             trainer.fit(module, ckpt_path=last if done else None, weights_only=True)
             trainer.save_checkpoint(last)
     except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror or error})") from error
+        raise OutputError(f"cannot be written ({error.strerror or error})", out) from error
     return last
 
 

@@ -315,6 +315,6 @@ def _read(path: Path, sigmas: Sequence[float]) -> tuple[NetworkConfig, dict[str,
         int(record["seed"])
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
-            f"{path}: its card does not tell how it was trained (at {error}); export it again"
+            f"its card does not tell how it was trained (at {error}); export it again", path
         ) from error
     return config, record, {embedder.noise_level: onnx_map(embedder)}

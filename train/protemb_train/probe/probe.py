@@ -118,14 +118,15 @@ def held_out_sides(
         positions = corpus.one_a_cluster(count, lengths, seed)
         if len(positions) < FOLDS:
             raise ProbeError(
-                f"{corpus.path}: {split} holds {len(positions)} clusters of chains of {lengths[0]} to "
-                f"{lengths[1]} residues, and a probe needs {FOLDS}; allow other lengths, or a larger corpus"
+                f"{split} holds {len(positions)} clusters of chains of {lengths[0]} to "
+                f"{lengths[1]} residues, and a probe needs {FOLDS}; allow other lengths, or a larger corpus",
+                corpus.path,
             )
         sides.append(Side.of([corpus[position] for position in positions]))
         clusters.append(set(corpus.clusters[positions].tolist()))
     shared = clusters[0] & clusters[1]
     if shared:
-        raise ProbeError(f"{path}: cluster {min(shared)} is in val and in test; build the corpus again")
+        raise ProbeError(f"cluster {min(shared)} is in val and in test; build the corpus again", path)
     return sides[0], sides[1]
 
 

@@ -132,7 +132,7 @@ def load_labels(path: Path) -> TrainedLabels:
     loaded = read_tensors(path)
     try:
         if loaded["format"] != FORMAT:
-            raise ModelError(f"{path}: holds {loaded['format']!r}, this reads {FORMAT!r} only")
+            raise ModelError(f"holds {loaded['format']!r}, this reads {FORMAT!r} only", path)
         card = dict(loaded["card"])
         classes = card["classes"]
         model = LabelModel(
@@ -141,4 +141,4 @@ def load_labels(path: Path) -> TrainedLabels:
         model.load_state_dict(loaded["state"])
         return TrainedLabels(model.eval(), card)
     except (KeyError, TypeError, RuntimeError) as error:
-        raise ModelError(f"{path}: not a predictor of a user's labels ({error})") from error
+        raise ModelError(f"not a predictor of a user's labels ({error})", path) from error

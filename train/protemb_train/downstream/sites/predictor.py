@@ -242,7 +242,7 @@ def load_predictor(path: Path) -> Trained:
     loaded = read_tensors(path)
     try:
         if loaded["format"] != FORMAT:
-            raise ModelError(f"{path}: holds {loaded['format']!r}, this reads {FORMAT!r} only")
+            raise ModelError(f"holds {loaded['format']!r}, this reads {FORMAT!r} only", path)
         count, extra = int(loaded["shape"]["heads"]), int(loaded["shape"]["extra"])
         zeros = {"extra_LE": torch.zeros(extra)}
         heads = [GraphHead(0, extra, 0) for _ in range(count)]
@@ -250,4 +250,4 @@ def load_predictor(path: Path) -> Trained:
         model.load_state_dict(loaded["state"])
         return Trained(model.eval(), dict(loaded["card"]))
     except (KeyError, TypeError, RuntimeError) as error:
-        raise ModelError(f"{path}: not a predictor of protemb-train sites predictor ({error})") from error
+        raise ModelError(f"not a predictor of protemb-train sites predictor ({error})", path) from error

@@ -128,11 +128,11 @@ def load_start(path: Path) -> Started:
     loaded = read_tensors(path)
     try:
         if loaded["format"] != FORMAT:
-            raise ModelError(f"{path}: holds {loaded['format']!r}, this reads {FORMAT!r} only")
+            raise ModelError(f"holds {loaded['format']!r}, this reads {FORMAT!r} only", path)
         scaling = Scaling(dict(loaded["means"]), dict(loaded["spreads"]))
         return Started(Start(dict(loaded["state"]), scaling), dict(loaded["about"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: not a file of protemb-train sites start ({error})") from error
+        raise ModelError(f"not a file of protemb-train sites start ({error})", path) from error
 
 
 def started_from(path: Path | None, network: str, encoder: Encoder) -> Started | None:
