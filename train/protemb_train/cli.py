@@ -57,7 +57,7 @@ def pretrain(
     out: Annotated[
         Path, typer.Option("-o", "--out", help="Folder for checkpoints; an earlier run in it goes on.")
     ],
-    preset: Annotated[str, typer.Option(help="paper or base.")] = "base",
+    preset: Annotated[str, typer.Option(help="paper, base or base-2.")] = "base",
     config: Annotated[
         Path | None, typer.Option(help="TOML file: a preset and what differs from it; instead of --preset.")
     ] = None,
@@ -204,7 +204,7 @@ def weights(
 @app.command()
 def untrained(
     out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint to write.")],
-    preset: Annotated[str, typer.Option(help="paper or base.")] = "base",
+    preset: Annotated[str, typer.Option(help="paper, base or base-2.")] = "base",
     config: Annotated[
         Path | None,
         typer.Option(help="TOML file of the run whose control it is, instead of --preset."),
