@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import ProtembError
 from protemb_sdk._base.superposition import superpose as kabsch
 from protemb_sdk._base.superposition import tm_distance
 

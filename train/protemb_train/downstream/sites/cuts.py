@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from protemb_sdk._structure.chain import ALPHABET
+from protemb_sdk import ALPHABET
 from protemb_train.corpus.corpus import Corpus, Trace
 from protemb_train.downstream.sites.data import DSSP_STATES, PROFILE, SiteChain
 
