@@ -195,6 +195,13 @@ class EmbeddingRun(Iterator[Embedding]):
             N names, as in `Embedding.id`.
         embeddings : ndarray, float32, shape (N, C)
             One row for each chain.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> ids, embeddings = Embedder(device="cpu").embed_many(["1a8o.cif"]).proteins()
+        >>> ids, embeddings.shape
+        (['1a8o_A'], (1, 64))
         """
         ids, rows = [], []
         for embedding in self:
