@@ -46,7 +46,7 @@ class Embedder:
         Name of a bundled model (`list_models`) or path of an exported `.onnx` file.
     device : str, default "auto"
         "cpu", "cuda", "cuda:N", or "auto": CUDA where ONNX Runtime offers it, else the CPU. A device
-        asked for by name and not to be had is an error, never a silent fallback.
+        asked for by name that is not available is an error; there is no fallback.
     providers : sequence, optional
         ONNX Runtime execution providers, instead of `device`.
     threads : int, optional
@@ -74,7 +74,7 @@ class Embedder:
     ModelError
         If there is no such model, or its file is not ours.
     DeviceError
-        If ONNX Runtime or the device is not to be had.
+        If ONNX Runtime or the device is not available.
     """
 
     def __init__(
@@ -303,7 +303,7 @@ class Embedder:
             True draws a bar on stderr; a callable gets (inputs done, inputs in all or None).
         on_error : {"raise", "skip"}
             What to do with an input that cannot be read or embedded. Every one is kept in `skipped`, as
-            are chains that were passed over, with the reason.
+            are chains that were skipped, with the reason.
 
         Returns
         -------

@@ -133,7 +133,7 @@ class EmbeddingRun(Iterator[Embedding]):
     Attributes
     ----------
     skipped : list of Skipped
-        So far: chains passed over and, with ``on_error="skip"``, inputs and chains that failed.
+        So far: chains that were skipped and, with ``on_error="skip"``, inputs and chains that failed.
     """
 
     def __init__(
