@@ -33,12 +33,11 @@ from protemb_export.errors import ParityError
 from protemb_export.graph import finish, to_onnx
 from protemb_export.pack import check_bundled
 from protemb_export.verify import TOLERANCE
+from protemb_sdk import Chain, Embedder
 from protemb_sdk._base.output import writable_target, write_text_whole, written_whole
-from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._model.heads import HEAD_CONTRACT, INPUTS, OUTPUTS
 from protemb_sdk._model.models import EXAMPLE
 from protemb_sdk._predict.predictor import Predictor
-from protemb_sdk._structure.chain import Chain
 from protemb_train.base.origin import origin
 from protemb_train.downstream.labels.head import LabelModel
 from protemb_train.downstream.quality.scorer import QualityModel

@@ -27,11 +27,10 @@ from protemb_export.verify import (
     measure_parity,
     measure_score_parity,
 )
+from protemb_sdk import Chain, Embedder, Model
 from protemb_sdk._base.output import writable_target, write_text_whole, written_whole
-from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._model.batches import feeds_of
-from protemb_sdk._model.models import BUNDLED, EXAMPLE, Model, beside
-from protemb_sdk._structure.chain import Chain
+from protemb_sdk._model.models import BUNDLED, EXAMPLE, beside
 from protemb_train.network.network import ScoreNetwork
 
 

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from protemb_export.errors import ExportError
-from protemb_sdk._base.errors import ModelError
-from protemb_sdk._embed.embedding import Embedding
+from protemb_sdk import Embedding, ModelError
 from protemb_train.base.arrays import read_arrays
 from protemb_train.network.checkpoint import fill, read_tensors
 from protemb_train.network.network import ScoreNetwork

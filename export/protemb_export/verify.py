@@ -11,9 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from protemb_export.errors import ExportError, ParityError
-from protemb_sdk._embed.embedder import Embedder
-from protemb_sdk._structure.chain import ALPHABET, Chain
-from protemb_sdk._structure.reader import read_chain
+from protemb_sdk import ALPHABET, Chain, Embedder, read_chain
 from protemb_train.corpus.corpus import Corpus, Trace
 from protemb_train.network.network import ScoreNetwork
 

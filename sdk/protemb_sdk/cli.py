@@ -41,7 +41,9 @@ app.command()(embed)
 @app.command()
 def sites(
     files: Files,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Table to write, CSV, a row a residue.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Table to write (.csv), one row for each residue.")
+    ],
     chain: ChainId = None,
     structure: Annotated[
         Path | None,
@@ -60,7 +62,7 @@ def sites(
     """Predict which residues of every protein chain lie in an interface, from each chain alone.
 
     Columns: source, chain, auth_seq, insertion_code, label_seq, residue_name, probability, site (1 or 0).
-    Files that fail and chains that are passed over are listed with their reasons. The exit status is 0 if
+    Files that fail and chains that are skipped are listed with their reasons. The exit status is 0 if
     anything was predicted.
     """
     from protemb_sdk._cli.sites import predict_files
@@ -102,7 +104,7 @@ def quality(
     """Rank models of one target: how right each is, from its C-alphas alone, without the native.
 
     Prints expected GDT_TS and lDDT of every protein chain, best first. Files that fail and chains that are
-    passed over are listed with their reasons. The exit status is 0 if anything was scored.
+    skipped are listed with their reasons. The exit status is 0 if anything was scored.
     """
     from protemb_sdk._cli.quality import score_files
 

@@ -42,7 +42,7 @@ def write_report(
     out : path
         HTML file.
     skipped : sequence of Skipped
-        What was passed over; read when the embeddings are through.
+        What was skipped; read after the last embedding.
     provenance : mapping, optional
         Of the Embedder.
 

@@ -229,7 +229,7 @@ def test_a_folder_becomes_a_store(protemb, structures: Path, tmp_path: Path) -> 
     done = protemb(*command, store, "--half", "--readout", "max", "--workers", 2)
     assert done.status == 0 and "17 chains of 12 inputs" in done.out.replace("\n", " ")
     again = protemb(*command, store, "--half", "--readout", "max")
-    assert again.status == 0 and "12 inputs were there before" in again.out.replace("\n", " ")
+    assert again.status == 0 and "12 inputs were already in the store" in again.out.replace("\n", " ")
     for options, said in (
         ((), "a store with readouts"),
         (("--chain", "A"), "a store takes whole files"),

@@ -100,7 +100,7 @@ def test_other_files_are_counted_by_ending(folder: Path, caplog: pytest.LogCaptu
     (record,) = caplog.records
     said = record.getMessage()
     assert said.startswith(
-        f"{folder}: 5 files passed over, whose names are not those of structures (.txt 2, "
+        f"{folder}: 5 files ignored, as their names are not those of structure files (.txt 2, "
     )
     assert all(ending in said for ending in (".bcif.gz 1", "no ending 1", ".xml 1"))
 
@@ -118,7 +118,7 @@ def test_a_folder_that_cannot_be_listed_is_named_and_the_others_are_read(
     monkeypatch.setattr(os, "scandir", refusing)
     with caplog.at_level(logging.WARNING, "protemb"):
         assert names(folder) == ["a.pdb"]
-    assert "deep: passed over, it cannot be listed (Permission denied)" in caplog.text
+    assert "deep: ignored, as it cannot be listed (Permission denied)" in caplog.text
     with pytest.raises(
         StructureError, match=r"deep: the folder cannot be listed \(Permission denied\)"
     ) as said:

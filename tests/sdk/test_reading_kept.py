@@ -58,7 +58,7 @@ def options_of(number: int) -> dict[str, Any]:
     """Return other options for each input."""
     return {
         "altloc": ("highest", "first", "A", "B")[number % 4],
-        "model": 1 + (number % 11 == 0),
+        "model_number": 1 + (number % 11 == 0),
         "min_residues": (3, 1, 20)[number % 3],
     }
 

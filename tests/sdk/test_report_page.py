@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from protemb_sdk import Embedder, Embedding, OutputError, StructureError, cli, report
-from protemb_sdk._cli import plot as _plot_cli
+from protemb_sdk._cli import report as _report_cli
 from protemb_sdk.report import write_report
 
 
@@ -71,7 +71,7 @@ def test_nothing_and_nowhere_are_refused(embeddings: list[Embedding], tmp_path: 
     with pytest.raises(OutputError, match="does not exist"):
         write_report(embeddings, tmp_path / "no" / "report.html")
     with pytest.raises(StructureError, match="no such file or folder"):
-        _plot_cli.report([tmp_path / "no"], tmp_path / "report.html")
+        _report_cli.report([tmp_path / "no"], tmp_path / "report.html")
     assert not list(tmp_path.iterdir())
 
 

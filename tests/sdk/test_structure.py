@@ -268,7 +268,7 @@ def test_a_chain_is_chosen_by_author_name_then_label_name(structures: Path) -> N
         read_chain(structures / "1lcd.cif.gz", "C")
     with pytest.raises(StructureError, match=r"holds no protein chain to embed \(chain A: has 2 residues"):
         read_text(trace(2))
-    assert read_text(trace(4, chain=" ") + trace(4, chain="B"), chain="").chain_id == ""
+    assert read_text(trace(4, chain=" ") + trace(4, chain="B"), chain_id="").chain_id == ""
 
 
 # --- models and conformers ------------------------------------------------------------------------

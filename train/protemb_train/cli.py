@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from protemb_sdk import ProtembError
 from protemb_sdk._base.console import console, run, say
-from protemb_sdk._base.errors import ProtembError
 from protemb_sdk._base.output import check_output, check_own, write_text_whole
 from protemb_train.commands import corpus as corpus_cli
 from protemb_train.commands import evaluate as evaluate_cli

@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from protemb_sdk._base.errors import EmbeddingError
-from protemb_sdk._embed.embedder import Embedder
+from protemb_sdk import Embedder, EmbeddingError
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
-    from protemb_sdk._embed.embedding import Embedding
+    from protemb_sdk import Embedding
 
 
 def to_torch_geometric(embedding: Embedding, radius: float = 10.0) -> Data:

@@ -68,7 +68,7 @@ def find_structures(path: str | Path, *, warn: bool = True) -> list[Path]:
     if others and warn:
         endings = ", ".join(f"{ending} {count}" for ending, count in others.most_common(5))
         logger.warning(
-            "%s: %d files passed over, whose names are not those of structures (%s)",
+            "%s: %d files ignored, as their names are not those of structure files (%s)",
             printable(str(path)), others.total(), printable(endings),
         )  # fmt: skip
     if not found:
@@ -93,7 +93,7 @@ def _walk(path: Path, warn: bool) -> Iterator[tuple[Path, list[str]]]:
             ) from error
         if warn:
             where = printable(str(error.filename))
-            logger.warning("%s: passed over, it cannot be listed (%s)", where, error.strerror)
+            logger.warning("%s: ignored, as it cannot be listed (%s)", where, error.strerror)
 
     seen: set[str] = set()
     roots = deque([str(path)])

@@ -90,7 +90,7 @@ def check_output(
     endings : str or tuple of str
         What its name may end in.
     inputs : iterable of Path or str
-        Files to read, and folders of structures; None and names of what is no file are passed over.
+        Files to read, and folders of structures; None and names of what is no file are ignored.
     beside : iterable of str
         Endings of further files that are written, of the same name.
 
@@ -149,7 +149,7 @@ def _place(path: Path) -> object:
 
 
 def files_in(inputs: Iterable[Path]) -> Iterator[Path]:
-    """Give files as they are, and the structure files of folders; what cannot be listed is passed over."""
+    """Give files as they are, and the structure files of folders; what cannot be listed is ignored."""
     for path in inputs:
         try:
             yield from find_structures(path, warn=False) if os.path.isdir(path) else [path]

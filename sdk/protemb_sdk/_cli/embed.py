@@ -82,7 +82,7 @@ def embed(
 ) -> None:
     """Embed every protein chain of the files into one output file, or of thousands into a folder.
 
-    Files that fail and chains that are passed over are listed with their reasons, on screen and in the
+    Files that fail and chains that are skipped are listed with their reasons, on screen and in the
     output. The exit status is 0 if anything was embedded (with --strict: if every file was).
 
     A folder (one that is there, or a name without an ending) becomes a store of Parquet files: called again,
@@ -163,8 +163,8 @@ def _fill(
     if not quiet:
         say(
             out_console,
-            f"{filled.chains} chains of {filled.inputs} inputs -> {out}; {filled.before} inputs were there "
-            f"before; {filled.failed} inputs or chains failed; what is not there: {out / SKIPPED}",
+            f"{filled.chains} chains of {filled.inputs} inputs -> {out}; {filled.before} inputs were "
+            f"already in the store; {filled.failed} inputs or chains failed; skipped: {out / SKIPPED}",
         )
     if filled.failed and not filled.chains and not filled.before:
         raise StructureError(f"none of the inputs could be embedded; their reasons are in {out / SKIPPED}")

@@ -63,7 +63,7 @@ def score_files(
     files : list of Path
         Structure files and folders.
     out, residues : Path or None
-        CSV to write: a row a chain, and a row a residue.
+        CSV to write: one row for each chain, and one for each residue.
     plot : Path or None
         Picture of the profiles of the best chains.
     structures : Path or None

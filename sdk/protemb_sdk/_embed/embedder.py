@@ -46,7 +46,7 @@ class Embedder:
         Name of a bundled model (`list_models`) or path of an exported `.onnx` file.
     device : str, default "auto"
         "cpu", "cuda", "cuda:N", or "auto": CUDA where ONNX Runtime offers it, else the CPU. A device
-        asked for by name and not to be had is an error, never a silent fallback.
+        asked for by name that is not available is an error; there is no fallback.
     providers : sequence, optional
         ONNX Runtime execution providers, instead of `device`.
     threads : int, optional
@@ -74,7 +74,7 @@ class Embedder:
     ModelError
         If there is no such model, or its file is not ours.
     DeviceError
-        If ONNX Runtime or the device is not to be had.
+        If ONNX Runtime or the device is not available.
     """
 
     def __init__(
@@ -188,6 +188,15 @@ class Embedder:
             If the chain is not there, or several are and none is named.
         EmbeddingError
             If there is no such readout.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> embedding = Embedder(device="cpu").embed("1a8o.cif", pair=True, readouts=["max"])
+        >>> embedding.protein.shape, embedding.residue.shape, embedding.pair.shape
+        ((64,), (70, 64), (70, 70, 64))
+        >>> embedding.chain_id, embedding.readouts["max"].shape
+        ('A', (70, 64))
         """
         names = check_readouts(readouts)
         return self.embed_chain(self._read_one(structure, chain_id), pair=pair, readouts=names)
@@ -224,6 +233,13 @@ class Embedder:
             If one holds several protein chains.
         EmbeddingError
             If there is no such readout, or the network's result for a chain is not finite.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> embeddings = Embedder(device="cpu").embed_batch(["1a8o.cif", "1a8o.cif"])
+        >>> [embedding.residue.shape for embedding in embeddings]
+        [(70, 64), (70, 64)]
         """
         names = check_readouts(readouts)
         chains = [self._read_one(structure, None) for structure in structures]
@@ -287,7 +303,7 @@ class Embedder:
             True draws a bar on stderr; a callable gets (inputs done, inputs in all or None).
         on_error : {"raise", "skip"}
             What to do with an input that cannot be read or embedded. Every one is kept in `skipped`, as
-            are chains that were passed over, with the reason.
+            are chains that were skipped, with the reason.
 
         Returns
         -------
@@ -328,6 +344,12 @@ class Embedder:
             If the noise level lies outside the trained range.
         ModelError
             If the model has no score graph, or another network's.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> Embedder(device="cpu").denoising_gradient("1a8o.cif", sigma=0.5).shape
+        (70, 3)
         """
         read = self._read_one(structure, chain_id)
         self.limits.check_residues(len(read), read.id)

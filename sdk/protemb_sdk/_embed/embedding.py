@@ -182,13 +182,13 @@ class Embedding:
         return draw(self.chain, self.residue, self.pair)
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """Return a table with a row a residue, by pandas.
+        """Return a pandas table with one row for each residue.
 
         Returns
         -------
         pandas.DataFrame
-            Columns id, chain, auth_seq, insertion_code, label_seq, residue_name, residue_index, x, y, z
-            (angstrom), e0 to e63 (the residue embedding), and NAME_0 to NAME_63 of each further readout.
+            Columns id, chain (its name), auth_seq, insertion_code, label_seq, residue_name, residue_index,
+            x, y, z (angstrom), e0 to e63 (the residue embedding), and NAME_0 to NAME_63 of each further readout.
 
         Raises
         ------

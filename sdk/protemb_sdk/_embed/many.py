@@ -133,7 +133,7 @@ class EmbeddingRun(Iterator[Embedding]):
     Attributes
     ----------
     skipped : list of Skipped
-        So far: chains passed over and, with ``on_error="skip"``, inputs and chains that failed.
+        So far: chains that were skipped and, with ``on_error="skip"``, inputs and chains that failed.
     """
 
     def __init__(
@@ -195,6 +195,13 @@ class EmbeddingRun(Iterator[Embedding]):
             N names, as in `Embedding.id`.
         embeddings : ndarray, float32, shape (N, C)
             One row for each chain.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> ids, embeddings = Embedder(device="cpu").embed_many(["1a8o.cif"]).proteins()
+        >>> ids, embeddings.shape
+        (['1a8o_A'], (1, 64))
         """
         ids, rows = [], []
         for embedding in self:

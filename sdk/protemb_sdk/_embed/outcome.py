@@ -82,7 +82,7 @@ def source_name(x: object, position: int) -> str:
 
 
 def embed_one(embedder: ChainEmbedder, x: object, wanted: Mapping[str, Any], source: str) -> Outcome:
-    """Embed every protein chain of one input; an error of ours ends in the outcome, not in the air.
+    """Embed every protein chain of one input; an error becomes part of the outcome.
 
     `wanted` holds the options of `Embedder.embed_chain`.
     """

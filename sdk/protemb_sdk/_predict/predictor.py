@@ -167,7 +167,7 @@ class PredictionRun(Iterator[Result]):
 
     @property
     def skipped(self) -> list[Skipped]:
-        """So far: chains passed over and, with ``on_error="skip"``, what failed."""
+        """So far: chains that were skipped and, with ``on_error="skip"``, what failed."""
         return self._run.skipped
 
     def __iter__(self) -> PredictionRun[Result]:

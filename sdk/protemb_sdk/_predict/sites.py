@@ -116,7 +116,7 @@ class SitePredictor(Predictor[SitePrediction]):
     ModelError
         If there is no such head, its file is not ours, or it belongs to another model than the Embedder's.
     DeviceError
-        If ONNX Runtime or the device is not to be had.
+        If ONNX Runtime or the device is not available.
     EmbeddingError
         If options come beside an Embedder, which brings its own.
     """

@@ -1,4 +1,4 @@
-"""From inputs to a store: what is there already is passed over."""
+"""From inputs to a store: inputs that it already holds are not embedded again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class StoreSummary:
     before : int
         Inputs that were in the store already, or came a second time.
     skipped : list of Skipped
-        What was passed over or failed in this run, the first 100,000; the store's table holds all.
+        What was skipped or failed in this run, the first 100,000; the store's table holds all.
     """
 
     inputs: int = 0

@@ -1,7 +1,7 @@
 """Parts of a store: what one holds, and what all of them say of themselves.
 
-A part holds a row a chain of some inputs, and in its metadata which inputs those were and what of them was
-skipped. So what is done can be read from the parts alone, whatever killed the run that wrote them.
+A part holds one row for each chain of some inputs, and in its metadata which inputs those were and what was
+skipped of them. So what is done can be read from the parts alone, whatever killed the run that wrote them.
 """
 
 from __future__ import annotations

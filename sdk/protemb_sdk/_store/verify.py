@@ -71,7 +71,7 @@ def verify_store(
     OutputError
         If the store is none, is damaged or empty.
     ModelError
-        If the store's model is not to be had.
+        If the store's model is not available.
     """
     store = Path(store)
     check_pyarrow(store)

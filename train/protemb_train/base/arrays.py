@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import ProtembError
 
 
 class ArrayFileError(ProtembError):

@@ -148,8 +148,7 @@ def refine(
     threads: Threads = None,
 ) -> None:
     """Perturb natives, move them back by annealed Langevin sampling, and compare RMSD before and after."""
-    from protemb_sdk import Embedder
-    from protemb_sdk._structure.chain import ALPHABET
+    from protemb_sdk import ALPHABET, Embedder
     from protemb_train.corpus.corpus import Corpus
     from protemb_train.experiments.refine import Coords, as_table, refine_native
 

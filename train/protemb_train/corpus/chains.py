@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import Chain, ProtembError, Skipped, read_chains
 from protemb_sdk._base.folders import stem
-from protemb_sdk._structure.chain import BREAK_DISTANCE, Chain, Skipped
+from protemb_sdk._structure.chain import BREAK_DISTANCE
 from protemb_sdk._structure.files import load, parse
-from protemb_sdk._structure.reader import SHORTEST_STEP, read_chains
+from protemb_sdk._structure.reader import SHORTEST_STEP
 
 _PDB_CODE = re.compile(r"(?:pdb)?([1-9][a-z0-9]{3}|pdb_[0-9a-z]{8})", re.IGNORECASE)
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import ProtembError
 from protemb_sdk._base.output import written_whole
 from protemb_sdk._structure.chain import encode_sequence
 

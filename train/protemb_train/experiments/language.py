@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from protemb_sdk._base.errors import OutputError
+from protemb_sdk import OutputError
 from protemb_sdk._base.output import writable_target, written_whole
 from protemb_train.base.origin import origin
 from protemb_train.corpus.corpus import Corpus, CorpusError

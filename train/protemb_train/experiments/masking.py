@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset
 
-from protemb_sdk._structure.chain import ALPHABET, encode_sequence
+from protemb_sdk import ALPHABET
+from protemb_sdk._structure.chain import encode_sequence
 from protemb_train.corpus.corpus import Corpus, CorpusError
 from protemb_train.pretrain.crops import Batch
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from protemb_sdk._base.errors import ModelError
+from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import NetworkConfig

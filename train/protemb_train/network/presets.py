@@ -11,7 +11,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import ProtembError
 
 
 class ConfigError(ProtembError, ValueError):

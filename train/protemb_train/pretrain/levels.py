@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import ProtembError
 from protemb_sdk._base.output import written_whole
 
 JUDGED_ON = {"split": "split", "corpus_sha256": "corpus"}

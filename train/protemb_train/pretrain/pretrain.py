@@ -16,7 +16,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from protemb_sdk._base.errors import OutputError
+from protemb_sdk import OutputError
 from protemb_train.corpus.corpus import Corpus
 from protemb_train.network.checkpoint import fill, read_tensors
 from protemb_train.network.network import ScoreNetwork

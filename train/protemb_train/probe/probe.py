@@ -19,7 +19,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import ProtembError
 from protemb_train.corpus.corpus import Corpus, Trace
 from protemb_train.probe.encoders import Encoder
 from protemb_train.probe.labels import TASKS, Task, labels

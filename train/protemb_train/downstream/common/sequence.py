@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protemb_sdk._base.errors import EmbeddingError, ModelError, ProtembError
-from protemb_sdk._structure.chain import ALPHABET, encode_sequence
+from protemb_sdk import ALPHABET, EmbeddingError, ModelError, ProtembError
+from protemb_sdk._structure.chain import encode_sequence
 
 _RESIDUES = ALPHABET.rstrip("X")
 

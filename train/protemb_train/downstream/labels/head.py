@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from protemb_sdk._base.errors import ModelError
+from protemb_sdk import ALPHABET, ModelError
 from protemb_sdk._base.output import written_whole
-from protemb_sdk._structure.chain import ALPHABET
 from protemb_train.network.checkpoint import read_tensors
 
 FORMAT = "protemb-labels-1"

@@ -12,10 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import Chain, ProtembError, read_chains
 from protemb_sdk._base.folders import find_structures, stem
-from protemb_sdk._structure.chain import Chain
-from protemb_sdk._structure.reader import read_chains
 
 Per = Literal["residue", "protein"]
 # Distinct numbers from which on a label is a quantity, not a class.

@@ -15,8 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk import ProtembError, read_chain
-from protemb_sdk._structure.chain import Chain
+from protemb_sdk import Chain, ProtembError, read_chain
 from protemb_train.corpus.alignment import aligned
 from protemb_train.downstream.quality.decoys import GLOBAL, Decoy, DecoyError, labelled
 

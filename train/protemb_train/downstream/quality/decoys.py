@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import ProtembError
 from protemb_sdk._base.output import written_whole
 from protemb_sdk._structure.chain import encode_sequence
 from protemb_train.base.arrays import read_arrays

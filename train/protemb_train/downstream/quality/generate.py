@@ -15,9 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from protemb_sdk import Embedder
+from protemb_sdk import ALPHABET, Embedder
 from protemb_sdk._base.workers import WorkerPool
-from protemb_sdk._structure.chain import ALPHABET
 from protemb_train.corpus.alignment import aligned
 from protemb_train.corpus.corpus import Corpus, Trace
 from protemb_train.downstream.quality.decoys import KINDS, Decoy, DecoyError, labelled

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from protemb_sdk._base.errors import ModelError
+from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
 from protemb_train.base.origin import made_otherwise
 from protemb_train.downstream.quality.decoys import DecoyError

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from protemb_sdk._base.errors import ModelError
+from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
 from protemb_sdk._structure.chain import encode_sequence
 from protemb_train.base.origin import origin

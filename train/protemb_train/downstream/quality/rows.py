@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from protemb_sdk._base.errors import ModelError, OutputError
+from protemb_sdk import ModelError, OutputError
 from protemb_train.base.origin import made_otherwise, origin
 from protemb_train.downstream.common.embeddings import Encoder
 from protemb_train.downstream.quality.data import few_a_target

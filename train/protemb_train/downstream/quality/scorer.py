@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from protemb_sdk._base.errors import ModelError
+from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
 from protemb_train.downstream.common.contacts import Graph, contact_graph
 from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL, Decoy, DecoyError

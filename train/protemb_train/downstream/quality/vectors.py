@@ -17,7 +17,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
 
-from protemb_sdk._base.errors import OutputError
+from protemb_sdk import OutputError
 from protemb_train.downstream.common.embeddings import (
     Encoder,
     LanguageEncoder,

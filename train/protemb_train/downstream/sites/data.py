@@ -12,8 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._base.errors import ProtembError
-from protemb_sdk._structure.chain import ALPHABET
+from protemb_sdk import ALPHABET, ProtembError
 from protemb_train.base.arrays import read_arrays
 
 LONGEST = 500

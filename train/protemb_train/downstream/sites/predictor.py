@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 from torch import Tensor, nn
 
-from protemb_sdk._base.errors import ModelError
+from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
 from protemb_sdk._structure.chain import encode_sequence
 from protemb_train.downstream.common.contacts import contact_graph

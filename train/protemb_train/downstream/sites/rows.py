@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from protemb_sdk._base.errors import OutputError
+from protemb_sdk import OutputError
 from protemb_sdk._base.output import written_whole
 from protemb_train.base.arrays import ArrayFileError, read_arrays
 from protemb_train.base.origin import made_otherwise, origin

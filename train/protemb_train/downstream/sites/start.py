@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from protemb_sdk._base.errors import ModelError
+from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
 from protemb_train.downstream.common.embeddings import Encoder, embed_all
 from protemb_train.downstream.sites.batches import Scaling, as_tensors
