@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from protemb_sdk import ALPHABET
 from protemb_sdk._model.models import CONTRACT
-from protemb_sdk._structure.chain import ALPHABET
 from protemb_train.base.origin import origin
 from protemb_train.network.network import ScoreNetwork
 

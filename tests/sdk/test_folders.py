@@ -100,7 +100,7 @@ def test_other_files_are_counted_by_ending(folder: Path, caplog: pytest.LogCaptu
     (record,) = caplog.records
     said = record.getMessage()
     assert said.startswith(
-        f"{folder}: 5 files passed over, whose names are not those of structures (.txt 2, "
+        f"{folder}: 5 files ignored, as their names are not those of structure files (.txt 2, "
     )
     assert all(ending in said for ending in (".bcif.gz 1", "no ending 1", ".xml 1"))
 
@@ -118,12 +118,12 @@ def test_a_folder_that_cannot_be_listed_is_named_and_the_others_are_read(
     monkeypatch.setattr(os, "scandir", refusing)
     with caplog.at_level(logging.WARNING, "protemb"):
         assert names(folder) == ["a.pdb"]
-    assert "deep: passed over, it cannot be listed (Permission denied)" in caplog.text
+    assert "deep: ignored, as it cannot be listed (Permission denied)" in caplog.text
     with pytest.raises(
         StructureError, match=r"deep: the folder cannot be listed \(Permission denied\)"
     ) as said:
         find_structures(folder / "deep")
-    assert said.value.may_pass  # another day it may be listed
+    assert said.value.retryable  # another day it may be listed
 
 
 def test_a_store_within_its_inputs_is_no_input(embedder: Embedder, folder: Path) -> None:
@@ -138,8 +138,8 @@ def test_one_structure_of_biopython_is_one_input(structures: Path) -> None:
     structure = parser.get_structure("1lcd", io.StringIO(text))
     assert len(list(structure)) > 1  # models, over which it is iterable
     assert inputs_of(structure) == [structure] and inputs_of(structure[0]["A"]) == [structure[0]["A"]]
-    found = [e.chain for e in Embedder("small", "cpu").embed_many(structure)]
-    assert found == [chain.chain for chain in read_chains(structures / "1lcd.pdb.gz").chains]
+    found = [e.chain_id for e in Embedder("small", "cpu").embed_many(structure)]
+    assert found == [chain.chain_id for chain in read_chains(structures / "1lcd.pdb.gz").chains]
 
 
 # --- archives -------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from .structure_text import assert_same, pdb_line, read_text, trace
 def test_arrays_are_taken_as_they_are() -> None:
     coords = np.arange(6, dtype=np.float32).reshape(2, 3)
     chain = read_chain((coords, "mB"))
-    assert (chain.name, chain.chain, chain.sequence) == ("array", "", "MX")
+    assert (chain.name, chain.chain_id, chain.sequence) == ("array", "", "MX")
     assert chain.residue_index.tolist() == [0, 1] and chain.auth_seq.tolist() == [1, 2]
     assert chain.residue_name.tolist()[0] == "MET"
     chain = read_chain((coords.tolist(), "AC", [4, 9]), name="mine")
@@ -65,8 +65,8 @@ def test_biotite_arrays_give_the_same_chains(structures: Path, name: str) -> Non
     fields = ["occupancy", "label_asym_id"]
     array = pdbx.get_structure(file, model=1, altloc="all", extra_fields=fields, use_author_fields=True)
     expected, read = read_chains(structures / name), read_chains(array, name="x")
-    assert [(c.chain, c.label_chain) for c in read.chains] == [
-        (c.chain, c.label_chain) for c in expected.chains
+    assert [(c.chain_id, c.label_chain) for c in read.chains] == [
+        (c.chain_id, c.label_chain) for c in expected.chains
     ]
     for a, b in zip(read.chains, expected.chains, strict=True):
         assert_same(a, b, "auth_seq", "insertion_code", "residue_name", "residue_index")
@@ -75,12 +75,12 @@ def test_biotite_arrays_give_the_same_chains(structures: Path, name: str) -> Non
         moved = array.copy()
         moved.coord = moved.coord + np.float32(5)
         stack = pytest.importorskip("biotite.structure").stack([array, array, moved])
-        third = read_chain(stack, model=3).ca_coords
+        third = read_chain(stack, model_number=3).ca_coords
         np.testing.assert_allclose(third, expected.chains[0].ca_coords + 5, atol=1e-4)
         with pytest.raises(StructureError, match="has 3 models"):
-            read_chain(stack, model=4)
+            read_chain(stack, model_number=4)
         with pytest.raises(StructureError, match="has 1 model,"):
-            read_chain(array, model=2)
+            read_chain(array, model_number=2)
 
 
 # --- what cannot be read --------------------------------------------------------------------------
@@ -162,8 +162,8 @@ def test_one_bad_chain_does_not_take_the_others_along(structures: Path) -> None:
     line = next(row for row in text.splitlines() if row.startswith("ATOM") and " CA " in row and " P " in row)
     x = line.split()[10]
     read = read_chains(text.replace(line, line.replace(x, "?".ljust(len(x)), 1)).encode())
-    assert [chain.chain for chain in read.chains] == ["U"]
-    assert [skipped.chain for skipped in read.skipped if skipped.error] == ["P"]
+    assert [chain.chain_id for chain in read.chains] == ["U"]
+    assert [skipped.chain_id for skipped in read.skipped if skipped.error] == ["P"]
     assert "1 of 10 C-alpha coordinates are not finite" in read.skipped[0].reason
 
 
@@ -242,7 +242,7 @@ def test_biopython_structures_give_the_same_chains(structures: Path, name: str) 
         for column in ("residue_index", "auth_seq", "insertion_code", "residue_name"):
             np.testing.assert_array_equal(getattr(other, column), getattr(mine, column))
     first = ours[0]
-    alone = read_chains(next(structure.get_models())[first.chain], name=first.name).chains
+    alone = read_chains(next(structure.get_models())[first.chain_id], name=first.name).chains
     assert [chain.sequence for chain in alone] == [first.sequence]
     with pytest.raises(StructureError, match="so model=99 is not there"):
-        read_chains(structure, model=99)
+        read_chains(structure, model_number=99)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from protemb_sdk import ProtembError
 from protemb_sdk._base.console import console, run, say
-from protemb_sdk._base.errors import ProtembError
 from protemb_sdk._base.output import check_output, check_own, write_text_whole
 from protemb_train.commands import corpus as corpus_cli
 from protemb_train.commands import evaluate as evaluate_cli
@@ -57,7 +57,7 @@ def pretrain(
     out: Annotated[
         Path, typer.Option("-o", "--out", help="Folder for checkpoints; an earlier run in it goes on.")
     ],
-    preset: Annotated[str, typer.Option(help="paper or base.")] = "base",
+    preset: Annotated[str, typer.Option(help="paper, base or base-2.")] = "base",
     config: Annotated[
         Path | None, typer.Option(help="TOML file: a preset and what differs from it; instead of --preset.")
     ] = None,
@@ -176,7 +176,7 @@ def compare(
     if not all(name and path for name, _, path in pairs):
         raise ProtembError("name every judgement: NAME=FILE, such as base=base.json")
     if out.suffix == ".png":
-        raise ProtembError(f"{out}: is where the plot goes; name the table, such as {out.with_suffix('.md')}")
+        raise ProtembError(f"is where the plot goes; name the table, such as {out.with_suffix('.md')}", out)
     check_output(out, ".md", [Path(path) for _, _, path in pairs], beside=[".png"])
     check_own(out.with_suffix(".png"), _PLOT)
     read = {name: read_judgement(Path(path)) for name, _, path in pairs}
@@ -204,7 +204,7 @@ def weights(
 @app.command()
 def untrained(
     out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint to write.")],
-    preset: Annotated[str, typer.Option(help="paper or base.")] = "base",
+    preset: Annotated[str, typer.Option(help="paper, base or base-2.")] = "base",
     config: Annotated[
         Path | None,
         typer.Option(help="TOML file of the run whose control it is, instead of --preset."),

@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from protemb_sdk._base.errors import EmbeddingError
-from protemb_sdk._embed.embedder import Embedder
+from protemb_sdk import Embedder, EmbeddingError
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
-    from protemb_sdk._embed.embedding import Embedding
+    from protemb_sdk import Embedding
 
 
 def to_torch_geometric(embedding: Embedding, radius: float = 10.0) -> Data:
@@ -45,14 +44,14 @@ def to_torch_geometric(embedding: Embedding, radius: float = 10.0) -> Data:
 
     if not radius > 0:
         raise EmbeddingError(f"radius={radius!r} must be above 0 angstrom")
-    coords = embedding.structure.centred_coords
+    coords = embedding.chain.centred_coords
     near = np.linalg.norm(coords[:, None] - coords, axis=-1) <= radius
     np.fill_diagonal(near, False)
     edges = np.argwhere(near).T
     data = Data(
         x=torch.from_numpy(embedding.residue.copy()),
         pos=torch.from_numpy(coords.astype(np.float32)),
-        residue_type=torch.from_numpy(embedding.structure.residue_type.copy()),
+        residue_type=torch.from_numpy(embedding.chain.residue_type.copy()),
         edge_index=torch.from_numpy(np.ascontiguousarray(edges)),
         id=embedding.id,
     )

@@ -12,6 +12,9 @@ from itertools import islice
 from os import PathLike
 from typing import Any, Literal, TypeGuard
 
+import numpy as np
+from numpy.typing import NDArray
+
 from protemb_sdk._base.errors import EmbeddingError, ProtembError, StructureError
 from protemb_sdk._base.folders import find_structures
 from protemb_sdk._base.limits import DEFAULT_BYTES
@@ -23,7 +26,6 @@ from protemb_sdk._embed.outcome import (
     Outcome,
     embed_one,
     embed_together,
-    failed,
     source_name,
 )
 from protemb_sdk._model.readouts import check_readouts
@@ -131,13 +133,13 @@ class EmbeddingRun(Iterator[Embedding]):
     Attributes
     ----------
     skipped : list of Skipped
-        So far: chains passed over and, with ``on_error="skip"``, inputs and chains that failed.
+        So far: chains that were skipped and, with ``on_error="skip"``, inputs and chains that failed.
     """
 
     def __init__(
         self,
         embedder: ChainEmbedder,
-        xs: object,
+        structures: object,
         *,
         workers: int = 1,
         batch: int = 1,
@@ -157,7 +159,7 @@ class EmbeddingRun(Iterator[Embedding]):
         self.skipped: list[Skipped] = []
         self._embedder, self._on_error = embedder, on_error
         self._wanted = {"pair": pair, "readouts": check_readouts(readouts)}
-        items = inputs_of(xs, embedder.limits.bytes)
+        items = inputs_of(structures, embedder.limits.bytes)
         self._total = len(items) if isinstance(items, Sized) else None
         outcomes = (
             self._here(items, batch)
@@ -183,6 +185,29 @@ class EmbeddingRun(Iterator[Embedding]):
         """Stop early and end the workers."""
         self._embeddings.close()
         self._outcomes.close()
+
+    def proteins(self) -> tuple[list[str], NDArray[np.float32]]:
+        """Collect the protein embeddings of the chains that are left.
+
+        Returns
+        -------
+        ids : list of str
+            N names, as in `Embedding.id`.
+        embeddings : ndarray, float32, shape (N, C)
+            One row for each chain.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> ids, embeddings = Embedder(device="cpu").embed_many(["1a8o.cif"]).proteins()
+        >>> ids, embeddings.shape
+        (['1a8o_A'], (1, 64))
+        """
+        ids, rows = [], []
+        for embedding in self:
+            ids.append(embedding.id)
+            rows.append(embedding.protein)
+        return ids, np.stack(rows) if rows else np.empty((0, self._embedder.channels), np.float32)
 
     def outcomes(self) -> Outcomes:
         """Return what became of each input, one by one, instead of the embeddings alone."""
@@ -238,7 +263,7 @@ class EmbeddingRun(Iterator[Embedding]):
         try:
             return pool.submit(_work, portable(self._embedder, x), self._wanted, source)
         except ProtembError as error:
-            return Outcome(source, skipped=[failed(source, "", error)])
+            return Outcome(source, skipped=[Skipped.of(error, source)])
         except BrokenProcessPool as error:
             raise _died(source) from error
         except OSError as error:

@@ -32,8 +32,8 @@ def feeds_of(chain: Chain) -> dict[str, NDArray[Any]]:
     centred = chain.centred_coords
     if not np.abs(centred).max() <= MOST_ANGSTROM:  # not ">": a mean may overflow
         raise StructureError(
-            f"{chain.id}: coordinates lie more than {MOST_ANGSTROM:g} angstrom from their centre; "
-            "are they in angstrom?"
+            f"coordinates lie more than {MOST_ANGSTROM:g} angstrom from their centre; are they in angstrom?",
+            chain.id,
         )
     return {
         "ca_coords": centred.astype(np.float32)[None],
@@ -90,9 +90,7 @@ def pool_alike(
             found += _batch(session, chains[first:past], memory_limit, pair, readouts, seconds)
     for chain, pooled in zip(chains, found, strict=True):
         if not np.isfinite(pooled.residue).all():
-            raise EmbeddingError(
-                f"{chain.id}: the network's result is not finite; please report this structure"
-            )
+            raise EmbeddingError("the network's result is not finite; please report this structure", chain.id)
     return found
 
 
@@ -114,8 +112,8 @@ def _batch(
             budget=Budget.of(seconds),
         )  # fmt: skip
     except EmbeddingError as error:
-        raise EmbeddingError(f"{chains[0].id}: {error}", may_pass=error.may_pass) from error
+        raise error.at(chains[0].id) from error
     except MemoryError as error:
         raise EmbeddingError(
-            f"{chains[0].id}: {length} residues need more memory than there is", may_pass=True
+            f"{length} residues need more memory than there is", chains[0].id, retryable=True
         ) from error

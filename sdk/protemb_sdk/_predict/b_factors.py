@@ -27,7 +27,7 @@ class PerResidue(Protocol):
     """A prediction with one value, 0 to 1, for each residue of a chain."""
 
     @property
-    def structure(self) -> Chain: ...
+    def chain(self) -> Chain: ...
     @property
     def residue_value(self) -> NDArray[np.float32]: ...
     @property
@@ -52,7 +52,7 @@ def check_structure_target(path: Path) -> Path:
         If it ends neither as PDB nor as mmCIF, or its folder does not exist.
     """
     if not has_structure_ending(path):
-        raise OutputError(f"{path}: end the name in .pdb or .cif, with .gz where it shall be compressed")
+        raise OutputError("end the name in .pdb or .cif, with .gz where it shall be compressed", path)
     return writable_target(path)
 
 
@@ -93,7 +93,7 @@ def write_b_factors(
     for prediction in predictions:
         by_model.setdefault(prediction.provenance.get("options", {}).get("model", 1), []).append(prediction)
     if missing := [number for number in by_model if not 1 <= number <= len(structure)]:
-        raise StructureError(f"{where}: has no model {missing[0]}, of which a chain was predicted")
+        raise StructureError(f"has no model {missing[0]}, of which a chain was predicted", where)
     for number, model in enumerate(structure, start=1):
         _fill(model, by_model.get(number, []), where)
     content = _as_text(structure, target, pdb=_is_pdb(target)).encode()
@@ -113,10 +113,10 @@ def _fill(model: gemmi.Model, predictions: Sequence[PerResidue], where: str) -> 
 
     rows: dict[Key, list[Found]] = {}
     for p, prediction in enumerate(predictions):
-        chain = prediction.structure
+        chain = prediction.chain
         numbers = zip(chain.auth_seq.tolist(), chain.insertion_code.tolist(), strict=True)
         for i, (number, code) in enumerate(numbers):
-            rows.setdefault((chain.chain, number, code), []).append((p, i))
+            rows.setdefault((chain.chain_id, number, code), []).append((p, i))
     # Several residues may bear one number: conformers of a site, or a molecule numbered anew.
     sharing: dict[Key, set[str]] = {}
     for key, residue in _residues(model):
@@ -134,8 +134,9 @@ def _fill(model: gemmi.Model, predictions: Sequence[PerResidue], where: str) -> 
         for p, i in wanted:
             if (p, i) not in met:
                 raise StructureError(
-                    f"{where}: holds no residue {number}{code} of chain {name!r}, which was predicted for "
-                    f"{predictions[p].structure.id}; pass the structure that was predicted"
+                    f"holds no residue {number}{code} of chain {name!r}, which was predicted for "
+                    f"{predictions[p].chain.id}; pass the structure that was predicted",
+                    where,
                 )
 
 
@@ -161,18 +162,18 @@ def _rows_of(
     if not carbons:
         return []
     if len(rows) > 1:
-        at = np.array([predictions[p].structure.ca_coords[i] for p, i in rows])
+        at = np.array([predictions[p].chain.ca_coords[i] for p, i in rows])
         away = np.linalg.norm(at[:, None] - np.array(carbons), axis=2).min(axis=1)
         return [row for row, distance in zip(rows, away, strict=True) if distance == away.min()]
-    label = predictions[rows[0][0]].structure.label_chain
+    label = predictions[rows[0][0]].chain.label_chain
     return [] if label in subchains and residue.subchain != label else [rows[0]]
 
 
 def _as_text(structure: gemmi.Structure, target: Path, *, pdb: bool) -> str:
     long = [chain.name for model in structure for chain in model if len(chain.name) > 2]
     if pdb and long:
-        raise OutputError(f"{target}: the chain name {long[0]!r} does not fit into PDB format; write .cif")
+        raise OutputError(f"the chain name {long[0]!r} does not fit into PDB format; write .cif", target)
     try:
         return structure.make_pdb_string() if pdb else structure.make_mmcif_document().as_string()
     except (RuntimeError, ValueError) as error:
-        raise OutputError(f"{target}: the structure cannot be written ({error})") from error
+        raise OutputError(f"the structure cannot be written ({error})", target) from error

@@ -90,7 +90,7 @@ def members(path: str, most: int = DEFAULT_BYTES) -> Iterator[Member]:
     except (*MALFORMED, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         after = f" after {count} structures" if count else ""
         raise StructureError(
-            f"{path}: cannot be read as a tar archive{after} ({error}); is it whole?"
+            f"cannot be read as a tar archive{after} ({error}); is it whole?", path
         ) from error
     if not count:
-        raise StructureError(f"{path}: no structure file in this archive; looked for {TAKEN}")
+        raise StructureError(f"no structure file in this archive; looked for {TAKEN}", path)

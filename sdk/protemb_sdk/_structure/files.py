@@ -68,25 +68,26 @@ def load(x: str | Path | bytes | IO[bytes] | IO[str], where: str, most: int = DE
             content = x.read()
             data = content.encode("utf-8", "replace") if isinstance(content, str) else bytes(content)
     except FileNotFoundError as error:
-        raise StructureError(f"{where}: no such file; check the path", may_pass=True) from error
+        raise StructureError("no such file; check the path", where, retryable=True) from error
     except IsADirectoryError as error:
-        raise StructureError(f"{where}: is a folder; pass one file, or the folder to embed_many") from error
+        raise StructureError("is a folder; pass one file, or the folder to embed_many", where) from error
     except UnicodeDecodeError as error:
-        raise StructureError(f"{where}: was opened as text but is not; open it with mode 'rb'") from error
+        raise StructureError("was opened as text but is not; open it with mode 'rb'", where) from error
     except (OSError, ValueError, TypeError) as error:  # ValueError: closed file, or a NUL in the path
-        may_pass = isinstance(error, OSError)
-        raise StructureError(f"{where}: cannot be read ({error})", may_pass=may_pass) from error
+        retryable = isinstance(error, OSError)
+        raise StructureError(f"cannot be read ({error})", where, retryable=retryable) from error
     check_bytes(len(data), most, where)
     if data[:2] == b"\x1f\x8b":
         try:
             data = _unzipped(data, where, most)
         except (EOFError, zlib.error) as error:
             raise StructureError(
-                f"{where}: the gzip stream is damaged or truncated ({error}); fetch the file again",
-                may_pass=True,
+                f"the gzip stream is damaged or truncated ({error}); fetch the file again",
+                where,
+                retryable=True,
             ) from error
     if not data.strip():
-        raise StructureError(f"{where}: the file is empty; fetch it again", may_pass=True)
+        raise StructureError("the file is empty; fetch it again", where, retryable=True)
     return data
 
 
@@ -144,13 +145,13 @@ def parse(data: bytes, where: str) -> tuple[gemmi.Structure, tuple[str, ...]]:
     if _PDB_ATOM.search(data):
         return _parse_pdb(data, where)
     if _PDB_HEADER.search(data):
-        raise StructureError(f"{where}: a PDB file without ATOM records, there is nothing to embed")
+        raise StructureError("a PDB file without ATOM records, there is nothing to embed", where)
     for magic, what in _FOREIGN.items():
         if data.startswith(magic) or start.startswith(magic):
-            raise StructureError(f"{where}: this is {what} (read are {TAKEN})")
+            raise StructureError(f"this is {what} (read are {TAKEN})", where)
     if b"dataBlocks" in data[:4096]:
-        raise StructureError(f"{where}: BinaryCIF is not read; load it with Biotite and pass the AtomArray")
-    raise StructureError(f"{where}: not a structure file (it starts with {start[:16]!r}); read are {TAKEN}")
+        raise StructureError("BinaryCIF is not read; load it with Biotite and pass the AtomArray", where)
+    raise StructureError(f"not a structure file (it starts with {start[:16]!r}); read are {TAKEN}", where)
 
 
 def _parse_cif(data: bytes, where: str, kind: str) -> gemmi.Structure:
@@ -161,17 +162,17 @@ def _parse_cif(data: bytes, where: str, kind: str) -> gemmi.Structure:
     try:
         document = gemmi.cif.read_mmjson_string(data) if kind == "mmJSON" else gemmi.cif.read_string(data)
     except (RuntimeError, ValueError, IndexError) as error:
-        raise StructureError(f"{where}: not a valid {kind} file ({_first_line(error)})") from error
+        raise StructureError(f"not a valid {kind} file ({_first_line(error)})", where) from error
     try:
         for block in document:
             if len(block.find_mmcif_category("_atom_site.")):
                 return gemmi.make_structure_from_block(block)
         component = any(len(block.find_mmcif_category("_chem_comp_atom.")) for block in document)
     except (RuntimeError, ValueError, IndexError) as error:
-        raise StructureError(f"{where}: its atom table cannot be read ({_first_line(error)})") from error
+        raise StructureError(f"its atom table cannot be read ({_first_line(error)})", where) from error
     if component:
-        raise StructureError(f"{where}: describes a chemical component (a ligand), not a structure")
-    raise StructureError(f"{where}: holds no _atom_site table of mmCIF, so there is nothing to embed")
+        raise StructureError("describes a chemical component (a ligand), not a structure", where)
+    raise StructureError("holds no _atom_site table of mmCIF, so there is nothing to embed", where)
 
 
 def _parse_pdb(data: bytes, where: str) -> tuple[gemmi.Structure, tuple[str, ...]]:
@@ -180,7 +181,7 @@ def _parse_pdb(data: bytes, where: str) -> tuple[gemmi.Structure, tuple[str, ...
     if bad := _PDB_BAD_CA.search(b"\n" + data):
         line = data.count(b"\n", 0, bad.start()) + 1
         raise StructureError(
-            f"{where}: the coordinates of the C-alpha in line {line} are not numbers; remove or repair it"
+            f"the coordinates of the C-alpha in line {line} are not numbers; remove or repair it", where
         )
     notes: tuple[str, ...] = ()
     try:
@@ -190,7 +191,7 @@ def _parse_pdb(data: bytes, where: str) -> tuple[gemmi.Structure, tuple[str, ...
         try:
             structure = _read_pdb(data, width=72)
         except (RuntimeError, ValueError):
-            raise StructureError(f"{where}: not a valid PDB file ({_first_line(error)})") from error
+            raise StructureError(f"not a valid PDB file ({_first_line(error)})", where) from error
         notes = (f"columns right of 72 were overlooked because they are malformed ({_first_line(error)})",)
         logger.info("%s: %s", where, notes[0])
     if _merged(structure):

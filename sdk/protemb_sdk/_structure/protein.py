@@ -55,16 +55,15 @@ def chains_of_table(
         chosen = own[protein[own] & (atom_of_residue[own] >= 0)]
         chosen = chosen[np.argsort(order[chosen], kind="stable")]
         if len(chosen) < max(min_residues, 1):
-            reason = _reason(table, kinds, own, len(chosen), int(lacking[own].sum()), min_residues)
-            read.skipped.append(Skipped(where, chain or " ", reason))
+            kind, reason = _reason(table, kinds, own, len(chosen), int(lacking[own].sum()), min_residues)
+            read.skipped.append(Skipped(where, chain or " ", reason, kind=kind))
             continue
         said = (*notes, *_left_out(table, own[lacking[own]], own[loose[own]]))
         try:
             read.chains.append(_chain_of_rows(table, name, chosen, atom_of_residue[chosen], said))
         except StructureError as error:
             # One bad chain must not take the others of its file along.
-            reason = str(error).removeprefix(f"{name}_{chain}: ").removeprefix(f"{name}: ")
-            read.skipped.append(Skipped(where, chain or " ", reason, error))
+            read.skipped.append(Skipped.of(error, where, chain or " "))
     return read
 
 
@@ -135,20 +134,24 @@ def _protein(
 
 def _reason(
     table: Table, kinds: NDArray[np.str_], own: NDArray[np.int64], found: int, lacking: int, minimum: int
-) -> str:
+) -> tuple[str, str]:
+    """Return a kind of reason, and the reason with its numbers."""
     if found:
-        return f"has {_count(found, 'residue')}, fewer than min_residues={minimum}"
+        short = f"fewer than min_residues={minimum}"
+        return f"has {short}", f"has {_count(found, 'residue')}, {short}"
     if lacking:
-        return f"has {_count(lacking, 'amino acid residue')}, none with a C-alpha"
+        return "has no C-alpha", f"has {_count(lacking, 'amino acid residue')}, none with a C-alpha"
     present = set(kinds[own].tolist())
     nucleic = {k for k in ("DNA", "RNA") if bool(((kinds[own] == k) & table.declared[own]).any())}
     if nucleic:
-        return f"is nucleic acid ({' and '.join(sorted(nucleic))}), not protein"
+        return "is nucleic acid", f"is nucleic acid ({' and '.join(sorted(nucleic))}), not protein"
     if "sugar" in present and present <= {"sugar", "water"}:
-        return "is sugar, not protein"
-    if present == {"water"}:
-        return "holds waters only"
-    return "holds ligands, ions or waters only"
+        reason = "is sugar, not protein"
+    elif present == {"water"}:
+        reason = "holds waters only"
+    else:
+        reason = "holds ligands, ions or waters only"
+    return reason, reason
 
 
 def _left_out(table: Table, lacking: NDArray[np.int64], loose: NDArray[np.int64]) -> list[str]:
@@ -179,7 +182,7 @@ def _chain_of_rows(
         index = index_with_gaps(coords, numbers)
     return Chain(
         name=name,
-        chain=printable(table.chain[chosen[0]]),
+        chain_id=printable(table.chain[chosen[0]]),
         label_chain=printable(table.label_chain[chosen[0]]),
         ca_coords=coords,
         sequence="".join(letters),

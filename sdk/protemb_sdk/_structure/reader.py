@@ -30,9 +30,9 @@ __all__ = ["StructureRead", "find_structures", "read_chain", "read_chains"]
 
 
 def read_chains(
-    x: Any,
+    structure: Any,
     *,
-    model: int = 1,
+    model_number: int = 1,
     altloc: str = "highest",
     min_residues: int = 3,
     name: str | None = None,
@@ -46,13 +46,13 @@ def read_chains(
 
     Parameters
     ----------
-    x : path, bytes, open file, gemmi.Structure, Biotite or Biopython structure, tuple, or Chain
+    structure : path, bytes, open file, gemmi.Structure, Biotite or Biopython structure, tuple, or Chain
         Files are PDB, mmCIF or mmJSON, each also gzipped, told by their content. Of Biotite an AtomArray or
         AtomArrayStack, of Biopython a Structure, Model or Chain. A tuple is
         (coordinates (L, 3), sequence) or (coordinates, sequence, residue_index); without indices no
         residue is taken to be missing.
-    model : int
-        Position of the model, from 1.
+    model_number : int
+        Which model of a structure with several (NMR), counted from 1.
     altloc : str
         Which conformer of a disordered residue, or of a site with several residue types: "highest"
         (the one whose C-alpha has the highest occupancy, the first in the file if equal), "first", or a
@@ -73,21 +73,22 @@ def read_chains(
     StructureError
         If the structure cannot be read or is too large, or coordinates are not finite.
     """
+    x, model = structure, model_number
     if isinstance(x, Chain):
         return StructureRead([x if name is None else replace(x, name=name)], [])
     if isinstance(x, tuple):
         return StructureRead([_chain_of_arrays(x, name or "array")], [])
     check_altloc(altloc)
     if isinstance(model, bool) or not isinstance(model, (int, np.integer)):
-        raise StructureError(f"model={model!r}: pass the position of the model, from 1")
+        raise StructureError(f"model_number={model!r}: pass the position of the model, from 1")
     if all(hasattr(x, a) for a in ("coord", "chain_id", "res_id", "res_name", "atom_name")):
         name = name or "structure"
         return chains_of_table(table_of_biotite(x, model, name), name, name, (), altloc, min_residues)
     if getattr(x, "level", None) in ("S", "M", "C") and hasattr(x, "child_list"):
         name = name or (str(x.id).strip() if x.level == "S" else "") or "structure"
         return chains_of_table(table_of_biopython(x, model, name), name, name, (), altloc, min_residues)
-    structure, name, where, notes = _open(x, name, byte_limit)
-    read = chains_of_table(table_of_gemmi(structure, model, where), name, where, notes, altloc, min_residues)
+    opened, name, where, notes = _open(x, name, byte_limit)
+    read = chains_of_table(table_of_gemmi(opened, model, where), name, where, notes, altloc, min_residues)
     source = os.fsdecode(x) if isinstance(x, (str, PathLike)) else x.name if isinstance(x, Member) else ""
     return StructureRead([replace(chain, source=printable(source)) for chain in read.chains], read.skipped)
 
@@ -98,14 +99,14 @@ def check_altloc(altloc: object) -> None:
         raise StructureError(f"altloc={altloc!r}: pass 'highest', 'first' or one letter")
 
 
-def read_chain(x: Any, chain: str | None = None, **options: Any) -> Chain:
+def read_chain(structure: Any, chain_id: str | None = None, **options: Any) -> Chain:
     """Read exactly one protein chain of a structure.
 
     Parameters
     ----------
-    x : path, bytes, open file, gemmi.Structure, Biotite or Biopython structure, tuple, or Chain
+    structure : path, bytes, open file, gemmi.Structure, Biotite or Biopython structure, tuple, or Chain
         As for `read_chains`.
-    chain : str, optional
+    chain_id : str, optional
         Author name of the chain, or else its label name; may be left out if there is only one.
     **options
         As for `read_chains`.
@@ -121,31 +122,32 @@ def read_chain(x: Any, chain: str | None = None, **options: Any) -> Chain:
     StructureError
         If the structure cannot be read or holds no protein chain.
     """
+    x, chain = structure, chain_id
     if chain is not None and not isinstance(chain, str):
-        raise ChainError(f"chain={chain!r}: pass the name of a chain, a str")
+        raise ChainError(f"chain_id={chain!r}: pass the name of a chain, a str")
     read = read_chains(x, **options)
-    if chain is not None and (isinstance(x, (tuple, Chain)) and not read.chains[0].chain):
-        raise ChainError(f"{read.chains[0].id}: arrays have no chain names; leave chain={chain!r} out")
-    listing = ", ".join(c.chain or "' '" for c in read.chains) or "none"
+    if chain is not None and (isinstance(x, (tuple, Chain)) and not read.chains[0].chain_id):
+        raise ChainError(f"arrays have no chain names; leave chain_id={chain!r} out", read.chains[0].id)
+    listing = ", ".join(c.chain_id or "' '" for c in read.chains) or "none"
     where = read.chains[0].name if read.chains else read.skipped[0].source
     if chain is not None:
         wanted = chain.strip()
         for found in read.chains:
-            if found.chain == wanted:
+            if found.chain_id == wanted:
                 return found
         for skipped in read.skipped:
-            if skipped.chain.strip() == wanted:
+            if skipped.chain_id.strip() == wanted:
                 raise ChainError(
-                    f"{where}: chain {chain} was skipped: {skipped.reason}; protein chains: {listing}"
+                    f"chain {chain} was skipped: {skipped.reason}; protein chains: {listing}", where
                 )
         for found in read.chains:
             if found.label_chain and found.label_chain == wanted:
                 return found
-        raise ChainError(f"{where}: there is no chain {chain!r}; protein chains: {listing}")
+        raise ChainError(f"there is no chain {chain!r}; protein chains: {listing}", where)
     if len(read.chains) == 1:
         return read.chains[0]
     if read.chains:
-        raise ChainError(f"{where}: holds {len(read.chains)} protein chains, name one of them: {listing}")
+        raise ChainError(f"holds {len(read.chains)} protein chains, name one of them: {listing}", where)
     raise no_protein_chain(where, read.skipped)
 
 
@@ -189,7 +191,7 @@ def _entry(structure: gemmi.Structure) -> str:
 
 def _chain_of_arrays(x: tuple[Any, ...], name: str) -> Chain:
     if len(x) not in (2, 3) or not isinstance(x[1], str):
-        raise StructureError(f"{name}: pass a tuple (coordinates (L, 3), sequence[, residue_index])")
+        raise StructureError("pass a tuple (coordinates (L, 3), sequence[, residue_index])", name)
     try:
         coords = np.array(x[0])
         if coords.dtype.kind == "c":  # NumPy would take the real part
@@ -197,18 +199,18 @@ def _chain_of_arrays(x: tuple[Any, ...], name: str) -> Chain:
         coords = coords.astype(np.float64)
         given = np.arange(len(x[1])) if len(x) == 2 else np.asarray(x[2])
     except (TypeError, ValueError) as error:
-        raise StructureError(f"{name}: coordinates and residue_index must be numbers ({error})") from error
+        raise StructureError(f"coordinates and residue_index must be numbers ({error})", name) from error
     letters = "".join(c.upper() if c.isascii() else "X" for c in x[1])
     length = len(letters)
     if given.shape != (length,) or given.dtype.kind not in "iu":
-        raise StructureError(f"{name}: residue_index must hold one integer for each of {length} residues")
+        raise StructureError(f"residue_index must hold one integer for each of {length} residues", name)
     given = given.astype(np.int64)
     ends = [abs(int(given[0])), abs(int(given[-1])), int(given[-1]) - int(given[0])] if length else []
     if (np.diff(given) < 1).any() or max(ends, default=0) > 2**31 - 2:
-        raise StructureError(f"{name}: residue_index must increase strictly and fit into 32 bits")
+        raise StructureError("residue_index must increase strictly and fit into 32 bits", name)
     return Chain(
         name=name,
-        chain="",
+        chain_id="",
         label_chain="",
         ca_coords=coords,
         sequence="".join(c if c in ALPHABET else "X" for c in letters),

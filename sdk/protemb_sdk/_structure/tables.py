@@ -48,14 +48,14 @@ def table_of_gemmi(structure: gemmi.Structure, model: int, name: str) -> Table:
     import gemmi
 
     if len(structure) == 0:
-        raise StructureError(f"{name}: holds no atoms; there is nothing to embed")
+        raise StructureError("holds no atoms; there is nothing to embed", name)
     if not 1 <= model <= len(structure):
-        raise StructureError(f"{name}: has {_models(len(structure))}, so model={model} is not there")
+        raise StructureError(f"has {_models(len(structure))}, so model={model} is not there", name)
     for position in reversed(range(len(structure))):
         if position != model - 1:
             del structure[position]
     if structure[0].count_atom_sites() == 0:
-        raise StructureError(f"{name}: model {model} holds no atoms; there is nothing to embed")
+        raise StructureError(f"model {model} holds no atoms; there is nothing to embed", name)
     structure.setup_entities()
     labelled = structure.input_format in (gemmi.CoorFormat.Mmcif, gemmi.CoorFormat.Mmjson)
     if not labelled:
@@ -114,11 +114,11 @@ def table_of_biotite(x: Any, model: int, name: str) -> Table:
     coord = np.asarray(x.coord, dtype=np.float64)
     models = coord.shape[0] if coord.ndim == 3 else 1
     if not 1 <= model <= models:
-        raise StructureError(f"{name}: has {_models(models)}, so model={model} is not there")
+        raise StructureError(f"has {_models(models)}, so model={model} is not there", name)
     coord = coord[model - 1] if coord.ndim == 3 else coord
     size = len(coord)
     if size == 0:
-        raise StructureError(f"{name}: holds no atoms; there is nothing to embed")
+        raise StructureError("holds no atoms; there is nothing to embed", name)
 
     def column(attribute: str, default: Any, dtype: Any) -> NDArray[Any]:
         values = getattr(x, attribute, None)
@@ -159,7 +159,7 @@ def table_of_biopython(x: Any, model: int, name: str) -> Table:
     """Return a Biopython Structure, by the position of its model, a Model or a Chain."""
     models = list(x) if x.level == "S" else [x]
     if not 1 <= model <= len(models):
-        raise StructureError(f"{name}: has {_models(len(models))}, so model={model} is not there")
+        raise StructureError(f"has {_models(len(models))}, so model={model} is not there", name)
     found = models[model - 1]
     rows = [
         (chain.id, *residue.id, residue.resname, atom)

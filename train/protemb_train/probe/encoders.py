@@ -16,10 +16,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from protemb_sdk import Embedder
-from protemb_sdk._base.errors import ModelError, ProtembError
-from protemb_sdk._model.pooling import mean_over_columns
-from protemb_sdk._structure.chain import ALPHABET
+from protemb_sdk import ALPHABET, Embedder, ModelError, ProtembError, mean_over_columns
 from protemb_train.corpus.corpus import Corpus, Trace
 from protemb_train.encoders.network import NetworkVectors
 from protemb_train.encoders.vectors import RIVALS, VectorEncoder, find_vector_encoder
@@ -315,6 +312,6 @@ def _read(path: Path, sigmas: Sequence[float]) -> tuple[NetworkConfig, dict[str,
         int(record["seed"])
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
-            f"{path}: its card does not tell how it was trained (at {error}); export it again"
+            f"its card does not tell how it was trained (at {error}); export it again", path
         ) from error
     return config, record, {embedder.noise_level: onnx_map(embedder)}

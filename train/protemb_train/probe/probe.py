@@ -19,7 +19,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import ProtembError
 from protemb_train.corpus.corpus import Corpus, Trace
 from protemb_train.probe.encoders import Encoder
 from protemb_train.probe.labels import TASKS, Task, labels
@@ -118,14 +118,15 @@ def held_out_sides(
         positions = corpus.one_a_cluster(count, lengths, seed)
         if len(positions) < FOLDS:
             raise ProbeError(
-                f"{corpus.path}: {split} holds {len(positions)} clusters of chains of {lengths[0]} to "
-                f"{lengths[1]} residues, and a probe needs {FOLDS}; allow other lengths, or a larger corpus"
+                f"{split} holds {len(positions)} clusters of chains of {lengths[0]} to "
+                f"{lengths[1]} residues, and a probe needs {FOLDS}; allow other lengths, or a larger corpus",
+                corpus.path,
             )
         sides.append(Side.of([corpus[position] for position in positions]))
         clusters.append(set(corpus.clusters[positions].tolist()))
     shared = clusters[0] & clusters[1]
     if shared:
-        raise ProbeError(f"{path}: cluster {min(shared)} is in val and in test; build the corpus again")
+        raise ProbeError(f"cluster {min(shared)} is in val and in test; build the corpus again", path)
     return sides[0], sides[1]
 
 

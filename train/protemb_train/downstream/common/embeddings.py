@@ -124,7 +124,7 @@ class StructureEncoder:
 
     def embed(self, chain: LabelledChain) -> Embedded:
         if not chain.has_coordinates:
-            raise EmbeddingError(f"{chain.id}: has no coordinates; leave it out of rows with a structure")
+            raise EmbeddingError("has no coordinates; leave it out of rows with a structure", chain.id)
         seen = np.flatnonzero(chain.seen)
         letters = "".join(chain.sequence[i] for i in seen)
         found = self.embedder.embed((chain.ca_coords[seen], letters, seen), readouts=self.readouts)
@@ -246,7 +246,7 @@ def embed_all(encoder: Encoder, chains: Sequence[LabelledChain], cache: Path | N
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{cache}: no folder can be made there ({error.strerror})") from error
+        raise OutputError(f"no folder can be made there ({error.strerror})", cache) from error
     with written_whole(path) as part, part.open("wb") as file:
         np.savez(
             file,

@@ -17,7 +17,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
 
-from protemb_sdk._base.errors import OutputError
+from protemb_sdk import OutputError
 from protemb_train.downstream.common.embeddings import (
     Encoder,
     LanguageEncoder,
@@ -130,7 +130,7 @@ def embed_decoys(encoder: Encoder, decoys: Sequence[Decoy], cache: Path, *, pair
             _fill(folder, _Embedding(encoder, pairs), decoys, nodes, edges)
             (folder / "done").touch()
         except OSError as error:
-            raise OutputError(f"{folder}: embeddings cannot be kept there ({error.strerror})") from error
+            raise OutputError(f"embeddings cannot be kept there ({error.strerror})", folder) from error
     node = _mapped(folder / "node.npy")
     edge = _mapped(folder / "edge.npy") if pairs else np.zeros((0, 0), dtype=np.float16)
     return Vectors(node, edge, nodes, edges, readouts)
@@ -181,7 +181,7 @@ class _Embedding:
         if isinstance(self.encoder, ResidueEncoder):
             return self.encoder.embed(decoy).residue, np.zeros((len(sender), 0), dtype=np.float32)
         if not isinstance(self.encoder, StructureEncoder):
-            raise DecoyError(f"{self.encoder.about['encoder']}: not an encoder of structures or sequences")
+            raise DecoyError("not an encoder of structures or sequences", self.encoder.about["encoder"])
         embedder = self.encoder.embedder
         found = embedder.embed((decoy.ca_coords, decoy.sequence), pair=self.pairs, readouts=READOUTS)
         node = np.concatenate([found.residue, *(found.readouts[name] for name in READOUTS[1:])], axis=1)
