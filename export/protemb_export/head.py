@@ -30,7 +30,7 @@ import onnx
 import torch
 
 from protemb_export.errors import ParityError
-from protemb_export.graph import finish, to_onnx
+from protemb_export.writing import finish, to_onnx
 from protemb_export.pack import check_bundled
 from protemb_export.verify import TOLERANCE
 from protemb_sdk._base.output import writable_target, write_text_whole, written_whole

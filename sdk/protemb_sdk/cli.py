@@ -17,6 +17,7 @@ from protemb_sdk._base.version import __version__
 from protemb_sdk._cli.labels import predict
 from protemb_sdk._cli.plot import plot as plot_command
 from protemb_sdk._cli.plot import report
+from protemb_sdk._cli.profile import profile
 from protemb_sdk._cli.search import index, search, verify
 from protemb_sdk._cli.summary import Tally, nothing_done, report_skipped
 from protemb_sdk._model.readouts import READOUTS, check_readouts
@@ -281,6 +282,7 @@ def quality(
     )
 
 
+app.command()(profile)
 app.command()(predict)
 app.command("plot")(plot_command)
 app.command()(report)

@@ -143,7 +143,7 @@ def read_head_info(
     ModelError
         If they are not a head's, of another contract or kind, or incomplete.
     """
-    check_contract(fields, path, "protemb.head", HEAD_CONTRACT, "a head", "head")
+    check_contract(fields, path, "protemb.head", (HEAD_CONTRACT,), "a head", "head")
     try:
         card: dict[str, Any] = json.loads(fields["protemb.card"])
         kind, wanted = str(card["kind"]), (kinds,) if isinstance(kinds, str) else kinds

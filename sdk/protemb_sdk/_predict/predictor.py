@@ -24,7 +24,7 @@ from protemb_sdk._model.heads import (
     find_head,
     read_head_info,
 )
-from protemb_sdk._model.models import beside, find_model
+from protemb_sdk._model.models import beside, find_bundled, find_model
 from protemb_sdk._model.session import Provider, Session
 from protemb_sdk._structure.chain import Skipped
 
@@ -197,6 +197,9 @@ class PredictionRun(Iterator[Result]):
 
 
 def _model_of(info: HeadInfo) -> str | Path:
+    bundled = find_bundled(info.encoder, weights_sha256=info.weights_sha256)
+    if bundled is not None:
+        return bundled.name
     own = beside(info.path, "encoder")
     try:
         find_model(info.encoder)
@@ -207,4 +210,4 @@ def _model_of(info: HeadInfo) -> str | Path:
             f"{info.path}: the head {info.name!r} was trained on the model {info.encoder!r}, which is not "
             f"bundled and does not lie beside it as {own.name}; pass embedder=Embedder(path of that model)"
         ) from error
-    return info.encoder
+    return own if own.is_file() else info.encoder
