@@ -1,0 +1,118 @@
+"""Features of a whole chain, in its order: what the protein vector is a linear map of.
+
+A mean over all residues forgets where in the chain each of them is. These features keep it: the chain is
+divided into parts of equal length, and the parts are described in order.
+
+Shapes: B batch, L length, H of the structure state.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from protemb_train.network.features import centred
+
+PARTS = 5
+"""Ordered parts of the chain that the state is averaged in."""
+SEGMENTS = 10
+DISTANCES = SEGMENTS * (SEGMENTS - 1) // 2 + SEGMENTS
+"""Distances between the centroids of ten ordered segments, and the ten radii of gyration."""
+
+# Mean and standard deviation of log(1 + distance in angstrom) over 600 chains of the corpus, rounded.
+_APART, _APART_SPREAD = 2.9, 0.5
+_RADIUS, _RADIUS_SPREAD = 2.2, 0.4
+
+
+def ordered_parts(length: int, parts: int, device: torch.device | None = None) -> Tensor:
+    """Return the weight of each residue in the mean of each ordered part, shape (parts, L).
+
+    A residue of a chain of L takes 1 / L of its length, and a part takes 1 / parts; a residue counts in a
+    part by what the two have in common. Residues inside a part have equal weights, one on a border counts in
+    both, and no part is empty, however short the chain.
+
+    Parameters
+    ----------
+    length : int
+        L.
+    parts : int
+        How many.
+    device : torch.device, optional
+        Of the result.
+
+    Returns
+    -------
+    Tensor, float32, shape (parts, L)
+        Each row sums to 1.
+
+    Examples
+    --------
+    >>> ordered_parts(3, 2)
+    tensor([[0.6667, 0.3333, 0.0000],
+            [0.0000, 0.3333, 0.6667]])
+    """
+    # In units of 1 / (L parts), which float32 counts exactly: a residue is `parts` wide, and a part L.
+    residue = torch.arange(length, device=device).to(torch.float32)[None, :] * parts
+    part = torch.arange(parts, device=device).to(torch.float32)[:, None] * length
+    common = torch.minimum(residue + parts, part + length) - torch.maximum(residue, part)
+    return common.clamp(min=0.0) / length
+
+
+def segment_distances(coords_BL3: Tensor) -> Tensor:
+    """Return the shape of a chain as 55 numbers: 45 distances and ten radii of its ten ordered segments.
+
+    First the distances between the centroids of segments i < j in the order (0, 1), (0, 2) to (8, 9), then
+    the radii of gyration of segments 0 to 9; of each the logarithm of 1 + x / angstrom, shifted and scaled
+    by constants so that chains have mean 0 and standard deviation 1, about. They do not change when the chain
+    is turned or moved, and are the same for its mirror image.
+
+    Parameters
+    ----------
+    coords_BL3 : Tensor, float32, shape (B, L, 3)
+        C-alpha coordinates in angstrom.
+
+    Returns
+    -------
+    Tensor, float32, shape (B, 55)
+    """
+    coords_BL3 = centred(coords_BL3)
+    weights_SL = ordered_parts(coords_BL3.shape[1], SEGMENTS, coords_BL3.device)
+    centroids_BS3 = weights_SL @ coords_BL3
+    pairs = torch.tensor(list(combinations(range(SEGMENTS), 2)), device=coords_BL3.device)
+    between = centroids_BS3.index_select(1, pairs[:, 0]) - centroids_BS3.index_select(1, pairs[:, 1])
+    apart = between.square().sum(dim=-1).sqrt()
+    offsets_BSL3 = coords_BL3[:, None] - centroids_BS3[:, :, None]
+    radius = (offsets_BSL3.square().sum(dim=-1) * weights_SL).sum(dim=-1).sqrt()
+    return torch.cat(
+        [
+            (torch.log(1.0 + apart) - _APART) / _APART_SPREAD,
+            (torch.log(1.0 + radius) - _RADIUS) / _RADIUS_SPREAD,
+        ],
+        dim=-1,
+    )
+
+
+def protein_features(structure_BLH: Tensor, coords_BL3: Tensor) -> Tensor:
+    """Return what a linear map makes the protein vector from, shape (B, 5 H + 55).
+
+    The means of the state before types are known over five ordered parts of the chain, part after part, and
+    `segment_distances`. Neither depends on residue types.
+
+    Parameters
+    ----------
+    structure_BLH : Tensor, float32, shape (B, L, H)
+        `States.structure`, or vectors of another encoder.
+    coords_BL3 : Tensor, float32, shape (B, L, 3)
+        C-alpha coordinates in angstrom.
+
+    Examples
+    --------
+    >>> import torch
+    >>> protein_features(torch.zeros(2, 40, 128), torch.randn(2, 40, 3)).shape
+    torch.Size([2, 695])
+    """
+    weights_PL = ordered_parts(structure_BLH.shape[1], PARTS, structure_BLH.device)
+    means_BF = (weights_PL @ structure_BLH).flatten(1)
+    return torch.cat([means_BF, segment_distances(coords_BL3)], dim=-1)
