@@ -21,7 +21,7 @@ test:
 pretrain-smoke:
 	python -m pytest tests/test_pretrain_smoke.py
 
-# Minutes: parity over many chains with the shared data
+# Parity over many chains with the large data; takes minutes
 slow:
 	python -m pytest -m slow
 
@@ -30,21 +30,21 @@ bench:
 	python -m pytest --benchmark-only --ignore=benchmarks/test_compare.py --benchmark-json=.benchmarks/latest.json
 	python benchmarks/record.py .benchmarks/latest.json benchmarks/results.md
 
-# Beside what a user would pick instead: some ten minutes on one core, 6 GB
+# Comparison with other encoders; ten minutes on one core, 6 GB of memory
 bench-compare:
 	mkdir -p .benchmarks
 	python -m pytest benchmarks/test_compare.py --benchmark-only -rs --benchmark-json=.benchmarks/compare.json
 	python benchmarks/record.py .benchmarks/compare.json benchmarks/compare.md sdk/docs/compare.png
 
-# The wheel alone in new environments, at the lowest and the newest of what it needs
+# Install the wheel in new environments, with the lowest and the newest supported dependencies
 bounds:
 	python tests/bounds.py
 
-# Known vulnerabilities of what is installed; says so where no database can be asked
+# Known vulnerabilities of the installed packages; reports when no database can be reached
 audit:
 	python tests/audit.py
 
-# What cannot hurt: 300,000 nasty inputs, and readers led into every branch (45 minutes), faults done for real, 10,000 embeddings in a row (10 minutes)
+# Robustness: 300,000 malformed inputs and guided fuzzing (45 minutes), injected faults, 10,000 embeddings (10 minutes)
 fuzz:
 	python tests/fuzz/run.py --inputs 300000 --seed 2 -o tests/fuzz/results.md
 	python tests/fuzz/guided.py -o tests/fuzz/guided.md
@@ -55,30 +55,31 @@ faults:
 soak:
 	python tests/soak.py -o tests/soak.md
 
-# What the tests would notice: lines that they run (ten minutes), and code broken on purpose (an hour and more)
+# Test quality: line coverage (10 minutes) and mutation tests (more than an hour)
 coverage:
 	python tests/covered.py
 
 mutants:
 	python tests/mutants.py
 
-# The environment that development knows to work
+# Pinned versions of the development environment
 lock:
 	uv pip compile -q pyproject.toml --extra dev --python-version 3.11 -o tests/lock.txt
 
-# Where the time goes, and what the machine allows
+# Profile, and the limits of the hardware
 roofline:
 	python benchmarks/roofline.py -o benchmarks/roofline.md
 
-# Where there is a GPU; skips with the reason where there is none
+# Needs a GPU; skips with a reason without one
 bench-cuda:
 	python -m pytest benchmarks/test_cuda.py --benchmark-only -rs --benchmark-json=.benchmarks/cuda.json
 	python benchmarks/record.py .benchmarks/cuda.json benchmarks/cuda.md
 
+# The figure of the README
 picture:
-	python -m protemb_sdk.cli plot tests/structures/4zhl.cif.gz --chain U -o sdk/docs/pair_embedding.png
+	python sdk/docs/overview.py
 
-# The paper's figures, for the documentation
+# The figures of the paper, redrawn for the documentation
 figures:
 	python sdk/docs/figures.py
 

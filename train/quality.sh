@@ -15,7 +15,7 @@ corpus=$runs/corpus.arrow quality=$runs/quality real=$data/qa/decoys.npz
 threads=(--threads "${THREADS:-1}")
 given=(--real "$real" --cache "$quality/cache" "${threads[@]}")
 
-# unless OUT COMMAND...: unless it is there.
+# unless OUT COMMAND...: run the command if OUT does not exist.
 unless() {
     local out=$1
     shift
@@ -101,9 +101,7 @@ protemb-train quality table "$quality/rows" --real "$real" --cache "$quality/cac
     --encoder "$runs/untrained.onnx" --encoder "$runs/small-untrained.onnx" --encoder "$runs/language" \
     --encoder "$runs/authors.onnx" \
     --energies "$data/qa/casp12_baselines.tsv" --zero-shot "$results/quality-zero-shot.json" \
-    --names "$quality/names.pt" --against 1-none --against 2-untrained --against large-none --against large-untrained \
-    --against none-named --against untrained-named --against none-names-large \
-    --against large-residues-none --against large-residues-untrained \
+    --names "$quality/names.pt" --against 1-none --against 2-untrained --against large-residues-none \
     -o "$results/quality.md"
 
 unless "$quality/quality.ckpt" protemb-train quality scorer large-residues-base --rows "$quality/rows" "${given[@]}" \

@@ -1,7 +1,6 @@
-"""Draw the two figures of the paper anew, from a real chain by the bundled network (`make figures`).
+"""Redraw figures 1 and 2 of the paper from a real chain with the bundled network (`make figures`).
 
-Figure 1 is what pre-training asks, and what is left of it when nothing is asked; figure 2 how the embedding
-reaches the two tasks of the paper.
+Figure 1 shows pre-training and inference, figure 2 the use of the embedding in the two tasks of the paper.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ INK, GREY, WARM, COOL = "#22303c", "#b5bec6", "#c0392b", "#2b6ca3"
 
 
 def flat(coords: NDArray[np.float64], axes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return coordinates seen from the side that shows most of the chain."""
+    """Return coordinates projected on two axes."""
     return np.asarray((coords - coords.mean(axis=0)) @ axes)
 
 
 def bare(ax: Axes, title: str) -> Axes:
-    """Take the ticks off."""
+    """Remove the ticks and set a title."""
     ax.set_xticks([]), ax.set_yticks([])
     ax.set_title(title, fontsize=8, color=INK)
     return ax
@@ -42,7 +41,7 @@ def trace(ax: Axes, points: NDArray[np.float64], colour: str = INK) -> None:
 
 
 def matrix(ax: Axes, coords: NDArray[np.float64]) -> None:
-    """Draw distances."""
+    """Draw the distance matrix."""
     ax.imshow(np.linalg.norm(coords[:, None] - coords, axis=-1), cmap="bone", vmax=40)
 
 
@@ -54,7 +53,7 @@ def pre_training(embedder: Embedder) -> Figure:
     noisy = coords + SIGMA * np.random.default_rng(1).normal(size=coords.shape)
     estimated = embedder.score((noisy, chain.sequence, chain.residue_index), SIGMA)
     true = (coords - noisy) / SIGMA**2
-    true -= true.mean(axis=0)  # no distance tells where the whole chain went
+    true -= true.mean(axis=0)  # distances do not determine a shift of the whole chain
     cosine = (estimated * true).sum() / np.linalg.norm(estimated) / np.linalg.norm(true)
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     rows = figure.subplots(2, 5)
@@ -64,7 +63,7 @@ def pre_training(embedder: Embedder) -> Figure:
     trace(ax, flat(noisy, view))
     matrix(bare(rows[0, 2], "distances D̃"), noisy)
     for ax, arrows, title, colour in (
-        (rows[0, 3], estimated, "gradients that the network says", COOL),
+        (rows[0, 3], estimated, "estimated gradients", COOL),
         (rows[0, 4], true, f"true gradients (cosine {cosine:.2f})", WARM),
     ):
         trace(bare(ax, title), flat(noisy, view), GREY)
@@ -74,7 +73,7 @@ def pre_training(embedder: Embedder) -> Figure:
     length, channels = len(embedding), embedder.channels
     trace(bare(rows[1, 0], "coordinates X"), flat(coords, view))
     matrix(bare(rows[1, 1], "distances D"), coords)
-    assert embedding.pair is not None  # asked for
+    assert embedding.pair is not None
     colours = principal_colours(embedding.pair.reshape(-1, channels)).reshape(length, length, 3)
     bare(rows[1, 2], f"pair embedding, {length} x {length} x {channels}").imshow(colours)
     ax = bare(rows[1, 3], f"residue embedding, {length} x {channels}")
@@ -89,7 +88,7 @@ def pre_training(embedder: Embedder) -> Figure:
 def tasks(embedder: Embedder) -> Figure:
     """Figure 2: edges and nodes for model quality, windows and the protein vector for interface sites."""
     embedding = embedder.embed(STRUCTURE, pair=True)
-    assert embedding.pair is not None  # asked for
+    assert embedding.pair is not None
     length, channels = len(embedding), embedder.channels
     coords = embedding.structure.ca_coords
     distance = np.linalg.norm(coords[:, None] - coords, axis=-1)
@@ -122,7 +121,7 @@ def tasks(embedder: Embedder) -> Figure:
 
 
 def main() -> None:
-    """Write both files."""
+    """Write both figures."""
     embedder = Embedder(device="cpu")
     for name, draw in (("pretraining", pre_training), ("tasks", tasks)):
         draw(embedder).savefig(HERE / f"{name}.png", dpi=110)

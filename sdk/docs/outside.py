@@ -1,7 +1,7 @@
-"""Pages of the site that lie elsewhere in the repository: recorded tables, READMEs, notebooks.
+"""MkDocs hook: add pages from other folders of the repository (recorded tables, READMEs, notebooks).
 
-A page links to a file as it lies in the repository, so that the link works there too. Here links to what is
-in the site lead to its pages, and of links to anything else the words stay.
+Links in a page are relative to its place in the repository. Here they are changed to pages of the site.
+A link to a file that is not part of the site is replaced by its text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = PurePosixPath("sdk/docs")
-FOLDERS = {"benchmarks": "benchmarks", "train/results": "results"}
+FOLDERS = {
+    "benchmarks": "benchmarks",
+    "benchmarks/experiments": "benchmarks/experiments",
+    "train/results": "results",
+}
 FILES = {
     "train/README.md": "train.md",
     "export/README.md": "export.md",
@@ -28,7 +32,7 @@ LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]*)(#[^)\s]*)?\)")
 
 
 def pages() -> dict[str, str]:
-    """Return, of each file outside, the page that it becomes."""
+    """Return the page of the site for each added file."""
     found = dict(FILES)
     for folder, place in FOLDERS.items():
         found |= {f"{folder}/{path.name}": f"{place}/{path.name}" for path in (ROOT / folder).glob("*.md")}
@@ -42,7 +46,7 @@ ORIGINS = {page: origin for origin, page in PAGES.items()}
 
 
 def as_markdown(notebook: Path) -> str:
-    """Return the cells of a notebook, which is kept without results."""
+    """Return the cells of a notebook; notebooks are stored without results."""
     parts = []
     for cell in json.loads(notebook.read_text())["cells"]:
         text = "".join(cell["source"])
@@ -57,7 +61,7 @@ def content(path: Path) -> str:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add what lies outside."""
+    """Add the files."""
     for origin, page in PAGES.items():
         path = ROOT / origin
         if path.suffix == ".png":
@@ -68,11 +72,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let links lead to pages of the site."""
+    """Change links to pages of the site."""
     here = page.file.src_uri
     origin = PurePosixPath(ORIGINS.get(here, str(DOCS / here)))
 
-    def led(match: re.Match[str]) -> str:
+    def relinked(match: re.Match[str]) -> str:
         picture, words, target, anchor = match.groups()
         if not target or ":" in target:
             return match[0]
@@ -80,8 +84,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         inside = file.removeprefix(f"{DOCS}/") if file.startswith(f"{DOCS}/") else ""
         there = PAGES.get(file, inside)
         if files.get_file_from_path(there) is None:
-            return match[0] if inside else words  # a dead link within the site is for MkDocs to find
+            return match[0] if inside else words  # MkDocs reports a dead link within the site
         return f"{picture}[{words}]({os.path.relpath(there, PurePosixPath(here).parent)}{anchor or ''})"
 
     parts = re.split(r"(^```.*?^```)", markdown, flags=re.M | re.S)
-    return "".join(part if part.startswith("```") else LINK.sub(led, part) for part in parts)
+    return "".join(part if part.startswith("```") else LINK.sub(relinked, part) for part in parts)

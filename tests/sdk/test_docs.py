@@ -76,6 +76,18 @@ def test_figures_of_the_pages_are_drawn(name: str, embedder: Embedder, tmp_path:
     draw(embedder).savefig(tmp_path / "figure.png")
 
 
+def test_the_figure_of_the_readme_is_drawn(embedder: Embedder, structures: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra plot")
+    script = runpy.run_path(str(DOCS / "overview.py"))
+    path = structures / "1a8o.cif"
+    embedding = embedder.embed(path, pair=True)
+    helices = script["helices_of"](path, embedding.auth_seq)
+    assert [tuple(embedding.auth_seq[list(ends)]) for ends in helices] == [
+        (161, 175), (179, 187), (196, 205), (211, 217)
+    ]  # fmt: skip
+    script["overview"](embedding, helices).savefig(tmp_path / "figure.png")
+
+
 def test_the_site_builds_without_a_dead_link(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason="needs the extra docs")
     command = [
@@ -93,7 +105,9 @@ def test_the_site_builds_without_a_dead_link(tmp_path: Path) -> None:
         [*command, "-d", str(tmp_path / "site")], capture_output=True, text=True, env=environment
     )
     assert done.returncode == 0 and "WARNING" not in done.stderr, done.stdout + done.stderr
-    for outside in ("benchmarks", "results", "train", "export", "notebooks/first_look"):
+    for outside in (
+        "benchmarks", "benchmarks/experiments/archive", "results", "train", "export", "notebooks/first_look"
+    ):  # fmt: skip
         assert (tmp_path / "site" / outside / "index.html").exists()
     trust = (tmp_path / "site" / "trust" / "index.html").read_text()
     assert 'href="../results/probe/"' in trust and 'href="../benchmarks/search/"' in trust

@@ -10,13 +10,15 @@ import torch
 
 from protemb_train.corpus.corpus import CorpusError
 from protemb_train.corpus.cuts import BONDED, CONTACT
+from protemb_train.network.checkpoint import load_network
 from protemb_train.network.features import UNKNOWN
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import BASE_TRAINING, ConfigError, NetworkConfig
-from protemb_train.pretrain.auxiliary import AuxiliaryBatches, StepBatches
+from protemb_train.pretrain.auxiliary import AuxiliaryBatches, Damaged, StepBatches
 from protemb_train.pretrain.crops import CropBatches
 from protemb_train.pretrain.judge import judge_states
-from protemb_train.pretrain.objective import Pretraining, TrainingError
+from protemb_train.pretrain.objective import LDDT_VARIANCE, Pretraining, TrainingError
+from protemb_train.pretrain.pretrain import pretrain
 
 CONFIG = NetworkConfig(
     family="base",
@@ -38,10 +40,27 @@ RECIPE = replace(
     site_loss=1.0,
     chains=2,
     profile_loss=1.0,
+    damaged=1,
+    damage_loss=0.5,
     longest=150,
     ema=None,
 )
 SIGMA = torch.tensor([0.3])
+
+
+@pytest.fixture
+def damaged(traces):
+    """A native with all lDDT 1, and one with a moved half and an unknown residue."""
+    trace = traces[0]
+    length = len(trace.residue_type)
+    moved = trace.ca_coords.copy()
+    moved[length // 2 :] += 4.0
+    lddt = np.linspace(0.3, 1.0, length).astype(np.float32)
+    lddt[3] = np.nan
+    return [
+        Damaged(trace.ca_coords, trace.residue_type, np.ones(length, dtype=np.float32)),
+        Damaged(moved, trace.residue_type, lddt),
+    ]
 
 
 def inputs_of(trace, size=40):
@@ -116,19 +135,19 @@ def test_losses_on_states_need_a_single_representation(real_corpus):
         Pretraining(real_corpus, real_corpus, replace(CONFIG, exchanges=None), RECIPE, 10, 0, {})
 
 
-def test_batches_are_a_function_of_seed_and_step(real_corpus):
-    first, again = (AuxiliaryBatches(real_corpus, RECIPE, seed=3) for _ in range(2))
+def test_batches_are_a_function_of_seed_and_step(real_corpus, damaged):
+    first, again = (AuxiliaryBatches(real_corpus, RECIPE, seed=3, damaged=damaged) for _ in range(2))
     a, b = first.batch(5), again.batch(5)
-    for kind in ("pieces", "chains"):
-        assert len(a[kind]) == 2
+    assert [len(a[kind]) for kind in ("pieces", "chains", "damaged")] == [2, 2, 1]
+    for kind in a:
         for one, other in zip(a[kind], b[kind], strict=True):
             assert all(torch.equal(one[name], other[name]) for name in one)
     assert not torch.equal(a["chains"][0]["noisy"], first.batch(6)["chains"][0]["noisy"][:, :1])
 
 
-def test_pieces_are_labelled_by_contacts_with_the_removed_part(real_corpus):
+def test_pieces_are_labelled_by_contacts_with_the_removed_part(real_corpus, damaged):
     """Labels are checked on the whole chain, found by the piece's own coordinates."""
-    batches = AuxiliaryBatches(real_corpus, RECIPE, seed=0)
+    batches = AuxiliaryBatches(real_corpus, RECIPE, seed=0, damaged=damaged)
     checked = 0
     for step in range(4):
         for piece in batches.batch(step)["pieces"]:
@@ -148,9 +167,9 @@ def test_pieces_are_labelled_by_contacts_with_the_removed_part(real_corpus):
     assert checked
 
 
-def test_chains_have_at_most_the_noise_that_the_network_is_told(real_corpus):
+def test_chains_have_at_most_the_noise_that_the_network_is_told(real_corpus, damaged):
     for step in range(5):
-        batch = AuxiliaryBatches(real_corpus, RECIPE, seed=0).batch(step)
+        batch = AuxiliaryBatches(real_corpus, RECIPE, seed=0, damaged=damaged).batch(step)
         for chain in batch["chains"]:
             noise = (chain["noisy"] - chain["coords"]).std()
             assert noise <= 1.3 * chain["sigma"][0]
@@ -159,10 +178,10 @@ def test_chains_have_at_most_the_noise_that_the_network_is_told(real_corpus):
             assert noise == pytest.approx(float(piece["sigma"][0]), rel=0.3)
 
 
-def test_every_loss_trains_the_network(real_corpus):
+def test_every_loss_trains_the_network(real_corpus, damaged):
     module = Pretraining(real_corpus, real_corpus, CONFIG, RECIPE, 10, 0, {})
     module.log = lambda *arguments, **options: None  # there is no trainer
-    batch = StepBatches(real_corpus, CONFIG, RECIPE, 0).batch(0)
+    batch = StepBatches(real_corpus, CONFIG, RECIPE, 0, damaged=damaged).batch(0)
     crops = CropBatches(real_corpus, CONFIG, RECIPE, 0).batch(0)
     assert all(torch.equal(batch[name], crops[name]) for name in crops)
     module.training_step(batch, 0).backward()
@@ -171,6 +190,7 @@ def test_every_loss_trains_the_network(real_corpus):
     assert not silent
     assert all(torch.isfinite(weight.grad).all() for weight in module.parameters())
     assert module.network.single.profile.weight.grad.abs().sum() > 0
+    assert module.damage_head.weight.grad.abs().sum() > 0
     assert module.site_head.weight.grad.abs().sum() > 0
     assert not any("head" in name for name in module.network.state_dict())
 
@@ -179,7 +199,43 @@ def test_a_corpus_without_short_chains_is_refused(make_corpus, traces):
     long = max(traces, key=lambda trace: len(trace.ca_coords))
     corpus = make_corpus([("A" * len(long.ca_coords), long.ca_coords, k) for k in range(3)])
     with pytest.raises(CorpusError, match=r"no (piece of a cut chain|chain) of at most 60 residues"):
-        AuxiliaryBatches(corpus, replace(RECIPE, longest=60), seed=0)
+        AuxiliaryBatches(corpus, replace(RECIPE, longest=60, damaged=0), seed=0)
+
+
+def test_damaged_structures_are_asked_for_by_the_recipe(real_corpus):
+    with pytest.raises(CorpusError, match=r"damaged is 1, and there is no damaged structure of at most 150"):
+        AuxiliaryBatches(real_corpus, RECIPE, seed=0)
+
+
+def test_the_error_of_lddt_is_measured_where_it_is_known(real_corpus, damaged):
+    module = Pretraining(real_corpus, real_corpus, CONFIG, RECIPE, 10, 0, {}, damaged=damaged)
+    logged = {}
+    module.log = lambda name, value, **options: logged.update({name: float(value)})
+    torch.nn.init.zeros_(module.damage_head.weight)
+    torch.nn.init.zeros_(module.damage_head.bias)
+    batches = StepBatches(real_corpus, CONFIG, RECIPE, 0, damaged=damaged)
+    seen = set()
+    for step in range(8):
+        batch = batches.batch(step)
+        module.training_step(batch, step)
+        lddt = batch["damaged"][0]["lddt"][0].numpy()
+        expected = np.nanmean((lddt - 0.5) ** 2) / LDDT_VARIANCE
+        assert logged["damage_loss"] == pytest.approx(expected, rel=1e-5)
+        seen.add(round(float(expected), 4))
+    assert len(seen) == 2
+
+
+def test_a_run_starts_from_the_weights_of_another(real_corpus, tmp_path):
+    recipe = replace(RECIPE, damaged=0, damage_loss=0.0, ema=None, warmup_steps=0)
+    first = pretrain(real_corpus.path, CONFIG, recipe, tmp_path / "a", steps=2, progress=False)
+    network, _ = load_network(first)
+    still = replace(recipe, learning_rate=1e-12)
+    second = pretrain(
+        real_corpus.path, CONFIG, still, tmp_path / "b", steps=1, progress=False, start=network, seed=5
+    )
+    other, _ = load_network(second)
+    for (name, one), two in zip(network.state_dict().items(), other.state_dict().values(), strict=True):
+        torch.testing.assert_close(one, two, msg=name)
 
 
 def test_states_are_judged_on_types_and_sites(real_corpus, randomised):

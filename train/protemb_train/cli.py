@@ -67,16 +67,27 @@ def pretrain(
     compiled: Annotated[bool, typer.Option("--compile", help="Compile with torch.compile first.")] = False,
     bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Convolutions in bfloat16.")] = False,
     progress: Annotated[bool, typer.Option(help="Draw a progress bar.")] = True,
+    damaged: Annotated[
+        Path | None,
+        typer.Option(help="Damaged structures of training chains (npz of quality decoys), for damage_loss."),
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Checkpoint whose weights a new run starts from.")
+    ] = None,
 ) -> None:
     """Pre-train a network by denoising score matching (resumes by itself)."""
     import torch
 
-    from protemb_train.base.origin import origin
+    from protemb_train.base.origin import file_record, origin
     from protemb_train.corpus.corpus import Corpus
+    from protemb_train.downstream.quality.decoys import read_damaged
+    from protemb_train.network.checkpoint import load_network
     from protemb_train.pretrain.pretrain import Machine, steps_done
     from protemb_train.pretrain.pretrain import pretrain as run
 
     preset, network, recipe = _configured(preset, config)
+    record = {"preset": preset, "origin": origin()}
+    record |= {name: file_record(path) for name, path in (("damaged", damaged), ("start", start)) if path}
     if threads:
         torch.set_num_threads(threads)
     console.print(
@@ -92,9 +103,11 @@ def pretrain(
         out,
         steps=steps,
         seed=seed,
-        record={"preset": preset, "origin": origin()},
+        record=record,
         machine=machine,
         progress=progress,
+        damaged=read_damaged(damaged) if damaged else (),
+        start=load_network(start)[0] if start else None,
     )
     say(console, str(last))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from protemb_sdk._base.errors import ProtembError
 from protemb_sdk._base.version import __version__
 
 
@@ -16,6 +18,21 @@ from protemb_sdk._base.version import __version__
 def origin() -> dict[str, str | None]:
     """Return the package's version, and its commit where it runs from a git checkout ("-dirty" if edited)."""
     return {"version": __version__, "commit": _commit(Path(__file__))}
+
+
+def file_record(path: Path) -> dict[str, str]:
+    """Return the name and the SHA-256 of a file, for the record of what was made with it.
+
+    Raises
+    ------
+    ProtembError
+        If it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return {"file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    except OSError as error:
+        raise ProtembError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def made_otherwise(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -193,8 +193,12 @@ class PretrainConfig(Checked):
         on pieces and whole chains.
     hidden_chains : float
         Share of pieces with all residue types hidden; in the others `mask_types` and `swap_types` hold.
+    damaged : int
+        Damaged structures in each step.
+    damage_loss : float
+        Weight of the squared error of the lDDT of their residues, in units of its variance.
     longest : int
-        Longest piece or whole chain in residues.
+        Longest piece, whole chain or damaged structure in residues.
     """
 
     batch: Count
@@ -219,6 +223,8 @@ class PretrainConfig(Checked):
     chains: Steps = 0
     profile_loss: Weight = 0.0
     hidden_chains: Share = 0.0
+    damaged: Steps = 0
+    damage_loss: Weight = 0.0
     longest: Crop = 200
 
     def __post_init__(self) -> None:

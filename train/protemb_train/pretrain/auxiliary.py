@@ -1,13 +1,15 @@
-"""Batches of the auxiliary objectives: pieces of cut chains and whole chains, at the noise of embeddings.
+"""Batches of the auxiliary objectives: pieces of cut chains, whole chains and damaged structures.
 
-Eq. 5 reads one number for each pair and trains no vector of a residue. Two objectives that need no label do:
-the residue types, predicted from structure alone, and the residues of a piece that touched the part that was
-removed from its chain. Like the crops, a batch is a function of seed and step.
+Eq. 5 reads one number for each pair and trains no vector of a residue. Three objectives do, without labels:
+the residue types, predicted from structure alone; the residues of a piece that touched the part that was
+removed from its chain; and how well the surroundings of each residue are kept in a structure that was damaged
+on purpose. Like the crops, a batch is a function of seed and step.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,17 +30,19 @@ _SEED = 1_000_003  # keeps the random numbers apart from those of the crops
 
 
 class StepBatches(CropBatches):
-    """Crops, and beside them the pieces and whole chains of the auxiliary objectives.
+    """Crops, and beside them the batches of the auxiliary objectives.
 
-    Parameters are those of `CropBatches`.
+    Parameters are those of `CropBatches`, and `damaged` of `AuxiliaryBatches`.
     """
 
-    def __init__(self, corpus: Corpus, *arguments: Any, **named: Any) -> None:
+    def __init__(
+        self, corpus: Corpus, *arguments: Any, damaged: Sequence[Damaged] = (), **named: Any
+    ) -> None:
         super().__init__(corpus, *arguments, **named)
-        self._auxiliary = AuxiliaryBatches(corpus, self.config, self.seed, self.rank)
+        self._auxiliary = AuxiliaryBatches(corpus, self.config, self.seed, self.rank, damaged)
 
     def batch(self, step: int) -> Batch:
-        """Return the crops of a step with the lists `pieces` and `chains` of batches of one chain each."""
+        """Return the crops of a step with the lists of `AuxiliaryBatches.batch`."""
         return super().batch(step) | self._auxiliary.batch(step)
 
 
@@ -49,8 +53,26 @@ class _Piece(NamedTuple):
     touching: NDArray[np.bool_]
 
 
+class Damaged(NamedTuple):
+    """A damaged structure.
+
+    Parameters
+    ----------
+    ca_coords : ndarray, float32, shape (L, 3)
+        C-alpha coordinates in angstrom.
+    residue_type : ndarray, int64, shape (L,)
+        As in `Trace`.
+    lddt : ndarray, float32, shape (L,)
+        lDDT of each residue, 0 to 1; NaN where it is not known.
+    """
+
+    ca_coords: NDArray[np.float32]
+    residue_type: NDArray[np.int64]
+    lddt: NDArray[np.float32]
+
+
 class AuxiliaryBatches:
-    """Pieces and whole chains for each step.
+    """Pieces, whole chains and damaged structures for each step.
 
     Parameters
     ----------
@@ -62,15 +84,25 @@ class AuxiliaryBatches:
         With the step it determines a batch completely.
     rank : int
         Of the process, where several train one network.
+    damaged : sequence of Damaged
+        Damaged structures of the same corpus.
 
     Raises
     ------
     CorpusError
-        If pieces or chains are asked for, and the corpus has none that are short enough.
+        If pieces, chains or damaged structures are asked for, and there are none that are short enough.
     """
 
-    def __init__(self, corpus: Corpus, config: PretrainConfig, seed: int, rank: int = 0) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        config: PretrainConfig,
+        seed: int,
+        rank: int = 0,
+        damaged: Sequence[Damaged] = (),
+    ) -> None:
         self.corpus, self.config, self.seed, self.rank = corpus, config, seed, rank
+        self._damaged = [model for model in damaged if len(model.lddt) <= config.longest]
         self._pieces: list[_Piece] = []
         self._clusters: list[NDArray[np.int64]] = []
         if config.pieces:
@@ -87,6 +119,11 @@ class AuxiliaryBatches:
             fits = fits[np.argsort(corpus.clusters[fits], kind="stable")]
             borders = np.flatnonzero(np.diff(corpus.clusters[fits])) + 1
             self._clusters = np.split(fits, borders) if fits.size else []
+        if config.damaged and not self._damaged:
+            raise CorpusError(
+                f"damaged is {config.damaged}, and there is no damaged structure of at most {config.longest} "
+                "residues; pass a file of protemb-train quality decoys, or set it to 0"
+            )
         for name, asked, found in (
             ("piece of a cut chain", config.pieces, self._pieces),
             ("chain", config.chains, self._clusters),
@@ -98,9 +135,10 @@ class AuxiliaryBatches:
                 )
 
     def batch(self, step: int) -> dict[str, Any]:
-        """Return the batches of a step: `pieces` and `chains`, each a list of batches of one chain.
+        """Return the batches of a step: lists `pieces`, `chains` and `damaged` of batches of one chain.
 
-        Entries are those of `CropBatches.batch`; a piece has `touching` besides, bool, shape (1, L).
+        Entries are those of `CropBatches.batch`; a piece also has `touching`, bool, shape (1, L), and a
+        damaged structure `lddt`, float32, shape (1, L).
         """
         rng = np.random.default_rng([self.seed, step, _SEED, self.rank])
         pieces, chains = [], []
@@ -108,7 +146,7 @@ class AuxiliaryBatches:
             start = int(rng.integers(0, max(1, len(self._pieces) - self.config.pieces + 1)))
             for piece in self._pieces[start : start + self.config.pieces]:
                 trace, part = self.corpus[piece.position], slice(piece.first, piece.behind)
-                made = self._batch(trace, part, 1.0, rng)
+                made = self._batch(_cut(trace, part), 1.0, rng)
                 chosen = torch.from_numpy(np.ascontiguousarray(piece.touching))
                 pieces.append(made | {"touching": chosen[None]})
         for _ in range(self.config.chains):
@@ -116,16 +154,23 @@ class AuxiliaryBatches:
             trace = self.corpus[int(rng.choice(members))]
             # Less noise than the network is told, down to none: embeddings are computed of coordinates as
             # they are.
-            chains.append(self._batch(trace, slice(None), float(rng.random()), rng))
-        return {"pieces": pieces, "chains": chains}
+            chains.append(self._batch(trace, float(rng.random()), rng))
+        damaged = []
+        for _ in range(self.config.damaged):
+            model = self._damaged[int(rng.integers(len(self._damaged)))]
+            index = np.arange(len(model.lddt))
+            trace = Trace("damaged", model.ca_coords, model.residue_type, index)
+            made = self._batch(trace, float(rng.random()), rng)
+            damaged.append(made | {"lddt": torch.from_numpy(np.array(model.lddt))[None]})
+        return {"pieces": pieces, "chains": chains, "damaged": damaged}
 
-    def _batch(self, trace: Trace, part: slice, noise: float, rng: np.random.Generator) -> Batch:
-        types = trace.residue_type[part]
+    def _batch(self, trace: Trace, noise: float, rng: np.random.Generator) -> Batch:
+        types = trace.residue_type
         if rng.random() < self.config.hidden_chains:
             shown, asked = show_types(types, 1.0, 0.0, rng)
         else:
             shown, asked = show_types(types, self.config.mask_types, self.config.swap_types, rng)
-        coords = trace.ca_coords[part]
+        coords = trace.ca_coords
         coords_BL3 = torch.from_numpy(coords - coords.mean(axis=0))[None]
         sigma_B = torch.tensor([math.exp(rng.uniform(math.log(SIGMA[0]), math.log(SIGMA[1])))])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
@@ -135,6 +180,10 @@ class AuxiliaryBatches:
             "types": torch.from_numpy(shown)[None],
             "true_types": torch.from_numpy(np.array(types))[None],
             "asked": torch.from_numpy(asked)[None],
-            "index": torch.from_numpy(np.array(trace.residue_index[part]))[None],
+            "index": torch.from_numpy(np.array(trace.residue_index))[None],
             "sigma": sigma_B,
         }
+
+
+def _cut(trace: Trace, part: slice) -> Trace:
+    return Trace(trace.id, trace.ca_coords[part], trace.residue_type[part], trace.residue_index[part])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
@@ -19,11 +20,13 @@ from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.noise import denoising_score
 from protemb_train.network.presets import NetworkConfig, PretrainConfig
 from protemb_train.network.single import four_means
-from protemb_train.pretrain.auxiliary import StepBatches
+from protemb_train.pretrain.auxiliary import Damaged, StepBatches
 from protemb_train.pretrain.crops import Batch, CropBatches, WholeChains
 from protemb_train.pretrain.judge import judge_states
 
 VALIDATION_BATCHES = 16
+LDDT_VARIANCE = 0.06
+"""Of the lDDT of residues of damaged structures; the mean of all of them costs 1."""
 DECAY, LEAST_RATE = 0.2, 1 / 30
 """Of the schedule "decay": length of its last part in runs, and the least share of the learning rate."""
 
@@ -70,6 +73,8 @@ class Pretraining(pl.LightningModule):
         Plain values kept in the checkpoint: preset, recipe, corpus and its hash, commit.
     workers : int
         Processes that make batches; 0 makes them in this one. The batches are the same.
+    damaged : sequence of Damaged
+        Damaged structures, for recipes that learn from them.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class Pretraining(pl.LightningModule):
         seed: int,
         record: dict[str, Any],
         workers: int = 0,
+        damaged: Sequence[Damaged] = (),
     ) -> None:
         super().__init__()
         self.save_hyperparameters(
@@ -89,16 +95,18 @@ class Pretraining(pl.LightningModule):
         )
         self.training_chains, self.validation_chains = training, validation
         self.config, self.steps, self.seed, self.workers = config, steps, seed, workers
+        self.damaged = damaged
         self.network = ScoreNetwork(network)
-        if network.exchanges is None and (config.site_loss or config.profile_loss):
+        if network.exchanges is None and (config.site_loss or config.profile_loss or config.damage_loss):
             raise TrainingError(
-                "site_loss and profile_loss need a single representation; set exchanges in [network], or "
-                "both losses to 0"
+                "site_loss, profile_loss and damage_loss need a single representation; set exchanges in "
+                "[network], or these losses to 0"
             )
         # Not part of the network: the embedding ends before them.
         width = 4 * network.channels if network.exchanges is None else network.single_channels
         self.type_head = nn.Linear(width, UNKNOWN) if config.type_loss else None
         self.site_head = nn.Linear(width, 1) if config.site_loss else None
+        self.damage_head = nn.Linear(width, 1) if config.damage_loss else None
 
     def forward(self, batch: Batch) -> Predicted:
         """Return what the network and the heads say of a batch of chains of one length.
@@ -130,7 +138,7 @@ class Pretraining(pl.LightningModule):
             types = type_loss(logits, batch["asked"], batch["true_types"])
             loss = loss + self.config.type_loss * types
             self.log("type_loss", types.detach())
-        if self.config.pieces or self.config.chains:
+        if self._has_auxiliary:
             loss = loss + self._auxiliary_loss(batch)
         if not torch.isfinite(loss):
             sigma = batch["sigma"]
@@ -166,6 +174,15 @@ class Pretraining(pl.LightningModule):
             sites = F.binary_cross_entropy_with_logits(logit, label.float()) / math.log(2)
             total = total + config.site_loss * sites
             self.log("site_loss", sites.detach())
+        if config.damage_loss and batch["damaged"]:
+            assert self.damage_head is not None
+            states = [self._state(model) for model in batch["damaged"]]
+            predicted = torch.cat([self.damage_head(state)[0, :, 0].sigmoid() for state in states])
+            true = torch.cat([model["lddt"][0] for model in batch["damaged"]])
+            known = torch.isfinite(true)
+            damage = (predicted - true)[known].square().mean() / LDDT_VARIANCE
+            total = total + config.damage_loss * damage
+            self.log("damage_loss", damage.detach())
         if config.profile_loss:
             assert self.network.single is not None  # checked at the start
             profiles = [(piece["true_types"], said.profile) for piece, said in pieces]
@@ -178,6 +195,10 @@ class Pretraining(pl.LightningModule):
             total = total + config.profile_loss * profile_loss
             self.log("profile_loss", profile_loss.detach(), prog_bar=True)
         return total
+
+    def _state(self, batch: Batch) -> Tensor:
+        inputs = batch["noisy"], batch["types"], batch["index"], batch["sigma"]
+        return self.network.embed_all(*inputs)[1].state
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log eq. 5 as a share of predicting zero."""
@@ -194,8 +215,8 @@ class Pretraining(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Adam with the learning rates and the schedule of the recipe."""
         rate = self.config.learning_rate
-        heads = [module for module in (self.network.single, self.type_head, self.site_head) if module]
-        small = [weight for module in heads for weight in module.parameters()]
+        heads = (self.network.single, self.type_head, self.site_head, self.damage_head)
+        small = [weight for module in heads if module is not None for weight in module.parameters()]
         if self.config.small_rate == 1:
             optimizer = torch.optim.Adam(self.parameters(), lr=rate)
         else:
@@ -222,14 +243,10 @@ class Pretraining(pl.LightningModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches from the step that the run stands at, which makes resuming exact."""
-        kind = StepBatches if self.config.pieces or self.config.chains else CropBatches
-        batches = kind(
-            self.training_chains,
-            self.network.config,
-            self.config,
-            self.seed,
-            start=self.trainer.global_step,
-            rank=self.trainer.global_rank,
+        start, rank = self.trainer.global_step, self.trainer.global_rank
+        arguments = self.training_chains, self.network.config, self.config, self.seed, start, rank
+        batches = (
+            StepBatches(*arguments, damaged=self.damaged) if self._has_auxiliary else CropBatches(*arguments)
         )
         return DataLoader(batches, batch_size=None, num_workers=self.workers, pin_memory=self.on_gpu)
 
@@ -240,6 +257,10 @@ class Pretraining(pl.LightningModule):
             return DataLoader(WholeChains(self.validation_chains, network), batch_size=None)
         crops = CropBatches(self.validation_chains, network, self.config, seed=0)
         return DataLoader([crops.batch(step) for step in range(VALIDATION_BATCHES)], batch_size=None)  # type: ignore[arg-type]
+
+    @property
+    def _has_auxiliary(self) -> bool:
+        return bool(self.config.pieces or self.config.chains or self.config.damaged)
 
     @property
     def on_gpu(self) -> bool:

@@ -6,7 +6,7 @@ import logging
 import math
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,8 +18,10 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from protemb_sdk._base.errors import OutputError
 from protemb_train.corpus.corpus import Corpus
-from protemb_train.network.checkpoint import read_tensors
+from protemb_train.network.checkpoint import fill, read_tensors
+from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import NetworkConfig, PretrainConfig
+from protemb_train.pretrain.auxiliary import Damaged
 from protemb_train.pretrain.callbacks import Averaging, Best, Checkpoints, Last
 from protemb_train.pretrain.crops import WholeChains
 from protemb_train.pretrain.objective import DECAY, Pretraining, TrainingError
@@ -72,8 +74,8 @@ def _check_same_run(last: Path, module: Pretraining) -> None:
         )
     before, now = loaded.get("hyper_parameters", {}), module.hparams
     pairs = {name: (before.get(name), now[name]) for name in ("network", "seed")}
-    for name in ("recipe", "corpus_sha256"):
-        pairs[name] = (before.get("record", {}).get(name), now["record"][name])
+    for name in ("recipe", "corpus_sha256", "damaged"):
+        pairs[name] = (before.get("record", {}).get(name), now["record"].get(name))
     ranks = [_ranks(of.get("record", {}).get("machine")) for of in (before, now)]
     if None not in ranks:  # older runs do not say
         pairs["number of processes (devices by nodes)"] = (ranks[0], ranks[1])
@@ -153,6 +155,8 @@ def pretrain(
     record: dict[str, Any] | None = None,
     machine: Machine | None = None,
     progress: bool = True,
+    damaged: Sequence[Damaged] = (),
+    start: ScoreNetwork | None = None,
 ) -> Path:
     """Train, continuing from `out/last.ckpt` where it exists.
 
@@ -176,6 +180,10 @@ def pretrain(
         Devices, workers, compilation, precision.
     progress : bool, default True
         Draw a progress bar.
+    damaged : sequence of Damaged
+        Damaged structures of training chains, for recipes that learn from them.
+    start : ScoreNetwork, optional
+        Trained network of the same shape whose weights a new run starts from, instead of random ones.
 
     Returns
     -------
@@ -201,7 +209,9 @@ def pretrain(
     pl.seed_everything(seed, verbose=False)
     training, validation = Corpus(corpus, ["train"]), Corpus(corpus, ["val"])
     made = _record(training, config, machine) | (record or {})
-    module = Pretraining(training, validation, network, config, steps, seed, made, machine.workers)
+    module = Pretraining(training, validation, network, config, steps, seed, made, machine.workers, damaged)
+    if start is not None:
+        fill(module.network, start.state_dict(), "the network to start from").train()
     for weight in module.network.parameters():
         if weight.dim() == 4 and not machine.compile:  # 1.5 times faster on the CPU, but not compiled
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)

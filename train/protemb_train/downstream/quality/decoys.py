@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import ProtembError
 from protemb_sdk._base.output import written_whole
+from protemb_sdk._structure.chain import encode_sequence
 from protemb_train.base.arrays import read_arrays
 from protemb_train.downstream.quality.labels import lddt, superposed_scores
+from protemb_train.pretrain.auxiliary import Damaged
 
 GLOBAL = ("tm", "gdt_ts", "gdt_ha", "lddt", "cad")
 """Scores of a whole model, in the order of GraphQA's global output."""
@@ -173,6 +175,25 @@ def read_decoys(path: Path, sources: Sequence[str] | None = None, test: bool = F
             f"{path}: holds no {'test' if test else 'training'} models of {sources or 'any source'}"
         )
     return found
+
+
+def read_damaged(path: Path) -> list[Damaged]:
+    """Read models made of training chains of the corpus, as pre-training learns from them.
+
+    Raises
+    ------
+    ArrayFileError, DecoyError
+        As `read_decoys`.
+    """
+    return [
+        Damaged(
+            model.ca_coords.astype(np.float32),
+            encode_sequence(model.sequence),
+            model.residue_quality[:, LOCAL.index("lddt")],
+        )
+        for model in read_decoys(path, KINDS)
+        if model.split == "train"
+    ]
 
 
 def write_decoys(decoys: Sequence[Decoy], path: Path) -> None:
