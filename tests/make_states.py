@@ -1,6 +1,6 @@
 """Writes tests/models/states.onnx: a small random network of contract 2, for tests that train nothing.
 
-    python tests/make_states.py
+    python -m tests.make_states
 
 Eight channels, two exchanges, and a linear map of the protein vector, so that all widths differ.
 """
@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from conftest import TESTS, filled_at_random
 
 from protemb_export.pack import pack
 from protemb_sdk._structure.reader import read_chains
@@ -20,9 +19,9 @@ from protemb_train.network.presets import BASE
 from protemb_train.network.protein import DISTANCES, PARTS
 from protemb_train.network.vectors import ChainVectors
 
-CONFIG = replace(
-    BASE, channels=8, bottleneck=4, dilations=(1, 2, 1), exchanges=(1, 2), single_channels=12
-)
+from .conftest import TESTS, filled_at_random
+
+CONFIG = replace(BASE, channels=8, bottleneck=4, dilations=(1, 2, 1), exchanges=(1, 2), single_channels=12)
 PROTEIN = 16
 SIGMA = 1.0
 STRUCTURES = ("1a8o.cif", "1orc.pdb", "3wup.json.gz")

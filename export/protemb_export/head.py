@@ -30,9 +30,9 @@ import onnx
 import torch
 
 from protemb_export.errors import ParityError
-from protemb_export.writing import finish, to_onnx
 from protemb_export.pack import check_bundled
 from protemb_export.verify import TOLERANCE
+from protemb_export.writing import finish, to_onnx
 from protemb_sdk._base.output import writable_target, write_text_whole, written_whole
 from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._model.heads import HEAD_CONTRACT, INPUTS, OUTPUTS

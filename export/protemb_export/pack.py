@@ -65,8 +65,8 @@ def _vectors_of(network: ScoreNetwork, vectors: ChainVectors | None) -> ChainVec
     if network.single is None:
         if vectors is not None:
             raise ExportError(
-                "this network has no single representation: its residue and protein embeddings are means of the "
-                "pair embedding; leave their contents and the linear map out"
+                "this network has no single representation: its residue and protein embeddings are means of "
+                "the pair embedding; leave their contents and the linear map out"
             )
         return None
     return vectors or ChainVectors(network.config.channels, network.config.single_channels)
@@ -136,8 +136,8 @@ def pack(
     judged : mapping, optional
         What `protemb-train judge` found, for its card.
     vectors : ChainVectors, optional
-        What embeddings of a network with a single representation are made of; by default `ChainVectors` without
-        a linear map.
+        What embeddings of a network with a single representation are made of; by default `ChainVectors`
+        without a linear map.
 
     Raises
     ------

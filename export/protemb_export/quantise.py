@@ -170,7 +170,9 @@ class Int8Blocks:
                 blocks.append(node("QLinearAdd", [*sides, *grid(steps[out])], [steps[out]], domain=RUNTIME))
             elif out in inside:
                 pass  # a ReLU, which is in the step before it
-            elif part.op_type == "Slice" and part.input[0] == "map":  # cut before it grows to four times the bytes
+            elif (
+                part.op_type == "Slice" and part.input[0] == "map"
+            ):  # cut before it grows to four times the bytes
                 blocks += [
                     node("Slice", ["map", *part.input[1:3], "axis_1"], ["rows_uint8"]),
                     node("Transpose", ["rows_uint8"], ["rows_first"], perm=[0, 3, 1, 2]),

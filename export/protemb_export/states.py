@@ -1,6 +1,7 @@
 """The network with a single representation at one fixed noise level, as contract 2 writes it.
 
-Means over the map are taken over the rows of a strip, so that those of all strips add up to those of the chain.
+Means of the map are taken over the rows of a strip, so that those of all strips add up to those of the
+chain.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ Contract, version 2.0 (shapes: B chains of one common length L, C channels, R ro
 
 A chain is run in one go, or in strips of rows: first all strips for `strip_means_0`, whose sum is `means_0`;
 with that given, all strips for `strip_means_1`; and so on. With all means given, `residue`, `protein` and
-`profile` need no more than one row. The map of a strip is exact where the halo is as wide as `radii` of the card
-says for the outputs that are wanted: `strip_means_k` needs radii[k], `pair` the last of them.
+`profile` need no more than one row. The map of a strip is exact where the halo is as wide as `radii` of the
+card says for the outputs that are wanted: `strip_means_k` needs radii[k], `pair` the last of them.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _add_strips(
     width = 4 * channels + 1
     constant = Constants(graph)
     node = helper.make_node
-    nodes = row_nodes(constant)
+    nodes = [node("Max", ["halo", constant("no_halo", 0)], ["halo_used"]), *row_nodes(constant, "halo_used")]
     axis_2 = constant("axis_2", [2])
     flat, as_means = constant("as_flat_means", [-1, width]), constant("means_width", [width])
     constant("all_rows", [ALL_ROWS])

@@ -20,7 +20,9 @@ PREFIX = "vectors."
 """Of the constants of a graph that are the linear map."""
 
 
-def read_vectors(network: ScoreNetwork, protein_map: Path | None, contents: str | None) -> ChainVectors | None:
+def read_vectors(
+    network: ScoreNetwork, protein_map: Path | None, contents: str | None
+) -> ChainVectors | None:
     """Return what embeddings of a network are made of; None for a network without a single representation.
 
     Parameters

@@ -237,9 +237,7 @@ def _levels_of(embedder: Embedder, chain: Chain) -> Levels:
     return {name: array for name, array in levels.items() if array is not None}
 
 
-def _compare(
-    levels_of: Callable[[Chain], Levels], embedder: Embedder, chains: Iterable[Chain]
-) -> Parity:
+def _compare(levels_of: Callable[[Chain], Levels], embedder: Embedder, chains: Iterable[Chain]) -> Parity:
     worst: dict[str, float] = {}
     lengths = []
     for chain in chains:

@@ -81,7 +81,7 @@ class Constants:
         return name
 
 
-def row_nodes(constant: Constants) -> list[onnx.NodeProto]:
+def row_nodes(constant: Constants, halo: str = "halo") -> list[onnx.NodeProto]:
     """Return nodes that turn `rows` and `halo` into `row_list`, and say where in it the rows begin and end.
 
     They name `zero`, `one`, `axis_0`, `first` and `past` (the rows, within the chain), `cut_first` and
@@ -96,9 +96,9 @@ def row_nodes(constant: Constants) -> list[onnx.NodeProto]:
         node("Gather", ["rows", one], ["row_past"]),
         node("Max", ["row_first", zero], ["first"]),
         node("Min", ["row_past", "length_0"], ["past"]),
-        node("Sub", ["first", "halo"], ["first_halo"]),
+        node("Sub", ["first", halo], ["first_halo"]),
         node("Max", ["first_halo", zero], ["first_read"]),
-        node("Add", ["past", "halo"], ["past_halo"]),
+        node("Add", ["past", halo], ["past_halo"]),
         node("Min", ["past_halo", "length_0"], ["past_read"]),
         node("Range", ["first_read", "past_read", one], ["row_list"]),
         node("Sub", ["first", "first_read"], ["cut_first_0"]),

@@ -37,9 +37,9 @@ def profile(
 ) -> None:
     """Write how well each residue type fits at each place of every protein chain, from structure alone.
 
-    Columns: id, chain, auth_seq, insertion_code, residue_name, and for each type A to Y the natural logarithm of
-    its probability. The residue types of the chain are not used. Files that fail and chains that are passed over
-    are listed with their reasons. The exit status is 0 if there is a profile of anything.
+    Columns: id, chain, auth_seq, insertion_code, residue_name, and for each type A to Y the natural
+    logarithm of its probability. The residue types of the chain are not used. Files that fail and chains that
+    are passed over are listed with their reasons. The exit status is 0 if there is a profile of anything.
     """
     from protemb_sdk._embed.embedder import Embedder
     from protemb_sdk._embed.many import inputs_of

@@ -31,11 +31,13 @@ class Embedding:
     structure : Chain
         The chain that was embedded: coordinates, names and numbers of its residues.
     protein : ndarray, float32, shape (width of protein,)
-        Of the whole chain. In models of contract 2 of length 1, made from the structure without residue types;
-        dot products are cosine similarities. In contract 1 the mean of `residue` over the chain, of width C.
+        Of the whole chain. In models of contract 2 of length 1, made from the structure without residue
+        types; dot products are cosine similarities. In contract 1 the mean of `residue` over the chain, of
+        width C.
     residue : ndarray, float32, shape (L, width of residue)
         Of each residue. In models of contract 2 the single representation, and means of the pair embedding
-        over the partners of each residue (the model's card says which). In contract 1 the mean alone, of width C.
+        over the partners of each residue (the model's card says which). In contract 1 the mean alone, of
+        width C.
     pair : ndarray, float32, shape (L, L, C), or None
         Pair embedding, row residue first; None unless asked for (`pair=True`).
     provenance : mapping

@@ -67,8 +67,8 @@ class GraphInfo:
     widths : dict of str to int
         Of the embeddings "pair", "residue" and "protein".
     radii : tuple of int
-        Halo of a strip, in residues to either side: for the means of each exchange, and last for the pair map.
-        One number in contract 1.
+        Halo of a strip, in residues to either side: for the means of each exchange, and last for the pair
+        map. One number in contract 1.
     sigma_range : tuple of float
         Smallest and largest trained noise level, angstrom.
     card : dict

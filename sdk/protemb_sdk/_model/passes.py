@@ -1,7 +1,7 @@
 """Networks with a single representation: one run for a chain that fits, several passes over strips otherwise.
 
-At each exchange the state of a residue is read from means over the whole map. In strips these are made first: a
-pass over all strips for each exchange, and one for the means of the last map (export/README.md).
+At each exchange the state of a residue is read from means of the whole map. In strips these are made first:
+a pass over all strips for each exchange, and one for the means of the last map (export/README.md).
 """
 
 from __future__ import annotations

@@ -116,7 +116,8 @@ class Pooled:
 class MapReader:
     """Pair maps of chains of one length, and readouts out of them, as their strips come.
 
-    Numba is loaded only for readouts; where neither they nor maps are wanted, the map need not leave the session.
+    Numba is loaded only for readouts; where neither they nor maps are wanted, the map need not leave the
+    session.
 
     Parameters
     ----------

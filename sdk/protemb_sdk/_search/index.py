@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 FORMAT = "protemb-index-1"
 FORMAT_PLAIN = "protemb-index-2"
-"""Without a whitening of descriptors: they are protein vectors, whose plain cosines mean something (contract 2)."""
+"""Without a whitening of descriptors: in contract 2 they are the protein vectors themselves."""
 FORMATS = (FORMAT, FORMAT_PLAIN)
 HEADER = "protemb-index.json"
 WHITENINGS, VECTORS, CHAINS = "whitenings.npz", "descriptors.usearch", "chains.parquet"
@@ -171,16 +171,14 @@ def _build(store: Path, header: Mapping[str, Any], out: Path) -> int:
     whitenings = Whitenings(white, None if plain else fit_whitening(raw_ND[:: _step(chains)]))
     _save_whitenings(out / WHITENINGS, whitenings)
     graph = new_graph(raw_ND.shape[1])
-    graph.add(
-        np.arange(chains), unit(raw_ND if whitenings.protein is None else whitenings.protein(raw_ND))
-    )
+    graph.add(np.arange(chains), unit(raw_ND if whitenings.protein is None else whitenings.protein(raw_ND)))
     try:
         graph.save(str(out / VECTORS))
     except RuntimeError as error:  # how the library says that the disk is full
         raise OSError(str(error)) from error
     about = {
-        "format": FORMAT_PLAIN if plain else FORMAT, "chains": chains, "residues": residues, "levels": header["levels"],
-        "provenance": header["provenance"],
+        "format": FORMAT_PLAIN if plain else FORMAT, "chains": chains, "residues": residues,
+        "levels": header["levels"], "provenance": header["provenance"],
     }  # fmt: skip
     (out / HEADER).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return chains
