@@ -20,7 +20,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protemb_sdk import Chain, Embedder, Embedding, EmbeddingError, OutputError, SitePredictor
+from protemb_sdk import (
+    Chain,
+    Embedder,
+    Embedding,
+    EmbeddingError,
+    ModelError,
+    OutputError,
+    SitePredictor,
+)
 from protemb_sdk._model import models as registry
 from protemb_sdk._model.batches import feeds_of
 from protemb_sdk._model.readouts import READOUTS
@@ -29,7 +37,7 @@ from protemb_sdk._store.verify import verify_store
 from protemb_sdk._store.writer import HEADER
 from protemb_sdk._structure.chain import ALPHABET
 
-from .conftest import Run
+from .conftest import Run, write_head
 from .test_readouts import plain
 
 Walk = Callable[..., tuple[np.ndarray, str]]
@@ -360,7 +368,22 @@ def test_killed_in_the_middle_every_row_comes_exactly_once(
     assert names() == [f"{number:03}" for number in range(120)]
 
 
-# --- the name of a model passes to a new one --------------------------------------------------------
+# --- heads, and the name of a model that passes to a new one --------------------------------------------------------
+
+
+def test_a_head_may_take_the_residue_embedding(
+    states: Embedder, chain_1a8o: Chain, states_path: Path, tmp_path: Path
+) -> None:
+    path = write_head(tmp_path / "head.onnx", states, readouts=["residue"])
+    predictor = SitePredictor(path, embedder=states)
+    found = predictor.predict(chain_1a8o)
+    mean = states.embed(chain_1a8o).residue.mean(axis=1)
+    np.testing.assert_allclose(found.probability, 1 / (1 + np.exp(-mean)), atol=1e-5)
+    other = write_head(tmp_path / "other.onnx", states, readouts=["contact", "mean"])
+    assert SitePredictor(other, embedder=states).predict(chain_1a8o).probability.shape == (70,)
+    mixed = write_head(tmp_path / "mixed.onnx", states, readouts=["residue", "mean"])
+    with pytest.raises(ModelError, match="there is no readout 'residue'"):
+        SitePredictor(mixed, embedder=states)
 
 
 @pytest.fixture

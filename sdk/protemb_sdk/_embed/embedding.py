@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from protemb_sdk._base.errors import EmbeddingError, OutputError
 from protemb_sdk._embed.npz import load, save
 from protemb_sdk._model.models import CONTRACT
-from protemb_sdk._model.readouts import READOUTS
+from protemb_sdk._model.readouts import READOUTS, RESIDUE
 from protemb_sdk._structure.chain import Chain
 
 if TYPE_CHECKING:
@@ -128,7 +128,9 @@ class Embedding:
         return self.structure.notes
 
     def readout(self, name: str) -> NDArray[np.float32]:
-        """Return a readout by name, float32, shape (L, C); of models of contract 1 "mean" is always there.
+        """Return a readout by name, float32, shape (L, C), or `residue` by its own.
+
+        Of models of contract 1 "mean" is always there.
 
         Raises
         ------
@@ -137,6 +139,8 @@ class Embedding:
         """
         if name in self.readouts:
             return self.readouts[name]
+        if name == RESIDUE:
+            return self.residue
         if name == "mean" and self.provenance.get("contract", CONTRACT) == CONTRACT:
             return self.residue
         if name in READOUTS:

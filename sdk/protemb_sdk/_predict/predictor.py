@@ -139,7 +139,7 @@ class Predictor(Generic[Result]):
         return [values.astype(np.float32, copy=False) for values in found]
 
     def _one(self, x: object, chain: str | None) -> Result:
-        return self.predict_embedding(self.embedder.embed(x, chain, readouts=self.info.readouts))
+        return self.predict_embedding(self.embedder.embed(x, chain, readouts=self.info.asked))
 
     def _many(
         self,
@@ -149,7 +149,7 @@ class Predictor(Generic[Result]):
         on_error: Literal["raise", "skip"],
     ) -> PredictionRun[Result]:
         run = self.embedder.embed_many(
-            xs, workers=workers, readouts=self.info.readouts, progress=progress, on_error=on_error
+            xs, workers=workers, readouts=self.info.asked, progress=progress, on_error=on_error
         )
         return PredictionRun(self, run, on_error)
 
