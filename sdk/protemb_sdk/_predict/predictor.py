@@ -197,9 +197,6 @@ class PredictionRun(Iterator[Result]):
 
 
 def _model_of(info: HeadInfo) -> str | Path:
-    bundled = find_bundled(info.encoder, weights_sha256=info.weights_sha256)
-    if bundled is not None:
-        return bundled.name
     own = beside(info.path, "encoder")
     try:
         find_model(info.encoder)
@@ -210,4 +207,6 @@ def _model_of(info: HeadInfo) -> str | Path:
             f"{info.path}: the head {info.name!r} was trained on the model {info.encoder!r}, which is not "
             f"bundled and does not lie beside it as {own.name}; pass embedder=Embedder(path of that model)"
         ) from error
-    return own if own.is_file() else info.encoder
+    # The name may have passed to a newer model.
+    bundled = find_bundled(info.encoder, weights_sha256=info.weights_sha256)
+    return info.encoder if bundled is None else bundled.name
