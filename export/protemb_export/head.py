@@ -147,7 +147,7 @@ def pack_head(
                 f"{out}: not written, because what ONNX Runtime says differs from PyTorch's by "
                 f"{worst:.1e} of its scale, more than {TOLERANCE:g}; please report this head"
             )
-        said = predictor.outputs_of(predictor.embedder.embed(EXAMPLE, readouts=names))
+        said = predictor.outputs_of(predictor.embedder.embed(EXAMPLE, readouts=predictor.info.asked))
     golden = {
         name: [float(f"{v:.6g}") for v in np.ravel(values)[:GOLDEN_RESIDUES]]
         for name, values in zip(OUTPUTS[card["kind"]], said, strict=True)
@@ -179,7 +179,7 @@ def _deviation(
     scale = dict.fromkeys(OUTPUTS[kind], least)
     chain = None
     for chain in chains:
-        embedding = predictor.embedder.embed_chain(chain, readouts=names)
+        embedding = predictor.embedder.embed_chain(chain, readouts=predictor.info.asked)
         features = np.stack([embedding.readout(name) for name in names], axis=1)
         arguments = (features, chain.residue_type, chain.centred_coords.astype(np.float32))
         expected = model(*map(torch.from_numpy, arguments))
