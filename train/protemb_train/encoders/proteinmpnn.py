@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from protemb_sdk._base.errors import EmbeddingError, ProtembError
+from protemb_sdk import EmbeddingError, ProtembError
 
 WEIGHTS = "v_48_020"
 HIDDEN = 128

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._base.errors import ProtembError
-from protemb_sdk._structure.chain import ALPHABET
+from protemb_sdk import ALPHABET, ProtembError
 
 STATES = 20
 CARBON, NITROGEN = 4, 6

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._base.errors import ModelError
+from protemb_sdk import ModelError
 
 
 class VectorEncoder(Protocol):

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._base.errors import ProtembError
-from protemb_sdk._structure.chain import ALPHABET
+from protemb_sdk import ALPHABET, ProtembError
 from protemb_train.corpus.corpus import Trace
 from protemb_train.downstream.common.embeddings import Embedded, LabelledChain, ResidueEncoder, embed_all
 from protemb_train.encoders.vectors import VectorEncoder

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import ProtembError
 from protemb_sdk._base.output import write_text_whole
 from protemb_train.base.origin import origin
 from protemb_train.corpus.corpus import Corpus

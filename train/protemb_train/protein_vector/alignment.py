@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from protemb_sdk._base.errors import ProtembError
-from protemb_sdk._structure.chain import ALPHABET
+from protemb_sdk import ALPHABET, ProtembError
 from protemb_train.corpus.corpus import Trace
 
 SAME_FOLD = 0.5

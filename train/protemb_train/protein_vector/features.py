@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protemb_sdk._base.errors import OutputError
+from protemb_sdk import OutputError
 from protemb_sdk._base.output import written_whole
 from protemb_train.base.arrays import read_arrays
 from protemb_train.corpus.corpus import Trace

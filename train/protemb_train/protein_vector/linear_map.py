@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import ProtembError
 from protemb_sdk._base.output import written_whole
 from protemb_train.base.arrays import ArrayFileError, read_arrays
 from protemb_train.corpus.corpus import Corpus

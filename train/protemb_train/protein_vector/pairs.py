@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import ProtembError
 from protemb_sdk._base.output import written_whole
 from protemb_train.base.arrays import read_arrays
 from protemb_train.corpus.corpus import Corpus, Trace
