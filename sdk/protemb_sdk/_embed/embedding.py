@@ -188,7 +188,8 @@ class Embedding:
         -------
         pandas.DataFrame
             Columns id, chain (its name), auth_seq, insertion_code, label_seq, residue_name, residue_index,
-            x, y, z (angstrom), e0 to e63 (the residue embedding), and NAME_0 to NAME_63 of each further readout.
+            x, y, z (angstrom), e0 to e63 (the residue embedding), and NAME_0 to NAME_63 of each further
+            readout.
 
         Raises
         ------
