@@ -39,23 +39,31 @@ def small_structure(request: pytest.FixtureRequest, structures: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def states_path() -> Path:
+    """A small random model of contract 2, written by tests/make_states.py; its score graph lies beside it."""
+    return TESTS / "models" / "states.onnx"
+
+
+@pytest.fixture(scope="session")
 def fill_at_random() -> Callable[..., ScoreNetwork]:
     """Make a network with nothing at zero: `size` tells by how much a parameter of that name is moved."""
+    return filled_at_random
+
+
+def filled_at_random(config: NetworkConfig, size: Callable[[str], float]) -> ScoreNetwork:
+    """As the fixture `fill_at_random` says."""
     import torch
 
     from protemb_train.network.network import ScoreNetwork
 
-    def make(config: NetworkConfig, size: Callable[[str], float]) -> ScoreNetwork:
-        torch.manual_seed(0)
-        network = ScoreNetwork(config)
-        with torch.no_grad():
-            for name, parameter in network.named_parameters():
-                parameter.add_(size(name) * torch.randn(parameter.shape))
-            for name, buffer in network.named_buffers():
-                if name.endswith("running_mean"):
-                    buffer.copy_(0.3 * torch.randn(buffer.shape))
-                if name.endswith("running_var"):
-                    buffer.copy_(0.5 + torch.rand(buffer.shape))
-        return network.eval()
-
-    return make
+    torch.manual_seed(0)
+    network = ScoreNetwork(config)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.add_(size(name) * torch.randn(parameter.shape))
+        for name, buffer in network.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.copy_(0.3 * torch.randn(buffer.shape))
+            if name.endswith("running_var"):
+                buffer.copy_(0.5 + torch.rand(buffer.shape))
+    return network.eval()

@@ -38,17 +38,32 @@ def model(
     judgement: Annotated[
         Path | None, typer.Option(help="What protemb-train judge found (.json), for the model card.")
     ] = None,
+    protein_map: Annotated[
+        Path | None,
+        typer.Option(
+            help="Linear map of the protein vector (.npz: matrix, bias), for a network with a single "
+            "representation."
+        ),
+    ] = None,
+    residue: Annotated[
+        str | None,
+        typer.Option(
+            help="Contents of its residue embedding, separated by commas: state, structure, and means of the "
+            "last map. By default state,mean,column,contact,column-contact."
+        ),
+    ] = None,
     bundle: Bundle = None,
 ) -> None:
     """Export the embedding graph and the score graph of a trained network."""
     from protemb_export.pack import check_bundled, folded_level, pack, register
     from protemb_export.page import read_judged
     from protemb_export.targets import check_graph
+    from protemb_export.vectors import read_vectors
     from protemb_export.verify import spread_over_lengths
     from protemb_train.corpus.corpus import Corpus
     from protemb_train.network.checkpoint import load_network
 
-    inputs = [path for path in (checkpoint, verify, judgement) if path is not None]
+    inputs = [path for path in (checkpoint, verify, judgement, protein_map) if path is not None]
     check_graph(out, inputs, ("score", "gpu"))
     if bundle is not None:
         check_bundled(out)
@@ -64,6 +79,7 @@ def model(
         licence=OUR_LICENCE,
         chains=spread_over_lengths(Corpus(verify), chains),
         judged=judged,
+        vectors=read_vectors(network, protein_map, residue),
     )
     if bundle is not None:
         register(out, bundle)

@@ -114,6 +114,7 @@ class FoldedBaseStem(nn.Module):
         super().__init__()
         # Copies: freezing the folded network must not freeze the one in training.
         self.features, self.row, self.column = copy.deepcopy((stem.features, stem.row, stem.column))
+        self.first = stem.first
         self.conv = fold_conv(stem.conv, stem.affine, condition_1K)
         self.same = nn.Conv2d(
             self.conv.out_channels, self.conv.out_channels, 1, groups=self.conv.out_channels, bias=False
@@ -123,6 +124,8 @@ class FoldedBaseStem(nn.Module):
 
     def forward(self, coords: Tensor, types: Tensor, index: Tensor, rows: Tensor) -> Tensor:
         pair, residue = self.features(coords, types, index, self.sigma, rows)
+        if self.first:
+            residue = residue[:, :, self.first :]
         row = self.row(residue.index_select(1, rows)).transpose(1, 2)[:, :, :, None]
         column = self.column(residue).transpose(1, 2)[:, :, None, :]
         return torch.relu(self.same(self.conv(pair) + row + column))
@@ -140,7 +143,8 @@ class FoldedPaperStem(nn.Module):
         return x
 
 
-def _folded_block(block: nn.Module, condition_1K: Tensor) -> nn.Module:
+def folded_block(block: nn.Module, condition_1K: Tensor) -> nn.Module:
+    """Return a block of either family at a fixed condition."""
     if isinstance(block, PaperBlock):
         return FoldedPaperBlock(block, condition_1K)
     assert isinstance(block, BaseBlock)  # ScoreNetwork has no third kind
@@ -169,7 +173,7 @@ class EmbeddingNetwork(nn.Module):
             self.stem = FoldedBaseStem(network.stem, condition, sigma)
         else:
             self.stem = FoldedPaperStem(network.stem)
-        self.blocks = nn.Sequential(*(_folded_block(block, condition) for block in network.blocks))
+        self.blocks = nn.Sequential(*(folded_block(block, condition) for block in network.blocks))
         out = network.norm_out
         self.out = nn.Identity() if out is None else nn.Sequential(Scale(out, condition), nn.ELU())
         self.blocks.to(self.dtype)

@@ -30,9 +30,9 @@ import onnx
 import torch
 
 from protemb_export.errors import ParityError
-from protemb_export.graph import finish, to_onnx
 from protemb_export.pack import check_bundled
 from protemb_export.verify import TOLERANCE
+from protemb_export.writing import finish, to_onnx
 from protemb_sdk import Chain, Embedder
 from protemb_sdk._base.output import writable_target, write_text_whole, written_whole
 from protemb_sdk._model.heads import HEAD_CONTRACT, INPUTS, OUTPUTS
@@ -147,7 +147,7 @@ def pack_head(
                 f"{worst:.1e} of its scale, more than {TOLERANCE:g}; please report this head",
                 out,
             )
-        said = predictor.outputs_of(predictor.embedder.embed(EXAMPLE, readouts=names))
+        said = predictor.outputs_of(predictor.embedder.embed(EXAMPLE, readouts=predictor.info.asked))
     golden = {
         name: [float(f"{v:.6g}") for v in np.ravel(values)[:GOLDEN_RESIDUES]]
         for name, values in zip(OUTPUTS[card["kind"]], said, strict=True)
@@ -179,7 +179,7 @@ def _deviation(
     scale = dict.fromkeys(OUTPUTS[kind], least)
     chain = None
     for chain in chains:
-        embedding = predictor.embedder.embed_chain(chain, readouts=names)
+        embedding = predictor.embedder.embed_chain(chain, readouts=predictor.info.asked)
         features = np.stack([embedding.readout(name) for name in names], axis=1)
         arguments = (features, chain.residue_type, chain.centred_coords.astype(np.float32))
         expected = model(*map(torch.from_numpy, arguments))

@@ -17,6 +17,8 @@ from protemb_export.errors import ExportError, ParityError
 from protemb_export.graph import embedding_graph, score_graph
 from protemb_export.products import as_products
 from protemb_export.quantise import Int8Blocks
+from protemb_export.states_graph import states_graph
+from protemb_export.vectors import vectors_of_graph
 from protemb_export.verify import (
     LEAST_COSINE,
     TOLERANCE,
@@ -32,6 +34,7 @@ from protemb_sdk._base.output import writable_target, write_text_whole, written_
 from protemb_sdk._model.batches import feeds_of
 from protemb_sdk._model.models import BUNDLED, EXAMPLE, beside
 from protemb_train.network.network import ScoreNetwork
+from protemb_train.network.vectors import ChainVectors
 
 
 def folded_level(network: ScoreNetwork, sigma: float) -> float:
@@ -55,6 +58,25 @@ def folded_level(network: ScoreNetwork, sigma: float) -> float:
     levels = network.levels_K.tolist()
     # Seven digits are what float32 knows.
     return float(f"{min(levels, key=lambda level: abs(math.log(level / sigma))):.7g}")
+
+
+def _vectors_of(network: ScoreNetwork, vectors: ChainVectors | None) -> ChainVectors | None:
+    if network.single is None:
+        if vectors is not None:
+            raise ExportError(
+                "this network has no single representation: its residue and protein embeddings are means of "
+                "the pair embedding; leave their contents and the linear map out"
+            )
+        return None
+    return vectors or ChainVectors(network.config.channels, network.config.single_channels)
+
+
+def _graph_of(
+    network: ScoreNetwork, card: Mapping[str, Any], vectors: ChainVectors | None, half: bool = False
+) -> onnx.ModelProto:
+    if vectors is None:
+        return embedding_graph(network, card["sigma"], as_metadata(card), half=half)
+    return states_graph(network, card["sigma"], as_metadata(card), vectors, half=half)
 
 
 def _with_card(model: onnx.ModelProto, card: Mapping[str, Any]) -> onnx.ModelProto:
@@ -89,6 +111,7 @@ def pack(
     chains: Iterable[Chain],
     score: bool = True,
     judged: Mapping[str, Any] | None = None,
+    vectors: ChainVectors | None = None,
 ) -> Parity:
     """Write `out` and, with `score`, `<out>-score.onnx` beside it; neither if verification fails.
 
@@ -112,20 +135,24 @@ def pack(
         Whether to write the score graph.
     judged : mapping, optional
         What `protemb-train judge` found, for its card.
+    vectors : ChainVectors, optional
+        What embeddings of a network with a single representation are made of; by default `ChainVectors`
+        without a linear map.
 
     Raises
     ------
     ExportError
-        If the noise level lies outside the trained range.
+        If the noise level lies outside the trained range, or vectors come with a network that has no single
+        representation.
     OutputError
         If a file cannot be written.
     ParityError
         If ONNX Runtime and PyTorch differ by more than `TOLERANCE` of the embedding's scale.
     """
     writable_target(out)
-    chains = list(chains)
-    card = make_card(network, name, folded_level(network, sigma), record, licence, judged)
-    graph = embedding_graph(network, card["sigma"], as_metadata(card))
+    chains, vectors = list(chains), _vectors_of(network, vectors)
+    card = make_card(network, name, folded_level(network, sigma), record, licence, judged, vectors)
+    graph = _graph_of(network, card, vectors)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.onnx"
         onnx.save(graph, draft)
@@ -133,7 +160,7 @@ def pack(
             score_card = make_card(network, name, None, record, licence, judged)
             onnx.save(score_graph(network, as_metadata(score_card)), beside(draft, "score"))
         embedder = Embedder(draft, "cpu")
-        parity = measure_parity(network, embedder, chains)
+        parity = measure_parity(network, embedder, chains, vectors)
         _judged("embedding", parity.worst, out)
         golden = _golden(embedder)
         card |= {"parity": parity.as_dict(), "golden": golden}
@@ -207,7 +234,8 @@ def pack_half(network: ScoreNetwork, model: Model, out: Path, held_out: Sequence
     card = Embedder(model.path, "cpu").card
     if weights_sha256(network) != card["weights_sha256"]:
         raise ExportError("is not the graph of that checkpoint; export it first", model.path)
-    graph = as_products(embedding_graph(network, card["sigma"], as_metadata(card), half=True))
+    vectors = vectors_of_graph(onnx.load(model.path), card, network)
+    graph = as_products(_graph_of(network, card, vectors, half=True))
     return _pack_narrow(graph, model, out, held_out, "float16", {})
 
 
@@ -325,6 +353,7 @@ def register(out: Path, summary: str, score: Path | None = None) -> None:
     registry[out.stem] = {
         **{kind: file.name for kind, file in present.items()},
         "summary": summary,
+        "weights_sha256": Embedder(out, "cpu").card["weights_sha256"],
         "sha256": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in present.values()},
     }
     write_text_whole(path, json.dumps(registry, indent=1) + "\n")

@@ -92,10 +92,25 @@ def _identity(card: Mapping[str, Any]) -> dict[str, Any]:
         "trained noise levels": None if None in limits else "{:g} to {:g} angstrom".format(*limits),
         **{name.replace("_", " "): value for name, value in network.items()},
         "receptive field": None if radius is None else f"{radius} residues to either side",
+        **_of_vectors(card),
         "weights (SHA-256)": card.get("weights_sha256"),
         **_deviation(card),
         "exported by": listed(card.get("exported_by")),
         "licence": card.get("licence"),
+    }
+
+
+def _of_vectors(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what contract 2 tells of the embeddings."""
+    if "widths" not in card:
+        return {}
+    protein = dict(card.get("protein", {}))
+    return {
+        "widths": listed(card["widths"]),
+        "residue embedding": ", ".join(card.get("residue", [])),
+        "protein embedding": protein.get("from"),
+        "linear map (SHA-256)": protein.get("map_sha256") or "none",
+        "rows beside a strip": ", ".join(map(str, card.get("radii", []))),
     }
 
 

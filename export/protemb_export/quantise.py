@@ -42,17 +42,22 @@ class Int8Blocks:
         self.model = copy.deepcopy(model)
         graph = self.model.graph
         self.weights = {t.name: t for t in graph.initializer}
-        nodes = list(graph.node)
-        # Before the blocks is the convolution that changes nothing (fold.FoldedBaseStem), and a ReLU.
-        same = [
-            n for n, node in enumerate(nodes) if node.op_type == "Conv" and self._filter(node).shape[1] == 1
-        ]
-        end = [n for n, node in enumerate(nodes) if "map" in node.output]
-        if len(same) != 1 or len(end) != 1 or nodes[same[0] + 1].op_type != "Relu":
-            raise ExportError(REFUSAL)
-        self.stem, self.same = nodes[: same[0]], nodes[same[0]]
-        self.start = nodes[same[0] + 1].output[0]
-        self.blocks, self.rest = nodes[same[0] + 2 : end[0] + 1], nodes[end[0] + 1 :]
+        # In front of the first block, and behind each exchange with the states, is a convolution that changes
+        # nothing (fold.FoldedBaseStem), and a ReLU: there begins what is computed in integers.
+        self.starts: dict[str, onnx.NodeProto] = {}
+        self.blocks: list[onnx.NodeProto] = []
+        inside: set[str] = set()
+        same: dict[str, onnx.NodeProto] = {}
+        for node in graph.node:
+            maps = [name for name in node.input if name not in self.weights]
+            if node.op_type == "Conv" and node.input[1] in self.weights and self._filter(node).shape[1] == 1:
+                same[node.output[0]] = node
+            elif node.op_type == "Relu" and node.input[0] in same:
+                self.starts[node.output[0]] = same[node.input[0]]
+                inside.add(node.output[0])
+            elif node.op_type in ("Conv", "Relu", "Add") and set(maps) <= inside and maps:
+                self.blocks.append(node)
+                inside.update(node.output)
         if {node.op_type for node in self.blocks} != {"Conv", "Relu", "Add"}:
             raise ExportError(REFUSAL)
 
@@ -62,7 +67,7 @@ class Int8Blocks:
     @property
     def maps(self) -> list[str]:
         """Names of the maps that are kept in integers, in order."""
-        return [self.start, *(names for _, names in self._steps())]
+        return [*self.starts, *(names for _, names in self._steps())]
 
     def _steps(self) -> Iterator[tuple[onnx.NodeProto, str]]:
         """Give each convolution and sum, and the name of its result, after the ReLU where one follows."""
@@ -136,29 +141,51 @@ class Int8Blocks:
             return found
 
         node = helper.make_node
-        blocks = [
-            node("QuantizeLinear", [self.same.input[0], *grid(self.start)], ["start_uint8"]),
-            node("Transpose", ["start_uint8"], [self.start], perm=[0, 2, 3, 1]),
-        ]
-        for part, out in self._steps():
-            if part.op_type == "Conv":
-                blocks.append(convolution(part, out))
-            else:
+        steps = {part.output[0]: out for part, out in self._steps()}
+        inside = {name for part in self.blocks for name in part.output} | set(self.starts)
+        dropped = {part.output[0] for part in self.starts.values()}
+        blocks: list[onnx.NodeProto] = []
+        floats: set[str] = set()
+
+        def as_float(name: str) -> str:
+            """Return the name of a map in float32 with channels first, made on first use."""
+            if name not in floats:
+                floats.add(name)
+                blocks.append(node("Transpose", [name], [f"{name}_first"], perm=[0, 3, 1, 2]))
+                blocks.append(node("DequantizeLinear", [f"{name}_first", *grid(name)], [f"{name}_float"]))
+            return f"{name}_float"
+
+        for part in self.model.graph.node:
+            out = part.output[0]
+            if out in dropped:
+                continue
+            if out in self.starts:
+                wide = self.starts[out].input[0]
+                blocks.append(node("QuantizeLinear", [wide, *grid(out)], [f"{out}_uint8"]))
+                blocks.append(node("Transpose", [f"{out}_uint8"], [out], perm=[0, 2, 3, 1]))
+            elif out in steps and part.op_type == "Conv":
+                blocks.append(convolution(part, steps[out]))
+            elif out in steps:
                 sides = [name for side in part.input for name in (side, *grid(side))]
-                blocks.append(node("QLinearAdd", [*sides, *grid(out)], [out], domain=RUNTIME))
-        for part in self.rest:
-            if part.op_type == "Slice" and part.input[0] == "map":
+                blocks.append(node("QLinearAdd", [*sides, *grid(steps[out])], [steps[out]], domain=RUNTIME))
+            elif out in inside:
+                pass  # a ReLU, which is in the step before it
+            elif (
+                part.op_type == "Slice" and part.input[0] == "map"
+            ):  # cut before it grows to four times the bytes
                 blocks += [
                     node("Slice", ["map", *part.input[1:3], "axis_1"], ["rows_uint8"]),
                     node("Transpose", ["rows_uint8"], ["rows_first"], perm=[0, 3, 1, 2]),
                     node("DequantizeLinear", ["rows_first", *grid("map")], list(part.output)),
                 ]
             else:
-                blocks.append(part)
+                rest = copy.deepcopy(part)
+                rest.input[:] = [as_float(name) if name in inside else name for name in part.input]
+                blocks.append(rest)
         result = copy.deepcopy(self.model)
         graph = result.graph
         del graph.node[:], graph.value_info[:]
-        graph.node.extend([*self.stem, *blocks])
+        graph.node.extend(blocks)
         needed = {name for part in graph.node for name in part.input} | {value.name for value in graph.input}
         kept = [t for t in graph.initializer if t.name in needed]
         del graph.initializer[:]

@@ -14,6 +14,10 @@ from protemb_export.errors import ExportError, ParityError
 from protemb_sdk import ALPHABET, Chain, Embedder, read_chain
 from protemb_train.corpus.corpus import Corpus, Trace
 from protemb_train.network.network import ScoreNetwork
+from protemb_train.network.single import four_means
+from protemb_train.network.vectors import ChainVectors
+
+LEVELS = ("pair", "residue", "protein", "profile")
 
 TOLERANCE = 1e-4
 """Largest deviation allowed, as a share of the embedding's scale (its largest magnitude on the chain)."""
@@ -58,9 +62,11 @@ class Parity:
     Parameters
     ----------
     pair, residue, protein : float
-        Of the three levels.
+        Of the levels.
     chains, shortest, longest : int
         Number of chains compared, and the lengths that they span.
+    profile : float, optional
+        Of the profile, where there is one.
     """
 
     pair: float
@@ -69,15 +75,17 @@ class Parity:
     chains: int
     shortest: int
     longest: int
+    profile: float | None = None
 
     @property
     def worst(self) -> float:
-        """The largest of the three levels."""
-        return max(self.pair, self.residue, self.protein)
+        """The largest of all levels."""
+        return max(self.pair, self.residue, self.protein, self.profile or 0.0)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for metadata."""
-        return {k: float(f"{v:.2e}") if isinstance(v, float) else v for k, v in asdict(self).items()}
+        values = {k: v for k, v in asdict(self).items() if v is not None}
+        return {k: float(f"{v:.2e}") if isinstance(v, float) else v for k, v in values.items()}
 
 
 def chain_of(trace: Trace) -> Chain:
@@ -124,11 +132,50 @@ def _tensors(chain: Chain) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return coords, torch.from_numpy(chain.residue_type)[None], torch.from_numpy(chain.residue_index)[None]
 
 
+Levels = dict[str, NDArray[np.floating]]
+"""Embeddings of a chain by level."""
+
+
 @torch.no_grad()
 def torch_pair(network: ScoreNetwork, chain: Chain, sigma: float) -> NDArray[np.float32]:
     """Return the pair embedding by PyTorch, unfolded, shape (L, L, C)."""
     pair = network.eval().embed(*_tensors(chain), torch.tensor([sigma]))[0]
     return pair.permute(1, 2, 0).numpy()
+
+
+@torch.no_grad()
+def torch_levels(
+    network: ScoreNetwork, chain: Chain, sigma: float, vectors: ChainVectors | None = None
+) -> Levels:
+    """Return all embeddings of a chain by PyTorch, unfolded.
+
+    Parameters
+    ----------
+    network : ScoreNetwork
+        The network before export.
+    chain : Chain
+        Real chain.
+    sigma : float
+        Noise level in angstrom.
+    vectors : ChainVectors, optional
+        What embeddings of a network with a single representation are made of.
+    """
+    if network.single is None or vectors is None:
+        return _pooled(torch_pair(network, chain, sigma))
+    tensors = _tensors(chain)
+    pair, states = network.eval().embed_all(*tensors, torch.tensor([sigma]))
+    found = {
+        "residue": vectors.residue(states, four_means(pair, tensors[0])),
+        "protein": vectors.protein(states.structure, tensors[0]),
+        "profile": network.single.log_profile(states.structure),
+    }
+    return {"pair": pair[0].permute(1, 2, 0).numpy(), **{name: x[0].numpy() for name, x in found.items()}}
+
+
+def _pooled(pair_LLC: NDArray[np.float32]) -> Levels:
+    # In float64: NumPy's own float32 sum of a million entries is off by 1e-4.
+    residue = pair_LLC.mean(axis=1, dtype=np.float64)
+    return {"pair": pair_LLC, "residue": residue, "protein": residue.mean(axis=0)}
 
 
 @torch.no_grad()
@@ -145,8 +192,10 @@ def _deviation(found: NDArray[np.float32], wanted: NDArray[np.floating], where: 
     return difference / max(scale, float(np.finfo(np.float32).tiny))
 
 
-def measure_parity(network: ScoreNetwork, embedder: Embedder, chains: Iterable[Chain]) -> Parity:
-    """Compare a network with its exported file on all three levels.
+def measure_parity(
+    network: ScoreNetwork, embedder: Embedder, chains: Iterable[Chain], vectors: ChainVectors | None = None
+) -> Parity:
+    """Compare a network with its exported file on all levels.
 
     Parameters
     ----------
@@ -156,13 +205,17 @@ def measure_parity(network: ScoreNetwork, embedder: Embedder, chains: Iterable[C
         Holding the exported file.
     chains : iterable of Chain
         Real chains.
+    vectors : ChainVectors, optional
+        As in `torch_levels`.
 
     Raises
     ------
     ParityError
         If there is no chain, or a value is not finite.
     """
-    return _compare(lambda chain: torch_pair(network, chain, embedder.noise_level), embedder, chains)
+    return _compare(
+        lambda chain: torch_levels(network, chain, embedder.noise_level, vectors), embedder, chains
+    )
 
 
 def measure_equality(exact: Embedder, embedder: Embedder, chains: Iterable[Chain]) -> Parity:
@@ -173,33 +226,23 @@ def measure_equality(exact: Embedder, embedder: Embedder, chains: Iterable[Chain
     ParityError
         If there is no chain, or a value is not finite.
     """
-
-    def pair(chain: Chain) -> NDArray[np.float32]:
-        found = exact.embed_chain(chain, pair=True).pair
-        assert found is not None  # asked for
-        return found
-
-    return _compare(pair, embedder, chains)
+    return _compare(lambda chain: _levels_of(exact, chain), embedder, chains)
 
 
-def _compare(
-    pair_of: Callable[[Chain], NDArray[np.float32]], embedder: Embedder, chains: Iterable[Chain]
-) -> Parity:
-    worst = {"pair": 0.0, "residue": 0.0, "protein": 0.0}
+def _levels_of(embedder: Embedder, chain: Chain) -> Levels:
+    found = embedder.embed_chain(chain, pair=True, profile=embedder.has_profile)
+    levels = {name: getattr(found, name) for name in LEVELS}
+    return {name: array for name, array in levels.items() if array is not None}
+
+
+def _compare(levels_of: Callable[[Chain], Levels], embedder: Embedder, chains: Iterable[Chain]) -> Parity:
+    worst: dict[str, float] = {}
     lengths = []
     for chain in chains:
-        wanted = pair_of(chain)
-        found = embedder.embed_chain(chain, pair=True)
-        assert found.pair is not None  # asked for
-        # In float64: NumPy's own float32 sum of a million entries is off by 1e-4.
-        residue = wanted.mean(axis=1, dtype=np.float64)
-        levels = {
-            "pair": (found.pair, wanted),
-            "residue": (found.residue, residue),
-            "protein": (found.protein, residue.mean(axis=0)),
-        }
-        for level, (ours, theirs) in levels.items():
-            worst[level] = max(worst[level], _deviation(ours, theirs, f"{chain.id}, {level} level"))
+        found = _levels_of(embedder, chain)
+        for level, wanted in levels_of(chain).items():
+            deviation = _deviation(found[level], wanted, f"{chain.id}, {level} level")
+            worst[level] = max(worst.get(level, 0.0), deviation)
         lengths.append(len(chain))
     if not lengths:
         raise ParityError("there is no chain to verify on; ask for at least one")

@@ -15,6 +15,7 @@ from protemb_sdk._cli.index import index
 from protemb_sdk._cli.options import Altloc, ChainId, Device, Files, Head, Model, Quiet, Threads, Workers
 from protemb_sdk._cli.plot import plot as plot_command
 from protemb_sdk._cli.predict import predict
+from protemb_sdk._cli.profile import profile
 from protemb_sdk._cli.report import report
 from protemb_sdk._cli.search import search
 from protemb_sdk._cli.verify import verify
@@ -125,6 +126,7 @@ def quality(
     )
 
 
+app.command()(profile)
 app.command()(predict)
 app.command("plot")(plot_command)
 app.command()(report)

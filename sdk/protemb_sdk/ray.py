@@ -71,8 +71,7 @@ class _Rows(_Embeds):
             outcome = embed_one(self.embedder, x, {"pair": False, "readouts": self.readouts}, path)
             rows += outcome.embeddings
             failures += [skipped for skipped in outcome.skipped if skipped.error is not None]
-        width = self.embedder.channels
-        table = table_of(rows, self.levels, self.readouts, self.dtype, width)
+        table = table_of(rows, self.levels, self.readouts, self.dtype, self.embedder.widths)
         nulls = {field.name: pa.nulls(len(failures), field.type) for field in table.schema}
         nulls |= {"source": pa.array([f.source for f in failures], pa.string())}
         nulls |= {"chain": pa.array([f.chain_id for f in failures], pa.string())}
@@ -206,7 +205,7 @@ def embed_into_store(
     with open_store(
         Path(path),
         embedder.provenance,
-        channels=embedder.channels,
+        widths=embedder.widths,
         levels=levels,
         readouts=names,
         dtype=dtype,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from protemb_sdk._base.errors import StructureError
 from protemb_sdk._base.output import write_text_whole
 from protemb_sdk._embed.embedding import Embedding
-from protemb_sdk._model.models import BUNDLED
+from protemb_sdk._model.models import BUNDLED, CONTRACT
 from protemb_sdk._search.whitening import fit_whitening, unit
 from protemb_sdk._structure.chain import Skipped
 from protemb_sdk.plot import principal_colours
@@ -62,12 +62,13 @@ def write_report(
     if not found:
         raise StructureError("there is no chain to report on; nothing was written", out)
     proteins = np.stack([embedding.protein for embedding in found])
-    whitening = fit_whitening(proteins)
-    white = whitening(proteins)
+    # In contract 1 protein vectors are all alike before they are whitened.
+    plain = found[0].provenance.get("contract", CONTRACT) != CONTRACT
+    compared = unit(proteins if plain else fit_whitening(proteins)(proteins))
     at, explained = _map(proteins)
     residues = sum(map(len, found))
     colours = _colours(found) if residues <= SHOWN_RESIDUES else None
-    cosines = unit(white) @ unit(white).T
+    cosines = compared @ compared.T
     np.fill_diagonal(cosines, -np.inf)
     chains = [_row(e, at[n], cosines[n], colours[n] if colours else None) for n, e in enumerate(found)]
     about = f"{len(found):,} chains, {residues:,} residues."

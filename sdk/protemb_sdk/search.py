@@ -28,6 +28,7 @@ from protemb_sdk._search.index import (
     CHAINS,
     COORDS,
     FORMAT,
+    FORMATS,
     HEADER,
     RESIDUES,
     VECTORS,
@@ -285,11 +286,13 @@ def open_index(path: str | PathLike[str]) -> Index:
         raise OutputError(f"is no index; make one with protemb index STORE -o {path}", path)
     try:
         header = json.loads((path / HEADER).read_text(encoding="utf-8"))
-        if header["format"] != FORMAT:
+        if header["format"] not in FORMATS:
             raise OutputError(
                 f"an index of format {header['format']!r}, and this version reads {FORMAT!r}", path
             )
         whitenings = load_whitenings(path / WHITENINGS)
+        if (whitenings.protein is None) != (header["format"] != FORMAT):
+            raise ValueError("its whitening of descriptors is not that of its format")
         graph = Graph.restore(str(path / VECTORS), view=True)
         chains = pq.read_table(path / CHAINS)
         residues = coords = None

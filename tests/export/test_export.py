@@ -201,7 +201,7 @@ def test_files_hold_no_paths_of_this_machine(exported):
 
 
 def test_nothing_is_left_where_verification_fails(small, chains, tmp_path, monkeypatch):
-    monkeypatch.setattr(packing, "embedding_graph", lambda *_: onnx.load(small.path))
+    monkeypatch.setattr(packing, "embedding_graph", lambda *_, **__: onnx.load(small.path))
     score = onnx.load(beside(small.path, "score"))
     monkeypatch.setattr(packing, "score_graph", lambda *_: score)
     arguments = dict(name="x", sigma=small.sigma, record={}, licence="MIT", chains=chains[2:4])

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from protemb_sdk import Embedder
+
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = sorted((ROOT / "sdk" / "examples" / "golden").glob("*.json"))
 SYSTEM = Path("/usr/include/onnxruntime")
@@ -61,8 +63,10 @@ def program(headers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "embed"
 
 
-def run(program: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    model = ROOT / "sdk" / "protemb_sdk" / "bundled" / "base.onnx"
+BASE = ROOT / "sdk" / "protemb_sdk" / "bundled" / "base.onnx"
+
+
+def run(program: Path, *arguments: object, model: Path = BASE) -> subprocess.CompletedProcess[str]:
     command = [str(program), str(model), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
@@ -82,3 +86,15 @@ def test_cpp_gets_the_golden_vectors(program: Path, path: Path) -> None:
 def test_cpp_says_what_is_wrong(program: Path, tmp_path: Path) -> None:
     done = run(program, tmp_path / "nothing.pdb")
     assert done.returncode == 1 and done.stderr == f"{tmp_path / 'nothing.pdb'}: cannot be opened\n"
+
+
+def test_cpp_embeds_with_a_model_of_contract_2(program: Path, structures: Path, states_path: Path) -> None:
+    wanted = Embedder(states_path, "cpu").embed(structures / "1a8o.pdb", profile=True)
+    done = run(program, structures / "1a8o.pdb", model=states_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert wanted.profile is not None
+    for level, array in (
+        ("protein", wanted.protein), ("residue", wanted.residue), ("profile", wanted.profile),
+    ):  # fmt: skip
+        np.testing.assert_allclose(found[level], np.ravel(array), atol=1e-4 * np.abs(array).max())

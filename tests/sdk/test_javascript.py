@@ -65,6 +65,20 @@ def test_node_gets_the_golden_vectors(golden: dict[str, Any], javascript: Path) 
         np.testing.assert_allclose(found[name], np.ravel(golden[name]), atol=1e-4)
 
 
+def test_node_embeds_with_a_model_of_contract_2(
+    javascript: Path, structures: Path, states_path: Path
+) -> None:
+    wanted = Embedder(states_path, "cpu").embed(structures / "1a8o.pdb", profile=True)
+    command = ["node", "node.mjs", str(structures / "1a8o.pdb"), "A", str(states_path)]
+    done = subprocess.run(command, cwd=javascript, capture_output=True, text=True, check=True)
+    (found,) = json.loads(done.stdout)
+    assert wanted.profile is not None
+    for level, array in (
+        ("protein", wanted.protein), ("residue", wanted.residue), ("profile", wanted.profile),
+    ):  # fmt: skip
+        np.testing.assert_allclose(found[level], np.ravel(array), atol=1e-4 * np.abs(array).max())
+
+
 @pytest.fixture
 def site(javascript: Path, tmp_path: Path) -> Iterator[str]:
     subprocess.run(

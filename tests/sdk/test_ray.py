@@ -159,7 +159,7 @@ def test_a_task_that_is_done_again_writes_the_same_part(structures: Path, tmp_pa
     arguments = engine._arguments(low, 1)
     batch = {"path": np.array([str(structures / name) for name in ("1orc.pdb", "1a8o.pdb", "2beg.pdb.gz")])}
     for run in (1, 2):
-        with open_store(tmp_path / "store", low.provenance, channels=low.channels) as store:
+        with open_store(tmp_path / "store", low.provenance, widths=low.widths) as store:
             before = store.before._replace(done=set())
             assert before.run == run
             for _ in range(2):

@@ -221,7 +221,7 @@ def test_a_damaged_part_is_named(files: Path, embedder: Embedder, tmp_path: Path
 def test_two_writers_do_not_meet(files: Path, embedder: Embedder, tmp_path: Path) -> None:
     pytest.importorskip("fcntl", reason="locks are POSIX's")
     with (
-        module.open_store(tmp_path / "store", embedder.provenance, channels=64),
+        module.open_store(tmp_path / "store", embedder.provenance, widths=embedder.widths),
         pytest.raises(OutputError, match="another run is writing into this store"),
     ):
         embed_into_store(embedder, files, tmp_path / "store")

@@ -96,7 +96,7 @@ def test_a_part_damaged_during_a_run_ends_it_with_every_row_written(
     store: Path, embedder: Embedder, structures: Path
 ) -> None:
     (part,) = store_parts(store)
-    opened = open_store(store, embedder.provenance, channels=embedder.channels)
+    opened = open_store(store, embedder.provenance, widths=embedder.widths)
     path = str(structures / "1a8o.pdb")
     with pytest.raises(OutputError, match=f"{part.name}: is no whole part"), opened as filling:  # noqa: PT012
         filling.add(embed_one(embedder, path, filling.wanted, path))

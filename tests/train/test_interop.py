@@ -50,3 +50,14 @@ def test_a_pipeline_fits_clones_and_pickles(structures):
     np.testing.assert_allclose(
         transformer.transform([structures / "1orc.pdb"])[0, :64], one.protein, atol=1e-6
     )
+
+
+def test_models_of_contract_2_give_their_protein_vector(structures, states_path):
+    transformer = EmbeddingTransformer(model=str(states_path), device="cpu", threads=1)
+    one = Embedder(states_path, device="cpu", threads=1).embed(structures / "1orc.pdb")
+    np.testing.assert_array_equal(transformer.transform([structures / "1orc.pdb"])[0], one.protein)
+    names = transformer.get_feature_names_out()
+    assert names[0] == "protein_0" and len(names) == len(one.protein)
+    both = clone(transformer).set_params(readouts=("residue", "max"))
+    assert both.transform([structures / "1orc.pdb"]).shape == (1, len(both.get_feature_names_out()))
+    assert len(both.get_feature_names_out()) == one.residue.shape[1] + 8

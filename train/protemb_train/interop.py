@@ -60,6 +60,9 @@ def to_torch_geometric(embedding: Embedding, radius: float = 10.0) -> Data:
     return data
 
 
+LEVELS = ("protein", "residue")
+
+
 class EmbeddingTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Structures in, a row of features each out; a step of a scikit-learn Pipeline, with nothing to fit.
 
@@ -67,8 +70,10 @@ class EmbeddingTransformer(TransformerMixin, BaseEstimator):  # type: ignore[mis
     ----------
     model : str, default "base"
         Bundled model, or path of an `.onnx` file.
-    readouts : sequence of str, default ("mean",)
-        Readouts whose means over the chain lie beside each other; "mean" is the protein embedding.
+    readouts : sequence of str, optional
+        What lies beside each other: "protein", or means over the chain of readouts and of "residue". By
+        default the protein embedding, which in models of contract 1 is the mean over the chain of the
+        readout "mean".
     device : str, default "auto"
         As in `Embedder`.
     threads : int, optional
@@ -78,7 +83,7 @@ class EmbeddingTransformer(TransformerMixin, BaseEstimator):  # type: ignore[mis
     def __init__(
         self,
         model: str = "base",
-        readouts: Sequence[str] = ("mean",),
+        readouts: Sequence[str] | None = None,
         device: str = "auto",
         threads: int | None = None,
     ) -> None:
@@ -98,26 +103,38 @@ class EmbeddingTransformer(TransformerMixin, BaseEstimator):  # type: ignore[mis
 
         Returns
         -------
-        ndarray, float32, shape (structures, readouts x C)
+        ndarray, float32, shape (structures, sum of widths)
 
         Raises
         ------
         ProtembError
             If a structure cannot be read, or holds several chains and none is named.
         """
-        embedder = self._embedder()
+        embedder, names = self._embedder(), self._names()
+        readouts = tuple(name for name in names if name not in LEVELS)
         rows = []
         for structure in x:
             named = isinstance(structure, tuple | list) and all(isinstance(part, str) for part in structure)
             pair: Any = structure if named else (structure, None)
-            found = embedder.embed(pair[0], pair[1], readouts=tuple(self.readouts))
-            rows.append(np.concatenate([found.readout(name).mean(axis=0) for name in self.readouts]))
+            found = embedder.embed(pair[0], pair[1], readouts=readouts)
+            parts = [
+                found.protein if name == "protein" else found.readout(name).mean(axis=0) for name in names
+            ]
+            rows.append(np.concatenate(parts))
         return np.stack(rows) if rows else np.empty((0, len(self.get_feature_names_out())), np.float32)
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Return the names of the columns: readout and channel."""
-        channels = range(self._embedder().channels)
-        return np.array([f"{name}_{n}" for name in self.readouts for n in channels], dtype=object)
+        widths = self._embedder().widths
+        columns = [
+            f"{name}_{n}" for name in self._names() for n in range(widths[name if name in LEVELS else "pair"])
+        ]
+        return np.array(columns, dtype=object)
+
+    def _names(self) -> tuple[str, ...]:
+        if self.readouts is not None:
+            return tuple(self.readouts)
+        return ("protein",) if self._embedder().has_profile else ("mean",)
 
     def _embedder(self) -> Embedder:
         arguments = (self.model, self.device, self.threads)

@@ -46,8 +46,9 @@ struct Chain {
 };
 
 struct Embedding {
-  std::vector<float> protein;  // (C)
-  std::vector<float> residue;  // (L, C)
+  std::vector<float> protein;  // (width of protein)
+  std::vector<float> residue;  // (L, width of residue)
+  std::vector<float> profile;  // (L, 20), of models of contract 2
 };
 
 std::string trimmed(const std::string& text) {
@@ -127,13 +128,17 @@ Embedding embed(Ort::Session& session, const Chain& chain) {
         Ort::Value::CreateTensor<std::int64_t>(memory, values->data(), values->size(), shape.data(), 2));
 
   const std::array<const char*, 3> inputs{"ca_coords", "residue_type", "residue_index"};
-  const std::array<const char*, 2> outputs{"protein", "residue"};  // the pair map is not handed over
-  const auto found = session.Run(Ort::RunOptions{}, inputs.data(), feeds.data(), 3, outputs.data(), 2);
+  std::vector<const char*> outputs{"protein", "residue"};  // the pair map is not handed over
+  Ort::AllocatorWithDefaultOptions allocator;
+  for (std::size_t i = 0; i < session.GetOutputCount(); ++i)
+    if (std::string(session.GetOutputNameAllocated(i, allocator).get()) == "profile") outputs.push_back("profile");
+  const auto found =
+      session.Run(Ort::RunOptions{}, inputs.data(), feeds.data(), 3, outputs.data(), outputs.size());
   const auto values = [](const Ort::Value& value) {
     const float* data = value.GetTensorData<float>();
     return std::vector<float>(data, data + value.GetTensorTypeAndShapeInfo().GetElementCount());
   };
-  return {values(found[0]), values(found[1])};
+  return {values(found[0]), values(found[1]), found.size() > 2 ? values(found[2]) : std::vector<float>{}};
 }
 
 void print(const std::string& name, const std::vector<float>& values) {
@@ -159,6 +164,7 @@ int main(int count, char** arguments) {
       std::cout << "{\"chain\":\"" << chain.name << "\",\"length\":" << chain.residues.size();
       print("protein", embedding.protein);
       print("residue", embedding.residue);
+      if (!embedding.profile.empty()) print("profile", embedding.profile);
       std::cout << "}\n";
     }
   } catch (const std::exception& error) {

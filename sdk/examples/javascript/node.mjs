@@ -19,6 +19,7 @@ for (const [chain, residues] of readChains(await readFile(file, "utf8"))) {
     residue_index: [...inputs.residue_index].map(Number),
     protein: [...embedding.protein],
     residue: [...embedding.residue],
+    ...(embedding.profile && { profile: [...embedding.profile] }),
   });
 }
 console.log(JSON.stringify(found));

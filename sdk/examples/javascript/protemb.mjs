@@ -86,7 +86,7 @@ function* cifAtoms(text) {
 }
 
 /**
- * Return what the graph takes of a chain (contract 1, export/README.md).
+ * Return what the graph takes of a chain (export/README.md).
  * @param {{number: number, residue: string, xyz: number[]}[]} residues As `readChains` gives them.
  * @returns {{ca_coords: Float32Array, residue_type: BigInt64Array, residue_index: BigInt64Array}}
  */
@@ -113,8 +113,9 @@ export function inputsOf(residues) {
  * @param ort onnxruntime-node or onnxruntime-web.
  * @param session An InferenceSession of an embedding graph of protemb's.
  * @param residues As `readChains` gives them; at least three.
- * @returns {Promise<{protein: Float32Array, residue: Float32Array, length: number, channels: number}>}
- *   `residue` is length x channels, a row a residue.
+ * @returns {Promise<{protein: Float32Array, residue: Float32Array, profile?: Float32Array, length: number,
+ *   channels: number}>} `residue` is length x channels, a row a residue. Models of contract 2 have a profile, length
+ *   x 20: log probabilities of the types ACDEFGHIKLMNPQRSTVWY.
  */
 export async function embed(ort, session, residues) {
   const length = residues.length;
@@ -126,6 +127,8 @@ export async function embed(ort, session, residues) {
     residue_index: new ort.Tensor("int64", residue_index, [1, length]),
   };
   // The pair map is not asked for, so it is not handed over.
-  const { protein, residue } = await session.run(feeds, ["protein", "residue"]);
-  return { protein: protein.data, residue: residue.data, length, channels: protein.dims[1] };
+  const outputs = ["protein", "residue", "profile"].filter((name) => session.outputNames.includes(name));
+  const found = await session.run(feeds, outputs);
+  const vectors = Object.fromEntries(outputs.map((name) => [name, found[name].data]));
+  return { ...vectors, length, channels: found.residue.dims[2] };
 }

@@ -71,18 +71,35 @@ class Tally(_Run):
 
     def __init__(self) -> None:
         super().__init__()
-        self.channels = 0
+        self.widths = 0, 0
 
     def add(self, embedding: Embedding) -> None:
         """Count one embedding in."""
-        self.channels = embedding.protein.shape[0]
+        self.widths = embedding.residue.shape[1], embedding.protein.shape[0]
         arrays = (embedding.protein, embedding.residue, embedding.pair)
         shapes = ("-" if array is None else str(array.shape) for array in arrays)
         self._count(embedding.chain, str(int(embedding.gap_after.sum())), *shapes)
 
     def report(self, provenance: Mapping[str, Any], out: Path) -> None:
         """Print what was embedded, with what, and where it went."""
-        self._report(provenance, f"{self.channels} channels", str(out), notes_kept=True)
+        residue, protein = self.widths
+        same = residue == protein
+        made = f"{residue} channels" if same else f"{residue} channels a residue, {protein} a protein"
+        self._report(provenance, made, str(out), notes_kept=True)
+
+
+class ProfileTally(_Run):
+    """What is remembered of profiles."""
+
+    header = ()
+
+    def add(self, embedding: Embedding) -> None:
+        """Count one chain in."""
+        self._count(embedding.chain)
+
+    def report(self, provenance: Mapping[str, Any], out: Path) -> None:
+        """Print what profiles were made of, with what, and where they went."""
+        self._report(provenance, "profiles", str(out), notes_kept=False)
 
 
 class SiteTally(_Run):

@@ -198,8 +198,11 @@ class ParquetCollection:
         )
 
     def _flush(self) -> None:
-        width = len(self._rows[0].protein) if self._rows else 1
-        table = table_of(self._rows, ("protein", "residue"), self._readouts, "float32", width)
+        widths = {"protein": 1, "residue": 1, "pair": 1}
+        for row in self._rows[:1]:
+            widths = {"protein": len(row.protein), "residue": row.residue.shape[1]}
+            widths["pair"] = next((values.shape[1] for values in row.readouts.values()), 1)
+        table = table_of(self._rows, ("protein", "residue"), self._readouts, "float32", widths)
         if self._writer is None:
             self._writer = self._pq.ParquetWriter(self._path, table.schema)
         self._writer.write_table(table)

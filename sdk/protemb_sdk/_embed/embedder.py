@@ -16,9 +16,8 @@ from protemb_sdk._base.limits import DEFAULT_BYTES, DEFAULT_RESIDUES, Limits, se
 from protemb_sdk._base.version import __version__
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._model.batches import pool_alike
-from protemb_sdk._model.models import CONTRACT, GraphInfo, check_equal, find_model, read_graph_info
+from protemb_sdk._model.models import GraphInfo, check_equal, find_model, read_graph_info
 from protemb_sdk._model.readouts import check_readouts
-from protemb_sdk._model.residue import mean_over_rows
 from protemb_sdk._model.score import ScoreGraph
 from protemb_sdk._model.session import Provider, Session
 from protemb_sdk._structure.chain import Chain
@@ -125,8 +124,18 @@ class Embedder:
 
     @property
     def channels(self) -> int:
-        """C, the width of every embedding."""
+        """C, the width of the pair embedding and of readouts."""
         return self._session.info.channels
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Widths of the embeddings "pair", "residue" and "protein"; all are C in models of contract 1."""
+        return dict(self._session.info.widths)
+
+    @property
+    def has_profile(self) -> bool:
+        """Whether the model gives a profile of residue types (contract 2)."""
+        return self._session.info.has_states
 
     @property
     def noise_level(self) -> float:
@@ -144,7 +153,7 @@ class Embedder:
         return {
             "model": self.model.name,
             "model_sha256": self._session.info.sha256,
-            "contract": CONTRACT,
+            "contract": self._session.info.contract,
             "noise_level": self.noise_level,
             "device": self.device,
             "sdk_version": __version__,
@@ -159,6 +168,7 @@ class Embedder:
         *,
         pair: bool = False,
         readouts: Sequence[str] = (),
+        profile: bool = False,
     ) -> Embedding:
         """Embed one protein chain.
 
@@ -175,6 +185,8 @@ class Embedder:
         readouts : sequence of str
             Further ways to read the residues out of the pair map, any of `list_readouts`; they come in
             `Embedding.readouts`.
+        profile : bool, default False
+            Keep the profile of residue types; see `profile`.
 
         Returns
         -------
@@ -187,7 +199,7 @@ class Embedder:
         ChainError
             If the chain is not there, or several are and none is named.
         EmbeddingError
-            If there is no such readout.
+            If there is no such readout, or the model gives no profile.
 
         Examples
         --------
@@ -199,14 +211,24 @@ class Embedder:
         ('A', (70, 64))
         """
         names = check_readouts(readouts)
-        return self.embed_chain(self._read_one(structure, chain_id), pair=pair, readouts=names)
+        self._check_profile(profile)
+        chain = self._read_one(structure, chain_id)
+        return self.embed_chain(chain, pair=pair, readouts=names, profile=profile)
 
-    def embed_chain(self, chain: Chain, *, pair: bool = False, readouts: Sequence[str] = ()) -> Embedding:
+    def embed_chain(
+        self, chain: Chain, *, pair: bool = False, readouts: Sequence[str] = (), profile: bool = False
+    ) -> Embedding:
         """Embed a chain that was read before."""
-        return self._embed_alike([chain], pair, check_readouts(readouts))[0]
+        self._check_profile(profile)
+        return self._embed_alike([chain], pair, check_readouts(readouts), profile)[0]
 
     def embed_batch(
-        self, structures: Sequence[object], *, pair: bool = False, readouts: Sequence[str] = ()
+        self,
+        structures: Sequence[object],
+        *,
+        pair: bool = False,
+        readouts: Sequence[str] = (),
+        profile: bool = False,
     ) -> list[Embedding]:
         """Embed structures with one protein chain each; chains of one length share a run of the network.
 
@@ -217,7 +239,7 @@ class Embedder:
         ----------
         structures : sequence
             Anything that `embed` takes; of a structure with several chains pass a `Chain`.
-        pair, readouts
+        pair, readouts, profile
             As in `embed`.
 
         Returns
@@ -232,7 +254,8 @@ class Embedder:
         ChainError
             If one holds several protein chains.
         EmbeddingError
-            If there is no such readout, or the network's result for a chain is not finite.
+            If there is no such readout, the model gives no profile, or the network's result for a chain is
+            not finite.
 
         Examples
         --------
@@ -242,34 +265,71 @@ class Embedder:
         [(70, 64), (70, 64)]
         """
         names = check_readouts(readouts)
+        self._check_profile(profile)
         chains = [self._read_one(structure, None) for structure in structures]
         alike: dict[int, list[int]] = {}
         for place, chain in enumerate(chains):
             alike.setdefault(len(chain), []).append(place)
         found: dict[int, Embedding] = {}
         for places in alike.values():
-            found.update(
-                zip(places, self._embed_alike([chains[n] for n in places], pair, names), strict=True)
-            )
+            embeddings = self._embed_alike([chains[n] for n in places], pair, names, profile)
+            found.update(zip(places, embeddings, strict=True))
         return [found[place] for place in range(len(chains))]
 
-    def _embed_alike(self, chains: Sequence[Chain], pair: bool, readouts: tuple[str, ...]) -> list[Embedding]:
+    def _embed_alike(
+        self, chains: Sequence[Chain], pair: bool, readouts: tuple[str, ...], profile: bool
+    ) -> list[Embedding]:
         for chain in chains:
             self.limits.check_residues(len(chain), chain.id)
         pooled = pool_alike(
-            self._session, chains, self._memory_limit, pair, readouts, seconds=self.limits.seconds
+            self._session, chains, self._memory_limit, pair, readouts, self.limits.seconds, profile
         )
         return [self._embedding(chain, one) for chain, one in zip(chains, pooled, strict=True)]
 
     def _embedding(self, chain: Chain, pooled: Pooled) -> Embedding:
         return Embedding(
             chain=chain,
-            protein=mean_over_rows(pooled.residue),
+            protein=pooled.protein,
             residue=pooled.residue,
             pair=None if pooled.pair is None else np.moveaxis(pooled.pair, 0, 2),
             provenance=self.provenance,
             readouts=pooled.readouts,
+            profile=pooled.profile,
         )
+
+    def profile(self, structure: object, chain_id: str | None = None) -> NDArray[np.float32]:
+        """Return how well each residue type fits at each place of a chain, from the structure alone.
+
+        The residue types of the chain are not used, so the profile may be compared with its sequence: it says
+        which residues the network expects, and which surprise it.
+
+        Parameters
+        ----------
+        structure, chain_id
+            As in `embed`.
+
+        Returns
+        -------
+        ndarray, float32, shape (L, 20)
+            Log probabilities (natural logarithm) of the types ``ACDEFGHIKLMNPQRSTVWY``.
+
+        Raises
+        ------
+        EmbeddingError
+            If the model gives no profile.
+        StructureError, ChainError
+            As of `embed`.
+        """
+        found = self.embed(structure, chain_id, profile=True).profile
+        assert found is not None  # asked for
+        return found
+
+    def _check_profile(self, profile: bool) -> None:
+        if profile and not self.has_profile:
+            raise EmbeddingError(
+                f"the model {self.model.name!r} gives no profile of residue types; use a model of contract 2 "
+                "(see protemb models)"
+            )
 
     def embed_many(
         self,
@@ -279,6 +339,7 @@ class Embedder:
         batch: int = 1,
         pair: bool = False,
         readouts: Sequence[str] = (),
+        profile: bool = False,
         progress: bool | Callable[[int, int | None], None] = False,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> EmbeddingRun:
@@ -299,6 +360,8 @@ class Embedder:
             Keep pair embeddings.
         readouts : sequence of str
             As in `embed`.
+        profile : bool, default False
+            Keep profiles of residue types.
         progress : bool or callable, default False
             True draws a bar on stderr; a callable gets (inputs done, inputs in all or None).
         on_error : {"raise", "skip"}
@@ -312,9 +375,10 @@ class Embedder:
         """
         from protemb_sdk._embed.many import EmbeddingRun
 
+        self._check_profile(profile)
         return EmbeddingRun(
-            self, structures, workers=workers, batch=batch, pair=pair, readouts=readouts, progress=progress,
-            on_error=on_error,
+            self, structures, workers=workers, batch=batch, pair=pair, readouts=readouts, profile=profile,
+            progress=progress, on_error=on_error,
         )  # fmt: skip
 
     def denoising_gradient(

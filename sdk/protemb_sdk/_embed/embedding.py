@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import EmbeddingError, OutputError
 from protemb_sdk._embed.npz import load, save
-from protemb_sdk._model.readouts import READOUTS
+from protemb_sdk._model.models import CONTRACT
+from protemb_sdk._model.readouts import READOUTS, RESIDUE
 from protemb_sdk._structure.chain import Chain
 
 if TYPE_CHECKING:
@@ -29,16 +30,22 @@ class Embedding:
     ----------
     chain : Chain
         The chain that was embedded: coordinates, names and numbers of its residues.
-    protein : ndarray, float32, shape (C,)
-        Mean of `residue` over the chain.
-    residue : ndarray, float32, shape (L, C)
-        Mean of the pair embedding over the partners of each residue.
+    protein : ndarray, float32, shape (width of protein,)
+        Of the whole chain. In models of contract 2 of length 1, made from the structure without residue
+        types; dot products are cosine similarities. In contract 1 the mean of `residue` over the chain, of
+        width C.
+    residue : ndarray, float32, shape (L, width of residue)
+        Of each residue. In models of contract 2 the single representation, and means of the pair embedding
+        over the partners of each residue (the model's card says which). In contract 1 the mean alone, of
+        width C.
     pair : ndarray, float32, shape (L, L, C), or None
         Pair embedding, row residue first; None unless asked for (`pair=True`).
     provenance : mapping
         What made it: model, its SHA-256, noise level, device, versions.
     readouts : mapping of str to ndarray, float32, shape (L, C)
         The readouts asked for (`readouts=`), by the names of `protemb_sdk.list_readouts`.
+    profile : ndarray, float32, shape (L, 20), or None
+        Log probabilities of residue types from the structure alone; None unless asked for (`profile=True`).
     """
 
     chain: Chain
@@ -47,6 +54,7 @@ class Embedding:
     pair: NDArray[np.float32] | None
     provenance: Mapping[str, Any]
     readouts: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    profile: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.chain)
@@ -120,7 +128,9 @@ class Embedding:
         return self.chain.notes
 
     def readout(self, name: str) -> NDArray[np.float32]:
-        """Return a readout by name, float32, shape (L, C); "mean" is always there.
+        """Return a readout by name, float32, shape (L, C), or `residue` by its own.
+
+        Of models of contract 1 "mean" is always there.
 
         Raises
         ------
@@ -129,7 +139,9 @@ class Embedding:
         """
         if name in self.readouts:
             return self.readouts[name]
-        if name == "mean":
+        if name == RESIDUE:
+            return self.residue
+        if name == "mean" and self.provenance.get("contract", CONTRACT) == CONTRACT:
             return self.residue
         if name in READOUTS:
             raise EmbeddingError(
@@ -137,7 +149,7 @@ class Embedding:
             )
         raise EmbeddingError(f"there is no readout {name!r}; there are {', '.join(READOUTS)}", self.id)
 
-    def windows(self, size: int, readout: str = "mean") -> NDArray[np.float32]:
+    def windows(self, size: int, readout: str | None = None) -> NDArray[np.float32]:
         """Return the residue embeddings in a window around each residue, zeros outside the chain.
 
         Position w of the window is residue i - size // 2 + w; see `protemb_sdk.clip_windows`.
@@ -146,12 +158,12 @@ class Embedding:
         ----------
         size : int
             Residues in a window, at least 1.
-        readout : str, default "mean"
-            Which readout; one that was asked for, or the mean.
+        readout : str, optional
+            A readout that was asked for, instead of `residue`.
 
         Returns
         -------
-        ndarray, float32, shape (L, size, C)
+        ndarray, float32, shape (L, size, width of residue or C)
 
         Raises
         ------
@@ -160,7 +172,7 @@ class Embedding:
         """
         from protemb_sdk._model.pooling import clip_windows
 
-        return clip_windows(self.readout(readout), size)
+        return clip_windows(self.residue if readout is None else self.readout(readout), size)
 
     def plot(self) -> Figure:
         """Draw the chain: distances beside the pair embedding, the residue embedding along the chain.
@@ -188,7 +200,8 @@ class Embedding:
         -------
         pandas.DataFrame
             Columns id, chain (its name), auth_seq, insertion_code, label_seq, residue_name, residue_index,
-            x, y, z (angstrom), e0 to e63 (the residue embedding), and NAME_0 to NAME_63 of each further readout.
+            x, y, z (angstrom), e0, e1 and so on (the residue embedding), and NAME_0, NAME_1 and so on of each
+            further readout.
 
         Raises
         ------
@@ -215,7 +228,7 @@ class Embedding:
         OutputError
             If the file cannot be written.
         """
-        levels = {"protein": self.protein, "residue": self.residue, "pair": self.pair}
+        levels = {name: getattr(self, name) for name in ("protein", "residue", "pair", "profile")}
         return save(path, self.chain, levels, self.readouts, self.provenance)
 
     @classmethod

@@ -145,6 +145,7 @@ class EmbeddingRun(Iterator[Embedding]):
         batch: int = 1,
         pair: bool = False,
         readouts: Sequence[str] = (),
+        profile: bool = False,
         progress: Progress = False,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
@@ -158,7 +159,9 @@ class EmbeddingRun(Iterator[Embedding]):
             raise EmbeddingError("batch= is for one session: leave workers at 1")
         self.skipped: list[Skipped] = []
         self._embedder, self._on_error = embedder, on_error
-        self._wanted = {"pair": pair, "readouts": check_readouts(readouts)}
+        self._wanted: dict[str, Any] = {"pair": pair, "readouts": check_readouts(readouts)}
+        if profile:
+            self._wanted["profile"] = True
         items = inputs_of(structures, embedder.limits.bytes)
         self._total = len(items) if isinstance(items, Sized) else None
         outcomes = (

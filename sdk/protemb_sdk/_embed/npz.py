@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import OutputError
 from protemb_sdk._base.output import add_array, written_whole
+from protemb_sdk._model.models import CONTRACT
 from protemb_sdk._model.readouts import READOUT
-from protemb_sdk._structure.chain import Chain
+from protemb_sdk._structure.chain import ALPHABET, Chain
 from protemb_sdk._structure.columns import PER_RESIDUE, TEXTS, text_of
 
 FORMAT = "protemb-embedding-1"
+TYPES = len(ALPHABET) - 1  # of a profile: all but the unknown one
 
 # The notes are a list here, and the id is made of the name and the chain.
 _TEXTS = tuple(name for name in TEXTS if name not in ("id", "notes"))
@@ -31,7 +33,7 @@ def save(
     readouts: Mapping[str, NDArray[np.float32]],
     provenance: Mapping[str, Any],
 ) -> Path:
-    """Write an embedding, whole or not at all; `levels` are protein, residue and pair.
+    """Write an embedding, whole or not at all; `levels` are protein, residue, pair and profile.
 
     Raises
     ------
@@ -91,14 +93,23 @@ def _fields(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> di
     readouts = {
         name.removeprefix(READOUT): array for name, array in arrays.items() if name.startswith(READOUT)
     }
-    protein, residue, pair = arrays["protein"], arrays["residue"], arrays.get("pair")
-    length, (channels,) = len(chain), protein.shape
+    protein, residue = arrays["protein"], arrays["residue"]
+    pair, profile = arrays.get("pair"), arrays.get("profile")
+    length, (width,) = len(chain), protein.shape
+    # Readouts and pair map are of one width; in contract 1 it is that of all.
+    same = {array.shape[-1] for array in (*readouts.values(), *([] if pair is None else [pair]))}
+    if header["provenance"].get("contract", CONTRACT) == CONTRACT:
+        same |= {width, residue.shape[-1]}
+    channels = max(same, default=width)
     wanted: list[tuple[NDArray[Any], tuple[int, ...]]] = [
-        (array, (length, channels)) for array in (residue, *readouts.values())
+        (residue, (length, residue.shape[-1])),
+        *((array, (length, channels)) for array in readouts.values()),
     ]
     if pair is not None:
         wanted.append((pair, (length, length, channels)))
-    if any(array.shape != shape for array, shape in wanted):
+    if profile is not None:
+        wanted.append((profile, (length, TYPES)))
+    if len(same) > 1 or any(array.shape != shape for array, shape in wanted):
         raise ValueError("its arrays do not belong together")
     if any(array.dtype != np.float32 for array in (protein, *(array for array, _ in wanted))):
         raise ValueError("its embeddings are not float32")
@@ -109,4 +120,5 @@ def _fields(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> di
         "pair": pair,
         "provenance": header["provenance"],
         "readouts": readouts,
+        "profile": profile,
     }

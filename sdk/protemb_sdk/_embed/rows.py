@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 
 
 def table_of(
-    rows: Sequence[Embedding], levels: Sequence[str], readouts: Sequence[str], dtype: str, width: int
+    rows: Sequence[Embedding],
+    levels: Sequence[str],
+    readouts: Sequence[str],
+    dtype: str,
+    widths: Mapping[str, int],
 ) -> pyarrow.Table:
-    """Return rows, one for each chain; `width` is that of the vectors, also where there is no row."""
+    """Return one row for each chain; `widths` are those of `Embedder.widths`."""
     import pyarrow as pa
 
     number = pa.float16() if dtype == "float16" else pa.float32()
@@ -29,7 +33,7 @@ def table_of(
     def joined(arrays: list[NDArray[Any]], kind: Any) -> Any:
         return pa.array(np.concatenate(arrays) if arrays else np.empty(0, np.float32)).cast(kind)
 
-    def vectors(arrays: list[NDArray[np.float32]], kind: Any, width: int = width) -> Any:
+    def vectors(arrays: list[NDArray[np.float32]], kind: Any, width: int) -> Any:
         flat = [array.astype(kind.to_pandas_dtype()).ravel() for array in arrays]
         values = pa.array(np.concatenate(flat) if flat else np.empty(0, kind.to_pandas_dtype()), type=kind)
         return pa.FixedSizeListArray.from_arrays(values, width)
@@ -38,12 +42,13 @@ def table_of(
     for name in TEXTS:
         columns[name] = pa.array([text_of(row.chain, name) for row in rows], type=pa.string())
     columns["length"] = pa.array(lengths, type=pa.int32())
-    columns["protein"] = vectors([row.protein for row in rows], number)
+    columns["protein"] = vectors([row.protein for row in rows], number, widths["protein"])
     if "residue" in levels:
         each = {"residue": [row.residue for row in rows]}
         each |= {READOUT + name: [row.readouts[name] for row in rows] for name in readouts}
         for name, arrays in each.items():
-            columns[name] = pa.ListArray.from_arrays(offsets, vectors(arrays, number))
+            width = widths["residue" if name == "residue" else "pair"]
+            columns[name] = pa.ListArray.from_arrays(offsets, vectors(arrays, number, width))
         coords = [row.chain.ca_coords.astype(np.float32) for row in rows]
         columns["ca_coords"] = pa.ListArray.from_arrays(offsets, vectors(coords, pa.float32(), 3))
         for name in NUMBERS:

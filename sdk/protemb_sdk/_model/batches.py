@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import EmbeddingError, StructureError
 from protemb_sdk._base.limits import Budget
+from protemb_sdk._model.passes import run_passes
 from protemb_sdk._model.strips import Pooled, plan_batches, plan_rows, run_strips
 from protemb_sdk._structure.chain import Chain
 
@@ -49,6 +50,7 @@ def pool_alike(
     pair: bool,
     readouts: tuple[str, ...],
     seconds: float | None = None,
+    profile: bool = False,
 ) -> list[Pooled]:
     """Run chains of one length in batches, as few as the memory allows; a long chain goes in strips.
 
@@ -64,6 +66,8 @@ def pool_alike(
         As in `run_strips`.
     seconds : float, optional
         That a batch may take in the session.
+    profile : bool, default False
+        Whether profiles are wanted, which graphs of contract 2 give.
 
     Returns
     -------
@@ -87,7 +91,7 @@ def pool_alike(
     for length in lengths:
         borders = plan_batches(len(chains), length, session.info.channels, memory_limit)
         for first, past in zip(borders[:-1], borders[1:], strict=True):
-            found += _batch(session, chains[first:past], memory_limit, pair, readouts, seconds)
+            found += _batch(session, chains[first:past], memory_limit, pair, readouts, seconds, profile)
     for chain, pooled in zip(chains, found, strict=True):
         if not np.isfinite(pooled.residue).all():
             raise EmbeddingError("the network's result is not finite; please report this structure", chain.id)
@@ -101,16 +105,17 @@ def _batch(
     pair: bool,
     readouts: tuple[str, ...],
     seconds: float | None,
+    profile: bool,
 ) -> list[Pooled]:
     each = [feeds_of(chain) for chain in chains]
     feeds = {name: np.concatenate([one[name] for one in each]) for name in each[0]}
     length, info = len(chains[0]), session.info
-    strips = plan_rows(length, info.channels, info.radius, memory_limit, len(chains))
+    coords, budget = [chain.ca_coords for chain in chains], Budget.of(seconds)
     try:
-        return run_strips(
-            session, feeds, [chain.ca_coords for chain in chains], strips, pair, readouts,
-            budget=Budget.of(seconds),
-        )  # fmt: skip
+        if info.has_states:
+            return run_passes(session, feeds, coords, memory_limit, pair, readouts, profile, budget)
+        strips = plan_rows(length, info.channels, info.radius, memory_limit, len(chains))
+        return run_strips(session, feeds, coords, strips, pair, readouts, budget)
     except EmbeddingError as error:
         raise error.at(chains[0].id) from error
     except MemoryError as error:

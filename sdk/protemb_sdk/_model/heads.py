@@ -13,7 +13,7 @@ from typing import Any
 
 from protemb_sdk._base.errors import MALFORMED, EmbeddingError, ModelError
 from protemb_sdk._model.models import BUNDLED, Model, check_contract
-from protemb_sdk._model.readouts import check_readouts
+from protemb_sdk._model.readouts import RESIDUE, check_readouts
 
 HEAD_CONTRACT = "1"
 """Version of the contract between a head's graph and this SDK."""
@@ -51,7 +51,7 @@ class HeadInfo:
     sigma : float
         Noise level of that model's embedding graph, angstrom.
     readouts : tuple of str
-        Readouts it takes, in the order of the second axis of `features`.
+        Readouts it takes, in the order of the second axis of `features`; or "residue" alone.
     card : dict
         All metadata.
     """
@@ -64,6 +64,11 @@ class HeadInfo:
     sigma: float
     readouts: tuple[str, ...]
     card: dict[str, Any]
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Readouts that an embedding must be asked for."""
+        return tuple(name for name in self.readouts if name != RESIDUE)
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -144,7 +149,7 @@ def read_head_info(
     ModelError
         If they are not a head's, of another contract or kind, or incomplete.
     """
-    check_contract(fields, path, "protemb.head", HEAD_CONTRACT, "a head", "head")
+    check_contract(fields, path, "protemb.head", (HEAD_CONTRACT,), "a head", "head")
     try:
         card: dict[str, Any] = json.loads(fields["protemb.card"])
         kind, wanted = str(card["kind"]), (kinds,) if isinstance(kinds, str) else kinds
@@ -153,7 +158,8 @@ def read_head_info(
                 f"is a head for {kind!r}; a head for {' or '.join(map(repr, wanted))} is needed here", path
             )
         encoder, names = card["encoder"], card["readouts"]
-        readouts = check_readouts(names)
+        # `Embedding.residue` stands alone: it has a width of its own.
+        readouts = (RESIDUE,) if names == [RESIDUE] else check_readouts(names)
         if not readouts or list(readouts) != names:
             raise ValueError("readouts must be a list of different names")
         if kind == "sites" and not 0 <= float(card["threshold"]) <= 1:

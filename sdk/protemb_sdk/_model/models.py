@@ -19,8 +19,9 @@ BUNDLED = Path(__file__).parents[1] / "bundled"
 EXAMPLE = BUNDLED / "1a8o.cif"
 KINDS = ("score", "gpu")
 """Graphs that may lie beside an embedding graph."""
-CONTRACT = "1"
-"""Version of the graph contract that this SDK speaks (see export/README.md)."""
+CONTRACT, STATES_CONTRACT = "1", "2.0"
+"""Versions of the graph contract that this SDK speaks (see export/README.md): networks without and with a
+single representation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +60,15 @@ class GraphInfo:
     ----------
     sha256 : str
         Of the file; of the file that it equals if it is one for GPUs.
+    contract : str
+        Version of the contract that the graph is written for.
     channels : int
-        C of every embedding.
-    radius : int
-        Residues that an entry of the pair map depends on, to either side.
+        C of the pair map.
+    widths : dict of str to int
+        Of the embeddings "pair", "residue" and "protein".
+    radii : tuple of int
+        Halo of a strip, in residues to either side: for the means of each exchange, and last for the pair
+        map. One number in contract 1.
     sigma_range : tuple of float
         Smallest and largest trained noise level, angstrom.
     card : dict
@@ -70,10 +76,22 @@ class GraphInfo:
     """
 
     sha256: str
+    contract: str
     channels: int
-    radius: int
+    widths: dict[str, int]
+    radii: tuple[int, ...]
     sigma_range: tuple[float, float]
     card: dict[str, Any]
+
+    @property
+    def radius(self) -> int:
+        """Halo of a strip of the pair map."""
+        return self.radii[-1]
+
+    @property
+    def has_states(self) -> bool:
+        """Whether the network has a single representation: contract 2."""
+        return self.contract != CONTRACT
 
 
 @cache
@@ -122,6 +140,32 @@ def find_model(model: str | PathLike[str]) -> Model:
         )
     score, gpu = (found if (found := beside(path, kind)).is_file() else None for kind in KINDS)
     return Model(path.stem, path, score, "a file of the caller's", {}, gpu)
+
+
+def find_bundled(
+    name: str, *, weights_sha256: str | None = None, model_sha256: str | None = None
+) -> Model | None:
+    """Return the bundled model with given weights or a given embedding graph; None if there is none.
+
+    The name of a model may pass to a new one, while stores and predictors need the one they were made with.
+
+    Parameters
+    ----------
+    name : str
+        Preferred where several fit: a network, and the same in 8-bit integers, have equal weights.
+    weights_sha256 : str, optional
+        Of the network's weights, as its card says.
+    model_sha256 : str, optional
+        Of the embedding graph's file.
+    """
+    fitting = [
+        model
+        for model in list_models()
+        if (weights_sha256 is None or _registry()[model.name].get("weights_sha256") == weights_sha256)
+        and (model_sha256 is None or model.sha256.get(model.path.name) == model_sha256)
+    ]
+    named = [model for model in fitting if model.name == name]
+    return next(iter(named or fitting), None)
 
 
 def beside(path: Path, kind: str) -> Path:
@@ -191,9 +235,9 @@ def check_equal(model: Model, info: GraphInfo) -> None:
 
 
 def check_contract(
-    fields: Mapping[str, str], path: Path, key: str, spoken: str, article: str, kind: str
-) -> None:
-    """Refuse metadata that name no contract under `key`, or another than the one spoken here.
+    fields: Mapping[str, str], path: Path, key: str, spoken: tuple[str, ...], article: str, kind: str
+) -> str:
+    """Return the contract that metadata name under `key`; refuse none, or another than those spoken here.
 
     Raises
     ------
@@ -203,12 +247,13 @@ def check_contract(
     contract = fields.get(key)
     if contract is None:
         raise ModelError(f"an ONNX file, but not {article} of protemb's (its metadata names no {key})", path)
-    if contract != spoken:
+    if contract not in spoken:
         raise ModelError(
-            f"written for {kind} contract {contract}, and this SDK speaks {spoken}; "
+            f"written for {kind} contract {contract}, and this SDK speaks {' and '.join(spoken)}; "
             "install the version of protemb-sdk that belongs to it",
             path,
         )
+    return contract
 
 
 def read_graph_info(
@@ -221,7 +266,8 @@ def read_graph_info(
     ModelError
         If they are not ours, of another contract or another graph, or incomplete.
     """
-    check_contract(fields, path, "protemb.contract", CONTRACT, "one", "graph")
+    spoken = (CONTRACT, STATES_CONTRACT)
+    contract = check_contract(fields, path, "protemb.contract", spoken, "one", "graph")
     try:
         card: dict[str, Any] = json.loads(fields["protemb.card"])
         if card["kind"] != kind:
@@ -229,7 +275,22 @@ def read_graph_info(
         low, high = card["sigma_range"]
         if kind == "embedding":
             float(card["sigma"])
-        digest = str(card.get("equals_sha256", digest))
-        return GraphInfo(digest, int(card["channels"]), int(card["radius"]), (low, high), card)
+        channels = int(card["channels"])
+        radii: tuple[int, ...] = (int(card["radius"]),)
+        widths = dict.fromkeys(("pair", "residue", "protein"), channels)
+        if contract == STATES_CONTRACT and kind == "embedding":
+            widths = {level: int(card["widths"][level]) for level in widths}
+            radii = tuple(map(int, card["radii"]))
+            if len(radii) < 2:
+                raise ValueError("radii must be of an exchange and of the pair map, at least")
+        return GraphInfo(
+            sha256=str(card.get("equals_sha256", digest)),
+            contract=contract,
+            channels=channels,
+            widths=widths,
+            radii=radii,
+            sigma_range=(low, high),
+            card=card,
+        )
     except MALFORMED as error:
         raise ModelError(f"its protemb metadata are incomplete ({error!r}); export it again", path) from error

@@ -38,6 +38,9 @@ READOUTS: dict[str, str] = {
 }
 """Every readout and what it is, in one line."""
 
+RESIDUE = "residue"
+"""Name by which heads take `Embedding.residue` itself; it is no readout of the pair map."""
+
 READOUT = "readout_"
 """Stands before a readout's name where it is the name of an array in a file."""
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from protemb_sdk._base.limits import Budget
 from protemb_sdk._model.readouts import ReadoutPool
+from protemb_sdk._model.residue import mean_over_rows
 
 if TYPE_CHECKING:
     from protemb_sdk._model.models import GraphInfo
@@ -98,14 +99,77 @@ class Pooled:
 
     Parameters
     ----------
-    residue : ndarray, float32, shape (L, C)
+    residue : ndarray, float32, shape (L, width of residue)
+    protein : ndarray, float32, shape (width of protein,)
     readouts : dict of str to ndarray, float32, shape (L, C)
     pair : ndarray, float32, shape (C, L, L), or None
+    profile : ndarray, float32, shape (L, 20), or None
     """
 
     residue: NDArray[np.float32]
+    protein: NDArray[np.float32]
     readouts: dict[str, NDArray[np.float32]]
     pair: NDArray[np.float32] | None
+    profile: NDArray[np.float32] | None = None
+
+
+class MapReader:
+    """Pair maps of chains of one length, and readouts out of them, as their strips come.
+
+    Numba is loaded only for readouts; where neither they nor maps are wanted, the map need not leave the
+    session.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Readouts wanted.
+    ca_coords : sequence of ndarray, float64, shape (L, 3)
+        C-alpha coordinates of the chains, in angstrom.
+    channels : int
+        C of the map.
+    threads : int
+        Threads to use at the most.
+    pair : bool
+        Whether the maps are wanted.
+    """
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        ca_coords: Sequence[NDArray[np.float64]],
+        channels: int,
+        threads: int,
+        pair: bool,
+    ) -> None:
+        self._length, self._channels = len(ca_coords[0]), channels
+        self._pools = [ReadoutPool(names, coords, channels, threads) for coords in ca_coords] if names else []
+        self._chains, self._pair = len(ca_coords), pair
+        self._maps: list[NDArray[np.float32]] = []
+
+    @property
+    def outputs(self) -> list[str]:
+        """What of the graph's outputs is needed."""
+        return ["pair"] if self._pair or self._pools else []
+
+    def add(self, first: int, pair_BCRL: NDArray[np.float32]) -> None:
+        """Read a strip of rows that begins at row `first`; every row must come once."""
+        for pool, pair_CRL in zip(self._pools, pair_BCRL, strict=False):
+            pool.add(first, pair_CRL)
+        if not self._pair:
+            return
+        rows = pair_BCRL.shape[2]
+        if rows == self._length:
+            self._maps = list(pair_BCRL)
+            return
+        shape = (self._channels, self._length, self._length)
+        self._maps = self._maps or [np.empty(shape, dtype=np.float32) for _ in range(self._chains)]
+        for whole, pair_CRL in zip(self._maps, pair_BCRL, strict=True):
+            whole[:, first : first + rows] = pair_CRL
+
+    def of(self, chain: int) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32] | None]:
+        """Return readouts and map of a chain, once all rows were added."""
+        readouts = self._pools[chain].result() if self._pools else {}
+        return readouts, self._maps[chain] if self._pair else None
 
 
 def run_strips(
@@ -117,10 +181,9 @@ def run_strips(
     readouts: tuple[str, ...],
     budget: Budget | None = None,
 ) -> list[Pooled]:
-    """Run the graph strip by strip, and put residue embeddings, readouts and pair maps together.
+    """Run a graph of contract 1 strip by strip, and put embeddings, readouts and pair maps together.
 
-    Residue embeddings are the graph's own means, always; the map leaves the session, and Numba is loaded,
-    only for what cannot be had without.
+    Residue embeddings are the graph's own means, always.
 
     Parameters
     ----------
@@ -144,29 +207,20 @@ def run_strips(
     list of Pooled
         One a chain.
     """
-    length, channels = len(ca_coords[0]), session.info.channels
     wanted = tuple(name for name in readouts if name != "mean")
-    pools = [ReadoutPool(wanted, coords, channels, session.threads) for coords in ca_coords]
-    outputs = ["residue", "pair"] if pair or wanted else ["residue"]
+    reader = MapReader(wanted, ca_coords, session.info.channels, session.threads, pair)
     means: list[NDArray[np.float32]] = []
-    maps: list[NDArray[np.float32]] = []
     for number, (first, past) in enumerate(strips.rows, start=1):
         window = {"rows": np.array([first, past], dtype=np.int64)}
         keep = strips.keep or number < len(strips.rows)
-        mean_BRC, *pair_BCRL = session.run(outputs, {**feeds, **window}, keep, budget)
+        mean_BRC, *pair_BCRL = session.run(["residue", *reader.outputs], {**feeds, **window}, keep, budget)
         means.append(mean_BRC)
-        if wanted:
-            for pool, pair_CRL in zip(pools, pair_BCRL[0], strict=True):
-                pool.add(first, pair_CRL)
-        if pair and len(strips.rows) == 1:
-            maps = list(pair_BCRL[0])
-        elif pair:
-            maps = maps or [np.empty((channels, length, length), dtype=np.float32) for _ in ca_coords]
-            for whole, pair_CRL in zip(maps, pair_BCRL[0], strict=True):
-                whole[:, first:past] = pair_CRL
+        if pair_BCRL:
+            reader.add(first, pair_BCRL[0])
     found = []
-    for number, (pool, residue) in enumerate(zip(pools, np.concatenate(means, axis=1), strict=True)):
-        read = {**pool.result(), "mean": residue}
+    for number, residue in enumerate(np.concatenate(means, axis=1)):
+        read, whole = reader.of(number)
+        read["mean"] = residue
         chosen = {name: read[name] for name in readouts}
-        found.append(Pooled(residue, chosen, maps[number] if pair else None))
+        found.append(Pooled(residue, mean_over_rows(residue), chosen, whole))
     return found

@@ -23,7 +23,7 @@ from protemb_sdk._model.heads import (
     find_head,
     read_head_info,
 )
-from protemb_sdk._model.models import beside, find_model
+from protemb_sdk._model.models import beside, find_bundled, find_model
 from protemb_sdk._model.session import Provider, Session
 from protemb_sdk._structure.chain import Skipped
 
@@ -139,7 +139,7 @@ class Predictor(Generic[Result]):
         return [values.astype(np.float32, copy=False) for values in found]
 
     def _one(self, structure: object, chain_id: str | None) -> Result:
-        return self.predict_embedding(self.embedder.embed(structure, chain_id, readouts=self.info.readouts))
+        return self.predict_embedding(self.embedder.embed(structure, chain_id, readouts=self.info.asked))
 
     def _many(
         self,
@@ -149,7 +149,7 @@ class Predictor(Generic[Result]):
         on_error: Literal["raise", "skip"],
     ) -> PredictionRun[Result]:
         run = self.embedder.embed_many(
-            structures, workers=workers, readouts=self.info.readouts, progress=progress, on_error=on_error
+            structures, workers=workers, readouts=self.info.asked, progress=progress, on_error=on_error
         )
         return PredictionRun(self, run, on_error)
 
@@ -208,4 +208,6 @@ def _model_of(info: HeadInfo) -> str | Path:
             f"bundled and does not lie beside it as {own.name}; pass embedder=Embedder(path of that model)",
             info.path,
         ) from error
-    return info.encoder
+    # The name may have passed to a newer model.
+    bundled = find_bundled(info.encoder, weights_sha256=info.weights_sha256)
+    return info.encoder if bundled is None else bundled.name

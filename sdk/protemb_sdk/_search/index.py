@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import MALFORMED, OutputError
 from protemb_sdk._embed.collect import FORMAT as COLLECTION
+from protemb_sdk._model.models import CONTRACT
 from protemb_sdk._search.whitening import Whitening, fit_whitening, unit
 from protemb_sdk._store.parts import store_parts
 from protemb_sdk._store.writer import read_header
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     import usearch.index
 
 FORMAT = "protemb-index-1"
+FORMAT_PLAIN = "protemb-index-2"
+"""Without a whitening of descriptors: in contract 2 they are the protein vectors themselves."""
+FORMATS = (FORMAT, FORMAT_PLAIN)
 HEADER = "protemb-index.json"
 WHITENINGS, VECTORS, CHAINS = "whitenings.npz", "descriptors.usearch", "chains.parquet"
 RESIDUES, COORDS = "residues.npy", "ca_coords.npy"
@@ -53,12 +57,12 @@ class Whitenings:
     ----------
     residue : Whitening or None
         Of residue embeddings; None where the store has only proteins.
-    protein : Whitening
-        Of descriptors.
+    protein : Whitening or None
+        Of descriptors; None where protein vectors are compared as they are.
     """
 
     residue: Whitening | None
-    protein: Whitening
+    protein: Whitening | None
 
     def residues(self, residue_LC: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return residues whitened, of length 1, shape (L, C)."""
@@ -69,6 +73,8 @@ class Whitenings:
         self, protein: NDArray[np.floating], residue: NDArray[np.floating] | None
     ) -> NDArray[np.float32]:
         """Return the unit vector by whose cosine candidates are found."""
+        if self.protein is None:
+            return unit(np.asarray(protein, dtype=np.float32))
         return unit(self.protein(raw_descriptor(self.residue, protein, residue)))
 
 
@@ -143,6 +149,7 @@ def _build(store: Path, header: Mapping[str, Any], out: Path) -> int:
         raise OutputError("the store holds no chain; see _skipped.csv in it", store)
     deep = "residue" in header["levels"]
     white = fit_whitening(_sample(store, residues)) if deep else None
+    plain = header["provenance"]["contract"] != CONTRACT
     columns = [*_COLUMNS, "protein", *(["residue", "ca_coords"] if deep else [])]
     raw: list[NDArray[np.float32]] = []
     with ExitStack() as files:
@@ -158,21 +165,21 @@ def _build(store: Path, header: Mapping[str, Any], out: Path) -> int:
                     raw.append(raw_descriptor(None, protein, None))
                     continue
                 residue = _matrix(table["residue"][number])
-                raw.append(raw_descriptor(white, protein, residue))
+                raw.append(raw_descriptor(None if plain else white, protein, residue))
                 kept(unit(white(residue)))
                 coords(_matrix(table["ca_coords"][number]))
     raw_ND = np.stack(raw)
-    whitenings = Whitenings(white, fit_whitening(raw_ND[:: _step(chains)]))
+    whitenings = Whitenings(white, None if plain else fit_whitening(raw_ND[:: _step(chains)]))
     _save_whitenings(out / WHITENINGS, whitenings)
     graph = new_graph(raw_ND.shape[1])
-    graph.add(np.arange(chains), unit(whitenings.protein(raw_ND)))
+    graph.add(np.arange(chains), unit(raw_ND if whitenings.protein is None else whitenings.protein(raw_ND)))
     try:
         graph.save(str(out / VECTORS))
     except RuntimeError as error:  # how the library says that the disk is full
         raise OSError(str(error)) from error
     about = {
-        "format": FORMAT, "chains": chains, "residues": residues, "levels": header["levels"],
-        "provenance": header["provenance"],
+        "format": FORMAT_PLAIN if plain else FORMAT, "chains": chains, "residues": residues,
+        "levels": header["levels"], "provenance": header["provenance"],
     }  # fmt: skip
     (out / HEADER).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return chains
@@ -286,4 +293,4 @@ def load_whitenings(path: Path) -> Whitenings:
             for name in ("protein", "residue")
             if f"{name}_mean" in arrays
         }
-    return Whitenings(found.get("residue"), found["protein"])
+    return Whitenings(found.get("residue"), found.get("protein"))

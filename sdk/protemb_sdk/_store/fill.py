@@ -103,7 +103,7 @@ def embed_into_store(
     with open_store(
         store_path,
         embedder.provenance,
-        channels=embedder.channels,
+        widths=embedder.widths,
         levels=levels,
         readouts=names,
         dtype=dtype,

@@ -11,6 +11,7 @@ import numpy as np
 
 from protemb_sdk._base.errors import ModelError, OutputError, ProtembError, StructureError
 from protemb_sdk._embed.embedder import Embedder
+from protemb_sdk._model.models import find_bundled
 from protemb_sdk._store.parts import store_parts
 from protemb_sdk._store.writer import check_pyarrow, read_header
 from protemb_sdk._structure.archives import is_archive_name, members
@@ -81,8 +82,12 @@ def verify_store(
     header = read_header(store)
     provenance = header["provenance"]
     reading = provenance["options"]
+    if model is None:
+        # Its name may have passed to a newer model.
+        bundled = find_bundled(provenance["model"], model_sha256=provenance["model_sha256"])
+        model = provenance["model"] if bundled is None else bundled.name
     embedder = Embedder(
-        provenance["model"] if model is None else model, device, model_number=reading["model"],
+        model, device, model_number=reading["model"],
         threads=threads, altloc=reading["altloc"], min_residues=reading["min_residues"],
     )  # fmt: skip
     for name in ("model_sha256", "contract", "noise_level"):

@@ -117,7 +117,7 @@ class Store:
             "skipped": part.skipped,
         }  # fmt: skip
         path = self.path / f"part-{part.name(self.before.run)}.parquet"
-        table = table_of(part.rows, header["levels"], header["readouts"], header["dtype"], header["channels"])
+        table = table_of(part.rows, header["levels"], header["readouts"], header["dtype"], header["widths"])
         if "pair" in header["levels"]:
             table = with_pairs(table, pairs_of(path).name)
             self._pairs.write(pairs_of(path))  # first: a part says that all of it is there
@@ -141,7 +141,7 @@ def open_store(
     path: Path,
     provenance: Mapping[str, Any],
     *,
-    channels: int,
+    widths: Mapping[str, int],
     levels: Sequence[str] = DEFAULT_LEVELS,
     readouts: Sequence[str] = (),
     dtype: str = "float32",
@@ -154,8 +154,8 @@ def open_store(
         Its folder, made if it is not there.
     provenance : mapping
         Of the `Embedder`.
-    channels : int
-        Width of its embeddings.
+    widths : mapping of str to int
+        `Embedder.widths`.
     levels : sequence of str
         "protein", and "residue", and "pair".
     readouts : sequence of str
@@ -177,7 +177,7 @@ def open_store(
         check_extra(path)
     header = {
         "format": FORMAT, "levels": list(levels), "readouts": list(readouts), "dtype": dtype,
-        "channels": channels, "provenance": dict(provenance),
+        "channels": widths["pair"], "widths": dict(widths), "provenance": dict(provenance),
     }  # fmt: skip
     with _locked(_folder(path)):
         _agree(path, header)
@@ -234,7 +234,10 @@ def _agree(path: Path, header: Mapping[str, Any]) -> None:
     there = read_header(path)
     older = there["format"] != FORMAT
     found = _compared(there | {"format": FORMAT} if older else there)
-    for name, value in _compared(header).items():
+    ours = _compared(header)
+    if found["model_sha256"] == ours["model_sha256"]:  # of one model under two names
+        found["model"] = ours["model"]
+    for name, value in ours.items():
         if found[name] != json.loads(json.dumps(value)):
             raise OutputError(
                 f"a store with {name} {found[name]!r}, and this run has {value!r}; nothing was "

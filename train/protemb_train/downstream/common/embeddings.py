@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from protemb_sdk import Embedder, EmbeddingError, OutputError
 from protemb_sdk._base.output import written_whole
+from protemb_sdk._model.readouts import RESIDUE
 from protemb_sdk._structure.chain import encode_sequence
 from protemb_train.base.arrays import read_arrays
 from protemb_train.encoders.vectors import (
@@ -102,7 +103,7 @@ class StructureEncoder:
     model : str
         Name of a bundled model, or path of an `.onnx` file.
     readouts : sequence of str
-        Names of `protemb_sdk.list_readouts`; "mean" is the paper's.
+        Names of `protemb_sdk.list_readouts`; "mean" is the paper's. "residue" is `Embedding.residue`.
     threads : int, optional
         CPU threads.
     """
@@ -127,10 +128,11 @@ class StructureEncoder:
             raise EmbeddingError("has no coordinates; leave it out of rows with a structure", chain.id)
         seen = np.flatnonzero(chain.seen)
         letters = "".join(chain.sequence[i] for i in seen)
-        found = self.embedder.embed((chain.ca_coords[seen], letters, seen), readouts=self.readouts)
-        parts = [found.residue if name == "mean" else found.readouts[name] for name in self.readouts]
-        residue = np.zeros((len(chain), len(parts) * self.embedder.channels), dtype=np.float32)
-        residue[seen] = np.concatenate(parts, axis=1)
+        names = tuple(name for name in self.readouts if name != RESIDUE)
+        found = self.embedder.embed((chain.ca_coords[seen], letters, seen), readouts=names)
+        together = np.concatenate([found.readout(name) for name in self.readouts], axis=1)
+        residue = np.zeros((len(chain), together.shape[1]), dtype=np.float32)
+        residue[seen] = together
         return Embedded(residue, found.protein)
 
 

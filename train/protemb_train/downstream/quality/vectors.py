@@ -184,7 +184,7 @@ class _Embedding:
             raise DecoyError("not an encoder of structures or sequences", self.encoder.about["encoder"])
         embedder = self.encoder.embedder
         found = embedder.embed((decoy.ca_coords, decoy.sequence), pair=self.pairs, readouts=READOUTS)
-        node = np.concatenate([found.residue, *(found.readouts[name] for name in READOUTS[1:])], axis=1)
+        node = np.concatenate([found.readouts[name] for name in READOUTS], axis=1)
         if found.pair is None:
             return node, np.zeros((0, 0), dtype=np.float32)
         return node, found.pair[receiver, sender]

@@ -1,0 +1,195 @@
+"""The network with a single representation at one fixed noise level, as contract 2 writes it.
+
+Means of the map are taken over the rows of a strip, so that those of all strips add up to those of the
+chain.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from protemb_export.fold import FoldedBaseStem, folded_block
+from protemb_sdk._model.readouts import CONTACT_SCALE
+from protemb_train.network.features import BaseFeatures, centred, one_hot, pair_differences
+from protemb_train.network.network import BaseStem, ScoreNetwork
+from protemb_train.network.single import States, WriteBack
+from protemb_train.network.vectors import ChainVectors
+
+SMALLEST_EXPONENT = -69.0
+"""Weights of contacts are at least exp of it, 1e-30: smaller ones are subnormal numbers, which are slow."""
+
+
+class Strip(NamedTuple):
+    """The rows of the map that are computed, and which of them are wanted.
+
+    Parameters
+    ----------
+    rows : Tensor, int64, shape (R,)
+        Consecutive rows, with the halo.
+    wanted : Tensor, float32, shape (R,)
+        1 for rows of the strip itself, 0 for the halo.
+    position : Tensor, int64, shape (L,)
+        Where in `rows` each residue is; anywhere for residues that are not in it.
+    inside : Tensor, float32, shape (L,)
+        1 for residues whose row is wanted.
+    near : Tensor, float32, shape (B, R, L)
+        exp(-(distance / 8 angstrom)^2).
+    total : Tensor, float32, shape (B, R)
+        Its sums over columns.
+    """
+
+    rows: Tensor
+    wanted: Tensor
+    position: Tensor
+    inside: Tensor
+    near: Tensor
+    total: Tensor
+
+
+def strip_of(coords_BL3: Tensor, rows_R: Tensor, first: Tensor, past: Tensor) -> Strip:
+    """Return a strip from its rows with halo, and first and past row without, each int64 of shape (1,)."""
+    residues = torch.arange(coords_BL3.shape[1], device=coords_BL3.device)
+    squared = pair_differences(coords_BL3.index_select(1, rows_R), coords_BL3).square().sum(dim=-1)
+    near = torch.exp((squared / -(CONTACT_SCALE**2)).clamp(min=SMALLEST_EXPONENT))
+    return Strip(
+        rows=rows_R,
+        wanted=((rows_R >= first) & (rows_R < past)).to(torch.float32),
+        position=(residues - rows_R[:1]).clamp(min=0).clamp(max=rows_R.shape[0] - 1),
+        inside=((residues >= first) & (residues < past)).to(torch.float32),
+        near=near,
+        total=near.sum(dim=2),
+    )
+
+
+def strip_means(x_BCRL: Tensor, strip: Strip) -> Tensor:
+    """Return what the wanted rows contribute to the means of a map, shape (B, L, 4 C + 1).
+
+    Channels are those of `MEANS`, the last of which is not divided by the sum of its weights yet, and that
+    sum. Summed over the strips of a chain they are complete; `finished` divides.
+    """
+    weighted = x_BCRL * (strip.near * strip.wanted[:, None])[:, None]
+    mean = x_BCRL.mean(dim=3)
+    contact = weighted.sum(dim=3) / strip.total[:, None]
+    own = torch.cat([mean, contact, strip.total[:, None]], dim=1)
+    own = own.index_select(2, strip.position) * strip.inside
+    channels, length = x_BCRL.shape[1], x_BCRL.shape[3]
+    column = (strip.wanted @ x_BCRL) / length
+    parts = [own[:, :channels], column, own[:, channels : 2 * channels], weighted.sum(dim=2)]
+    return torch.cat([*parts, own[:, 2 * channels :]], dim=1).transpose(1, 2)
+
+
+def finished(means_BLM: Tensor) -> Tensor:
+    """Return the means of `four_means`, shape (B, L, 4 C), from the sum of `strip_means` of all strips."""
+    channels = (means_BLM.shape[2] - 1) // 4
+    numerator, total = means_BLM[:, :, 3 * channels : 4 * channels], means_BLM[:, :, 4 * channels :]
+    return torch.cat([means_BLM[:, :, : 3 * channels], numerator / total], dim=-1)
+
+
+class FoldedWrite(nn.Module):
+    """`WriteBack`, and a convolution that changes nothing (see `FoldedBaseStem`)."""
+
+    def __init__(self, write: WriteBack) -> None:
+        super().__init__()
+        self.norm, self.row, self.column = copy.deepcopy((write.norm, write.row, write.column))
+        channels = write.row.out_features
+        self.same = nn.Conv2d(channels, channels, 1, groups=channels, bias=False)
+        nn.init.ones_(self.same.weight)
+
+    def forward(self, x_BCRL: Tensor, state_BLH: Tensor, rows_R: Tensor) -> Tensor:
+        state = self.norm(state_BLH)
+        row = self.row(state.index_select(1, rows_R)).transpose(1, 2)[:, :, :, None]
+        column = self.column(state).transpose(1, 2)[:, :, None, :]
+        return torch.relu(self.same(x_BCRL + row + column))
+
+
+class StatesNetwork(nn.Module):
+    """All outputs of contract 2 of a `ScoreNetwork` with a single representation, at one noise level.
+
+    Parameters
+    ----------
+    network : ScoreNetwork
+        In eval mode, on the CPU; it is copied and stays as it is.
+    sigma : float
+        Noise level in angstrom.
+    vectors : ChainVectors
+        What residue and protein embedding are made of.
+    half : bool, default False
+        Whether the blocks compute in float16; features, means and states stay in float32.
+    """
+
+    def __init__(
+        self, network: ScoreNetwork, sigma: float, vectors: ChainVectors, *, half: bool = False
+    ) -> None:
+        super().__init__()
+        assert network.single is not None and network.config.exchanges is not None
+        assert isinstance(network.stem, BaseStem)
+        self.dtype = torch.float16 if half else torch.float32
+        condition = network.condition(torch.tensor([sigma])).detach()
+        self.stem = FoldedBaseStem(network.stem, condition, sigma)
+        blocks = [folded_block(block, condition) for block in network.blocks]
+        borders = [0, *network.config.exchanges, len(blocks)]
+        self.segments = nn.ModuleList(
+            nn.Sequential(*blocks[first:past]) for first, past in zip(borders[:-1], borders[1:], strict=True)
+        )
+        self.segments.to(self.dtype)
+        self.single, self.vectors = copy.deepcopy((network.single, vectors))
+        self.writes = nn.ModuleList(FoldedWrite(cast(WriteBack, write)) for write in network.single.writes)
+        self.requires_grad_(False).eval()
+
+    def forward(
+        self,
+        ca_coords: Tensor,
+        residue_type: Tensor,
+        residue_index: Tensor,
+        row_list: Tensor,
+        first: Tensor,
+        past: Tensor,
+        *used: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Return everything that the graph computes.
+
+        Parameters
+        ----------
+        ca_coords, residue_type, residue_index
+            As in `ScoreNetwork.embed`.
+        row_list : Tensor, int64, shape (R,)
+            Rows of the strip with its halo.
+        first, past : Tensor, int64, shape (1,)
+            First row of the strip and the one past its last.
+        *used : Tensor, float32, shape (B, L, 4 C + 1)
+            Of each exchange and of the end, `strip_means` of the whole chain.
+
+        Returns
+        -------
+        tuple of Tensor
+            The map of the given rows at each exchange and at the end, (B, C, R, L); `strip_means` of each,
+            (B, L, 4 C + 1); then residue, protein and profile.
+        """
+        coords = centred(ca_coords)
+        strip = strip_of(coords, row_list, first, past)
+        features = self.stem.features.residue(coords, residue_type, residue_index)
+        known = features[:, :, BaseFeatures.residue_types :]
+        x = self.stem(coords, residue_type, residue_index, row_list)
+        state: Tensor | None = None
+        maps, means = [], []
+        for k, segment in enumerate(self.segments):
+            if k:
+                assert state is not None  # read at the exchange before
+                structure = state
+                if k == len(self.writes):
+                    state = self.single.with_types(state, one_hot(residue_type, BaseFeatures.residue_types))
+                x = self.writes[k - 1](x.float(), state, row_list)
+            x = segment(x.to(self.dtype))
+            maps.append(x)
+            means.append(strip_means(x.float(), strip))
+            if k < len(self.writes):
+                state = self.single.structure(k, finished(used[k]), state, known)
+        assert state is not None  # there is an exchange
+        last = finished(used[-1])
+        residue = self.vectors.residue(States(structure, self.single.last(last, state)), last)
+        protein = self.vectors.protein(structure, coords)
+        return *maps, *means, residue, protein, self.single.log_profile(structure)

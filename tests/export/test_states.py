@@ -1,0 +1,259 @@
+"""Contract 2: the exported file against PyTorch, in integers, in float16 and without convolutions."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from protemb_export.card import weights_sha256
+from protemb_export.errors import ExportError
+from protemb_export.page import as_page, read_card
+from protemb_export.products import as_products
+from protemb_export.quantise import Int8Blocks
+from protemb_export.states import StatesNetwork
+from protemb_export.states_graph import states_graph
+from protemb_export.vectors import read_vectors, vectors_of_graph
+from protemb_export.verify import TOLERANCE, measure_parity, measure_score_parity, torch_levels
+from protemb_sdk import Embedder
+from protemb_sdk._model.batches import feeds_of
+from protemb_sdk._model.models import GraphInfo
+from protemb_train.base.arrays import ArrayFileError
+from protemb_train.network.network import ScoreNetwork
+from protemb_train.network.presets import BASE, ConfigError
+from protemb_train.network.protein import DISTANCES, PARTS
+from protemb_train.network.vectors import CONTENTS, ChainVectors
+
+from ..make_states import CONFIG, PROTEIN, SIGMA, states_network
+
+LEVELS = ("pair", "residue", "protein", "profile")
+
+
+@pytest.fixture(scope="module")
+def states(states_path):
+    network, vectors = states_network()
+    return network, vectors, Embedder(states_path, "cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def graph(states_path) -> onnx.ModelProto:
+    return onnx.load(states_path)
+
+
+def session_of(graph):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(
+        graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def deviation(a, b):
+    return np.abs(a - b).max() / np.abs(b).max()
+
+
+def test_the_file_is_what_the_script_writes(states, states_path):
+    network, vectors, embedder = states
+    card = embedder.card
+    assert card["weights_sha256"] == weights_sha256(network)
+    again = vectors_of_graph(onnx.load(states_path), card, network)
+    for name in ("matrix", "bias"):
+        assert torch.equal(getattr(again, name), getattr(vectors, name))
+    assert again.contents == vectors.contents == CONTENTS
+
+
+def test_all_levels_equal_pytorch_on_real_chains_and_the_shortest(states, chains):
+    network, vectors, embedder = states
+    parity = measure_parity(network, embedder, chains, vectors)
+    assert parity.worst < TOLERANCE and parity.profile is not None and parity.shortest == 1
+    assert measure_score_parity(network, embedder, chains) < TOLERANCE
+
+
+def test_the_card_tells_widths_contents_and_halos(states, states_path):
+    card = read_card(states_path)
+    assert card["contract"] == "2.0"
+    assert card["widths"] == {"pair": 8, "residue": 12 + 32, "protein": PROTEIN}
+    assert card["radii"] == [1, 3, 4] and card["radius"] == 4
+    assert card["residue"] == list(CONTENTS) and len(card["protein"]["map_sha256"]) == 64
+    assert card["parity"]["profile"] < TOLERANCE and len(card["golden"]["protein"]) == PROTEIN
+    page = as_page(card)
+    assert "| residue embedding | state, mean, column, contact, column-contact |" in page
+    assert (
+        "| widths | pair 8, residue 44, protein 16 |" in page and "| rows beside a strip | 1, 3, 4 |" in page
+    )
+
+
+def test_inputs_and_outputs_are_those_of_the_contract(graph):
+    def axes(value):
+        return [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+
+    inputs = {value.name: axes(value) for value in graph.graph.input}
+    assert list(inputs) == [
+        "ca_coords", "residue_type", "residue_index", "rows", "halo", "means_0", "means_1", "means_2",
+    ]  # fmt: skip
+    assert inputs["ca_coords"] == ["batch", "length", 3] and inputs["rows"] == [2] and inputs["halo"] == []
+    outputs = {value.name: axes(value) for value in graph.graph.output}
+    assert outputs == {
+        "pair": ["batch", 8, "rows", "length"],
+        "residue": ["batch", "length", 44],
+        "protein": ["batch", PROTEIN],
+        "profile": ["batch", "length", 20],
+        **{f"strip_means_{k}": ["batch", "length", 33] for k in range(3)},
+    }
+    assert len(graph.graph.sparse_initializer) == 0
+    assert not {node.op_type for node in graph.graph.node} & {"If", "Loop", "Scan"}
+
+
+def test_strips_of_the_graph_equal_the_whole_with_any_sufficient_halo(graph, chains):
+    """Through a session of its own: what any other language does."""
+    session, feeds = session_of(graph), feeds_of(chains[3])
+    length = len(chains[3])
+    whole = dict(zip(LEVELS, session.run([name for name in LEVELS], feeds), strict=True))
+    borders = [0, 1, 20, 21, length - 1, length]
+    for radii in ((1, 3, 4), (None, None, None)):
+        means = {}
+        for k, radius in enumerate(radii):
+            halo = {} if radius is None else {"halo": np.array(radius)}
+            strips = [
+                session.run([f"strip_means_{k}", "pair"], {**feeds, **means, **halo, "rows": np.array(rows)})
+                for rows in zip(borders[:-1], borders[1:], strict=True)
+            ]
+            means[f"means_{k}"] = sum(part for part, _ in strips)
+        pair = np.concatenate([pair for _, pair in strips], axis=2)
+        assert deviation(pair, whole["pair"]) < 1e-5
+        one = {"rows": np.array([0, 1]), "halo": np.array(0)}
+        found = session.run(list(LEVELS[1:]), {**feeds, **means, **one})
+        for name, array in zip(LEVELS[1:], found, strict=True):
+            assert deviation(array, whole[name]) < 1e-5, name
+
+
+def test_rows_beyond_the_chain_are_cut_and_a_negative_halo_is_none(graph, chains):
+    session, feeds = session_of(graph), feeds_of(chains[3])
+    (whole,) = session.run(["residue"], feeds)
+    (same,) = session.run(["residue"], feeds | {"rows": np.array([-5, 2**40]), "halo": np.array(-3)})
+    np.testing.assert_array_equal(whole, same)
+
+
+def test_the_map_of_a_strip_is_of_the_strip(states, chains):
+    """The network that is traced, in PyTorch: rows of a strip contribute to means once, the halo nothing."""
+    network, vectors, _ = states
+    folded = StatesNetwork(network, SIGMA, vectors)
+    coords, types, index = (torch.from_numpy(x) for x in feeds_of(chains[3]).values())
+    length = coords.shape[1]
+    used = [torch.ones(1, length, 33) for _ in range(3)]
+
+    def run(first, past, low, high):
+        borders = torch.tensor([first]), torch.tensor([past])
+        return folded(coords, types, index, torch.arange(low, high), *borders, *used)
+
+    whole = run(0, length, 0, length)
+    parts = [run(0, 30, 0, 40), run(30, length, 20, length)]
+    for k in range(3, 6):
+        assert torch.allclose(parts[0][k] + parts[1][k], whole[k], atol=1e-4)
+        assert not parts[0][k][:, 30:, :8].any() and not parts[1][k][:, :30, :8].any()
+
+
+def test_in_integers_embeddings_are_alike_and_strips_equal(graph, chains, tmp_path, states):
+    blocks = Int8Blocks(graph)
+    assert len(blocks.starts) == 3
+    long = [chain for chain in chains if len(chain) > 20]
+    made = blocks.quantised(blocks.ranges(map(feeds_of, long)))
+    kinds = [node.op_type for node in made.graph.node]
+    assert kinds.count("QLinearConv") == 3 * len(CONFIG.dilations) and kinds.count("Conv") == 1
+    onnx.save(made, tmp_path / "int8.onnx")
+    exact = states[2]
+    whole, strips = (Embedder(tmp_path / "int8.onnx", "cpu", memory_limit=n) for n in (2**31, 1))
+    for chain in long:
+        wanted, found = exact.embed_chain(chain), whole.embed_chain(chain, pair=True, profile=True)
+        cosine = (wanted.residue * found.residue).sum() / (
+            np.linalg.norm(wanted.residue) * np.linalg.norm(found.residue)
+        )
+        assert cosine > 0.99 and wanted.protein @ found.protein > 0.99
+        again = strips.embed_chain(chain, pair=True, profile=True)
+        for level in LEVELS:  # a mean that differs in its last digit may move a value to the next step
+            assert deviation(getattr(again, level), getattr(found, level)) < 0.02
+
+
+def test_without_convolutions_it_is_equal(graph, chains):
+    products = as_products(graph)
+    assert not {node.op_type for node in products.graph.node} & {"Conv", "Identity"}
+    one, other = session_of(graph), session_of(products)
+    for chain in chains[2:]:
+        feeds = feeds_of(chain)
+        names = [*LEVELS, "strip_means_1"]
+        for a, b in zip(one.run(names, feeds), other.run(names, feeds), strict=True):
+            assert deviation(b, a) < 2e-5
+        rows = feeds | {"rows": np.array([1, 9])}
+        (a,), (b,) = one.run(["strip_means_0"], rows), other.run(["strip_means_0"], rows)
+        assert deviation(b, a) < 2e-5
+
+
+def test_blocks_in_float16_are_alike(states, chains, tmp_path):
+    network, vectors, exact = states
+    card = {"protemb.contract": "2.0", "protemb.card": json.dumps(exact.card)}
+    half = as_products(states_graph(network, SIGMA, card, vectors, half=True))
+    onnx.save(half, tmp_path / "half.onnx")
+    of_blocks = [t for t in half.graph.initializer if t.name.startswith("segments.")]
+    assert of_blocks and {t.data_type for t in of_blocks} == {onnx.TensorProto.FLOAT16}
+    embedder = Embedder(tmp_path / "half.onnx", "cpu")
+    for chain in chains[3:5]:
+        wanted, found = (e.embed_chain(chain, pair=True, profile=True) for e in (exact, embedder))
+        for level in LEVELS:
+            assert deviation(getattr(found, level), getattr(wanted, level)) < 0.02, level
+
+
+def test_contents_and_map_are_options(tmp_path, states, chains):
+    network, _, _ = states
+    matrix = np.random.default_rng(0).normal(size=(PARTS * 12 + DISTANCES, 5))
+    np.savez(tmp_path / "map.npz", matrix=matrix)
+    vectors = read_vectors(network, tmp_path / "map.npz", "structure, mean")
+    assert (vectors.residue_width, vectors.protein_width) == (12 + 8, 5) and vectors.bias is None
+    levels = torch_levels(network, chains[3], SIGMA, vectors)
+    assert levels["residue"].shape == (len(chains[3]), 20) and levels["protein"].shape == (5,)
+    plain = read_vectors(network, None, None)
+    assert plain.contents == CONTENTS and plain.protein_width == 12
+    assert np.linalg.norm(torch_levels(network, chains[3], SIGMA, plain)["protein"]) == pytest.approx(1)
+
+
+def test_what_does_not_fit_is_refused(tmp_path, states):
+    network, _, _ = states
+    with pytest.raises(ConfigError, match="made of different ones of state, structure, mean"):
+        read_vectors(network, None, "state,state")
+    with pytest.raises(ConfigError, match="made of different ones of"):
+        read_vectors(network, None, "middle")
+    np.savez(tmp_path / "narrow.npz", matrix=np.zeros((7, 3)))
+    with pytest.raises(ConfigError, match=r"has shape \(7, 3\); this network needs \(115, any width\)"):
+        read_vectors(network, tmp_path / "narrow.npz", None)
+    np.savez(tmp_path / "bias.npz", matrix=np.zeros((115, 3)), bias=np.zeros(4))
+    with pytest.raises(ConfigError, match=r"bias of the protein vector has shape \(4,\)"):
+        read_vectors(network, tmp_path / "bias.npz", None)
+    np.savez(tmp_path / "nan.npz", matrix=np.full((115, 3), np.nan))
+    with pytest.raises(ArrayFileError, match="its matrix must hold finite numbers"):
+        read_vectors(network, tmp_path / "nan.npz", None)
+    old = ScoreNetwork(replace(BASE, dilations=(1,))).eval()
+    assert read_vectors(old, None, None) is None
+    with pytest.raises(ExportError, match="for networks with a single representation"):
+        read_vectors(old, None, "state")
+
+
+def test_a_card_without_exchanges_is_refused(states, states_path):
+    from protemb_sdk._base.errors import ModelError
+    from protemb_sdk._model.models import read_graph_info
+
+    fields = {field.key: field.value for field in onnx.load(states_path).metadata_props}
+    info = read_graph_info("embedding", fields, "0" * 64, states_path)
+    assert isinstance(info, GraphInfo) and info.radii == (1, 3, 4) and info.radius == 4
+    broken = fields | {"protemb.card": fields["protemb.card"].replace('"radii": [1, 3, 4]', '"radii": [4]')}
+    with pytest.raises(ModelError, match="radii must be of an exchange and of the pair map"):
+        read_graph_info("embedding", broken, "0" * 64, states_path)
+
+
+def test_vectors_are_checked_on_their_own():
+    with pytest.raises(ConfigError, match="bias"):
+        ChainVectors(8, 12, bias=torch.zeros(3))

@@ -1,0 +1,99 @@
+"""The vectors of contract 2: residue and protein embedding of a network with a single representation.
+
+Shapes: B batch, L length, H state, M width of the four means of the last map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from protemb_train.network.presets import ConfigError
+from protemb_train.network.protein import DISTANCES, PARTS, protein_features
+from protemb_train.network.single import MEANS, States
+
+STATE, STRUCTURE = "state", "structure"
+CONTENTS = (STATE, *MEANS)
+"""What a residue embedding holds by default, in this order."""
+
+
+class ChainVectors(nn.Module):
+    """Residue and protein embedding from the states of a network and the means of its last map.
+
+    Parameters
+    ----------
+    channels, hidden : int
+        C of the map and H of the states.
+    contents : sequence of str
+        What a residue embedding is made of, in this order: "state" (the single representation), "structure"
+        (the state before types are known), and the means of `MEANS`.
+    matrix : Tensor, float32, shape (5 H + 55, P), optional
+        Linear map of `protein_features`. Without one the protein vector is the layer-normalised mean of the
+        structure states.
+    bias : Tensor, float32, shape (P,), optional
+        Added after it.
+
+    Raises
+    ------
+    ConfigError
+        If the contents are none of these, or the map has another shape.
+    """
+
+    matrix: Tensor | None
+    bias: Tensor | None
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        contents: Sequence[str] = CONTENTS,
+        matrix: Tensor | None = None,
+        bias: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        known = (STATE, STRUCTURE, *MEANS)
+        if not contents or len(set(contents)) < len(contents) or not set(contents) <= set(known):
+            raise ConfigError(f"a residue embedding is made of different ones of {', '.join(known)}")
+        wanted = PARTS * hidden + DISTANCES
+        if matrix is not None and (matrix.dim() != 2 or matrix.shape[0] != wanted):
+            raise ConfigError(
+                f"the linear map of the protein vector has shape {tuple(matrix.shape)}; this network needs "
+                f"({wanted}, any width)"
+            )
+        if bias is not None and (matrix is None or bias.shape != matrix.shape[1:]):
+            raise ConfigError(
+                f"the bias of the protein vector has shape {tuple(bias.shape)}, which is not the linear map's"
+            )
+        self.channels, self.hidden, self.contents = channels, hidden, tuple(contents)
+        self.register_buffer("matrix", matrix)
+        self.register_buffer("bias", bias)
+
+    @property
+    def residue_width(self) -> int:
+        """Width of a residue embedding."""
+        return sum(self.channels if name in MEANS else self.hidden for name in self.contents)
+
+    @property
+    def protein_width(self) -> int:
+        """Width of a protein vector."""
+        return self.hidden if self.matrix is None else self.matrix.shape[1]
+
+    def residue(self, states: States, means_BLM: Tensor) -> Tensor:
+        """Return the residue embedding, shape (B, L, residue_width), `means_BLM` being `four_means`."""
+        c = self.channels
+        found = {name: means_BLM[:, :, k * c : (k + 1) * c] for k, name in enumerate(MEANS)}
+        found |= {STATE: states.state, STRUCTURE: states.structure}
+        return torch.cat([found[name] for name in self.contents], dim=-1)
+
+    def protein(self, structure_BLH: Tensor, coords_BL3: Tensor) -> Tensor:
+        """Return the protein vector, shape (B, protein_width), of length 1: dot products are cosines."""
+        if self.matrix is None:
+            vector = F.layer_norm(structure_BLH.mean(dim=1), (self.hidden,))
+        else:
+            vector = protein_features(structure_BLH, coords_BL3) @ self.matrix
+            if self.bias is not None:
+                vector = vector + self.bias
+        return vector / vector.square().sum(dim=-1, keepdim=True).clamp(min=1e-12).sqrt()
