@@ -101,6 +101,7 @@ def evaluate(
         "fitted": inputs.fitted,
     }
     settings = json.loads(json.dumps(settings))
+    settings["encoder"].pop("encoder")  # a name: the weights are known by their hash
     found: dict[str, Any] = {"name": name, "settings": settings, "origin": origin(), "measures": {}}
     if out.exists():
         before = read_evaluation(out)
@@ -110,7 +111,7 @@ def evaluate(
                 f"{out}: holds an evaluation with another {' and '.join(different)}; name another file"
             )
         found["measures"] = before["measures"]
-        found |= {k: before[k] for k in ("denoising_levels",) if k in before}
+        found |= {k: before[k] for k in ("denoising_levels", "models", "site_chains") if k in before}
     measures: dict[str, Any] = found["measures"]
 
     def keep(new: dict[str, Measure]) -> None:

@@ -56,7 +56,8 @@ def as_table(found: Sequence[Mapping[str, Any]], against: str | None = None) -> 
     if against is not None:
         base = found[names.index(against)]
         others = [f for f in found if f is not base]
-        lines += ["", f"## Minus {against}", "", "Paired: the same draws of chains for both.", ""]
+        lines += ["", f"## Minus {against}", "", "Paired: the same draws of chains for both."]
+        lines += ["A residue vector that it has not is compared with its first one.", ""]
         lines += _tables(others, base)
     return "\n".join(lines) + "\n"
 
@@ -86,9 +87,9 @@ def _tables(found: Sequence[Mapping[str, Any]], base: Mapping[str, Any] | None) 
 
 
 def _alike_content(base: Mapping[str, Any], content: str) -> str | None:
-    """Return the same content of the other network, or its only one."""
+    """Return the same content of the other network, or else its first."""
     there = _contents(base)
-    return content if content in there else there[0] if len(there) == 1 else None
+    return content if content in there else there[0] if there else None
 
 
 def _contents(f: Mapping[str, Any]) -> list[str]:
@@ -123,9 +124,9 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _about(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    first = found[0]
-    settings = first["settings"]
-    models = first.get("models", ["?", "?"])
+    settings = found[0]["settings"]
+    models = next((f["models"] for f in found if "models" in f), [0, 0])
+    site_chains = next((f["site_chains"] for f in found if "site_chains" in f), 0)
     limit = settings["fitted"]
     fitted = "" if limit is None else f", at most {limit} with a pair and as many with a relative"
     low, high = pretraining.LENGTHS
@@ -135,7 +136,7 @@ def _about(found: Sequence[Mapping[str, Any]]) -> list[str]:
         "validation chains.",
         f"- *Contact sites*: a linear predictor, fitted on {pretraining.PIECES} pieces of training chains "
         f"that were cut in two, judged on {STATE_CHAINS} pieces of validation chains.",
-        f"- *Sites*: the {first.get('site_chains', '?')} DeepPPISP training chains with coordinates, "
+        f"- *Sites*: the {site_chains} DeepPPISP training chains with coordinates, "
         f"{sites.FOLDS}-fold cross-validation by family, {settings['seeds']} seeds. Our graph head without "
         "PSSM; DeepPPISP's network with PSSM and DSSP. Pre-training may have seen these chains, without "
         "labels.",
