@@ -86,7 +86,7 @@ def write_b_factors(
         If the file cannot be written, or the structure does not fit into PDB format.
     """
     target, where = check_structure_target(Path(out_path)), str(source_path)
-    structure, _ = parse(load(Path(source_path), where), where)
+    structure = parse(load(Path(source_path), where), where)
     structure.setup_entities()
     structure.assign_label_seq_id()  # what has some keeps them
     by_model: dict[int, list[PerResidue]] = {}

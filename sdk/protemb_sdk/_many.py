@@ -17,6 +17,7 @@ from protemb_sdk._chain import Chain, Skipped
 from protemb_sdk._embedding import Embedding
 from protemb_sdk._errors import EmbeddingError, ProtembError, StructureError
 from protemb_sdk._folders import find_structures
+from protemb_sdk._foreign import has
 from protemb_sdk._limits import DEFAULT_BYTES
 from protemb_sdk._outcome import EmptyFolder, Outcome, embed_one, embed_together, failed, source_name
 from protemb_sdk._readouts import check_readouts
@@ -82,7 +83,7 @@ def is_one(x: object) -> bool:
     if isinstance(x, tuple):
         return len(x) in (2, 3) and isinstance(x[1], str) and not is_one(x[0])
     return isinstance(x, str | PathLike | bytes | bytearray | memoryview | Chain) or any(
-        hasattr(x, mark)
+        has(x, mark)
         # A file, a Biotite array, a gemmi structure, one of Biopython.
         for mark in ("read", "coord", "cell", "child_list")
     )

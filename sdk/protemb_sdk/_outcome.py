@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from protemb_sdk._chain import Chain, Skipped, no_protein_chain
 from protemb_sdk._embedding import Embedding
 from protemb_sdk._errors import ProtembError, StructureError, printable
+from protemb_sdk._foreign import attribute
 from protemb_sdk._protein import StructureRead
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def source_name(x: object, position: int) -> str:
         return x.path
     if isinstance(x, Chain):  # a file's name does not tell it from one of another folder
         return f"{x.source}:{x.chain}" if x.source else x.id
-    name = getattr(x, "name", None)
+    name = attribute(x, "name")
     return name if isinstance(name, str) and name else f"input {position} ({type(x).__name__})"
 
 
