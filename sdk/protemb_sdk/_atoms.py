@@ -105,13 +105,17 @@ def _is_element(symbol: str) -> bool:
     return bool(symbol) and int(gemmi.Element(symbol).atomic_number) > 0
 
 
+LARGEST = 2**31
+"""Residue numbers are below it, so that they fit into 32 bits."""
+
+
 def integer(value: object) -> int | None:
     """Return a residue number, or None where there is none."""
     try:
         number = int(value)  # type: ignore[call-overload]
     except (ValueError, TypeError, OverflowError):
         return None
-    return number if abs(number) < 2**31 else None
+    return number if abs(number) < LARGEST else None
 
 
 def identity(stretches: Stretches) -> list[tuple[str, int | None, str, str]]:

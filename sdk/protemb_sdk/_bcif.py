@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._cif import Column
+from protemb_sdk._columns import Column, Listed, Values
 from protemb_sdk._errors import StructureError
 from protemb_sdk._limits import DEFAULT_BYTES
 
@@ -66,7 +66,8 @@ def block_as_document(data: bytes, where: str) -> gemmi.cif.Document:
     document = cif.Document()
     for name, column in blocks_of_bcif(data, where, DEFAULT_BYTES):
         block = document.add_new_block(name or "x")
-        found = {tag: values for tag in _ATOM_SITE if (values := column(f"_atom_site.{tag}")) is not None}
+        every = ((tag, column(f"_atom_site.{tag}")) for tag in _ATOM_SITE)
+        found = {tag: values.pick(np.arange(len(values))) for tag, values in every if values is not None}
         if found:
             loop = block.init_loop("_atom_site.", list(found))
             loop.set_all_values([[cif.quote(str(v)) if v != "" else "?" for v in found[tag]] for tag in found])
@@ -74,12 +75,13 @@ def block_as_document(data: bytes, where: str) -> gemmi.cif.Document:
 
 
 def _reader(categories: Any, where: str, most: int) -> Column:
-    done: dict[str, list[Any] | None] = {}
+    done: dict[str, Values | None] = {}
 
-    def column(tag: str) -> list[Any] | None:
+    def column(tag: str) -> Values | None:
         if tag not in done:
             try:
-                done[tag] = _find(categories, tag, most)
+                found = _find(categories, tag, most)
+                done[tag] = Listed(found) if found else None
             except Exception as error:  # as above
                 raise _damaged(where, error) from error
         return done[tag]

@@ -2,49 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import compress
-from operator import ne
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._atoms import BACKBONE, CA, Stretches, carbons, integer
+from protemb_sdk._atoms import BACKBONE, CA, LARGEST, Stretches, carbons, integer
+from protemb_sdk._columns import Column, Listed, Rows, Values
 from protemb_sdk._errors import StructureError
+from protemb_sdk._residue_names import kind_of
 
 if TYPE_CHECKING:
     import gemmi
 
-Column = Callable[[str], "list[Any] | None"]
-"""Returns the values of a column by its tag, empty where there is none; None for a missing column."""
-
-_NULL = (".", "?")
+_NULL = ("", ".", "?")
 _NO_POSITION = frozenset({"", "nan", "+nan", "-nan", "inf", "+inf", "-inf", "?", "."})
+
+# Names of the backbone's atoms, also as a file may quote them.
+_NAMES = {f"{q}{name}{q}": code for name, code in BACKBONE.items() for q in ("", "'", '"')}
 
 
 def column_of_block(block: gemmi.cif.Block) -> Column:
     """Return the reader of columns of a block that gemmi parsed."""
-    from gemmi import cif
 
-    def column(tag: str) -> list[str] | None:
+    def column(tag: str) -> Values | None:
         found = block.find_values(tag)
-        if not found:
-            return None
-        values = list(found)
-        plain = {v: _plain(v, cif) for v in set(values) if v in _NULL or v[:1] in "'\";"}
-        return [plain.get(v, v) for v in values] if plain else values
+        return Listed(found) if len(found) else None
 
     return column
 
 
-def _plain(value: str, cif: Any) -> str:
-    return "" if value in _NULL else cif.as_string(value)
+def plain(value: Any) -> str:
+    """Return a value without quotes; empty where there is none."""
+    if not isinstance(value, str):
+        return str(value)
+    if value.isalnum():
+        return value
+    if value in _NULL:
+        return ""
+    if value[0] not in "'\";":
+        return value
+    from gemmi import cif
+
+    return str(cif.as_string(value))
 
 
-def models_of(column: Column) -> list[Any]:
-    """Return the numbers of models in file order."""
-    return list(dict.fromkeys(column("_atom_site.pdbx_PDB_model_num") or [1]))
+class _AtomSite:
+    """The rows of one model."""
+
+    def __init__(self, column: Column, where: str, model: int) -> None:
+        self._column, self._where = column, where
+        self.axes = [self.needed(f"Cartn_{axis}") for axis in "xyz"]
+        self.size = len(self.axes[0])
+        self.rows: Rows | None = None  # None for all of them
+        models = self("pdbx_PDB_model_num")
+        every = np.arange(self.size)
+        starts = [0, *(np.flatnonzero(models.changes(None)) + 1).tolist()] if models is not None else [0]
+        numbers = models.pick(np.array(starts)) if models is not None else [""]
+        different = list(dict.fromkeys(numbers))
+        if not 1 <= model <= len(different):
+            count = "1 model" if len(different) == 1 else f"{len(different)} models"
+            raise StructureError(f"{where}: has {count}, so model={model} is not there")
+        if len(different) > 1:
+            parts = np.split(every, starts[1:])
+            chosen = [p for p, n in zip(parts, numbers, strict=True) if n == different[model - 1]]
+            self.rows = np.concatenate(chosen)
+            self.size = len(self.rows)
+
+    def __call__(self, name: str) -> Values | None:
+        return self._column(f"_atom_site.{name}")
+
+    def needed(self, *names: str) -> Values:
+        """Return the first column that is there."""
+        found = next((values for name in names if (values := self(name)) is not None), None)
+        if found is None:
+            raise StructureError(f"{self._where}: lacks the column _atom_site.{names[0]}, so nothing can be read")
+        return found
+
+    def in_table(self, at: Rows) -> Rows:
+        """Return rows of the table for rows of the model."""
+        return at if self.rows is None else self.rows[at]
+
+    def codes(self) -> NDArray[np.int64]:
+        """Return which atom of the backbone each row is, -1 for others."""
+        found = self.needed("label_atom_id", "auth_atom_id").codes(_NAMES, self.rows)
+        if found is None:
+            names = self.some(np.arange(self.size), "label_atom_id", "auth_atom_id")
+            found = np.array([_NAMES.get(name, -1) for name in names], dtype=np.int64)
+        return found
+
+    def changes(self) -> NDArray[np.bool_]:
+        """Tell which rows begin a stretch."""
+        found = np.ones(self.size, dtype=bool)
+        if self.size:
+            found[1:] = self.needed("label_comp_id", "auth_comp_id").changes(self.rows)
+            for name in _CHANGES:
+                if (values := self(name)) is not None:
+                    found[1:] |= values.changes(self.rows)
+        return found
+
+    def some(self, at: Rows, *names: str) -> list[str]:
+        """Return values in some rows; where one is missing, that of the next column."""
+        rows = self.in_table(at)
+        found = [""] * len(rows)
+        for name in names:
+            values = self(name) if "" in found else None
+            if values is not None:
+                raw = values.pick(rows)
+                text = {value: plain(value) for value in set(raw)}
+                given = [text[value] for value in raw]
+                found = given if not any(found) else [f or g for f, g in zip(found, given, strict=True)]
+        return found
+
+    def integers(self, at: Rows, *names: str) -> list[int | None]:
+        """Return numbers in some rows; None where there is none."""
+        values = self(names[0])
+        if values is not None:
+            try:
+                numbers = list(map(int, values.pick(self.in_table(at))))
+                if not numbers or max(max(numbers), -min(numbers)) < LARGEST:
+                    return numbers  # type: ignore[return-value]
+            except ValueError:
+                pass
+        found = self.some(at, *names)
+        number = {value: integer(value) if value else None for value in set(found)}
+        return [number[value] for value in found]
+
+
+_CHANGES = ("auth_asym_id", "label_asym_id", "auth_seq_id", "pdbx_PDB_ins_code", "label_seq_id")
 
 
 def stretches_of_columns(column: Column, where: str, model: int) -> Stretches:
@@ -56,135 +142,85 @@ def stretches_of_columns(column: Column, where: str, model: int) -> Stretches:
         If there is no such model, a column is missing without which nothing can be read, or coordinates are
         no numbers.
     """
-    models = column("_atom_site.pdbx_PDB_model_num")
-    x = _needed(column, where, "_atom_site.Cartn_x")
-    numbers = list(dict.fromkeys(models)) if models else [None]
-    if not 1 <= model <= len(numbers):
-        count = "1 model" if len(numbers) == 1 else f"{len(numbers)} models"
-        raise StructureError(f"{where}: has {count}, so model={model} is not there")
-    chosen = [m == numbers[model - 1] for m in models] if models and len(numbers) > 1 else None
-
-    def rows_of(*tags: str) -> list[Any] | None:
-        """Return the first column that is there, of the model's rows, filled up from the others."""
-        found: list[Any] | None = None
-        for tag in tags:
-            values = column(tag) if found is None or "" in found else None
-            if values is None:
-                continue
-            if chosen is not None:
-                values = list(compress(values, chosen))
-            found = values if found is None else [a if a != "" else b for a, b in zip(found, values, strict=True)]
-        return found
-
-    size = len(x) if chosen is None else sum(chosen)
-    atoms = rows_of("_atom_site.label_atom_id", "_atom_site.auth_atom_id")
-    comps = rows_of("_atom_site.label_comp_id", "_atom_site.auth_comp_id")
-    for values, tag in ((atoms, "label_atom_id"), (comps, "label_comp_id")):
-        if values is None:
-            raise StructureError(f"{where}: lacks the column _atom_site.{tag}, so nothing can be read")
-    blank = [""] * size
-    labels = rows_of("_atom_site.label_asym_id") or blank
-    chains = rows_of("_atom_site.auth_asym_id", "_atom_site.label_asym_id") or blank
-    label_seq = rows_of("_atom_site.label_seq_id") or blank
-    number = rows_of("_atom_site.auth_seq_id", "_atom_site.label_seq_id") or blank
-    codes = rows_of("_atom_site.pdbx_PDB_ins_code") or blank
-    group = rows_of("_atom_site.group_PDB")
-    assert atoms is not None and comps is not None
-    keys = list(zip(chains, labels, number, codes, comps, label_seq, strict=True))
-    change = np.ones(size, dtype=bool)
-    change[1:] = np.fromiter(map(ne, keys[1:], keys), dtype=bool, count=max(size - 1, 0))
-    first = np.flatnonzero(change).tolist()
-    stretch = np.cumsum(change) - 1
-
-    at = [i for i, name in enumerate(atoms) if name in BACKBONE]
-    xyz = _positions(rows_of, at, where)
-    code = np.array([BACKBONE[atoms[i]] for i in at], dtype=np.int64)
-    kept = np.ones(len(at), dtype=bool)
+    site = _AtomSite(column, where, model)
+    site.needed("label_atom_id", "auth_atom_id")
+    change = site.changes()
+    first = np.flatnonzero(change)
+    names = site.some(first, "label_comp_id", "auth_comp_id")
+    code = site.codes()
+    at = np.flatnonzero(code >= 0)
+    code, stretch = code[at], (np.cumsum(change) - 1)[at]
     is_ca = code == CA
-    if (symbols := rows_of("_atom_site.type_symbol")) is None:
-        symbols = blank
-    kept[is_ca] = carbons(
-        [str(symbols[at[i]]) for i in np.flatnonzero(is_ca)], [comps[at[i]] for i in np.flatnonzero(is_ca)]
-    )
+    kept = np.ones(len(at), dtype=bool)
+    of_ca = [names[s] for s in stretch[is_ca].tolist()]
+    kept[is_ca] = carbons(site.some(at[is_ca], "type_symbol"), of_ca)
+    xyz = np.stack([_numbers(values, site.in_table(at)) for values in site.axes], axis=1)
     if not np.isfinite(xyz[is_ca & kept]).all():
-        _check_garbled(rows_of, [at[i] for i in np.flatnonzero(is_ca & kept)], where)
-    altloc = rows_of("_atom_site.label_alt_id") or blank
-    occupancy = rows_of("_atom_site.occupancy") or [1.0] * size
-    entity = rows_of("_atom_site.label_entity_id") or blank
+        _check_garbled(site, at[is_ca & kept], where)
+    groups = site.some(first, "group_PDB")
+    label_seq = site.integers(first, "label_seq_id")
+    labels = site.some(first, "label_asym_id")
+    entities = site.some(first, "label_entity_id")
+    alternatives = site.some(at, "label_alt_id")
+    occupancy = site("occupancy")
+    weight = np.ones(len(at)) if occupancy is None else _numbers(occupancy, site.in_table(at))
+    blank = [""] * len(first)
     return Stretches(
-        chain=[str(chains[i]) for i in first],
-        number=[integer(number[i]) for i in first],
-        insertion_code=[str(codes[i]) for i in first],
-        name=[str(comps[i]) for i in first],
-        declared=[group is None or str(group[i])[:1].upper() != "H" or integer(label_seq[i]) is not None for i in first],
-        label_chain=[str(labels[i]) for i in first],
-        label_seq=[integer(label_seq[i]) for i in first],
-        segment=[""] * len(first),
+        chain=site.some(first, "auth_asym_id", "label_asym_id"),
+        number=site.integers(first, "auth_seq_id", "label_seq_id"),
+        insertion_code=site.some(first, "pdbx_PDB_ins_code"),
+        name=names,
+        declared=[g[:1] not in ("H", "h") or n is not None for g, n in zip(groups, label_seq, strict=True)],
+        label_chain=labels,
+        label_seq=label_seq,
+        segment=blank,
         part=[0] * len(first),
         section=[0] * len(first),
-        copy=[""] * len(first),
-        stretch=stretch[at][kept],
+        copy=blank,
+        stretch=stretch[kept],
         atom=code[kept],
-        altloc=np.array([ord(str(altloc[i])[0]) if altloc[i] != "" else 0 for i in at], dtype=np.int64)[kept],
-        occupancy=np.array([_occupancy(occupancy[i]) for i in at], dtype=np.float64)[kept],
+        altloc=np.array([ord(a[0]) if a else 0 for a in alternatives], dtype=np.int64)[kept],
+        occupancy=np.where(np.isfinite(weight), weight, 1.0)[kept],
         position=xyz[kept],
-        parents=_parents(column),
-        entities={str(labels[i]): str(entity[i]) for i in first if labels[i] != "" and entity[i] != ""},
-        entry=str((column("_entry.id") or [""])[0]).strip(),
+        parents=_parents(column, set(of_ca)),
+        entities={label: entity for label, entity in set(zip(labels, entities, strict=True)) if label and entity},
         labelled=True,
     )
 
 
-def _needed(column: Column, where: str, tag: str) -> list[Any]:
-    values = column(tag)
-    if values is None:
-        raise StructureError(f"{where}: lacks the column {tag}, so nothing can be read")
-    return values
-
-
-def _positions(rows_of: Callable[..., list[Any] | None], at: list[int], where: str) -> NDArray[np.float64]:
-    axes = []
-    for axis in "xyz":
-        values = rows_of(f"_atom_site.Cartn_{axis}")
-        if values is None:
-            raise StructureError(f"{where}: lacks the column _atom_site.Cartn_{axis}, so nothing can be read")
-        some = [values[i] for i in at]
-        try:
-            axes.append(np.array(list(map(float, some)), dtype=np.float64))
-        except (ValueError, TypeError):
-            axes.append(np.array([_float(v) for v in some], dtype=np.float64))
-    return np.stack(axes, axis=1)
+def _numbers(values: Values, rows: Rows) -> NDArray[np.float64]:
+    found = values.floats(rows)
+    return np.array([_float(v) for v in values.pick(rows)], dtype=np.float64) if found is None else found
 
 
 def _float(value: Any) -> float:
     """Return a number, also with its uncertainty, 1.234(5); NaN for anything else."""
     import gemmi
 
-    return float(value) if isinstance(value, float | int) else float(gemmi.cif.as_number(str(value)))
+    return float(value) if isinstance(value, float | int) else float(gemmi.cif.as_number(plain(value)))
 
 
-def _check_garbled(rows_of: Callable[..., list[Any] | None], at: Sequence[int], where: str) -> None:
+def _check_garbled(site: _AtomSite, at: Rows, where: str) -> None:
     """Tell coordinates that are missing from text that is damaged."""
-    for axis in "xyz":
-        values = rows_of(f"_atom_site.Cartn_{axis}") or []
-        for i in at:
-            text = str(values[i]).lower()
-            if not np.isfinite(_float(values[i])) and text not in _NO_POSITION and text.strip("*"):
+    rows = site.in_table(at)
+    for values in site.axes:
+        for i, value in zip(rows.tolist(), values.pick(rows), strict=True):
+            text = str(value).lower()
+            if not np.isfinite(_float(value)) and text not in _NO_POSITION and text.strip("*"):
                 raise StructureError(
                     f"{where}: a coordinate of the C-alpha in row {i + 1} of _atom_site is not a number "
                     f"({text[:20]!r}); remove or repair it"
                 )
 
 
-def _occupancy(value: Any) -> float:
-    try:
-        number = float(value)
-    except (ValueError, TypeError):
-        number = _float(value)
-    return number if np.isfinite(number) else 1.0
-
-
-def _parents(column: Column) -> dict[str, str]:
-    names = column("_pdbx_struct_mod_residue.label_comp_id")
+def _parents(column: Column, names: set[str]) -> dict[str, str]:
+    """Return the parents that the file names, if there is a residue of which nothing else is known."""
+    if all(kind_of(name)[1] != "X" or kind_of(name)[0] not in ("amino", "unknown") for name in names):
+        return {}
+    listed = column("_pdbx_struct_mod_residue.label_comp_id")
     parents = column("_pdbx_struct_mod_residue.parent_comp_id")
-    return {str(a): str(b) for a, b in zip(names or [], parents or [], strict=False) if b != ""}
+    if listed is None or parents is None:
+        return {}
+    every = np.arange(min(len(listed), len(parents)))
+    pairs = zip(map(plain, listed.pick(every)), map(plain, parents.pick(every)), strict=True)
+    return {name: parent for name, parent in pairs if parent}

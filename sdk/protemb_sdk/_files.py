@@ -10,9 +10,13 @@ import zlib
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+import numpy as np
+
 from protemb_sdk._atoms import Stretches, identity, joined
 from protemb_sdk._bcif import block_as_document, blocks_of_bcif
-from protemb_sdk._cif import Column, column_of_block, stretches_of_columns
+from protemb_sdk._cif import column_of_block, plain, stretches_of_columns
+from protemb_sdk._cif_cut import atom_table
+from protemb_sdk._columns import Column, Values
 from protemb_sdk._errors import StructureError
 from protemb_sdk._formats import TAKEN, recognised
 from protemb_sdk._limits import DEFAULT_BYTES, check_bytes
@@ -126,14 +130,53 @@ def read_stretches(data: bytes, where: str, model: int, most: int = DEFAULT_BYTE
     if kind == "PDB":
         found = stretches_of_pdb(data, where, model)
     elif kind == "BinaryCIF":
-        found = _of_blocks(list(blocks_of_bcif(data, where, most)), where, model)
+        blocks = [_named(name, column) for name, column in blocks_of_bcif(data, where, most)]
+        found = _of_blocks(blocks, where, model)
     else:
-        document = _document(data, where, kind)
-        found = _of_blocks([(block.name, column_of_block(block)) for block in document], where, model)
+        found = _of_blocks(_blocks(data, where, kind), where, model)
     found.notes[:0] = notes
     for note in (*found.about_models, *found.notes):
         logger.info("%s: %s", where, note)
     return found
+
+
+def _blocks(data: bytes, where: str, kind: str) -> list[tuple[str, Column]]:
+    """Return the name of each data block and the reader of its columns."""
+    table = atom_table(data) if kind == "mmCIF" else None
+    if table is not None:
+        columns = table.fixed()
+        if columns is not None:
+            return [(table.name, _with_the_rest(lambda tag: columns.get(tag.lower()), data, where))]
+        try:
+            (block,) = _document(table.text, where, kind)
+        except (StructureError, ValueError):
+            pass  # the whole file says what is wrong with it
+        else:
+            return [(table.name, _with_the_rest(column_of_block(block), data, where))]
+    return [_named(block.name, column_of_block(block)) for block in _document(data, where, kind)]
+
+
+def _named(block: str, column: Column) -> tuple[str, Column]:
+    """Return the name of the entry, or else of the block, and the reader of columns."""
+    entry = column("_entry.id")
+    name = "" if entry is None else plain(entry.pick(np.zeros(1, dtype=np.int64))[0]).strip()
+    return name or block.strip(), column
+
+
+def _with_the_rest(atoms: Column, data: bytes, where: str) -> Column:
+    """Return a reader of columns that parses the file only when another table than that of atoms is asked for."""
+    whole: list[Column] = []
+
+    def column(tag: str) -> Values | None:
+        if tag.startswith("_atom_site."):
+            return atoms(tag)
+        if data.find(tag.encode()) < 0:
+            return None
+        if not whole:
+            whole.extend(column_of_block(block) for block in _document(data, where, "mmCIF"))
+        return whole[0](tag) if whole else None
+
+    return column
 
 
 def _of_blocks(blocks: list[tuple[str, Column]], where: str, model: int) -> Stretches:
@@ -144,11 +187,11 @@ def _of_blocks(blocks: list[tuple[str, Column]], where: str, model: int) -> Stre
     if len(with_atoms) == 1:
         name, column = with_atoms[0]
         found = stretches_of_columns(column, where, model)
-        found.entry = found.entry or name.strip()
+        found.entry = name
         return found
     first = [stretches_of_columns(column, where, 1) for _, column in with_atoms]
     for (name, _), one in zip(with_atoms, first, strict=True):
-        one.entry = one.entry or name.strip()
+        one.entry = name
     if all(identity(one) == identity(first[0]) for one in first):
         if not 1 <= model <= len(first):
             raise StructureError(f"{where}: has {len(first)} models, so model={model} is not there")

@@ -64,8 +64,9 @@ def recognised(data: bytes, where: str) -> tuple[str, bytes, tuple[str, ...]]:
         return "mmJSON", data, ()
     if _CIF_START.match(data):
         return "mmCIF", data, ()
-    atom, block = _PDB_ATOM.search(data), _CIF_BLOCK.search(data)
-    if block and not (atom and atom.start() < block.start()) and _ATOM_SITE.search(data, block.start()):
+    atom = _PDB_ATOM.search(data)
+    block = _CIF_BLOCK.search(data, 0, atom.start() if atom else len(data))
+    if block and _ATOM_SITE.search(data, block.start()):
         return "mmCIF", data[block.start() :], ("text before the first data_ was left out",)
     if atom:
         return "PDB", data, ()

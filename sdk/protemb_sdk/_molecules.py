@@ -19,8 +19,11 @@ A chain is a molecule: residues that the source gives one name, without a sign t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protemb_sdk._atoms import CA, OXT, C, N, Stretches, Table
 from protemb_sdk._chain import BREAK_DISTANCE
@@ -35,16 +38,95 @@ LONGEST_STEP = 3.9
 
 def table_of(found: Stretches) -> Table:
     """Return residues and the molecules that they belong to."""
-    found = separated(found)
-    found, unplaced = without_placeholders(found)
-    return _Reading(found).table(unplaced)
+    cut = separated(found)
+    placed, unplaced = without_placeholders(cut)
+    kinds = [kind_of(name)[0] for name in placed.name]
+    groups = _plain(placed, kinds) if cut is found else None
+    if groups is None:
+        return _Reading(placed, kinds).table(unplaced)
+    chains = list(dict.fromkeys(c or s for c, s in zip(placed.chain, placed.segment, strict=True)))
+    every = np.arange(len(groups))
+    own = Assigned(every, list(every), placed.number, groups, groups, chains, [*chains], [[] for _ in chains])
+    return _as_table(placed, own, unplaced)
+
+
+@dataclass(slots=True)
+class Assigned:
+    """Which stretches make residues, and which residues make molecules."""
+
+    of_stretch: NDArray[np.int64]  # the residue of each stretch
+    first: list[int]  # the first stretch of each residue
+    number: Sequence[int | None]
+    group: list[int]
+    molecule: list[int]
+    chains: list[str]  # names of molecules
+    source: list[str | None]  # names that the header of the source knows them by
+    notes: list[list[str]]  # on molecules
+
+
+def _as_table(found: Stretches, own: Assigned, unplaced: set[int]) -> Table:
+    residue = own.of_stretch[found.stretch]
+    if (np.diff(residue) < 0).any():
+        atoms = np.argsort(residue, kind="stable")
+    else:
+        atoms = np.arange(len(residue))
+    is_unplaced = np.zeros(len(own.first), dtype=bool)
+    is_unplaced[own.of_stretch[list(unplaced)]] = True
+    first = own.first
+    return Table(
+        molecule=np.array(own.molecule, dtype=np.int64),
+        group=np.array(own.group, dtype=np.int64),
+        label_chain=[found.label_chain[s] for s in first] if found.labelled else [""] * len(first),
+        number=np.array(own.number, dtype=np.int64),
+        insertion_code=[found.insertion_code[s] for s in first],
+        name=[found.name[s] for s in first],
+        label_seq=[found.label_seq[s] for s in first],
+        declared=np.array([found.declared[s] for s in first], dtype=bool),
+        unplaced=is_unplaced,
+        residue=residue[atoms],
+        atom=found.atom[atoms],
+        altloc=found.altloc[atoms],
+        occupancy=found.occupancy[atoms],
+        position=found.position[atoms],
+        parents=found.parents,
+        chains=own.chains,
+        sequences=[found.sequences.get(name or "", []) for name in own.source],
+        about_models=found.about_models,
+        notes=[[*found.about_models, *found.notes, *notes] for notes in own.notes],
+    )
+
+
+def _plain(found: Stretches, kinds: list[str]) -> list[int] | None:
+    """Return the group of every stretch if each group is one molecule and each stretch a residue, else None.
+
+    This is the rule where nothing is unusual, as in most files.
+    """
+    if any(found.section) or any(found.copy) or None in found.number:
+        return None
+    names = [c or s for c, s in zip(found.chain, found.segment, strict=True)]
+    place = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    groups = [place[name] for name in names]
+    size = len(groups)
+    if len(set(zip(groups, found.number, found.insertion_code, found.name, found.label_seq, found.label_chain,
+                   strict=True))) < size:  # fmt: skip
+        return None
+    polymer = [s for s in range(size) if found.declared[s] and kinds[s] in ("amino", "DNA", "RNA", "unknown")]
+    if len({(groups[s], found.number[s], found.insertion_code[s]) for s in polymer}) < len(polymer):
+        return None
+    if len({(groups[s], found.part[s], found.label_chain[s]) for s in polymer}) > len({groups[s] for s in polymer}):
+        return None
+    if "" in place:
+        nameless = [found.number[s] for s in polymer if not names[s]]
+        if any(a > b for a, b in zip(nameless, nameless[1:], strict=False)):  # type: ignore[operator]
+            return None
+    return groups
 
 
 class _Reading:
     """Puts stretches together, one after the other."""
 
-    def __init__(self, found: Stretches) -> None:
-        self.found = found
+    def __init__(self, found: Stretches, kinds: list[str]) -> None:
+        self.found, self.kinds = found, kinds
         size = len(found.chain)
         self.residues: list[Residue] = []
         self.groups: dict[tuple[int, str, str], Group] = {}
@@ -57,7 +139,6 @@ class _Reading:
             self.at[atom].setdefault(s, place)
             if atom == CA:
                 self.altlocs.setdefault(s, []).append(altloc)
-        self.kinds = [kind_of(name)[0] for name in found.name]
         self.visits = 0
         self.last_group: Group | None = None
         for s in range(size):
@@ -244,44 +325,25 @@ class _Reading:
 
     def table(self, unplaced: set[int]) -> Table:
         """Return what was put together."""
-        found = self.found
-        molecules, chains = named(list(self.groups.values()))
-        order = sorted(range(len(self.residues)), key=lambda r: self.residues[r].order)
-        residues = [self.residues[r] for r in order]
-        position = {id(m): i for i, m in enumerate(molecules)}
-        groups = {id(g): i for i, g in enumerate(self.groups.values())}
-        home = {id(g): position[id(g.molecules[0])] for g in self.groups.values()}
-        of_stretch = np.zeros(len(found.chain), dtype=np.int64)
-        for r, residue in enumerate(residues):
-            of_stretch[residue.stretches] = r
-        of_atom = of_stretch[found.stretch]
-        atoms = np.argsort(of_atom, kind="stable")
-        first = [r.first for r in residues]
-        table = Table(
-            molecule=np.array(
-                [home[id(r.group)] if r.molecule is None else position[id(r.molecule)] for r in residues],
-                dtype=np.int64,
-            ),
-            group=np.array([groups[id(r.group)] for r in residues], dtype=np.int64),
-            label_chain=[found.label_chain[s] if found.labelled else "" for s in first],
-            number=np.array([r.number for r in residues], dtype=np.int64),
-            insertion_code=[found.insertion_code[s] for s in first],
-            name=[found.name[s] for s in first],
-            label_seq=[found.label_seq[s] for s in first],
-            declared=np.array([found.declared[s] for s in first], dtype=bool),
-            unplaced=np.array([any(s in unplaced for s in r.stretches) for r in residues], dtype=bool),
-            residue=of_atom[atoms],
-            atom=found.atom[atoms],
-            altloc=found.altloc[atoms],
-            occupancy=found.occupancy[atoms],
-            position=found.position[atoms],
-            parents=found.parents,
+        groups = list(self.groups.values())
+        molecules, chains = named(groups)
+        residues = sorted(self.residues, key=lambda r: r.order)
+        place = {id(m): i for i, m in enumerate(molecules)}
+        of_group = {id(g): i for i, g in enumerate(groups)}
+        of_stretch = np.zeros(len(self.found.chain), dtype=np.int64)
+        for position, residue in enumerate(residues):
+            of_stretch[residue.stretches] = position
+        own = Assigned(
+            of_stretch=of_stretch,
+            first=[r.first for r in residues],
+            number=[r.number for r in residues],
+            group=[of_group[id(r.group)] for r in residues],
+            molecule=[place[id(r.molecule or r.group.molecules[0])] for r in residues],
             chains=chains,
-            sequences=[[] if m.group.section else found.sequences.get(m.group.name, []) for m in molecules],
-            about_models=found.about_models,
-            notes=[[*found.about_models, *found.notes, *m.notes, *_about(m)] for m in molecules],
+            source=[None if m.group.section else m.group.name for m in molecules],
+            notes=[[*m.notes, *_about(m)] for m in molecules],
         )
-        return table
+        return _as_table(self.found, own, unplaced)
 
 
 def _about(molecule: Molecule) -> list[str]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._atoms import BACKBONE, CA, Stretches, carbons
 from protemb_sdk._errors import StructureError
 from protemb_sdk._pdb_fields import (
-    SPACE, as_bytes, as_text, check_columns, entry, has_line_numbers, long_names, number_and_code, occupancies, parents,
-    positions, segments, sequences,
+    SPACE, as_text, check_columns, entry, has_line_numbers, names_and_chains, numbers_and_codes, occupancies,
+    parents, positions, segments, sequences,
 )  # fmt: skip
 from protemb_sdk._pdb_frames import FOLD, Frame, frame_of, word
 from protemb_sdk._residue_names import kind_of
@@ -39,14 +37,12 @@ def stretches_of_pdb(data: bytes, where: str, model: int) -> Stretches:
         If there is no such model, or coordinates are no numbers or not in their columns.
     """
     data = data.translate(_CLEAN)
-    text = np.frombuffer(data + b"\n" + b" " * 100, dtype=np.uint8)
-    ends = np.flatnonzero(text[: len(data) + 1] == ord("\n"))
-    page = _Page(text, np.concatenate([[0], ends[:-1] + 1]), ends)
-    prefix = page.words(np.arange(len(ends)), 0) & FOLD
+    page = _Page(data)
+    prefix = page.words(0) & FOLD
     atoms = np.flatnonzero((prefix == _ATOM) | (prefix == _HETATM))
     begins = np.flatnonzero(prefix == _MODEL)
-    numbers = dict(zip(begins.tolist(), as_text(page.columns(begins, 6, 14)), strict=True))
-    frame = frame_of(prefix, atoms, page.columns(atoms, 12, 27), numbers, model, where)
+    numbers = dict(zip(begins.tolist(), as_text(page.rows(begins)[:, 6:14]), strict=True))
+    frame = frame_of(prefix, atoms, lambda: page.rows(atoms)[:, 12:27], numbers, model, where)
     if frame.lines.size == 0:
         raise StructureError(f"{where}: model {model} holds no atoms; there is nothing to embed")
     short = page.ends[frame.lines] - page.starts[frame.lines] < 54
@@ -54,86 +50,77 @@ def stretches_of_pdb(data: bytes, where: str, model: int) -> Stretches:
         line = int(frame.lines[int(np.argmax(short))]) + 1
         raise StructureError(f"{where}: not a valid PDB file (line {line} is too short to hold coordinates)")
     header = data[: int(page.starts[atoms[0]])]
-    return _read(page, frame, prefix[frame.lines] == _HETATM, header, where)
+    return _read(page.rows(frame.lines), frame, prefix[frame.lines] == _HETATM, header, where)
 
 
-@dataclass(slots=True)
 class _Page:
-    """Text, and where its lines begin and end."""
+    """Text by lines of 80 columns."""
 
-    text: Bytes
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
+    def __init__(self, data: bytes) -> None:
+        text = np.frombuffer(data + b"\n" + b" " * 80, dtype=np.uint8)
+        self.ends = np.flatnonzero(text[: len(data) + 1] == ord("\n"))
+        self.starts = np.concatenate([[0], self.ends[:-1] + 1])
+        self._windows = np.lib.stride_tricks.sliding_window_view(text, 80)
 
-    def columns(self, lines: NDArray[np.int64], first: int, past: int) -> Bytes:
-        """Return columns, counted from 0, of some lines; blanks behind their ends."""
-        at = np.arange(first, past)
-        starts, ends = self.starts[lines], self.ends[lines]
-        places = starts[:, None] + at
-        found = self.text[np.minimum(places, len(self.text) - 1)]
-        if lines.size and (ends - starts).min() < past:
-            found[places >= ends[:, None]] = SPACE
+    def words(self, column: int) -> NDArray[np.uint32]:
+        """Return four columns of every line as one number; what is behind the end of a line counts."""
+        found: NDArray[np.uint32] = self._windows[self.starts, column : column + 4].view("<u4").ravel()
         return found
 
-    def words(self, lines: NDArray[np.int64], column: int) -> NDArray[np.uint32]:
-        """Return four columns as one number; what is behind the end of a line counts."""
-        at = self.starts[lines] + column
-        found = np.zeros(len(lines), dtype=np.uint32)
-        for i in range(4):
-            found |= self.text[at + i].astype(np.uint32) << np.uint32(8 * i)
+    def rows(self, lines: NDArray[np.int64]) -> Bytes:
+        """Return lines with blanks behind their ends, shape (lines, 80)."""
+        found = self._windows[self.starts[lines]]
+        length = self.ends[lines] - self.starts[lines]
+        if (short := length < 80).any():
+            found[np.arange(80) >= np.where(short, length, 80)[:, None]] = SPACE
         return found
 
 
-def _read(page: _Page, frame: Frame, is_het: NDArray[np.bool_], header: bytes, where: str) -> Stretches:
+def _read(page: Bytes, frame: Frame, is_het: NDArray[np.bool_], header: bytes, where: str) -> Stretches:
     lines, notes = frame.lines, list[str]()
-    words = page.words(lines, 12)
+    words = np.ascontiguousarray(page[:, 12:16]).view("<u4").ravel()
     code = np.full(len(lines), -1, dtype=np.int64)
     for name, number in _NAMES.items():
         code[words == name] = number
     rows = np.flatnonzero(code >= 0)
     is_ca = code[rows] == CA
     if not is_ca.any():  # names may be in other columns, as coordinates may
-        check_columns(page.columns(lines, 29, 55), lines, where)
-    position = positions(page.columns(lines[rows], 29, 55), is_ca, lines[rows], where)
+        check_columns(page[:, 29:55], lines, where)
+    position = positions(page[rows, 29:55], is_ca, lines[rows], where)
 
-    key = page.columns(lines, 17, 27)  # name, chain, number, insertion code
+    key, tail = page[:, 17:27], page[:, 72:80]  # name, chain, number, insertion code
     change = np.ones(len(lines), dtype=bool)
     change[1:] = (
         (key[1:] != key[:-1]).any(axis=1) | (np.diff(frame.section) != 0) | (np.diff(frame.part) != 0)
     )
-    tail = page.columns(lines, 72, 80)
     if has_line_numbers(tail):
         notes.append("columns right of 72 were overlooked: they hold line numbers, as in files from before 1996")
         tail = np.full_like(tail, SPACE)
-    segment = segments(page.columns(lines, 66, 72), tail, change)
+    segment = segments(page[:, 66:72], tail, change)
     if segment is not None:
         change[1:] |= (segment[1:] != segment[:-1]).any(axis=1)
     first = np.flatnonzero(change)
     stretch = np.cumsum(change) - 1
 
-    head = as_bytes(key[first])
-    long = long_names(key[first])
-    names = [row[: 4 if four else 3].decode().strip() for row, four in zip(head, long, strict=True)]
-    chains = [row[4 if four else 3 : 5].decode().strip() for row, four in zip(head, long, strict=True)]
+    names, chains = names_and_chains(key[first])
     labels = [""] * len(first) if segment is None else as_text(segment[first])
-    numbers = [number_and_code(row[5:]) for row in head]
+    numbers, codes = numbers_and_codes(key[first, 5:])
     sections, parts = frame.section[first].tolist(), frame.part[first].tolist()
 
     at_ca = rows[is_ca]
-    elements = as_text(tail[at_ca, 4:6])
     elements = [
         e if e.isalpha() else "C" if padded else ""
-        for e, padded in zip(elements, words[at_ca] == _CARBON, strict=True)
+        for e, padded in zip(as_text(tail[at_ca, 4:6]), (words[at_ca] == _CARBON).tolist(), strict=True)
     ]
     kept = np.ones(len(rows), dtype=bool)
-    kept[is_ca] = carbons(elements, [names[s] for s in stretch[at_ca]])
+    kept[is_ca] = carbons(elements, [names[s] for s in stretch[at_ca].tolist()])
     rows, position = rows[kept], position[kept]
-    altloc = page.columns(lines[rows], 16, 17)[:, 0].astype(np.int64)
+    altloc = page[rows, 16].astype(np.int64)
     keys = list(zip(chains, labels, parts, sections, strict=True))
     return Stretches(
         chain=chains,
-        number=[n for n, _ in numbers],
-        insertion_code=[c for _, c in numbers],
+        number=numbers,
+        insertion_code=codes,
         name=names,
         declared=_declared(is_het[first], names, keys, frame.is_ended[first]),
         label_chain=[""] * len(first),
@@ -145,7 +132,7 @@ def _read(page: _Page, frame: Frame, is_het: NDArray[np.bool_], header: bytes, w
         stretch=stretch[rows],
         atom=code[rows],
         altloc=np.where(altloc == SPACE, 0, altloc),
-        occupancy=occupancies(page.columns(lines[rows], 54, 60)),
+        occupancy=occupancies(page[rows, 54:60]),
         position=position,
         parents=parents(header),
         sequences=sequences(header),
@@ -163,12 +150,13 @@ def _declared(
     They are ATOM records, or HETATM records of amino acids before others of their chain, or before the TER
     record that ends it.
     """
-    declared = ~is_het
+    found: list[bool] = (~is_het).tolist()
+    if all(found):
+        return found
     last: dict[tuple[int, int], tuple[str, str, int, int]] = {}
     for key in keys:
         last[key[2:]] = key  # the chain that TER ends
     followed: set[tuple[str, str, int, int]] = set()
-    found: list[bool] = declared.tolist()
     for i in range(len(names) - 1, -1, -1):
         if kind_of(names[i])[0] != "amino":
             continue

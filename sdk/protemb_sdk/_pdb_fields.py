@@ -43,6 +43,18 @@ def as_text(block: Bytes) -> list[str]:
 # --- numbers of residues --------------------------------------------------------------------------
 
 
+def numbers_and_codes(block: Bytes) -> tuple[list[int | None], list[str]]:
+    """Return residue numbers and insertion codes out of columns 23 to 27, shape (residues, 5)."""
+    if (block[:, 4] == SPACE).all():
+        try:
+            numbers = np.ascontiguousarray(block[:, :4]).view("S4").ravel().astype(np.int64)
+            return numbers.tolist(), [""] * len(block)
+        except ValueError:
+            pass
+    pairs = [number_and_code(field) for field in as_bytes(block)]
+    return [number for number, _ in pairs], [code for _, code in pairs]
+
+
 def number_and_code(field: bytes) -> tuple[int | None, str]:
     """Return a residue number and its insertion code out of columns 23 to 27; None where there is no number.
 
@@ -59,6 +71,16 @@ def number_and_code(field: bytes) -> tuple[int | None, str]:
         upper = text.isupper() or text[:1].isupper()
         return int(text, 36) - 10 * 36**3 + 10**4 + (0 if upper else 26 * 36**3), code
     return None, code
+
+
+def names_and_chains(head: Bytes) -> tuple[list[str], list[str]]:
+    """Return residue and chain names out of columns 18 to 22."""
+    rows = as_bytes(head[:, :5])
+    long = long_names(rows)
+    cut = {row: (4 if row[3:5] in long else 3) for row in set(rows)}
+    names = {row: row[:at].decode("ascii").strip() for row, at in cut.items()}
+    chains = {row: row[at:].decode("ascii").strip() for row, at in cut.items()}
+    return [names[row] for row in rows], [chains[row] for row in rows]
 
 
 # --- coordinates ----------------------------------------------------------------------------------
@@ -148,8 +170,8 @@ def _number(field: bytes) -> float:
 # --- columns 18 to 22 and 73 to 80 ----------------------------------------------------------------
 
 
-def long_names(head: Bytes) -> list[bool]:
-    """Tell for each residue whether column 21 is the fourth letter of its name, or the first of its chain's.
+def long_names(heads: list[bytes]) -> set[bytes]:
+    """Tell in which columns 21 and 22 the first letter is the fourth of a residue's name, not a chain's first.
 
     A name of four letters is written into columns 18 to 21, a chain name of two into 21 and 22. A letter
     in column 21 is taken for the name's where all residues with the same two letters have names that are
@@ -157,24 +179,22 @@ def long_names(head: Bytes) -> list[bool]:
 
     Parameters
     ----------
-    head : ndarray, uint8, shape (residues, 5 or more)
-        Columns 18 and following.
+    heads : list of bytes
+        Columns 18 to 22 of each residue.
     """
-    if (head[:, 3] == SPACE).all():
-        return [False] * len(head)
-    rows = [row.decode("ascii") for row in as_bytes(head[:, :5])]
+    rows = [row.decode("ascii") for row in set(heads)]
     alone = {row[4] for row in rows if row[3] == " "}
     pairs: dict[str, set[str]] = {}
     for row in rows:
         if row[3] != " ":
             pairs.setdefault(row[3:5], set()).add(row[:3])
-    long: set[str] = set()
+    long: set[bytes] = set()
     for pair, names in pairs.items():
         polymer = {n for n in names if kind_of(n.strip())[0] in ("amino", "DNA", "RNA", "water")}
         known = {n for n in names if is_long_name(n + pair[0])}
         if polymer <= known and known or not polymer or (len(polymer) == 1 and pair[1] in alone):
-            long.add(pair)
-    return [row[3:5] in long for row in rows]
+            long.add(pair.encode())
+    return long
 
 
 def has_line_numbers(tail: Bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,8 +53,9 @@ class Frame:
 
 
 def frame_of(
-    prefix: NDArray[np.uint32], atoms: Lines, identity: Bytes, numbers: dict[int, str], model: int, where: str
-) -> Frame:
+    prefix: NDArray[np.uint32], atoms: Lines, identity: Callable[[], Bytes], numbers: dict[int, str], model: int,
+    where: str,
+) -> Frame:  # fmt: skip
     """Return the lines of a model.
 
     Parameters
@@ -62,8 +64,8 @@ def frame_of(
         The first four columns of every line.
     atoms : ndarray
         Numbers of the lines that hold atoms.
-    identity : ndarray, uint8, shape (atoms, columns)
-        Their columns that name the atom.
+    identity : callable
+        Returns their columns that name the atom, uint8, shape (atoms, columns).
     numbers : dict
         Of each line that begins a model, what stands behind MODEL.
     model : int
@@ -82,7 +84,9 @@ def frame_of(
         frames = _models(borders, begins, closes, place, numbers, notes)
     else:
         frames = [np.flatnonzero(place == p) for p in np.unique(place)]
-        same = [len(f) == len(frames[0]) and (identity[f] == identity[frames[0]]).all() for f in frames]
+        if len(frames) > 1:
+            names = identity()
+            same = [len(f) == len(frames[0]) and bool((names[f] == names[frames[0]]).all()) for f in frames]
         if len(frames) > 1 and not all(same):
             notes.append(
                 f"the file holds {len(frames)} parts that are ended by END and differ; all of them are read"

@@ -24,10 +24,10 @@ _LISTS = (
 def separated(found: Stretches) -> Stretches:
     """Cut stretches in which the atoms of a residue come again: neighbours of one name and number."""
     is_ca = found.atom == CA
-    pairs = np.stack([found.stretch[is_ca], found.altloc[is_ca]], axis=1)
-    if len(pairs) == 0 or len(np.unique(pairs, axis=0)) == len(pairs):
+    pairs = list(zip(found.stretch[is_ca].tolist(), found.altloc[is_ca].tolist(), strict=True))
+    if len(set(pairs)) == len(pairs):
         return found
-    counts = Counter(map(tuple, pairs.tolist()))
+    counts = Counter(pairs)
     twice = {stretch for (stretch, _), count in counts.items() if count > 1}
     source: list[int] = []  # old stretch of each new one
     stretch = np.empty_like(found.stretch)
@@ -84,10 +84,13 @@ def without_placeholders(found: Stretches) -> tuple[Stretches, set[int]]:
     place = found.position
     is_ca, empty = found.atom == CA, found.occupancy == 0
     gone = ~np.isfinite(place).all(axis=1)
-    chain = _chain_of_atoms(found, is_ca)
-    gone[is_ca] |= has_no_position(place[is_ca], found.stretch[is_ca], chain)
-    gone[~is_ca] |= _is_unknown(place[~is_ca])
-    gone |= empty & (place == 0).all(axis=1)
+    gone |= _is_unknown(place)
+    origin = (place == 0).all(axis=1)
+    if origin.any():
+        at = origin & is_ca
+        chain = _chain_of_atoms(found, at)
+        gone[at] |= has_no_position(place[at], found.stretch[at], chain)
+        gone |= empty & origin
     hollow = np.flatnonzero(is_ca & empty & ~gone)
     if len(hollow) > 1:
         _, group, count = np.unique(place[hollow], axis=0, return_inverse=True, return_counts=True)
@@ -99,11 +102,11 @@ def without_placeholders(found: Stretches) -> tuple[Stretches, set[int]]:
     return replace(found, **atoms), unplaced
 
 
-def _chain_of_atoms(found: Stretches, is_ca: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _chain_of_atoms(found: Stretches, some: NDArray[np.bool_]) -> NDArray[np.int64]:
     names: dict[tuple[object, ...], int] = {}
     keys = zip(found.chain, found.segment, found.section, found.copy, found.label_chain, strict=True)
     of_stretch = np.array([names.setdefault(key, len(names)) for key in keys], dtype=np.int64)
-    return of_stretch[found.stretch[is_ca]]
+    return of_stretch[found.stretch[some]]
 
 
 def has_no_position(
