@@ -41,14 +41,10 @@ def blocks_of_bcif(data: bytes, where: str, most: int) -> Iterator[tuple[str, Co
     Raises
     ------
     StructureError
-        If msgpack is not installed, or the file is damaged.
+        If the file is damaged.
     """
-    try:
-        import msgpack
-    except ImportError:
-        raise StructureError(
-            f"{where}: BinaryCIF is read with msgpack: pip install 'protemb-sdk[bcif]'"
-        ) from None
+    import msgpack
+
     try:
         content = msgpack.unpackb(data, strict_map_key=False)
         blocks = content["dataBlocks"]

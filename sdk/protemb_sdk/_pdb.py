@@ -18,6 +18,7 @@ Bytes = NDArray[np.uint8]
 
 _CLEAN = bytes(c if c == 10 or 32 <= c < 127 else 32 if c < 32 else ord("?") for c in range(256))
 _ATOM, _HETATM, _MODEL = word(b"ATOM"), word(b"HETA"), word(b"MODE")
+_SEQRES, _MODRES, _HEADER = word(b"SEQR"), word(b"MODR"), word(b"HEAD")
 
 # Every way of writing a name of the backbone into its four columns.
 _NAMES = {
@@ -49,8 +50,13 @@ def stretches_of_pdb(data: bytes, where: str, model: int) -> Stretches:
     if short.any():
         line = int(frame.lines[int(np.argmax(short))]) + 1
         raise StructureError(f"{where}: not a valid PDB file (line {line} is too short to hold coordinates)")
-    header = data[: int(page.starts[atoms[0]])]
-    return _read(page.rows(frame.lines), frame, prefix[frame.lines] == _HETATM, header, where)
+    found = _read(page.rows(frame.lines), frame, prefix[frame.lines] == _HETATM, where)
+    before = prefix[: atoms[0]]
+    found.sequences, found.parents, found.entry = (
+        read(page.rows(np.flatnonzero(before == record)))
+        for read, record in ((sequences, _SEQRES), (parents, _MODRES), (entry, _HEADER))
+    )
+    return found
 
 
 class _Page:
@@ -76,12 +82,12 @@ class _Page:
         return found
 
 
-def _read(page: Bytes, frame: Frame, is_het: NDArray[np.bool_], header: bytes, where: str) -> Stretches:
+def _read(page: Bytes, frame: Frame, is_het: NDArray[np.bool_], where: str) -> Stretches:
     lines, notes = frame.lines, list[str]()
-    words = np.ascontiguousarray(page[:, 12:16]).view("<u4").ravel()
+    atoms = np.ascontiguousarray(page[:, 12:16]).view("<u4").ravel()
     code = np.full(len(lines), -1, dtype=np.int64)
     for name, number in _NAMES.items():
-        code[words == name] = number
+        code[atoms == name] = number
     rows = np.flatnonzero(code >= 0)
     is_ca = code[rows] == CA
     if not is_ca.any():  # names may be in other columns, as coordinates may
@@ -90,9 +96,8 @@ def _read(page: Bytes, frame: Frame, is_het: NDArray[np.bool_], header: bytes, w
 
     key, tail = page[:, 17:27], page[:, 72:80]  # name, chain, number, insertion code
     change = np.ones(len(lines), dtype=bool)
-    change[1:] = (
-        (key[1:] != key[:-1]).any(axis=1) | (np.diff(frame.section) != 0) | (np.diff(frame.part) != 0)
-    )
+    words = np.ascontiguousarray(key).view("S10").ravel()
+    change[1:] = (words[1:] != words[:-1]) | (np.diff(frame.section) != 0) | (np.diff(frame.part) != 0)
     if has_line_numbers(tail):
         notes.append("columns right of 72 were overlooked: they hold line numbers, as in files from before 1996")
         tail = np.full_like(tail, SPACE)
@@ -110,7 +115,7 @@ def _read(page: Bytes, frame: Frame, is_het: NDArray[np.bool_], header: bytes, w
     at_ca = rows[is_ca]
     elements = [
         e if e.isalpha() else "C" if padded else ""
-        for e, padded in zip(as_text(tail[at_ca, 4:6]), (words[at_ca] == _CARBON).tolist(), strict=True)
+        for e, padded in zip(as_text(tail[at_ca, 4:6]), (atoms[at_ca] == _CARBON).tolist(), strict=True)
     ]
     kept = np.ones(len(rows), dtype=bool)
     kept[is_ca] = carbons(elements, [names[s] for s in stretch[at_ca].tolist()])
@@ -134,9 +139,6 @@ def _read(page: Bytes, frame: Frame, is_het: NDArray[np.bool_], header: bytes, w
         altloc=np.where(altloc == SPACE, 0, altloc),
         occupancy=occupancies(page[rows, 54:60]),
         position=position,
-        parents=parents(header),
-        sequences=sequences(header),
-        entry=entry(header),
         notes=notes,
         about_models=frame.notes,
     )
@@ -157,8 +159,11 @@ def _declared(
     for key in keys:
         last[key[2:]] = key  # the chain that TER ends
     followed: set[tuple[str, str, int, int]] = set()
+    amino = {name for name in set(names) if kind_of(name)[0] == "amino"}
+    if amino.isdisjoint(name for name, is_atom in zip(names, found, strict=True) if not is_atom):
+        return found
     for i in range(len(names) - 1, -1, -1):
-        if kind_of(names[i])[0] != "amino":
+        if names[i] not in amino:
             continue
         if found[i]:
             followed.add(keys[i])

@@ -20,10 +20,15 @@ _NUMERIC = _DIGIT.copy()
 _NUMERIC[list(b" +-.eE")] = True
 _NO_POSITION = re.compile(rb"\*+|[-+]?nan|[-+]?inf(inity)?|[?.]?", re.IGNORECASE)
 
+_WHOLE = np.frombuffer(b"  1.00", dtype=np.uint8)
+# Digits are of kind 0, blanks 1, a minus 2, all else 3; before the point come blanks, a minus, digits.
+_KIND = bytes(0 if chr(c).isdecimal() and c < 128 else {SPACE: 1, ord("-"): 2}.get(c, 3) for c in range(256))
+_VALUE = bytes(c - ord("0") if ord("0") <= c <= ord("9") else 0 for c in range(256))
+_FOLLOWS = np.zeros(16, dtype=bool)
+_FOLLOWS[[0, 4, 5, 6, 8]] = True
+_PLACES = np.array([1e6, 1e5, 1e4, 1e3, 0, 100, 10, 1])
+
 _CODE = re.compile(rb"[1-9][A-Za-z0-9]{3}")
-_SEQRES = re.compile(rb"^SEQRES.{4}(..).{7}(.*)$", re.MULTILINE | re.IGNORECASE)
-_MODRES = re.compile(rb"^MODRES.{6}(...).{9}(...)", re.MULTILINE | re.IGNORECASE)
-_HEADER = re.compile(rb"^HEADER.{56}(....)", re.MULTILINE | re.IGNORECASE)
 
 
 def as_bytes(block: Bytes) -> list[bytes]:
@@ -96,6 +101,8 @@ def positions(block: Bytes, is_ca: NDArray[np.bool_], lines: NDArray[np.int64], 
     """
     check_columns(block, lines, where)
     fields = np.ascontiguousarray(block[:, 1:25]).reshape(-1, 3, 8)
+    if (found := _thousandths(fields)) is not None:
+        return found
     flat = fields.view("S8").reshape(-1, 3)
     odd = ~(_NUMERIC[fields].all(axis=2) & _DIGIT[fields].any(axis=2))
     if odd.any():
@@ -108,6 +115,20 @@ def positions(block: Bytes, is_ca: NDArray[np.bool_], lines: NDArray[np.int64], 
         return flat.astype(np.float64)
     except ValueError:
         return _one_by_one(flat, is_ca, lines, where)
+
+
+def _thousandths(fields: Bytes) -> NDArray[np.float64] | None:
+    """Return numbers of three decimals in eight columns, shape (..., 8); None if one is written otherwise."""
+    letters = fields.tobytes()  # bytes are translated faster than arrays are indexed
+    kind = np.frombuffer(letters.translate(_KIND), dtype=np.uint8).reshape(fields.shape)
+    follows = _FOLLOWS.take(4 * kind[..., :3] + kind[..., 1:4])
+    decimals = (kind[..., 3] == 0).all() and (kind[..., 5:] == 0).all()
+    if not (decimals and (fields[..., 4] == ord(".")).all() and follows.all()):
+        return None
+    # Whole thousandths, divided once, are the nearest number as float() gives it.
+    digits = np.frombuffer(letters.translate(_VALUE), dtype=np.uint8).reshape(fields.shape)
+    value = digits.astype(np.float64) @ _PLACES / 1000.0
+    return np.where((kind[..., :3] == 2).any(axis=-1), -value, value)
 
 
 def check_columns(block: Bytes, lines: NDArray[np.int64], where: str) -> None:
@@ -151,6 +172,9 @@ def _garbled(where: str, line: int) -> StructureError:
 
 def occupancies(block: Bytes) -> NDArray[np.float64]:
     """Return occupancies; 1 where there is none."""
+    # "  1.00" as most files have it, without another look.
+    if (block == _WHOLE).all():
+        return np.ones(len(block))
     fields = np.ascontiguousarray(block).view("S6").ravel()
     fields = np.where((block == SPACE).all(axis=1), b"1", fields)
     try:
@@ -199,9 +223,11 @@ def long_names(heads: list[bytes]) -> set[bytes]:
 
 def has_line_numbers(tail: Bytes) -> bool:
     """Whether columns 73 to 80 hold an entry's name and line numbers, as in files from before 1996."""
+    if _DIGIT[tail[:, 7]].mean() <= 0.9:
+        return False
     last = tail[:, 4:8]
     numbered = _DIGIT[last[:, 3]] & (_DIGIT[last] | (last == SPACE)).all(axis=1)
-    return len(tail) > 0 and bool(numbered.mean() > 0.9)
+    return bool(numbered.mean() > 0.9)
 
 
 def segments(between: Bytes, tail: Bytes, change: NDArray[np.bool_]) -> Bytes | None:
@@ -229,20 +255,19 @@ def segments(between: Bytes, tail: Bytes, change: NDArray[np.bool_]) -> Bytes | 
 # --- header ---------------------------------------------------------------------------------------
 
 
-def sequences(header: bytes) -> dict[str, list[str]]:
+def sequences(seqres: Bytes) -> dict[str, list[str]]:
     """Return the residue names of SEQRES records, by chain."""
     found: dict[str, list[str]] = {}
-    for chain, names in _SEQRES.findall(header):
-        found.setdefault(chain.decode().strip(), []).extend(names[:52].decode().split())
+    for line in as_bytes(seqres):
+        found.setdefault(line[10:12].decode().strip(), []).extend(line[19:71].decode().split())
     return found
 
 
-def parents(header: bytes) -> dict[str, str]:
+def parents(modres: Bytes) -> dict[str, str]:
     """Return the standard residue of each modified one, from MODRES records."""
-    return {name.decode().strip(): parent.decode().strip() for name, parent in _MODRES.findall(header)}
+    return {line[12:15].decode().strip(): line[24:27].decode().strip() for line in as_bytes(modres)}
 
 
-def entry(header: bytes) -> str:
-    """Return the entry's name, or nothing."""
-    found = _HEADER.search(header)
-    return found[1].decode().strip() if found else ""
+def entry(header: Bytes) -> str:
+    """Return the entry's name out of the first HEADER record, or nothing."""
+    return as_text(header[:1, 62:66])[0] if len(header) else ""

@@ -73,14 +73,21 @@ def frame_of(
     where : str
         For messages.
     """
-    begins, closes = np.flatnonzero(prefix == _MODEL), np.flatnonzero(prefix == _ENDMDL)
-    ends, ters = np.flatnonzero(np.isin(prefix, _END)), np.flatnonzero(np.isin(prefix, _TER))
+    begins, closes, ends, ters = (
+        np.flatnonzero(some)
+        for some in (
+            prefix == _MODEL, prefix == _ENDMDL, (prefix == _END[0]) | (prefix == _END[1]),
+            (prefix == _TER[0]) | (prefix == _TER[1]),
+        )
+    )  # fmt: skip
     borders = np.sort(np.concatenate([begins, closes, ends]))
     notes: list[str] = []
     section = np.zeros(len(atoms), dtype=np.int64)
     # Lines between one border and the next.
     place = np.searchsorted(borders, atoms)
-    if begins.size:
+    if not begins.size and (not place.size or place[0] == place[-1]):
+        frames = [np.arange(len(atoms))]
+    elif begins.size:
         frames = _models(borders, begins, closes, place, numbers, notes)
     else:
         frames = [np.flatnonzero(place == p) for p in np.unique(place)]

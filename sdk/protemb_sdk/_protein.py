@@ -183,7 +183,9 @@ def _chain_of_rows(
     notes: tuple[str, ...],
 ) -> Chain:
     names = [table.name[i] for i in chosen]
-    letters = [kind_of(n)[1] if kind_of(n)[1] != "X" else kind_of(table.parents.get(n, n))[1] for n in names]
+    letter = {n: kind_of(n)[1] for n in set(names)}
+    letter |= {n: kind_of(table.parents.get(n, n))[1] for n, known in letter.items() if known == "X"}
+    letters = [letter[n] for n in names]
     unknown = [i for i, letter in zip(chosen, letters, strict=True) if letter == "X"]
     if unknown:
         notes = (*notes, f"{_count(len(unknown), 'residue')} of unknown type, X: {_some(table, unknown)}")
