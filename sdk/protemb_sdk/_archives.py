@@ -42,7 +42,8 @@ _IN_MEMORY = (
 
 # A member that is encrypted, or packed as Python cannot unpack it, is a RuntimeError.
 _DAMAGE = (
-    *MALFORMED, tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError, RuntimeError,
+    *MALFORMED, tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError,
+    RuntimeError,
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,16 @@ class Stretches:
     labelled: bool = False  # whether label names and numbers come from the source
     notes: list[str] = field(default_factory=list)
     about_models: list[str] = field(default_factory=list)  # notes on which part of the file was read
+
+
+LISTS = (
+    "chain", "number", "insertion_code", "name", "declared", "label_chain", "label_seq", "segment", "part",
+    "section", "copy",
+)  # fmt: skip
+"""Fields of `Stretches` with one entry a stretch."""
+
+ARRAYS = ("atom", "altloc", "occupancy", "position")
+"""Fields of `Stretches` with one entry an atom, but for `stretch`."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,19 +137,13 @@ def identity(stretches: Stretches) -> list[tuple[str, int | None, str, str]]:
 
 def joined(several: Sequence[Stretches]) -> Stretches:
     """Put models of several files together, each as a section of its own."""
-    lists = (
-        "chain", "number", "insertion_code", "name", "declared", "label_chain", "label_seq", "segment", "part",
-        "copy",
-    )  # fmt: skip
     sizes = np.cumsum([0, *(len(s.chain) for s in several)])
+    fields: dict[str, Any] = {name: [value for s in several for value in getattr(s, name)] for name in LISTS}
+    fields |= {name: np.concatenate([getattr(s, name) for s in several]) for name in ARRAYS}
+    fields["section"] = [number for number, s in enumerate(several) for _ in s.chain]
     return Stretches(
-        **{name: [value for s in several for value in getattr(s, name)] for name in lists},
-        section=[number for number, s in enumerate(several) for _ in s.chain],
+        **fields,
         stretch=np.concatenate([s.stretch + at for s, at in zip(several, sizes[:-1], strict=True)]),
-        **{
-            name: np.concatenate([getattr(s, name) for s in several])
-            for name in ("atom", "altloc", "occupancy", "position")
-        },
         parents={name: parent for s in several for name, parent in s.parents.items()},
         labelled=all(s.labelled for s in several),
         notes=[note for s in several for note in s.notes],

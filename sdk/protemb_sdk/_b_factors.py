@@ -130,8 +130,8 @@ def _fill(model: gemmi.Model, predictions: Sequence[PerResidue], where: str) -> 
             if (p, i) not in met:
                 chain = predictions[p].structure
                 raise StructureError(
-                    f"{where}: holds no residue {number}{code} of chain {chain.chain!r}, which was predicted for "
-                    f"{chain.id}; pass the structure that was predicted"
+                    f"{where}: holds no residue {number}{code} of chain {chain.chain!r}, which was predicted "
+                    f"for {chain.id}; pass the structure that was predicted"
                 )
 
 

@@ -66,7 +66,9 @@ def block_as_document(data: bytes, where: str) -> gemmi.cif.Document:
         found = {tag: values.pick(np.arange(len(values))) for tag, values in every if values is not None}
         if found:
             loop = block.init_loop("_atom_site.", list(found))
-            loop.set_all_values([[cif.quote(str(v)) if v != "" else "?" for v in found[tag]] for tag in found])
+            loop.set_all_values(
+                [[cif.quote(str(v)) if v != "" else "?" for v in found[tag]] for tag in found]
+            )
     return document
 
 
@@ -105,7 +107,7 @@ def _find(categories: Any, tag: str, most: int) -> list[Any] | None:
 
 
 def _with_blanks(values: Array, mask: Any, most: int) -> list[Any]:
-    found = values.tolist()
+    found: list[Any] = values.tolist()
     if mask is not None:
         for row in np.flatnonzero(_decoded(mask, most)).tolist():
             found[row] = ""
@@ -124,12 +126,14 @@ def _byte_array(data: Any, encoding: Mapping[str, Any], most: int) -> Array:
 
 
 def _fixed_point(data: Array, encoding: Mapping[str, Any], most: int) -> Array:
-    return data.astype(np.float64) / encoding["factor"]
+    found: Array = data.astype(np.float64) / encoding["factor"]
+    return found
 
 
 def _interval(data: Array, encoding: Mapping[str, Any], most: int) -> Array:
     low, high, steps = encoding["min"], encoding["max"], encoding["numSteps"]
-    return low + data.astype(np.float64) * ((high - low) / (steps - 1))
+    found: Array = low + data.astype(np.float64) * ((high - low) / (steps - 1))
+    return found
 
 
 def _run_length(data: Array, encoding: Mapping[str, Any], most: int) -> Array:
@@ -145,11 +149,11 @@ def _delta(data: Array, encoding: Mapping[str, Any], most: int) -> Array:
 
 def _packed(data: Array, encoding: Mapping[str, Any], most: int) -> Array:
     """Sum values up to and with the first that is not at the limit of its type."""
-    kind = {(1, True): np.uint8, (1, False): np.int8, (2, True): np.uint16, (2, False): np.int16}
-    info = np.iinfo(kind[encoding["byteCount"], bool(encoding["isUnsigned"])])
-    open_ = data == info.max
-    if not encoding["isUnsigned"]:
-        open_ |= data == info.min
+    bits = {1: 8, 2: 16}[encoding["byteCount"]]
+    if encoding["isUnsigned"]:
+        open_ = data == 2**bits - 1
+    else:
+        open_ = (data == 2 ** (bits - 1) - 1) | (data == -(2 ** (bits - 1)))
     if not open_.any():
         return data
     last = ~open_

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,7 +76,9 @@ class _AtomSite:
         """Return the first column that is there."""
         found = next((values for name in names if (values := self(name)) is not None), None)
         if found is None:
-            raise StructureError(f"{self._where}: lacks the column _atom_site.{names[0]}, so nothing can be read")
+            raise StructureError(
+                f"{self._where}: lacks the column _atom_site.{names[0]}, so nothing can be read"
+            )
         return found
 
     def in_table(self, at: Rows) -> Rows:
@@ -183,7 +184,9 @@ def stretches_of_columns(column: Column, where: str, model: int) -> Stretches:
         occupancy=np.where(np.isfinite(weight), weight, 1.0)[kept],
         position=xyz[kept],
         parents=_parents(column, set(of_ca)),
-        entities={label: entity for label, entity in set(zip(labels, entities, strict=True)) if label and entity},
+        entities={
+            label: entity for label, entity in set(zip(labels, entities, strict=True)) if label and entity
+        },
         labelled=True,
     )
 

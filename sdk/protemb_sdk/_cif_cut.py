@@ -43,7 +43,9 @@ class AtomTable:
 
     @property
     def text(self) -> bytes:
-        return self._block + b"\nloop_\n" + "\n".join(self.tags).encode("ascii", "replace") + b"\n" + self.rows
+        return (
+            self._block + b"\nloop_\n" + "\n".join(self.tags).encode("ascii", "replace") + b"\n" + self.rows
+        )
 
     def fixed(self) -> dict[str, Fixed] | None:
         """Return the columns, if each row holds one word in the places of each, else None."""
@@ -62,7 +64,8 @@ class AtomTable:
         if len(first) != len(self.tags) or (begins.sum(axis=1) != len(self.tags)).any():
             return None
         columns = {
-            tag: Fixed(page[:, a:b]) for tag, a, b in zip(self.tags, first.tolist(), past.tolist(), strict=True)
+            tag: Fixed(page[:, a:b])
+            for tag, a, b in zip(self.tags, first.tolist(), past.tolist(), strict=True)
         }
         # Every row has a word in every column, because it has as many as there are, and none is across two.
         return columns if len(columns) == len(self.tags) else None

@@ -40,7 +40,7 @@ NULL = frozenset({"", ".", "?"})
 class Listed:
     """A column of any sequence of values."""
 
-    def __init__(self, values: Sequence[Any]) -> None:
+    def __init__(self, values: Any) -> None:  # a column of gemmi is a sequence, but is not typed as one
         self._values = values
 
     def __len__(self) -> int:

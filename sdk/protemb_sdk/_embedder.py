@@ -344,7 +344,8 @@ class Embedder:
         """Pickle the arguments; a copy, or another process, makes a session of its own."""
         if self._session_arguments[3] is not None:
             raise EmbeddingError(
-                "an Embedder with session_options cannot be pickled; use threads=, or make one in each process"
+                "an Embedder with session_options cannot be pickled; use threads=, or make one in each "
+                "process"
             )
         return _made_again, (type(self), self._arguments())
 

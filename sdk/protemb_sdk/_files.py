@@ -164,7 +164,7 @@ def _named(block: str, column: Column) -> tuple[str, Column]:
 
 
 def _with_the_rest(atoms: Column, data: bytes, where: str) -> Column:
-    """Return a reader of columns that parses the file only when another table than that of atoms is asked for."""
+    """Return a reader of columns that parses the file only if another table than that of atoms is wanted."""
     whole: list[Column] = []
 
     def column(tag: str) -> Values | None:

@@ -40,10 +40,9 @@ def array_of(values: object, where: str, what: str) -> NDArray[Any]:
         If it cannot be made into one, for whatever reason.
     """
     try:
-        found = np.asanyarray(values)
+        found: Any = np.asanyarray(values)
         if isinstance(found, np.ma.MaskedArray):
-            filled = found.astype(np.float64).filled(np.nan) if found.mask.any() else found.data
-            found = np.asarray(filled)
+            found = found.astype(np.float64).filled(np.nan) if found.mask.any() else found.data
         return np.asarray(found)
     except Exception as error:  # lazy arrays and tensors raise what they like
         raise StructureError(f"{where}: {what} must be numbers ({said(error)})") from error

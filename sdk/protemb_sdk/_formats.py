@@ -15,7 +15,7 @@ _ATOM_SITE = re.compile(rb"^\s*_atom_site\.", re.IGNORECASE | re.MULTILINE)
 _PDB_ATOM = re.compile(rb"^(?:ATOM|HETA)", re.IGNORECASE | re.MULTILINE)
 _PDB_HEADER = re.compile(rb"^(?:HEADER|TITLE |REMARK|CRYST1|SEQRES|MODEL )", re.MULTILINE)
 
-# First bytes of what people hand in by mistake. An archive that is not compressed may hold lines of PDB files.
+# First bytes of what people hand in by mistake. An archive that is not compressed may hold PDB lines.
 _BINARY = {
     b"PK\x03\x04": "a zip archive; unpack it first, or pass its path to embed_many",
     b"PK\x05\x06": "a zip archive without files",
@@ -53,7 +53,9 @@ def recognised(data: bytes, where: str) -> tuple[str, bytes, tuple[str, ...]]:
         if data.startswith(magic):
             raise StructureError(f"{where}: this is {what} (read are {TAKEN})")
     if _is_tar(data):
-        raise StructureError(f"{where}: this is a tar archive; pass its path to embed_many, or unpack it first")
+        raise StructureError(
+            f"{where}: this is a tar archive; pass its path to embed_many, or unpack it first"
+        )
     if data[:1] and data[0] >= 0x80 and b"dataBlocks" in data[:4096]:
         return "BinaryCIF", data, ()
     data = data.removeprefix(b"\xef\xbb\xbf")
@@ -80,7 +82,7 @@ def recognised(data: bytes, where: str) -> tuple[str, bytes, tuple[str, ...]]:
 
 def _is_tar(data: bytes) -> bool:
     """Whether the first 512 bytes are a header of a tar archive, by their checksum."""
-    if len(data) < 512 or not data[0] or not 0x20 <= data[156] <= 0x7A and data[156]:
+    if len(data) < 512 or not data[0] or (not 0x20 <= data[156] <= 0x7A and data[156]):
         return False
     try:
         tarfile.TarInfo.frombuf(data[:512], "utf-8", "surrogateescape")

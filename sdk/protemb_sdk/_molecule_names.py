@@ -1,4 +1,4 @@
-"""Molecules while they are put together, and unique names for those that the source gives the same, or none."""
+"""Molecules while they are put together, and unique names for those that share one, or have none."""
 
 from __future__ import annotations
 

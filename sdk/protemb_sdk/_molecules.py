@@ -8,9 +8,9 @@ A chain is a molecule: residues that the source gives one name, without a sign t
 3. *Numbers.* A residue number that comes again begins another molecule, unless a peptide bond leads to it,
    it is another conformer, or it is the number of the residue before it. So do falling numbers where there
    is no name.
-4. *TER* ends a chain that has no name, unless a bond or a gap in the numbers leads on. In a chain with a name it
-   is passed over, unless the numbers start again, the segment name changes, another chain came between, or
-   the residue before it has an end (OXT) and the numbers leave no gap that the distance allows.
+4. *TER* ends a chain that has no name, unless a bond or a gap in the numbers leads on. In a chain with a
+   name it is passed over, unless the numbers start again, the segment name changes, another chain came
+   between, or the residue before it has an end (OXT) and the numbers leave no gap that the distance allows.
 5. Ligands, waters and caps neither begin nor end a molecule.
 
 `_protein` then says which residues of a molecule are protein.
@@ -35,6 +35,7 @@ from protemb_sdk._residue_names import CAPS, begins_a_chain, ends_a_chain, kind_
 BOND_DISTANCE = 2.0
 # Neighbouring C-alphas are 3.8 angstrom apart at the most, and missing residues no more.
 LONGEST_STEP = 3.9
+
 
 def table_of(found: Stretches) -> Table:
     """Return residues and the molecules that they belong to."""
@@ -66,10 +67,7 @@ class Assigned:
 
 def _as_table(found: Stretches, own: Assigned, unplaced: set[int]) -> Table:
     residue = own.of_stretch[found.stretch]
-    if (np.diff(residue) < 0).any():
-        atoms = np.argsort(residue, kind="stable")
-    else:
-        atoms = np.arange(len(residue))
+    atoms = np.argsort(residue, kind="stable")
     is_unplaced = np.zeros(len(own.first), dtype=bool)
     is_unplaced[own.of_stretch[list(unplaced)]] = True
     first = own.first
@@ -113,7 +111,9 @@ def _plain(found: Stretches, kinds: list[str]) -> list[int] | None:
     polymer = [s for s in range(size) if found.declared[s] and kinds[s] in ("amino", "DNA", "RNA", "unknown")]
     if len({(groups[s], found.number[s], found.insertion_code[s]) for s in polymer}) < len(polymer):
         return None
-    if len({(groups[s], found.part[s], found.label_chain[s]) for s in polymer}) > len({groups[s] for s in polymer}):
+    if len({(groups[s], found.part[s], found.label_chain[s]) for s in polymer}) > len(
+        {groups[s] for s in polymer}
+    ):
         return None
     if "" in place:
         nameless = [found.number[s] for s in polymer if not names[s]]
@@ -243,7 +243,7 @@ class _Reading:
     def _another(
         self, molecule: Molecule, last: Residue, s: int, number: int, is_counted: bool
     ) -> str | None:
-        """Return what tells that a stretch belongs to another molecule than the residue before it, or None."""
+        """Return what tells a stretch from the molecule of the residue before it, or None."""
         found, group = self.found, molecule.group
         key = (number, found.insertion_code[s])
         last_key = (last.number, found.insertion_code[last.first])
@@ -261,7 +261,10 @@ class _Reading:
                 group.is_mixed = True
                 return NUMBERS
         if after_ter:
-            return TER if self._ter_ends(group, last, s, number) else self._gap(molecule, last)
+            if self._ter_ends(group, last, s, number):
+                return TER
+            self._note_gap(molecule, last)
+            return None
         return NUMBERS if falls else None
 
     def _ter_ends(self, group: Group, last: Residue, s: int, number: int) -> bool:
@@ -285,7 +288,7 @@ class _Reading:
             or (not leaves_gap and (has_end or group.visit != self.visits))
         )
 
-    def _gap(self, molecule: Molecule, last: Residue) -> None:
+    def _note_gap(self, molecule: Molecule, last: Residue) -> None:
         name, code = self.found.name[last.first], self.found.insertion_code[last.first]
         molecule.notes.append(f"TER after {name} {last.number}{code} was taken for a gap within the chain")
 

@@ -8,8 +8,18 @@ from numpy.typing import NDArray
 from protemb_sdk._atoms import BACKBONE, CA, Stretches, carbons
 from protemb_sdk._errors import StructureError
 from protemb_sdk._pdb_fields import (
-    SPACE, as_text, check_columns, entry, has_line_numbers, names_and_chains, numbers_and_codes, occupancies,
-    parents, positions, segments, sequences,
+    SPACE,
+    as_text,
+    check_columns,
+    entry,
+    has_line_numbers,
+    names_and_chains,
+    numbers_and_codes,
+    occupancies,
+    parents,
+    positions,
+    segments,
+    sequences,
 )  # fmt: skip
 from protemb_sdk._pdb_frames import FOLD, Frame, frame_of, word
 from protemb_sdk._residue_names import kind_of
@@ -39,7 +49,7 @@ def stretches_of_pdb(data: bytes, where: str, model: int) -> Stretches:
     """
     data = data.translate(_CLEAN)
     page = _Page(data)
-    prefix = page.words(0) & FOLD
+    prefix = page.words(0) & np.uint32(FOLD)
     atoms = np.flatnonzero((prefix == _ATOM) | (prefix == _HETATM))
     begins = np.flatnonzero(prefix == _MODEL)
     numbers = dict(zip(begins.tolist(), as_text(page.rows(begins)[:, 6:14]), strict=True))
@@ -52,10 +62,9 @@ def stretches_of_pdb(data: bytes, where: str, model: int) -> Stretches:
         raise StructureError(f"{where}: not a valid PDB file (line {line} is too short to hold coordinates)")
     found = _read(page.rows(frame.lines), frame, prefix[frame.lines] == _HETATM, where)
     before = prefix[: atoms[0]]
-    found.sequences, found.parents, found.entry = (
-        read(page.rows(np.flatnonzero(before == record)))
-        for read, record in ((sequences, _SEQRES), (parents, _MODRES), (entry, _HEADER))
-    )
+    found.sequences = sequences(page.rows(np.flatnonzero(before == _SEQRES)))
+    found.parents = parents(page.rows(np.flatnonzero(before == _MODRES)))
+    found.entry = entry(page.rows(np.flatnonzero(before == _HEADER)))
     return found
 
 
@@ -75,7 +84,7 @@ class _Page:
 
     def rows(self, lines: NDArray[np.int64]) -> Bytes:
         """Return lines with blanks behind their ends, shape (lines, 80)."""
-        found = self._windows[self.starts[lines]]
+        found: Bytes = self._windows[self.starts[lines]]
         length = self.ends[lines] - self.starts[lines]
         if (short := length < 80).any():
             found[np.arange(80) >= np.where(short, length, 80)[:, None]] = SPACE
@@ -99,7 +108,9 @@ def _read(page: Bytes, frame: Frame, is_het: NDArray[np.bool_], where: str) -> S
     words = np.ascontiguousarray(key).view("S10").ravel()
     change[1:] = (words[1:] != words[:-1]) | (np.diff(frame.section) != 0) | (np.diff(frame.part) != 0)
     if has_line_numbers(tail):
-        notes.append("columns right of 72 were overlooked: they hold line numbers, as in files from before 1996")
+        notes.append(
+            "columns right of 72 were overlooked: they hold line numbers, as in files from before 1996"
+        )
         tail = np.full_like(tail, SPACE)
     segment = segments(page[:, 66:72], tail, change)
     if segment is not None:
@@ -145,7 +156,10 @@ def _read(page: Bytes, frame: Frame, is_het: NDArray[np.bool_], where: str) -> S
 
 
 def _declared(
-    is_het: NDArray[np.bool_], names: list[str], keys: list[tuple[str, str, int, int]], is_ended: NDArray[np.bool_]
+    is_het: NDArray[np.bool_],
+    names: list[str],
+    keys: list[tuple[str, str, int, int]],
+    is_ended: NDArray[np.bool_],
 ) -> list[bool]:
     """Tell which residues the file declares as part of a polymer.
 

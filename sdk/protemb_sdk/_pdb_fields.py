@@ -53,7 +53,7 @@ def numbers_and_codes(block: Bytes) -> tuple[list[int | None], list[str]]:
     if (block[:, 4] == SPACE).all():
         try:
             numbers = np.ascontiguousarray(block[:, :4]).view("S4").ravel().astype(np.int64)
-            return numbers.tolist(), [""] * len(block)
+            return list(numbers.tolist()), [""] * len(block)
         except ValueError:
             pass
     pairs = [number_and_code(field) for field in as_bytes(block)]
@@ -91,7 +91,9 @@ def names_and_chains(head: Bytes) -> tuple[list[str], list[str]]:
 # --- coordinates ----------------------------------------------------------------------------------
 
 
-def positions(block: Bytes, is_ca: NDArray[np.bool_], lines: NDArray[np.int64], where: str) -> NDArray[np.float64]:
+def positions(
+    block: Bytes, is_ca: NDArray[np.bool_], lines: NDArray[np.int64], where: str
+) -> NDArray[np.float64]:
     """Return coordinates out of columns 30 to 55, shape (atoms, 3); NaN where there is no position.
 
     Raises
@@ -128,7 +130,8 @@ def _thousandths(fields: Bytes) -> NDArray[np.float64] | None:
     # Whole thousandths, divided once, are the nearest number as float() gives it.
     digits = np.frombuffer(letters.translate(_VALUE), dtype=np.uint8).reshape(fields.shape)
     value = digits.astype(np.float64) @ _PLACES / 1000.0
-    return np.where((kind[..., :3] == 2).any(axis=-1), -value, value)
+    found: NDArray[np.float64] = np.where((kind[..., :3] == 2).any(axis=-1), -value, value)
+    return found
 
 
 def check_columns(block: Bytes, lines: NDArray[np.int64], where: str) -> None:
@@ -146,8 +149,8 @@ def check_columns(block: Bytes, lines: NDArray[np.int64], where: str) -> None:
     shifted |= (block[:, 0] != SPACE) & (first[:, 0] != SPACE)
     if shifted.any():
         raise StructureError(
-            f"{where}: the coordinates in line {lines[int(np.argmax(shifted))] + 1} are not in columns 31 to 54 "
-            "as in a PDB file; PQR and other formats with free columns are not read"
+            f"{where}: the coordinates in line {lines[int(np.argmax(shifted))] + 1} are not in columns 31 "
+            "to 54 as in a PDB file; PQR and other formats with free columns are not read"
         )
 
 
@@ -195,7 +198,7 @@ def _number(field: bytes) -> float:
 
 
 def long_names(heads: list[bytes]) -> set[bytes]:
-    """Tell in which columns 21 and 22 the first letter is the fourth of a residue's name, not a chain's first.
+    """Tell of which columns 21 and 22 the first is the fourth letter of a residue's name, not a chain's.
 
     A name of four letters is written into columns 18 to 21, a chain name of two into 21 and 22. A letter
     in column 21 is taken for the name's where all residues with the same two letters have names that are
@@ -216,7 +219,7 @@ def long_names(heads: list[bytes]) -> set[bytes]:
     for pair, names in pairs.items():
         polymer = {n for n in names if kind_of(n.strip())[0] in ("amino", "DNA", "RNA", "water")}
         known = {n for n in names if is_long_name(n + pair[0])}
-        if polymer <= known and known or not polymer or (len(polymer) == 1 and pair[1] in alone):
+        if (polymer <= known and known) or not polymer or (len(polymer) == 1 and pair[1] in alone):
             long.add(pair.encode())
     return long
 

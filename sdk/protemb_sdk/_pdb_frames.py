@@ -53,8 +53,8 @@ class Frame:
 
 
 def frame_of(
-    prefix: NDArray[np.uint32], atoms: Lines, identity: Callable[[], Bytes], numbers: dict[int, str], model: int,
-    where: str,
+    prefix: NDArray[np.uint32], atoms: Lines, identity: Callable[[], Bytes], numbers: dict[int, str],
+    model: int, where: str,
 ) -> Frame:  # fmt: skip
     """Return the lines of a model.
 
@@ -118,8 +118,10 @@ def _models(
     borders: Lines, begins: Lines, closes: Lines, place: Lines, numbers: dict[int, str], notes: list[str]
 ) -> list[Lines]:
     """Return the atoms of each model, and of each group of atoms that is in none."""
-    begun, closed = set(begins.tolist()), set(closes.tolist())
-    by_place = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place, minlength=len(borders) + 1)))
+    begun = set(begins.tolist())
+    by_place = np.split(
+        np.argsort(place, kind="stable"), np.cumsum(np.bincount(place, minlength=len(borders) + 1))
+    )
     frames, outside, unclosed = [], 0, 0
     for p in range(len(borders) + 1):
         is_model = p > 0 and int(borders[p - 1]) in begun
@@ -128,7 +130,9 @@ def _models(
         outside += 0 if is_model else by_place[p].size
         unclosed += is_model and p < len(borders) and int(borders[p]) in begun
     if unclosed:
-        notes.append(f"{unclosed} of the models are not ended by ENDMDL; the next MODEL was taken for their end")
+        notes.append(
+            f"{unclosed} of the models are not ended by ENDMDL; the next MODEL was taken for their end"
+        )
     if outside:
         notes.append(
             f"{outside} atoms stand outside of MODEL and ENDMDL; they are counted as a model of their own"

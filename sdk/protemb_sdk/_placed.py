@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._atoms import CA, Stretches
+from protemb_sdk._atoms import ARRAYS, CA, LISTS, Stretches
 
 # Two C-alphas that are closer are one site: those of neighbours are 2.9 to 3.8 angstrom apart.
 SAME_SITE = 1.9
 # Programs write 9999.000 or 999.999 for "unknown" into all three coordinates.
 UNKNOWN = 999.0
-
-_LISTS = (
-    "chain", "number", "insertion_code", "name", "declared", "label_chain", "label_seq", "segment", "part",
-    "section", "copy",
-)  # fmt: skip
 
 
 def separated(found: Stretches) -> Stretches:
@@ -39,7 +35,7 @@ def separated(found: Stretches) -> Stretches:
         for piece in pieces:
             stretch[piece] = len(source)
             source.append(s)
-    lists = {name: [getattr(found, name)[s] for s in source] for name in _LISTS}
+    lists: dict[str, Any] = {name: [getattr(found, name)[s] for s in source] for name in LISTS}
     return replace(found, **lists, stretch=stretch)
 
 
@@ -98,7 +94,7 @@ def without_placeholders(found: Stretches) -> tuple[Stretches, set[int]]:
     if not gone.any():
         return found, set()
     unplaced = set(found.stretch[gone & is_ca].tolist()) - set(found.stretch[~gone & is_ca].tolist())
-    atoms = {name: getattr(found, name)[~gone] for name in ("stretch", "atom", "altloc", "occupancy", "position")}
+    atoms: dict[str, Any] = {name: getattr(found, name)[~gone] for name in ("stretch", *ARRAYS)}
     return replace(found, **atoms), unplaced
 
 

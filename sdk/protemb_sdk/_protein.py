@@ -86,7 +86,9 @@ def _pick_ca(table: Table, altloc: str) -> NDArray[np.int64]:
     likely &= table.number[residue[1:]] == table.number[residue[:-1]]
     for i in np.flatnonzero(likely & ~same):
         a, b = residue[i], residue[i + 1]
-        same[i] = table.molecule[a] == table.molecule[b] and table.insertion_code[a] == table.insertion_code[b]
+        same[i] = (
+            table.molecule[a] == table.molecule[b] and table.insertion_code[a] == table.insertion_code[b]
+        )
     site = np.concatenate([[0], np.cumsum(~same)])
     if altloc == "first":
         weight = np.zeros(len(ca))

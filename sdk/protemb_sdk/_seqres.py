@@ -13,7 +13,7 @@ from protemb_sdk._molecules import BOND_DISTANCE
 
 
 def label_numbers(table: Table, polymer: NDArray[np.int64], molecule: int) -> None:
-    """Number the residues of a molecule by the sequence that the file declares for it.
+    """Give the residues of a molecule numbers by the sequence that the file declares for it.
 
     Parameters
     ----------
@@ -30,7 +30,9 @@ def label_numbers(table: Table, polymer: NDArray[np.int64], molecule: int) -> No
     numbers, codes = table.number[polymer], [table.insertion_code[i] for i in polymer]
     # Conformers of one site with several residue types are one place in the sequence.
     is_new = np.ones(len(polymer), dtype=bool)
-    is_new[1:] = (np.diff(numbers) != 0) | np.array([a != b for a, b in zip(codes[1:], codes, strict=False)], bool)
+    is_new[1:] = (np.diff(numbers) != 0) | np.array(
+        [a != b for a, b in zip(codes[1:], codes, strict=False)], bool
+    )
     chain = polymer[is_new]
     at = [_first_places(table, atom)[chain] for atom in (N, CA, C)]
     with np.errstate(invalid="ignore", over="ignore"):

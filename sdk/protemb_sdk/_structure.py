@@ -46,7 +46,8 @@ def read_chains(
     Parameters
     ----------
     x : path, bytes, open file, gemmi.Structure, Biotite or Biopython structure, tuple, or Chain
-        Files are PDB, mmCIF, mmJSON or BinaryCIF, each also gzipped, told by their content. Of Biotite an AtomArray or
+        Files are PDB, mmCIF, mmJSON or BinaryCIF, each also gzipped, told by their content. Of Biotite an
+        AtomArray or
         AtomArrayStack, of Biopython a Structure, Model or Chain. A tuple is
         (coordinates (L, 3), sequence) or (coordinates, sequence, residue_index); without indices no
         residue is taken to be missing.

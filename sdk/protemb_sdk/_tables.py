@@ -19,7 +19,21 @@ def stretches_of_gemmi(structure: gemmi.Structure, model: int, name: str) -> Str
     """Return the model-th model of a gemmi structure, which is changed.
 
     Several chains of one name are parts of which TER may be the border.
+
+    Raises
+    ------
+    StructureError
+        Also for whatever gemmi raises: its names may hold bytes that are no UTF-8.
     """
+    try:
+        return _of_gemmi(structure, model, name)
+    except ProtembError:
+        raise
+    except Exception as error:
+        raise _unreadable(name, error) from error
+
+
+def _of_gemmi(structure: gemmi.Structure, model: int, name: str) -> Stretches:
     import gemmi
 
     if len(structure) == 0:
@@ -39,7 +53,8 @@ def stretches_of_gemmi(structure: gemmi.Structure, model: int, name: str) -> Str
     polymer = gemmi.EntityType.Polymer
     names = [r.name for r in residues]
     label_chain = [r.subchain if labelled else "" for r in residues]
-    found = Stretches(
+    atoms: dict[str, Any] = _backbone_of_gemmi(structure, names, [len(r) for r in residues])
+    return Stretches(
         chain=[chain for _, chain, _ in pairs],
         number=[r.seqid.num for r in residues],
         insertion_code=[r.seqid.icode.strip() for r in residues],
@@ -51,12 +66,11 @@ def stretches_of_gemmi(structure: gemmi.Structure, model: int, name: str) -> Str
         part=[part for part, _, _ in pairs],
         section=[0] * len(residues),
         copy=[""] * len(residues),
-        **_backbone_of_gemmi(structure, names, [len(r) for r in residues]),
+        **atoms,
         parents={m.res_id.name: m.parent_comp_id for m in structure.mod_residues},
         entities={s: str(e.name) for e in structure.entities for s in e.subchains} if labelled else {},
         labelled=labelled,
     )
-    return found
 
 
 def _backbone_of_gemmi(

@@ -11,7 +11,12 @@ import gemmi
 ONE, OTHER = "MEKLFRWDAG", "GSTHVNICQY"
 
 # Name, radius in angstrom, angle in degrees and height of the backbone of an ideal helix.
-_BACKBONE = (("N", 1.55, -26.0, -0.87), ("CA", 2.29, 0.0, 0.0), ("C", 1.66, 27.5, 1.15), ("O", 1.96, 24.0, 2.32))
+_BACKBONE = (
+    ("N", 1.55, -26.0, -0.87),
+    ("CA", 2.29, 0.0, 0.0),
+    ("C", 1.66, 27.5, 1.15),
+    ("O", 1.96, 24.0, 2.32),
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,12 @@ class Atom:
 
 
 def helix(
-    sequence: str = ONE, *, first: int = 1, away: float = 0.0, names: Sequence[str] | None = None, **fields: object
+    sequence: str = ONE,
+    *,
+    first: int = 1,
+    away: float = 0.0,
+    names: Sequence[str] | None = None,
+    **fields: object,
 ) -> list[Atom]:
     """Return a helix of one-letter codes; `away` moves it along x."""
     atoms = []
@@ -68,8 +78,9 @@ def pdb(*parts: Iterable[Atom] | str) -> bytes:
             serial += 1
             x, y, z = atom.place
             xyz = "".join(c if isinstance(c, str) else f"{c:8.3f}" for c in (x, y, z))
+            name = f" {atom.name}".ljust(4) if len(atom.name) < 4 else atom.name
             lines.append(
-                f"{atom.record:6}{serial % 100000:5} {(' ' + atom.name).ljust(4) if len(atom.name) < 4 else atom.name}"
+                f"{atom.record:6}{serial % 100000:5} {name}"
                 f"{atom.alt:1}{atom.residue.rjust(3).ljust(4)}{atom.chain:1}{atom.number:>4}{atom.code:1}   "
                 f"{xyz}{atom.occupancy:6.2f}{0.0:6.2f}      {atom.segment:4}{atom.symbol:>2}"
             )
@@ -91,8 +102,8 @@ def cif(*parts: Iterable[Atom], name: str = "x", without: Sequence[str] = (), mo
             x, y, z = (c if isinstance(c, str) else f"{c:.3f}" for c in atom.place)
             values = (
                 atom.record, len(rows) + 1, atom.symbol, atom.name, atom.alt or ".", atom.residue,
-                atom.label or atom.chain.strip() or "?", 1, atom.label_seq or ".", atom.code or "?", x, y, z, atom.occupancy,
-                atom.number, atom.residue, atom.chain.strip() or "?", atom.name, model,
+                atom.label or atom.chain.strip() or "?", 1, atom.label_seq or ".", atom.code or "?", x, y, z,
+                atom.occupancy, atom.number, atom.residue, atom.chain.strip() or "?", atom.name, model,
             )  # fmt: skip
             rows.append(dict(zip(COLUMNS, values, strict=True)))
     kept = [c for c in COLUMNS if c not in without]

@@ -1,4 +1,4 @@
-"""What a chain is: names, segments, labels, numbers and TER, in files and in structures of other libraries."""
+"""What a chain is: names, segments, labels, numbers and TER, in files and in other libraries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from protemb_sdk import StructureError
 from protemb_sdk._chain import Chain
 from protemb_sdk._structure import read_chains
 
-from .peptides import ONE, OTHER, cif, changed, helix, pdb
+from .peptides import ONE, OTHER, changed, cif, helix, pdb
 
 FAR = 30.0
 
@@ -53,7 +53,9 @@ def test_three_molecules_waters_and_ions_without_names() -> None:
 @pytest.mark.parametrize("at", [1, 4, 9])
 def test_ter_in_the_middle_of_a_bonded_chain_is_no_end(chain: str, at: int) -> None:
     atoms = helix(chain=chain)
-    text = pdb([a for a in atoms if int(a.number) <= at], "TER", [a for a in atoms if int(a.number) > at], "TER")
+    text = pdb(
+        [a for a in atoms if int(a.number) <= at], "TER", [a for a in atoms if int(a.number) > at], "TER"
+    )
     assert chains(text) == [(chain.strip(), ONE)] and notes(text) == ""
 
 
@@ -176,7 +178,11 @@ def test_labels_tell_molecules_of_one_letter_apart(first: int, kind: str) -> Non
     text = cif(helix(label="A"), helix(OTHER, label="B", first=first, away=FAR))
     if kind == "json":
         text = gemmi.cif.read_string(text.decode()).as_json(mmjson=True).encode()
-    x = gemmi.make_structure_from_block(gemmi.cif.read_string(text.decode()).sole_block()) if kind == "gemmi" else text
+    x = (
+        gemmi.make_structure_from_block(gemmi.cif.read_string(text.decode()).sole_block())
+        if kind == "gemmi"
+        else text
+    )
     read = read_chains(x).chains
     assert [(c.chain, c.label_chain, c.sequence) for c in read] == [("A", "A", ONE), ("A-2", "B", OTHER)]
     assert "told apart by label_asym_id" in read[0].notes[0]
@@ -258,7 +264,13 @@ def test_numbers_above_9999_are_read(first: int, written: str | None) -> None:
     lines = pdb(helix(first=1)).decode().splitlines()
     for i, line in enumerate(lines):
         number = first + int(line[22:26]) - 1
-        field = f"{number:4} " if number < 10_000 else f"{number}" if written is None else f"A{number - 10_000:03} "
+        field = (
+            f"{number:4} "
+            if number < 10_000
+            else f"{number}"
+            if written is None
+            else f"A{number - 10_000:03} "
+        )
         lines[i] = line[:22] + field + line[27:]
     (chain,) = read_chains("\n".join(lines).encode()).chains
     assert chain.sequence == ONE and chain.auth_seq.tolist() == list(range(first, first + 10))
@@ -316,7 +328,8 @@ def test_conformers_listed_apart_are_conformers() -> None:
         (chain,) = read_chains(text).chains
         assert chain.sequence == ONE and chain.ca_coords[0, 0] == pytest.approx(2.29) and not chain.notes
     other = changed(b, numbers=[3], residue="ARG")
-    assert chains(pdb(a, other)) == [("A", ONE)] and chains(pdb(a, other), altloc="B") == [("A", ONE[:2] + "R" + ONE[3:])]
+    assert chains(pdb(a, other)) == [("A", ONE)]
+    assert chains(pdb(a, other), altloc="B") == [("A", ONE[:2] + "R" + ONE[3:])]
 
 
 def test_hydrogens_at_the_end_belong_to_their_residues() -> None:

@@ -230,7 +230,9 @@ def zipped(path: Path, files: dict[str, bytes], kind: int = zipfile.ZIP_DEFLATED
     return path
 
 
-@pytest.mark.parametrize("kind", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize(
+    "kind", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
 def test_zip_archives_are_read_as_tar_archives_are(
     kind: int, embedder: Embedder, structures: Path, tmp_path: Path
 ) -> None:
@@ -283,7 +285,10 @@ def test_what_came_before_the_damage_in_a_zip_archive_was_given(
 
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(structures: Path, tmp_path: Path) -> None:
-    path = zipped(tmp_path / "x.zip", {"a.pdb": b"ATOM  ".ljust(2**20) * 64, "b.pdb": (structures / "1orc.pdb").read_bytes()})
+    path = zipped(
+        tmp_path / "x.zip",
+        {"a.pdb": b"ATOM  ".ljust(2**20) * 64, "b.pdb": (structures / "1orc.pdb").read_bytes()},
+    )
     first = next(members(str(path), most=2**20))
     assert len(first.content) == 2**20 + 1
     run = Embedder("small", "cpu", byte_limit=2**20).embed_many(path, on_error="skip")

@@ -29,7 +29,8 @@ def pqr(form: str, letter: str = "") -> bytes:
     for serial, atom in enumerate(helix(), 1):
         x, y, z = atom.place
         lines.append(form.format(
-            serial=serial, name=atom.name, residue=atom.residue, chain=letter, number=atom.number, x=x, y=y, z=z,
+            serial=serial, name=atom.name, residue=atom.residue, chain=letter, number=atom.number,
+            x=x, y=y, z=z,
         ))  # fmt: skip
     return ("\n".join(lines) + "\n").encode()
 
@@ -104,7 +105,13 @@ def test_a_tar_archive_of_before_1988_is_one_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "front", ["text in front\n", "\n\nSome header: 5\nmore\n\n", "# comment\nnot CIF 'at all\n", "REMARK written by x\n"]
+    "front",
+    [
+        "text in front\n",
+        "\n\nSome header: 5\nmore\n\n",
+        "# comment\nnot CIF 'at all\n",
+        "REMARK written by x\n",
+    ],
 )
 def test_text_before_the_first_block_does_not_hide_mmcif(front: str) -> None:
     chain = read_chain(front.encode() + cif(helix()))
@@ -132,7 +139,8 @@ def test_any_one_column_may_be_missing_or_is_named(column: str) -> None:
 
 
 PAIRS = (
-    ({"label_atom_id", "auth_atom_id"}, "label_atom_id"), ({"label_comp_id", "auth_comp_id"}, "label_comp_id"),
+    ({"label_atom_id", "auth_atom_id"}, "label_atom_id"),
+    ({"label_comp_id", "auth_comp_id"}, "label_comp_id"),
 )  # fmt: skip
 
 
@@ -144,7 +152,7 @@ def test_any_columns_may_be_missing_or_one_is_named(gone: set[str]) -> None:
     if gone == set(COLUMNS):
         return
     if needed:
-        with pytest.raises(StructureError, match="lacks the column|holds no _atom_site"):
+        with pytest.raises(StructureError, match=r"lacks the column|holds no _atom_site"):
             read_chains(text)
     else:
         assert [c.sequence for c in read_chains(text).chains] == [ONE]
@@ -159,7 +167,9 @@ def test_coordinates_with_their_uncertainty_are_numbers() -> None:
     text = cif(helix()).decode()
     whole = read_chain(text.encode())
     x = f"{whole.ca_coords[0, 0]:.3f}"
-    np.testing.assert_array_equal(read_chain(text.replace(f" {x} ", f" {x}(4) ").encode()).ca_coords, whole.ca_coords)
+    np.testing.assert_array_equal(
+        read_chain(text.replace(f" {x} ", f" {x}(4) ").encode()).ca_coords, whole.ca_coords
+    )
 
 
 # --- BinaryCIF ---------------------------------------------------------------------------------------
@@ -203,7 +213,9 @@ def test_binary_cif_that_biotite_wrote_is_read(structures: Path, name: str) -> N
 @given(at=st.floats(0, 1, exclude_max=True), change=st.binary(min_size=1, max_size=6), cut=st.floats(0.01, 1))
 @settings(deadline=None, max_examples=150)
 def test_damaged_binary_cif_is_refused_or_read(at: float, change: bytes, cut: float) -> None:
-    whole = bytearray(gzip.decompress((Path(__file__).parents[1] / "structures" / "3jqh.bcif.gz").read_bytes()))
+    whole = bytearray(
+        gzip.decompress((Path(__file__).parents[1] / "structures" / "3jqh.bcif.gz").read_bytes())
+    )
     place = int(at * len(whole))
     whole[place : place + len(change)] = change
     try:
@@ -241,13 +253,16 @@ class Strange:
 
 
 ERRORS = (
-    RuntimeError("not computed"), KeyError("x"), MemoryError(), IncompleteRead(b"ATOM", 1000), ZeroDivisionError(),
+    RuntimeError("not computed"), KeyError("x"), MemoryError(), IncompleteRead(b"ATOM", 1000),
+    ZeroDivisionError(),
     NotImplementedError("lazy"), EOFError(), AssertionError("a\nb"), StopIteration(), RecursionError(),
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda e: type(e).__name__)
-def test_streams_and_arrays_may_raise_anything(error: Exception, embedder: Embedder, structures: Path) -> None:
+def test_streams_and_arrays_may_raise_anything(
+    error: Exception, embedder: Embedder, structures: Path
+) -> None:
     for x in ((Lazy(error), ONE), (np.eye(3), "AAA", Lazy(error)), Stream(error), Strange()):
         with pytest.raises(StructureError) as caught:
             embedder.embed(x)
@@ -266,7 +281,7 @@ def test_structures_of_other_libraries_may_raise_anything(structures: Path) -> N
         coord, chain_id, res_id = array.coord, array.chain_id, array.res_id
         res_name, atom_name = array.res_name, Lazy(RuntimeError("not computed"))
 
-    with pytest.raises(StructureError, match="the structure cannot be read .not computed"):
+    with pytest.raises(StructureError, match=r"the structure cannot be read .not computed"):
         read_chains(Broken())
     Broken.atom_name = array.atom_name[:5]
     with pytest.raises(StructureError, match="the structure cannot be read"):

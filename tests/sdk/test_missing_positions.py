@@ -24,7 +24,8 @@ FOUR = {
     "NGLY": "G", "CASP": "D", "NPRO": "P", "CTRP": "W",
 }  # fmt: skip
 THREE = {
-    "LYP": "K", "ARN": "R", "TYM": "Y", "HIN": "H", "LSN": "K", "CYN": "C", "HID": "H", "HIE": "H", "HIP": "H",
+    "LYP": "K", "ARN": "R", "TYM": "Y", "HIN": "H", "LSN": "K", "CYN": "C", "HID": "H",
+    "HIE": "H", "HIP": "H",
     "HSD": "H", "HSE": "H", "HSP": "H", "CYX": "C", "CYM": "C", "ASH": "D", "GLH": "E", "LYN": "K",
 }  # fmt: skip
 
@@ -89,7 +90,9 @@ def without(atoms: list[Atom], numbers: list[int], place: tuple[object, ...], **
 @pytest.mark.parametrize("place", NOWHERE)
 @pytest.mark.parametrize("numbers", [[1, 2], [9, 10], [4, 5, 6]])
 @pytest.mark.parametrize("write", [pdb, cif])
-def test_residues_without_a_position_are_left_out_with_a_note(place: str, numbers: list[int], write: object) -> None:
+def test_residues_without_a_position_are_left_out_with_a_note(
+    place: str, numbers: list[int], write: object
+) -> None:
     atoms = without(helix(), numbers, NOWHERE[place])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -144,7 +147,9 @@ def test_what_has_a_position_is_read_as_if_the_others_were_not_listed(lost: set[
     coords = whole.ca_coords.copy()
     coords[[n - 1 for n in lost]] = np.nan
     array = read_chain((coords, ONE))
-    assert array.sequence == expected.sequence and bool(array.notes and "without a position" in array.notes[0]) == bool(lost)
+    assert array.sequence == expected.sequence and bool(
+        array.notes and "without a position" in array.notes[0]
+    ) == bool(lost)
     assert array.auth_seq.tolist() == expected.auth_seq.tolist()
 
 

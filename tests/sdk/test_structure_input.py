@@ -106,7 +106,7 @@ def test_biotite_arrays_give_the_same_chains(structures: Path, name: str) -> Non
         (b"data_x\n_cell.length_a 1\n", "no _atom_site table"),
         (b"data_ALA\nloop_\n_chem_comp_atom.comp_id\nALA\n", "chemical component"),
         (b"data_x\nloop_\n_atom_site.id\n_atom_site.Cartn_x\n1 2\n", "lacks the column _atom_site.Cartn_y"),
-        (b"data_x\nloop_\n_atom_site.id\n_atom_site.label_atom_id\n1 CA\n", "lacks the column _atom_site.Cartn_x"),
+        (b"data_x\nloop_\n_atom_site.id\n_atom_site.auth_atom_id\n1 CA\n", "column _atom_site.Cartn_x"),
         (b'{"data_x": 5', "not a valid mmJSON file"),
         (b'{"pae": [[1, 2]]}', "mmJSON|_atom_site"),
         (bytes(range(256)) * 4, "not a structure file"),
@@ -229,7 +229,17 @@ def test_large_and_zero_coordinates_are_no_error() -> None:
 def test_a_folder_gives_its_structure_files_sorted(tmp_path: Path) -> None:
     with pytest.raises(StructureError, match="no structure file in this folder"):
         find_structures(tmp_path)
-    names = ["b.PDB", "a/x.cif.gz", "a/y.ent", "c.mmcif", "d.json.gz", "e.pdb1", "f.mmjson", "g.bcif", "h.bcif.gz"]
+    names = [
+        "b.PDB",
+        "a/x.cif.gz",
+        "a/y.ent",
+        "c.mmcif",
+        "d.json.gz",
+        "e.pdb1",
+        "f.mmjson",
+        "g.bcif",
+        "h.bcif.gz",
+    ]
     others = ["readme.txt", "x.gz", "._b.pdb", "a/pdb", "t.tar.gz", "u.zip"]
     (tmp_path / "a").mkdir()
     (tmp_path / "folder.pdb").mkdir()
