@@ -89,7 +89,7 @@ def read_chains(
 def chains_of_stretches(
     found: Stretches, name: str, where: str, *, altloc: str = "highest", min_residues: int = 3
 ) -> StructureRead:
-    """Return the protein chains of what `read_stretches` read, and what was skipped; `where` is for messages."""
+    """Return the protein chains of what `read_stretches` read, and what was skipped."""
     return chains_of_table(table_of(found), name, where, altloc, min_residues)
 
 
