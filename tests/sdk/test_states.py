@@ -368,7 +368,7 @@ def test_killed_in_the_middle_every_row_comes_exactly_once(
     assert names() == [f"{number:03}" for number in range(120)]
 
 
-# --- heads, and the name of a model that passes to a new one --------------------------------------------------------
+# --- heads, and the name of a model that passes to a new one ---------------------------------------
 
 
 def test_a_head_may_take_the_residue_embedding(

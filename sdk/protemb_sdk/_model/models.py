@@ -165,7 +165,7 @@ def find_bundled(
         and (model_sha256 is None or model.sha256.get(model.path.name) == model_sha256)
     ]
     named = [model for model in fitting if model.name == name]
-    return (named or fitting or [None])[0]
+    return next(iter(named or fitting), None)
 
 
 def beside(path: Path, kind: str) -> Path:
@@ -274,7 +274,8 @@ def read_graph_info(
         low, high = card["sigma_range"]
         if kind == "embedding":
             float(card["sigma"])
-        channels, radii = int(card["channels"]), (int(card["radius"]),)
+        channels = int(card["channels"])
+        radii: tuple[int, ...] = (int(card["radius"]),)
         widths = dict.fromkeys(("pair", "residue", "protein"), channels)
         if contract == STATES_CONTRACT and kind == "embedding":
             widths = {level: int(card["widths"][level]) for level in widths}
