@@ -42,7 +42,7 @@ def array_of(values: object, where: str, what: str) -> NDArray[Any]:
     try:
         found: Any = np.asanyarray(values)
         if isinstance(found, np.ma.MaskedArray):
-            found = found.astype(np.float64).filled(np.nan) if found.mask.any() else found.data
+            found = np.ma.filled(found.astype(np.float64), np.nan) if found.mask.any() else found.data
         return np.asarray(found)
     except Exception as error:  # lazy arrays and tensors raise what they like
         raise StructureError(f"{where}: {what} must be numbers ({said(error)})") from error
