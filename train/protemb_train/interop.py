@@ -72,12 +72,8 @@ class EmbeddingTransformer(TransformerMixin, BaseEstimator):  # type: ignore[mis
         Bundled model, or path of an `.onnx` file.
     readouts : sequence of str, optional
         What lies beside each other: "protein", or means over the chain of readouts and of "residue". By
-<<<<<<< HEAD
         default the protein embedding, which in models of contract 1 is the mean over the chain of the
         readout "mean".
-=======
-        default the protein embedding, which in models of contract 1 is the mean over the chain of "mean".
->>>>>>> contract2
     device : str, default "auto"
         As in `Embedder`.
     threads : int, optional
@@ -130,14 +126,9 @@ class EmbeddingTransformer(TransformerMixin, BaseEstimator):  # type: ignore[mis
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Return the names of the columns: readout and channel."""
         widths = self._embedder().widths
-<<<<<<< HEAD
         columns = [
             f"{name}_{n}" for name in self._names() for n in range(widths[name if name in LEVELS else "pair"])
         ]
-=======
-        levels = {name: name if name in LEVELS else "pair" for name in self._names()}
-        columns = [f"{name}_{n}" for name, level in levels.items() for n in range(widths[level])]
->>>>>>> contract2
         return np.array(columns, dtype=object)
 
     def _names(self) -> tuple[str, ...]:

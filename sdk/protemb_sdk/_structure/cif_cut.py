@@ -90,7 +90,7 @@ def atom_table(data: bytes) -> AtomTable | None:
         past < head.end()
         or not _AFTER.match(data, past)
         or data.find(b"_atom_site.", past) >= 0
-        or data.find(b"data_", block.end()) >= 0
+        or data.find(b"\ndata_", block.end()) >= 0
     ):
         return None
     entry = _ENTRY.search(data, 0, start)

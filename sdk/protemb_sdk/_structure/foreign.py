@@ -42,8 +42,7 @@ def array_of(values: object, where: str, what: str) -> NDArray[Any]:
     try:
         found: Any = np.asanyarray(values)
         if isinstance(found, np.ma.MaskedArray):
-            masked: Any = found.astype(np.float64)
-            found = masked.filled(np.nan) if found.mask.any() else found.data
+            found = np.ma.filled(found.astype(np.float64), np.nan) if found.mask.any() else found.data
         return np.asarray(found)
     except Exception as error:  # lazy arrays and tensors raise what they like
         raise StructureError(f"{what} must be numbers ({said(error)})", where) from error

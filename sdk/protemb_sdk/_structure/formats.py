@@ -64,11 +64,11 @@ def recognised(data: bytes, where: str) -> tuple[str, bytes, tuple[str, ...]]:
         return "mmJSON", data, ()
     if _CIF_START.match(data):
         return "mmCIF", data, ()
-    atom = _PDB_ATOM.search(data)
-    block = _CIF_BLOCK.search(data, 0, atom.start() if atom else len(data))
+    atom = _first_atom(data)
+    block = _CIF_BLOCK.search(data, 0, len(data) if atom is None else atom) if _may_hold_block(data) else None
     if block and _ATOM_SITE.search(data, block.start()):
         return "mmCIF", data[block.start() :], ("text before the first data_ was left out",)
-    if atom:
+    if atom is not None:
         return "PDB", data, ()
     if _PDB_HEADER.search(data):
         raise StructureError("a PDB file without ATOM records, there is nothing to embed", where)
@@ -76,6 +76,19 @@ def recognised(data: bytes, where: str) -> tuple[str, bytes, tuple[str, ...]]:
         if start.startswith(magic):
             raise StructureError(f"this is {what} (read are {TAKEN})", where)
     raise StructureError(f"not a structure file (it starts with {start[:16]!r}); read are {TAKEN}", where)
+
+
+def _first_atom(data: bytes) -> int | None:
+    """Return where the first line of an atom begins."""
+    found = [at + 1 for record in (b"\nATOM", b"\nHETA") if (at := data.find(record)) >= 0]
+    if found:  # as nearly always
+        return 0 if _PDB_ATOM.match(data) else min(found)
+    atom = _PDB_ATOM.search(data)
+    return atom.start() if atom else None
+
+
+def _may_hold_block(data: bytes) -> bool:
+    return any(data.find(word) >= 0 for word in (b"data_", b"DATA_", b"Data_"))
 
 
 def _is_tar(data: bytes) -> bool:

@@ -34,14 +34,22 @@ def label_numbers(table: Table, polymer: NDArray[np.int64], molecule: int) -> No
         [a != b for a, b in zip(codes[1:], codes, strict=False)], bool
     )
     chain = polymer[is_new]
+    names = [table.name[i] for i in chain]
+    places: list[int | None] = list(range(1, len(full) + 1))
+    if names != full:
+        places = places_in_sequence(names, full, _is_bonded(table, chain))
+    for residue, site in zip(polymer.tolist(), (np.cumsum(is_new) - 1).tolist(), strict=True):
+        table.label_seq[residue] = places[site]
+
+
+def _is_bonded(table: Table, chain: NDArray[np.int64]) -> list[bool]:
+    """Tell which residues are bonded to the one before."""
     at = [_first_places(table, atom)[chain] for atom in (N, CA, C)]
     with np.errstate(invalid="ignore", over="ignore"):
         bond = np.linalg.norm(at[0][1:] - at[2][:-1], axis=1)
         step = np.linalg.norm(np.diff(at[1], axis=0), axis=1)
         bonded = np.where(np.isfinite(bond), bond < BOND_DISTANCE, step < BREAK_DISTANCE)
-    places = places_in_sequence([table.name[i] for i in chain], full, [False, *bonded.tolist()])
-    for residue, site in zip(polymer.tolist(), (np.cumsum(is_new) - 1).tolist(), strict=True):
-        table.label_seq[residue] = places[site]
+    return [False, *bonded.tolist()]
 
 
 def _first_places(table: Table, atom: int) -> NDArray[np.float64]:
@@ -65,8 +73,6 @@ def places_in_sequence(
     is_connected : sequence of bool
         Whether a residue is bonded to the one before it, so that no missing one is expected between them.
     """
-    if list(names) == list(full):
-        return list(range(1, len(names) + 1))
     import gemmi
 
     scoring = gemmi.AlignmentScoring()
