@@ -48,7 +48,7 @@ def to_onnx(
     arguments: tuple[Tensor, ...],
     inputs: list[str],
     outputs: list[str],
-    shapes: tuple[dict[int, Any], ...],
+    shapes: tuple[Any, ...],
 ) -> onnx.ModelProto:
     """Return what torch's exporter makes of a module, without a word of its own."""
     with tempfile.TemporaryDirectory() as folder, _quiet_exporter():
