@@ -41,8 +41,8 @@ def chains(corpus: Corpus) -> list[Chain]:
         found.append(
             Chain(
                 name=trace.id,
-                chain="",
-                label_chain="",
+                chain_id="",
+                label_chain_id="",
                 ca_coords=trace.ca_coords.astype(np.float64),
                 sequence="".join(ALPHABET[kind] for kind in trace.residue_type),
                 residue_index=trace.residue_index,

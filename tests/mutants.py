@@ -45,7 +45,7 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {  # modules, and the tests tha
          "sdk/test_limits.py", "sdk/test_reading_kept.py", "sdk/test_folders.py"],
     ),
     "store": (
-        ["_store/writer", "_store/parts", "_store/rows", "_store/fill"],
+        ["_store/writer", "_store/parts", "_embed/rows", "_store/fill"],
         ["sdk/test_store.py", "sdk/test_store_again.py", "sdk/test_store_damage.py", "sdk/test_pair_maps.py"],
     ),
 }  # fmt: skip

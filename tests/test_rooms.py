@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,15 +38,21 @@ LAYERS = {
     "protemb_train": [
         ["base"],
         ["corpus", "network"],
-        ["pretrain"],
-        ["probe"],
+        ["encoders", "pretrain"],
+        ["probe", "protein_vector"],
         ["downstream.common"],
         ["downstream.sites", "downstream.quality", "downstream.labels"],
-        ["experiments"],
+        ["evaluate", "experiments"],
         ["commands"],
         ["cli", "interop"],
     ],
 }
+
+# What training and export may use of the SDK besides its public names.
+OPEN = {
+    "_base", "_structure.chain", "_structure.files", "_structure.reader", "_model.models", "_model.heads",
+    "_model.readouts", "_model.batches", "_predict.predictor",
+}  # fmt: skip
 
 
 def modules_of(tree: str) -> dict[str, Path]:
@@ -138,6 +146,26 @@ def test_no_module_imports_itself_by_way_of_others(tree: str) -> None:
 
     for module in sorted(edges):
         visit(module, ())
+
+
+@pytest.mark.parametrize("tree", ["protemb_train", "protemb_export"])
+def test_training_and_export_use_public_names_and_what_is_open_to_them(tree: str) -> None:
+    public = importlib.import_module("protemb_sdk")._HOME
+    for module, path in modules_of(tree).items():
+        for name in imports_of(path):
+            if not name.startswith("protemb_sdk._"):
+                continue
+            inner, _, last = name.removeprefix("protemb_sdk.").rpartition(".")
+            assert any(inner == part or inner.startswith(f"{part}.") for part in OPEN), f"{module}: {name}"
+            assert public.get(last) != inner or last.startswith("_"), f"{module}: {last} is public; use it so"
+
+
+def test_contributing_says_what_is_open() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    sentence = text.split(
+        "Training and export use the public names of the SDK, and of the private ones only", 1
+    )[1]
+    assert set(re.findall(r"`(_[a-z_.]+)`", sentence.split(".\n", 1)[0])) == OPEN
 
 
 @pytest.mark.parametrize("tree", LAYERS)

@@ -53,7 +53,9 @@ make_file() {
 mkdir -p "$runs" "$models" "$cards" "$results"
 corpus=$runs/corpus.arrow
 avoid=()
-for file in "$data"/ppi/deepppisp.npz "$data"/ppi/graphppis.npz "$data"/qa/decoys.npz; do
+# Test chains of both tasks, and all targets of model quality. Relatives of training chains stay.
+for file in "$data"/ppi/deepppisp.npz:test "$data"/ppi/graphppis.npz:Test_60,Test_315,UBtest_31 \
+    "$data"/qa/decoys.npz; do
     avoid+=(--avoid "$file")
 done
 build=(protemb-train corpus "$data/native/corpus.npz" --drop-source demos --drop-source af2_foldswitch "${avoid[@]}")

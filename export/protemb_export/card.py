@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from protemb_sdk import ALPHABET
 from protemb_sdk._model.models import CONTRACT, STATES_CONTRACT
-from protemb_sdk._structure.chain import ALPHABET
 from protemb_train.base.origin import origin
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.vectors import ChainVectors

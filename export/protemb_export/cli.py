@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from protemb_sdk import ProtembError
 from protemb_sdk._base.console import console, run, say
-from protemb_sdk._base.errors import ProtembError
 from protemb_sdk._base.output import write_text_whole
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -160,7 +160,8 @@ def gpu(
     from protemb_export.pack import pack_gpu, register
     from protemb_export.targets import check_graph
     from protemb_export.verify import spread_over_lengths
-    from protemb_sdk._model.models import beside, find_model, list_models
+    from protemb_sdk import list_models
+    from protemb_sdk._model.models import beside, find_model
     from protemb_train.corpus.corpus import Corpus
 
     exact = find_model(model)
@@ -272,8 +273,7 @@ def released(
     from protemb_export.pack import pack
     from protemb_export.released import differences, load_released, read_published
     from protemb_export.targets import check_graph
-    from protemb_sdk._embed.embedder import Embedder
-    from protemb_sdk._structure.reader import read_chain
+    from protemb_sdk import Embedder, read_chain
 
     check_graph(out, [checkpoint, structure, embedding], ("score", "gpu"))
     network = load_released(checkpoint)

@@ -1,6 +1,6 @@
 """What can go wrong between a checkpoint and its graph."""
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import ProtembError
 
 
 class ExportError(ProtembError):

@@ -14,11 +14,10 @@ from protemb_export.errors import ExportError
 from protemb_export.head import pack_head
 from protemb_export.pack import pack
 from protemb_export.targets import check_graph, files_of
+from protemb_sdk import Chain, Embedder
 from protemb_sdk._base.console import console, out_console, say
 from protemb_sdk._base.output import written_whole
-from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._model.models import beside, find_model
-from protemb_sdk._structure.chain import Chain
 from protemb_train.downstream.labels.head import TrainedLabels
 from protemb_train.downstream.labels.table import LabelTable, Per, class_counts, read_labels
 from protemb_train.downstream.labels.training import judge_again, train_labels
@@ -109,7 +108,7 @@ def _unfrozen(
     network, record = load_network(checkpoint)
     if weights_sha256(network) != embedder.card["weights_sha256"]:
         raise ExportError(
-            f"{checkpoint}: is not what {embedder.model.name} was exported from; name the model of it"
+            f"is not what {embedder.model.name} was exported from; name the model of it", checkpoint
         )
     with _shown("encoder and head") as progress:
         model, tuned, losses = train_on(trained, network, embedder.noise_level, table, progress)

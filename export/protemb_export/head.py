@@ -33,12 +33,11 @@ from protemb_export.errors import ParityError
 from protemb_export.pack import check_bundled
 from protemb_export.verify import TOLERANCE
 from protemb_export.writing import finish, to_onnx
+from protemb_sdk import Chain, Embedder
 from protemb_sdk._base.output import writable_target, write_text_whole, written_whole
-from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._model.heads import HEAD_CONTRACT, INPUTS, OUTPUTS
 from protemb_sdk._model.models import EXAMPLE
 from protemb_sdk._predict.predictor import Predictor
-from protemb_sdk._structure.chain import Chain
 from protemb_train.base.origin import origin
 from protemb_train.downstream.labels.head import LabelModel
 from protemb_train.downstream.quality.scorer import QualityModel
@@ -144,8 +143,9 @@ def pack_head(
         worst = _deviation(predictor, model, names, chains)
         if not worst <= TOLERANCE:  # not ">": NaN must not pass
             raise ParityError(
-                f"{out}: not written, because what ONNX Runtime says differs from PyTorch's by "
-                f"{worst:.1e} of its scale, more than {TOLERANCE:g}; please report this head"
+                f"not written, because what ONNX Runtime says differs from PyTorch's by "
+                f"{worst:.1e} of its scale, more than {TOLERANCE:g}; please report this head",
+                out,
             )
         said = predictor.outputs_of(predictor.embedder.embed(EXAMPLE, readouts=predictor.info.asked))
     golden = {
@@ -188,7 +188,7 @@ def _deviation(
             wanted = side.numpy()
             difference, magnitude = float(np.abs(found - wanted).max()), float(np.abs(wanted).max())
             if not np.isfinite([difference, magnitude]).all():
-                raise ParityError(f"{chain.id}: PyTorch or ONNX Runtime gives values that are not finite")
+                raise ParityError("PyTorch or ONNX Runtime gives values that are not finite", chain.id)
             worst[name], scale[name] = max(worst[name], difference), max(scale[name], magnitude)
     if chain is None:
         raise ParityError("there is no chain to verify on; ask for at least one")

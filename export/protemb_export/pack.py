@@ -29,11 +29,10 @@ from protemb_export.verify import (
     measure_parity,
     measure_score_parity,
 )
+from protemb_sdk import Chain, Embedder, Model
 from protemb_sdk._base.output import writable_target, write_text_whole, written_whole
-from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._model.batches import feeds_of
-from protemb_sdk._model.models import BUNDLED, EXAMPLE, Model, beside
-from protemb_sdk._structure.chain import Chain
+from protemb_sdk._model.models import BUNDLED, EXAMPLE, beside
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.vectors import ChainVectors
 
@@ -89,8 +88,9 @@ def _judged(what: str, deviation: float, out: Path) -> None:
     # Not ">": NaN must not pass.
     if not deviation <= TOLERANCE:
         raise ParityError(
-            f"{out}: not written, because the {what} differs from what it should be by "
-            f"{deviation:.1e} of its scale, more than {TOLERANCE:g}; please report this network"
+            f"not written, because the {what} differs from what it should be by "
+            f"{deviation:.1e} of its scale, more than {TOLERANCE:g}; please report this network",
+            out,
         )
 
 
@@ -233,7 +233,7 @@ def pack_half(network: ScoreNetwork, model: Model, out: Path, held_out: Sequence
     writable_target(out)
     card = Embedder(model.path, "cpu").card
     if weights_sha256(network) != card["weights_sha256"]:
-        raise ExportError(f"{model.path}: is not the graph of that checkpoint; export it first")
+        raise ExportError("is not the graph of that checkpoint; export it first", model.path)
     vectors = vectors_of_graph(onnx.load(model.path), card, network)
     graph = as_products(_graph_of(network, card, vectors, half=True))
     return _pack_narrow(graph, model, out, held_out, "float16", {})
@@ -294,8 +294,9 @@ def _pack_narrow(
         golden = _golden(embedder)
     if not min(alike.protein, alike.residue) >= LEAST_COSINE:
         raise ParityError(
-            f"{out}: not written, because in {blocks} the embeddings of {model.path} have a mean cosine "
-            f"of {alike.protein:.4f} (protein) and {alike.residue:.4f} (residue), below {LEAST_COSINE}"
+            f"not written, because in {blocks} the embeddings of {model.path} have a mean cosine "
+            f"of {alike.protein:.4f} (protein) and {alike.residue:.4f} (residue), below {LEAST_COSINE}",
+            out,
         )
     card |= {
         "name": out.stem,
@@ -322,7 +323,7 @@ def check_bundled(out: Path) -> Path:
         If it does not.
     """
     if out.resolve().parent != BUNDLED.resolve() or out.suffix != ".onnx":
-        raise ExportError(f"{out}: only {BUNDLED}/NAME.onnx can be bundled; write it there")
+        raise ExportError(f"only {BUNDLED}/NAME.onnx can be bundled; write it there", out)
     return out
 
 

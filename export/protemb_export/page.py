@@ -34,7 +34,7 @@ def read_card(graph: Path) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise TypeError(type(found).__name__)
     except (OSError, DecodeError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ExportError(f"{graph}: holds no model card; pass a graph of protemb-export model") from error
+        raise ExportError("holds no model card; pass a graph of protemb-export model", graph) from error
     return found
 
 
@@ -51,7 +51,7 @@ def read_judged(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     judgement = read_judgement(path)
     loaded = json.loads(path.read_text(encoding="utf-8"))
     if loaded.get("checkpoint") != json.loads(json.dumps(record)):
-        raise ExportError(f"{path}: judges another checkpoint than the one exported; judge this one")
+        raise ExportError("judges another checkpoint than the one exported; judge this one", path)
     return {"judgement": judgement, "curve": loaded.get("curve", [])}
 
 

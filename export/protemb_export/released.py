@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from protemb_export.errors import ExportError
-from protemb_sdk._base.errors import ModelError
-from protemb_sdk._embed.embedding import Embedding
+from protemb_sdk import Embedding, ModelError
 from protemb_train.base.arrays import read_arrays
 from protemb_train.network.checkpoint import fill, read_tensors
 from protemb_train.network.network import ScoreNetwork
@@ -48,7 +47,7 @@ def load_released(path: str | Path) -> ScoreNetwork:
     state: dict[str, Tensor] = {_renamed(name): value for name, value in read_tensors(path).items()}
     for name in ("stem.conv.weight", "norm_out.gain"):
         if not isinstance(state.get(name), Tensor):
-            raise ModelError(f"{path}: not a checkpoint of the paper's authors (no conv_in or no norm_out)")
+            raise ModelError("not a checkpoint of the paper's authors (no conv_in or no norm_out)", path)
     return fill(ScoreNetwork(authors_release(noise_levels=len(state["norm_out.gain"]))), state, path)
 
 
@@ -78,7 +77,8 @@ def differences(
     for level, array in ours.items():
         if array.shape != published[level].shape:
             raise ExportError(
-                f"{path}: its {level} embedding has shape {published[level].shape}, and the structure's "
-                f"{array.shape}; pass the structure that it was made from"
+                f"its {level} embedding has shape {published[level].shape}, and the structure's "
+                f"{array.shape}; pass the structure that it was made from",
+                path,
             )
     return {level: float(np.abs(array - published[level]).max()) for level, array in ours.items()}

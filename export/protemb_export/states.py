@@ -7,7 +7,7 @@ chain.
 from __future__ import annotations
 
 import copy
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -138,7 +138,7 @@ class StatesNetwork(nn.Module):
         )
         self.segments.to(self.dtype)
         self.single, self.vectors = copy.deepcopy((network.single, vectors))
-        self.writes = nn.ModuleList(FoldedWrite(write) for write in network.single.writes)
+        self.writes = nn.ModuleList(FoldedWrite(cast(WriteBack, write)) for write in network.single.writes)
         self.requires_grad_(False).eval()
 
     def forward(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from protemb_sdk import Model
 from protemb_sdk._base.output import check_output
-from protemb_sdk._model.models import Model
 
 
 def check_graph(out: Path, inputs: Iterable[Path], sides: Iterable[str] = ()) -> None:

@@ -11,9 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from protemb_export.errors import ExportError, ParityError
-from protemb_sdk._embed.embedder import Embedder
-from protemb_sdk._structure.chain import ALPHABET, Chain
-from protemb_sdk._structure.reader import read_chain
+from protemb_sdk import ALPHABET, Chain, Embedder, read_chain
 from protemb_train.corpus.corpus import Corpus, Trace
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.single import four_means
@@ -117,7 +115,7 @@ def spread_over_lengths(corpus: Corpus, count: int, shortest: int = 30, longest:
     order = order[(corpus.lengths[order] >= shortest) & (corpus.lengths[order] <= longest)]
     if not order.size:
         raise ExportError(
-            f"{corpus.path}: no chain of {shortest} to {longest} residues to verify on; name another corpus"
+            f"no chain of {shortest} to {longest} residues to verify on; name another corpus", corpus.path
         )
     lengths = corpus.lengths[order]
     wanted = np.geomspace(lengths[0], lengths[-1], min(count, len(order)))
@@ -190,7 +188,7 @@ def _deviation(found: NDArray[np.float32], wanted: NDArray[np.floating], where: 
     """Return the largest difference as a share of the scale of `wanted`, which may be zero throughout."""
     difference, scale = float(np.abs(found - wanted).max()), float(np.abs(wanted).max())
     if not np.isfinite([difference, scale]).all():
-        raise ParityError(f"{where}: one of the two gives values that are not finite")
+        raise ParityError("one of the two gives values that are not finite", where)
     return difference / max(scale, float(np.finfo(np.float32).tiny))
 
 
@@ -297,7 +295,7 @@ def measure_score_parity(network: ScoreNetwork, embedder: Embedder, chains: Iter
     low, high = network.config.sigma_min, network.config.sigma_max
     return max(
         _deviation(
-            embedder.score(chain, sigma),
+            embedder.denoising_gradient(chain, sigma=sigma),
             torch_score(network, chain, sigma),
             f"{chain.id}, score at {sigma:g}",
         )

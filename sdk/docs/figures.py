@@ -51,7 +51,7 @@ def pre_training(embedder: Embedder) -> Figure:
     coords = chain.ca_coords - chain.ca_coords.mean(axis=0)
     view = np.linalg.svd(coords, full_matrices=False)[2][:2].T
     noisy = coords + SIGMA * np.random.default_rng(1).normal(size=coords.shape)
-    estimated = embedder.score((noisy, chain.sequence, chain.residue_index), SIGMA)
+    estimated = embedder.denoising_gradient((noisy, chain.sequence, chain.residue_index), sigma=SIGMA)
     true = (coords - noisy) / SIGMA**2
     true -= true.mean(axis=0)  # distances do not determine a shift of the whole chain
     cosine = (estimated * true).sum() / np.linalg.norm(estimated) / np.linalg.norm(true)
@@ -90,7 +90,7 @@ def tasks(embedder: Embedder) -> Figure:
     embedding = embedder.embed(STRUCTURE, pair=True)
     assert embedding.pair is not None
     length, channels = len(embedding), embedder.channels
-    coords = embedding.structure.ca_coords
+    coords = embedding.chain.ca_coords
     distance = np.linalg.norm(coords[:, None] - coords, axis=-1)
     edges = np.argwhere((distance < RADIUS) & (distance > 0))
     colours = principal_colours(embedding.pair.reshape(-1, channels)).reshape(length, length, 3)

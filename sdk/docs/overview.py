@@ -94,7 +94,7 @@ def overview(embedding: Embedding, helices: list[tuple[int, int]]) -> Figure:
     assert embedding.pair is not None  # asked for
     numbers, channels = embedding.auth_seq, embedding.residue.shape[1]
     edges = (numbers[0] - 0.5, numbers[-1] + 0.5)
-    coords = embedding.structure.ca_coords
+    coords = embedding.chain.ca_coords
     distances = np.linalg.norm(coords[:, None] - coords, axis=-1)
     pair = embedding.pair.reshape(-1, channels)
     colours = principal_colours(pair).reshape(len(numbers), len(numbers), 3)

@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from protemb_sdk._model.readouts import list_readouts
     from protemb_sdk._model.residue import mean_over_rows
     from protemb_sdk._predict.labels import LabelPrediction, LabelPredictor
+    from protemb_sdk._predict.predictor import PredictionRun
     from protemb_sdk._predict.quality import QualityScore, QualityScorer
     from protemb_sdk._predict.sites import SitePrediction, SitePredictor
-    from protemb_sdk._store.fill import embed_into_store
+    from protemb_sdk._store.fill import StoreSummary, embed_into_store
     from protemb_sdk._structure.chain import ALPHABET, Chain, Skipped
+    from protemb_sdk._structure.protein import StructureRead
     from protemb_sdk._structure.reader import read_chain, read_chains
 
 _HOME = {
@@ -53,13 +55,16 @@ _HOME = {
     "Model": "_model.models",
     "ModelError": "_base.errors",
     "OutputError": "_base.errors",
+    "PredictionRun": "_predict.predictor",
     "ProtembError": "_base.errors",
     "QualityScore": "_predict.quality",
     "QualityScorer": "_predict.quality",
     "SitePrediction": "_predict.sites",
     "SitePredictor": "_predict.sites",
     "Skipped": "_structure.chain",
+    "StoreSummary": "_store.fill",
     "StructureError": "_base.errors",
+    "StructureRead": "_structure.protein",
     "__version__": "_base.version",
     "clip_windows": "_model.pooling",
     "embed_into_store": "_store.fill",
@@ -85,13 +90,16 @@ __all__ = [
     "Model",
     "ModelError",
     "OutputError",
+    "PredictionRun",
     "ProtembError",
     "QualityScore",
     "QualityScorer",
     "SitePrediction",
     "SitePredictor",
     "Skipped",
+    "StoreSummary",
     "StructureError",
+    "StructureRead",
     "__version__",
     "clip_windows",
     "embed_into_store",

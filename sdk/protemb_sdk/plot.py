@@ -49,8 +49,8 @@ def picture(
         If matplotlib is not installed.
     """
     for profile in (sites, quality):
-        if profile is not None and profile.structure.sequence != embedding.sequence:
-            raise EmbeddingError(f"{embedding.id}: the profile is of another chain, {profile.structure.id}")
+        if profile is not None and profile.chain.sequence != embedding.sequence:
+            raise EmbeddingError(f"the profile is of another chain, {profile.chain.id}", embedding.id)
     profiles = []
     if sites is not None:
         title = f"probability to touch another protein; {sites.threshold:.2f} and above: a site"
@@ -58,7 +58,7 @@ def picture(
     if quality is not None:
         title = f"expected lDDT, {quality.lddt:.2f} on average"
         profiles.append(Profile(title, quality.residue_lddt))
-    return draw(embedding.structure, embedding.residue, embedding.pair, profiles)
+    return draw(embedding.chain, embedding.residue, embedding.pair, profiles)
 
 
 def save_picture(

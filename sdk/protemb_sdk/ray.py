@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from protemb_sdk._base.errors import EmbeddingError, ProtembError
 from protemb_sdk._embed.many import inputs_of
 from protemb_sdk._embed.outcome import EmptyFolder, embed_one
+from protemb_sdk._embed.rows import table_of
 from protemb_sdk._model.readouts import check_readouts
-from protemb_sdk._store.fill import Filled, missing
+from protemb_sdk._store.fill import StoreSummary, missing
 from protemb_sdk._store.parts import Before
-from protemb_sdk._store.rows import table_of
 from protemb_sdk._store.writer import DEFAULT_LEVELS, Store, open_store
 from protemb_sdk._structure.archives import Member
 
@@ -74,7 +74,7 @@ class _Rows(_Embeds):
         table = table_of(rows, self.levels, self.readouts, self.dtype, self.embedder.widths)
         nulls = {field.name: pa.nulls(len(failures), field.type) for field in table.schema}
         nulls |= {"source": pa.array([f.source for f in failures], pa.string())}
-        nulls |= {"chain": pa.array([f.chain for f in failures], pa.string())}
+        nulls |= {"chain": pa.array([f.chain_id for f in failures], pa.string())}
         errors = pa.array([None] * len(rows) + [f.reason for f in failures], pa.string())
         return pa.concat_tables([table, pa.table(nulls, schema=table.schema)]).append_column("error", errors)
 
@@ -169,7 +169,7 @@ def embed(
 
 def embed_into_store(
     embedder: Embedder,
-    xs: object,
+    structures: object,
     path: str | PathLike[str],
     *,
     actors: int = 1,
@@ -177,12 +177,12 @@ def embed_into_store(
     levels: Sequence[str] = DEFAULT_LEVELS,
     readouts: Sequence[str] = (),
     dtype: str = "float32",
-) -> Filled:
+) -> StoreSummary:
     """Embed files and folders into a store, going on where an earlier run of either engine stopped.
 
     Parameters
     ----------
-    embedder, xs, path, levels, readouts, dtype
+    embedder, structures, path, levels, readouts, dtype
         As in the local engine's; inputs are paths, which all nodes must see.
     actors : int, default 1
         Sessions in the cluster.
@@ -191,7 +191,7 @@ def embed_into_store(
 
     Returns
     -------
-    Filled
+    StoreSummary
 
     Raises
     ------
@@ -200,7 +200,7 @@ def embed_into_store(
     OutputError
         As of the local engine.
     """
-    ray, names, filled = _ray(), check_readouts(readouts), Filled()
+    ray, names, filled = _ray(), check_readouts(readouts), StoreSummary()
     arguments = _arguments(embedder, actors)
     with open_store(
         Path(path),
@@ -211,7 +211,7 @@ def embed_into_store(
         dtype=dtype,
     ) as store:
         paths = []
-        for x in missing(inputs_of(xs), store.before.done, filled):
+        for x in missing(inputs_of(structures), store.before.done, filled):
             if isinstance(x, EmptyFolder):
                 outcome = embed_one(embedder, x, {}, x.path)
                 store.add(outcome)
@@ -239,7 +239,8 @@ def embed_into_store(
                     filled.failed += int(batch["failed"].sum())
             except ray.exceptions.RayError as error:
                 raise ProtembError(
-                    f"{path}: the Ray job failed ({str(error).splitlines()[-1]}); what was written stays, "
-                    "and the next run goes on"
+                    f"the Ray job failed ({str(error).splitlines()[-1]}); what was written stays, "
+                    "and the next run goes on",
+                    path,
                 ) from error
     return filled

@@ -42,7 +42,7 @@ def write_report(
     out : path
         HTML file.
     skipped : sequence of Skipped
-        What was passed over; read when the embeddings are through.
+        What was skipped; read after the last embedding.
     provenance : mapping, optional
         Of the Embedder.
 
@@ -60,7 +60,7 @@ def write_report(
     """
     found = list(embeddings)
     if not found:
-        raise StructureError(f"{out}: there is no chain to report on; nothing was written")
+        raise StructureError("there is no chain to report on; nothing was written", out)
     proteins = np.stack([embedding.protein for embedding in found])
     # In contract 1 protein vectors are all alike before they are whitened.
     plain = found[0].provenance.get("contract", CONTRACT) != CONTRACT
@@ -108,7 +108,7 @@ def _row(
     index = embedding.residue_index
     row: dict[str, Any] = {
         "id": embedding.id,
-        "source": embedding.structure.source,
+        "source": embedding.chain.source,
         "length": len(embedding),
         "missing": int(index[-1] - index[0]) + 1 - len(index),
         "at": [round(float(x), 4) for x in at],
@@ -117,7 +117,7 @@ def _row(
     if colours is not None:
         numbers = zip(embedding.auth_seq.tolist(), embedding.insertion_code.tolist(), strict=True)
         row |= {
-            "xyz": np.round(embedding.structure.centred_coords, 1).tolist(),
+            "xyz": np.round(embedding.chain.centred_coords, 1).tolist(),
             "colours": colours,
             "gap": np.flatnonzero(embedding.gap_after).tolist(),
             "numbers": [f"{number}{code}" for number, code in numbers],

@@ -67,7 +67,7 @@ class Hit:
 
     Parameters
     ----------
-    id, name, chain, source, sequence : str
+    id, name, chain_id, source, sequence : str
         As in the store.
     length : int
         Its residues.
@@ -87,7 +87,7 @@ class Hit:
 
     id: str
     name: str
-    chain: str
+    chain_id: str
     source: str
     sequence: str
     length: int
@@ -182,7 +182,7 @@ class Index:
         scores, pairs = self.align(query, found)
         best = np.argsort(-scores, kind="stable")[:k]
         coords = [self._coords[self._offsets[n] : self._offsets[n + 1]] for n in found[best]]
-        tms = refined_tm_scores(query.structure.centred_coords, coords, [pairs[b] for b in best])
+        tms = refined_tm_scores(query.chain.centred_coords, coords, [pairs[b] for b in best])
         return [
             self._hit(query, int(found[b]), float(cosines[b]), float(scores[b]), float(tm), pairs[b])
             for b, tm in zip(best, tms, strict=True)
@@ -217,7 +217,7 @@ class Index:
         """
         self._check(query)
         if self._residues is None:
-            raise EmbeddingError(f"{self.path}: holds proteins alone; make it of a store with residues")
+            raise EmbeddingError("holds proteins alone; make it of a store with residues", self.path)
         from protemb_sdk._search.align import align
 
         residues_QC = self._whitenings.residues(query.residue)
@@ -244,6 +244,7 @@ class Index:
         pairs: NDArray[np.int64] | None = None,
     ) -> Hit:
         row = self._chains.slice(number, 1).to_pylist()[0]
+        row["chain_id"] = row.pop("chain")
         aligned = np.empty((0, 2), dtype=np.int64) if pairs is None else pairs
         same = [query.sequence[i] == row["sequence"][j] for i, j in aligned]
         identity = float(np.mean(same)) if same else np.nan
@@ -257,8 +258,9 @@ class Index:
             theirs = query.provenance[name]
             if ours[name] != theirs:
                 raise EmbeddingError(
-                    f"{query.id}: embedded with {name} {theirs!r}, and {self.path} holds {ours[name]!r}; "
-                    f"embed the query with the index's model, {ours['model']!r}"
+                    f"embedded with {name} {theirs!r}, and {self.path} holds {ours[name]!r}; "
+                    f"embed the query with the index's model, {ours['model']!r}",
+                    query.id,
                 )
 
 
@@ -281,12 +283,12 @@ def open_index(path: str | PathLike[str]) -> Index:
     from usearch.index import Index as Graph
 
     if not os.path.isfile(path / HEADER):
-        raise OutputError(f"{path}: is no index; make one with protemb index STORE -o {path}")
+        raise OutputError(f"is no index; make one with protemb index STORE -o {path}", path)
     try:
         header = json.loads((path / HEADER).read_text(encoding="utf-8"))
         if header["format"] not in FORMATS:
             raise OutputError(
-                f"{path}: an index of format {header['format']!r}, and this version reads {FORMAT!r}"
+                f"an index of format {header['format']!r}, and this version reads {FORMAT!r}", path
             )
         whitenings = load_whitenings(path / WHITENINGS)
         if (whitenings.protein is None) != (header["format"] != FORMAT):
@@ -306,5 +308,5 @@ def open_index(path: str | PathLike[str]) -> Index:
         raise
     except Exception as error:  # of NumPy, Arrow and the graph, whatever damaged bytes made them say
         reason = (str(error) or repr(error)).splitlines()[0]
-        raise OutputError(f"{path}: a damaged index ({reason}); make it again with protemb index") from error
+        raise OutputError(f"a damaged index ({reason}); make it again with protemb index", path) from error
     return Index(path, header, whitenings, graph, chains, residues, coords)

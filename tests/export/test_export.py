@@ -155,7 +155,7 @@ def test_the_score_graph_gives_pytorchs_gradient(small, chains):
     for chain in chains:
         for sigma in (0.01, 0.5, 10.0):
             wanted = torch_score(small.network, chain, sigma)
-            found = small.embedder.score(chain, sigma)
+            found = small.embedder.denoising_gradient(chain, sigma=sigma)
             assert found.shape == (len(chain), 3)
             assert np.abs(found - wanted).max() <= TOLERANCE * np.abs(wanted).max()
 

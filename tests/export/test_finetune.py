@@ -56,10 +56,10 @@ def label_files(files: list[Path], folder: Path) -> dict[str, Path]:
             ahead = np.diagonal(apart, 4)
             numbers = [f"{n}{c}" for n, c in zip(chain.auth_seq, chain.insertion_code, strict=True)]
             residues += [
-                (file.name, chain.chain, number, "curled" if distance < 7 else "straight")
+                (file.name, chain.chain_id, number, "curled" if distance < 7 else "straight")
                 for number, distance in zip(numbers, ahead, strict=False)
             ]
-            proteins.append((file.name, chain.chain, (apart < 10).mean()))
+            proteins.append((file.name, chain.chain_id, (apart < 10).mean()))
     return {
         "residue": written(folder / "residues.csv", "structure chain residue label", residues),
         "protein": written(folder / "proteins.csv", "structure chain label", proteins),
@@ -300,3 +300,12 @@ def test_an_encoder_that_learnt_nothing_is_neither_written_nor_told_of(
     predictor = LabelPredictor(out, "cpu")
     assert predictor.card["encoder"]["name"] == "small" and len(predictor.card["quality"]) == 3
     assert predictor.predict(structures / "1orc.pdb").value.shape == (64, 2)
+
+
+def test_finetune_is_a_command_beside_the_others() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from protemb_export.app import main; sys.argv[1:] = ['--help']; "
+         "\ntry: main()\nfinally: assert 'torch' not in sys.modules and 'onnxruntime' not in sys.modules"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert all(f" {name} " in done.stdout for name in ("finetune", "embed", "predict"))

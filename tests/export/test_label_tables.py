@@ -36,7 +36,7 @@ def test_what_the_authors_call_a_chain_no_other_is_called(shared_data: Path, tmp
     """In 3li6 the label name of author chain J is D."""
     file = shared_data / "structures" / "mmcif" / "3li6.cif.gz"
     chains = read_chains(file).chains
-    assert {("D", "B"), ("J", "D")} <= {(chain.chain, chain.label_chain) for chain in chains}
+    assert {("D", "B"), ("J", "D")} <= {(chain.chain_id, chain.label_chain) for chain in chains}
     rows = [("3li6", "D", "x"), ("3li6", "A", "y")]
     table = read_labels(written(tmp_path / "t.csv", "structure chain label", rows), file, "protein")
     assert {each.id: each.label.item() for each in table.chains} == {"3li6_A": 1.0, "3li6_D": 0.0}
@@ -44,7 +44,7 @@ def test_what_the_authors_call_a_chain_no_other_is_called(shared_data: Path, tmp
 
 
 def test_a_label_name_does_where_no_author_has_it(structures: Path, tmp_path: Path) -> None:
-    chain = next(c for c in read_chains(structures / "1lcd.cif.gz").chains if c.label_chain != c.chain)
+    chain = next(c for c in read_chains(structures / "1lcd.cif.gz").chains if c.label_chain != c.chain_id)
     rows = [("1lcd.cif.gz", chain.label_chain, "x"), ("none", "", "y")]
     table = read_labels(written(tmp_path / "t.csv", "structure chain label", rows), structures, "protein")
     assert [each.id for each in table.chains] == [chain.id] and table.unmatched == 1

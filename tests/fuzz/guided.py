@@ -79,7 +79,7 @@ def embedding(folder: Path) -> tuple[Reader, list[bytes]]:
     from protemb_sdk import Embedder, Embedding
 
     whole, path = folder / "whole.npz", folder / "x.npz"
-    made = Embedder("small", "cpu", threads=1).embed(HERE.parent / "structures" / "1orc.pdb", chain="A")
+    made = Embedder("small", "cpu", threads=1).embed(HERE.parent / "structures" / "1orc.pdb", chain_id="A")
     made.save(whole)
     with zipfile.ZipFile(whole) as file, np.load(whole) as arrays:
         names = [name for name in file.namelist() if name != "header.npy"]

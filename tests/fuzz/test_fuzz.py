@@ -123,7 +123,7 @@ def test_files_of_any_name_go_into_a_store_once(strange: Path, tmp_path: Path) -
     command = ("embed", "--model", "small", strange, "-o", tmp_path / "store")
     assert "4 chains of 5 inputs" in protemb(*command)
     assert "bad\\udcfe.pdb" in (tmp_path / "store" / "_skipped.csv").read_text()
-    assert "5 inputs were there before" in protemb(*command)
+    assert "5 inputs were already in the store" in protemb(*command)
 
 
 def test_a_file_of_any_name_is_drawn(strange: Path, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def make_embedding() -> Callable[..., Embedding]:
         coords, sequence = walk(length)
         structure = Chain(
             name=name,
-            chain=chain,
+            chain_id=chain,
             label_chain="Ä",
             ca_coords=coords,
             sequence=sequence,
@@ -61,7 +61,7 @@ def make_embedding() -> Callable[..., Embedding]:
             source=f"folder/{name}.cif",
         )
         return Embedding(
-            structure=structure,
+            chain=structure,
             protein=rng.normal(size=4).astype(np.float32),
             residue=rng.normal(size=(length, 4)).astype(np.float32),
             pair=np.moveaxis(rng.normal(size=(4, length, length)).astype(np.float32), 0, 2) if pair else None,
@@ -133,7 +133,16 @@ def head(make_head: Callable[..., Path], tmp_path_factory: pytest.TempPathFactor
 
 
 # Of a table of sites.
-COLUMNS = ["chain", "auth_seq", "insertion_code", "label_seq", "residue_name", "probability", "site"]
+COLUMNS = [
+    "source",
+    "chain",
+    "auth_seq",
+    "insertion_code",
+    "label_seq",
+    "residue_name",
+    "probability",
+    "site",
+]
 
 
 def table_of(path: Path) -> list[dict[str, str]]:

@@ -13,8 +13,9 @@ from hypothesis.extra.numpy import arrays
 from sklearn.covariance import LedoitWolf
 
 from protemb_sdk import Chain
+from protemb_sdk._base.superposition import tm_distance
 from protemb_sdk._search.align import align
-from protemb_sdk._search.superpose import refined_tm_scores, tm_distance, tm_scores
+from protemb_sdk._search.superpose import refined_tm_scores, tm_scores
 from protemb_sdk._search.whitening import fit_whitening
 
 from .conftest import turned

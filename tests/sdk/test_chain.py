@@ -99,7 +99,7 @@ def test_a_chain_holds_arrays_of_the_types_that_it_says() -> None:
     again = Chain(**{f.name: getattr(chain, f.name) for f in fields(chain)} | {"auth_seq": [1, 2, 3, 4]})
     assert again.auth_seq.dtype == np.int32 and again.ca_coords.dtype == np.float64
     assert replace(chain, ca_coords=chain.ca_coords.astype(np.float32)).ca_coords.dtype == np.float64
-    assert again.id == "array" and replace(again, chain="B").id == "array_B"
+    assert again.id == "array" and replace(again, chain_id="B").id == "array_B"
 
 
 @pytest.mark.parametrize(("count", "rest"), [(0, "it holds no atoms"), (1, ""), (5, ""), (6, "and 1 more")])

@@ -12,7 +12,7 @@ import gemmi
 import numpy as np
 import pytest
 
-from protemb_sdk import __version__
+from protemb_sdk import StructureError, __version__
 from protemb_sdk._cli.summary import report_skipped
 from protemb_sdk._structure.chain import Skipped
 
@@ -89,17 +89,15 @@ def test_doctor_names_its_fault(protemb, tmp_path: Path) -> None:  # type: ignor
     assert "no model named" in done.out
 
 
-def test_many_skipped_are_counted_by_reason(capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_skipped_are_counted_by_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    short = "has fewer than min_residues=3"
     report_skipped(
-        [Skipped(f"{i}.pdb", "", f"not a structure file (it starts with {i}); read are") for i in range(1200)]
-        + [
-            Skipped("x.pdb", "A", f"has {i} residue{'s' * (i > 1)}, fewer than min_residues=3")
-            for i in (1, 2)
-        ]
+        [Skipped.of(StructureError("not a structure file", f"{i}.pdb"), f"{i}.pdb") for i in range(1200)]
+        + [Skipped("x.pdb", "A", f"has {i} residues, fewer than min_residues=3", kind=short) for i in (1, 2)]
     )
     lines = [line.strip() for line in capsys.readouterr().err.splitlines()]
     assert "1,200 files  not a structure file" in lines
-    assert "2 chains  has ... residues, fewer than min_residues=3" in lines and len(lines) == 3
+    assert f"2 chains  {short}" in lines and len(lines) == 3
 
 
 def test_all_are_named_and_twenty_reasons_are_counted(
@@ -231,7 +229,7 @@ def test_a_folder_becomes_a_store(protemb, structures: Path, tmp_path: Path) -> 
     done = protemb(*command, store, "--half", "--readout", "max", "--workers", 2)
     assert done.status == 0 and "17 chains of 12 inputs" in done.out.replace("\n", " ")
     again = protemb(*command, store, "--half", "--readout", "max")
-    assert again.status == 0 and "12 inputs were there before" in again.out.replace("\n", " ")
+    assert again.status == 0 and "12 inputs were already in the store" in again.out.replace("\n", " ")
     for options, said in (
         ((), "a store with readouts"),
         (("--chain", "A"), "a store takes whole files"),

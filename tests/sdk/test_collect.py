@@ -13,10 +13,13 @@ import pytest
 import protemb_sdk._embed.collect as module
 from protemb_sdk import Embedding, OutputError, Skipped
 from protemb_sdk._embed.collect import collecting
+from protemb_sdk._embed.outcome import Outcome
+from protemb_sdk._store.writer import open_store
 
 Maker = Callable[..., Embedding]
 SKIPPED = [Skipped("a.cif", "B", "is nucleic acid (DNA), not protein"), Skipped("é.pdb", "", "no such file")]
 PROVENANCE = {"model": "base", "options": {"altloc": "first"}}
+STORED = PROVENANCE | {"model_sha256": "", "contract": "2", "noise_level": 1.0}
 PER_RESIDUE = ("residue_index", "auth_seq", "insertion_code", "label_seq", "residue_name")
 
 
@@ -41,13 +44,14 @@ def test_npz_holds_every_chain(make_embedding: Maker, tmp_path: Path, pair: bool
     assert arrays["offset"].tolist() == [0, 6, 7, 12]
     for i, embedding in enumerate(embeddings):
         rows = slice(arrays["offset"][i], arrays["offset"][i + 1])
-        for name in ("id", "name", "chain", "label_chain"):
+        for name in ("id", "name", "label_chain"):
             assert arrays[name][i] == getattr(embedding, name)
-        assert arrays["source"][i] == embedding.structure.source
+        assert arrays["chain"][i] == embedding.chain_id
+        assert arrays["source"][i] == embedding.chain.source
         assert arrays["notes"][i] == "one | two | três"
         np.testing.assert_array_equal(arrays["protein"][i], embedding.protein)
         np.testing.assert_array_equal(arrays["residue"][rows], embedding.residue)
-        np.testing.assert_array_equal(arrays["ca_coords"][rows], embedding.structure.ca_coords)
+        np.testing.assert_array_equal(arrays["ca_coords"][rows], embedding.chain.ca_coords)
         assert arrays["sequence"][rows].tobytes().decode() == embedding.sequence
         for name in PER_RESIDUE:
             np.testing.assert_array_equal(arrays[name][rows], getattr(embedding, name), err_msg=name)
@@ -73,15 +77,28 @@ def test_parquet_holds_every_chain(
     table = parquet.read_table(path)
     for embedding, row in zip(embeddings, table.to_pylist(), strict=True):
         assert (row["id"], row["chain"], row["sequence"]) == (embedding.id, "A", embedding.sequence)
-        assert row["source"] == embedding.structure.source and row["notes"] == "one | two | três"
+        assert row["source"] == embedding.chain.source and row["notes"] == "one | two | três"
         np.testing.assert_array_equal(np.array(row["protein"], np.float32), embedding.protein)
         np.testing.assert_array_equal(np.array(row["residue"], np.float32), embedding.residue)
-        np.testing.assert_allclose(np.array(row["ca_coords"]), embedding.structure.ca_coords, rtol=1e-6)
+        np.testing.assert_allclose(np.array(row["ca_coords"]), embedding.chain.ca_coords, rtol=1e-6)
         for name in PER_RESIDUE:
             assert row[name] == getattr(embedding, name).tolist()
     told = json.loads(parquet.read_metadata(path).metadata[b"protemb"])
     assert told["provenance"] == PROVENANCE
     assert told["skipped"][1] == {"source": "é.pdb", "chain": "", "reason": "no such file"}
+
+
+def test_every_kind_of_file_has_the_same_columns(make_embedding: Maker, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    filled(tmp_path / "x.parquet", make_embedding, [6])
+    filled(tmp_path / "x.npz", make_embedding, [6])
+    with open_store(tmp_path / "store", STORED, channels=4) as store:
+        store.add(Outcome("x.pdb", [make_embedding(6, "n0", "A", False)]))
+    (part,) = (tmp_path / "store").glob("*.parquet")
+    assert parquet.read_schema(tmp_path / "x.parquet").equals(parquet.read_schema(part))
+    with np.load(tmp_path / "x.npz") as file:
+        own = {name for name in file.files if name not in ("header", "offset") and "skipped" not in name}
+    assert own | {"length"} == set(parquet.read_schema(part).names)  # its offsets say how long chains are
 
 
 def test_long_chains_make_row_groups_of_their_own(

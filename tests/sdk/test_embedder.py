@@ -72,7 +72,7 @@ def test_shapes_types_and_levels(embedder: Embedder, reference: Embedding) -> No
 
 def test_identity_and_provenance_come_along(embedder: Embedder, structures: Path) -> None:
     embedding = embedder.embed(structures / "1a8o.cif")
-    assert (embedding.id, embedding.name, embedding.chain, embedding.label_chain) == (
+    assert (embedding.id, embedding.name, embedding.chain_id, embedding.label_chain) == (
         "1a8o_A", "1a8o", "A", "A",
     )  # fmt: skip
     assert embedding.pair is None and len(embedding) == 70 == len(embedding.sequence)
@@ -90,7 +90,7 @@ def test_every_kind_of_input_gives_the_same_vector(embedder: Embedder, structure
     expected = embedder.embed(path)
     with path.open() as text, path.open("rb") as binary:
         inputs: list[object] = [str(path), path.read_bytes(), text, binary, io.BytesIO(path.read_bytes())]
-        inputs += [gemmi.read_structure(str(path)), as_tuple(expected.structure), expected.structure]
+        inputs += [gemmi.read_structure(str(path)), as_tuple(expected.chain), expected.chain]
         inputs += [bytearray(path.read_bytes()), structures / "1a8o.pdb"]
         found = [embedder.embed(x) for x in inputs]
         text.seek(0), binary.seek(0), inputs[4].seek(0)  # type: ignore[attr-defined]
@@ -115,7 +115,7 @@ def test_one_residue_and_two_have_an_embedding(embedder: Embedder, random_walk: 
         embedding = embedder.embed(random_walk(length), pair=True)
         assert embedding.residue.shape == (length, embedder.channels)
         assert np.isfinite(embedding.residue).all() and embedding.windows(7).shape[1] == 7
-        assert embedder.score(random_walk(length), 1.0).shape == (length, 3)
+        assert embedder.denoising_gradient(random_walk(length), sigma=1.0).shape == (length, 3)
 
 
 # --- laws -----------------------------------------------------------------------------------------
@@ -177,8 +177,8 @@ def test_a_batch_of_the_graph_equals_single_runs(embedder: Embedder, random_walk
     session = onnxruntime.InferenceSession(embedder.model.path, options, providers=["CPUExecutionProvider"])
     singles = [embedder.embed(random_walk(45, seed), pair=True) for seed in range(4)]
     feeds = {
-        "ca_coords": np.stack([e.structure.ca_coords for e in singles]).astype(np.float32),
-        "residue_type": np.stack([e.structure.residue_type for e in singles]),
+        "ca_coords": np.stack([e.chain.ca_coords for e in singles]).astype(np.float32),
+        "residue_type": np.stack([e.chain.residue_type for e in singles]),
         "residue_index": np.stack([e.residue_index for e in singles]),
     }
     for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
@@ -214,7 +214,7 @@ def test_strips_equal_the_whole(embedder: Embedder, random_walk: Walk, pair: boo
 
 def test_the_score_pushes_and_turns_nothing_as_a_whole(embedder: Embedder, chain_1a8o: Chain) -> None:
     for sigma in (0.1, 1, np.float32(10)):
-        score = embedder.score(chain_1a8o, sigma)
+        score = embedder.denoising_gradient(chain_1a8o, sigma=sigma)
         assert score.shape == (70, 3) and score.dtype == np.float32
         force = np.abs(score.sum(axis=0, dtype=np.float64)).max()
         centred = chain_1a8o.ca_coords - chain_1a8o.ca_coords.mean(axis=0)
@@ -229,8 +229,10 @@ def test_the_score_turns_with_the_structure(
     embedder: Embedder, chain_1a8o: Chain, seed: int, shift: tuple[float, ...]
 ) -> None:
     turn = rotation(seed)
-    here = embedder.score(chain_1a8o, sigma=0.5)
-    there = embedder.score(as_tuple(chain_1a8o, chain_1a8o.ca_coords @ turn.T + np.array(shift)), sigma=0.5)
+    here = embedder.denoising_gradient(chain_1a8o, sigma=0.5)
+    there = embedder.denoising_gradient(
+        as_tuple(chain_1a8o, chain_1a8o.ca_coords @ turn.T + np.array(shift)), sigma=0.5
+    )
     assert deviation(here @ turn.T, there) < 1e-3
 
 
@@ -239,13 +241,13 @@ def test_a_noise_level_outside_the_trained_range_is_named(
     embedder: Embedder, chain_1a8o: Chain, sigma: float
 ) -> None:
     with pytest.raises(EmbeddingError, match=r"outside the trained noise levels, \S+ to \S+ angstrom"):
-        embedder.score(chain_1a8o, sigma=sigma)
+        embedder.denoising_gradient(chain_1a8o, sigma=sigma)
 
 
 def test_the_first_score_may_come_from_several_threads(chain_1a8o: Chain) -> None:
     fresh = Embedder(device="cpu")
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: fresh.score(chain_1a8o, 1.0).tobytes(), range(4)))
+        found = list(pool.map(lambda _: fresh.denoising_gradient(chain_1a8o, sigma=1.0).tobytes(), range(4)))
     assert len(set(found)) == 1
 
 
@@ -256,9 +258,9 @@ def test_a_model_without_score_graph_says_so(chain_1a8o: Chain, tmp_path: Path) 
     with pytest.raises(ModelError, match="model=3: pass the name of a bundled model"):
         Embedder(3)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="'mine' has no score graph; export one beside it"):
-        alone.score(chain_1a8o, 1.0)
+        alone.denoising_gradient(chain_1a8o, sigma=1.0)
     (tmp_path / "mine-score.onnx").write_bytes((BUNDLED / "base-score.onnx").read_bytes())
-    assert Embedder(path, device="cpu").score(chain_1a8o, 1.0).shape == (70, 3)
+    assert Embedder(path, device="cpu").denoising_gradient(chain_1a8o, sigma=1.0).shape == (70, 3)
 
 
 # --- what is refused ------------------------------------------------------------------------------
@@ -274,7 +276,7 @@ def test_numbers_are_checked_when_the_embedder_is_made(name: str, value: object)
 def test_reading_options_are_checked_when_the_embedder_is_made(embedder: Embedder, structures: Path) -> None:
     with pytest.raises(StructureError, match="altloc='often': pass 'highest', 'first' or one letter"):
         Embedder(device="cpu", altloc="often")
-    with pytest.raises(ChainError, match="chain=1: pass the name of a chain"):
+    with pytest.raises(ChainError, match="chain_id=1: pass the name of a chain"):
         embedder.embed(structures / "1a8o.cif", 1)  # type: ignore[arg-type]
 
 
@@ -326,7 +328,7 @@ def test_a_score_graph_of_another_network_is_refused(tmp_path: Path, chain_1a8o:
             field.value = json.dumps(json.loads(field.value) | {"weights_sha256": "0" * 64})
     onnx.save(graph, tmp_path / "mine-score.onnx")
     with pytest.raises(ModelError, match="another network's; export both again"):
-        Embedder(tmp_path / "mine.onnx", "cpu").score(chain_1a8o, 1.0)
+        Embedder(tmp_path / "mine.onnx", "cpu").denoising_gradient(chain_1a8o, sigma=1.0)
 
 
 @pytest.mark.parametrize("limit", [None, "x", 0, -5])

@@ -26,7 +26,7 @@ def test_everything_comes_back(make_embedding: Maker, tmp_path: Path, pair: bool
     assert path == tmp_path / "naïve file" and [p.name for p in tmp_path.iterdir()] == ["naïve file"]
     loaded = Embedding.load(str(path))
     for name in Chain.__dataclass_fields__:
-        a, b = getattr(saved.structure, name), getattr(loaded.structure, name)
+        a, b = getattr(saved.chain, name), getattr(loaded.chain, name)
         if isinstance(a, np.ndarray):
             assert a.dtype == b.dtype
             np.testing.assert_array_equal(a, b, err_msg=name)
@@ -148,7 +148,7 @@ def test_a_table_has_a_row_a_residue(
     assert len(table) == len(embedding) and set(table["id"]) == {"1orc_A"}
     np.testing.assert_array_equal(table[[f"e{n}" for n in range(64)]], embedding.residue)
     np.testing.assert_array_equal(table[[f"max_{n}" for n in range(64)]], embedding.readouts["max"])
-    np.testing.assert_array_equal(table[["x", "y", "z"]], embedding.structure.ca_coords)
+    np.testing.assert_array_equal(table[["x", "y", "z"]], embedding.chain.ca_coords)
     np.testing.assert_array_equal(table["auth_seq"], embedding.auth_seq)
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(OutputError, match="pip install pandas"):

@@ -47,8 +47,8 @@ def golden(request: pytest.FixtureRequest) -> dict[str, Any]:
 def test_golden_vectors_are_those_of_the_package(golden: dict[str, Any], embedder: Embedder) -> None:
     embedding = embedder.embed(ROOT / "tests" / "structures" / golden["file"], golden["chain"] or None)
     assert golden["model_sha256"] == embedder.provenance["model_sha256"]
-    np.testing.assert_allclose(golden["ca_coords"], embedding.structure.centred_coords, atol=1e-4)
-    np.testing.assert_array_equal(golden["residue_type"], embedding.structure.residue_type)
+    np.testing.assert_allclose(golden["ca_coords"], embedding.chain.centred_coords, atol=1e-4)
+    np.testing.assert_array_equal(golden["residue_type"], embedding.chain.residue_type)
     np.testing.assert_array_equal(golden["residue_index"], embedding.residue_index)
     for level in ("protein", "residue"):
         np.testing.assert_allclose(golden[level], getattr(embedding, level), atol=1e-5)

@@ -31,7 +31,7 @@ def test_long_chains_are_refused_before_the_network(structures: Path) -> None:
     with pytest.raises(StructureError, match=r"1a8o_A: has 70 residues, more than residue_limit=64; set it"):
         embedder.embed(structures / "1a8o.cif")
     with pytest.raises(StructureError, match="residue_limit"):
-        embedder.score(walk(65), 1.0)
+        embedder.denoising_gradient(walk(65), sigma=1.0)
     run = embedder.embed_many([structures / "1a8o.cif", structures / "1orc.pdb"], on_error="skip")
     assert [e.id for e in run] == ["1orc_A"] and "residue_limit=64" in run.skipped[0].reason
     start = time.perf_counter()
@@ -86,7 +86,7 @@ def test_time_is_up_in_the_network(random_walk: object) -> None:
     assert time.perf_counter() - start < 4
     assert embedder.embed(walk(30)).protein.shape == (64,)  # and it goes on working
     with pytest.raises(EmbeddingError, match="time_limit"):
-        embedder.score(walk(2000), 1.0)
+        embedder.denoising_gradient(walk(2000), sigma=1.0)
     np.testing.assert_array_equal(
         embedder.embed(walk(40)).residue, Embedder("base", "cpu", threads=1).embed(walk(40)).residue
     )

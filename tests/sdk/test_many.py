@@ -23,6 +23,7 @@ from protemb_sdk import (
     StructureError,
     read_chain,
 )
+from protemb_sdk._model.batches import pool_alike
 
 
 def names(run: object) -> list[str]:
@@ -40,7 +41,7 @@ SOME = ["1orc_A", "2beg_A", "2beg_B", "2beg_C", "2beg_D", "2beg_E", "1a8o_A", "1
 def test_every_chain_comes_in_input_order(embedder: Embedder, some: list[Path]) -> None:
     run = embedder.embed_many(some)
     assert names(run) == SOME
-    assert [(s.source, s.chain) for s in run.skipped] == [(str(some[3]), "B"), (str(some[3]), "C")]
+    assert [(s.source, s.chain_id) for s in run.skipped] == [(str(some[3]), "B"), (str(some[3]), "C")]
     assert all(s.reason == "is nucleic acid (DNA), not protein" and s.error is None for s in run.skipped)
     assert names(embedder.embed_many(reversed(some)))[0] == "1lcd_A"
     assert list(run) == []
@@ -166,15 +167,15 @@ def test_a_chain_that_fails_takes_no_other_chain_with_it(
     whole = embedder.embed_chain
 
     def failing(chain: object, **wanted: object) -> object:
-        if chain.chain == "C":  # type: ignore[attr-defined]
-            raise EmbeddingError("2beg_C: made to fail")
+        if chain.chain_id == "C":  # type: ignore[attr-defined]
+            raise EmbeddingError("made to fail", "2beg_C")
         return whole(chain, **wanted)  # type: ignore[arg-type]
 
     monkeypatch.setattr(embedder, "embed_chain", failing)
     path = structures / "2beg.pdb.gz"
     run = embedder.embed_many(path, on_error="skip")
     assert names(run) == ["2beg_A", "2beg_B", "2beg_D", "2beg_E"]
-    assert run.skipped == [Skipped(str(path), "C", "2beg_C: made to fail")]
+    assert run.skipped == [Skipped(str(path), "C", "made to fail")]
     assert isinstance(run.skipped[0].error, EmbeddingError)
     with pytest.raises(EmbeddingError, match="made to fail"):
         list(embedder.embed_many(path))
@@ -191,7 +192,7 @@ def test_a_file_without_protein_is_an_error_that_says_what_it_holds(
     with pytest.raises(StructureError, match=r"dna\.pdb: holds no protein chain to embed \(chain B: is nuc"):
         list(embedder.embed_many(path))
     run = embedder.embed_many(path, on_error="skip")
-    assert names(run) == [] and [s.chain for s in run.skipped] == ["B", "C", ""]
+    assert names(run) == [] and [s.chain_id for s in run.skipped] == ["B", "C", ""]
 
 
 def test_workers_change_nothing(embedder: Embedder, some: list[Path]) -> None:
@@ -208,7 +209,7 @@ def test_workers_change_nothing(embedder: Embedder, some: list[Path]) -> None:
     assert [e.id for e in alone] == [e.id for e in together] and len(alone) == len(SOME) + 5
     assert here.skipped == there.skipped
     for a, b in zip(alone, together, strict=True):
-        assert a.provenance == b.provenance and a.structure.source == b.structure.source
+        assert a.provenance == b.provenance and a.chain.source == b.chain.source
         assert a.pair is not None and b.pair is not None
         for level in ("protein", "residue", "pair"):
             x, y = getattr(a, level), getattr(b, level)
@@ -263,9 +264,25 @@ def test_progress_goes_to_stderr(
 def test_errors_survive_pickling() -> None:
     import pickle
 
-    for error in (ProtembError("a: b"), ChainError("c"), EmbeddingError("d"), ModelError("e")):
+    errors = (
+        ProtembError("b", "a"), ChainError("c"), EmbeddingError("d", retryable=True),
+        ModelError("e", Path("f\n")),
+    )  # fmt: skip
+    for error in errors:
         copy = pickle.loads(pickle.dumps(Skipped("x", "", "y", error))).error
         assert type(copy) is type(error) and str(copy) == str(error)
+        assert copy.__dict__ == error.__dict__
+    assert str(errors[0]) == "a: b" and errors[-1].where == "f\\n"
+
+
+def test_an_error_names_its_place_once() -> None:
+    error = EmbeddingError("does not fit", "1abc_A", retryable=True)
+    assert str(error) == "1abc_A: does not fit" and str(error.at("x.pdb")) == "x.pdb: does not fit"
+    assert type(error.at("x")) is EmbeddingError and error.at("x").retryable
+    assert str(Skipped.of(error, "dir/1abc.pdb", "A")) == "dir/1abc.pdb, chain A: does not fit"
+    assert str(Skipped.of(error.at("dir/1abc.pdb"), "dir/1abc.pdb")) == "dir/1abc.pdb: does not fit"
+    # An object without a path keeps the name that it has itself.
+    assert str(Skipped.of(error, "input 3 (Structure)")) == "input 3 (Structure): 1abc_A: does not fit"
 
 
 def test_batches_change_nothing(embedder: Embedder, some: list[Path], structures: Path) -> None:
@@ -283,8 +300,8 @@ def test_batches_change_nothing(embedder: Embedder, some: list[Path], structures
         assert list(one.readouts) == list(other.readouts)
         for name, values in one.readouts.items():
             np.testing.assert_allclose(other.readouts[name], values, atol=1e-6 * scale)
-    assert [(s.source, s.chain, s.reason) for s in alone.skipped] == [
-        (s.source, s.chain, s.reason) for s in together.skipped
+    assert [(s.source, s.chain_id, s.reason) for s in alone.skipped] == [
+        (s.source, s.chain_id, s.reason) for s in together.skipped
     ]
 
 
@@ -303,7 +320,7 @@ def test_chains_of_one_length_go_together_as_far_as_memory_allows(
     assert len(list(embedder.embed_many(chains, batch=5))) == 5 and sizes == [5]
     sizes.clear()
     monkeypatch.setattr(embedder, "_memory_limit", 2 * 26**2 * 64 * 4 * 6)
-    assert len(embedder.embed_alike(chains)) == 5 and sorted(sizes) == [1, 2, 2]
+    assert len(embedder.embed_batch(chains)) == 5 and sorted(sizes) == [1, 2, 2]
 
 
 def test_a_chain_that_fails_takes_no_other_of_its_batch_with_it(embedder: Embedder, structures: Path) -> None:
@@ -321,5 +338,23 @@ def test_what_cannot_be_a_batch_is_said(embedder: Embedder, some: list[Path]) ->
         embedder.embed_many(some, batch=2, workers=2)
     chains = [read_chain(some[0]), read_chain(some[2])]
     with pytest.raises(EmbeddingError, match="chains of 64 and 70 residues cannot share a batch"):
-        embedder.embed_alike(chains)
-    assert embedder.embed_alike([]) == []
+        pool_alike(embedder._session, chains, 2**30, False, ())
+
+
+def test_a_batch_of_any_lengths_comes_in_order(embedder: Embedder, some: list[Path]) -> None:
+    wanted = [embedder.embed(path, pair=True) for path in (some[2], some[0], some[2])]
+    found = embedder.embed_batch([some[2], read_chain(some[0]), some[2]], pair=True)
+    assert [embedding.id for embedding in found] == [embedding.id for embedding in wanted]
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one.residue, other.residue, atol=1e-5)
+        np.testing.assert_allclose(one.pair, other.pair, atol=1e-4)
+    assert embedder.embed_batch([]) == []
+
+
+def test_a_run_is_collected_into_a_matrix(embedder: Embedder, some: list[Path]) -> None:
+    wanted = list(embedder.embed_many(some, on_error="skip"))
+    ids, proteins = embedder.embed_many(some, on_error="skip").proteins()
+    assert ids == [embedding.id for embedding in wanted] and proteins.dtype == np.float32
+    np.testing.assert_array_equal(proteins, [embedding.protein for embedding in wanted])
+    none, empty = embedder.embed_many([]).proteins()
+    assert none == [] and empty.shape == (0, embedder.channels)

@@ -298,6 +298,33 @@ def test_an_archive_of_nothing_is_named(protemb: Run, tmp_path: Path) -> None:
     assert done.status == 1 and "none.tar: no structure file in this archive" in done.errors[0]
 
 
+ENDING = {command: "out.csv" for command in ("sites", "quality", "predict")} | {"report": "out.html"}
+
+
+@pytest.mark.parametrize("command", ENDING)
+def test_an_output_is_named_as_what_it_is(
+    protemb: Run, model: Path, label_head: Path, tmp_path: Path, command: str
+) -> None:
+    options = ["--head", label_head] if command == "predict" else []
+    done = protemb(command, model, "-o", tmp_path / "out.txt", *options)
+    assert done.status == 1 and f"end the name in {ENDING[command][3:]}" in done.errors[0]
+    assert not (tmp_path / "out.txt").exists()
+
+
+@pytest.mark.parametrize("command", ENDING)
+def test_every_command_takes_one_chain(
+    protemb: Run, structures: Path, label_head: Path, tmp_path: Path, command: str
+) -> None:
+    options = ["--head", label_head] if command == "predict" else []
+    out, options = tmp_path / ENDING[command], [*options, "--chain", "C", "--altloc", "first", "--threads", 1]
+    done = protemb(command, structures / "2beg.pdb.gz", "-o", out, *options)
+    assert done.status == 0, done.err
+    if command != "report":
+        assert {row["chain"] for row in table_of(out)} == {"C"}
+    done = protemb(command, structures / "2beg.pdb.gz", structures / "1orc.pdb", "-o", out, *options)
+    assert done.status == 1 and done.errors == ["error: --chain goes with exactly one file"]
+
+
 # --- what is skipped ----------------------------------------------------------------------------------
 
 
@@ -312,7 +339,7 @@ def test_every_skipped_file_is_named(
     for path in empty:
         path.write_text("")
     options = ["--head", label_head] if command == "predict" else []
-    done = protemb(command, folder, "-o", tmp_path / "out", *options)
+    done = protemb(command, folder, "-o", tmp_path / ENDING[command], *options)
     assert done.status == 0, done.err
     lines = done.err.splitlines()
     assert all(f"skipped: {path}: the file is empty; fetch it again" in lines for path in empty)
@@ -356,6 +383,6 @@ def test_archives_are_streams(
     monkeypatch.setattr(Embedder, "embed_chain", embed_chain)
     monkeypatch.setattr(_archives, "Member", member)
     options = ["--head", label_head] if command == "predict" else []
-    done = protemb(command, archive, "-o", tmp_path / "out", *options)
+    done = protemb(command, archive, "-o", tmp_path / ENDING[command], *options)
     assert done.status == 0, done.err
     assert events == ["read", "embedded"] * 2

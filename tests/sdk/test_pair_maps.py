@@ -15,7 +15,7 @@ import pytest
 
 from protemb_sdk import Embedder, OutputError
 from protemb_sdk._store import writer as module
-from protemb_sdk._store.fill import Filled, embed_into_store
+from protemb_sdk._store.fill import StoreSummary, embed_into_store
 from protemb_sdk._store.pair_maps import pairs_of
 from protemb_sdk.search import build_index
 
@@ -46,15 +46,17 @@ def test_maps_are_those_of_one_by_one(
 ) -> None:
     store = tmp_path / "store"
     did = embed_into_store(embedder, files, store, levels=module.LEVELS, dtype=dtype, workers=workers)
-    assert did == Filled(inputs=3, chains=7)
+    assert did == StoreSummary(inputs=3, chains=7)
     maps = maps_of(store)
     for embedding in embedder.embed_many(files, pair=True):
         assert embedding.pair is not None
-        kept = maps.pop(f"{Path(embedding.structure.source).name}:{embedding.chain}")
+        kept = maps.pop(f"{Path(embedding.chain.source).name}:{embedding.chain_id}")
         assert kept.dtype == dtype
         np.testing.assert_allclose(kept, embedding.pair, rtol=0 if dtype == "float32" else 1e-3, atol=1e-5)
     assert not maps and not hidden(store)
-    assert embed_into_store(embedder, files, store, levels=module.LEVELS, dtype=dtype) == Filled(before=3)
+    assert embed_into_store(embedder, files, store, levels=module.LEVELS, dtype=dtype) == StoreSummary(
+        before=3
+    )
 
 
 # The map of the first file's 64 residues, in 64 channels of float32, is just enough, or just not.

@@ -53,8 +53,8 @@ def test_picture_into_no_folder(structures: Path, tmp_path: Path) -> None:
 def test_profiles_are_drawn_with_author_numbers(structures: Path) -> None:
     embedder = Embedder(device="cpu")
     embedding = embedder.embed(structures / "1orc.pdb", pair=True)
-    sites = SitePredictor(device="cpu").predict(embedding.structure)
-    quality = QualityScorer(device="cpu").score(embedding.structure)
+    sites = SitePredictor(device="cpu").predict(embedding.chain)
+    quality = QualityScorer(device="cpu").score(embedding.chain)
     alone, figure = embedding.plot(), picture(embedding, sites, quality)
     assert len(figure.axes) == len(alone.axes) + 2
     figure.draw_without_rendering()

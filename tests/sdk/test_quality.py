@@ -249,12 +249,7 @@ def test_profiles_follow_the_chain(scorer: QualityScorer, structures: Path) -> N
     low = replace(score, residue_lddt=np.linspace(0, 1, len(score), dtype=np.float32))
     assert spark(low)[0] == "▁" and spark(low)[-1] == "█"
     assert (
-        len(
-            spark(
-                replace(low, residue_lddt=low.residue_lddt[:3], structure=kept(low.structure, np.arange(3)))
-            )
-        )
-        == 3
+        len(spark(replace(low, residue_lddt=low.residue_lddt[:3], chain=kept(low.chain, np.arange(3))))) == 3
     )
     (axes,) = profiles([score, low]).axes
     assert len(axes.lines) == 2 and isinstance(low, QualityScore)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from protemb_sdk import Embedder, EmbeddingError, OutputError, cli
-from protemb_sdk._store.fill import Filled, embed_into_store
+from protemb_sdk._store.fill import StoreSummary, embed_into_store
 from protemb_sdk._store.writer import open_store
 
 from .test_pair_maps import maps_of
@@ -66,7 +66,7 @@ def test_both_engines_write_the_same_rows(
     assert_same_rows(rows_of(there), rows_of(here))
     assert skipped_of(there) == skipped_of(here)
     # What one engine began, the other goes on with; the empty folder is looked at again.
-    again = Filled(inputs=1, failed=1, before=12)
+    again = StoreSummary(inputs=1, failed=1, before=12)
     assert engine.embed_into_store(one_thread, inputs, here, readouts=["contact"]) == again
     assert embed_into_store(one_thread, inputs, there, readouts=["contact"]) == again
 
@@ -78,8 +78,8 @@ def test_pair_embeddings_go_into_a_store(
     engine.embed_into_store(one_thread, files, tmp_path / "store", levels=("protein", "residue", "pair"))
     maps = maps_of(tmp_path / "store")
     for embedding in one_thread.embed_many(files, pair=True):
-        name = Path(embedding.structure.source).name
-        np.testing.assert_allclose(maps[f"{name}:{embedding.chain}"], embedding.pair, atol=1e-5)
+        name = Path(embedding.chain.source).name
+        np.testing.assert_allclose(maps[f"{name}:{embedding.chain_id}"], embedding.pair, atol=1e-5)
     with pytest.raises(EmbeddingError, match="pair embeddings go into a store"):
         engine.embed(None, one_thread, levels=("protein", "residue", "pair"))
 

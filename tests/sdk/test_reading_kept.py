@@ -42,7 +42,7 @@ def about(read: StructureRead) -> str:
         words = [*chain.insertion_code.tolist(), *chain.residue_name.tolist(), *chain.notes, chain.sequence]
         digest.update("|".join(words).encode("utf-8", "surrogateescape"))
         found.append(f"{chain.id}/{chain.label_chain} {len(chain)} {digest.hexdigest()[:8]}")
-    found += [f"-{skipped.chain}: {skipped.reason}" for skipped in read.skipped]
+    found += [f"-{skipped.chain_id}: {skipped.reason}" for skipped in read.skipped]
     return "; ".join(found)
 
 
@@ -58,7 +58,7 @@ def options_of(number: int) -> dict[str, Any]:
     """Return other options for each input."""
     return {
         "altloc": ("highest", "first", "A", "B")[number % 4],
-        "model": 1 + (number % 11 == 0),
+        "model_number": 1 + (number % 11 == 0),
         "min_residues": (3, 1, 20)[number % 3],
     }
 
@@ -67,7 +67,7 @@ def all_outcomes() -> list[str]:
     found = []
     for number in range(INPUTS):
         kind, content = nasty(SEED, number)
-        if kind != "archive":
+        if kind not in ("archive", "zip"):
             with np.errstate(all="ignore"):
                 found.append(f"{number} {outcome(content, **options_of(number))}")
     return found
@@ -89,10 +89,12 @@ def test_structures_of_other_libraries_are_read_as_the_file(structures: Path, li
         document = gemmi.cif.read(str(structures / name))
         for altloc in ("highest", "first", "B"):
             for model in (1, 2) if name.startswith("1lcd") else (1,):
-                expected = read_chains(structures / name, altloc=altloc, model=model)
+                expected = read_chains(structures / name, altloc=altloc, model_number=model)
                 x = taken_by(library, document.as_string(), model)
-                read = read_chains(x, altloc=altloc, model=1 if library == "biotite" else model, name=name)
-                assert [c.chain for c in read.chains] == [c.chain for c in expected.chains], name
+                read = read_chains(
+                    x, altloc=altloc, model_number=1 if library == "biotite" else model, name=name
+                )
+                assert [c.chain_id for c in read.chains] == [c.chain_id for c in expected.chains], name
                 for mine, theirs in zip(read.chains, expected.chains, strict=True):
                     assert mine.sequence == theirs.sequence
                     np.testing.assert_allclose(mine.ca_coords, theirs.ca_coords, atol=1e-4)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from protemb_sdk import Embedder, Embedding, OutputError, StructureError, cli, report
-from protemb_sdk._cli import plot as _plot_cli
+from protemb_sdk._cli import report as _report_cli
 from protemb_sdk.report import write_report
 
 
@@ -42,7 +42,7 @@ def test_the_page_holds_what_it_shows(
     assert data["about"].startswith("9 chains, ") and "Model base" in data["about"]
     for row, embedding in zip(data["chains"], embeddings, strict=True):
         assert (row["id"], row["length"]) == (embedding.id, len(embedding))
-        np.testing.assert_allclose(row["xyz"], embedding.structure.centred_coords, atol=0.051)
+        np.testing.assert_allclose(row["xyz"], embedding.chain.centred_coords, atol=0.051)
         assert len(row["colours"]) == 6 * len(embedding) and len(row["numbers"]) == len(embedding)
     first, second = data["chains"][0], data["chains"][1]  # one chain in two formats
     assert first["near"][0][0] == 1 and second["near"][0][0] == 0 and first["colours"] == second["colours"]
@@ -51,8 +51,8 @@ def test_the_page_holds_what_it_shows(
 
 def test_names_cannot_leave_their_place(embeddings: list[Embedding], tmp_path: Path) -> None:
     evil = "</script><script>document.title='caught'</script>"
-    chain = replace(embeddings[0].structure, name=evil)
-    write_report([replace(embeddings[0], structure=chain)], tmp_path / "report.html")
+    chain = replace(embeddings[0].chain, name=evil)
+    write_report([replace(embeddings[0], chain=chain)], tmp_path / "report.html")
     assert evil not in (tmp_path / "report.html").read_text()
     assert data_of(tmp_path / "report.html")["chains"][0]["id"] == f"{evil}_A"
 
@@ -71,7 +71,7 @@ def test_nothing_and_nowhere_are_refused(embeddings: list[Embedding], tmp_path: 
     with pytest.raises(OutputError, match="does not exist"):
         write_report(embeddings, tmp_path / "no" / "report.html")
     with pytest.raises(StructureError, match="no such file or folder"):
-        _plot_cli.report([tmp_path / "no"], tmp_path / "report.html")
+        _report_cli.report([tmp_path / "no"], tmp_path / "report.html")
     assert not list(tmp_path.iterdir())
 
 

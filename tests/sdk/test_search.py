@@ -13,21 +13,26 @@ from typing import Any
 
 import gemmi
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from protemb_sdk import Chain, Embedder, EmbeddingError, OutputError, search
+from protemb_sdk._embed.collect import collecting
 from protemb_sdk._search import index as module
 from protemb_sdk._store.fill import embed_into_store
 from protemb_sdk.search import Index, build_index, open_index
 
 from .conftest import turned
 
+FILES = ("1orc.pdb", "1a8o.cif", "2beg.pdb.gz", "1lcd.cif.gz", "3jqh.cif")
+
 # --- the index ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def store(structures: Path, embedder: Embedder, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    files = [structures / name for name in ("1orc.pdb", "1a8o.cif", "2beg.pdb.gz", "1lcd.cif.gz", "3jqh.cif")]
+    files = [structures / name for name in FILES]
     path = tmp_path_factory.mktemp("search") / "store"
     embed_into_store(embedder, files, path)
     return path
@@ -59,7 +64,7 @@ def test_hits_come_best_first_and_are_all_there_are(
 ) -> None:
     query = embedder.embed(chains[0])
     hits = index.search(query, k=1000)
-    assert len(hits) == len(index) and len({(hit.source, hit.chain) for hit in hits}) == len(index)
+    assert len(hits) == len(index) and len({(hit.source, hit.chain_id) for hit in hits}) == len(index)
     scores = [hit.score for hit in hits]
     assert scores == sorted(scores, reverse=True)
     assert [hit.id for hit in index.search(query, k=4)] == [hit.id for hit in hits[:4]]
@@ -82,14 +87,14 @@ def test_a_graph_finds_what_all_of_them_do(
 def test_half_precision_changes_little(
     index: Index, structures: Path, embedder: Embedder, chains: list[Chain], tmp_path: Path
 ) -> None:
-    files = [structures / name for name in ("1orc.pdb", "1a8o.cif", "2beg.pdb.gz", "1lcd.cif.gz", "3jqh.cif")]
+    files = [structures / name for name in FILES]
     embed_into_store(embedder, files, tmp_path / "store", dtype="float16")
     build_index(tmp_path / "store", tmp_path / "index")
     query = embedder.embed(chains[0])
     ours, theirs = (i.search(query, 1000) for i in (open_index(tmp_path / "index"), index))
-    scores = {(hit.source, hit.chain): hit.score for hit in theirs}
+    scores = {(hit.source, hit.chain_id): hit.score for hit in theirs}
     np.testing.assert_allclose(
-        [hit.score for hit in ours], [scores[hit.source, hit.chain] for hit in ours], atol=0.02
+        [hit.score for hit in ours], [scores[hit.source, hit.chain_id] for hit in ours], atol=0.02
     )
 
 
@@ -107,6 +112,45 @@ def test_a_store_of_proteins_alone_is_found_by_cosine(
     assert [hit.cosine for hit in others] == sorted([hit.cosine for hit in others], reverse=True)
     with pytest.raises(EmbeddingError, match="proteins alone"):
         index.align(query, np.array([0]))
+
+
+def older(path: Path, out: Path) -> Path:
+    """Write a collection in the layout of version 0.1: lists of lists, and no column of lengths."""
+    table = pq.read_table(path).drop_columns(["length"])
+    vectors = pa.list_(pa.list_(pa.float32()))
+    for name, kind in {"protein": pa.list_(pa.float32()), "residue": vectors, "ca_coords": vectors}.items():
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, pa.array(table[name].to_pylist(), type=kind))
+    pq.write_table(
+        table.replace_schema_metadata({"protemb": pq.read_metadata(path).metadata[b"protemb"]}), out
+    )
+    return out
+
+
+@pytest.mark.parametrize("layout", ["now", "0.1"])
+def test_a_parquet_file_is_indexed_as_a_store_is(
+    index: Index, embedder: Embedder, chains: list[Chain], structures: Path, tmp_path: Path, layout: str
+) -> None:
+    path = tmp_path / "all.parquet"
+    with collecting(path, pair=False) as collection:
+        for embedding in embedder.embed_many([structures / name for name in FILES]):
+            collection.add(embedding)
+        collection.finish([], embedder.provenance)
+    build_index(path if layout == "now" else older(path, tmp_path / "older.parquet"), tmp_path / "index")
+    found = open_index(tmp_path / "index")
+    query = embedder.embed(chains[1])
+    hits, others = found.search(query), index.search(query)
+    assert [(hit.id, hit.length) for hit in hits] == [(hit.id, hit.length) for hit in others]
+    assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in others], abs=1e-3)
+
+
+def test_a_parquet_file_of_others_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": ["x"]}), tmp_path / "x.parquet")
+    (tmp_path / "y.parquet").write_bytes(b"PAR1")
+    for name in ("x.parquet", "y.parquet"):
+        with pytest.raises(OutputError) as refused:
+            build_index(tmp_path / name, tmp_path / "index")
+        assert refused.value.where == str(tmp_path / name) and not (tmp_path / "index").exists()
 
 
 # --- refusals -------------------------------------------------------------------------------------

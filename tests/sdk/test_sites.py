@@ -49,7 +49,7 @@ def test_a_prediction_is_what_the_head_computes(
     np.testing.assert_allclose(sites.probability, 1 / (1 + np.exp(-logit)), rtol=0, atol=1e-6)
     assert sites.probability.dtype == np.float32 and sites.probability.shape == (70,) == (len(sites),)
     np.testing.assert_array_equal(sites.is_site, sites.probability >= 0.5)
-    assert sites.threshold == 0.5 and sites.structure.id == sites.id == "1a8o_A"
+    assert sites.threshold == 0.5 and sites.chain.id == sites.id == "1a8o_A"
     assert repr(sites) == f"SitePrediction(1a8o_A: {sites.is_site.sum()} sites of 70 residues, threshold 0.5)"
     assert sites.provenance["model"] == "base" and sites.provenance["head"] == "tiny"
     assert sites.provenance["head_sha256"] == predictor.info.sha256 and sites.provenance["threshold"] == 0.5
@@ -76,7 +76,7 @@ def test_many_are_predicted_in_order_and_workers_change_nothing(
     here, there = (predictor.predict_many(inputs, workers=n, on_error="skip") for n in (1, 2))
     alone, together = list(here), list(there)
     assert [s.id for s in alone] == [s.id for s in together] == [f"2beg_{c}" for c in "ABCDE"] + ["1lcd_A"]
-    assert here.skipped == there.skipped and [s.chain for s in here.skipped] == ["", "B", "C"]
+    assert here.skipped == there.skipped and [s.chain_id for s in here.skipped] == ["", "B", "C"]
     for a, b in zip(alone, together, strict=True):
         np.testing.assert_allclose(a.probability, b.probability, rtol=0, atol=1e-5)
     with pytest.raises(StructureError, match=r"gone\.pdb: no such file"):
@@ -99,7 +99,8 @@ def test_a_head_that_gives_no_probability_is_found_out(
             list(wrong.predict_many([chain_1a8o]))
         run = wrong.predict_many([chain_1a8o, chain_1a8o], on_error="skip")
         assert (
-            list(run) == [] and [(s.source, s.chain) for s in run.skipped] == [(chain_1a8o.source, "A")] * 2
+            list(run) == []
+            and [(s.source, s.chain_id) for s in run.skipped] == [(chain_1a8o.source, "A")] * 2
         )
 
 
@@ -141,7 +142,7 @@ def test_a_table_holds_every_residue(predictor: SitePredictor, structures: Path,
     path = sites.save_csv(str(tmp_path / "x.csv"))
     rows = table_of(path)
     assert list(rows[0]) == COLUMNS and len(rows) == len(sites)
-    chain = sites.structure
+    chain = sites.chain
     assert [int(r["auth_seq"]) for r in rows] == chain.auth_seq.tolist()
     assert [r["insertion_code"] for r in rows] == chain.insertion_code.tolist()
     assert [int(r["label_seq"]) for r in rows] == chain.label_seq.tolist()
@@ -160,11 +161,11 @@ def test_a_table_holds_every_residue(predictor: SitePredictor, structures: Path,
 def made_up(path: Path, model: int = 1) -> list[SitePrediction]:
     """Return predictions with a different probability for every residue of every chain."""
     found = []
-    for chain in read_chains(path, model=model).chains:
+    for chain in read_chains(path, model_number=model).chains:
         values = np.random.default_rng(len(chain)).uniform(0.01, 1, len(chain)).astype(np.float32)
         found.append(
             SitePrediction(
-                structure=chain,
+                chain=chain,
                 probability=values,
                 threshold=0.5,
                 provenance={"options": {"model": model}},
@@ -189,13 +190,11 @@ def test_b_factors_are_read_back(structures: Path, tmp_path: Path, name: str, en
     written, read = gemmi.read_structure(str(out)), read_chains(out).chains
     assert [len(c) for c in read] == [len(p) for p in predictions]  # it is still the same structure
     for again, prediction in zip(read, predictions, strict=True):
-        np.testing.assert_allclose(again.ca_coords, prediction.structure.ca_coords, atol=1e-3)
+        np.testing.assert_allclose(again.ca_coords, prediction.chain.ca_coords, atol=1e-3)
     expected = {
-        (p.structure.chain, int(number), str(code)): round(100 * float(value), 2)
+        (p.chain.chain_id, int(number), str(code)): round(100 * float(value), 2)
         for p in predictions
-        for number, code, value in zip(
-            p.structure.auth_seq, p.structure.insertion_code, p.probability, strict=True
-        )
+        for number, code, value in zip(p.chain.auth_seq, p.chain.insertion_code, p.probability, strict=True)
     }
     met = set()
     for number, model in enumerate(written):

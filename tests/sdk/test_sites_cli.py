@@ -24,7 +24,7 @@ def test_a_folder_on_the_command_line(protemb: Run, head: Path, structures: Path
     done = protemb("sites", folder, "-o", out, "--head", head, "--workers", 2, "--threads", 2)
     assert done.status == 0 and not done.errors
     rows = table_of(out)
-    assert list(rows[0]) == ["source", *COLUMNS]
+    assert list(rows[0]) == COLUMNS
     assert list(dict.fromkeys((r["source"], r["chain"]) for r in rows)) == [
         (str(folder / "1a8o.cif"), "A"),
         (str(folder / "1lcd.pdb.gz"), "A"),

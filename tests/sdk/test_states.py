@@ -83,17 +83,17 @@ def test_every_level_has_its_own_width(states: Embedder, reference: Embedding) -
     assert reference.profile is not None
     np.testing.assert_allclose(np.exp(reference.profile).sum(axis=1), 1, atol=1e-5)
     assert reference.provenance["contract"] == states.card["contract"] == "2.0"
-    bare = states.embed(reference.structure)
+    bare = states.embed(reference.chain)
     assert bare.pair is None and bare.profile is None and bare.readouts == {}
     assert bare.residue.tobytes() == reference.residue.tobytes()
-    assert states.profile(reference.structure).tobytes() == reference.profile.tobytes()
+    assert states.profile(reference.chain).tobytes() == reference.profile.tobytes()
 
 
 def test_readouts_are_of_the_pair_map_and_four_are_in_the_residue_embedding(reference: Embedding) -> None:
     assert reference.pair is not None
     pair = np.moveaxis(reference.pair, 2, 0)
     for name in READOUTS:
-        wanted = plain(name, pair, reference.structure.ca_coords)
+        wanted = plain(name, pair, reference.chain.ca_coords)
         np.testing.assert_allclose(
             reference.readouts[name], wanted, atol=2e-6 * np.abs(pair).max(), err_msg=name
         )
@@ -102,7 +102,7 @@ def test_readouts_are_of_the_pair_map_and_four_are_in_the_residue_embedding(refe
 
 
 def test_the_mean_is_a_readout_like_any_other(states: Embedder, reference: Embedding) -> None:
-    bare = states.embed(reference.structure)
+    bare = states.embed(reference.chain)
     with pytest.raises(EmbeddingError, match="readout 'mean' was not asked for"):
         bare.readout("mean")
     assert bare.windows(5).shape == (70, 5, H + 4 * C)
@@ -124,7 +124,7 @@ def test_the_shortest_chains(states: Embedder, random_walk: Walk, length: int) -
     found = states.embed(random_walk(length), pair=True, profile=True, readouts=tuple(READOUTS))
     for array in (*(getattr(found, level) for level in LEVELS), *found.readouts.values()):
         assert np.isfinite(array).all()
-    assert states.score(random_walk(length), 1.0).shape == (length, 3)
+    assert states.denoising_gradient(random_walk(length), sigma=1.0).shape == (length, 3)
 
 
 # --- laws -----------------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ def test_chains_of_a_batch_equal_those_alone_in_one_piece_and_in_strips(
     chains = [states.read(random_walk(40, seed)).chains[0] for seed in range(3)]
     alone = [states.embed_chain(chain, pair=True, profile=True) for chain in chains]
     for embedder in (states, tiled):
-        for one, other in zip(alone, embedder.embed_alike(chains, pair=True, profile=True), strict=True):
+        for one, other in zip(alone, embedder.embed_batch(chains, pair=True, profile=True), strict=True):
             for level in LEVELS:
                 assert deviation(getattr(one, level), getattr(other, level)) < 1e-5, level
 
@@ -368,7 +368,7 @@ def test_killed_in_the_middle_every_row_comes_exactly_once(
     assert names() == [f"{number:03}" for number in range(120)]
 
 
-# --- heads, and the name of a model that passes to a new one ---------------------------------------
+# --- heads, and the name of a model that passes to a new one -----------------------------------
 
 
 def test_a_head_may_take_the_residue_embedding(

@@ -22,7 +22,7 @@ import pytest
 
 from protemb_sdk import Embedder, EmbeddingError, OutputError
 from protemb_sdk._store import writer as module
-from protemb_sdk._store.fill import Filled, embed_into_store
+from protemb_sdk._store.fill import StoreSummary, embed_into_store
 
 READOUTS = ["contact"]
 
@@ -53,16 +53,20 @@ def files(tmp_path_factory: pytest.TempPathFactory, structures: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def filled(files: Path, embedder: Embedder, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Filled]:
+def filled(
+    files: Path, embedder: Embedder, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, StoreSummary]:
     store = tmp_path_factory.mktemp("stores") / "store"
     return store, embed_into_store(embedder, files, store, readouts=READOUTS)
 
 
-def test_rows_are_those_of_one_by_one(filled: tuple[Path, Filled], files: Path, embedder: Embedder) -> None:
+def test_rows_are_those_of_one_by_one(
+    filled: tuple[Path, StoreSummary], files: Path, embedder: Embedder
+) -> None:
     store, did = filled
     rows = rows_of(store)
     run = embedder.embed_many(files, readouts=READOUTS, on_error="skip")
-    alone = {f"{Path(e.structure.source).name}:{e.chain}": e for e in run}
+    alone = {f"{Path(e.chain.source).name}:{e.chain_id}": e for e in run}
     assert rows.keys() == alone.keys() and len(rows) == 7
     for name, row in rows.items():
         one = alone[name]
@@ -70,37 +74,40 @@ def test_rows_are_those_of_one_by_one(filled: tuple[Path, Filled], files: Path, 
         np.testing.assert_array_equal(np.float32(row["protein"]), one.protein)
         np.testing.assert_array_equal(np.float32(row["residue"]), one.residue)
         np.testing.assert_array_equal(np.float32(row["readout_contact"]), one.readouts["contact"])
-        np.testing.assert_array_equal(np.float32(row["ca_coords"]), np.float32(one.structure.ca_coords))
+        np.testing.assert_array_equal(np.float32(row["ca_coords"]), np.float32(one.chain.ca_coords))
         for column in ("auth_seq", "residue_index", "label_seq"):
             np.testing.assert_array_equal(row[column], getattr(one, column))
         assert row["insertion_code"] == one.insertion_code.tolist()
         assert row["residue_name"] == one.residue_name.tolist()
-    assert did == Filled(inputs=4, chains=7, failed=1, before=0)
+    assert did == StoreSummary(inputs=4, chains=7, failed=1, before=0)
     header = json.loads((store / module.HEADER).read_text())
     assert header["provenance"]["model_sha256"] == embedder.provenance["model_sha256"]
 
 
-def test_a_poisoned_file_costs_one_row_and_is_named(filled: tuple[Path, Filled], files: Path) -> None:
+def test_a_poisoned_file_costs_one_row_and_is_named(filled: tuple[Path, StoreSummary], files: Path) -> None:
     ((source, chain, reason),) = skipped_of(filled[0])
     assert source == str(files / "poison.cif") and chain == "" and "holds no atoms" in reason
 
 
 def test_a_second_run_does_only_what_is_missing(files: Path, embedder: Embedder, tmp_path: Path) -> None:
     store, some = tmp_path / "store", [files / "1orc.pdb", files / "poison.cif"]
-    assert embed_into_store(embedder, some, store) == Filled(inputs=2, chains=1, failed=1)
+    assert embed_into_store(embedder, some, store) == StoreSummary(inputs=2, chains=1, failed=1)
     parts = sorted(store.glob("*.parquet"))
     relative = os.path.relpath(files)  # another spelling of the same folder
-    assert embed_into_store(embedder, relative, store) == Filled(inputs=2, chains=6, before=2)
-    assert embed_into_store(embedder, files, store) == Filled(before=4)
+    assert embed_into_store(embedder, relative, store) == StoreSummary(inputs=2, chains=6, before=2)
+    assert embed_into_store(embedder, files, store) == StoreSummary(before=4)
     assert len(rows_of(store)) == 7 and len(skipped_of(store)) == 1
     twice = embed_into_store(embedder, [files, relative], tmp_path / "twice")
-    assert twice == Filled(inputs=4, chains=7, failed=1, before=4) and len(rows_of(tmp_path / "twice")) == 7
+    assert (
+        twice == StoreSummary(inputs=4, chains=7, failed=1, before=4)
+        and len(rows_of(tmp_path / "twice")) == 7
+    )
     assert set(parts) < set(store.glob("*.parquet"))
 
 
 @pytest.mark.parametrize("ending", ["tar", "tar.gz", "tgz"])
 def test_archives_are_read_as_streams(
-    files: Path, embedder: Embedder, filled: tuple[Path, Filled], tmp_path: Path, ending: str
+    files: Path, embedder: Embedder, filled: tuple[Path, StoreSummary], tmp_path: Path, ending: str
 ) -> None:
     archive = tmp_path / f"all.{ending}"
     with tarfile.open(archive, "w:" if ending == "tar" else "w:gz") as tar:
@@ -110,13 +117,13 @@ def test_archives_are_read_as_streams(
         tar.addfile(link)
     store = tmp_path / "store"
     did = embed_into_store(embedder, archive, store, workers=2)
-    assert did == Filled(inputs=4, chains=7, failed=1)
+    assert did == StoreSummary(inputs=4, chains=7, failed=1)
     rows, expected = rows_of(store), rows_of(filled[0])
     assert rows.keys() == expected.keys()
     for name, row in rows.items():
         np.testing.assert_array_equal(row["residue"], expected[name]["residue"])
         assert row["source"].startswith(f"{archive}/inside/")
-    assert embed_into_store(embedder, archive, store) == Filled(before=4)
+    assert embed_into_store(embedder, archive, store) == StoreSummary(before=4)
     # Cut off: what comes before the damage is embedded, and the archive is named.
     whole = archive.read_bytes()
     archive.write_bytes(whole[: int(len(whole) * 0.6)])
@@ -163,7 +170,7 @@ def test_killed_in_the_middle_every_row_comes_exactly_once(
 
 
 def test_what_does_not_belong_together_is_refused(
-    filled: tuple[Path, Filled], files: Path, embedder: Embedder, tmp_path: Path
+    filled: tuple[Path, StoreSummary], files: Path, embedder: Embedder, tmp_path: Path
 ) -> None:
     store, _ = filled
     before = sorted((path.name, path.read_bytes()) for path in store.iterdir())

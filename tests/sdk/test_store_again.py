@@ -19,7 +19,7 @@ from protemb_sdk import Embedder, EmbeddingError, read_chains
 from protemb_sdk._base.signals import signals_wait
 from protemb_sdk._store import fill
 from protemb_sdk._store import writer as module
-from protemb_sdk._store.fill import Filled, embed_into_store
+from protemb_sdk._store.fill import StoreSummary, embed_into_store
 from protemb_sdk._store.pair_maps import PairMaps
 from protemb_sdk._store.parts import FORMAT, Before, read_before
 from protemb_sdk._store.verify import verify_store
@@ -46,26 +46,26 @@ def test_a_higher_limit_embeds_what_a_lower_one_refused_once(
 ) -> None:
     files, store = [two_chains, structures / "1orc.pdb"], tmp_path / "store"
     low = Embedder("small", "cpu", threads=1, residue_limit=50)
-    assert embed_into_store(low, files, store) == Filled(inputs=2, chains=1, failed=2)
+    assert embed_into_store(low, files, store) == StoreSummary(inputs=2, chains=1, failed=2)
     assert [row[1] for row in skipped_of(store)] == ["A", "A"]
     for _ in range(2):  # no better, no worse: nothing is doubled
-        assert embed_into_store(low, files, store) == Filled(inputs=2, chains=0, failed=2)
+        assert embed_into_store(low, files, store) == StoreSummary(inputs=2, chains=0, failed=2)
         assert sorted(rows_of(store)) == ["two.pdb:B"] and len(skipped_of(store)) == 2
     middle = Embedder("small", "cpu", threads=1, residue_limit=65)
-    assert embed_into_store(middle, files, store) == Filled(inputs=2, chains=1, failed=1)
+    assert embed_into_store(middle, files, store) == StoreSummary(inputs=2, chains=1, failed=1)
     assert sorted(rows_of(store)) == ["1orc.pdb:A", "two.pdb:B"]
     assert [row[:2] for row in skipped_of(store)] == [[str(two_chains), "A"]]
     high = Embedder("small", "cpu", threads=1)
-    assert embed_into_store(high, files, store) == Filled(inputs=1, chains=1, before=1)
+    assert embed_into_store(high, files, store) == StoreSummary(inputs=1, chains=1, before=1)
     assert sorted(rows_of(store)) == ["1orc.pdb:A", "two.pdb:A", "two.pdb:B"] and skipped_of(store) == []
-    assert embed_into_store(high, files, store) == Filled(before=2)
+    assert embed_into_store(high, files, store) == StoreSummary(before=2)
 
 
 def test_a_file_that_was_away_is_tried_again(embedder: Embedder, structures: Path, tmp_path: Path) -> None:
     path, store = tmp_path / "1orc.pdb", tmp_path / "store"
-    assert embed_into_store(embedder, [path], store) == Filled(inputs=1, failed=1)
+    assert embed_into_store(embedder, [path], store) == StoreSummary(inputs=1, failed=1)
     path.write_bytes((structures / "1orc.pdb").read_bytes())
-    assert embed_into_store(embedder, [path], store) == Filled(inputs=1, chains=1)
+    assert embed_into_store(embedder, [path], store) == StoreSummary(inputs=1, chains=1)
     assert skipped_of(store) == []
 
 
@@ -78,8 +78,8 @@ def test_chains_of_one_name_out_of_two_folders_are_two(
         (tmp_path / folder / "model.pdb").write_bytes((structures / name).read_bytes())
         chains += read_chains(tmp_path / folder / "model.pdb").chains
     assert {chain.id for chain in chains} == {"model_A"}
-    assert embed_into_store(embedder, chains, tmp_path / "store") == Filled(inputs=2, chains=2)
-    assert embed_into_store(embedder, chains, tmp_path / "store") == Filled(before=2)
+    assert embed_into_store(embedder, chains, tmp_path / "store") == StoreSummary(inputs=2, chains=2)
+    assert embed_into_store(embedder, chains, tmp_path / "store") == StoreSummary(before=2)
 
 
 def test_files_are_found_again_from_another_folder(
@@ -144,7 +144,9 @@ def test_a_folder_that_was_empty_is_forgotten_when_it_is_not(
         assert embed_into_store(embedder, [tmp_path / "in"], tmp_path / "store").failed == 1
         assert [row[0] for row in skipped_of(tmp_path / "store")] == [str(tmp_path / "in")]
     (tmp_path / "in" / "1orc.pdb").write_bytes((structures / "1orc.pdb").read_bytes())
-    assert embed_into_store(embedder, [tmp_path / "in"], tmp_path / "store") == Filled(inputs=1, chains=1)
+    assert embed_into_store(embedder, [tmp_path / "in"], tmp_path / "store") == StoreSummary(
+        inputs=1, chains=1
+    )
     assert skipped_of(tmp_path / "store") == []
 
 
@@ -183,7 +185,7 @@ def test_a_store_of_the_first_format_is_gone_on_with(
     chains = [chain for file in files for chain in read_chains(file).chains]
     embed_into_store(embedder, chains, store)
     as_first_format(store, done=[str(tmp_path / chain.id) for chain in chains])
-    assert embed_into_store(embedder, chains, store) == Filled(before=2)
+    assert embed_into_store(embedder, chains, store) == StoreSummary(before=2)
     assert embed_into_store(embedder, [structures / "4zhl.cif.gz"], store).chains == 2
     assert len(rows_of(store)) == 4
     header = (store / module.HEADER).read_text()

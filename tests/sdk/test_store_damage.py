@@ -12,7 +12,7 @@ import pytest
 
 from protemb_sdk import Embedder, OutputError, embed_into_store
 from protemb_sdk._embed.outcome import embed_one
-from protemb_sdk._store.fill import Filled
+from protemb_sdk._store.fill import StoreSummary
 from protemb_sdk._store.parts import skipped_rows, store_parts
 from protemb_sdk._store.verify import verify_store
 from protemb_sdk._store.writer import HEADER, open_store
@@ -89,7 +89,7 @@ def test_a_part_that_says_nothing_is_named_and_its_inputs_are_embedded_anew(
     assert said.status == 1 and len(said.errors) == 1 and "Traceback" not in said.err
     assert WITHOUT in " ".join(said.err.split())
     part.unlink()
-    assert embed_into_store(embedder, [structures / "1orc.pdb"], store) == Filled(inputs=1, chains=1)
+    assert embed_into_store(embedder, [structures / "1orc.pdb"], store) == StoreSummary(inputs=1, chains=1)
 
 
 def test_a_part_damaged_during_a_run_ends_it_with_every_row_written(
@@ -126,7 +126,7 @@ def test_names_that_no_file_takes_are_written_out(store: Path, embedder: Embedde
 def test_entries_of_later_versions_are_passed_over(store: Path, embedder: Embedder, structures: Path) -> None:
     (part,) = store_parts(store)
     say(part, json.dumps(SOUND | {"done": [str(structures / "1orc.pdb")], "more": 1}))
-    assert embed_into_store(embedder, [structures / "1orc.pdb"], store) == Filled(before=1)
+    assert embed_into_store(embedder, [structures / "1orc.pdb"], store) == StoreSummary(before=1)
 
 
 @pytest.mark.parametrize(

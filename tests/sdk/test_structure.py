@@ -20,7 +20,7 @@ from .structure_text import assert_same, pdb_line, read_text, trace
 
 def test_a_chain_has_its_names_numbers_and_modified_residues(structures: Path) -> None:
     chain = read_chain(structures / "1a8o.cif")
-    assert (chain.id, chain.chain, chain.label_chain, len(chain)) == ("1a8o_A", "A", "A", 70)
+    assert (chain.id, chain.chain_id, chain.label_chain, len(chain)) == ("1a8o_A", "A", "A", 70)
     assert chain.sequence.startswith("MDIRQGPKEPFRDYVDRFYKTLRAEQ")
     assert chain.residue_name[0] == "MSE"
     assert (chain.auth_seq[0], chain.label_seq[0], chain.residue_index[-1]) == (151, 1, 69)
@@ -33,7 +33,7 @@ def test_a_chain_has_its_names_numbers_and_modified_residues(structures: Path) -
 def test_pdb_and_mmcif_give_the_same_chain(structures: Path, entry: str) -> None:
     pdb, cif = (read_chains(next(structures.glob(f"{entry}.{ending}*"))) for ending in ("pdb", "cif"))
     assert [c.id for c in pdb.chains] == [c.id for c in cif.chains]
-    assert [(s.chain, s.reason) for s in pdb.skipped] == [(s.chain, s.reason) for s in cif.skipped]
+    assert [(s.chain_id, s.reason) for s in pdb.skipped] == [(s.chain_id, s.reason) for s in cif.skipped]
     for a, b in zip(pdb.chains, cif.chains, strict=True):
         assert_same(a, b)
         assert a.label_chain == "" and b.label_chain
@@ -84,7 +84,7 @@ def test_every_kind_of_input_gives_the_same_chain(structures: Path) -> None:
 def test_a_gemmi_structure_is_left_as_it_was(structures: Path) -> None:
     structure = gemmi.read_structure(str(structures / "1lcd.pdb.gz"))
     before = structure.make_pdb_string()
-    read_chain(structure, model=2)
+    read_chain(structure, model_number=2)
     assert len(structure) == 3 and structure.make_pdb_string() == before
 
 
@@ -118,7 +118,7 @@ def test_malformed_far_right_columns_are_overlooked_and_noted(structures: Path) 
     with pytest.raises(RuntimeError, match="charge"):
         gemmi.read_pdb(str(structures / "pdb1gdr.ent"))
     chain = read_chain(structures / "pdb1gdr.ent")  # C-alphas only
-    assert len(chain) == 105 and chain.chain == ""
+    assert len(chain) == 105 and chain.chain_id == ""
     assert len(chain.notes) == 1 and "columns right of 72 were overlooked" in chain.notes[0]
 
 
@@ -139,16 +139,16 @@ def test_missing_polymer_information_does_not_matter(structures: Path) -> None:
 def test_a_chain_in_several_parts_is_one_chain() -> None:
     parts = trace(3) + trace(3, chain="B") + "".join(pdb_line(i + 1, 3.8 * i) for i in range(3, 6))
     read = read_chains(parts.encode())
-    assert [(c.chain, len(c)) for c in read.chains] == [("A", 6), ("B", 3)]
+    assert [(c.chain_id, len(c)) for c in read.chains] == [("A", 6), ("B", 3)]
     assert read.chains[0].residue_index.tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_repeated_numbers_lose_nothing_and_are_noted() -> None:
     second = "".join(pdb_line(i + 1, 3.8 * i, y=50.0) for i in range(4))
-    chain = read_text(trace(4) + "TER\n" + second)
-    assert len(chain) == 8 and "residue numbers repeat" in chain.notes[0]
-    chain = read_text(trace(4) + second)  # without TER nothing tells the two apart
-    assert len(chain) == 4 and "taken as one" in chain.notes[0]
+    for text in (trace(4) + "TER\n" + second, trace(4) + second):
+        read = read_chains(text.encode())
+        assert [(c.chain_id, len(c)) for c in read.chains] == [("A", 4), ("A-2", 4)]
+        assert all("residue numbers that start again" in c.notes[0] for c in read.chains)
 
 
 # --- which residues -------------------------------------------------------------------------------
@@ -243,8 +243,8 @@ def test_what_is_not_protein_is_skipped_with_its_reason(structures: Path) -> Non
         + trace(4, chain="G", residue="  U", name=" P  ", element="P")
     )
     read = read_chains(text.encode())
-    assert [c.chain for c in read.chains] == ["A"]
-    assert {s.chain: s.reason for s in read.skipped} == {
+    assert [c.chain_id for c in read.chains] == ["A"]
+    assert {s.chain_id: s.reason for s in read.skipped} == {
         "B": "has 2 residues, fewer than min_residues=3",
         "C": "holds waters only",
         "D": "holds ligands, ions or waters only",
@@ -252,13 +252,13 @@ def test_what_is_not_protein_is_skipped_with_its_reason(structures: Path) -> Non
         "F": "is sugar, not protein",
         "G": "is nucleic acid (RNA), not protein",
     }
-    assert [c.chain for c in read_chains(text.encode(), min_residues=1).chains] == ["A", "B"]
+    assert [c.chain_id for c in read_chains(text.encode(), min_residues=1).chains] == ["A", "B"]
 
 
 def test_a_chain_is_chosen_by_author_name_then_label_name(structures: Path) -> None:
     path = structures / "4zhl.cif.gz"
-    assert read_chain(path, "P").chain == "P"
-    assert read_chain(path, "B").chain == "P"  # label name
+    assert read_chain(path, "P").chain_id == "P"
+    assert read_chain(path, "B").chain_id == "P"  # label name
     with pytest.raises(ChainError, match=r"4zhl: holds 2 protein chains, name one of them: U, P"):
         read_chain(path)
     with pytest.raises(ChainError, match=r"4zhl: there is no chain 'Q'; protein chains: U, P"):
@@ -268,7 +268,7 @@ def test_a_chain_is_chosen_by_author_name_then_label_name(structures: Path) -> N
         read_chain(structures / "1lcd.cif.gz", "C")
     with pytest.raises(StructureError, match=r"holds no protein chain to embed \(chain A: has 2 residues"):
         read_text(trace(2))
-    assert read_text(trace(4, chain=" ") + trace(4, chain="B"), chain="").chain == ""
+    assert read_text(trace(4, chain=" ") + trace(4, chain="B"), chain_id="").chain_id == ""
 
 
 # --- models and conformers ------------------------------------------------------------------------
@@ -276,17 +276,17 @@ def test_a_chain_is_chosen_by_author_name_then_label_name(structures: Path) -> N
 
 @pytest.mark.parametrize("name", ["1lcd.pdb.gz", "1lcd.cif.gz"])
 def test_models_are_counted_from_one(structures: Path, name: str) -> None:
-    chains = [read_chain(structures / name, model=i) for i in (1, 2, 3)]
+    chains = [read_chain(structures / name, model_number=i) for i in (1, 2, 3)]
     assert len({c.sequence for c in chains}) == 1
     assert not np.array_equal(chains[0].ca_coords, chains[1].ca_coords)
     for model in (0, 4, -1):
         with pytest.raises(StructureError, match=f"{name}: has 3 models, so model={model} is not there"):
-            read_chain(structures / name, model=model)
+            read_chain(structures / name, model_number=model)
 
 
 def test_a_model_without_atoms_is_an_error() -> None:
     with pytest.raises(StructureError, match="model 2 holds no atoms"):
-        read_text("MODEL        1\n" + trace(4) + "ENDMDL\nMODEL        2\nENDMDL\n", model=2)
+        read_text("MODEL        1\n" + trace(4) + "ENDMDL\nMODEL        2\nENDMDL\n", model_number=2)
 
 
 def test_alternate_conformations_follow_the_policy(structures: Path) -> None:

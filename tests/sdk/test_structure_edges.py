@@ -93,7 +93,7 @@ def test_lone_c_alphas_join_below_the_distance_of_a_break(step: float, joined: b
 
 def test_a_lone_c_alpha_of_another_chain_is_not_beside() -> None:
     read = read_chains((trace(3) + pdb_line(4, 11.4, chain="B", record="HETATM", residue="MSE")).encode())
-    assert [chain.chain for chain in read.chains] == ["A"]
+    assert [chain.chain_id for chain in read.chains] == ["A"]
 
 
 def test_a_ligand_is_no_neighbour_of_a_lone_c_alpha() -> None:
@@ -182,8 +182,8 @@ def test_a_label_name_finds_a_chain_where_no_author_name_does() -> None:
 def test_letters_beyond_ascii_in_mmcif_do_no_harm() -> None:
     content = cif(cif_trace(3, chain="'\xe9'"))
     assert (
-        read_chain(content).chain == "\ufffd"
-        and read_chain(content.decode("latin-1").encode()).chain == "\xe9"
+        read_chain(content).chain_id == "\ufffd"
+        and read_chain(content.decode("latin-1").encode()).chain_id == "\xe9"
     )
 
 
@@ -200,7 +200,7 @@ def test_numbers_too_wide_for_an_index_cost_one_chain(structures: Path) -> None:
             atom.pos.x += 0 if position < 10 else 50
     structure.setup_entities()
     found = read_chains(structure.make_mmcif_document().as_string().encode())
-    assert [chain.chain for chain in found.chains] == ["B"]
+    assert [chain.chain_id for chain in found.chains] == ["B"]
     assert "too wide for an index of 32 bits" in found.skipped[0].reason
 
 
@@ -211,7 +211,7 @@ def test_names_of_chains_hold_no_control_characters(structures: Path) -> None:
         for row in range(len(names)):
             names[row] = "'\x1b]0;A'"
     (chain,) = read_chains(block.as_string().encode()).chains
-    assert chain.chain == "\\x1b]0;A" and chain.id.isprintable()
+    assert chain.chain_id == "\\x1b]0;A" and chain.id.isprintable()
 
 
 def test_line_ends_of_old_macs_are_read(structures: Path) -> None:
@@ -263,7 +263,7 @@ def test_bonds_join_within_a_chain_only() -> None:
     other = "".join(line[:21] + "B" + line[22:] for line in bonded.splitlines(keepends=True))
     for text, chains in ((bonded, [("A", 4)]), (other, [("A", 3)])):
         read = read_chains((peptide(3) + TER + text).encode(), min_residues=1)
-        assert [(chain.chain, len(chain)) for chain in read.chains] == chains
+        assert [(chain.chain_id, len(chain)) for chain in read.chains] == chains
 
 
 def test_an_atom_without_occupancy_is_all_there() -> None:
@@ -292,7 +292,7 @@ def test_two_types_are_one_site_by_number_code_chain_and_conformers(
 ) -> None:
     first = {"number": 1, "residue": "ALA", "alt": "A", "occupancy": 0.4}
     lines = (first, first | {"residue": "GLY", "occupancy": 0.6} | second)
-    read = read_chains("".join(pdb_line(**each) for each in lines).encode(), min_residues=1)  # type: ignore[arg-type]
+    read = read_chains("".join(pdb_line(x=5.0, **each) for each in lines).encode(), min_residues=1)  # type: ignore[arg-type]
     assert sum(len(chain) for chain in read.chains) == residues
     assert residues == 2 or read.chains[0].residue_name.tolist() == ["GLY"]
 

@@ -67,16 +67,16 @@ def test_any_change_of_name_or_number_begins_a_residue() -> None:
 def test_models_of_a_stack_are_counted_from_one() -> None:
     first = biotite().coord
     x = biotite(coord=np.stack([first, first + 5]))
-    np.testing.assert_array_equal(read_chain(x, model=2).ca_coords, first + 5)
-    np.testing.assert_array_equal(read_chain(x, model=np.int64(1)).ca_coords, first)
+    np.testing.assert_array_equal(read_chain(x, model_number=2).ca_coords, first + 5)
+    np.testing.assert_array_equal(read_chain(x, model_number=np.int64(1)).ca_coords, first)
     for model in (0, 3):
         with pytest.raises(StructureError, match=f"has 2 models, so model={model} is not there"):
-            read_chain(x, model=model)
+            read_chain(x, model_number=model)
     with pytest.raises(StructureError, match="has 1 model, so model=2 is not there"):
-        read_chain(biotite(), model=2)
+        read_chain(biotite(), model_number=2)
     for wrong in (True, 1.0, "1"):
         with pytest.raises(StructureError, match="pass the position of the model"):
-            read_chain(x, model=wrong)
+            read_chain(x, model_number=wrong)
 
 
 def test_altloc_letters_of_arrays_are_conformers() -> None:
@@ -99,15 +99,15 @@ def test_an_empty_structure_of_biopython_is_an_error() -> None:
     with pytest.raises(StructureError, match="holds no atoms"):
         read_chain(structure)
     with pytest.raises(StructureError, match="has 1 model, so model=0 is not there"):
-        read_chain(structure, model=0)
+        read_chain(structure, model_number=0)
 
 
 def test_arrays_have_no_chain_names_and_chains_have_theirs() -> None:
-    with pytest.raises(ChainError, match="array: arrays have no chain names; leave chain='A' out"):
+    with pytest.raises(ChainError, match="array: arrays have no chain names; leave chain_id='A' out"):
         read_chain((np.eye(3) * 3, "AAA"), "A")
     with pytest.raises(ChainError, match="arrays have no chain names"):
         read_chain(a_chain(), "A")
-    named = replace(a_chain(), chain="B")
+    named = replace(a_chain(), chain_id="B")
     assert read_chain(named, "B") is named and read_chain(named) is named
     with pytest.raises(ChainError, match="there is no chain 'A'; protein chains: B"):
         read_chain(named, "A")

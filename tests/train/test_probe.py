@@ -33,7 +33,7 @@ from protemb_train.probe.labels import (
     TASKS,
     neighbour_count,
 )
-from protemb_train.probe.probe import ProbeError, Side, fit_and_score, held_out_sides
+from protemb_train.probe.probe import ProbeError, Side, fit_and_score, held_out_sides, probe
 from protemb_train.probe.scores import ClassScores, NumberScores, intervals, resampled
 from protemb_train.probe.table import ProbeReport
 
@@ -321,3 +321,30 @@ def test_a_network_of_another_corpus_is_told(small_corpus):
     report = ProbeReport([], [stranger], about)
     assert report.as_dict()["another_corpus"] == ["stranger"]
     assert "may have seen these chains: stranger" in report.as_markdown()
+
+
+# Vectors of residues
+
+
+def test_vectors_of_residues_are_probed_beside_maps(tmp_path, small_corpus, traces):
+    """A checkpoint with a single representation, its untrained twin and a rival; types are hidden."""
+    from .test_encoders import CONFIG
+
+    path = checkpoint(tmp_path / "a.ckpt", CONFIG)
+    rows = encoders({"ours": path, "foldseek": Path("3di")}, [0.3])
+    seen = [(row.name, row.vectors) for row in rows if row.residue is not None]
+    assert seen == [
+        *(("ours", v) for v in ("state", "structure")),
+        *(("ours, untrained", v) for v in ("state", "structure")),
+        ("foldseek", "states"),
+    ]
+    state = next(row for row in rows if row.vectors == "state")
+    trace = traces[0]
+    other = Trace(trace.id, trace.ca_coords, (trace.residue_type + 3) % 20, trace.residue_index)
+    assert state.features(trace).shape == (len(trace.residue_type), CONFIG.single_channels)
+    assert_array_equal(state.features(trace), state.features(other))
+    sides = held_out_sides(small_corpus.path, (3, 3), (20, 100))
+    shown = [row for row in rows if row.residue is not None]
+    found = probe(*sides, shown, [BY_NAME["neighbours"]], samples=20)
+    ours = {row.readout: row for row in found if row.encoder == "ours"}
+    assert set(ours) == {"state", "structure"} and all(row.gain for row in ours.values())

@@ -151,8 +151,9 @@ def test_a_seed_that_is_there_is_the_rows_or_refused(
     with pytest.raises(DecoyError, match="its seeds 0 and 1 were made with another encoder"):
         load_rows(tmp_path)
     path.write_bytes(b"")
-    with pytest.raises(DecoyError, match=r"seed-1\.pt: .*remove it, and the seed is trained again"):
+    with pytest.raises(DecoyError, match="remove it to train this seed again") as refused:
         run()
+    assert refused.value.where == str(path)
 
 
 def test_test_models_do_not_enter_a_row(

@@ -62,7 +62,7 @@ def test_real_natives_come_closer(traces: list[Trace]) -> None:
     letters = "".join(ALPHABET[t] for t in trace.residue_type)
 
     def score(x: np.ndarray, sigma: float) -> np.ndarray:
-        return embedder.score((x, letters, trace.residue_index), sigma=sigma).astype(np.float64)
+        return embedder.denoising_gradient((x, letters, trace.residue_index), sigma=sigma).astype(np.float64)
 
     found = refine_native(trace.ca_coords.astype(np.float64), 1.0, score)
     # Sampling finds a structure of that noise level, the flow finds the native.

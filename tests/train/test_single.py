@@ -10,7 +10,7 @@ import torch
 
 from protemb_train.corpus.corpus import CorpusError
 from protemb_train.corpus.cuts import BONDED, CONTACT
-from protemb_train.network.checkpoint import load_network
+from protemb_train.network.checkpoint import load_network, read_tensors, write_tensors
 from protemb_train.network.features import UNKNOWN
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import BASE_TRAINING, ConfigError, NetworkConfig
@@ -236,6 +236,22 @@ def test_a_run_starts_from_the_weights_of_another(real_corpus, tmp_path):
     other, _ = load_network(second)
     for (name, one), two in zip(network.state_dict().items(), other.state_dict().values(), strict=True):
         torch.testing.assert_close(one, two, msg=name)
+
+
+def test_a_run_of_an_older_version_is_resumed(real_corpus, tmp_path):
+    """Its record does not name fields of the recipe and the network that were added since."""
+    config = replace(CONFIG, exchanges=None)
+    recipe = replace(BASE_TRAINING, batch=2, crops=(24,), schedule="constant", warmup_steps=0)
+    last = pretrain(real_corpus.path, config, recipe, tmp_path, steps=1, progress=False)
+    loaded = read_tensors(last)
+    for name in ("damaged", "damage_loss", "pieces", "longest"):
+        del loaded["hyper_parameters"]["record"]["recipe"][name]
+    del loaded["hyper_parameters"]["network"]["exchanges"]
+    write_tensors(loaded, last)
+    pretrain(real_corpus.path, config, recipe, tmp_path, steps=2, progress=False)
+    assert read_tensors(last)["global_step"] == 2
+    with pytest.raises(TrainingError, match="another recipe"):
+        pretrain(real_corpus.path, config, replace(recipe, longest=99), tmp_path, steps=3, progress=False)
 
 
 def test_states_are_judged_on_types_and_sites(real_corpus, randomised):

@@ -94,8 +94,9 @@ def test_a_seed_that_is_there_is_the_rows_or_refused(
         read_rows(tmp_path)
     for content in (b"", before[: len(before) // 2]):
         path.write_bytes(content)
-        with pytest.raises(SitesError, match=r"seed-1\.npz: .*remove it, and the seed is trained again"):
+        with pytest.raises(SitesError, match="remove it to train this seed again") as refused:
             run()
+        assert refused.value.where == str(path)
     with pytest.raises(SitesError, match="make some with protemb-train sites row"):
         read_rows(tmp_path / "nowhere")
 

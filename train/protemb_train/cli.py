@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from protemb_sdk import ProtembError
 from protemb_sdk._base.console import console, run, say
-from protemb_sdk._base.errors import ProtembError
 from protemb_sdk._base.output import check_output, check_own, write_text_whole
 from protemb_train.commands import corpus as corpus_cli
+from protemb_train.commands import evaluate as evaluate_cli
+from protemb_train.commands import protein_vector as vector_cli
 from protemb_train.commands import quality as quality_cli
 from protemb_train.commands import sites as sites_cli
 from protemb_train.commands.language import language
@@ -27,8 +29,11 @@ app.command()(language)
 
 app.command()(corpus_cli.corpus)
 app.command()(corpus_cli.prove)
+app.command()(vector_cli.pairs)
+app.command("fit-map")(vector_cli.fit_map)
 app.add_typer(sites_cli.app, name="sites")
 app.add_typer(quality_cli.app, name="quality")
+app.add_typer(evaluate_cli.app, name="evaluate")
 
 
 # What a file says early on that a command writes beside the one that is named.
@@ -52,7 +57,7 @@ def pretrain(
     out: Annotated[
         Path, typer.Option("-o", "--out", help="Folder for checkpoints; an earlier run in it goes on.")
     ],
-    preset: Annotated[str, typer.Option(help="paper or base.")] = "base",
+    preset: Annotated[str, typer.Option(help="paper, base or base-2.")] = "base",
     config: Annotated[
         Path | None, typer.Option(help="TOML file: a preset and what differs from it; instead of --preset.")
     ] = None,
@@ -171,7 +176,7 @@ def compare(
     if not all(name and path for name, _, path in pairs):
         raise ProtembError("name every judgement: NAME=FILE, such as base=base.json")
     if out.suffix == ".png":
-        raise ProtembError(f"{out}: is where the plot goes; name the table, such as {out.with_suffix('.md')}")
+        raise ProtembError(f"is where the plot goes; name the table, such as {out.with_suffix('.md')}", out)
     check_output(out, ".md", [Path(path) for _, _, path in pairs], beside=[".png"])
     check_own(out.with_suffix(".png"), _PLOT)
     read = {name: read_judgement(Path(path)) for name, _, path in pairs}
@@ -199,7 +204,7 @@ def weights(
 @app.command()
 def untrained(
     out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint to write.")],
-    preset: Annotated[str, typer.Option(help="paper or base.")] = "base",
+    preset: Annotated[str, typer.Option(help="paper, base or base-2.")] = "base",
     config: Annotated[
         Path | None,
         typer.Option(help="TOML file of the run whose control it is, instead of --preset."),

@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from protemb_sdk._base.errors import EmbeddingError
-from protemb_sdk._embed.embedder import Embedder
+from protemb_sdk import Embedder, EmbeddingError
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
-    from protemb_sdk._embed.embedding import Embedding
+    from protemb_sdk import Embedding
 
 
 def to_torch_geometric(embedding: Embedding, radius: float = 10.0) -> Data:
@@ -45,14 +44,14 @@ def to_torch_geometric(embedding: Embedding, radius: float = 10.0) -> Data:
 
     if not radius > 0:
         raise EmbeddingError(f"radius={radius!r} must be above 0 angstrom")
-    coords = embedding.structure.centred_coords
+    coords = embedding.chain.centred_coords
     near = np.linalg.norm(coords[:, None] - coords, axis=-1) <= radius
     np.fill_diagonal(near, False)
     edges = np.argwhere(near).T
     data = Data(
         x=torch.from_numpy(embedding.residue.copy()),
         pos=torch.from_numpy(coords.astype(np.float32)),
-        residue_type=torch.from_numpy(embedding.structure.residue_type.copy()),
+        residue_type=torch.from_numpy(embedding.chain.residue_type.copy()),
         edge_index=torch.from_numpy(np.ascontiguousarray(edges)),
         id=embedding.id,
     )
@@ -73,7 +72,8 @@ class EmbeddingTransformer(TransformerMixin, BaseEstimator):  # type: ignore[mis
         Bundled model, or path of an `.onnx` file.
     readouts : sequence of str, optional
         What lies beside each other: "protein", or means over the chain of readouts and of "residue". By
-        default the protein embedding, which in models of contract 1 is the mean over the chain of "mean".
+        default the protein embedding, which in models of contract 1 is the mean over the chain of the
+        readout "mean".
     device : str, default "auto"
         As in `Embedder`.
     threads : int, optional
@@ -126,8 +126,9 @@ class EmbeddingTransformer(TransformerMixin, BaseEstimator):  # type: ignore[mis
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Return the names of the columns: readout and channel."""
         widths = self._embedder().widths
-        levels = {name: name if name in LEVELS else "pair" for name in self._names()}
-        columns = [f"{name}_{n}" for name, level in levels.items() for n in range(widths[level])]
+        columns = [
+            f"{name}_{n}" for name in self._names() for n in range(widths[name if name in LEVELS else "pair"])
+        ]
         return np.array(columns, dtype=object)
 
     def _names(self) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ def plain_loop(corpus: Path, preset: str, steps: int) -> list[float]:
     stream, ends = CropBatches(training, network, config, seed=0), []
     for step in range(steps):
         batch = stream.batch(step)
-        gradient, logits = module(batch)
+        gradient, logits = module(batch)[:2]
         error = (
             batch["sigma"][:, None, None] * gradient
             - (batch["coords"] - batch["noisy"]) / batch["sigma"][:, None, None]

@@ -33,11 +33,11 @@ def main() -> None:
         embedding = embedder.embed(STRUCTURES / name, chain or None)
         golden = {
             "file": name,
-            "chain": embedding.chain,
+            "chain": embedding.chain_id,
             "model": "base",
             "model_sha256": embedder.provenance["model_sha256"],
-            "ca_coords": rounded(embedding.structure.centred_coords, 4),
-            "residue_type": embedding.structure.residue_type.tolist(),
+            "ca_coords": rounded(embedding.chain.centred_coords, 4),
+            "residue_type": embedding.chain.residue_type.tolist(),
             "residue_index": embedding.residue_index.tolist(),
             "protein": rounded(embedding.protein, 6),
             "residue": rounded(embedding.residue, 6),

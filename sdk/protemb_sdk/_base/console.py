@@ -33,7 +33,7 @@ def check_there(files: Iterable[Path]) -> None:
         With the first of them.
     """
     for missing in (path for path in files if not os.path.exists(path)):
-        raise StructureError(f"{missing}: no such file or folder, or none that may be read")
+        raise StructureError("no such file or folder, or none that may be read", missing)
 
 
 # What the extra `train` brings, as an ImportError names it.

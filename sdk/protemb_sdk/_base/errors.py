@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 # What JSON and the looks into it say of text that is not what it should be.
 MALFORMED = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
@@ -14,21 +16,45 @@ def printable(text: str) -> str:
 
 
 class ProtembError(Exception):
-    """Root of every error that protemb raises on purpose.
+    """Base class of every error that protemb raises on purpose.
 
-    The message is one sentence for the person at the keyboard: what, where, what to do.
+    Its text is one sentence: where, what is wrong, what to do.
 
     Parameters
     ----------
-    message : str
-        The sentence.
-    may_pass : bool, default False
-        Whether the same input may do well in another run, with higher limits, or when disks are well.
+    problem : str
+        What is wrong, and what to do about it.
+    where : str or path, default ""
+        The file, chain, folder or object that the problem is in; empty where the call itself is wrong.
+    retryable : bool, default False
+        Whether the same input may succeed in another run: with higher limits, more memory, or a file system
+        that can be read again.
+
+    Attributes
+    ----------
+    problem, where, retryable
+        As passed; control characters in texts are escaped.
+
+    Examples
+    --------
+    >>> from protemb_sdk import StructureError, read_chains
+    >>> try:
+    ...     read_chains("missing.pdb")
+    ... except StructureError as error:
+    ...     print(error.where, error.retryable)
+    missing.pdb True
     """
 
-    def __init__(self, message: str = "", *, may_pass: bool = False) -> None:
-        super().__init__(printable(message))
-        self.may_pass = may_pass
+    def __init__(self, problem: str = "", where: object = "", retryable: bool = False) -> None:
+        self.problem, self.where, self.retryable = printable(problem), printable(str(where)), retryable
+        super().__init__(self.problem, self.where, retryable)  # what a pickle is made of
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}" if self.where else self.problem
+
+    def at(self, where: object) -> Self:
+        """Return the same error at another place, such as the chain instead of the file."""
+        return type(self)(self.problem, where, self.retryable)
 
 
 class StructureError(ProtembError):

@@ -13,7 +13,7 @@ from protemb_sdk._base.errors import StructureError, printable
 
 logger = logging.getLogger("protemb")
 
-_ENDING = re.compile(r"\.(pdb\d*|ent|cif|mmcif|json|mmjson)(\.gz)?$", re.IGNORECASE)
+_ENDING = re.compile(r"\.(pdb\d*|ent|cif|mmcif|bcif|json|mmjson)(\.gz)?$", re.IGNORECASE)
 
 # What lies in stores and in indexes, JSON files among them.
 _OURS = frozenset({"_protemb.json", "protemb-index.json"})
@@ -55,7 +55,7 @@ def find_structures(path: str | Path, *, warn: bool = True) -> list[Path]:
     if os.path.isfile(path):
         return [path]
     if not os.path.isdir(path):
-        raise StructureError(f"{path}: no such folder; check the path")
+        raise StructureError("no such folder; check the path", path)
     found, others = [], Counter[str]()
     for folder, names in _walk(path, warn):
         for name in names:
@@ -68,13 +68,14 @@ def find_structures(path: str | Path, *, warn: bool = True) -> list[Path]:
     if others and warn:
         endings = ", ".join(f"{ending} {count}" for ending, count in others.most_common(5))
         logger.warning(
-            "%s: %d files passed over, whose names are not those of structures (%s)",
+            "%s: %d files ignored, as their names are not those of structure files (%s)",
             printable(str(path)), others.total(), printable(endings),
         )  # fmt: skip
     if not found:
         raise StructureError(
-            f"{path}: no structure file in this folder; looked for .pdb, .ent, .cif, .mmcif, .json and "
-            f".mmjson, each also with .gz"
+            "no structure file in this folder; looked for .pdb, .ent, .cif, .mmcif, .bcif, .json and "
+            ".mmjson, each also with .gz",
+            path,
         )
     return sorted(found)
 
@@ -88,11 +89,11 @@ def _walk(path: Path, warn: bool) -> Iterator[tuple[Path, list[str]]]:
     def refused(error: OSError) -> None:
         if error.filename == str(path):
             raise StructureError(
-                f"{path}: the folder cannot be listed ({error.strerror})", may_pass=True
+                f"the folder cannot be listed ({error.strerror})", path, retryable=True
             ) from error
         if warn:
             where = printable(str(error.filename))
-            logger.warning("%s: passed over, it cannot be listed (%s)", where, error.strerror)
+            logger.warning("%s: ignored, as it cannot be listed (%s)", where, error.strerror)
 
     seen: set[str] = set()
     roots = deque([str(path)])

@@ -52,9 +52,10 @@ class Limits(NamedTuple):
         """
         if count > self.residues:
             raise StructureError(
-                f"{where}: has {count} residues, more than residue_limit={self.residues}; set it higher if "
+                f"has {count} residues, more than residue_limit={self.residues}; set it higher if "
                 "that is meant",
-                may_pass=True,
+                where,
+                retryable=True,
             )
 
 
@@ -94,8 +95,9 @@ def check_bytes(count: int, most: int, where: str) -> None:
     """
     if count > most:
         raise StructureError(
-            f"{where}: holds more than byte_limit={most} bytes, unzipped; set it higher if that is meant",
-            may_pass=True,
+            f"holds more than byte_limit={most} bytes, unzipped; set it higher if that is meant",
+            where,
+            retryable=True,
         )
 
 

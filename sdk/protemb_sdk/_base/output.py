@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import tempfile
 import zipfile
@@ -17,6 +18,8 @@ from protemb_sdk._base.errors import OutputError, StructureError
 from protemb_sdk._base.folders import find_structures
 
 if TYPE_CHECKING:
+    from _csv import Writer
+
     from matplotlib.figure import Figure
 
 # Of a file's own name in that of the folder it is written in: with all of a long one, that would be too long.
@@ -34,13 +37,13 @@ def writable_target(path: Path) -> Path:
     if "\0" in str(path):
         raise OutputError(f"{str(path)!r}: no name of a file holds a NUL")
     if os.path.isdir(path):
-        raise OutputError(f"{path}: is a folder; name a file to write")
+        raise OutputError("is a folder; name a file to write", path)
     if os.path.exists(path) and not os.path.isfile(path):
-        raise OutputError(f"{path}: is a device, a pipe or a socket; name a file to write")
+        raise OutputError("is a device, a pipe or a socket; name a file to write", path)
     folder = Path(os.path.realpath(path)).parent  # of the file that a link leads to
     if not os.path.isdir(folder):
         shown = folder if os.path.islink(path) else path.parent
-        raise OutputError(f"{path}: the folder {shown} does not exist; make it first")
+        raise OutputError(f"the folder {shown} does not exist; make it first", path)
     return path
 
 
@@ -62,13 +65,13 @@ def check_apart(targets: Iterable[Path], inputs: Iterable[Path]) -> None:
     places: dict[object, Path] = {}
     for target in targets:
         if places.setdefault(_place(target), target) is not target:
-            raise OutputError(f"{target}: is named twice; outputs need a file each")
+            raise OutputError("is named twice; outputs need a file each", target)
     there = {place: target for place, target in places.items() if os.path.exists(target)}
     if not there:
         return
     for file in files_in(inputs):
         if (place := _place(file)) in there:
-            raise OutputError(f"{there[place]}: would overwrite the input {file}; name another place")
+            raise OutputError(f"would overwrite the input {file}; name another place", there[place])
 
 
 def check_output(
@@ -87,7 +90,7 @@ def check_output(
     endings : str or tuple of str
         What its name may end in.
     inputs : iterable of Path or str
-        Files to read, and folders of structures; None and names of what is no file are passed over.
+        Files to read, and folders of structures; None and names of what is no file are ignored.
     beside : iterable of str
         Endings of further files that are written, of the same name.
 
@@ -96,11 +99,22 @@ def check_output(
     OutputError
         If it cannot, or something would be lost.
     """
-    if out.suffix not in ([endings] if isinstance(endings, str) else endings):
-        wanted = endings if isinstance(endings, str) else " or ".join(endings)
-        raise OutputError(f"{out}: end the name in {wanted}, so that it is known for what it is")
+    check_ending(out, endings)
     targets = [writable_target(out.with_name(out.stem + ending)) for ending in (out.suffix, *beside)]
     check_apart(targets, (Path(file) for file in inputs if file is not None))
+
+
+def check_ending(out: Path, endings: str | tuple[str, ...]) -> None:
+    """Check that the name of an output ends as what it is.
+
+    Raises
+    ------
+    OutputError
+        If it does not.
+    """
+    wanted = (endings,) if isinstance(endings, str) else endings
+    if out.suffix not in wanted:
+        raise OutputError(f"end the name in {' or '.join(wanted)}, so that it is known for what it is", out)
 
 
 def check_own(path: Path, mark: bytes) -> None:
@@ -122,7 +136,7 @@ def check_own(path: Path, mark: bytes) -> None:
         return
     with path.open("rb") as file:
         if mark not in file.read(400):
-            raise OutputError(f"{path}: is another file, and would be written over; name another place")
+            raise OutputError("is another file, and would be written over; name another place", path)
 
 
 def _place(path: Path) -> object:
@@ -135,7 +149,7 @@ def _place(path: Path) -> object:
 
 
 def files_in(inputs: Iterable[Path]) -> Iterator[Path]:
-    """Give files as they are, and the structure files of folders; what cannot be listed is passed over."""
+    """Give files as they are, and the structure files of folders; what cannot be listed is ignored."""
     for path in inputs:
         try:
             yield from find_structures(path, warn=False) if os.path.isdir(path) else [path]
@@ -161,7 +175,7 @@ def written_whole(path: Path) -> Iterator[Path]:
             yield part
             part.replace(target)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise OutputError(f"cannot be written ({error.strerror or error})", path) from error
 
 
 def figures() -> type[Figure]:
@@ -190,7 +204,7 @@ def picture_kind(path: Path) -> str:
     known = figures()().canvas.get_supported_filetypes().keys() - {"pgf"}  # which needs TeX
     kind = path.suffix.lower().removeprefix(".") or "png"
     if kind not in known:
-        raise OutputError(f"{path}: end the name as a picture's, {', '.join(sorted(known))}")
+        raise OutputError(f"end the name as a picture's, {', '.join(sorted(known))}", path)
     return kind
 
 
@@ -204,6 +218,21 @@ def write_text_whole(path: Path, text: str) -> None:
     """
     with written_whole(path) as part:
         part.write_text(text, encoding="utf-8", newline="\n")
+
+
+@contextmanager
+def writing_csv(path: Path, columns: Iterable[str]) -> Iterator[Writer]:
+    """Open a table to which rows are written; the file appears whole at the end, or not at all.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    with written_whole(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(columns)
+        yield table
 
 
 def add_array(archive: zipfile.ZipFile, name: str, array: NDArray[np.generic]) -> None:

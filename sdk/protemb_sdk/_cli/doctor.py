@@ -28,7 +28,7 @@ class Check:
     finding: str
 
 
-def diagnose(model: str, device: str) -> list[Check]:
+def diagnose(model: str, device: str, threads: int | None = None) -> list[Check]:
     """Return the findings in order; later ones may be missing where an earlier one failed."""
     checks = [
         Check("protemb", True, f"{__version__}, Python {platform.python_version()}, {platform.machine()}")

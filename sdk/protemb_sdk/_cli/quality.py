@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,23 +16,26 @@ from protemb_sdk._base.console import console, out_console, say
 from protemb_sdk._base.errors import OutputError, ProtembError, printable
 from protemb_sdk._base.output import (
     check_apart,
+    check_ending,
     figures,
     files_in,
     picture_kind,
     writable_target,
+    writing_csv,
     written_whole,
 )
+from protemb_sdk._cli.runs import check_chain, results_of
 from protemb_sdk._cli.summary import SHOWN, nothing_done, report_skipped
-from protemb_sdk._embed.many import inputs_of
 from protemb_sdk._model.heads import find_head
 from protemb_sdk._predict.b_factors import has_structure_ending, write_b_factors
 from protemb_sdk._predict.quality import QualityScore, QualityScorer
+from protemb_sdk._structure.columns import RESIDUE, residues_of, source_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = ("rank", "source", "chain", "residues", "missing", "gdt_ts", "lddt")
-RESIDUE_COLUMNS = ("source", "chain", "auth_seq", "insertion_code", "residue_name", "lddt")
+RESIDUE_COLUMNS = (*RESIDUE, "lddt")
 BARS = " ▁▂▃▄▅▆▇█"
 WIDTH = 30  # of a profile in the terminal
 DRAWN = 8  # profiles in one picture
@@ -51,6 +53,8 @@ def score_files(
     threads: int | None,
     workers: int,
     quiet: bool,
+    chain: str | None = None,
+    altloc: str = "highest",
 ) -> None:
     """Score every protein chain, print them best first, and write what was asked for.
 
@@ -59,7 +63,7 @@ def score_files(
     files : list of Path
         Structure files and folders.
     out, residues : Path or None
-        CSV to write: a row a chain, and a row a residue.
+        CSV to write: one row for each chain, and one for each residue.
     plot : Path or None
         Picture of the profiles of the best chains.
     structures : Path or None
@@ -68,6 +72,10 @@ def score_files(
         As in `QualityScorer` and `QualityScorer.score_many`.
     quiet : bool
         Say only what was skipped.
+    chain : str or None
+        Only this chain, of exactly one file.
+    altloc : str
+        As in `Embedder`.
 
     Raises
     ------
@@ -77,15 +85,20 @@ def score_files(
     targets = [writable_target(path) for path in (out, residues, plot) if path is not None]
     if plot is not None:
         picture_kind(plot)  # or say now what is wrong, not after the work
-    inputs = inputs_of(files)
-    alone = isinstance(inputs, list) and len(inputs) == 1
+    check_chain(files, chain)
     copies = {} if structures is None else _copies(files_in(files), structures)
     check_apart([*targets, *copies.values()], [*files, find_head(head).path])
-    scorer = QualityScorer(head, device, threads=threads)
-    run = scorer.score_many(inputs, workers=workers, progress=not quiet and not alone, on_error="skip")
-    ranked = sorted(run, key=lambda score: -score.gdt_ts)
+    for table in (out, residues):
+        if table is not None:
+            check_ending(table, ".csv")
+    scorer = QualityScorer(head, device, threads=threads, altloc=altloc)
+    with results_of(files, chain, scorer.score, scorer.score_many, workers=workers, quiet=quiet) as (
+        run,
+        skipped,
+    ):
+        ranked = sorted(run, key=lambda score: -score.gdt_ts)
     if not ranked:
-        raise nothing_done(run.skipped, "scored", None)
+        raise nothing_done(skipped, "scored", None)
     if out is not None:
         _write_scores(ranked, out)
     if residues is not None:
@@ -98,14 +111,14 @@ def score_files(
         say(out_console, "  ".join(f"{key}={value}" for key, value in scorer.provenance.items()))
     for sentence in _doubts(ranked):
         say(console, sentence)
-    report_skipped(run.skipped, kept=False)
+    report_skipped(skipped, kept=False)
     if structures is not None:
         _write_copies(ranked, copies, structures)
 
 
 def missing(score: QualityScore) -> int:
     """Return how many residues are missing inside a chain."""
-    index = score.structure.residue_index
+    index = score.chain.residue_index
     return int(index[-1] - index[0]) + 1 - len(index)
 
 
@@ -130,7 +143,7 @@ def profiles(scores: Sequence[QualityScore]) -> Figure:
     lines = []
     for score in scores:
         # By place in the chain: models of one target lie above each other whatever their numbering.
-        lines += axes.plot(score.structure.residue_index + 1, score.residue_lddt, linewidth=1.2)
+        lines += axes.plot(score.chain.residue_index + 1, score.residue_lddt, linewidth=1.2)
     axes.set(xlabel="residue", ylabel="expected lDDT (C-alpha)", ylim=(0, 1))
     # Names come last: a legend leaves out those with a leading underscore, and takes dollars for mathematics.
     legend = axes.legend(lines, [""] * len(lines), fontsize=7.5, frameon=False, ncols=2)
@@ -151,10 +164,10 @@ def _copies(files: Iterable[Path], folder: Path) -> dict[Path, Path]:
     copies = {file: folder / file.name for file in files if has_structure_ending(file)}
     doubled = [name for name, count in Counter(copies.values()).items() if count > 1]
     if doubled:
-        raise OutputError(f"{doubled[0]}: several inputs have this name; score them folder by folder")
+        raise OutputError("several inputs have this name; score them folder by folder", doubled[0])
     there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not os.path.isdir(there):
-        raise OutputError(f"{folder}: no folder can be made there ({there} is none)")
+        raise OutputError(f"no folder can be made there ({there} is none)", folder)
     return copies
 
 
@@ -168,7 +181,7 @@ def _write_copies(ranked: Sequence[QualityScore], copies: Mapping[Path, Path], f
     """
     scores: dict[str, list[QualityScore]] = {}
     for score in ranked:
-        scores.setdefault(score.structure.source, []).append(score)
+        scores.setdefault(score.chain.source, []).append(score)
     paths = {printable(str(path)): path for path in copies}
     new, written = not os.path.exists(folder), 0
     for source, of_source in scores.items():
@@ -180,34 +193,29 @@ def _write_copies(ranked: Sequence[QualityScore], copies: Mapping[Path, Path], f
             folder.mkdir(parents=True, exist_ok=True)
             write_b_factors(path, copies[path], of_source)
             written += 1
-        except (OSError, ProtembError) as error:
-            say(console, f"no copy of {source}: {str(error).removeprefix(f'{copies[path]}: ')}")
+        except ProtembError as error:
+            say(console, f"no copy of {source}: {error.problem}")
+        except OSError as error:
+            say(console, f"no copy of {source}: {error.strerror or error}")
     if not written:
         if new:
             with suppress(OSError):
                 folder.rmdir()
-        raise OutputError(f"{folder}: no copy could be written; what was scored is said above")
+        raise OutputError("no copy could be written; what was scored is said above", folder)
 
 
 def _write_scores(ranked: Sequence[QualityScore], out: Path) -> None:
-    with written_whole(out) as part, part.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(COLUMNS)
+    with writing_csv(out, COLUMNS) as table:
         for rank, s in enumerate(ranked, start=1):
-            where = (s.structure.source or s.structure.name, s.structure.chain)
+            where = (source_of(s.chain), s.chain.chain_id)
             table.writerow((rank, *where, len(s), missing(s), f"{s.gdt_ts:.4f}", f"{s.lddt:.4f}"))
 
 
 def _write_residues(ranked: Sequence[QualityScore], out: Path) -> None:
-    with written_whole(out) as part, part.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(RESIDUE_COLUMNS)
+    with writing_csv(out, RESIDUE_COLUMNS) as table:
         for s in ranked:
-            chain = s.structure
-            where = (chain.source or chain.name, chain.chain)
-            columns = (chain.auth_seq, chain.insertion_code, chain.residue_name, s.residue_lddt)
-            for number, code, name, value in zip(*(c.tolist() for c in columns), strict=True):
-                table.writerow((*where, number, code, name, f"{value:.4f}"))
+            for residue, value in zip(residues_of(s.chain), s.residue_lddt.tolist(), strict=True):
+                table.writerow((*residue, f"{value:.4f}"))
 
 
 def _print(ranked: Sequence[QualityScore]) -> None:
@@ -223,8 +231,8 @@ def _print(ranked: Sequence[QualityScore]) -> None:
 def _doubts(ranked: Sequence[QualityScore]) -> list[str]:
     """Return what makes ranks doubtful: models of other sequences, with residues missing."""
     found = []
-    (usual, count), *_ = Counter(score.structure.sequence for score in ranked).most_common(1)
-    others = [s for s in ranked if s.structure.sequence not in usual and usual not in s.structure.sequence]
+    (usual, count), *_ = Counter(score.chain.sequence for score in ranked).most_common(1)
+    others = [s for s in ranked if s.chain.sequence not in usual and usual not in s.chain.sequence]
     if others:
         told = "differ in sequence" if count == 1 else "have another sequence than the others"
         found.append(

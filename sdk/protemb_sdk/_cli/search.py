@@ -1,4 +1,4 @@
-"""What `protemb index`, `protemb search` and `protemb verify` do: commands about stores."""
+"""`protemb search`: the chains of an index that fold like a structure."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from protemb_sdk._base.console import check_there, console, out_console, say
-from protemb_sdk._base.errors import ModelError, OutputError, StructureError
-from protemb_sdk._base.output import check_apart, writable_target, write_text_whole
-from protemb_sdk._cli.summary import nothing_done, report_skipped, size_of
+from protemb_sdk._base.console import check_there, out_console, say
+from protemb_sdk._base.errors import ModelError, StructureError
+from protemb_sdk._base.output import check_apart, check_ending, writable_target, write_text_whole
+from protemb_sdk._cli.options import Altloc, ChainId, Device, File, Threads
+from protemb_sdk._cli.summary import nothing_done, report_skipped
 from protemb_sdk._structure.archives import is_archive_name
 
 if TYPE_CHECKING:
@@ -29,22 +30,11 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def index(
-    store: Annotated[Path, typer.Argument(help="Store, made by protemb embed FOLDER -o STORE.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to make.")],
-) -> None:
-    """Make an index of a store, to search it with `protemb search`."""
-    from protemb_sdk.search import build_index
-
-    count = build_index(store, out)
-    say(out_console, f"{count} chains -> {out}, {size_of(*out.iterdir())}")
-
-
 def search(
-    query: Annotated[Path, typer.Argument(help="Structure file (PDB, mmCIF, mmJSON, .gz).")],
+    query: File,
     index: Annotated[Path, typer.Option("--index", help="Folder made by protemb index.")],
     k: Annotated[int, typer.Option("-k", min=1, help="Hits of each chain of the query.")] = 20,
-    chain: Annotated[str | None, typer.Option(help="Only this chain (author or label name).")] = None,
+    chain: ChainId = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Also a table of the hits, CSV.")] = None,
     candidates: Annotated[
         int, typer.Option(min=1, help="Chains whose residues are aligned with the query's.")
@@ -52,8 +42,9 @@ def search(
     model: Annotated[
         str | None, typer.Option(help="Model of the index, where it is none of the bundled.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads in all.")] = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    altloc: Altloc = "highest",
 ) -> None:
     """Find the chains of an index that fold like the chains of a structure.
 
@@ -67,12 +58,13 @@ def search(
     check_there([query])
     if os.path.isdir(query) or is_archive_name(query.name):
         what = "a folder" if os.path.isdir(query) else "an archive"
-        raise StructureError(f"{query}: is {what}; search takes one structure file, so call it for each")
+        raise StructureError(f"is {what}; search takes one structure file, so call it for each", query)
     opened = open_index(index)
     if out is not None:
         own = [] if model is None else [find_model(model).path]
         check_apart([writable_target(out)], [query, *index.iterdir(), *own])
-    embedder = Embedder(model or _model_of(opened), device, threads=threads)
+        check_ending(out, ".csv")
+    embedder = Embedder(model or _model_of(opened), device, threads=threads, altloc=altloc)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -85,33 +77,6 @@ def search(
         write_text_whole(out, text.getvalue())
 
 
-def verify(
-    store: Annotated[Path, typer.Argument(help="Store, made by protemb embed FOLDER -o STORE.")],
-    sample: Annotated[int, typer.Option(min=1, help="Rows to draw at random.")] = 20,
-    seed: Annotated[int, typer.Option(help="Same seed, same rows.")] = 0,
-    model: Annotated[
-        str | None, typer.Option(help="Model of the store, where it is none of the bundled.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "cpu",
-) -> None:
-    """Embed the files of some rows of a store again, and compare; exit status 1 if any differs."""
-    from protemb_sdk._store.verify import verify_store
-
-    found = verify_store(store, sample, seed, model=model, device=device)
-    for skipped in found.missing:
-        say(console, f"not compared: {skipped}")
-    say(
-        out_console,
-        f"{found.rows} rows computed again, largest deviation {found.worst:.1e} of a vector's largest value",
-    )
-    if found.wrong:
-        raise OutputError(
-            f"{store}: {len(found.wrong)} rows are not what their files give: {', '.join(found.wrong[:5])}"
-        )
-    if not found.rows:
-        raise OutputError(f"{store}: none of the {len(found.missing)} files of the sample could be read")
-
-
 def _model_of(index: Index) -> str:
     from protemb_sdk._model.models import list_models
 
@@ -120,8 +85,8 @@ def _model_of(index: Index) -> str:
         if provenance["model_sha256"] in model.sha256.values():
             return model.name
     raise ModelError(
-        f"{index.path}: made with {provenance['model']!r}, which is no model of this version; pass its file "
-        "with --model"
+        f"made with {provenance['model']!r}, which is no model of this version; pass its file with --model",
+        index.path,
     )
 
 
@@ -154,6 +119,6 @@ def _row(query: Embedding, rank: int, hit: Hit) -> list[object]:
         ends = [str(hit.pairs[end, side] + 1) for side in (0, 1) for end in (0, -1)]
     numbers = (hit.score, hit.tm_score, hit.cosine)
     return [
-        query.id, rank, hit.id, hit.chain, hit.source, hit.length, *(f"{n:.4f}" for n in numbers),
+        query.id, rank, hit.id, hit.chain_id, hit.source, hit.length, *(f"{n:.4f}" for n in numbers),
         len(hit.pairs), f"{hit.identity:.4f}", *ends,
     ]  # fmt: skip

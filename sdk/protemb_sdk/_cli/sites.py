@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Generator
-from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from protemb_sdk._base.errors import StructureError
-from protemb_sdk._base.output import check_apart, writable_target
+from protemb_sdk._base.output import check_apart, check_ending, files_in, writable_target, writing_csv
+from protemb_sdk._cli.runs import check_chain, results_of
 from protemb_sdk._cli.summary import SiteTally, nothing_done, report_skipped
-from protemb_sdk._embed.many import inputs_of
 from protemb_sdk._model.heads import find_head
 from protemb_sdk._predict.b_factors import check_structure_target, write_b_factors
-from protemb_sdk._predict.sites import SitePrediction, SitePredictor
-from protemb_sdk._predict.tables import writing_sites
-
-if TYPE_CHECKING:
-    from protemb_sdk._predict.predictor import PredictionRun
+from protemb_sdk._predict.sites import SITE_COLUMNS, SitePrediction, SitePredictor
+from protemb_sdk._structure.archives import is_archive_name
 
 
 def predict_files(
@@ -32,6 +25,7 @@ def predict_files(
     threads: int | None,
     workers: int,
     quiet: bool,
+    altloc: str = "highest",
 ) -> None:
     """Predict the sites of every protein chain, or of one, and say what was skipped.
 
@@ -49,47 +43,39 @@ def predict_files(
         As in `SitePredictor` and `SitePredictor.predict_many`.
     quiet : bool
         Say only what was skipped.
+    altloc : str
+        As in `Embedder`.
 
     Raises
     ------
     ProtembError
         If nothing could be predicted or written; no file is left then.
     """
-    inputs = inputs_of(files)
-    alone = isinstance(inputs, list) and len(inputs) == 1
-    if chain is not None and (len(files) != 1 or os.path.isdir(files[0])):
-        raise StructureError("--chain goes with exactly one file")
-    source = inputs[0] if isinstance(inputs, list) and alone else None
+    check_chain(files, chain)
     targets = [writable_target(out)]
+    source: Path | None = None
     if structure is not None:
-        if not isinstance(source, Path):
+        found = list(files_in(files))
+        if len(found) != 1 or is_archive_name(found[0].name):
             raise StructureError("--structure goes with exactly one file")
+        (source,) = found
         targets.append(check_structure_target(structure))
     check_apart(targets, [*files, find_head(head).path])
+    check_ending(out, ".csv")
     tally, kept = SiteTally(), list[SitePrediction]()
-    with writing_sites(out, source=True) as table:
-        predictor = SitePredictor(head, device, threads=threads)
-        run: Generator[SitePrediction, None, None] | PredictionRun[SitePrediction]
-        if chain is not None:
-            predicted = predictor.predict(files[0], chain)
-            run, skipped = (each for each in (predicted,)), []
-        else:
-            run = predictor.predict_many(
-                inputs,
-                workers=workers,
-                progress=not quiet and not alone,
-                on_error="skip",
-            )
-            skipped = run.skipped
-        with closing(run):
+    with writing_csv(out, SITE_COLUMNS) as table:
+        predictor = SitePredictor(head, device, threads=threads, altloc=altloc)
+        with results_of(
+            files, chain, predictor.predict, predictor.predict_many, workers=workers, quiet=quiet
+        ) as (run, skipped):
             for prediction in run:
-                table.add(prediction.structure, prediction.probability, prediction.is_site)
+                table.writerows(prediction.rows())
                 tally.add(prediction)
-                if structure is not None:
+                if source is not None:
                     kept.append(prediction)
         if not tally.chains:
             raise nothing_done(skipped, "embedded", out)
-        if structure is not None and isinstance(source, Path):
+        if source is not None and structure is not None:
             write_b_factors(source, structure, kept)  # last: if it fails, no table is left either
     if not quiet:
         tally.report(predictor.provenance, out)

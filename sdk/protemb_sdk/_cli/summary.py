@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -42,7 +41,7 @@ class _Run:
         if self.chains <= SHOWN:
             self._rows.append((chain.id, str(len(chain)), *row))
         for note in chain.notes:
-            self._kinds[_kind(note)] += 1
+            self._kinds[note] += 1
             if len(self._notes) <= SHOWN:
                 self._notes.append(f"note: {chain.id}: {note}")
 
@@ -79,7 +78,7 @@ class Tally(_Run):
         self.widths = embedding.residue.shape[1], embedding.protein.shape[0]
         arrays = (embedding.protein, embedding.residue, embedding.pair)
         shapes = ("-" if array is None else str(array.shape) for array in arrays)
-        self._count(embedding.structure, str(int(embedding.gap_after.sum())), *shapes)
+        self._count(embedding.chain, str(int(embedding.gap_after.sum())), *shapes)
 
     def report(self, provenance: Mapping[str, Any], out: Path) -> None:
         """Print what was embedded, with what, and where it went."""
@@ -96,7 +95,7 @@ class ProfileTally(_Run):
 
     def add(self, embedding: Embedding) -> None:
         """Count one chain in."""
-        self._count(embedding.structure)
+        self._count(embedding.chain)
 
     def report(self, provenance: Mapping[str, Any], out: Path) -> None:
         """Print what profiles were made of, with what, and where they went."""
@@ -116,7 +115,7 @@ class SiteTally(_Run):
         """Count the sites of one chain in."""
         sites = int(prediction.is_site.sum())
         self.sites += sites
-        self._count(prediction.structure, str(sites))
+        self._count(prediction.chain, str(sites))
 
     def report(self, provenance: Mapping[str, Any], out: Path) -> None:
         """Print what was predicted, with what, and where it went."""
@@ -133,8 +132,8 @@ def report_skipped(skipped: Sequence[Skipped], *, kept: bool = True) -> None:
             say(console, f"skipped: {s}")
     if len(skipped) <= SHOWN:
         return
-    files = [s.reason for s in skipped if not s.chain]
-    chains = [s.reason for s in skipped if s.chain]
+    files = [s.kind for s in skipped if not s.chain_id]
+    chains = [s.kind for s in skipped if s.chain_id]
     every = "; every single one is in the output file with its reason" if kept else ""
     say(console, f"skipped{every}; in short:")
     _counts(files, "file")
@@ -148,7 +147,7 @@ def nothing_done(skipped: Sequence[Skipped], done: str, out: Path | None) -> Pro
     """
     failures = [s for s in skipped if s.error is not None]
     if len(failures) == 1 and (only := failures[0].error) is not None:
-        if failures[0].chain:  # else the error says what the file's chains are
+        if failures[0].chain_id:  # else the error says what the file's chains are
             report_skipped([s for s in skipped if s.error is None], kept=False)
         return only
     report_skipped(skipped, kept=False)
@@ -165,18 +164,12 @@ def size_of(*files: Path) -> str:
 
 
 def _counts(reasons: Iterable[str], noun: str) -> None:
-    kinds = Counter(_kind(reason) for reason in reasons).most_common()
+    kinds = Counter(reasons).most_common()
     for kind, count in kinds[:SHOWN]:
         say(console, f"{_number(count, noun):>14}  {kind}")
     rest = sum(count for _, count in kinds[SHOWN:])
     if rest:
         say(console, f"{_number(rest, noun):>14}  for other reasons")
-
-
-def _kind(reason: str) -> str:
-    """Return a reason without what differs from file to file: numbers, names and details."""
-    kind = re.sub(r" \((?:chain |read are |it starts |[A-Z][a-z]+ ).*|: .*", "", reason)
-    return re.sub(r"\b\d+ (amino acid )?residues?\b", r"... \1residues", kind)
 
 
 def _number(count: int, noun: str) -> str:

@@ -1,6 +1,6 @@
 """Many embeddings into one file, streamed.
 
-`.npz` holds flat arrays that are cut by offsets, `.parquet` a row a chain.
+`.npz` holds flat arrays that are cut by offsets, `.parquet` one row for each chain, as stores do.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from protemb_sdk._base.errors import OutputError
 from protemb_sdk._base.output import add_array, writable_target, written_whole
 from protemb_sdk._embed.embedding import Embedding
+from protemb_sdk._embed.rows import table_of
 from protemb_sdk._model.readouts import READOUT
 from protemb_sdk._structure.chain import Skipped
+from protemb_sdk._structure.columns import PER_RESIDUE, TEXTS, text_of
 
 FORMAT = "protemb-collection-1"
 # A row group of a Parquet file waits in memory until it is written.
@@ -59,9 +61,9 @@ def collecting(path: Path, *, pair: bool, readouts: Sequence[str] = ()) -> Itera
     """
     kind = path.suffix.lower()
     if kind not in (".npz", ".parquet"):
-        raise OutputError(f"{path}: end the name in .npz or .parquet")
+        raise OutputError("end the name in .npz or .parquet", path)
     if kind == ".parquet" and pair:
-        raise OutputError(f"{path}: pair embeddings go into .npz, not into .parquet")
+        raise OutputError("pair embeddings go into .npz, not into .parquet", path)
     writable_target(path)
     with written_whole(path) as part:
         collection: NpzCollection | ParquetCollection = (
@@ -69,26 +71,6 @@ def collecting(path: Path, *, pair: bool, readouts: Sequence[str] = ()) -> Itera
         )
         with collection:
             yield collection
-
-
-# Names, of which there is one a chain, and arrays, of which there is a row a residue.
-_PER_CHAIN = ("id", "name", "chain", "label_chain", "source", "notes", "protein")
-_PER_RESIDUE = (
-    "sequence", "residue", "ca_coords", "residue_index", "auth_seq", "insertion_code", "label_seq",
-    "residue_name",
-)  # fmt: skip
-
-_INSIDE = ("source", "ca_coords")  # of the chain, where an Embedding has no shortcut
-
-
-def _columns(embedding: Embedding) -> dict[str, Any]:
-    chain = embedding.structure
-    return {
-        **{name: getattr(embedding, name) for name in (*_PER_CHAIN, *_PER_RESIDUE) if name not in _INSIDE},
-        **{name: getattr(chain, name) for name in _INSIDE},
-        "notes": " | ".join(chain.notes),
-        **{READOUT + name: array for name, array in embedding.readouts.items()},
-    }
 
 
 class NpzCollection:
@@ -100,8 +82,16 @@ class NpzCollection:
     def __init__(self, path: Path, pair: bool, readouts: Sequence[str] = ()) -> None:
         self._path = path
         self._folder = Path(tempfile.mkdtemp(dir=path.parent))
-        self._per_chain: dict[str, list[Any]] = {name: [] for name in _PER_CHAIN}
-        spilled = [*_PER_RESIDUE, *(READOUT + name for name in readouts), *(["pair"] if pair else [])]
+        # A sequence is letters of residues here: texts of any length would all be as wide as the longest.
+        texts = (name for name in TEXTS if name != "sequence")
+        self._per_chain: dict[str, list[Any]] = {name: [] for name in (*texts, "protein")}
+        spilled = [
+            "sequence",
+            "residue",
+            *PER_RESIDUE,
+            *(READOUT + name for name in readouts),
+            *(["pair"] if pair else []),
+        ]
         self._files = {name: (self._folder / name).open("w+b") for name in spilled}
         self._parts: dict[str, list[tuple[int, np.dtype[Any]]]] = {name: [] for name in spilled}
         self._tails: dict[str, tuple[int, ...]] = {}
@@ -117,10 +107,13 @@ class NpzCollection:
 
     def add(self, embedding: Embedding) -> None:
         """Append one chain."""
-        columns = _columns(embedding)
-        length = len(embedding)
+        chain, length = embedding.chain, len(embedding)
         self._lengths.append(length)
-        columns["sequence"] = np.frombuffer(columns["sequence"].encode("ascii"), dtype=np.uint8)
+        columns: dict[str, Any] = {name: text_of(chain, name) for name in TEXTS}
+        columns |= {name: getattr(chain, name) for name in PER_RESIDUE}
+        columns |= {READOUT + name: array for name, array in embedding.readouts.items()}
+        columns |= {"protein": embedding.protein, "residue": embedding.residue}
+        columns["sequence"] = np.frombuffer(chain.sequence.encode("ascii"), dtype=np.uint8)
         if embedding.pair is not None:
             columns["pair"] = embedding.pair.reshape(length * length, -1)
         for name, values in self._per_chain.items():
@@ -138,7 +131,7 @@ class NpzCollection:
             "header": np.array(json.dumps({"format": FORMAT, "provenance": dict(provenance)})),
             "offset": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             "skipped_source": np.array([s.source for s in skipped], dtype=np.str_),
-            "skipped_chain": np.array([s.chain for s in skipped], dtype=np.str_),
+            "skipped_chain": np.array([s.chain_id for s in skipped], dtype=np.str_),
             "skipped_reason": np.array([s.reason for s in skipped], dtype=np.str_),
             **{name: np.array(values) for name, values in self._per_chain.items()},
         }
@@ -165,57 +158,52 @@ class NpzCollection:
 
 
 class ParquetCollection:
-    """A row a chain; what was skipped and the provenance are JSON under `protemb` in the file's metadata.
+    """One row for each chain, in the columns of a store.
 
-    `pyarrow.parquet.read_metadata(path).metadata[b"protemb"]` reads them back.
+    What was skipped and the provenance are JSON under `protemb` in the file's metadata, which
+    `pyarrow.parquet.read_metadata(path).metadata[b"protemb"]` reads.
     """
 
     def __init__(self, path: Path, readouts: Sequence[str] = ()) -> None:
         try:
-            import pyarrow as pa
             import pyarrow.parquet as pq
         except ImportError:
             raise OutputError("writing .parquet needs pyarrow: pip install 'protemb-sdk[store]'") from None
-        numbers = pa.list_(pa.int32())
-        vectors = pa.list_(pa.list_(pa.float32()))
-        types = {"protein": pa.list_(pa.float32()), "residue": vectors, "ca_coords": vectors}
-        extra = [READOUT + name for name in readouts]
-        types |= dict.fromkeys(extra, vectors)
-        types |= {name: numbers for name in ("residue_index", "auth_seq", "label_seq")}
-        types |= {name: pa.list_(pa.string()) for name in ("insertion_code", "residue_name")}
-        self._pa = pa
-        self._schema = pa.schema(
-            [(name, types.get(name, pa.string())) for name in (*_PER_CHAIN, *_PER_RESIDUE, *extra)]
-        )
-        self._writer = pq.ParquetWriter(path, self._schema)
-        self._rows: list[dict[str, Any]] = []
+        self._path, self._readouts, self._pq = path, readouts, pq
+        self._writer: Any = None  # made with the first rows, which know how wide vectors are
+        self._rows: list[Embedding] = []
         self._residues = 0
 
     def __enter__(self) -> ParquetCollection:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
     def add(self, embedding: Embedding) -> None:
         """Append one chain."""
-        row = _columns(embedding)
-        self._rows.append(
-            {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in row.items()}
-        )
+        self._rows.append(embedding)
         self._residues += len(embedding)
         if len(self._rows) >= PARQUET_CHAINS or self._residues >= PARQUET_RESIDUES:
             self._flush()
 
     def finish(self, skipped: Sequence[Skipped], provenance: Mapping[str, Any]) -> None:
         """Write the last rows and the metadata."""
-        self._flush()
-        reasons = [{"source": s.source, "chain": s.chain, "reason": s.reason} for s in skipped]
+        if self._rows or self._writer is None:
+            self._flush()
+        reasons = [{"source": s.source, "chain": s.chain_id, "reason": s.reason} for s in skipped]
         self._writer.add_key_value_metadata(
             {"protemb": json.dumps({"format": FORMAT, "provenance": dict(provenance), "skipped": reasons})}
         )
 
     def _flush(self) -> None:
-        if self._rows:
-            self._writer.write_table(self._pa.Table.from_pylist(self._rows, schema=self._schema))
-            self._rows, self._residues = [], 0
+        widths = {"protein": 1, "residue": 1, "pair": 1}
+        for row in self._rows[:1]:
+            widths = {"protein": len(row.protein), "residue": row.residue.shape[1]}
+            widths["pair"] = next((values.shape[1] for values in row.readouts.values()), 1)
+        table = table_of(self._rows, ("protein", "residue"), self._readouts, "float32", widths)
+        if self._writer is None:
+            self._writer = self._pq.ParquetWriter(self._path, table.schema)
+        self._writer.write_table(table)
+        self._rows, self._residues = [], 0

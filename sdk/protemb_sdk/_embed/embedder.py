@@ -36,8 +36,9 @@ DEFAULT_MEMORY_LIMIT = 2 * 2**30
 class Embedder:
     """Protein structure embeddings from one model on one device.
 
-    Threads may share an `Embedder`, which on a CPU embeds one chain at a time with all its threads; processes
-    may not (make one in each, or use `workers`).
+    Threads may share an `Embedder`, which on a CPU embeds one chain at a time with all its threads. It is
+    pickled and copied as its arguments, so that each process makes a session of its own (joblib,
+    ``ProcessPoolExecutor``, ``sklearn.clone``); for many structures use `workers`.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ class Embedder:
         Name of a bundled model (`list_models`) or path of an exported `.onnx` file.
     device : str, default "auto"
         "cpu", "cuda", "cuda:N", or "auto": CUDA where ONNX Runtime offers it, else the CPU. A device
-        asked for by name and not to be had is an error, never a silent fallback.
+        asked for by name that is not available is an error; there is no fallback.
     providers : sequence, optional
         ONNX Runtime execution providers, instead of `device`.
     threads : int, optional
@@ -73,7 +74,7 @@ class Embedder:
     ModelError
         If there is no such model, or its file is not ours.
     DeviceError
-        If ONNX Runtime or the device is not to be had.
+        If ONNX Runtime or the device is not available.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Embedder:
         self.model = find_model(model)
         self._session_arguments = (device, providers, threads, session_options)
         self._reading: dict[str, Any] = {
-            "model": whole_number(model_number, "model_number"),
+            "model_number": whole_number(model_number, "model_number"),
             "altloc": altloc,
             "min_residues": whole_number(min_residues, "min_residues"),
         }
@@ -157,13 +158,15 @@ class Embedder:
             "noise_level": self.noise_level,
             "device": self.device,
             "sdk_version": __version__,
-            "options": dict(self._reading),
+            # Files of version 0.1 call the number "model".
+            "options": {"model" if k == "model_number" else k: v for k, v in self._reading.items()},
         }
 
     def embed(
         self,
-        x: object,
-        chain: str | None = None,
+        structure: object,
+        chain_id: str | None = None,
+        *,
         pair: bool = False,
         readouts: Sequence[str] = (),
         profile: bool = False,
@@ -172,11 +175,11 @@ class Embedder:
 
         Parameters
         ----------
-        x : path, bytes, open file, gemmi.Structure, Biotite or Biopython structure, tuple or Chain
+        structure : path, bytes, open file, gemmi.Structure, Biotite or Biopython structure, tuple or Chain
             A tuple holds C-alpha coordinates (L, 3) in angstrom, the one-letter sequence, and
             optionally residue indices, whose steps above 1 are missing residues; without them none is
             missing, which gives a chain with gaps other vectors than its file has.
-        chain : str, optional
+        chain_id : str, optional
             Author or label chain name; needed where the structure holds several protein chains.
         pair : bool, default False
             Keep the pair embedding: 4 * C * L * L bytes.
@@ -193,51 +196,100 @@ class Embedder:
         Raises
         ------
         StructureError
-            If `x` cannot be read or holds no protein chain.
+            If `structure` cannot be read or holds no protein chain.
         ChainError
             If the chain is not there, or several are and none is named.
         EmbeddingError
             If there is no such readout, or the model gives no profile.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> embedding = Embedder(device="cpu").embed("1a8o.cif", pair=True, readouts=["max"])
+        >>> embedding.protein.shape, embedding.residue.shape, embedding.pair.shape
+        ((64,), (70, 64), (70, 70, 64))
+        >>> embedding.chain_id, embedding.readouts["max"].shape
+        ('A', (70, 64))
         """
         names = check_readouts(readouts)
         self._check_profile(profile)
-        return self.embed_chain(self._read_one(x, chain), pair=pair, readouts=names, profile=profile)
+        chain = self._read_one(structure, chain_id)
+        return self.embed_chain(chain, pair=pair, readouts=names, profile=profile)
 
     def embed_chain(
         self, chain: Chain, *, pair: bool = False, readouts: Sequence[str] = (), profile: bool = False
     ) -> Embedding:
         """Embed a chain that was read before."""
-        return self.embed_alike([chain], pair=pair, readouts=readouts, profile=profile)[0]
+        self._check_profile(profile)
+        return self._embed_alike([chain], pair, check_readouts(readouts), profile)[0]
 
-    def embed_alike(
+    def embed_batch(
         self,
-        chains: Sequence[Chain],
+        structures: Sequence[object],
         *,
         pair: bool = False,
         readouts: Sequence[str] = (),
         profile: bool = False,
     ) -> list[Embedding]:
-        """Embed chains of one length that were read before, as many at once as `memory_limit` allows.
+        """Embed structures with one protein chain each; chains of one length share a run of the network.
+
+        It is faster than `embed` on a GPU, and gives the same embeddings. As many chains as `memory_limit`
+        allows run together.
+
+        Parameters
+        ----------
+        structures : sequence
+            Anything that `embed` takes; of a structure with several chains pass a `Chain`.
+        pair, readouts, profile
+            As in `embed`.
+
+        Returns
+        -------
+        list of Embedding
+            In the order of `structures`.
 
         Raises
         ------
-        EmbeddingError
-            If they differ in length, the model gives no profile, or anything is wrong with one of them.
         StructureError
-            If they are longer than `residue_limit`.
+            If one cannot be read, holds no protein chain, or is longer than `residue_limit`.
+        ChainError
+            If one holds several protein chains.
+        EmbeddingError
+            If there is no such readout, the model gives no profile, or the network's result for a chain is
+            not finite.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> embeddings = Embedder(device="cpu").embed_batch(["1a8o.cif", "1a8o.cif"])
+        >>> [embedding.residue.shape for embedding in embeddings]
+        [(70, 64), (70, 64)]
         """
         names = check_readouts(readouts)
         self._check_profile(profile)
+        chains = [self._read_one(structure, None) for structure in structures]
+        alike: dict[int, list[int]] = {}
+        for place, chain in enumerate(chains):
+            alike.setdefault(len(chain), []).append(place)
+        found: dict[int, Embedding] = {}
+        for places in alike.values():
+            embeddings = self._embed_alike([chains[n] for n in places], pair, names, profile)
+            found.update(zip(places, embeddings, strict=True))
+        return [found[place] for place in range(len(chains))]
+
+    def _embed_alike(
+        self, chains: Sequence[Chain], pair: bool, readouts: tuple[str, ...], profile: bool
+    ) -> list[Embedding]:
         for chain in chains:
             self.limits.check_residues(len(chain), chain.id)
         pooled = pool_alike(
-            self._session, chains, self._memory_limit, pair, names, self.limits.seconds, profile
+            self._session, chains, self._memory_limit, pair, readouts, self.limits.seconds, profile
         )
         return [self._embedding(chain, one) for chain, one in zip(chains, pooled, strict=True)]
 
     def _embedding(self, chain: Chain, pooled: Pooled) -> Embedding:
         return Embedding(
-            structure=chain,
+            chain=chain,
             protein=pooled.protein,
             residue=pooled.residue,
             pair=None if pooled.pair is None else np.moveaxis(pooled.pair, 0, 2),
@@ -246,7 +298,7 @@ class Embedder:
             profile=pooled.profile,
         )
 
-    def profile(self, x: object, chain: str | None = None) -> NDArray[np.float32]:
+    def profile(self, structure: object, chain_id: str | None = None) -> NDArray[np.float32]:
         """Return how well each residue type fits at each place of a chain, from the structure alone.
 
         The residue types of the chain are not used, so the profile may be compared with its sequence: it says
@@ -254,7 +306,7 @@ class Embedder:
 
         Parameters
         ----------
-        x, chain
+        structure, chain_id
             As in `embed`.
 
         Returns
@@ -269,7 +321,7 @@ class Embedder:
         StructureError, ChainError
             As of `embed`.
         """
-        found = self.embed(x, chain, profile=True).profile
+        found = self.embed(structure, chain_id, profile=True).profile
         assert found is not None  # asked for
         return found
 
@@ -282,7 +334,7 @@ class Embedder:
 
     def embed_many(
         self,
-        xs: object,
+        structures: object,
         *,
         workers: int = 1,
         batch: int = 1,
@@ -296,7 +348,7 @@ class Embedder:
 
         Parameters
         ----------
-        xs : path or iterable
+        structures : path or iterable
             A folder (its structure files, recursively, sorted), one structure, or an iterable of anything
             that `embed` takes and of folders.
         workers : int, default 1
@@ -315,7 +367,7 @@ class Embedder:
             True draws a bar on stderr; a callable gets (inputs done, inputs in all or None).
         on_error : {"raise", "skip"}
             What to do with an input that cannot be read or embedded. Every one is kept in `skipped`, as
-            are chains that were passed over, with the reason.
+            are chains that were skipped, with the reason.
 
         Returns
         -------
@@ -326,19 +378,21 @@ class Embedder:
 
         self._check_profile(profile)
         return EmbeddingRun(
-            self, xs, workers=workers, batch=batch, pair=pair, readouts=readouts, profile=profile,
+            self, structures, workers=workers, batch=batch, pair=pair, readouts=readouts, profile=profile,
             progress=progress, on_error=on_error,
         )  # fmt: skip
 
-    def score(self, x: object, sigma: float, chain: str | None = None) -> NDArray[np.float32]:
+    def denoising_gradient(
+        self, structure: object, chain_id: str | None = None, *, sigma: float
+    ) -> NDArray[np.float32]:
         """Return the gradient of log p on the C-alpha coordinates (eq. 3-4 of the paper).
 
-        Following it moves a structure towards what the network takes for native at that noise level.
-        The map is not computed in strips here: memory grows with the square of the length.
+        A step along it moves a noisy structure towards a native one. The map is not computed in strips
+        here: memory grows with the square of the length.
 
         Parameters
         ----------
-        x, chain
+        structure, chain_id
             As in `embed`.
         sigma : float
             Noise level in angstrom, within the trained range. Models of the family `paper` know a set
@@ -355,8 +409,14 @@ class Embedder:
             If the noise level lies outside the trained range.
         ModelError
             If the model has no score graph, or another network's.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> Embedder(device="cpu").denoising_gradient("1a8o.cif", sigma=0.5).shape
+        (70, 3)
         """
-        read = self._read_one(x, chain)
+        read = self._read_one(structure, chain_id)
         self.limits.check_residues(len(read), read.id)
         return self._score.gradient(read, sigma, self.limits.seconds)
 
@@ -364,12 +424,12 @@ class Embedder:
         """End what is being embedded, and embed nothing more; from any thread."""
         self._session.stop()
 
-    def read(self, x: object) -> StructureRead:
+    def read(self, structure: object) -> StructureRead:
         """Return the protein chains of a structure and what was skipped, by this `Embedder`'s options."""
-        return read_chains(x, byte_limit=self.limits.bytes, **self._reading)
+        return read_chains(structure, byte_limit=self.limits.bytes, **self._reading)
 
-    def _read_one(self, x: object, chain: str | None) -> Chain:
-        return read_chain(x, chain, byte_limit=self.limits.bytes, **self._reading)
+    def _read_one(self, structure: object, chain_id: str | None) -> Chain:
+        return read_chain(structure, chain_id, byte_limit=self.limits.bytes, **self._reading)
 
     @property
     def session_arguments(self) -> SessionArguments:
@@ -383,13 +443,18 @@ class Embedder:
         device, providers, _, session_options = self.session_arguments
         if session_options is not None:
             raise EmbeddingError("session_options cannot be sent to workers; use threads=, or workers=1")
-        path = os.path.abspath(self.model.path) if not self.model.sha256 else self.model.name
+        threads = max(1, self._session.threads // workers)
+        return {**self._arguments(), "device": device, "providers": providers, "threads": threads}
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return the arguments of the constructor, but for `session_options`."""
+        device, providers, threads, _ = self._session_arguments
         return {
-            "model": path,
+            "model": os.path.abspath(self.model.path) if not self.model.sha256 else self.model.name,
             "device": device,
             "providers": providers,
-            "threads": max(1, self._session.threads // workers),
-            "model_number": self._reading["model"],
+            "threads": threads,
+            "model_number": self._reading["model_number"],
             "altloc": self._reading["altloc"],
             "min_residues": self._reading["min_residues"],
             "memory_limit": self._memory_limit,
@@ -397,3 +462,16 @@ class Embedder:
             "byte_limit": self.limits.bytes,
             "time_limit": self.limits.seconds,
         }
+
+    def __reduce__(self) -> tuple[Callable[..., Embedder], tuple[type[Embedder], dict[str, Any]]]:
+        """Pickle the arguments; a copy, or another process, makes a session of its own."""
+        if self._session_arguments[3] is not None:
+            raise EmbeddingError(
+                "an Embedder with session_options cannot be pickled; use threads=, or make one in each "
+                "process"
+            )
+        return _made_again, (type(self), self._arguments())
+
+
+def _made_again(kind: type[Embedder], arguments: dict[str, Any]) -> Embedder:
+    return kind(**arguments)

@@ -28,7 +28,7 @@ class Embedding:
 
     Parameters
     ----------
-    structure : Chain
+    chain : Chain
         The chain that was embedded: coordinates, names and numbers of its residues.
     protein : ndarray, float32, shape (width of protein,)
         Of the whole chain. In models of contract 2 of length 1, made from the structure without residue
@@ -48,7 +48,7 @@ class Embedding:
         Log probabilities of residue types from the structure alone; None unless asked for (`profile=True`).
     """
 
-    structure: Chain
+    chain: Chain
     protein: NDArray[np.float32]
     residue: NDArray[np.float32]
     pair: NDArray[np.float32] | None
@@ -57,7 +57,7 @@ class Embedding:
     profile: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
-        return len(self.structure)
+        return len(self.chain)
 
     def __repr__(self) -> str:
         pair = "None" if self.pair is None else self.pair.shape
@@ -70,62 +70,62 @@ class Embedding:
     @property
     def id(self) -> str:
         """Name of the source and author chain name, as in `1a8o_A`."""
-        return self.structure.id
+        return self.chain.id
 
     @property
     def name(self) -> str:
         """Name of the source: the file's name without its endings."""
-        return self.structure.name
+        return self.chain.name
 
     @property
-    def chain(self) -> str:
-        """Author chain name."""
-        return self.structure.chain
+    def chain_id(self) -> str:
+        """Author name of the chain."""
+        return self.chain.chain_id
 
     @property
     def label_chain(self) -> str:
         """Label chain name (mmCIF); empty where the source has none."""
-        return self.structure.label_chain
+        return self.chain.label_chain
 
     @property
     def sequence(self) -> str:
         """One-letter codes of the residues that were seen, length L."""
-        return self.structure.sequence
+        return self.chain.sequence
 
     @property
     def residue_index(self) -> NDArray[np.int64]:
         """Index of each residue from 0, steps above 1 standing for missing residues, shape (L,)."""
-        return self.structure.residue_index
+        return self.chain.residue_index
 
     @property
     def auth_seq(self) -> NDArray[np.int32]:
         """Author residue numbers, shape (L,)."""
-        return self.structure.auth_seq
+        return self.chain.auth_seq
 
     @property
     def insertion_code(self) -> NDArray[np.str_]:
         """Insertion codes, empty where there is none, shape (L,)."""
-        return self.structure.insertion_code
+        return self.chain.insertion_code
 
     @property
     def label_seq(self) -> NDArray[np.int32]:
         """Label residue numbers, -1 where unknown, shape (L,)."""
-        return self.structure.label_seq
+        return self.chain.label_seq
 
     @property
     def residue_name(self) -> NDArray[np.str_]:
         """Residue names as the source has them, shape (L,)."""
-        return self.structure.residue_name
+        return self.chain.residue_name
 
     @property
     def gap_after(self) -> NDArray[np.bool_]:
         """True where residues are missing between a residue and the next one, shape (L,)."""
-        return np.append(np.diff(self.structure.residue_index) > 1, False)
+        return np.append(np.diff(self.chain.residue_index) > 1, False)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was overlooked or decided while reading."""
-        return self.structure.notes
+        return self.chain.notes
 
     def readout(self, name: str) -> NDArray[np.float32]:
         """Return a readout by name, float32, shape (L, C), or `residue` by its own.
@@ -145,9 +145,9 @@ class Embedding:
             return self.residue
         if name in READOUTS:
             raise EmbeddingError(
-                f"{self.id}: readout {name!r} was not asked for; embed with readouts=[{name!r}]"
+                f"readout {name!r} was not asked for; embed with readouts=[{name!r}]", self.id
             )
-        raise EmbeddingError(f"{self.id}: there is no readout {name!r}; there are {', '.join(READOUTS)}")
+        raise EmbeddingError(f"there is no readout {name!r}; there are {', '.join(READOUTS)}", self.id)
 
     def windows(self, size: int, readout: str | None = None) -> NDArray[np.float32]:
         """Return the residue embeddings in a window around each residue, zeros outside the chain.
@@ -191,17 +191,17 @@ class Embedding:
         """
         from protemb_sdk._embed.picture import draw
 
-        return draw(self.structure, self.residue, self.pair)
+        return draw(self.chain, self.residue, self.pair)
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """Return a table with a row a residue, by pandas.
+        """Return a pandas table with one row for each residue.
 
         Returns
         -------
         pandas.DataFrame
-            Columns id, chain, auth_seq, insertion_code, label_seq, residue_name, residue_index, x, y, z
-            (angstrom), e0, e1 and so on (the residue embedding), and NAME_0, NAME_1 and so on of each further
-            readout.
+            Columns id, chain (its name), auth_seq, insertion_code, label_seq, residue_name, residue_index,
+            x, y, z (angstrom), e0, e1 and so on (the residue embedding), and NAME_0, NAME_1 and so on of each
+            further readout.
 
         Raises
         ------
@@ -213,9 +213,9 @@ class Embedding:
         except ImportError:
             raise OutputError("tables need pandas: pip install pandas") from None
         names = ("auth_seq", "insertion_code", "label_seq", "residue_name", "residue_index")
-        columns: dict[str, Any] = {"id": [self.id] * len(self), "chain": [self.chain] * len(self)}
+        columns: dict[str, Any] = {"id": [self.id] * len(self), "chain": [self.chain_id] * len(self)}
         columns |= {name: getattr(self, name) for name in names}
-        columns |= dict(zip("xyz", self.structure.ca_coords.T, strict=True))
+        columns |= dict(zip("xyz", self.chain.ca_coords.T, strict=True))
         for prefix, array in {"e": self.residue, **{f"{k}_": v for k, v in self.readouts.items()}}.items():
             columns |= {f"{prefix}{number}": column for number, column in enumerate(array.T)}
         return pandas.DataFrame(columns)
@@ -229,7 +229,7 @@ class Embedding:
             If the file cannot be written.
         """
         levels = {name: getattr(self, name) for name in ("protein", "residue", "pair", "profile")}
-        return save(path, self.structure, levels, self.readouts, self.provenance)
+        return save(path, self.chain, levels, self.readouts, self.provenance)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Embedding:

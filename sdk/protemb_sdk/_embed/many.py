@@ -12,6 +12,9 @@ from itertools import islice
 from os import PathLike
 from typing import Any, Literal, TypeGuard
 
+import numpy as np
+from numpy.typing import NDArray
+
 from protemb_sdk._base.errors import EmbeddingError, ProtembError, StructureError
 from protemb_sdk._base.folders import find_structures
 from protemb_sdk._base.limits import DEFAULT_BYTES
@@ -23,12 +26,12 @@ from protemb_sdk._embed.outcome import (
     Outcome,
     embed_one,
     embed_together,
-    failed,
     source_name,
 )
 from protemb_sdk._model.readouts import check_readouts
 from protemb_sdk._structure.archives import Member, is_archive_name, members
 from protemb_sdk._structure.chain import Chain, Skipped
+from protemb_sdk._structure.foreign import has
 
 Progress = bool | Callable[[int, int | None], None]
 
@@ -85,7 +88,7 @@ def is_one(x: object) -> bool:
     if isinstance(x, tuple):
         return len(x) in (2, 3) and isinstance(x[1], str) and not is_one(x[0])
     return isinstance(x, str | PathLike | bytes | bytearray | memoryview | Chain) or any(
-        hasattr(x, mark)
+        has(x, mark)
         # A file, a Biotite array, a gemmi structure, one of Biopython.
         for mark in ("read", "coord", "cell", "child_list")
     )
@@ -131,13 +134,13 @@ class EmbeddingRun(Iterator[Embedding]):
     Attributes
     ----------
     skipped : list of Skipped
-        So far: chains passed over and, with ``on_error="skip"``, inputs and chains that failed.
+        So far: chains that were skipped and, with ``on_error="skip"``, inputs and chains that failed.
     """
 
     def __init__(
         self,
         embedder: ChainEmbedder,
-        xs: object,
+        structures: object,
         *,
         workers: int = 1,
         batch: int = 1,
@@ -160,7 +163,7 @@ class EmbeddingRun(Iterator[Embedding]):
         self._wanted: dict[str, Any] = {"pair": pair, "readouts": check_readouts(readouts)}
         if profile:
             self._wanted["profile"] = True
-        items = inputs_of(xs, embedder.limits.bytes)
+        items = inputs_of(structures, embedder.limits.bytes)
         self._total = len(items) if isinstance(items, Sized) else None
         outcomes = (
             self._here(items, batch)
@@ -186,6 +189,29 @@ class EmbeddingRun(Iterator[Embedding]):
         """Stop early and end the workers."""
         self._embeddings.close()
         self._outcomes.close()
+
+    def proteins(self) -> tuple[list[str], NDArray[np.float32]]:
+        """Collect the protein embeddings of the chains that are left.
+
+        Returns
+        -------
+        ids : list of str
+            N names, as in `Embedding.id`.
+        embeddings : ndarray, float32, shape (N, C)
+            One row for each chain.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> ids, embeddings = Embedder(device="cpu").embed_many(["1a8o.cif"]).proteins()
+        >>> ids, embeddings.shape
+        (['1a8o_A'], (1, 64))
+        """
+        ids, rows = [], []
+        for embedding in self:
+            ids.append(embedding.id)
+            rows.append(embedding.protein)
+        return ids, np.stack(rows) if rows else np.empty((0, self._embedder.channels), np.float32)
 
     def outcomes(self) -> Outcomes:
         """Return what became of each input, one by one, instead of the embeddings alone."""
@@ -241,7 +267,7 @@ class EmbeddingRun(Iterator[Embedding]):
         try:
             return pool.submit(_work, portable(self._embedder, x), self._wanted, source)
         except ProtembError as error:
-            return Outcome(source, skipped=[failed(source, "", error)])
+            return Outcome(source, skipped=[Skipped.of(error, source)])
         except BrokenProcessPool as error:
             raise _died(source) from error
         except OSError as error:

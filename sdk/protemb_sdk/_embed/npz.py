@@ -17,12 +17,13 @@ from protemb_sdk._base.output import add_array, written_whole
 from protemb_sdk._model.models import CONTRACT
 from protemb_sdk._model.readouts import READOUT
 from protemb_sdk._structure.chain import ALPHABET, Chain
+from protemb_sdk._structure.columns import PER_RESIDUE, TEXTS, text_of
 
 FORMAT = "protemb-embedding-1"
 TYPES = len(ALPHABET) - 1  # of a profile: all but the unknown one
 
-_TEXTS = ("name", "chain", "label_chain", "sequence", "source")
-_PER_RESIDUE = ("ca_coords", "residue_index", "auth_seq", "insertion_code", "label_seq", "residue_name")
+# The notes are a list here, and the id is made of the name and the chain.
+_TEXTS = tuple(name for name in TEXTS if name not in ("id", "notes"))
 
 
 def save(
@@ -41,14 +42,14 @@ def save(
     """
     header = {
         "format": FORMAT,
-        **{name: getattr(chain, name) for name in _TEXTS},
+        **{name: text_of(chain, name) for name in _TEXTS},
         "notes": list(chain.notes),
         "provenance": dict(provenance),
     }
     arrays: dict[str, Any] = {
         "header": np.array(json.dumps(header)),
         **{name: array for name, array in levels.items() if array is not None},
-        **{name: getattr(chain, name) for name in _PER_RESIDUE},
+        **{name: getattr(chain, name) for name in PER_RESIDUE},
         **{READOUT + name: array for name, array in readouts.items()},
     }
     target = Path(path)
@@ -70,14 +71,14 @@ def load(path: str | PathLike[str]) -> dict[str, Any]:
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
             header = json.loads(str(file["header"][()]))
             if header["format"] != FORMAT:
-                raise OutputError(f"{path}: holds {header['format']!r}, this reads {FORMAT!r} only")
+                raise OutputError(f"holds {header['format']!r}, this reads {FORMAT!r} only", path)
             return _fields(header, {name: file[name] for name in file.files})
     except FileNotFoundError:
-        raise OutputError(f"{path}: no such file") from None
+        raise OutputError("no such file", path) from None
     except OutputError:
         raise
     except Exception as error:  # what NumPy says of damaged bytes has no end: even TokenError and SystemError
-        raise OutputError(f"{path}: not an embedding saved by protemb, or damaged ({error})") from error
+        raise OutputError(f"not an embedding saved by protemb, or damaged ({error})", path) from error
 
 
 def _fields(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
@@ -85,7 +86,8 @@ def _fields(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> di
     if not all(isinstance(text, str) for text in texts) or not isinstance(header["provenance"], dict):
         raise ValueError("its header is none of ours")
     fields: dict[str, Any] = {name: header[name] for name in _TEXTS}
-    fields |= {name: arrays[name] for name in _PER_RESIDUE}
+    fields |= {name: arrays[name] for name in PER_RESIDUE}
+    fields["chain_id"] = fields.pop("chain")
     chain = Chain(**fields, notes=tuple(header["notes"]))
     chain.insertion_code.tolist(), chain.residue_name.tolist()  # letters that there are not are found here
     readouts = {
@@ -112,7 +114,7 @@ def _fields(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> di
     if any(array.dtype != np.float32 for array in (protein, *(array for array, _ in wanted))):
         raise ValueError("its embeddings are not float32")
     return {
-        "structure": chain,
+        "chain": chain,
         "protein": protein,
         "residue": residue,
         "pair": pair,

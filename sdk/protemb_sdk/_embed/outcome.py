@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any, Protocol
 
-from protemb_sdk._base.errors import ProtembError, StructureError, printable
+from protemb_sdk._base.errors import ProtembError, StructureError
 from protemb_sdk._base.limits import Limits
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._structure.chain import Chain, Skipped, no_protein_chain
+from protemb_sdk._structure.foreign import attribute
 from protemb_sdk._structure.protein import StructureRead
 
 
@@ -20,7 +21,12 @@ class ChainEmbedder(Protocol):
 
     limits: Limits
 
-    def read(self, x: object) -> StructureRead:
+    @property
+    def channels(self) -> int:
+        """Width of every embedding."""
+        ...
+
+    def read(self, structure: object) -> StructureRead:
         """Return the protein chains of a structure and what was skipped."""
         ...
 
@@ -28,10 +34,10 @@ class ChainEmbedder(Protocol):
         """Embed a chain that was read before."""
         ...
 
-    def embed_alike(
-        self, chains: Sequence[Chain], *, pair: bool = False, readouts: Sequence[str] = ()
+    def embed_batch(
+        self, structures: Sequence[object], *, pair: bool = False, readouts: Sequence[str] = ()
     ) -> list[Embedding]:
-        """Embed chains of one length."""
+        """Embed several chains."""
         ...
 
     def worker_arguments(self, workers: int) -> dict[str, Any]:
@@ -71,13 +77,13 @@ def source_name(x: object, position: int) -> str:
     if isinstance(x, EmptyFolder):
         return x.path
     if isinstance(x, Chain):  # a file's name does not tell it from one of another folder
-        return f"{x.source}:{x.chain}" if x.source else x.id
-    name = getattr(x, "name", None)
+        return f"{x.source}:{x.chain_id}" if x.source else x.id
+    name = attribute(x, "name")
     return name if isinstance(name, str) and name else f"input {position} ({type(x).__name__})"
 
 
 def embed_one(embedder: ChainEmbedder, x: object, wanted: Mapping[str, Any], source: str) -> Outcome:
-    """Embed every protein chain of one input; an error of ours ends in the outcome, not in the air.
+    """Embed every protein chain of one input; an error becomes part of the outcome.
 
     `wanted` holds the options of `Embedder.embed_chain`.
     """
@@ -106,7 +112,7 @@ def embed_together(
         for first in range(0, len(places), batch):
             some = places[first : first + batch]
             try:
-                found = embedder.embed_alike([chains[place][1] for place in some], **wanted)
+                found = embedder.embed_batch([chains[place][1] for place in some], **wanted)
             except ProtembError:  # of which chain, is found below
                 continue
             made.update(zip(some, found, strict=True))
@@ -129,7 +135,7 @@ def _read(embedder: ChainEmbedder, x: object, source: str, outcome: Outcome) -> 
         if not read.chains:
             raise no_protein_chain(source, read.skipped)
     except ProtembError as error:
-        outcome.skipped.append(failed(source, "", error))
+        outcome.skipped.append(Skipped.of(error, source))
         return []
     return read.chains
 
@@ -140,10 +146,4 @@ def _embed_into(
     try:
         outcome.embeddings.append(embedder.embed_chain(chain, **wanted))
     except ProtembError as error:
-        outcome.skipped.append(failed(source, chain.chain or " ", error))
-
-
-def failed(source: str, chain: str, error: ProtembError) -> Skipped:
-    """Return the skip of an input or chain that failed, its source said once."""
-    source = printable(source)
-    return Skipped(source, chain, str(error).removeprefix(f"{source}: "), error)
+        outcome.skipped.append(Skipped.of(error, source, chain.chain_id or " "))

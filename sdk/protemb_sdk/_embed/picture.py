@@ -67,7 +67,7 @@ def draw(
         If matplotlib is not installed.
     """
     if pair is None:
-        raise EmbeddingError(f"{chain.id}: the picture shows the pair embedding; embed with pair=True")
+        raise EmbeddingError("the picture shows the pair embedding; embed with pair=True", chain.id)
     length, _, channels = pair.shape
     coords = chain.ca_coords
     distance = np.linalg.norm(coords[:, None] - coords[None], axis=-1)

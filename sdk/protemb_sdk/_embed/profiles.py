@@ -41,7 +41,7 @@ class ProfileTable:
         )  # fmt: skip
         for number, code, name, values in rows:
             cells = (f"{value:.6f}" for value in values)
-            self._writer.writerow((chain.id, chain.chain, number, code, name, *cells))
+            self._writer.writerow((chain.id, chain.chain_id, number, code, name, *cells))
 
 
 @contextmanager

@@ -40,8 +40,8 @@ def feeds_of(chain: Chain) -> dict[str, NDArray[Any]]:
     centred = chain.centred_coords
     if not np.abs(centred).max() <= MOST_ANGSTROM:  # not ">": a mean may overflow
         raise StructureError(
-            f"{chain.id}: coordinates lie more than {MOST_ANGSTROM:g} angstrom from their centre; "
-            "are they in angstrom?"
+            f"coordinates lie more than {MOST_ANGSTROM:g} angstrom from their centre; are they in angstrom?",
+            chain.id,
         )
     return {
         "ca_coords": centred.astype(np.float32)[None],
@@ -102,9 +102,7 @@ def pool_alike(
             found += _batch(session, chains[first:past], memory_limit, pair, readouts, seconds, profile)
     for chain, pooled in zip(chains, found, strict=True):
         if not np.isfinite(pooled.residue).all():
-            raise EmbeddingError(
-                f"{chain.id}: the network's result is not finite; please report this structure"
-            )
+            raise EmbeddingError("the network's result is not finite; please report this structure", chain.id)
     return found
 
 
@@ -127,8 +125,8 @@ def _batch(
         strips = plan_rows(length, info.channels, info.radius, memory_limit, len(chains))
         return run_strips(session, feeds, coords, strips, pair, readouts, budget)
     except EmbeddingError as error:
-        raise EmbeddingError(f"{chains[0].id}: {error}", may_pass=error.may_pass) from error
+        raise error.at(chains[0].id) from error
     except MemoryError as error:
         raise EmbeddingError(
-            f"{chains[0].id}: {length} residues need more memory than there is", may_pass=True
+            f"{length} residues need more memory than there is", chains[0].id, retryable=True
         ) from error

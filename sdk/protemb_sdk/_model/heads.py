@@ -91,9 +91,10 @@ class HeadInfo:
         weights, sigma = str(card.get("weights_sha256")), float(card["sigma"])
         if weights != self.weights_sha256 or not math.isclose(sigma, self.sigma, rel_tol=1e-6):
             raise ModelError(
-                f"{self.path}: the head {self.name!r} was trained on {self.encoder!r} (weights "
+                f"the head {self.name!r} was trained on {self.encoder!r} (weights "
                 f"{self.weights_sha256[:12]}..., {self.sigma:g} angstrom) and this Embedder holds weights "
-                f"{weights[:12]}... at {sigma:g} angstrom; use the Embedder of that model"
+                f"{weights[:12]}... at {sigma:g} angstrom; use the Embedder of that model",
+                self.path,
             )
 
 
@@ -129,7 +130,7 @@ def find_head(head: str | PathLike[str]) -> Model:
     except (OSError, ValueError):  # too long, or a NUL in it
         found = False
     if not found and str(head) in known:
-        raise ModelError(f"{path}: no such file; pass a bundled head by its name alone, a str")
+        raise ModelError("no such file; pass a bundled head by its name alone, a str", path)
     if not found:
         raise ModelError(
             f"no head named {str(head)!r}: bundled are {', '.join(known) or 'none'}; otherwise pass the path "
@@ -154,7 +155,7 @@ def read_head_info(
         kind, wanted = str(card["kind"]), (kinds,) if isinstance(kinds, str) else kinds
         if kind not in wanted:
             raise ModelError(
-                f"{path}: is a head for {kind!r}; a head for {' or '.join(map(repr, wanted))} is needed here"
+                f"is a head for {kind!r}; a head for {' or '.join(map(repr, wanted))} is needed here", path
             )
         encoder, names = card["encoder"], card["readouts"]
         # `Embedding.residue` stands alone: it has a width of its own.
@@ -176,9 +177,9 @@ def read_head_info(
             card=card,
         )
     except EmbeddingError as error:
-        raise ModelError(f"{path}: the head wants what this SDK does not have: {error}") from error
+        raise ModelError(f"the head wants what this SDK does not have: {error.problem}", path) from error
     except MALFORMED as error:
-        raise ModelError(f"{path}: its head metadata are incomplete ({error!r}); export it again") from error
+        raise ModelError(f"its head metadata are incomplete ({error!r}); export it again", path) from error
 
 
 def check_signature(
@@ -193,6 +194,7 @@ def check_signature(
     """
     if not {INPUTS[0]} <= set(inputs) <= set(INPUTS) or not set(wanted) <= set(outputs):
         raise ModelError(
-            f"{info.path}: its graph takes {', '.join(inputs)} and gives {', '.join(outputs)}; head contract "
-            f"{HEAD_CONTRACT} takes {', '.join(INPUTS)} and gives {', '.join(wanted)}"
+            f"its graph takes {', '.join(inputs)} and gives {', '.join(outputs)}; head contract "
+            f"{HEAD_CONTRACT} takes {', '.join(INPUTS)} and gives {', '.join(wanted)}",
+            info.path,
         )

@@ -197,21 +197,22 @@ def read_graph(model: Model, path: Path) -> tuple[bytes, str]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+        raise ModelError(f"cannot be read ({error.strerror})", path) from error
     digest = hashlib.sha256(content).hexdigest()
     expected = model.sha256.get(path.name)
     if expected is not None and digest != expected:
         raise ModelError(
-            f"{path}: the bundled model is damaged (SHA-256 {digest[:12]}..., not {expected[:12]}...); "
-            "reinstall protemb-sdk"
+            f"the bundled model is damaged (SHA-256 {digest[:12]}..., not {expected[:12]}...); "
+            "reinstall protemb-sdk",
+            path,
         )
     try:
         elsewhere = has_external_data(content)
     except ValueError as error:
-        raise ModelError(f"{path}: is no whole ONNX file ({error})") from error
+        raise ModelError(f"is no whole ONNX file ({error})", path) from error
     if elsewhere:  # ONNX Runtime would open any file that the model names
         raise ModelError(
-            f"{path}: keeps tensors in other files, which is not read; save it with all tensors inside"
+            "keeps tensors in other files, which is not read; save it with all tensors inside", path
         )
     return content, digest
 
@@ -227,8 +228,9 @@ def check_equal(model: Model, info: GraphInfo) -> None:
     loaded_twin = model.gpu_path is not None and "equals_sha256" in info.card
     if loaded_twin and info.sha256 != read_graph(model, model.path)[1]:
         raise ModelError(
-            f"{model.gpu_path}: not equal to {model.path.name} beside it, but to another graph; "
-            "make it anew with protemb-export gpu, or delete it"
+            f"not equal to {model.path.name} beside it, but to another graph; "
+            "make it anew with protemb-export gpu, or delete it",
+            model.gpu_path,
         )
 
 
@@ -244,13 +246,12 @@ def check_contract(
     """
     contract = fields.get(key)
     if contract is None:
-        raise ModelError(
-            f"{path}: an ONNX file, but not {article} of protemb's (its metadata names no {key})"
-        )
+        raise ModelError(f"an ONNX file, but not {article} of protemb's (its metadata names no {key})", path)
     if contract not in spoken:
         raise ModelError(
-            f"{path}: written for {kind} contract {contract}, and this SDK speaks {' and '.join(spoken)}; "
-            "install the version of protemb-sdk that belongs to it"
+            f"written for {kind} contract {contract}, and this SDK speaks {' and '.join(spoken)}; "
+            "install the version of protemb-sdk that belongs to it",
+            path,
         )
     return contract
 
@@ -270,7 +271,7 @@ def read_graph_info(
     try:
         card: dict[str, Any] = json.loads(fields["protemb.card"])
         if card["kind"] != kind:
-            raise ModelError(f"{path}: holds the {card['kind']} graph; pass the {kind} graph beside it")
+            raise ModelError(f"holds the {card['kind']} graph; pass the {kind} graph beside it", path)
         low, high = card["sigma_range"]
         if kind == "embedding":
             float(card["sigma"])
@@ -292,6 +293,4 @@ def read_graph_info(
             card=card,
         )
     except MALFORMED as error:
-        raise ModelError(
-            f"{path}: its protemb metadata are incomplete ({error!r}); export it again"
-        ) from error
+        raise ModelError(f"its protemb metadata are incomplete ({error!r}); export it again", path) from error

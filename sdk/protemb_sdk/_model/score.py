@@ -48,8 +48,9 @@ class ScoreGraph:
                 )
                 if session.info.card.get("weights_sha256") != self._weights_sha256:
                     raise ModelError(
-                        f"{self._model.score_path}: not the score graph of {self._model.path}, but another "
-                        "network's; export both again"
+                        f"not the score graph of {self._model.path}, but another "
+                        "network's; export both again",
+                        self._model.score_path,
                     )
                 self._session = session
             return self._session
@@ -67,7 +68,7 @@ class ScoreGraph:
         try:
             gradient: NDArray[np.float32] = session.run(["score"], feeds, budget=Budget.of(seconds))[0][0]
         except EmbeddingError as error:
-            raise EmbeddingError(f"{chain.id}: {error}", may_pass=error.may_pass) from error
+            raise error.at(chain.id) from error
         if not np.isfinite(gradient).all():
-            raise EmbeddingError(f"{chain.id}: the score is not finite at sigma={sigma}")
+            raise EmbeddingError(f"the score is not finite at sigma={sigma}", chain.id)
         return gradient

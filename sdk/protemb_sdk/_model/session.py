@@ -264,10 +264,10 @@ class Session(Generic[Info]):
         except Exception as error:  # ONNX Runtime raises bare RuntimeError subclasses of its own
             if budget is not None and options.terminate:
                 raise EmbeddingError(
-                    "was not done within time_limit; set it higher if that is meant", may_pass=True
+                    "was not done within time_limit; set it higher if that is meant", retryable=True
                 ) from error
             # For want of memory, as a rule.
-            raise EmbeddingError(f"ONNX Runtime failed: {_first_line(error)}", may_pass=True) from error
+            raise EmbeddingError(f"ONNX Runtime failed: {_first_line(error)}", retryable=True) from error
         finally:
             self._limited.discard(options)
         return results
@@ -310,4 +310,4 @@ def _load(runtime: Any, graph: Graph, options: Any, providers: Sequence[Provider
             name = _name(providers[0])
             raise DeviceError(f"{name} cannot be started ({reason}); run protemb doctor") from error
         path = graph.path
-        raise ModelError(f"{path}: ONNX Runtime cannot load it ({reason}); is it an ONNX file?") from error
+        raise ModelError(f"ONNX Runtime cannot load it ({reason}); is it an ONNX file?", path) from error

@@ -27,14 +27,14 @@ class PerResidue(Protocol):
     """A prediction with one value, 0 to 1, for each residue of a chain."""
 
     @property
-    def structure(self) -> Chain: ...
+    def chain(self) -> Chain: ...
     @property
     def residue_value(self) -> NDArray[np.float32]: ...
     @property
     def provenance(self) -> Mapping[str, Any]: ...
 
 
-Key = tuple[str, int, str]  # author chain, number, insertion code
+Key = tuple[int, str]  # number, insertion code
 Found = tuple[int, int]  # position of a prediction, and of a residue in it
 
 
@@ -52,7 +52,7 @@ def check_structure_target(path: Path) -> Path:
         If it ends neither as PDB nor as mmCIF, or its folder does not exist.
     """
     if not has_structure_ending(path):
-        raise OutputError(f"{path}: end the name in .pdb or .cif, with .gz where it shall be compressed")
+        raise OutputError("end the name in .pdb or .cif, with .gz where it shall be compressed", path)
     return writable_target(path)
 
 
@@ -65,8 +65,8 @@ def write_b_factors(
     that two decimals survive in a PDB file; every other atom gets 0. Anisotropic temperature factors are
     left out, as they would contradict the B-factors.
 
-    A residue is known by model, author chain, number and insertion code, and among several of these by
-    label chain and C-alpha position; conformers of one site with several residue types get one value.
+    A residue is known by model, number and insertion code, and among several of these by its C-alpha
+    position, and by the chain name; conformers of one site with several residue types get one value.
 
     Parameters
     ----------
@@ -86,14 +86,14 @@ def write_b_factors(
         If the file cannot be written, or the structure does not fit into PDB format.
     """
     target, where = check_structure_target(Path(out_path)), str(source_path)
-    structure, _ = parse(load(Path(source_path), where), where)
+    structure = parse(load(Path(source_path), where), where)
     structure.setup_entities()
     structure.assign_label_seq_id()  # what has some keeps them
     by_model: dict[int, list[PerResidue]] = {}
     for prediction in predictions:
         by_model.setdefault(prediction.provenance.get("options", {}).get("model", 1), []).append(prediction)
     if missing := [number for number in by_model if not 1 <= number <= len(structure)]:
-        raise StructureError(f"{where}: has no model {missing[0]}, of which a chain was predicted")
+        raise StructureError(f"has no model {missing[0]}, of which a chain was predicted", where)
     for number, model in enumerate(structure, start=1):
         _fill(model, by_model.get(number, []), where)
     content = _as_text(structure, target, pdb=_is_pdb(target)).encode()
@@ -113,39 +113,36 @@ def _fill(model: gemmi.Model, predictions: Sequence[PerResidue], where: str) -> 
 
     rows: dict[Key, list[Found]] = {}
     for p, prediction in enumerate(predictions):
-        chain = prediction.structure
+        chain = prediction.chain
         numbers = zip(chain.auth_seq.tolist(), chain.insertion_code.tolist(), strict=True)
         for i, (number, code) in enumerate(numbers):
-            rows.setdefault((chain.chain, number, code), []).append((p, i))
-    # Several residues may bear one number: conformers of a site, or a molecule numbered anew.
-    sharing: dict[Key, set[str]] = {}
-    for key, residue in _residues(model):
-        if key in rows and _alpha_carbons(residue):
-            sharing.setdefault(key, set()).add(residue.subchain)
+            rows.setdefault((number, code), []).append((p, i))
     met: set[Found] = set()
-    for key, residue in _residues(model):
-        found = _rows_of(residue, rows.get(key, []), predictions, sharing.get(key, set()))
+    for key, chain_name, residue in _residues(model):
+        found = _rows_of(residue, chain_name, rows.get(key, []), predictions)
         met.update(found)
         value = float(predictions[found[0][0]].residue_value[found[0][1]]) if found else 0.0
         for atom in residue:
             atom.b_iso = round(100 * value, 2)
             atom.aniso = gemmi.SMat33f(0, 0, 0, 0, 0, 0)
-    for (name, number, code), wanted in rows.items():
+    for (number, code), wanted in rows.items():
         for p, i in wanted:
             if (p, i) not in met:
+                chain = predictions[p].chain
                 raise StructureError(
-                    f"{where}: holds no residue {number}{code} of chain {name!r}, which was predicted for "
-                    f"{predictions[p].structure.id}; pass the structure that was predicted"
+                    f"holds no residue {number}{code} of chain {chain.chain_id!r}, which was predicted "
+                    f"for {chain.id}; pass the structure that was predicted",
+                    where,
                 )
 
 
-def _residues(model: gemmi.Model) -> Iterator[tuple[Key, gemmi.Residue]]:
+def _residues(model: gemmi.Model) -> Iterator[tuple[Key, str, gemmi.Residue]]:
     position = 0
     for chain in model:
         for residue in chain:
-            position += 1  # the number of a residue that has none, as when it was read
+            position += 1  # the number of a residue that has none
             number = position if residue.seqid.num is None else residue.seqid.num
-            yield (chain.name, number, residue.seqid.icode.strip()), residue
+            yield (number, residue.seqid.icode.strip()), chain.name, residue
 
 
 def _alpha_carbons(residue: gemmi.Residue) -> list[list[float]]:
@@ -153,26 +150,47 @@ def _alpha_carbons(residue: gemmi.Residue) -> list[list[float]]:
     return [atom.pos.tolist() for atom in residue if atom.name == "CA" and residue.name != "CA"]
 
 
+# Files give three decimals.
+_SAME_PLACE = 0.01
+
+
 def _rows_of(
-    residue: gemmi.Residue, rows: Sequence[Found], predictions: Sequence[PerResidue], subchains: set[str]
+    residue: gemmi.Residue, chain: str, rows: Sequence[Found], predictions: Sequence[PerResidue]
 ) -> list[Found]:
-    """Return the predicted residues that this one is: one, none, or the same one predicted twice."""
+    """Return the predicted residues that this one is: one, none, or the same one predicted twice.
+
+    They lie where it does; or, as the other types of a site, they bear the name of its chain.
+    """
     carbons = _alpha_carbons(residue) if rows else []
     if not carbons:
         return []
-    if len(rows) > 1:
-        at = np.array([predictions[p].structure.ca_coords[i] for p, i in rows])
-        away = np.linalg.norm(at[:, None] - np.array(carbons), axis=2).min(axis=1)
-        return [row for row, distance in zip(rows, away, strict=True) if distance == away.min()]
-    label = predictions[rows[0][0]].structure.label_chain
-    return [] if label in subchains and residue.subchain != label else [rows[0]]
+    at = np.array([predictions[p].chain.ca_coords[i] for p, i in rows])
+    away = np.linalg.norm(at[:, None] - np.array(carbons), axis=2).min(axis=1)
+    named = np.array([_fits(residue, chain, predictions[p].chain) for p, _ in rows])
+    near = away < _SAME_PLACE
+    near = near & named if (near & named).any() else near
+    if near.any():
+        return [row for row, is_near in zip(rows, near.tolist(), strict=True) if is_near]
+    if not named.any() or away[named].min() > _LARGEST_SITE:
+        return []
+    return [row for row, d, n in zip(rows, away, named, strict=True) if n and d == away[named].min()]
+
+
+# Conformers of a site lie within it.
+_LARGEST_SITE = 4.0
+
+
+def _fits(residue: gemmi.Residue, chain: str, read: Chain) -> bool:
+    """Whether a chain that was read bears the names of one in the file."""
+    is_label = not read.label_chain or residue.subchain == read.label_chain
+    return is_label and read.chain_id.split("-")[0] in (chain, chain.split("-")[0])
 
 
 def _as_text(structure: gemmi.Structure, target: Path, *, pdb: bool) -> str:
     long = [chain.name for model in structure for chain in model if len(chain.name) > 2]
     if pdb and long:
-        raise OutputError(f"{target}: the chain name {long[0]!r} does not fit into PDB format; write .cif")
+        raise OutputError(f"the chain name {long[0]!r} does not fit into PDB format; write .cif", target)
     try:
         return structure.make_pdb_string() if pdb else structure.make_mmcif_document().as_string()
     except (RuntimeError, ValueError) as error:
-        raise OutputError(f"{target}: the structure cannot be written ({error})") from error
+        raise OutputError(f"the structure cannot be written ({error})", target) from error

@@ -27,7 +27,7 @@ class LabelPrediction:
 
     Parameters
     ----------
-    structure : Chain
+    chain : Chain
         The chain: coordinates, names and numbers of its residues.
     value : ndarray, float32
         Of classes: their probabilities, shape (L, N) of residues, (N,) of a chain. Of a quantity: shape (L,)
@@ -40,14 +40,14 @@ class LabelPrediction:
         What made it: model and head, their SHA-256, noise level, device, versions.
     """
 
-    structure: Chain
+    chain: Chain
     value: NDArray[np.float32]
     classes: tuple[str, ...] | None
     per_residue: bool
     provenance: Mapping[str, Any]
 
     def __len__(self) -> int:
-        return len(self.structure)
+        return len(self.chain)
 
     def __repr__(self) -> str:
         what = f"one of {', '.join(self.classes)}" if self.classes else "a quantity"
@@ -56,7 +56,7 @@ class LabelPrediction:
     @property
     def id(self) -> str:
         """Name of the source and author chain name, as in `1a8o_A`."""
-        return self.structure.id
+        return self.chain.id
 
     @property
     def label(self) -> NDArray[Any]:
@@ -107,15 +107,15 @@ class LabelPredictor(Predictor[LabelPrediction]):
         """Whether labels are of residues, not of chains."""
         return bool(self.info.card["kind"] == "residue-label")
 
-    def predict(self, x: object, chain: str | None = None) -> LabelPrediction:
+    def predict(self, structure: object, chain_id: str | None = None) -> LabelPrediction:
         """Predict the labels of one protein chain; arguments and errors as in `SitePredictor.predict`."""
-        return self._one(x, chain)
+        return self._one(structure, chain_id)
 
     def predict_embedding(self, embedding: Embedding) -> LabelPrediction:
         """Predict from an embedding of this predictor's `embedder` that holds the head's readouts."""
         (value,) = self.outputs_of(embedding)
         return LabelPrediction(
-            structure=embedding.structure,
+            chain=embedding.chain,
             value=value if self.classes else value[..., 0],
             classes=self.classes,
             per_residue=self.per_residue,
@@ -124,11 +124,11 @@ class LabelPredictor(Predictor[LabelPrediction]):
 
     def predict_many(
         self,
-        xs: object,
+        structures: object,
         *,
         workers: int = 1,
         progress: bool | Callable[[int, int | None], None] = False,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> PredictionRun[LabelPrediction]:
         """Predict the labels of every protein chain of many structures; see `SitePredictor.predict_many`."""
-        return self._many(xs, workers, progress, on_error)
+        return self._many(structures, workers, progress, on_error)

@@ -15,7 +15,6 @@ from protemb_sdk._base.errors import EmbeddingError, ModelError, ProtembError
 from protemb_sdk._base.limits import Budget, whole_number
 from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._embed.embedding import Embedding
-from protemb_sdk._embed.outcome import failed
 from protemb_sdk._model.heads import (
     HEAD_CONTRACT,
     OUTPUTS,
@@ -113,7 +112,7 @@ class Predictor(Generic[Result]):
         EmbeddingError
             If one does not, or has not a value for every residue where it should.
         """
-        chain = embedding.structure
+        chain = embedding.chain
         feeds: dict[str, NDArray[Any]] = {
             "features": np.stack([embedding.readout(name) for name in self.info.readouts], axis=1),
             "residue_type": chain.residue_type,
@@ -124,32 +123,33 @@ class Predictor(Generic[Result]):
         try:
             found = self._session.run(list(self._outputs), taken, budget=budget)
         except EmbeddingError as error:
-            raise EmbeddingError(f"{chain.id}: {error}", may_pass=error.may_pass) from error
+            raise error.at(chain.id) from error
         sizes = {"length": len(chain), "classes": len(self.info.classes or (None,))}
         for (name, axes), values in zip(self._outputs.items(), found, strict=True):
             # NaN fails both comparisons.
             bounded = np.isfinite(values) if self.info.is_quantity else (values >= 0) & (values <= 1)
             if values.shape != tuple(sizes[axis] for axis in axes) or not bounded.all():
                 raise EmbeddingError(
-                    f"{chain.id}: the head {self.info.name!r} gave no {name} "
+                    f"the head {self.info.name!r} gave no {name} "
                     f"{'that is finite' if self.info.is_quantity else 'between 0 and 1'} for "
                     f"{f'each of {len(chain)} residues' if 'length' in axes else 'the chain'}; "
-                    "please report this structure"
+                    "please report this structure",
+                    chain.id,
                 )
         return [values.astype(np.float32, copy=False) for values in found]
 
-    def _one(self, x: object, chain: str | None) -> Result:
-        return self.predict_embedding(self.embedder.embed(x, chain, readouts=self.info.asked))
+    def _one(self, structure: object, chain_id: str | None) -> Result:
+        return self.predict_embedding(self.embedder.embed(structure, chain_id, readouts=self.info.asked))
 
     def _many(
         self,
-        xs: object,
+        structures: object,
         workers: int,
         progress: bool | Callable[[int, int | None], None],
         on_error: Literal["raise", "skip"],
     ) -> PredictionRun[Result]:
         run = self.embedder.embed_many(
-            xs, workers=workers, readouts=self.info.asked, progress=progress, on_error=on_error
+            structures, workers=workers, readouts=self.info.asked, progress=progress, on_error=on_error
         )
         return PredictionRun(self, run, on_error)
 
@@ -167,7 +167,7 @@ class PredictionRun(Iterator[Result]):
 
     @property
     def skipped(self) -> list[Skipped]:
-        """So far: chains passed over and, with ``on_error="skip"``, what failed."""
+        """So far: chains that were skipped and, with ``on_error="skip"``, what failed."""
         return self._run.skipped
 
     def __iter__(self) -> PredictionRun[Result]:
@@ -181,8 +181,8 @@ class PredictionRun(Iterator[Result]):
                 if self._on_error == "raise":
                     self.close()
                     raise
-                chain = embedding.structure
-                self.skipped.append(failed(chain.source or chain.name, chain.chain or " ", error))
+                chain = embedding.chain
+                self.skipped.append(Skipped.of(error, chain.source or chain.name, chain.chain_id or " "))
         raise StopIteration
 
     def __enter__(self) -> PredictionRun[Result]:
@@ -204,8 +204,9 @@ def _model_of(info: HeadInfo) -> str | Path:
         if own.is_file():  # trained with this head
             return own
         raise ModelError(
-            f"{info.path}: the head {info.name!r} was trained on the model {info.encoder!r}, which is not "
-            f"bundled and does not lie beside it as {own.name}; pass embedder=Embedder(path of that model)"
+            f"the head {info.name!r} was trained on the model {info.encoder!r}, which is not "
+            f"bundled and does not lie beside it as {own.name}; pass embedder=Embedder(path of that model)",
+            info.path,
         ) from error
     # The name may have passed to a newer model.
     bundled = find_bundled(info.encoder, weights_sha256=info.weights_sha256)

@@ -30,7 +30,7 @@ class QualityScore:
 
     Parameters
     ----------
-    structure : Chain
+    chain : Chain
         The chain: coordinates, names and numbers of its residues.
     gdt_ts : float
         Expected GDT_TS, 0 to 1: the share of residues near their place after superposition.
@@ -42,14 +42,14 @@ class QualityScore:
         What made it: model and head, their SHA-256, noise level, device, versions.
     """
 
-    structure: Chain
+    chain: Chain
     gdt_ts: float
     lddt: float
     residue_lddt: NDArray[np.float32]
     provenance: Mapping[str, Any]
 
     def __len__(self) -> int:
-        return len(self.structure)
+        return len(self.chain)
 
     def __repr__(self) -> str:
         return (
@@ -59,7 +59,7 @@ class QualityScore:
     @property
     def id(self) -> str:
         """Name of the source and author chain name, as in `1a8o_A`."""
-        return self.structure.id
+        return self.chain.id
 
     @property
     def residue_value(self) -> NDArray[np.float32]:
@@ -89,7 +89,7 @@ class QualityScorer(Predictor[QualityScore]):
     ModelError
         If there is no such head, its file is not ours, or it belongs to another model than the Embedder's.
     DeviceError
-        If ONNX Runtime or the device is not to be had.
+        If ONNX Runtime or the device is not available.
     EmbeddingError
         If options come beside an Embedder, which brings its own.
     """
@@ -107,14 +107,14 @@ class QualityScorer(Predictor[QualityScore]):
     ) -> None:
         super().__init__("quality", head, device, providers, threads, session_options, embedder, **options)
 
-    def score(self, x: object, chain: str | None = None) -> QualityScore:
+    def score(self, structure: object, chain_id: str | None = None) -> QualityScore:
         """Score one chain of a model.
 
         Parameters
         ----------
-        x : path, bytes, open file, gemmi.Structure, Biotite or Biopython structure, tuple or Chain
+        structure : path, bytes, open file, gemmi.Structure, Biotite or Biopython structure, tuple or Chain
             As in `Embedder.embed`.
-        chain : str, optional
+        chain_id : str, optional
             Author or label chain name; needed where the structure holds several protein chains.
 
         Returns
@@ -124,25 +124,26 @@ class QualityScorer(Predictor[QualityScore]):
         Raises
         ------
         StructureError
-            If `x` cannot be read or holds no protein chain.
+            If `structure` cannot be read or holds no protein chain.
         ChainError
             If the chain is not there, or several are and none is named.
         EmbeddingError
             If the chain has fewer than 10 residues, or the head's result is no score.
         """
-        return self._one(x, chain)
+        return self._one(structure, chain_id)
 
     def predict_embedding(self, embedding: Embedding) -> QualityScore:
         """Score from an embedding of this scorer's `embedder` that holds the head's readouts."""
-        if len(embedding.structure) < FEWEST:
-            count = len(embedding.structure)
+        if len(embedding.chain) < FEWEST:
+            count = len(embedding.chain)
             raise EmbeddingError(
-                f"{embedding.id}: {count} {'residue is' if count == 1 else 'residues are'} no fold to judge; "
-                f"pass a model of at least {FEWEST}"
+                f"{count} {'residue is' if count == 1 else 'residues are'} no fold to judge; "
+                f"pass a model of at least {FEWEST}",
+                embedding.id,
             )
         residue_lddt, lddt, gdt_ts = self.outputs_of(embedding)
         return QualityScore(
-            structure=embedding.structure,
+            chain=embedding.chain,
             gdt_ts=float(gdt_ts),
             lddt=float(lddt),
             residue_lddt=residue_lddt,
@@ -151,7 +152,7 @@ class QualityScorer(Predictor[QualityScore]):
 
     def score_many(
         self,
-        xs: object,
+        structures: object,
         *,
         workers: int = 1,
         progress: bool | Callable[[int, int | None], None] = False,
@@ -161,7 +162,7 @@ class QualityScorer(Predictor[QualityScore]):
 
         Parameters
         ----------
-        xs, workers, progress, on_error
+        structures, workers, progress, on_error
             As in `Embedder.embed_many`; workers embed, the head runs in this process.
 
         Returns
@@ -169,4 +170,4 @@ class QualityScorer(Predictor[QualityScore]):
         PredictionRun
             An iterator of `QualityScore` with the list `skipped`.
         """
-        return self._many(xs, workers, progress, on_error)
+        return self._many(structures, workers, progress, on_error)

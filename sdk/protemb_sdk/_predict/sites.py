@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from protemb_sdk._base.output import writing_csv
 from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._model.session import Provider
 from protemb_sdk._predict.predictor import PredictionRun, Predictor
-from protemb_sdk._predict.tables import writing_sites
 from protemb_sdk._structure.chain import Chain
+from protemb_sdk._structure.columns import RESIDUE, residues_of
 
 if TYPE_CHECKING:
     import onnxruntime
+
+
+SITE_COLUMNS = (*RESIDUE, "probability", "site")
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -28,7 +32,7 @@ class SitePrediction:
 
     Parameters
     ----------
-    structure : Chain
+    chain : Chain
         The chain: coordinates, names and numbers of its residues.
     probability : ndarray, float32, shape (L,)
         Calibrated probability that a residue lies in an interface with another protein.
@@ -38,13 +42,13 @@ class SitePrediction:
         What made it: model and head, their SHA-256, noise level, device, versions.
     """
 
-    structure: Chain
+    chain: Chain
     probability: NDArray[np.float32]
     threshold: float
     provenance: Mapping[str, Any]
 
     def __len__(self) -> int:
-        return len(self.structure)
+        return len(self.chain)
 
     def __repr__(self) -> str:
         return (
@@ -55,7 +59,7 @@ class SitePrediction:
     @property
     def id(self) -> str:
         """Name of the source and author chain name, as in `1a8o_A`."""
-        return self.structure.id
+        return self.chain.id
 
     @property
     def is_site(self) -> NDArray[np.bool_]:
@@ -67,10 +71,16 @@ class SitePrediction:
         """What B-factors show: the probability."""
         return self.probability
 
-    def save_csv(self, path: str | PathLike[str]) -> Path:
-        """Write a row a residue, whole or not at all.
+    def rows(self) -> Iterator[tuple[object, ...]]:
+        """Give the cells of `SITE_COLUMNS` for each residue."""
+        values = zip(self.probability.tolist(), self.is_site.tolist(), strict=True)
+        for residue, (probability, site) in zip(residues_of(self.chain), values, strict=True):
+            yield (*residue, f"{probability:.6f}", int(site))
 
-        Columns: chain, auth_seq, insertion_code, label_seq (empty where unknown), residue_name,
+    def save_csv(self, path: str | PathLike[str]) -> Path:
+        """Write one row for each residue, whole or not at all.
+
+        Columns: source, chain, auth_seq, insertion_code, label_seq (empty where unknown), residue_name,
         probability, site (1 or 0).
 
         Raises
@@ -79,8 +89,8 @@ class SitePrediction:
             If the file cannot be written.
         """
         target = Path(path)
-        with writing_sites(target, source=False) as table:
-            table.add(self.structure, self.probability, self.is_site)
+        with writing_csv(target, SITE_COLUMNS) as table:
+            table.writerows(self.rows())
         return target
 
 
@@ -106,7 +116,7 @@ class SitePredictor(Predictor[SitePrediction]):
     ModelError
         If there is no such head, its file is not ours, or it belongs to another model than the Embedder's.
     DeviceError
-        If ONNX Runtime or the device is not to be had.
+        If ONNX Runtime or the device is not available.
     EmbeddingError
         If options come beside an Embedder, which brings its own.
     """
@@ -134,14 +144,14 @@ class SitePredictor(Predictor[SitePrediction]):
         """What is written into every result."""
         return super().provenance | {"threshold": self.threshold}
 
-    def predict(self, x: object, chain: str | None = None) -> SitePrediction:
+    def predict(self, structure: object, chain_id: str | None = None) -> SitePrediction:
         """Predict the interface sites of one protein chain.
 
         Parameters
         ----------
-        x : path, bytes, open file, gemmi.Structure, Biotite or Biopython structure, tuple or Chain
+        structure : path, bytes, open file, gemmi.Structure, Biotite or Biopython structure, tuple or Chain
             As in `Embedder.embed`.
-        chain : str, optional
+        chain_id : str, optional
             Author or label chain name; needed where the structure holds several protein chains.
 
         Returns
@@ -151,19 +161,19 @@ class SitePredictor(Predictor[SitePrediction]):
         Raises
         ------
         StructureError
-            If `x` cannot be read or holds no protein chain.
+            If `structure` cannot be read or holds no protein chain.
         ChainError
             If the chain is not there, or several are and none is named.
         EmbeddingError
             If the head's result is not a probability for every residue.
         """
-        return self._one(x, chain)
+        return self._one(structure, chain_id)
 
     def predict_embedding(self, embedding: Embedding) -> SitePrediction:
         """Predict from an embedding of this predictor's `embedder` that holds the head's readouts."""
         (probability,) = self.outputs_of(embedding)
         return SitePrediction(
-            structure=embedding.structure,
+            chain=embedding.chain,
             probability=probability,
             threshold=self.threshold,
             provenance=self.provenance,
@@ -171,7 +181,7 @@ class SitePredictor(Predictor[SitePrediction]):
 
     def predict_many(
         self,
-        xs: object,
+        structures: object,
         *,
         workers: int = 1,
         progress: bool | Callable[[int, int | None], None] = False,
@@ -181,7 +191,7 @@ class SitePredictor(Predictor[SitePrediction]):
 
         Parameters
         ----------
-        xs, workers, progress, on_error
+        structures, workers, progress, on_error
             As in `Embedder.embed_many`; workers embed, the head runs in this process.
 
         Returns
@@ -189,4 +199,4 @@ class SitePredictor(Predictor[SitePrediction]):
         PredictionRun
             An iterator of `SitePrediction` with the list `skipped`.
         """
-        return self._many(xs, workers, progress, on_error)
+        return self._many(structures, workers, progress, on_error)

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._base.errors import OutputError
+from protemb_sdk._base.errors import MALFORMED, OutputError
+from protemb_sdk._embed.collect import FORMAT as COLLECTION
 from protemb_sdk._model.models import CONTRACT
 from protemb_sdk._search.whitening import Whitening, fit_whitening, unit
 from protemb_sdk._store.parts import store_parts
@@ -88,14 +89,14 @@ def raw_descriptor(
 
 
 def build_index(store: str | PathLike[str], out: str | PathLike[str]) -> int:
-    """Make an index of a store, to be searched by `open_index`.
+    """Make an index of a store or of a `.parquet` file, to be searched by `open_index`.
 
-    Reads the store part by part. Needs ``pip install 'protemb-sdk[search]'``.
+    Reads it part by part. Needs ``pip install 'protemb-sdk[search]'``.
 
     Parameters
     ----------
     store : path
-        Folder made by `protemb embed -o`, or `protemb_sdk.ray`.
+        Folder made by `protemb embed -o` or `protemb_sdk.ray`, or a `.parquet` file of `protemb embed -o`.
     out : path
         Folder to make.
 
@@ -112,13 +113,13 @@ def build_index(store: str | PathLike[str], out: str | PathLike[str]) -> int:
     """
     store, out = Path(store), Path(out)
     check_extra(out)
-    header = read_header(store)
+    header = _header_of_file(store) if store.is_file() else read_header(store)
     if os.path.exists(out):
-        raise OutputError(f"{out}: is there already; name another folder, or delete it")
+        raise OutputError("is there already; name another folder, or delete it", out)
     if not os.path.isdir(out.parent):
-        raise OutputError(f"{out}: the folder {out.parent} does not exist; make it first")
+        raise OutputError(f"the folder {out.parent} does not exist; make it first", out)
     if store.resolve() in out.resolve().parents:
-        raise OutputError(f"{out}: lies within the store, whose readers would meet it; name another place")
+        raise OutputError("lies within the store, whose readers would meet it; name another place", out)
     try:
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
             part = Path(folder) / out.name
@@ -126,7 +127,7 @@ def build_index(store: str | PathLike[str], out: str | PathLike[str]) -> int:
             count = _build(store, header, part)
             part.rename(out)
     except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror or error})") from error
+        raise OutputError(f"cannot be written ({error.strerror or error})", out) from error
     return count
 
 
@@ -136,16 +137,16 @@ def check_extra(path: Path) -> None:
         import pyarrow  # noqa: F401
         import usearch.index  # noqa: F401
     except ImportError as error:
-        raise OutputError(f"{path}: an index needs {error.name}: pip install 'protemb-sdk[search]'") from None
+        raise OutputError(f"an index needs {error.name}: pip install 'protemb-sdk[search]'", path) from None
 
 
 def _build(store: Path, header: Mapping[str, Any], out: Path) -> int:
     import pyarrow.parquet as pq
 
-    lengths = [table["length"].to_numpy() for table in _tables(store, ["length"])]
+    lengths = [table["length"].to_numpy() for table in _tables(store, ["length", "sequence"])]
     chains, residues = sum(map(len, lengths)), int(sum(map(np.sum, lengths)))
     if not chains:
-        raise OutputError(f"{store}: the store holds no chain; see _skipped.csv in it")
+        raise OutputError("the store holds no chain; see _skipped.csv in it", store)
     deep = "residue" in header["levels"]
     white = fit_whitening(_sample(store, residues)) if deep else None
     plain = header["provenance"]["contract"] != CONTRACT
@@ -184,6 +185,23 @@ def _build(store: Path, header: Mapping[str, Any], out: Path) -> int:
     return chains
 
 
+def _header_of_file(path: Path) -> dict[str, Any]:
+    """Return what the header of a store would say of a `.parquet` file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        about = json.loads((pq.read_metadata(path).metadata or {})[b"protemb"])
+        if about["format"] != COLLECTION:
+            raise ValueError(f"its format is {about['format']!r}")
+        return {"levels": ["protein", "residue"], "provenance": dict(about["provenance"])}
+    except (pa.ArrowException, *MALFORMED, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise OutputError(
+            f"is no .parquet file of protemb embed ({reason}); make one, or a store", path
+        ) from error
+
+
 def _schema() -> pyarrow.Schema:
     import pyarrow as pa
 
@@ -215,19 +233,26 @@ def new_graph(width: int) -> usearch.index.Index:
 def _tables(store: Path, columns: list[str]) -> Iterator[pyarrow.Table]:
     """Give the rows of a store, some at a time, and the same way each time."""
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    for part in store_parts(store):
+    for part in [store] if store.is_file() else store_parts(store):
         try:
             with pq.ParquetFile(part) as file:
-                if missing := set(columns) - set(file.schema_arrow.names):
+                # Files of version 0.1 have no column of lengths.
+                counted = store.is_file() and "length" in columns and "length" not in file.schema_arrow.names
+                stored = [name for name in columns if not (counted and name == "length")]
+                if missing := set(stored) - set(file.schema_arrow.names):
                     raise pa.ArrowInvalid(f"no column {min(missing)}")
-                for batch in file.iter_batches(ROWS, columns=columns):
-                    yield pa.Table.from_batches([batch])
+                for batch in file.iter_batches(ROWS, columns=stored):
+                    table = pa.Table.from_batches([batch])
+                    if counted:
+                        table = table.append_column("length", pc.utf8_length(table["sequence"]))
+                    yield table
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0]
             raise OutputError(
-                f"{part}: is no whole part of a store ({reason}); embed its inputs anew"
+                f"is no whole part of a store ({reason}); embed its inputs anew", part
             ) from error
 
 

@@ -8,15 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from protemb_sdk._base.superposition import superpose, tm_distance
+
 ROUNDS = 8
 """How often each start is superposed anew on the pairs that came near."""
 REFINEMENTS = 4
 """How often superposed chains are aligned anew, at most."""
-
-
-def tm_distance(length: int) -> float:
-    """Return d0 in angstrom (Zhang and Skolnick 2004, doi:10.1002/prot.20264, eq. 2)."""
-    return max(0.5, 1.24 * (length - 15) ** (1 / 3) - 1.8) if length > 15 else 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +74,7 @@ def tm_scores(
         fixed_SP3[row, : len(fixed)], moved_SP3[row, : len(moved)] = fixed, moved
         weight_SP[row, : len(weight)], there_SP[row, : len(weight)] = weight, 1
     for turn in range(ROUNDS):
-        rotation_S33, shift_S3 = _superpose(fixed_SP3, moved_SP3, weight_SP)
+        rotation_S33, shift_S3 = superpose(fixed_SP3, moved_SP3, weight_SP)
         distance_SP = np.linalg.norm(moved_SP3 @ rotation_S33 + shift_S3[:, None] - fixed_SP3, axis=2)
         score_S = (there_SP / (1 + (distance_SP / reach) ** 2)).sum(axis=1) / norm
         for row, (number, *_) in enumerate(starts):
@@ -132,20 +129,3 @@ def _windows(count: int) -> list[tuple[int, int]]:
                 (k * (count - size) // parts, k * (count - size) // parts + size) for k in range(parts + 1)
             ]
     return found
-
-
-def _superpose(
-    fixed_SP3: NDArray[np.float64], moved_SP3: NDArray[np.float64], weight_SP: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return rotations and shifts that superpose weighted pairs by least squares (Kabsch 1976)."""
-    weight_SP1 = weight_SP[:, :, None]
-    total = weight_SP1.sum(axis=1)
-    fixed_S3, moved_S3 = (
-        (weight_SP1 * fixed_SP3).sum(axis=1) / total,
-        (weight_SP1 * moved_SP3).sum(axis=1) / total,
-    )
-    across = weight_SP1 * (moved_SP3 - moved_S3[:, None])
-    u, _, v = np.linalg.svd(np.einsum("spi,spj->sij", across, fixed_SP3 - fixed_S3[:, None], optimize=True))
-    u[:, :, 2] *= np.sign(np.linalg.det(u) * np.linalg.det(v))[:, None]  # no mirror image
-    rotation = u @ v
-    return rotation, fixed_S3 - (moved_S3[:, None] @ rotation)[:, 0]

@@ -1,4 +1,4 @@
-"""From inputs to a store: what is there already is passed over."""
+"""From inputs to a store: inputs that it already holds are not embedded again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KEPT = 100_000
 
 
 @dataclass(slots=True)
-class Filled:
+class StoreSummary:
     """What one run did.
 
     Parameters
@@ -35,7 +35,7 @@ class Filled:
     before : int
         Inputs that were in the store already, or came a second time.
     skipped : list of Skipped
-        What was passed over or failed in this run, the first 100,000; the store's table holds all.
+        What was skipped or failed in this run, the first 100,000; the store's table holds all.
     """
 
     inputs: int = 0
@@ -53,7 +53,7 @@ class Filled:
 
 def embed_into_store(
     embedder: Embedder,
-    xs: object,
+    structures: object,
     path: str | PathLike[str],
     *,
     workers: int = 1,
@@ -62,7 +62,7 @@ def embed_into_store(
     readouts: Sequence[str] = (),
     dtype: str = "float32",
     progress: Progress = False,
-) -> Filled:
+) -> StoreSummary:
     """Embed every protein chain of many structures into a store, going on where an earlier run stopped.
 
     Inputs that failed for a reason that may pass (a limit, a file that could not be read) are tried again by
@@ -72,7 +72,7 @@ def embed_into_store(
     ----------
     embedder : Embedder
         What embeds.
-    xs : path or iterable
+    structures : path or iterable
         As in `Embedder.embed_many`: folders, tar archives, files, or anything else that has a name.
     path : path
         Folder of the store, made if it is not there.
@@ -88,7 +88,7 @@ def embed_into_store(
 
     Returns
     -------
-    Filled
+    StoreSummary
 
     Raises
     ------
@@ -98,7 +98,7 @@ def embed_into_store(
         If an input has no name to know it by.
     """
     names = check_readouts(readouts)
-    filled = Filled()
+    filled = StoreSummary()
     store_path = Path(path)
     with open_store(
         store_path,
@@ -108,7 +108,7 @@ def embed_into_store(
         readouts=names,
         dtype=dtype,
     ) as store:
-        inputs = inputs_of(xs, embedder.limits.bytes)
+        inputs = inputs_of(structures, embedder.limits.bytes)
         todo: Iterable[object] = missing(inputs, store.before.done, filled)
         if isinstance(inputs, Sized):  # so that progress knows how many there are
             todo = list(todo)
@@ -123,7 +123,7 @@ def embed_into_store(
     return filled
 
 
-def missing(inputs: Iterable[object], done: set[str], filled: Filled) -> Iterator[object]:
+def missing(inputs: Iterable[object], done: set[str], filled: StoreSummary) -> Iterator[object]:
     """Give the inputs that are not in a store yet, each once, and count the others; `done` grows.
 
     Raises

@@ -14,6 +14,7 @@ from protemb_sdk._base.output import written_whole
 
 if TYPE_CHECKING:
     import h5py
+    import pyarrow
 
 # Readers of Parquet folders pass over names with an underscore.
 _PREFIX, _ENDING = "_pairs-", ".h5"
@@ -91,4 +92,13 @@ def check_extra(path: Path) -> None:
     try:
         import h5py  # noqa: F401
     except ImportError:
-        raise OutputError(f"{path}: pair embeddings need h5py: pip install 'protemb-sdk[pairs]'") from None
+        raise OutputError("pair embeddings need h5py: pip install 'protemb-sdk[pairs]'", path) from None
+
+
+def with_pairs(table: pyarrow.Table, file: str) -> pyarrow.Table:
+    """Return rows that say which dataset of which file, beside the part, holds their pair embedding."""
+    import pyarrow as pa
+
+    names = pa.array(map(str, range(len(table))), type=pa.string())
+    table = table.append_column("pair_file", pa.array([file] * len(table), type=pa.string()))
+    return table.append_column("pair_name", names)

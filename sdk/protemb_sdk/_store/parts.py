@@ -1,7 +1,7 @@
 """Parts of a store: what one holds, and what all of them say of themselves.
 
-A part holds a row a chain of some inputs, and in its metadata which inputs those were and what of them was
-skipped. So what is done can be read from the parts alone, whatever killed the run that wrote them.
+A part holds one row for each chain of some inputs, and in its metadata which inputs those were and what was
+skipped of them. So what is done can be read from the parts alone, whatever killed the run that wrote them.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def about_parts(path: Path) -> Iterator[About]:
         except (pa.ArrowException, *MALFORMED, OSError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise OutputError(
-                f"{part}: is no whole part of a store ({reason}); move it away, and its "
-                "inputs are embedded anew"
+                f"is no whole part of a store ({reason}); move it away, and its inputs are embedded anew",
+                part,
             ) from error
         yield about
 

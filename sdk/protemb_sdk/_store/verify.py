@@ -50,6 +50,7 @@ def verify_store(
     *,
     model: str | PathLike[str] | None = None,
     device: str = "cpu",
+    threads: int | None = None,
 ) -> Verified:
     """Embed the files of some rows of a store again, and compare.
 
@@ -63,7 +64,7 @@ def verify_store(
         Same seed, same rows.
     model : str or path, optional
         Where the store's model is none of the bundled.
-    device : str, default "cpu"
+    device, threads
         As in `Embedder`.
 
     Raises
@@ -71,7 +72,7 @@ def verify_store(
     OutputError
         If the store is none, is damaged or empty.
     ModelError
-        If the store's model is not to be had.
+        If the store's model is not available.
     """
     store = Path(store)
     check_pyarrow(store)
@@ -87,13 +88,14 @@ def verify_store(
         model = provenance["model"] if bundled is None else bundled.name
     embedder = Embedder(
         model, device, model_number=reading["model"],
-        altloc=reading["altloc"], min_residues=reading["min_residues"],
+        threads=threads, altloc=reading["altloc"], min_residues=reading["min_residues"],
     )  # fmt: skip
     for name in ("model_sha256", "contract", "noise_level"):
         if embedder.provenance[name] != provenance[name]:
             raise ModelError(
-                f"{store}: made with {name} {provenance[name]!r}, and the model at hand has "
-                f"{embedder.provenance[name]!r}; pass the store's model with --model"
+                f"made with {name} {provenance[name]!r}, and the model at hand has "
+                f"{embedder.provenance[name]!r}; pass the store's model with --model",
+                store,
             )
     found, tolerance = Verified(), TOLERANCES[header["dtype"]]
     columns = ["id", "source", "chain", "protein", *(["residue"] if "residue" in header["levels"] else [])]
@@ -101,7 +103,7 @@ def verify_store(
     try:
         counts = [pq.read_metadata(part).num_rows for part in parts]
         if not sum(counts):
-            raise OutputError(f"{store}: the store holds no chain to verify")
+            raise OutputError("the store holds no chain to verify", store)
         drawn = np.random.default_rng(seed).choice(sum(counts), min(sample, sum(counts)), replace=False)
         first = np.concatenate([[0], np.cumsum(counts)])
         for number, part in enumerate(parts):
@@ -110,7 +112,7 @@ def verify_store(
                 for row in pq.read_table(part, columns=columns).take(here).to_pylist():
                     _compare(row, embedder, found, tolerance)
     except (pa.ArrowException, OSError) as error:
-        raise OutputError(f"{store}: cannot be read ({str(error).splitlines()[0]})") from error
+        raise OutputError(f"cannot be read ({str(error).splitlines()[0]})", store) from error
     return found
 
 
@@ -129,10 +131,10 @@ def _compare(row: dict[str, Any], embedder: Embedder, found: Verified, tolerance
         if not source:
             raise StructureError("the row names no file")
         chains = embedder.read(_member(source)).chains
-        twins = [chain for chain in chains if chain.chain == row["chain"]]
+        twins = [chain for chain in chains if chain.chain_id == row["chain"]]
         again = embedder.embed_chain(twins[0]) if twins else None
     except ProtembError as error:
-        found.missing.append(Skipped(source or row["id"], row["chain"], str(error), error))
+        found.missing.append(Skipped.of(error, source or row["id"], row["chain"]))
         return
     found.rows += 1
     if again is None:

@@ -18,9 +18,9 @@ from protemb_sdk._base.errors import MALFORMED, EmbeddingError, OutputError
 from protemb_sdk._base.output import write_text_whole, written_whole
 from protemb_sdk._base.signals import signals_wait
 from protemb_sdk._embed.outcome import Outcome
-from protemb_sdk._store.pair_maps import PairMaps, check_extra, pairs_of, sweep
+from protemb_sdk._embed.rows import table_of
+from protemb_sdk._store.pair_maps import PairMaps, check_extra, pairs_of, sweep, with_pairs
 from protemb_sdk._store.parts import FORMAT, FORMATS, Before, Part, read_before, skipped_rows
-from protemb_sdk._store.rows import table_of, with_pairs
 
 HEADER = "_protemb.json"  # readers of Parquet folders pass over names with an underscore
 SKIPPED = "_skipped.csv"
@@ -69,22 +69,22 @@ class Store:
     def add(self, outcome: Outcome) -> int:
         """Take what became of one input, and return how many rows; a part is written when there is enough."""
         skipped = outcome.skipped
-        said = [[s.source, s.chain, s.reason] for s in skipped]
+        said = [[s.source, s.chain_id, s.reason] for s in skipped]
         if outcome.is_container:  # it is opened in every run, and what is in it are the inputs
             self._passing += said
             return 0
         with signals_wait():
             source = os.path.abspath(outcome.source)
             there = self.before.chains.get(source, ())
-            rows = [embedding for embedding in outcome.embeddings if embedding.chain not in there]
+            rows = [embedding for embedding in outcome.embeddings if embedding.chain_id not in there]
             part = self._waiting
             for number, row in enumerate(rows, start=len(part.rows)):
                 if row.pair is not None:
                     self._pairs.add(str(number), row.pair)
             part.rows += [replace(row, pair=None) for row in rows]
             part.residues += sum(map(len, rows))
-            if any(s.error is not None and s.error.may_pass for s in skipped):
-                part.again[source] = {"chains": [row.chain for row in rows], "skipped": said}
+            if any(s.error is not None and s.error.retryable for s in skipped):
+                part.again[source] = {"chains": [row.chain_id for row in rows], "skipped": said}
             else:
                 part.done.append(source)
                 part.skipped += said
@@ -199,7 +199,7 @@ def check_pyarrow(path: Path) -> None:
     try:
         import pyarrow  # noqa: F401
     except ImportError:
-        raise OutputError(f"{path}: a store needs pyarrow: pip install 'protemb-sdk[store]'") from None
+        raise OutputError("a store needs pyarrow: pip install 'protemb-sdk[store]'", path) from None
 
 
 def _check_form(levels: Sequence[str], readouts: Sequence[str], dtype: str) -> None:
@@ -214,14 +214,14 @@ def _check_form(levels: Sequence[str], readouts: Sequence[str], dtype: str) -> N
 def _folder(path: Path) -> Path:
     try:
         if path.exists() and not path.is_dir():
-            raise OutputError(f"{path}: is a file; a store is a folder")
+            raise OutputError("is a file; a store is a folder", path)
         path.mkdir(exist_ok=True)
         # A run that was killed before it wrote the header leaves its lock.
         strangers = [name for name in os.listdir(path) if not name.startswith(".") and name != LOCK]
     except OSError as error:
-        raise OutputError(f"{path}: cannot be made or read ({error.strerror})") from error
+        raise OutputError(f"cannot be made or read ({error.strerror})", path) from error
     if strangers and HEADER not in strangers:
-        raise OutputError(f"{path}: is no store, and not empty ({min(strangers)}); name another folder")
+        raise OutputError(f"is no store, and not empty ({min(strangers)}); name another folder", path)
     return path
 
 
@@ -240,8 +240,9 @@ def _agree(path: Path, header: Mapping[str, Any]) -> None:
     for name, value in ours.items():
         if found[name] != json.loads(json.dumps(value)):
             raise OutputError(
-                f"{path}: a store with {name} {found[name]!r}, and this run has {value!r}; nothing was "
-                "changed, name another folder"
+                f"a store with {name} {found[name]!r}, and this run has {value!r}; nothing was "
+                "changed, name another folder",
+                path,
             )
     if older:  # so that no version that cannot go on with it does
         write_text_whole(file, json.dumps(there | {"format": FORMAT}, indent=1) + "\n")
@@ -262,13 +263,14 @@ def read_header(path: Path) -> dict[str, Any]:
         if header["format"] in FORMATS:  # of another, nothing is known
             _check_header(header)
     except (FileNotFoundError, NotADirectoryError):
-        raise OutputError(f"{path}: is no store; make one with protemb embed FOLDER -o {path}") from None
+        raise OutputError(f"is no store; make one with protemb embed FOLDER -o {path}", path) from None
     except (*MALFORMED, OSError) as error:
-        raise OutputError(f"{file}: cannot be read as the header of a store ({error!r})") from error
+        raise OutputError(f"cannot be read as the header of a store ({error!r})", file) from error
     if header["format"] not in FORMATS:
         raise OutputError(
-            f"{path}: a store with format {header['format']!r}, and this version reads {FORMAT!r}; update "
-            "protemb-sdk"
+            f"a store with format {header['format']!r}, and this version reads {FORMAT!r}; update "
+            "protemb-sdk",
+            path,
         )
     return header
 
@@ -305,10 +307,10 @@ def _locked(path: Path) -> Iterator[None]:
     try:
         file = (path / LOCK).open("w")
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+        raise OutputError(f"cannot be written ({error.strerror})", path) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise OutputError(f"{path}: another run is writing into this store; wait for it") from None
+            raise OutputError("another run is writing into this store; wait for it", path) from None
         yield

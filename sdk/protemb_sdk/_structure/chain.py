@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._base.errors import ProtembError, StructureError
+from protemb_sdk._base.errors import ProtembError, StructureError, printable
 
 ALPHABET = "ACDEFGHIKLMNPQRSTVWYX"
 """One-letter residue types in the order of the graph's `residue_type` input; X is anything else."""
@@ -40,8 +40,8 @@ class Chain:
     ----------
     name : str
         Where it came from: the file's name without its endings, or what the caller said.
-    chain : str
-        Author chain name (`auth_asym_id`).
+    chain_id : str
+        Author name of the chain (`auth_asym_id`).
     label_chain : str
         Label chain name (`label_asym_id`); empty where the source has none (PDB format, arrays).
     ca_coords : ndarray, float64, shape (L, 3)
@@ -65,7 +65,7 @@ class Chain:
     """
 
     name: str
-    chain: str
+    chain_id: str
     label_chain: str
     ca_coords: NDArray[np.float64]
     sequence: str
@@ -80,35 +80,38 @@ class Chain:
     def __post_init__(self) -> None:
         for name, dtype in _DTYPES.items():
             try:
-                array = np.asarray(getattr(self, name))
+                array = np.asanyarray(getattr(self, name))
+                if isinstance(array, np.ma.MaskedArray):
+                    array = array.filled(np.nan) if dtype is np.float64 else array.data
                 object.__setattr__(self, name, array if dtype is None else array.astype(dtype, copy=False))
-            except (TypeError, ValueError) as error:
-                raise StructureError(f"{self.id}: {name} does not hold numbers ({error})") from error
+            except Exception as error:  # lazy arrays and tensors raise what they like
+                raise StructureError(f"{name} does not hold numbers ({error})", self.id) from error
         length = len(self.sequence)
         for name in ("residue_index", "auth_seq", "insertion_code", "label_seq", "residue_name"):
             if getattr(self, name).shape != (length,):
-                raise StructureError(
-                    f"{self.id}: {name} does not match the {length} residues of the sequence"
-                )
+                raise StructureError(f"{name} does not match the {length} residues of the sequence", self.id)
         if self.ca_coords.shape != (length, 3):
             raise StructureError(
-                f"{self.id}: coordinates of shape {self.ca_coords.shape} do not match a sequence of "
-                f"{length} residues; pass (L, 3) C-alpha coordinates in angstrom"
+                f"coordinates of shape {self.ca_coords.shape} do not match a sequence of "
+                f"{length} residues; pass (L, 3) C-alpha coordinates in angstrom",
+                self.id,
             )
         if length == 0:
-            raise StructureError(f"{self.id}: the chain holds no residue")
+            raise StructureError("the chain holds no residue", self.id)
         if (np.diff(self.residue_index) < 1).any():
-            raise StructureError(f"{self.id}: residue_index must increase strictly")
+            raise StructureError("residue_index must increase strictly", self.id)
         if int(self.residue_index[-1]) - int(self.residue_index[0]) >= 2**31:
             raise StructureError(
-                f"{self.id}: residues are numbered {self.auth_seq[0]} to {self.auth_seq[-1]}, too wide for "
-                "an index of 32 bits; number them anew"
+                f"residues are numbered {self.auth_seq[0]} to {self.auth_seq[-1]}, too wide for "
+                "an index of 32 bits; number them anew",
+                self.id,
             )
         bad = np.flatnonzero(~np.isfinite(self.ca_coords).all(axis=1))
         if bad.size:
             raise StructureError(
-                f"{self.id}: {bad.size} of {length} C-alpha coordinates are not finite, "
-                f"the first at residue {bad[0] + 1}; remove or repair these residues"
+                f"{bad.size} of {length} C-alpha coordinates are not finite, "
+                f"the first at residue {bad[0] + 1}; remove or repair these residues",
+                self.id,
             )
 
     def __len__(self) -> int:
@@ -117,7 +120,7 @@ class Chain:
     @property
     def id(self) -> str:
         """Name and author chain name, as in `1a8o_A`."""
-        return f"{self.name}_{self.chain}" if self.chain else self.name
+        return f"{self.name}_{self.chain_id}" if self.chain_id else self.name
 
     @property
     def centred_coords(self) -> NDArray[np.float64]:
@@ -142,30 +145,42 @@ class Skipped:
     ----------
     source : str
         The file, archive member or object it came from.
-    chain : str
+    chain_id : str
         Author chain name, a blank where the chain has none; empty where the whole source was skipped.
     reason : str
         One sentence.
     error : ProtembError or None
         The error, where it was one; None for a chain that was passed over.
+    kind : str
+        The reason without what differs from chain to chain, to count by; by default the reason.
     """
 
     source: str
-    chain: str
+    chain_id: str
     reason: str
     error: ProtembError | None = field(default=None, compare=False, repr=False)
+    kind: str = field(default="", compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", self.kind or self.reason)
+
+    @classmethod
+    def of(cls, error: ProtembError, source: str, chain_id: str = "") -> Skipped:
+        """Return an input, or a chain of it, that failed; a place that is named already is not repeated."""
+        named = bool(chain_id) or error.where in ("", printable(source))
+        return cls(printable(source), chain_id, error.problem if named else str(error), error)
 
     def __str__(self) -> str:
-        where = f"{self.source}, chain {self.chain.strip() or repr(' ')}" if self.chain else self.source
+        where = f"{self.source}, chain {self.chain_id.strip() or repr(' ')}" if self.chain_id else self.source
         return f"{where}: {self.reason}"
 
 
 def no_protein_chain(where: str, skipped: Sequence[Skipped]) -> StructureError:
     """Return the error for a structure in which every chain was passed over."""
-    reasons = [f"chain {s.chain.strip() or repr(' ')}: {s.reason}" for s in skipped[:5]]
+    reasons = [f"chain {s.chain_id.strip() or repr(' ')}: {s.reason}" for s in skipped[:5]]
     more = [f"and {len(skipped) - 5} more"] if len(skipped) > 5 else []
     return StructureError(
-        f"{where}: holds no protein chain to embed ({'; '.join(reasons + more) or 'it holds no atoms'})"
+        f"holds no protein chain to embed ({'; '.join(reasons + more) or 'it holds no atoms'})", where
     )
 
 

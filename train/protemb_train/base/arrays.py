@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import ProtembError
 
 
 class ArrayFileError(ProtembError):
@@ -43,12 +43,12 @@ def read_arrays(
         # Opened here: NumPy leaves a broken archive open.
         with path.open("rb") as file:
             if not zipfile.is_zipfile(file):
-                raise ArrayFileError(f"{path}: not {what} (not an npz archive)")
+                raise ArrayFileError(f"not {what} (not an npz archive)", path)
             file.seek(0)
             with np.load(file, allow_pickle=False) as data:
                 return {name: data[name] for name in [*names, *(n for n in optional if n in data)]}
     except FileNotFoundError:
-        raise ArrayFileError(f"{path}: no such file; pass {what} (npz)") from None
+        raise ArrayFileError(f"no such file; pass {what} (npz)", path) from None
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error.args[0]) if error.args else "unreadable"
-        raise ArrayFileError(f"{path}: not {what} ({reason})") from error
+        raise ArrayFileError(f"not {what} ({reason})", path) from error

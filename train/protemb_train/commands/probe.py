@@ -17,7 +17,10 @@ from protemb_sdk._base.output import check_output, check_own, write_text_whole
 def probe(
     corpus: Annotated[Path, typer.Option(help="Corpus file (.arrow).")],
     encoder: Annotated[
-        list[str], typer.Option(help="NAME=FILE: a checkpoint of pretrain, or an exported .onnx model.")
+        list[str],
+        typer.Option(
+            help="NAME=FILE: a checkpoint of pretrain or an .onnx model; or NAME=proteinmpnn, NAME=3di."
+        ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="JSON file to write; a table (.md) beside it.")],
     sigma: Annotated[

@@ -15,7 +15,7 @@ from protemb_train.commands import quality_models as models_cli
 from protemb_train.commands.quality_models import Made, Real, Threads
 
 Encoding = Annotated[
-    str, typer.Option(help="none, a bundled model, an .onnx file, or a folder of a sequence model.")
+    str, typer.Option(help="none, a model, an .onnx or .ckpt file, a sequence model, proteinmpnn, 3di.")
 ]
 Cache = Annotated[Path, typer.Option(help="Folder to keep embeddings in.")]
 

@@ -62,7 +62,7 @@ def casp(
     else:
         found, left_out = read_target(folder, native, native.stem, folder.name, split)
     if not found:
-        raise DecoyError(f"{folder}: no model could be compared with its native ({'; '.join(left_out[:3])})")
+        raise DecoyError(f"no model could be compared with its native ({'; '.join(left_out[:3])})", folder)
     write_decoys(found, out)
     say(console, f"{out}: {len(found)} models of {len({d.target for d in found})} targets")
     for reason in left_out:
@@ -148,8 +148,7 @@ def refine(
     threads: Threads = None,
 ) -> None:
     """Perturb natives, move them back by annealed Langevin sampling, and compare RMSD before and after."""
-    from protemb_sdk import Embedder
-    from protemb_sdk._structure.chain import ALPHABET
+    from protemb_sdk import ALPHABET, Embedder
     from protemb_train.corpus.corpus import Corpus
     from protemb_train.experiments.refine import Coords, as_table, refine_native
 
@@ -164,7 +163,7 @@ def refine(
         def score(
             x: Coords, sigma: float, rest: tuple[object, ...] = (sequence, trace.residue_index)
         ) -> Coords:
-            return embedder.score((x, *rest), sigma=sigma).astype("float64")
+            return embedder.denoising_gradient((x, *rest), sigma=sigma).astype("float64")
 
         native = trace.ca_coords.astype("float64")
         found += [refine_native(native, level, score) for level in noise or [1.0, 2.0, 4.0]]

@@ -16,7 +16,7 @@ READOUTS = ("mean", "contact", "column", "column-contact")
 
 Data = Annotated[Path, typer.Option(help="Labelled chains (deepppisp.npz or graphppis.npz).")]
 Encoding = Annotated[
-    str, typer.Option(help="none, a bundled model, an .onnx file, or a folder of a sequence model.")
+    str, typer.Option(help="none, a model, an .onnx or .ckpt file, a sequence model, proteinmpnn, 3di.")
 ]
 OurReadouts = Annotated[
     list[str] | None, typer.Option(help=f"Residue readouts; by default {', '.join(READOUTS)}.")

@@ -168,7 +168,7 @@ def build_corpus(
 def _is_collection(sources: list[str]) -> bool:
     collections = [source for source in sources if Path(source).suffix == ".npz"]
     if collections and len(sources) > 1:
-        raise CorpusError(f"{collections[0]}: is a collection, and goes into a corpus alone")
+        raise CorpusError("is a collection, and goes into a corpus alone", collections[0])
     return bool(collections)
 
 

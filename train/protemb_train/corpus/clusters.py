@@ -75,14 +75,14 @@ def read_clusters(path: Path) -> ClusterFile:
         text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("ascii")
     except FileNotFoundError:
         raise CorpusError(
-            f"{path}: no such cluster file; fetch one from RCSB, or pass --clusters mmseqs"
+            "no such cluster file; fetch one from RCSB, or pass --clusters mmseqs", path
         ) from None
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise CorpusError(f"{path}: not a cluster file ({error})") from error
+        raise CorpusError(f"not a cluster file ({error})", path) from error
     try:
         return parse_clusters(text)
     except CorpusError as error:
-        raise CorpusError(f"{path}: not a cluster file: {error}") from error
+        raise CorpusError(f"not a cluster file: {error.problem}", path) from error
 
 
 def cluster_by_file(table: pa.Table, path: Path) -> tuple[pa.Table, dict[str, int]]:
@@ -123,8 +123,9 @@ def cluster_by_file(table: pa.Table, path: Path) -> tuple[pa.Table, dict[str, in
         kind = "entities (1ABC_1)" if file.by_entity else "chains (1ABC_A)"
         why = "; entities are known of mmCIF files only" if file.by_entity and not any(keys) else ""
         raise CorpusError(
-            f"{path}: names {kind}, and none of the {len(ids)} chains ({ids[0]}, ...) can be mapped to "
-            f"them{why}; pass the other kind of cluster file, or --clusters mmseqs"
+            f"names {kind}, and none of the {len(ids)} chains ({ids[0]}, ...) can be mapped to "
+            f"them{why}; pass the other kind of cluster file, or --clusters mmseqs",
+            path,
         )
     sequences: list[str] = table["sequence"].to_pylist()
     of_sequence: dict[str, int] = {}

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import ProtembError
 from protemb_sdk._base.output import written_whole
 from protemb_sdk._structure.chain import encode_sequence
 
@@ -85,16 +85,16 @@ class Corpus:
         try:
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         except FileNotFoundError:
-            raise CorpusError(f"{path}: no such corpus; make one with protemb-train corpus") from None
+            raise CorpusError("no such corpus; make one with protemb-train corpus", path) from None
         except (OSError, pa.ArrowInvalid) as error:
             reason = (error.args or ("unreadable",))[-1]
             raise CorpusError(
-                f"{path}: not a corpus file ({reason}); make one with protemb-train corpus"
+                f"not a corpus file ({reason}); make one with protemb-train corpus", path
             ) from error
         missing = [name for name in COLUMNS if name not in table.column_names]
         if missing:
             raise CorpusError(
-                f"{path}: not a corpus file (no column {missing[0]}); make one with protemb-train corpus"
+                f"not a corpus file (no column {missing[0]}); make one with protemb-train corpus", path
             )
         keep = np.isin(table["split"].to_numpy(zero_copy_only=False), self.splits)
         self.table = table.filter(pa.array(keep))
@@ -174,7 +174,7 @@ def write_corpus(table: pa.Table, path: Path, seed: int) -> dict[str, int]:
         If the file cannot be written.
     """
     if not table.num_rows:
-        raise CorpusError(f"{path}: not written, because no chain is left for the corpus")
+        raise CorpusError("not written, because no chain is left for the corpus", path)
     clusters = table["cluster"].to_numpy()
     splits = split_by_cluster(clusters, seed)
     table = table.select(SCHEMA.names).append_column("split", pa.array(splits)).combine_chunks()

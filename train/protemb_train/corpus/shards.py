@@ -146,7 +146,7 @@ def _claim(parts: Path, key: str) -> None:
         not parts.is_dir() or any(not inside.name.startswith(".key.") for inside in parts.iterdir())
     )
     if there is None and foreign:
-        raise CorpusError(f"{parts}: is in the way of unfinished work, and is not ours; move it away")
+        raise CorpusError("is in the way of unfinished work, and is not ours; move it away", parts)
     if there == key:
         return
     if there is not None:
@@ -169,7 +169,7 @@ def _gathered(shards: Iterable[Shard]) -> tuple[pa.Table, list[Skip]]:
     for shard in shards:
         table = _opened(shard.out)
         if table is None:
-            raise CorpusError(f"{shard.out}: cannot be read back; run the command again")
+            raise CorpusError("cannot be read back; run the command again", shard.out)
         about = json.loads(table.schema.metadata[b"protemb"])
         skips += [Skip(**skip) for skip in about["skips"]]
         keep = []

@@ -50,15 +50,16 @@ def sequences_to_avoid(source: Path) -> list[str]:
     path, splits = file_to_avoid(source)
     found = _of_arrays(path, splits) if path.suffix == ".npz" else _of_fasta(path)
     if not found:
-        raise CorpusError(f"{path}: holds no sequence; pass FASTA (>name, then the sequence) or an npz")
+        raise CorpusError("holds no sequence; pass FASTA (>name, then the sequence) or an npz", path)
     for name, sequence in found:
         if strange := sorted(set(sequence) - _LETTERS):
             raise CorpusError(
-                f"{path}: {name} holds {''.join(strange[:9])!r}, which no search knows; write "
-                "sequences in one-letter codes"
+                f"{name} holds {''.join(strange[:9])!r}, which no search knows; write "
+                "sequences in one-letter codes",
+                path,
             )
         if not sequence:
-            raise CorpusError(f"{path}: {name} has no residue; give it its sequence, or leave it out")
+            raise CorpusError(f"{name} has no residue; give it its sequence, or leave it out", path)
     return [sequence for _, sequence in found]
 
 
@@ -83,10 +84,10 @@ def _of_fasta(path: Path) -> list[tuple[str, str]]:
     try:
         before, *records = f"\n{path.read_text(encoding='utf-8-sig')}".split("\n>")
     except (OSError, UnicodeDecodeError) as error:
-        raise CorpusError(f"{path}: cannot be read as FASTA ({error})") from error
+        raise CorpusError(f"cannot be read as FASTA ({error})", path) from error
     if before.strip():
         raise CorpusError(
-            f"{path}: has text before its first name ({before.split()[0][:20]}); begin it with >name"
+            f"has text before its first name ({before.split()[0][:20]}); begin it with >name", path
         )
     found = []
     for number, record in enumerate(records):
@@ -99,16 +100,17 @@ def _of_fasta(path: Path) -> list[tuple[str, str]]:
 def _check_flat(path: Path, seq: NDArray[Any], offset: NDArray[Any]) -> None:
     """Check that letters are a byte each, in ASCII, and that the offsets cut all of them into sequences."""
     if seq.ndim != 1 or seq.dtype.kind not in "uS" or seq.dtype.itemsize != 1:
-        raise CorpusError(f"{path}: seq is of {seq.dtype}, and must be a flat array of ASCII bytes (uint8)")
+        raise CorpusError(f"seq is of {seq.dtype}, and must be a flat array of ASCII bytes (uint8)", path)
     if (seq.view(np.uint8) > 127).any():
-        raise CorpusError(f"{path}: seq holds bytes that are not ASCII; the file is damaged")
+        raise CorpusError("seq holds bytes that are not ASCII; the file is damaged", path)
     if offset.ndim != 1 or offset.dtype.kind not in "iu" or not len(offset):
-        raise CorpusError(f"{path}: offsets are of {offset.dtype}, and must be a flat array of integers")
+        raise CorpusError(f"offsets are of {offset.dtype}, and must be a flat array of integers", path)
     ends = offset.astype(np.int64)
     if ends[0] != 0 or ends[-1] != len(seq) or (np.diff(ends) < 1).any():
         raise CorpusError(
-            f"{path}: its offsets do not cut its {len(seq)} residues into sequences; they must rise from 0 "
-            "to that number"
+            f"its offsets do not cut its {len(seq)} residues into sequences; they must rise from 0 "
+            "to that number",
+            path,
         )
 
 
@@ -135,9 +137,9 @@ def find_files(source: str) -> list[Path]:
         found = sorted(Path(name) for name in glob.glob(source, recursive=True))
         found = [file for file in found if file.is_file()]
         if not found:
-            raise CorpusError(f"{source}: matches no file; check the pattern, and quote it")
+            raise CorpusError("matches no file; check the pattern, and quote it", source)
         return found
-    raise CorpusError(f"{source}: no such file or folder; pass a collection (npz), structures, or a list")
+    raise CorpusError("no such file or folder; pass a collection (npz), structures, or a list", source)
 
 
 def _listed(path: Path) -> list[Path]:
@@ -145,13 +147,14 @@ def _listed(path: Path) -> list[Path]:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise CorpusError(
-            f"{path}: neither a structure file ({TAKEN}) nor a list with a path a line ({error})"
+            f"neither a structure file ({TAKEN}) nor a list with a path a line ({error})", path
         ) from error
     files = [path.parent / line for line in lines if line and not line.startswith("#")]
     if not any(file.exists() for file in files):
         raise CorpusError(
-            f"{path}: none of the {len(files)} files that it lists exists; relative paths are taken from "
-            "the list's own folder"
+            f"none of the {len(files)} files that it lists exists; relative paths are taken from "
+            "the list's own folder",
+            path,
         )
     return files
 
@@ -183,7 +186,7 @@ def read_collection(path: Path, drop_sources: Iterable[str] = ()) -> pa.Table:
     names = ("ids", "offsets", "seq", "dxyz_milliA", "resnum", "cluster30", "source", "source_names")
     z = read_arrays(path, names, "a collection of chains")
     if z["ids"].ndim != 1 or z["offsets"].shape != (len(z["ids"]) + 1,):
-        raise CorpusError(f"{path}: its offsets do not match its {z['ids'].size} chains; the file is damaged")
+        raise CorpusError(f"its offsets do not match its {z['ids'].size} chains; the file is damaged", path)
     _check_flat(path, z["seq"], z["offsets"])
     chains, residues = len(z["ids"]), len(z["seq"])
     for name, shape in {
@@ -194,22 +197,23 @@ def read_collection(path: Path, drop_sources: Iterable[str] = ()) -> pa.Table:
     }.items():
         if z[name].shape != shape or z[name].dtype.kind not in "iu":
             raise CorpusError(
-                f"{path}: {name} is of {z[name].dtype} and shape {z[name].shape}, and must hold integers of "
-                f"shape {shape}; the file is damaged"
+                f"{name} is of {z[name].dtype} and shape {z[name].shape}, and must hold integers of "
+                f"shape {shape}; the file is damaged",
+                path,
             )
     if z["source_names"].ndim != 1 or not np.isin(z["source"], np.arange(z["source_names"].size)).all():
         raise CorpusError(
-            f"{path}: a source is none of its {z['source_names'].size} names; the file is damaged"
+            f"a source is none of its {z['source_names'].size} names; the file is damaged", path
         )
     dropped = list(drop_sources)
     unknown = set(dropped) - set(z["source_names"].tolist())
     if unknown:
         known = ", ".join(z["source_names"].tolist())
-        raise CorpusError(f"{path}: has no source {', '.join(sorted(unknown))}; its sources are {known}")
+        raise CorpusError(f"has no source {', '.join(sorted(unknown))}; its sources are {known}", path)
     kept = np.flatnonzero(~np.isin(z["source_names"][z["source"]], dropped))
     found, times = np.unique(z["ids"][kept], return_counts=True)
     if (times > 1).any():
-        raise CorpusError(f"{path}: the id {found[times > 1][0]} comes twice; give each chain its own")
+        raise CorpusError(f"the id {found[times > 1][0]} comes twice; give each chain its own", path)
     rows = []
     for i in kept:
         span = slice(z["offsets"][i], z["offsets"][i + 1])
@@ -218,8 +222,9 @@ def read_collection(path: Path, drop_sources: Iterable[str] = ()) -> pa.Table:
         sequence = z["seq"][span].tobytes().decode("ascii")
         if strange := sorted(set(sequence) - _LETTERS):
             raise CorpusError(
-                f"{path}: {z['ids'][i]} holds {''.join(strange[:9])!r}; residues are one-letter codes in "
-                "capitals, X where unknown"
+                f"{z['ids'][i]} holds {''.join(strange[:9])!r}; residues are one-letter codes in "
+                "capitals, X where unknown",
+                path,
             )
         rows.append(
             {
@@ -231,5 +236,5 @@ def read_collection(path: Path, drop_sources: Iterable[str] = ()) -> pa.Table:
             }
         )
     if not rows:
-        raise CorpusError(f"{path}: no chain is left; drop fewer sources")
+        raise CorpusError("no chain is left; drop fewer sources", path)
     return pa.Table.from_pylist(rows, schema=SCHEMA)

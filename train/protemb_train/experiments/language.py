@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from protemb_sdk._base.errors import OutputError
+from protemb_sdk import OutputError
 from protemb_sdk._base.output import writable_target, written_whole
 from protemb_train.base.origin import origin
 from protemb_train.corpus.corpus import Corpus, CorpusError
@@ -206,11 +206,11 @@ def train_language(
     """
     config = config or LanguageConfig()
     if out.exists():
-        raise OutputError(f"{out}: is there already; name a new folder, or remove it first")
+        raise OutputError("is there already; name a new folder, or remove it first", out)
     writable_target(out)
     training, validation = Corpus(corpus, ["train"]), Corpus(corpus, ["val"])
     if not len(validation):
-        raise CorpusError(f"{corpus}: no chain of val to judge on")
+        raise CorpusError("no chain of val to judge on", corpus)
     pl.seed_everything(seed, verbose=False)
     module = MaskedLanguage(MaskedBatches(training, config, seed), config, steps)
     with quiet_lightning():

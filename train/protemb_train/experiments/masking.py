@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset
 
-from protemb_sdk._structure.chain import ALPHABET, encode_sequence
+from protemb_sdk import ALPHABET
+from protemb_sdk._structure.chain import encode_sequence
 from protemb_train.corpus.corpus import Corpus, CorpusError
 from protemb_train.pretrain.crops import Batch
 
@@ -111,7 +112,7 @@ class MaskedBatches(IterableDataset[Batch]):
 
     def __init__(self, corpus: Corpus, config: LanguageConfig, seed: int) -> None:
         if not len(corpus):
-            raise CorpusError(f"{corpus.path}: no chain of {', '.join(corpus.splits)} to learn from")
+            raise CorpusError(f"no chain of {', '.join(corpus.splits)} to learn from", corpus.path)
         self.config, self.seed, self.tokens = config, seed, tokens(corpus)
         order = np.argsort(corpus.clusters, kind="stable")
         self._groups = np.split(order, np.flatnonzero(np.diff(corpus.clusters[order])) + 1)

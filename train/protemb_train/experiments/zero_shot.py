@@ -24,7 +24,7 @@ def still(embedder: Embedder, decoy: Decoy, sigma: float) -> float:
 
     In units of the noise level a gradient is the same at any of them: 1 per coordinate for pure noise.
     """
-    gradient = embedder.score((decoy.ca_coords, decoy.sequence), sigma=sigma)
+    gradient = embedder.denoising_gradient((decoy.ca_coords, decoy.sequence), sigma=sigma)
     return -float(sigma * np.sqrt(np.square(gradient, dtype=np.float64).mean()))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from protemb_sdk._base.errors import ModelError
+from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import NetworkConfig
@@ -28,12 +28,12 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise ModelError(f"{path}: no such checkpoint") from None
+        raise ModelError("no such checkpoint", path) from None
     except Exception as error:  # foreign bytes make torch's readers raise nearly anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
-        raise ModelError(f"{path}: not a readable checkpoint of weights ({reason})") from error
+        raise ModelError(f"not a readable checkpoint of weights ({reason})", path) from error
     if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded):
-        raise ModelError(f"{path}: holds a {type(loaded).__name__}, not a checkpoint")
+        raise ModelError(f"holds a {type(loaded).__name__}, not a checkpoint", path)
     return loaded
 
 
@@ -66,11 +66,11 @@ def fill(network: ScoreNetwork, state: Mapping[str, Tensor], path: str | Path) -
     except (AttributeError, RuntimeError, TypeError) as error:
         fault = str(error).splitlines()[-1].strip()
         raise ModelError(
-            f"{path}: the weights do not fit the {network.config.family} network ({fault})"
+            f"the weights do not fit the {network.config.family} network ({fault})", path
         ) from error
     broken = [name for name, value in network.state_dict().items() if not torch.isfinite(value).all()]
     if broken:
-        raise ModelError(f"{path}: weights are not finite, {broken[0]} for one; the run diverged")
+        raise ModelError(f"weights are not finite, {broken[0]} for one; the run diverged", path)
     return network.eval()
 
 
@@ -90,7 +90,7 @@ def load_network(path: str | Path) -> tuple[ScoreNetwork, dict[str, Any]]:
         config = NetworkConfig.from_dict(record["network"])
         weights, steps = dict(loaded["state_dict"]), int(loaded["global_step"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: not a checkpoint of protemb-train pretrain (at {error})") from error
+        raise ModelError(f"not a checkpoint of protemb-train pretrain (at {error})", path) from error
     prefix = "network."
     state = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
     return fill(ScoreNetwork(config), state, path), {**record, "steps": steps}

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from protemb_sdk._structure.chain import ALPHABET
+from protemb_sdk import ALPHABET
 
 UNKNOWN = ALPHABET.index("X")
 PAPER_POSITION_SCALES = 12  # d_model = 24: 12 sines, 12 cosines (section 4)

@@ -110,8 +110,9 @@ class CropBatches(IterableDataset[Batch]):
             if not eligible.size:
                 longest = corpus.lengths.max(initial=0)
                 raise CorpusError(
-                    f"{corpus.path}: no chain of {', '.join(corpus.splits)} is as long as a crop of {size} "
-                    f"residues (the longest has {longest}); use a larger corpus or smaller crops"
+                    f"no chain of {', '.join(corpus.splits)} is as long as a crop of {size} "
+                    f"residues (the longest has {longest}); use a larger corpus or smaller crops",
+                    corpus.path,
                 )
             if config.draw == "chain":
                 borders = np.arange(1, len(eligible))

@@ -65,7 +65,7 @@ class Judgement:
 
 
 @torch.no_grad()
-def judge(network: ScoreNetwork, traces: Iterable[Trace], seed: int = 0) -> Judgement:
+def judge(network: ScoreNetwork, traces: Iterable[Trace], seed: int = 0, every: int = 1) -> Judgement:
     """Return the loss per noise level on full-length chains, the same noise for every network.
 
     Parameters
@@ -76,6 +76,8 @@ def judge(network: ScoreNetwork, traces: Iterable[Trace], seed: int = 0) -> Judg
         Whole chains.
     seed : int, default 0
         Of the noise.
+    every : int, default 1
+        Judge each `every`-th noise level, from the largest.
 
     Raises
     ------
@@ -83,7 +85,7 @@ def judge(network: ScoreNetwork, traces: Iterable[Trace], seed: int = 0) -> Judg
         If there is no chain.
     """
     network.eval()
-    levels = network.levels_K
+    levels = network.levels_K[::every]
     total, zero, floors = torch.zeros(len(levels)), torch.zeros(len(levels)), []
     count = 0
     for position, trace in enumerate(traces):

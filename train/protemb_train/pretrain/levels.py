@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import ProtembError
 from protemb_sdk._base.output import written_whole
 
 JUDGED_ON = {"split": "split", "corpus_sha256": "corpus"}
@@ -33,7 +33,7 @@ def read_judgement(path: Path) -> dict[str, Any]:
         chains = int(judgement["chains"])
         return {"mean_share": mean, "floor": floor, "chains": chains, "levels": levels, **judged_on}
     except (OSError, ValueError, KeyError, TypeError) as error:  # no JSON is a ValueError too
-        raise ProtembError(f"{path}: not a judgement of protemb-train judge ({error!r})") from error
+        raise ProtembError(f"not a judgement of protemb-train judge ({error!r})", path) from error
 
 
 def read_curve(folder: Path, points: int = 40) -> list[dict[str, float]]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import ProtembError
 from protemb_train.corpus.corpus import Corpus
 from protemb_train.network.features import UNKNOWN
 from protemb_train.network.loss import score_matching_loss

@@ -8,7 +8,7 @@ import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from protemb_sdk._base.errors import OutputError
+from protemb_sdk import OutputError
 from protemb_train.corpus.corpus import Corpus
 from protemb_train.network.checkpoint import fill, read_tensors
 from protemb_train.network.network import ScoreNetwork
@@ -69,13 +69,20 @@ def _check_same_run(last: Path, module: Pretraining) -> None:
     loaded = read_tensors(last)
     if "optimizer_states" not in loaded:
         raise TrainingError(
-            f"{last}: holds weights without the state of a run, which cannot go on from them; "
-            "put the run's own back, or name another folder"
+            "holds weights without the state of a run, which cannot go on from them; "
+            "put the run's own back, or name another folder",
+            last,
         )
     before, now = loaded.get("hyper_parameters", {}), module.hparams
     pairs = {name: (before.get(name), now[name]) for name in ("network", "seed")}
     for name in ("recipe", "corpus_sha256", "damaged"):
         pairs[name] = (before.get("record", {}).get(name), now["record"].get(name))
+    # Older runs do not name fields that were added since; their defaults leave a run as it was.
+    defaults = {field.name: field.default for field in fields(PretrainConfig) if field.default is not MISSING}
+    old, new = pairs["recipe"]
+    pairs["recipe"] = defaults | (old or {}), defaults | (new or {})
+    old, new = pairs["network"]
+    pairs["network"] = _network_fields(old), _network_fields(new)
     ranks = [_ranks(of.get("record", {}).get("machine")) for of in (before, now)]
     if None not in ranks:  # older runs do not say
         pairs["number of processes (devices by nodes)"] = (ranks[0], ranks[1])
@@ -86,9 +93,14 @@ def _check_same_run(last: Path, module: Pretraining) -> None:
     different = [name for name, (old, new) in pairs.items() if old != new]
     if different:
         raise TrainingError(
-            f"{last}: belongs to a run with another {' and '.join(different)}; "
-            "continue it with the same, or name another folder"
+            f"belongs to a run with another {' and '.join(different)}; "
+            "continue it with the same, or name another folder",
+            last,
         )
+
+
+def _network_fields(shape: dict[str, Any] | None) -> dict[str, Any] | None:
+    return shape and NetworkConfig.from_dict(shape).as_dict()
 
 
 def _ranks(machine: dict[str, Any] | None) -> int | None:
@@ -205,7 +217,7 @@ def pretrain(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{out}: no folder can be made there ({error.strerror})") from error
+        raise OutputError(f"no folder can be made there ({error.strerror})", out) from error
     pl.seed_everything(seed, verbose=False)
     training, validation = Corpus(corpus, ["train"]), Corpus(corpus, ["val"])
     made = _record(training, config, machine) | (record or {})
@@ -249,7 +261,7 @@ def pretrain(
             trainer.fit(module, ckpt_path=last if done else None, weights_only=True)
             trainer.save_checkpoint(last)
     except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror or error})") from error
+        raise OutputError(f"cannot be written ({error.strerror or error})", out) from error
     return last
 
 

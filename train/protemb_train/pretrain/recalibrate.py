@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import ProtembError
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.pretrain.crops import WholeChains
 

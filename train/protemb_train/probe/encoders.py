@@ -16,11 +16,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from protemb_sdk import Embedder
-from protemb_sdk._base.errors import ModelError, ProtembError
-from protemb_sdk._model.pooling import mean_over_columns
-from protemb_sdk._structure.chain import ALPHABET
+from protemb_sdk import ALPHABET, Embedder, ModelError, ProtembError, mean_over_columns
 from protemb_train.corpus.corpus import Corpus, Trace
+from protemb_train.encoders.network import NetworkVectors
+from protemb_train.encoders.vectors import RIVALS, VectorEncoder, find_vector_encoder
 from protemb_train.network.checkpoint import load_network
 from protemb_train.network.features import UNKNOWN, BaseFeatures
 from protemb_train.network.network import ScoreNetwork
@@ -42,7 +41,7 @@ class Encoder:
     ----------
     name : str
         Its name in the table.
-    pair : callable
+    pair : callable or None
         Gives the pair map of a chain, float32, shape (C, L, L).
     sigma : float or None
         Noise level in angstrom; None where there is no such thing.
@@ -50,13 +49,32 @@ class Encoder:
         Name of the untrained network that it is compared with.
     record : dict
         Plain values: file, steps, corpus.
+    residue : callable, optional
+        Gives vectors of residues instead of a map, float32, shape (L, C).
+    vectors : str
+        Their name, which stands in place of the readout.
     """
 
     name: str
-    pair: PairMap
+    pair: PairMap | None
     sigma: float | None = None
     twin: str | None = None
     record: dict[str, Any] = field(default_factory=dict)
+    residue: Callable[[Trace], NDArray[np.float32]] | None = None
+    vectors: str = ""
+
+    def features(self, trace: Trace) -> NDArray[np.float32]:
+        """Return what is read out of a chain: both readouts of the map, (L, 2 C), or the vectors, (L, C)."""
+        if self.residue is not None:
+            return self.residue(trace)
+        assert self.pair is not None  # one of both
+        return readouts(self.pair(trace), trace.ca_coords)
+
+    def columns(self, width: int) -> dict[str, slice]:
+        """Return the columns of `features` that each readout takes, by its name."""
+        if self.residue is not None:
+            return {self.vectors: slice(0, width)}
+        return {readout: readout_columns(readout, width // 2) for readout in READOUTS}
 
 
 def readouts(pair_CLL: NDArray[np.float32], ca_coords: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -162,6 +180,16 @@ def histogram_map(*, counts: bool) -> PairMap:
     return pair
 
 
+def residue_vectors(encoder: VectorEncoder, name: str) -> Callable[[Trace], NDArray[np.float32]]:
+    """Return what gives one kind of vectors of a frozen encoder, with residue types hidden."""
+
+    def residue(trace: Trace) -> NDArray[np.float32]:
+        hidden = np.full(len(trace.residue_type), UNKNOWN, dtype=np.int64)
+        return encoder.encode(trace.ca_coords, hidden, trace.residue_index, [name])[name]
+
+    return residue
+
+
 def named_files(named: Iterable[str]) -> dict[str, Path]:
     """Return files by name out of NAME=FILE.
 
@@ -174,7 +202,10 @@ def named_files(named: Iterable[str]) -> dict[str, Path]:
     for pair in named:
         name, equals, path = pair.partition("=")
         if not (name and equals and path):
-            raise ProtembError(f"--encoder {pair!r}: write it as NAME=FILE, a checkpoint or an .onnx file")
+            raise ProtembError(
+                f"--encoder {pair!r}: write it as NAME=FILE, a checkpoint or an .onnx file, or NAME=RIVAL, "
+                f"one of {', '.join(RIVALS)}"
+            )
         if name in found:
             raise ProtembError(f"--encoder {pair!r}: the name {name} is taken; give each file its own")
         found[name] = Path(path)
@@ -193,8 +224,9 @@ def encoders(
     Parameters
     ----------
     files : mapping of str to Path
-        Checkpoints of `protemb-train pretrain` or exported `.onnx` models by name. A model knows one noise
-        level only and is shown at that one.
+        Checkpoints of `protemb-train pretrain`, exported `.onnx` models, or rivals (`RIVALS`), by name. A
+        model knows one noise level only and is shown at that one. Of checkpoints with a single
+        representation its vectors are shown too.
     sigmas : sequence of float
         Noise levels in angstrom.
     training : Corpus, optional
@@ -210,6 +242,13 @@ def encoders(
     rows: list[Encoder] = []
     twins: dict[tuple[NetworkConfig, int], str] = {}  # networks of one shape and seed share a twin
     for name, path in files.items():
+        if str(path) in RIVALS:
+            rival = find_vector_encoder(str(path))
+            rows += [
+                Encoder(name, None, record=dict(rival.about), residue=residue_vectors(rival, v), vectors=v)
+                for v in rival.structural
+            ]
+            continue
         config, record, maps = _read(path, sigmas)
         seed = int(record["seed"])
         origin = {
@@ -233,10 +272,30 @@ def encoders(
                     Encoder(label, network_map(network, sigma), sigma, record={"seed": controls[label]})
                 )
             rows.append(Encoder(f"{owner}, input features", input_map(networks[twin], sigma), sigma))
+        if config.exchanges is not None and path.suffix != ".onnx":
+            trained = {name: load_network(path)[0]} | networks
+            rows += [
+                row
+                for sigma in sigmas
+                for label, network in trained.items()
+                for row in _states(label, network, sigma, twin if label == name else None, origin)
+                if label == name or owner == name
+            ]
     return [
         *rows,
         Encoder("distance histogram, shares", histogram_map(counts=False)),
         Encoder("distance histogram, counts", histogram_map(counts=True)),
+    ]
+
+
+def _states(
+    label: str, network: ScoreNetwork, sigma: float, twin: str | None, record: dict[str, Any]
+) -> list[Encoder]:
+    """Return rows of the single representation, and of the state before residue types are known."""
+    vectors = NetworkVectors(network, sigma)
+    return [
+        Encoder(label, None, sigma, twin, record if twin else {}, residue_vectors(vectors, v), v)
+        for v in ("state", "structure")
     ]
 
 
@@ -253,6 +312,6 @@ def _read(path: Path, sigmas: Sequence[float]) -> tuple[NetworkConfig, dict[str,
         int(record["seed"])
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
-            f"{path}: its card does not tell how it was trained (at {error}); export it again"
+            f"its card does not tell how it was trained (at {error}); export it again", path
         ) from error
     return config, record, {embedder.noise_level: onnx_map(embedder)}

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from protemb_sdk._structure.chain import ALPHABET, BREAK_DISTANCE
+from protemb_sdk import ALPHABET
+from protemb_sdk._structure.chain import BREAK_DISTANCE
 from protemb_train.corpus.corpus import Trace
 
 HSE_RADIUS = 13.0  # Hamelryck 2005

@@ -19,9 +19,9 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import ProtembError
 from protemb_train.corpus.corpus import Corpus, Trace
-from protemb_train.probe.encoders import READOUTS, Encoder, readout_columns, readouts
+from protemb_train.probe.encoders import Encoder
 from protemb_train.probe.labels import TASKS, Task, labels
 from protemb_train.probe.scores import ClassScores, Interval, NumberScores, Scores, intervals, resampled
 
@@ -59,8 +59,8 @@ class Side:
         return cls(traces, [labels(trace) for trace in traces])
 
     def features(self, encoder: Encoder) -> list[NDArray[np.float32]]:
-        """Return both readouts of each chain, (L, 2 C), one pass each."""
-        return [readouts(encoder.pair(trace), trace.ca_coords) for trace in self.traces]
+        """Return what the encoder gives of each chain, one pass each."""
+        return [encoder.features(trace) for trace in self.traces]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,14 +118,15 @@ def held_out_sides(
         positions = corpus.one_a_cluster(count, lengths, seed)
         if len(positions) < FOLDS:
             raise ProbeError(
-                f"{corpus.path}: {split} holds {len(positions)} clusters of chains of {lengths[0]} to "
-                f"{lengths[1]} residues, and a probe needs {FOLDS}; allow other lengths, or a larger corpus"
+                f"{split} holds {len(positions)} clusters of chains of {lengths[0]} to "
+                f"{lengths[1]} residues, and a probe needs {FOLDS}; allow other lengths, or a larger corpus",
+                corpus.path,
             )
         sides.append(Side.of([corpus[position] for position in positions]))
         clusters.append(set(corpus.clusters[positions].tolist()))
     shared = clusters[0] & clusters[1]
     if shared:
-        raise ProbeError(f"{path}: cluster {min(shared)} is in val and in test; build the corpus again")
+        raise ProbeError(f"cluster {min(shared)} is in val and in test; build the corpus again", path)
     return sides[0], sides[1]
 
 
@@ -233,10 +234,8 @@ def probe(
         found[task.name, "majority or mean", None, ""] = (scores, 0, None)
     for encoder in encoders:
         features = [side.features(encoder) for side in (fit, test)]
-        channels = features[0][0].shape[1] // 2
         for task in tasks:
-            for readout in READOUTS:
-                columns = readout_columns(readout, channels)
+            for readout, columns in encoder.columns(features[0][0].shape[1]).items():
                 data = [_labelled(s, x, task, columns) for s, x in zip((fit, test), features, strict=True)]
                 scores, chosen = fit_and_score(task, data[0], data[1])
                 width = data[0][0][0].shape[1]

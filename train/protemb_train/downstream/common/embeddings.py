@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from protemb_sdk import Embedder, EmbeddingError, OutputError
 from protemb_sdk._base.output import written_whole
 from protemb_sdk._model.readouts import RESIDUE
+from protemb_sdk._structure.chain import encode_sequence
 from protemb_train.base.arrays import read_arrays
+from protemb_train.encoders.vectors import (
+    VectorEncoder,
+    check_names,
+    find_vector_encoder,
+    is_vector_encoder,
+    side_by_side,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +125,7 @@ class StructureEncoder:
 
     def embed(self, chain: LabelledChain) -> Embedded:
         if not chain.has_coordinates:
-            raise EmbeddingError(f"{chain.id}: has no coordinates; leave it out of rows with a structure")
+            raise EmbeddingError("has no coordinates; leave it out of rows with a structure", chain.id)
         seen = np.flatnonzero(chain.seen)
         letters = "".join(chain.sequence[i] for i in seen)
         names = tuple(name for name in self.readouts if name != RESIDUE)
@@ -145,10 +153,61 @@ class LanguageEncoder:
         return Embedded(residue, residue.mean(axis=0))
 
 
+class ResidueEncoder:
+    """A frozen encoder of `protemb_train.encoders`: a checkpoint of ours, or a published rival.
+
+    Parameters
+    ----------
+    encoder : VectorEncoder
+        Gives named vectors of residues.
+    names : sequence of str, optional
+        Vectors to put beside each other; by default the encoder's usual ones.
+
+    Raises
+    ------
+    ModelError
+        If it has no vectors of these names.
+    """
+
+    def __init__(self, encoder: VectorEncoder, names: Sequence[str] | None = None) -> None:
+        self.encoder = encoder
+        self.names = check_names(encoder, names or encoder.usual)
+
+    @property
+    def about(self) -> dict[str, object]:
+        return {**self.encoder.about, "vectors": list(self.names)}
+
+    def embed(self, chain: LabelledChain) -> Embedded:
+        if not chain.has_coordinates:
+            raise EmbeddingError(f"{chain.id}: has no coordinates; leave it out of rows with a structure")
+        seen = np.flatnonzero(chain.seen)
+        types = encode_sequence("".join(chain.sequence[i] for i in seen))
+        found = side_by_side(self.encoder.encode(chain.ca_coords[seen], types, seen, self.names), self.names)
+        residue = np.zeros((len(chain), found.shape[1]), dtype=np.float32)
+        residue[seen] = found
+        return Embedded(residue, found.mean(axis=0))
+
+
 def find_encoder(name: str, readouts: Sequence[str] = ("mean",), threads: int | None = None) -> Encoder:
-    """Return the encoder of "none", a folder of a sequence model, a bundled model or an `.onnx` file."""
+    """Return the encoder of a name.
+
+    Parameters
+    ----------
+    name : str
+        "none", a folder of a sequence model, a bundled model, an `.onnx` file, a checkpoint (`.ckpt`), or a
+        rival ("proteinmpnn" or "3di").
+    readouts : sequence of str
+        Of a bundled model or an `.onnx` file: readouts of the pair map. Of a checkpoint or a rival: names of
+        its residue vectors; its usual ones if none of the readouts is a name of them.
+    threads : int, optional
+        CPU threads.
+    """
     if name == "none":
         return NoEncoder()
+    if is_vector_encoder(name):
+        found = find_vector_encoder(name)
+        own = set(readouts) & set(found.vectors)
+        return ResidueEncoder(found, readouts if own else None)
     if Path(name).is_dir():
         return LanguageEncoder(Path(name), threads)
     return StructureEncoder(name, readouts, threads)
@@ -189,7 +248,7 @@ def embed_all(encoder: Encoder, chains: Sequence[LabelledChain], cache: Path | N
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{cache}: no folder can be made there ({error.strerror})") from error
+        raise OutputError(f"no folder can be made there ({error.strerror})", cache) from error
     with written_whole(path) as part, part.open("wb") as file:
         np.savez(
             file,

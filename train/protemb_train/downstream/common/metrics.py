@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import ProtembError
 
 
 @dataclass(frozen=True, slots=True)

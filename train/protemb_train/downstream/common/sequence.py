@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protemb_sdk._base.errors import EmbeddingError, ModelError, ProtembError
-from protemb_sdk._structure.chain import ALPHABET, encode_sequence
+from protemb_sdk import ALPHABET, EmbeddingError, ModelError, ProtembError
+from protemb_sdk._structure.chain import encode_sequence
 
 _RESIDUES = ALPHABET.rstrip("X")
 
@@ -116,8 +116,9 @@ class SequenceEncoder:
         self.path, self.threads = Path(path), threads
         if not self.path.is_dir():
             raise ModelError(
-                f"{path}: no such folder; name one with a language model in Hugging Face's layout "
-                "(config.json, model.safetensors, tokenizer)"
+                "no such folder; name one with a language model in Hugging Face's layout "
+                "(config.json, model.safetensors, tokenizer)",
+                path,
             )
         self.name = self.path.resolve().name
         with hugging_face() as hf:
@@ -167,7 +168,7 @@ class SequenceEncoder:
                 window = self._embed_window(letters[shown])
                 rows[taken] = window[taken.start - shown.start : taken.stop - shown.start]
         if not np.isfinite(rows).all():
-            raise EmbeddingError(f"{self.path}: the embedding of {length} residues is not finite")
+            raise EmbeddingError(f"the embedding of {length} residues is not finite", self.path)
         return rows
 
     def _embed_window(self, letters: str) -> NDArray[np.float32]:
@@ -179,8 +180,9 @@ class SequenceEncoder:
             hidden = self._model(**inputs).last_hidden_state[0]
         if residue.sum() != len(letters) or len(hidden) != len(residue):
             raise EmbeddingError(
-                f"{self.path}: {int(residue.sum())} tokens, {len(hidden)} rows, {len(letters)} residues; "
-                "use a model with one token a residue"
+                f"{int(residue.sum())} tokens, {len(hidden)} rows, {len(letters)} residues; "
+                "use a model with one token a residue",
+                self.path,
             )
         rows: NDArray[np.float32] = hidden[residue].numpy()
         return rows
@@ -204,13 +206,12 @@ def _configuration(hf: Any, path: Path) -> Any:
     try:
         config = hf.AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # foreign files make transformers raise nearly anything
-        raise ModelError(
-            f"{path}: not a language model in Hugging Face's layout ({_reason(error)})"
-        ) from error
+        raise ModelError(f"not a language model in Hugging Face's layout ({_reason(error)})", path) from error
     if type(config) not in hf.MODEL_FOR_MASKED_LM_MAPPING or config.is_encoder_decoder:
         raise ModelError(
-            f"{path}: holds a model of type {config.model_type!r}, not a masked language model; "
-            "use one such as ESM-2 or ProtBert"
+            f"holds a model of type {config.model_type!r}, not a masked language model; "
+            "use one such as ESM-2 or ProtBert",
+            path,
         )
     return config
 
@@ -221,20 +222,21 @@ def _weights(path: Path) -> list[Path]:
         return [whole]
     if not index.is_file():
         raise ModelError(
-            f"{path}: no model.safetensors in it; pickled weights are not opened, so save the model again "
-            "with save_pretrained of a recent transformers"
+            "no model.safetensors in it; pickled weights are not opened, so save the model again "
+            "with save_pretrained of a recent transformers",
+            path,
         )
     try:
         return [path / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{index}: does not say which files hold the weights") from error
+        raise ModelError("does not say which files hold the weights", index) from error
 
 
 def _tokenizer(hf: Any, path: Path) -> Any:
     try:
         return hf.AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except Exception as error:
-        raise ModelError(f"{path}: its tokenizer cannot be read ({_reason(error)})") from error
+        raise ModelError(f"its tokenizer cannot be read ({_reason(error)})", path) from error
 
 
 def _model(hf: Any, path: Path) -> Any:
@@ -248,13 +250,14 @@ def _model(hf: Any, path: Path) -> Any:
             output_loading_info=True,
         )
     except Exception as error:
-        raise ModelError(f"{path}: its weights cannot be read ({_reason(error)})") from error
+        raise ModelError(f"its weights cannot be read ({_reason(error)})", path) from error
     # transformers fills what is missing at random, with a warning.
     missing = sorted(name for name in report["missing_keys"] if not name.startswith(_BESIDE))
     if missing:
         raise ModelError(
-            f"{path}: the weights do not fill the model, {missing[0]} is missing for one; "
-            "get the folder again from where it came"
+            f"the weights do not fill the model, {missing[0]} is missing for one; "
+            "get the folder again from where it came",
+            path,
         )
     return model.eval()
 
@@ -269,8 +272,9 @@ def _between(tokenizer: Any, path: Path) -> str:
         if len(tokens) == len(distinct) == len(_RESIDUES):
             return between
     raise ModelError(
-        f"{path}: its tokenizer does not give each of the 20 residues a token of its own; "
-        "use a model of protein sequences with one token a residue"
+        "its tokenizer does not give each of the 20 residues a token of its own; "
+        "use a model of protein sequences with one token a residue",
+        path,
     )
 
 
@@ -283,5 +287,5 @@ def _window(config: Any, tokenizer: Any, path: Path) -> int | None:
         limits.append(positions - offset)
     residues = min(limits) - len(tokenizer("")["input_ids"])
     if residues < 1:
-        raise ModelError(f"{path}: the model has no room for a residue ({min(limits)} positions)")
+        raise ModelError(f"the model has no room for a residue ({min(limits)} positions)", path)
     return int(residues) if residues < 1_000_000 else None

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from protemb_sdk._base.errors import ModelError
+from protemb_sdk import ALPHABET, ModelError
 from protemb_sdk._base.output import written_whole
-from protemb_sdk._structure.chain import ALPHABET
 from protemb_train.network.checkpoint import read_tensors
 
 FORMAT = "protemb-labels-1"
@@ -132,7 +131,7 @@ def load_labels(path: Path) -> TrainedLabels:
     loaded = read_tensors(path)
     try:
         if loaded["format"] != FORMAT:
-            raise ModelError(f"{path}: holds {loaded['format']!r}, this reads {FORMAT!r} only")
+            raise ModelError(f"holds {loaded['format']!r}, this reads {FORMAT!r} only", path)
         card = dict(loaded["card"])
         classes = card["classes"]
         model = LabelModel(
@@ -141,4 +140,4 @@ def load_labels(path: Path) -> TrainedLabels:
         model.load_state_dict(loaded["state"])
         return TrainedLabels(model.eval(), card)
     except (KeyError, TypeError, RuntimeError) as error:
-        raise ModelError(f"{path}: not a predictor of a user's labels ({error})") from error
+        raise ModelError(f"not a predictor of a user's labels ({error})", path) from error

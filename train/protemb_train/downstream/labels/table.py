@@ -12,10 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import Chain, ProtembError, read_chains
 from protemb_sdk._base.folders import find_structures, stem
-from protemb_sdk._structure.chain import Chain
-from protemb_sdk._structure.reader import read_chains
 
 Per = Literal["residue", "protein"]
 # Distinct numbers from which on a label is a quantity, not a class.
@@ -133,8 +131,9 @@ def read_labels(labels: Path, structures: Path, per: Per) -> LabelTable:
                 matched |= {(file, key) for key in used}
     if not found:
         raise LabelError(
-            f"{labels}: no row is about a chain in {structures}; structure must be a file's name, chain and "
-            "residue as in the file"
+            f"no row is about a chain in {structures}; structure must be a file's name, chain and "
+            "residue as in the file",
+            labels,
         )
     return LabelTable(per, classes, found, sum(key not in matched for key in keys))
 
@@ -147,10 +146,10 @@ def _rows(labels: Path, per: Per) -> list[tuple[int, dict[str, str]]]:
             reader = csv.DictReader(file)
             missing = [name for name in needed if name not in (reader.fieldnames or ())]
             if missing:
-                raise LabelError(f"{labels}: has no column {missing[0]!r}; needed are {', '.join(needed)}")
+                raise LabelError(f"has no column {missing[0]!r}; needed are {', '.join(needed)}", labels)
             rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise LabelError(f"{labels}: cannot be read as a table ({error})") from error
+        raise LabelError(f"cannot be read as a table ({error})", labels) from error
     for line, row in rows:
         if any(not (row[name] or "").strip() for name in needed):
             raise LabelError(f"{labels}, line {line}: {', '.join(needed)} must all be there")
@@ -168,7 +167,7 @@ def _read_values(labels: Path, rows: Sequence[tuple[int, dict[str, str]]]) -> bo
     words = len(known) < len(numbers)
     distinct: set[str] | set[float] = {row["label"] for _, row in rows} if words else set(known)
     if len(distinct) < 2:
-        raise LabelError(f"{labels}: holds fewer than two different labels; there is nothing to tell apart")
+        raise LabelError("holds fewer than two different labels; there is nothing to tell apart", labels)
     if words:
         return False
     if len(distinct) > QUANTITY or not all(number.is_integer() for number in known):
@@ -200,15 +199,15 @@ class _Files:
         found = self._by_name.get(whole) or self._by_name.get(bare, [])
         if len(found) > 1:
             raise LabelError(
-                f"{where}: {name} may be {found[0]} or {found[1]}; name one with its endings, or keep one"
+                f"{name} may be {found[0]} or {found[1]}; name one with its endings, or keep one", where
             )
         return found[0] if found else None
 
 
 def _names(chains: Sequence[Chain]) -> list[set[str]]:
     """Return what rows may call each chain of a file; what the authors call one, no other is called."""
-    authors = {chain.chain for chain in chains}
-    names = [{chain.chain, *({chain.label_chain} - authors - {""})} for chain in chains]
+    authors = {chain.chain_id for chain in chains}
+    names = [{chain.chain_id, *({chain.label_chain} - authors - {""})} for chain in chains]
     return [names[0] | {""}] if len(chains) == 1 else names
 
 

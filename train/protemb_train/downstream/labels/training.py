@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score, f1_score, r2_score
 from torch import Tensor, nn
 
-from protemb_sdk._embed.embedder import Embedder
+from protemb_sdk import Embedder
 from protemb_train.downstream.common.overlap import families
 from protemb_train.downstream.labels.head import READOUTS, LabelModel, TrainedLabels
 from protemb_train.downstream.labels.table import LabelError, Labelled, LabelTable

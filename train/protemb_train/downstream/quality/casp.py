@@ -15,8 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk import ProtembError, read_chain
-from protemb_sdk._structure.chain import Chain
+from protemb_sdk import Chain, ProtembError, read_chain
 from protemb_train.corpus.alignment import aligned
 from protemb_train.downstream.quality.decoys import GLOBAL, Decoy, DecoyError, labelled
 
@@ -47,8 +46,9 @@ def paired(model: Chain, native: Chain) -> tuple[NDArray[np.int64], NDArray[np.i
     shared = np.flatnonzero(best >= 0)
     if len(shared) < 3 or same < LEAST_IDENTITY:
         raise DecoyError(
-            f"{model.id}: shares {len(shared)} residues with its native {native.id}, {same:.0%} of them of "
-            "the same type; is it a model of another protein?"
+            f"shares {len(shared)} residues with its native {native.id}, {same:.0%} of them of "
+            "the same type; is it a model of another protein?",
+            model.id,
         )
     return shared, best[shared]
 
@@ -112,19 +112,21 @@ def read_models(path: Path) -> Iterator[Chain | ProtembError]:
                 if member.isfile():
                     name = PurePosixPath(member.name).name
                     if member.size > LARGEST:
-                        yield DecoyError(f"{path}, {name}: {member.size:,} bytes are no model of one protein")
+                        yield DecoyError(
+                            f"{member.size:,} bytes are no model of one protein", f"{path}, {name}"
+                        )
                         continue
                     opened = archive.extractfile(member)
                     yield _read(opened.read() if opened else b"", name.removesuffix(".pdb"))
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise DecoyError(f"{path}: not a tarball of models ({error})") from error
+        raise DecoyError(f"not a tarball of models ({error})", path) from error
 
 
 def _read(source: Path | bytes, name: str) -> Chain | ProtembError:
     try:
         return replace(read_chain(source), name=name)
     except ProtembError as error:
-        return DecoyError(f"{name}: {error}")
+        return error.at(name)
 
 
 def read_target(
@@ -169,7 +171,7 @@ def read_casp(folder: Path, split: str = "train") -> tuple[list[Decoy], list[str
     """
     natives = sorted(folder.glob("native/*.pdb"))
     if not natives:
-        raise DecoyError(f"{folder}: holds no native/TARGET.pdb; lay it out as GraphQA does, or name another")
+        raise DecoyError("holds no native/TARGET.pdb; lay it out as GraphQA does, or name another", folder)
     found, left_out = list[Decoy](), list[str]()
     for native in natives:
         places = [
@@ -184,9 +186,9 @@ def read_casp(folder: Path, split: str = "train") -> tuple[list[Decoy], list[str
         try:
             some, out = read_target(places[0], native, f"{folder.name}/{native.stem}", folder.name, split)
         except ProtembError as error:
-            left_out.append(f"{native.stem}: {error}")
+            left_out.append(str(error.at(native.stem)))
             continue
         found, left_out = found + some, left_out + out
     if not found:
-        raise DecoyError(f"{folder}: no model could be compared with a native ({'; '.join(left_out[:3])})")
+        raise DecoyError(f"no model could be compared with a native ({'; '.join(left_out[:3])})", folder)
     return found, left_out

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import ProtembError
 from protemb_sdk._base.output import written_whole
 from protemb_sdk._structure.chain import encode_sequence
 from protemb_train.base.arrays import read_arrays
@@ -69,6 +69,16 @@ class Decoy:
 
     def __len__(self) -> int:
         return len(self.sequence)
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """True for every residue: a model has coordinates throughout."""
+        return np.ones(len(self), dtype=np.bool_)
+
+    @property
+    def has_coordinates(self) -> bool:
+        """True."""
+        return True
 
     @property
     def made(self) -> bool:
@@ -172,7 +182,7 @@ def read_decoys(path: Path, sources: Sequence[str] | None = None, test: bool = F
             )
     if not found:
         raise DecoyError(
-            f"{path}: holds no {'test' if test else 'training'} models of {sources or 'any source'}"
+            f"holds no {'test' if test else 'training'} models of {sources or 'any source'}", path
         )
     return found
 
@@ -208,7 +218,7 @@ def write_decoys(decoys: Sequence[Decoy], path: Path) -> None:
     """
     ca = np.concatenate([d.ca_coords - d.ca_coords.mean(axis=0) for d in decoys]) / COORDS_SCALE
     if not np.abs(ca).max() < np.iinfo(np.int16).max:
-        raise DecoyError(f"{path}: not written, because a model is larger than 600 angstrom")
+        raise DecoyError("not written, because a model is larger than 600 angstrom", path)
     local = np.concatenate([d.residue_quality for d in decoys])
     steps = np.where(np.isfinite(local), np.round(np.nan_to_num(local) * LOCAL_SCALE), UNKNOWN)
     names, target = np.unique([d.target for d in decoys], return_inverse=True)

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from protemb_sdk import Embedder
+from protemb_sdk import ALPHABET, Embedder
 from protemb_sdk._base.workers import WorkerPool
-from protemb_sdk._structure.chain import ALPHABET
 from protemb_train.corpus.alignment import aligned
 from protemb_train.corpus.corpus import Corpus, Trace
 from protemb_train.downstream.quality.decoys import KINDS, Decoy, DecoyError, labelled
@@ -105,7 +104,7 @@ class Maker:
         wanted = fits & (same if kin else ~same)
         wanted[position] = False
         if not wanted.any():
-            raise DecoyError(f"{self.corpus.path}: no template of about {length} residues")
+            raise DecoyError(f"no template of about {length} residues", self.corpus.path)
         return self.corpus[int(rng.choice(np.flatnonzero(wanted)))]
 
 
@@ -174,7 +173,9 @@ def _repaired(maker: Maker, position: int, x: Coords, level: float, rng: np.rand
     sequence, index = _sequence(maker.corpus[position]), maker.corpus[position].residue_index
     for sigma, after in zip(sigmas, [*sigmas[1:], 0.0], strict=True):
         # Probability flow: the mean of what the noise hides, and as much noise of the same kind kept.
-        x = x + (sigma**2 - after * sigma) * embedder.score((x, sequence, index), sigma=float(sigma))
+        x = x + (sigma**2 - after * sigma) * embedder.denoising_gradient(
+            (x, sequence, index), sigma=float(sigma)
+        )
     return regularised(x)
 
 
@@ -261,7 +262,7 @@ def generate(path: Path, plan: Plan, workers: int = 1) -> Iterator[list[Decoy]]:
         raise DecoyError(f"no kind of models named {unknown[0]!r}; there are {', '.join(WAYS)}")
     positions = Corpus(path, [plan.split]).one_a_cluster(plan.natives, LENGTHS, plan.seed)
     if not positions:
-        raise DecoyError(f"{path}: no chain of {LENGTHS[0]} to {LENGTHS[1]} residues in split {plan.split}")
+        raise DecoyError(f"no chain of {LENGTHS[0]} to {LENGTHS[1]} residues in split {plan.split}", path)
     jobs = [(path, position, plan) for position in positions]
     if workers == 1:
         yield from map(_job, jobs)
@@ -271,7 +272,7 @@ def generate(path: Path, plan: Plan, workers: int = 1) -> Iterator[list[Decoy]]:
             yield from pool.map(_job, jobs)
         except BrokenProcessPool as error:
             raise DecoyError(
-                f"{path}: a worker process died while it made models (out of memory?); try fewer workers"
+                "a worker process died while it made models (out of memory?); try fewer workers", path
             ) from error
         finally:
             pool.stop()  # natives at work, and those that wait in the pipe, would be waited for

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import ProtembError
+from protemb_sdk._base.superposition import superpose as kabsch
+from protemb_sdk._base.superposition import tm_distance
 
 GDT_TS = (1.0, 2.0, 4.0, 8.0)
 GDT_HA = (0.5, 1.0, 2.0, 4.0)
@@ -40,7 +42,7 @@ class Superposed:
     tm_score: float
 
 
-def superpose(model_S3: Coords, native_S3: Coords, weight_SL: NDArray[np.floating]) -> Coords:
+def superpose(model_S3: Coords, native_S3: Coords, weight_SL: NDArray[np.float64]) -> Coords:
     """Return the model moved onto the native, once for each set of weights (Kabsch 1976).
 
     Parameters
@@ -54,15 +56,8 @@ def superpose(model_S3: Coords, native_S3: Coords, weight_SL: NDArray[np.floatin
     -------
     ndarray, float64, shape (S, L, 3)
     """
-    share = weight_SL / weight_SL.sum(axis=1, keepdims=True)
-    centres = [share @ coords for coords in (model_S3, native_S3)]
-    moved, fixed = (
-        coords[None] - centre[:, None] for coords, centre in zip((model_S3, native_S3), centres, strict=True)
-    )
-    u, _, vt = np.linalg.svd(np.einsum("sl,sla,slb->sab", share, moved, fixed))
-    # A rotation, not a mirror.
-    u[:, :, 2] *= np.linalg.det(u @ vt)[:, None]
-    return np.asarray(moved @ (u @ vt) + centres[1][:, None])
+    rotation_S33, shift_S3 = kabsch(native_S3[None], model_S3[None], weight_SL)
+    return np.asarray(model_S3 @ rotation_S33 + shift_S3[:, None])
 
 
 def superposed_scores(model: Coords, native: Coords, native_length: int | None = None) -> Superposed:
@@ -84,7 +79,7 @@ def superposed_scores(model: Coords, native: Coords, native_length: int | None =
     total = len(native) if native_length is None else native_length
     if total < len(native):
         raise ProtembError(f"the native has {total} residues, and {len(native)} are shared; check the length")
-    d0 = max(0.5, 1.24 * np.cbrt(max(total - 15, 0)) - 1.8)
+    d0 = tm_distance(total)
     thresholds = np.unique([*GDT_TS, *GDT_HA])
     counts, tm = np.zeros(len(thresholds)), 0.0
     reaches = [*thresholds, min(max(d0, 4.5), 8.0)]

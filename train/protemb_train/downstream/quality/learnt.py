@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from protemb_sdk._base.errors import ModelError
+from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
 from protemb_train.base.origin import made_otherwise
 from protemb_train.downstream.quality.decoys import DecoyError
@@ -104,7 +104,7 @@ def load_row(path: Path) -> Learnt:
     loaded = read_tensors(path)
     try:
         if loaded["format"] != FORMAT:
-            raise ModelError(f"{path}: holds {loaded['format']!r}, this reads {FORMAT!r} only")
+            raise ModelError(f"holds {loaded['format']!r}, this reads {FORMAT!r} only", path)
         record: dict[str, Any] = dict(loaded["record"])
         shape = dict(record["shape"])
         namer = Namer.like(loaded["state"]) if shape.pop("named", False) else None
@@ -116,7 +116,7 @@ def load_row(path: Path) -> Learnt:
         network.load_state_dict(loaded["state"])
         return Learnt(network.eval(), scales, record)
     except (KeyError, TypeError, RuntimeError) as error:
-        raise ModelError(f"{path}: not a network of protemb-train quality row ({error})") from error
+        raise ModelError(f"not a network of protemb-train quality row ({error})", path) from error
 
 
 def load_rows(folder: Path, only: str | None = None) -> dict[str, list[Learnt]]:
@@ -133,13 +133,14 @@ def load_rows(folder: Path, only: str | None = None) -> dict[str, list[Learnt]]:
     }
     rows = {name: seeds for name, seeds in rows.items() if seeds}
     if not rows:
-        raise DecoyError(f"{folder}: holds no {only or 'rows'}; make some with protemb-train quality row")
+        raise DecoyError(f"holds no {only or 'rows'}; make some with protemb-train quality row", folder)
     for name, seeds in rows.items():
         first = {key: value for key, value in seeds[0].record.items() if key in _OF_A_ROW}
         for other in seeds[1:]:
             if different := made_otherwise(other.record, first):
                 raise DecoyError(
-                    f"{folder / name}: its seeds {seeds[0].record['seed']} and {other.record['seed']} were "
-                    f"made with another {' and '.join(different)}; remove those that are not the row's"
+                    f"its seeds {seeds[0].record['seed']} and {other.record['seed']} were "
+                    f"made with another {' and '.join(different)}; remove those that are not the row's",
+                    folder / name,
                 )
     return rows

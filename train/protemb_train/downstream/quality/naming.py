@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from protemb_sdk._base.errors import ModelError
+from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
 from protemb_sdk._structure.chain import encode_sequence
 from protemb_train.base.origin import origin
@@ -308,9 +308,9 @@ def load_names(path: Path) -> tuple[Namer, dict[str, Any]]:
     loaded = read_tensors(path)
     try:
         if loaded["format"] != FORMAT:
-            raise ModelError(f"{path}: holds {loaded['format']!r}, this reads {FORMAT!r} only")
+            raise ModelError(f"holds {loaded['format']!r}, this reads {FORMAT!r} only", path)
         namer = Namer.like(loaded["state"])
         namer.load_state_dict(loaded["state"])
         return namer.eval(), dict(loaded["record"])
     except (KeyError, TypeError, RuntimeError) as error:
-        raise ModelError(f"{path}: not a file of protemb-train quality names ({error})") from error
+        raise ModelError(f"not a file of protemb-train quality names ({error})", path) from error

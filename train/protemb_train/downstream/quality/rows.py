@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from protemb_sdk._base.errors import ModelError, OutputError
+from protemb_sdk import ModelError, OutputError
 from protemb_train.base.origin import made_otherwise, origin
 from protemb_train.downstream.common.embeddings import Encoder
 from protemb_train.downstream.quality.data import few_a_target
@@ -136,7 +136,7 @@ def run_row(
         If the folder cannot be written.
     """
     if any(d.split == "test" for d in (*learning, *validation)):
-        raise DecoyError(f"{row.name}: a test model is among those to learn from or to watch; leave it out")
+        raise DecoyError("a test model is among those to learn from or to watch; leave it out", row.name)
     folder = out / row.name
     made = _made(learning, validation) | {
         "network": row.network,
@@ -151,7 +151,7 @@ def run_row(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: no folder can be made there ({error.strerror})") from error
+        raise OutputError(f"no folder can be made there ({error.strerror})", folder) from error
     pairs = row.network == "graphqa"
     vectors = [embed_decoys(row.encoder, side, cache, pairs=pairs) for side in (learning, validation)]
     scales = Scales.of(vectors[0], range(len(learning)))
@@ -202,12 +202,12 @@ def _there(path: Path, made: dict[str, Any]) -> bool:
     try:
         record = load_row(path).record
     except ModelError as error:
-        raise DecoyError(f"{error}; remove it, and the seed is trained again") from error
+        raise DecoyError(f"{error.problem}; remove it to train this seed again", path) from error
     different = made_otherwise(record | {"names": record["shape"].get("named", False)}, made)
     if different:
         raise DecoyError(
-            f"{path}: was made with another {' and '.join(different)}; ask for the same, or name the row "
-            "otherwise"
+            f"was made with another {' and '.join(different)}; ask for the same, or name the row otherwise",
+            path,
         )
     return True
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from protemb_sdk._base.errors import ModelError
+from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
 from protemb_train.downstream.common.contacts import Graph, contact_graph
 from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL, Decoy, DecoyError
@@ -234,7 +234,7 @@ def load_scorer(path: Path) -> Trained:
     loaded = read_tensors(path)
     try:
         if loaded["format"] != FORMAT:
-            raise ModelError(f"{path}: holds {loaded['format']!r}, this reads {FORMAT!r} only")
+            raise ModelError(f"holds {loaded['format']!r}, this reads {FORMAT!r} only", path)
         shape = loaded["shape"]
         count, extra = int(shape["heads"]), int(shape["extra"])
         zeros = [torch.zeros(extra)] * count
@@ -245,4 +245,4 @@ def load_scorer(path: Path) -> Trained:
         model.load_state_dict(loaded["state"])
         return Trained(model.eval(), dict(loaded["card"]))
     except (KeyError, TypeError, RuntimeError) as error:
-        raise ModelError(f"{path}: not a scorer of protemb-train quality scorer ({error})") from error
+        raise ModelError(f"not a scorer of protemb-train quality scorer ({error})", path) from error

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from protemb_sdk._base.errors import ProtembError
+from protemb_sdk import ProtembError
 
 BEST = 5
 """Decoys among which FRL5 looks for the best."""

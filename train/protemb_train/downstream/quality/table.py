@@ -65,12 +65,10 @@ def read_energies(path: Path, decoys: Sequence[Decoy]) -> dict[str, NDArray[np.f
         head, rows = lines[0], {line[0]: line for line in lines[1:]}
         where = {name: head.index(name) for name in ENERGIES}
     except (OSError, ValueError, IndexError) as error:
-        raise DecoyError(
-            f"{path}: not a table of energies (a line a model, tabs between) ({error})"
-        ) from error
+        raise DecoyError(f"not a table of energies (a line a model, tabs between) ({error})", path) from error
     keys = [PurePosixPath(d.id).stem for d in decoys]
     if not any(key in rows for key in keys):
-        raise DecoyError(f"{path}: knows none of the {len(decoys)} models")
+        raise DecoyError(f"knows none of the {len(decoys)} models", path)
     return {
         label: np.array([sign * float(rows[k][where[name]]) if k in rows else np.nan for k in keys])
         for name, (label, sign) in ENERGIES.items()

@@ -17,8 +17,14 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
 
-from protemb_sdk._base.errors import OutputError
-from protemb_train.downstream.common.embeddings import Encoder, LanguageEncoder, NoEncoder, StructureEncoder
+from protemb_sdk import OutputError
+from protemb_train.downstream.common.embeddings import (
+    Encoder,
+    LanguageEncoder,
+    NoEncoder,
+    ResidueEncoder,
+    StructureEncoder,
+)
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
 from protemb_train.downstream.quality.graphs import edges_of
 from protemb_train.downstream.quality.kept import digest_of
@@ -124,7 +130,7 @@ def embed_decoys(encoder: Encoder, decoys: Sequence[Decoy], cache: Path, *, pair
             _fill(folder, _Embedding(encoder, pairs), decoys, nodes, edges)
             (folder / "done").touch()
         except OSError as error:
-            raise OutputError(f"{folder}: embeddings cannot be kept there ({error.strerror})") from error
+            raise OutputError(f"embeddings cannot be kept there ({error.strerror})", folder) from error
     node = _mapped(folder / "node.npy")
     edge = _mapped(folder / "edge.npy") if pairs else np.zeros((0, 0), dtype=np.float16)
     return Vectors(node, edge, nodes, edges, readouts)
@@ -172,8 +178,10 @@ class _Embedding:
             if decoy.sequence not in self.of_sequence:
                 self.of_sequence[decoy.sequence] = self.encoder.model.embed(decoy.sequence)
             return self.of_sequence[decoy.sequence], np.zeros((len(sender), 0), dtype=np.float32)
+        if isinstance(self.encoder, ResidueEncoder):
+            return self.encoder.embed(decoy).residue, np.zeros((len(sender), 0), dtype=np.float32)
         if not isinstance(self.encoder, StructureEncoder):
-            raise DecoyError(f"{self.encoder.about['encoder']}: not an encoder of structures or sequences")
+            raise DecoyError("not an encoder of structures or sequences", self.encoder.about["encoder"])
         embedder = self.encoder.embedder
         found = embedder.embed((decoy.ca_coords, decoy.sequence), pair=self.pairs, readouts=READOUTS)
         node = np.concatenate([found.readouts[name] for name in READOUTS], axis=1)

@@ -59,11 +59,11 @@ def as_tensors(
     for chain, vectors in zip(chains, embedded, strict=True):
         if len(vectors.residue) != len(chain):
             raise SitesError(
-                f"{chain.id}: {len(vectors.residue)} embeddings for {len(chain)} residues; embed it again"
+                f"{len(vectors.residue)} embeddings for {len(chain)} residues; embed it again", chain.id
             )
         other = chain.features[:, : None if features else 0]
         if not all(np.isfinite(array).all() for array in (other, vectors.residue, vectors.protein)):
-            raise SitesError(f"{chain.id}: a feature or an embedding is not finite; repair or drop the chain")
+            raise SitesError("a feature or an embedding is not finite; repair or drop the chain", chain.id)
         types = torch.from_numpy(encode_sequence(chain.sequence)[: chain.cut])
         coords = torch.from_numpy(centred(chain.ca_coords).astype(np.float32)[: chain.cut])
         found.append(

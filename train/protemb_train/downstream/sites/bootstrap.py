@@ -32,20 +32,48 @@ def drawn_scores(row: Sequence[Kept]) -> dict[str, NDArray[np.float64]]:
     drawn = np.random.default_rng(0).integers(0, chains, (DRAWS, chains))
     counts = np.stack([np.bincount(draw, minlength=chains) for draw in drawn])
     return {
-        "auprc": np.mean([_average_precisions(kept, counts) for kept in row], axis=0),
+        "auprc": np.mean(
+            [
+                average_precisions(kept.test_label, kept.test_probability, kept.test_length, counts)
+                for kept in row
+            ],
+            axis=0,
+        ),
         "mcc": np.mean([_correlations(kept, counts) for kept in row], axis=0),
     }
 
 
-def _average_precisions(kept: Kept, counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """scikit-learn's average_precision_score with residues weighted by draws, sorted once for all of them."""
-    order = np.argsort(-kept.test_probability, kind="stable")
-    label, chain = kept.test_label[order], np.repeat(np.arange(len(kept.test_id)), kept.test_length)[order]
-    ties = np.append(np.diff(kept.test_probability[order]) != 0, True)  # the last of equal predictions
+def average_precisions(
+    label: NDArray[np.bool_],
+    probability: NDArray[np.floating],
+    lengths: NDArray[np.int64],
+    counts: NDArray[np.integer],
+) -> NDArray[np.float64]:
+    """Return the area under the precision-recall curve in each draw of chains.
+
+    It is scikit-learn's average_precision_score with residues weighted by draws, sorted once for all of them.
+
+    Parameters
+    ----------
+    label, probability : ndarray, shape (residues,)
+        Of all chains, one after the other.
+    lengths : ndarray, int64, shape (N,)
+        Residues of each chain.
+    counts : ndarray, shape (draws, N)
+        How often each draw holds each chain.
+
+    Returns
+    -------
+    ndarray, shape (draws,)
+        NaN where a draw holds no positive residue.
+    """
+    order = np.argsort(-probability, kind="stable")
+    sorted_label, chain = label[order], np.repeat(np.arange(len(lengths)), lengths)[order]
+    ties = np.append(np.diff(probability[order]) != 0, True)  # the last of equal predictions
     found = np.full(len(counts), np.nan)
     for n, count in enumerate(counts):
         weight = count[chain]
-        true = np.cumsum(weight * label)[ties]
+        true = np.cumsum(weight * sorted_label)[ties]
         if true[-1] > 0:
             precision = true / np.maximum(np.cumsum(weight)[ties], 1)
             found[n] = np.sum(np.diff(true, prepend=0) * precision) / true[-1]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from protemb_sdk._structure.chain import ALPHABET
+from protemb_sdk import ALPHABET
 from protemb_train.corpus.corpus import Corpus, Trace
 from protemb_train.corpus.cuts import CONTACT, DEFAULT, Cut, CutRule, cut_chains, find_cuts
 from protemb_train.downstream.sites.data import DSSP_STATES, PROFILE, SiteChain

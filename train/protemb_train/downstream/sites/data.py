@@ -12,8 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._base.errors import ProtembError
-from protemb_sdk._structure.chain import ALPHABET
+from protemb_sdk import ALPHABET, ProtembError
 from protemb_train.base.arrays import read_arrays
 
 LONGEST = 500
@@ -70,11 +69,10 @@ class SiteChain:
             rows = len(getattr(self, name))
             if rows != len(self.sequence):
                 raise SitesError(
-                    f"{self.id}: {rows} rows of {name} for {len(self.sequence)} residues; "
-                    "they must be as many"
+                    f"{rows} rows of {name} for {len(self.sequence)} residues; they must be as many", self.id
                 )
         if not (np.isfinite(self.pssm).all() and np.isfinite(self.structure).all()):
-            raise SitesError(f"{self.id}: a feature is not finite; repair it or drop the chain")
+            raise SitesError("a feature is not finite; repair it or drop the chain", self.id)
 
     def __len__(self) -> int:
         return len(self.sequence)
@@ -154,11 +152,11 @@ def read_sites(path: Path, kind: Literal["deepppisp", "graphppis"] | None = None
     offset, count = z["offset"], len(z["id"])
     coordinates = z[own[0]]
     if len(offset) != count + 1 or len(z["split"]) != count or (np.diff(offset) < 1).any():
-        raise SitesError(f"{path}: its offsets do not match its {count} chains; the file is damaged")
+        raise SitesError(f"its offsets do not match its {count} chains; the file is damaged", path)
     for name in ("seq", "label", "pssm", own[0]):
         if len(z[name]) != offset[-1]:
             raise SitesError(
-                f"{path}: {name} has {len(z[name])} rows where the chains have {offset[-1]} residues"
+                f"{name} has {len(z[name])} rows where the chains have {offset[-1]} residues", path
             )
     notes: list[str] = []
     chains = [
@@ -179,9 +177,9 @@ def _chain(
     name, sequence = str(z["id"][i]), z["seq"][span].tobytes().decode("ascii", "replace")
     label, pssm = z["label"][span], z["pssm"][span].astype(np.float32)
     if not np.isin(label, (0, 1)).all():
-        raise SitesError(f"{path}: {name} has labels other than 0 and 1")
+        raise SitesError(f"{name} has labels other than 0 and 1", path)
     if pssm.shape[1:] != (PROFILE,):
-        raise SitesError(f"{path}: {name} has a profile that is not {PROFILE} numbers a residue")
+        raise SitesError(f"{name} has a profile that is not {PROFILE} numbers a residue", path)
     unknown = sorted(set(sequence) - set(ALPHABET))
     if unknown:
         sequence = "".join(letter if letter in ALPHABET else "X" for letter in sequence)

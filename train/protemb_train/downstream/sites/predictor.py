@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 from torch import Tensor, nn
 
-from protemb_sdk._base.errors import ModelError
+from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
 from protemb_sdk._structure.chain import encode_sequence
 from protemb_train.downstream.common.contacts import contact_graph
@@ -242,7 +242,7 @@ def load_predictor(path: Path) -> Trained:
     loaded = read_tensors(path)
     try:
         if loaded["format"] != FORMAT:
-            raise ModelError(f"{path}: holds {loaded['format']!r}, this reads {FORMAT!r} only")
+            raise ModelError(f"holds {loaded['format']!r}, this reads {FORMAT!r} only", path)
         count, extra = int(loaded["shape"]["heads"]), int(loaded["shape"]["extra"])
         zeros = {"extra_LE": torch.zeros(extra)}
         heads = [GraphHead(0, extra, 0) for _ in range(count)]
@@ -250,4 +250,4 @@ def load_predictor(path: Path) -> Trained:
         model.load_state_dict(loaded["state"])
         return Trained(model.eval(), dict(loaded["card"]))
     except (KeyError, TypeError, RuntimeError) as error:
-        raise ModelError(f"{path}: not a predictor of protemb-train sites predictor ({error})") from error
+        raise ModelError(f"not a predictor of protemb-train sites predictor ({error})", path) from error

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from protemb_sdk._base.errors import OutputError
+from protemb_sdk import OutputError
 from protemb_sdk._base.output import written_whole
 from protemb_train.base.arrays import ArrayFileError, read_arrays
 from protemb_train.base.origin import made_otherwise, origin
@@ -118,7 +118,7 @@ def run_row(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: no folder can be made there ({error.strerror})") from error
+        raise OutputError(f"no folder can be made there ({error.strerror})", folder) from error
     vectors = embed_all(row.encoder, [*training, *test], cache)
     tensors = as_tensors([*training, *test], vectors, features=row.features, graph=row.recipe.graph)
     learnable, tested = tensors[: len(training)], tensors[len(training) :]
@@ -157,7 +157,7 @@ def _check_made(path: Path, made: dict[str, Any], training: int, test: int) -> N
     try:
         before = _read(path).record
     except ArrayFileError as error:
-        raise SitesError(f"{error}; remove it, and the seed is trained again") from error
+        raise SitesError(f"{error.problem}; remove it to train this seed again", path) from error
     same_chains = before.get("chains_sha256") == made["chains_sha256"]
     now = {name: value for name, value in made.items() if not (name == "data" and same_chains)}
     different = made_otherwise(before, now)
@@ -166,8 +166,8 @@ def _check_made(path: Path, made: dict[str, Any], training: int, test: int) -> N
         different = ["number of chains"]
     if different:
         raise SitesError(
-            f"{path}: was made with another {' and '.join(different)}; ask for the same, or name the row "
-            "otherwise"
+            f"was made with another {' and '.join(different)}; ask for the same, or name the row otherwise",
+            path,
         )
 
 
@@ -232,7 +232,7 @@ def _read(path: Path) -> Kept:
         if len(record["chains"]) != 3:
             raise ValueError("not three numbers of chains")
     except (ValueError, TypeError, KeyError, IndexError) as error:
-        raise ArrayFileError(f"{path}: not a run of protemb-train sites (its record: {error})") from error
+        raise ArrayFileError(f"not a run of protemb-train sites (its record: {error})", path) from error
     return Kept(**{**z, "record": record})
 
 
@@ -258,13 +258,14 @@ def read_rows(folder: Path, split: str | None = None) -> dict[str, list[Kept]]:
         kept = _read(path)
         found.setdefault(path.parent.name, []).append(kept.of(split) if split else kept)
     if not found:
-        raise SitesError(f"{folder}: holds no rows; make some with protemb-train sites row")
+        raise SitesError("holds no rows; make some with protemb-train sites row", folder)
     for name, seeds in found.items():
         first = {key: value for key, value in seeds[0].record.items() if key not in _OF_A_SEED}
         for other in seeds[1:]:
             if different := made_otherwise(other.record, first):
                 raise SitesError(
-                    f"{folder / name}: its seeds {seeds[0].record['seed']} and {other.record['seed']} were "
-                    f"made with another {' and '.join(different)}; remove those that are not the row's"
+                    f"its seeds {seeds[0].record['seed']} and {other.record['seed']} were "
+                    f"made with another {' and '.join(different)}; remove those that are not the row's",
+                    folder / name,
                 )
     return {name: sorted(seeds, key=lambda kept: kept.record["seed"]) for name, seeds in found.items()}

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from protemb_sdk._base.errors import ModelError
+from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
 from protemb_train.downstream.common.embeddings import Encoder, embed_all
 from protemb_train.downstream.sites.batches import Scaling, as_tensors
@@ -128,11 +128,11 @@ def load_start(path: Path) -> Started:
     loaded = read_tensors(path)
     try:
         if loaded["format"] != FORMAT:
-            raise ModelError(f"{path}: holds {loaded['format']!r}, this reads {FORMAT!r} only")
+            raise ModelError(f"holds {loaded['format']!r}, this reads {FORMAT!r} only", path)
         scaling = Scaling(dict(loaded["means"]), dict(loaded["spreads"]))
         return Started(Start(dict(loaded["state"]), scaling), dict(loaded["about"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: not a file of protemb-train sites start ({error})") from error
+        raise ModelError(f"not a file of protemb-train sites start ({error})", path) from error
 
 
 def started_from(path: Path | None, network: str, encoder: Encoder) -> Started | None:

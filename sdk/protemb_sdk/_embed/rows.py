@@ -1,4 +1,4 @@
-"""Embeddings as rows of an Arrow table: what a part of a store holds."""
+"""Embeddings as rows of an Arrow table: what a `.parquet` file and a part of a store hold."""
 
 from __future__ import annotations
 
@@ -10,13 +10,10 @@ from numpy.typing import NDArray
 
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._model.readouts import READOUT
+from protemb_sdk._structure.columns import NAMES, NUMBERS, TEXTS, text_of
 
 if TYPE_CHECKING:
     import pyarrow
-
-_NAMES = ("id", "name", "chain", "label_chain", "source", "sequence", "notes")
-_NUMBERS = ("residue_index", "auth_seq", "label_seq")
-_TEXTS = ("insertion_code", "residue_name")
 
 
 def table_of(
@@ -26,7 +23,7 @@ def table_of(
     dtype: str,
     widths: Mapping[str, int],
 ) -> pyarrow.Table:
-    """Return the rows of a part; `widths` are those of `Embedder.widths`, also where there is no row."""
+    """Return one row for each chain; `widths` are those of `Embedder.widths`."""
     import pyarrow as pa
 
     number = pa.float16() if dtype == "float16" else pa.float32()
@@ -42,9 +39,8 @@ def table_of(
         return pa.FixedSizeListArray.from_arrays(values, width)
 
     columns: dict[str, Any] = {}
-    for name in _NAMES:
-        values = [" | ".join(row.structure.notes) if name == "notes" else _of(row, name) for row in rows]
-        columns[name] = pa.array(values, type=pa.string())
+    for name in TEXTS:
+        columns[name] = pa.array([text_of(row.chain, name) for row in rows], type=pa.string())
     columns["length"] = pa.array(lengths, type=pa.int32())
     columns["protein"] = vectors([row.protein for row in rows], number, widths["protein"])
     if "residue" in levels:
@@ -53,25 +49,14 @@ def table_of(
         for name, arrays in each.items():
             width = widths["residue" if name == "residue" else "pair"]
             columns[name] = pa.ListArray.from_arrays(offsets, vectors(arrays, number, width))
-        coords = [row.structure.ca_coords.astype(np.float32) for row in rows]
+        coords = [row.chain.ca_coords.astype(np.float32) for row in rows]
         columns["ca_coords"] = pa.ListArray.from_arrays(offsets, vectors(coords, pa.float32(), 3))
-        for name in _NUMBERS:
-            values = joined([_of(row, name) for row in rows], pa.int32())
+        for name in NUMBERS:
+            values = joined([getattr(row.chain, name) for row in rows], pa.int32())
             columns[name] = pa.ListArray.from_arrays(offsets, values)
-        for name in _TEXTS:
-            texts = pa.array([text for row in rows for text in _of(row, name).tolist()], type=pa.string())
+        for name in NAMES:
+            texts = pa.array(
+                [text for row in rows for text in getattr(row.chain, name).tolist()], type=pa.string()
+            )
             columns[name] = pa.ListArray.from_arrays(offsets, texts)
     return pa.table(columns)
-
-
-def with_pairs(table: pyarrow.Table, file: str) -> pyarrow.Table:
-    """Return rows that say which dataset of which file, beside the part, holds their pair embedding."""
-    import pyarrow as pa
-
-    names = pa.array(map(str, range(len(table))), type=pa.string())
-    table = table.append_column("pair_file", pa.array([file] * len(table), type=pa.string()))
-    return table.append_column("pair_name", names)
-
-
-def _of(row: Embedding, name: str) -> Any:
-    return getattr(row.structure if name == "source" else row, name)

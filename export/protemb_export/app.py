@@ -1,0 +1,21 @@
+"""`protemb` with all its commands: those of the SDK, and `finetune`, which trains and exports.
+
+The SDK imports nothing of the training and export trees, so the whole command is put together here.
+"""
+
+from __future__ import annotations
+
+from protemb_export.cli import finetune
+from protemb_sdk._base.console import run
+from protemb_sdk.cli import app
+
+app.command()(finetune)
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one sentence and exit status 1."""
+    run(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""The options that several commands have, each defined once."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from protemb_sdk._model.readouts import READOUTS
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(?:([kKMGT])(i?)B?|B)?")
+
+
+def size(text: str | int) -> int:
+    """Return the bytes of a size such as 500MB, 2GiB or 1048576."""
+    found = _SIZE.fullmatch(str(text).strip())
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is no size; write it as 500MB, 2GiB or a number of bytes")
+    number, unit, binary = found.groups()
+    step = 1024 if binary else 1000
+    power = "kMGT".index(unit.replace("K", "k")) + 1 if unit else 0
+    return round(float(number) * float(step**power))
+
+
+Files = Annotated[
+    list[Path], typer.Argument(help="Structure files (PDB, mmCIF, mmJSON, .gz), folders and tar archives.")
+]
+File = Annotated[Path, typer.Argument(help="Structure file (PDB, mmCIF, mmJSON, .gz).")]
+ChainId = Annotated[
+    str | None, typer.Option("--chain", help="Only this chain (author or label name), of one file.")
+]
+Model = Annotated[str, typer.Option(help="Bundled model, or path of an .onnx file.")]
+Head = Annotated[str, typer.Option(help="Bundled head, or path of an .onnx file.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads in all.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
+Altloc = Annotated[str, typer.Option(help="Alternative locations: highest (occupancy), first, or a letter.")]
+Readouts = Annotated[
+    list[str] | None,
+    typer.Option(help=f"Further readout of the residues, may be repeated: {', '.join(READOUTS)}."),
+]
+Quiet = Annotated[
+    bool, typer.Option("-q", "--quiet", help="Print errors and what was skipped, nothing else.")
+]

@@ -1,0 +1,98 @@
+"""What `protemb predict` does: labels of files, by a head of the user's own, into one table."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from protemb_sdk._base.console import check_there, out_console, say
+from protemb_sdk._base.errors import ModelError
+from protemb_sdk._base.output import check_apart, check_ending, writable_target, writing_csv
+from protemb_sdk._cli.options import Altloc, ChainId, Device, Files, Quiet, Threads, Workers
+from protemb_sdk._cli.runs import check_chain, results_of
+from protemb_sdk._cli.summary import nothing_done, report_skipped
+from protemb_sdk._structure.columns import RESIDUE, residues_of, source_of
+
+
+def predict(
+    files: Files,
+    head: Annotated[Path, typer.Option(help="What protemb-export finetune wrote (.onnx).")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Table to write, CSV.")],
+    model: Annotated[
+        str | None, typer.Option(help="Model that the head was trained on, where it is none of the bundled.")
+    ] = None,
+    chain: ChainId = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    altloc: Altloc = "highest",
+    workers: Workers = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Predict labels that a head has learnt from a table of yours, for every protein chain of the files.
+
+    A row a residue or a chain: source, chain, the residue, label, and the probability of each class. The exit
+    status is 0 if anything was predicted.
+    """
+    from protemb_sdk._embed.embedder import Embedder
+    from protemb_sdk._model.models import find_model
+    from protemb_sdk._predict.labels import LabelPredictor
+
+    check_there(files)
+    check_chain(files, chain)
+    _check_own(head)
+    own = [head] if model is None else [head, find_model(model).path]
+    check_apart([writable_target(out)], [*files, *own])
+    check_ending(out, ".csv")
+    predictor = (
+        LabelPredictor(head, device, threads=threads, altloc=altloc)
+        if model is None
+        else LabelPredictor(head, embedder=Embedder(model, device, threads=threads, altloc=altloc))
+    )
+    chains = 0
+    names = [f"probability_{name}" for name in predictor.classes or ()]
+    first = RESIDUE if predictor.per_residue else RESIDUE[:2]
+    with (
+        writing_csv(out, (*first, "label", *names)) as table,
+        results_of(
+            files, chain, predictor.predict, predictor.predict_many, workers=workers, quiet=quiet
+        ) as (run, skipped),
+    ):  # fmt: skip
+        for prediction in run:
+            chains += 1
+            table.writerows(_rows(prediction))
+        if not chains:
+            raise nothing_done(skipped, "embedded", out)
+    if not quiet:
+        say(out_console, f"{chains} chains -> {out}")
+    report_skipped(skipped, kept=False)
+
+
+def _check_own(head: Path) -> None:
+    from protemb_sdk._model.heads import list_heads
+
+    if os.path.exists(head):
+        return
+    if str(head) in {bundled.name for bundled in list_heads()}:
+        raise ModelError(
+            f"is a bundled head, and protemb {head} the command for it; predict wants a head of your "
+            "own, as protemb-export finetune writes it",
+            head,
+        )
+    raise ModelError("no such file; pass what protemb-export finetune wrote (.onnx)", head)
+
+
+def _rows(prediction: Any) -> list[tuple[object, ...]]:
+    chain = prediction.chain
+    where: list[tuple[object, ...]] = [(source_of(chain), chain.chain_id)]
+    labels, values = [prediction.label], [prediction.value]
+    if prediction.per_residue:
+        where = list(residues_of(chain))
+        labels, values = list(prediction.label), list(prediction.value)
+    rows = []
+    for first, label, value in zip(where, labels, values, strict=True):
+        said = (str(label), *(f"{v:.6f}" for v in value)) if prediction.classes else (f"{float(label):.6g}",)
+        rows.append((*first, *said))
+    return rows

@@ -1,0 +1,52 @@
+"""`protemb report`: one page about a set of structures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from protemb_sdk._base.console import check_there, out_console, say
+from protemb_sdk._cli.options import Altloc, ChainId, Device, Files, Model, Quiet, Threads, Workers
+
+
+def report(
+    files: Files,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Page to write, HTML.")],
+    model: Model = "base",
+    chain: ChainId = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    altloc: Altloc = "highest",
+    workers: Workers = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Write one page about a set of structures: a map, a table, neighbours, chains in three dimensions.
+
+    It opens in a browser without a network, and holds all that it shows.
+    """
+    from protemb_sdk._base.output import check_apart, check_ending, writable_target
+    from protemb_sdk._cli.runs import check_chain, results_of
+    from protemb_sdk._cli.summary import nothing_done, report_skipped, size_of
+    from protemb_sdk._embed.embedder import Embedder
+    from protemb_sdk._model.models import find_model
+    from protemb_sdk.report import write_report
+
+    writable_target(out)
+    check_there(files)
+    check_apart([out], [*files, find_model(model).path])
+    check_ending(out, ".html")
+    check_chain(files, chain)
+    embedder = Embedder(model, device, threads=threads, altloc=altloc)
+    with results_of(files, chain, embedder.embed, embedder.embed_many, workers=workers, quiet=quiet) as (
+        run,
+        skipped,
+    ):
+        found = list(run)
+    if not found:
+        raise nothing_done(skipped, "embedded", out)
+    count = write_report(found, out, skipped=skipped, provenance=embedder.provenance)
+    if not quiet:
+        say(out_console, f"{count} chains -> {out}, {size_of(out)}")
+    report_skipped(skipped, kept=False)

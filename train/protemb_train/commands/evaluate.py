@@ -1,0 +1,92 @@
+"""`protemb-train evaluate`: frozen networks judged without test labels, and their table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from protemb_sdk._base.console import console, say
+from protemb_sdk._base.output import check_output, write_text_whole
+
+app = typer.Typer(
+    no_args_is_help=True, help="Frozen networks: validation chains, and cross-validation on training labels."
+)
+
+
+@app.command()
+def network(
+    encoder: Annotated[str, typer.Argument(help="A checkpoint (.ckpt), or a rival: proteinmpnn, 3di.")],
+    corpus: Annotated[Path, typer.Option(help="Corpus file (.arrow).")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="JSON file; parts that it holds are not made again.")
+    ],
+    cache: Annotated[Path, typer.Option(help="Folder to keep embeddings and TM-scores in.")],
+    name: Annotated[str | None, typer.Option(help="Name in a table; that of the encoder by default.")] = None,
+    contents: Annotated[
+        list[str] | None,
+        typer.Option(help="Residue vectors joined by +, such as state+means; may come again."),
+    ] = None,
+    sites: Annotated[Path | None, typer.Option(help="DeepPPISP's chains (deepppisp.npz).")] = None,
+    real: Annotated[Path | None, typer.Option(help="Models of structures (decoys.npz).")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="File of protemb-train pairs.")] = None,
+    head: Annotated[
+        list[str] | None, typer.Option(help="Network of the sites: graph, deepppisp; both by default.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Cross-validations.")] = 2,
+    queries: Annotated[int, typer.Option(min=1, help="Validation chains that are searched.")] = 120,
+    chains: Annotated[int, typer.Option(min=2, help="Chains that are searched in.")] = 600,
+    fitted: Annotated[
+        int, typer.Option(min=1, help="Chains that the linear map is fitted on, at most of each kind.")
+    ] = 600,
+    sigma: Annotated[
+        float | None, typer.Option(help="Noise level of a checkpoint, angstrom; .3 or 1 by its family.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Judge a frozen network; no test label is read."""
+    import torch
+
+    from protemb_train.downstream.sites.data import SitesError
+    from protemb_train.encoders.vectors import find_vector_encoder
+    from protemb_train.evaluate.run import Inputs, evaluate
+    from protemb_train.evaluate.sites import HEADS
+
+    check_output(out, ".json", [corpus, encoder, sites, real, pairs])
+    for one in head or []:
+        if one not in HEADS:
+            raise SitesError(f"--head {one!r}: there are {', '.join(HEADS)}")
+    torch.set_num_threads(threads)
+    found = find_vector_encoder(encoder, sigma)
+    inputs = Inputs(
+        corpus=corpus,
+        cache=cache,
+        sites=sites,
+        models=real,
+        pairs=pairs,
+        heads=tuple(head or HEADS),
+        seeds=seeds,
+        queries=queries,
+        chains=chains,
+        fitted=fitted,
+    )
+    wanted = contents or ["+".join(found.usual)]
+    evaluate(name or found.name, found, wanted, inputs, out, say=lambda line: say(console, line))
+    say(console, str(out))
+
+
+@app.command()
+def table(
+    evaluations: Annotated[list[Path], typer.Argument(help="JSON files of evaluate network.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Page to write (.md).")],
+    against: Annotated[str | None, typer.Option(help="Name of the network to subtract.")] = None,
+) -> None:
+    """Write the table of several evaluations."""
+    from protemb_train.evaluate.run import read_evaluation
+    from protemb_train.evaluate.table import as_table
+
+    check_output(out, ".md", evaluations)
+    page = as_table([read_evaluation(path) for path in evaluations], against)
+    write_text_whole(out, page)
+    say(console, str(out))

@@ -1,0 +1,71 @@
+"""`protemb-train pairs` and `fit-map`: what the vector of a protein is learnt from, and its linear map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from protemb_sdk._base.console import console, say
+from protemb_sdk._base.output import check_output
+
+
+def fit_map(
+    encoder: Annotated[str, typer.Argument(help="A checkpoint (.ckpt), or a rival: proteinmpnn, 3di.")],
+    corpus: Annotated[Path, typer.Option(help="Corpus file (.arrow).")],
+    pairs: Annotated[Path, typer.Option(help="File of protemb-train pairs, of that corpus.")],
+    cache: Annotated[Path, typer.Option(help="Folder to keep features and TM-scores in.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write (.npz).")],
+    width: Annotated[
+        int | None, typer.Option(min=1, help="Width of the protein vector; 128 or 256, the better one.")
+    ] = None,
+    fitted: Annotated[
+        int | None, typer.Option(min=1, help="Chains to fit on, at most of each kind; all by default.")
+    ] = None,
+    queries: Annotated[int, typer.Option(min=1, help="Validation chains that are searched.")] = 200,
+    chains: Annotated[int, typer.Option(min=2, help="Chains that are searched in.")] = 1000,
+    sigma: Annotated[
+        float | None, typer.Option(help="Noise level of a checkpoint, angstrom; .3 or 1 by its family.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Fit the linear map of the protein vector on training chains, and judge it on validation chains."""
+    import torch
+
+    from protemb_train.encoders.vectors import find_vector_encoder
+    from protemb_train.protein_vector.fitting import fit_and_judge
+    from protemb_train.protein_vector.linear_map import write_map
+
+    check_output(out, ".npz", [encoder, corpus, pairs])
+    torch.set_num_threads(threads)
+    fitted_map = fit_and_judge(
+        find_vector_encoder(encoder, sigma),
+        corpus,
+        pairs,
+        cache,
+        width=width,
+        fitted=fitted,
+        queries=queries,
+        chains=chains,
+        say=lambda line: say(console, line),
+    )
+    write_map(fitted_map, out)
+    say(console, f"{out}: {fitted_map.matrix.shape[0]} features to {fitted_map.matrix.shape[1]} numbers")
+
+
+def pairs(
+    corpus: Annotated[Path, typer.Argument(help="Corpus file (.arrow); its training chains are paired.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="File of pairs (.npz); one begun is gone on with.")
+    ],
+    count: Annotated[int, typer.Option(min=1, help="Pairs to align.")] = 24_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the chains, one of each cluster.")] = 0,
+) -> None:
+    """TM-scores of pairs of training chains that may share a fold, by TM-align (tmtools, GPL)."""
+    from protemb_train.corpus.corpus import Corpus
+    from protemb_train.protein_vector.pairs import make_pairs
+
+    check_output(out, ".npz", [corpus])
+    made = make_pairs(Corpus(corpus, ["train"]), out, count, seed=seed, say=lambda line: say(console, line))
+    say(console, f"{out}: {len(made.pair)} pairs of {len(made.ids)} chains, {len(made.alike())} alike")

@@ -1,0 +1,1 @@
+"""A frozen network judged without test labels: validation chains, and cross-validation on training labels."""

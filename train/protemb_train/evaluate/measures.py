@@ -1,0 +1,74 @@
+"""A measure with its interval, and the draws of chains that intervals and differences are taken from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protemb_train.probe.scores import resampled
+
+DRAWS = 500
+SEED = 0
+
+Floats = NDArray[np.float64]
+
+
+class Measure(NamedTuple):
+    """One measure of one network.
+
+    Parameters
+    ----------
+    value : float
+        Over all chains or targets.
+    draws : ndarray, float64, shape (DRAWS,)
+        The same over draws of them with replacement; the n-th draw is the same for every network.
+    """
+
+    value: float
+    draws: Floats
+
+    @classmethod
+    def of(cls, values: Floats) -> Measure:
+        """Make one of the values at each row of `draws_of`."""
+        return cls(float(values[0]), values[1:])
+
+    def minus(self, other: Measure) -> Measure:
+        """Return the difference to another network's, on the same draws."""
+        return Measure(self.value - other.value, self.draws - other.draws)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95% interval."""
+        low, high = np.nanquantile(self.draws, [0.025, 0.975])
+        return float(low), float(high)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        low, high = self.interval
+        return {
+            "value": round(self.value, 5),
+            "low": round(low, 5),
+            "high": round(high, 5),
+            "draws": [round(float(d), 5) for d in self.draws],
+        }
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> Measure:
+        """Inverse of `as_dict`."""
+        return cls(float(kept["value"]), np.array(kept["draws"], dtype=np.float64))
+
+
+def draws_of(units: int) -> Floats:
+    """Return how often each chain or target is drawn: all once (first row), then `DRAWS` draws."""
+    return resampled(units, DRAWS, SEED)
+
+
+def mean_of(values: NDArray[np.floating], weights: NDArray[np.floating] | None = None) -> Measure:
+    """Return the mean over units, NaN left out, with each unit's weight (1 by default)."""
+    x = np.asarray(values, dtype=np.float64)
+    w = np.isfinite(x) * (np.ones(len(x)) if weights is None else np.asarray(weights, dtype=np.float64))
+    drawn = draws_of(len(x))
+    return Measure.of((drawn @ (np.nan_to_num(x) * w)) / np.maximum(drawn @ w, 1e-12))
