@@ -90,8 +90,9 @@ def main() -> None:
     rows = [
         "# Time to read a file",
         "",
-        f"Written by `python benchmarks/reading_time.py` on {date.today()}: milliseconds of CPU time for a file that",
-        f"is in memory and unzipped, at commit {commit} and now, in turn in one run; the mean over files, best of ten.",
+        f"Written by `python benchmarks/reading_time.py` on {date.today()}: milliseconds of CPU time for a",
+        f"file that is in memory and unzipped, at commit {commit} and now, in turn in one run; means over",
+        "files, of the best of ten.",
         "",
         "| files | number | before | now | ratio |",
         "|---|---|---|---|---|",
