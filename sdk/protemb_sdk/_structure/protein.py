@@ -40,7 +40,11 @@ def chains_of_table(table: Table, name: str, where: str, altloc: str, min_residu
     atom_of_residue[table.residue[ca]] = ca
     has_ca = np.zeros(len(table.name), dtype=bool)
     has_ca[table.residue[table.atom == CA]] = True
-    protein, order = _protein(table, kinds, atom_of_residue, has_ca)
+    ends = {atom: _places(table, atom) for atom in (N, C)}
+    protein, order = _protein(table, kinds, atom_of_residue, has_ca, ends)
+    alphas = np.full((len(table.name), 3), np.nan)
+    alphas[table.residue[ca]] = table.position[ca]
+    backbone = ends[N], alphas, ends[C]
     unplaced = table.unplaced & ~has_ca & (kinds == "amino") & table.declared
     lacking = (kinds == "amino") & table.declared & ~has_ca & ~unplaced
     loose = (kinds == "amino") & has_ca & ~protein
@@ -58,7 +62,7 @@ def chains_of_table(table: Table, name: str, where: str, altloc: str, min_residu
             read.skipped.append(Skipped(where, chain or " ", reason, kind=kind))
             continue
         polymer = own[protein[own] | lacking[own] | unplaced[own]]
-        label_numbers(table, polymer[np.argsort(order[polymer], kind="stable")], molecule)
+        label_numbers(table, polymer[np.argsort(order[polymer], kind="stable")], molecule, backbone)
         said = (*notes, *_left_out(table, own[lacking[own]], own[unplaced[own]], own[loose[own]]))
         try:
             read.chains.append(_chain_of_rows(table, name, chain, chosen, atom_of_residue[chosen], said))
@@ -97,16 +101,20 @@ def _pick_ca(table: Table, altloc: str) -> NDArray[np.int64]:
     return picked
 
 
+def _places(table: Table, atom: int) -> NDArray[np.float64]:
+    """Return where an atom of every residue lies, NaN where there is none; shape (residues, 3)."""
+    rows = np.flatnonzero(table.atom == atom)[::-1]  # the first one wins
+    found = np.full((len(table.name), 3), np.nan)
+    found[table.residue[rows]] = table.position[rows]
+    return found
+
+
 def _protein(
-    table: Table, kinds: NDArray[np.str_], atom_of_residue: NDArray[np.int64], has_ca: NDArray[np.bool_]
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    table: Table, kinds: NDArray[np.str_], atom_of_residue: NDArray[np.int64], has_ca: NDArray[np.bool_],
+    ends: dict[int, NDArray[np.float64]],
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:  # fmt: skip
     """Tell the residues of proteins from ligands that have a C-alpha too, and put them in order."""
     size = len(table.name)
-    ends: dict[int, NDArray[np.float64]] = {}
-    for atom in (N, C):
-        rows = np.flatnonzero(table.atom == atom)[::-1]  # the first one wins
-        ends[atom] = np.full((size, 3), np.nan)
-        ends[atom][table.residue[rows]] = table.position[rows]
     backbone = np.isfinite(ends[N]).all(axis=1) & np.isfinite(ends[C]).all(axis=1)
     order = np.arange(size, dtype=np.float64)
     protein = has_ca & table.declared & ((kinds == "amino") | ((kinds == "unknown") & backbone))

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._structure.atoms import CA, C, N, Table
+from protemb_sdk._structure.atoms import Table
 from protemb_sdk._structure.chain import BREAK_DISTANCE
 from protemb_sdk._structure.molecules import BOND_DISTANCE
 
+Backbone = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+"""Places of N, CA and C of every residue, NaN where there is none; each of shape (residues, 3)."""
 
-def label_numbers(table: Table, polymer: NDArray[np.int64], molecule: int) -> None:
+
+def label_numbers(table: Table, polymer: NDArray[np.int64], molecule: int, backbone: Backbone) -> None:
     """Give the residues of a molecule numbers by the sequence that the file declares for it.
 
     Parameters
@@ -23,6 +26,8 @@ def label_numbers(table: Table, polymer: NDArray[np.int64], molecule: int) -> No
         Residues in the order of the chain, also those without a C-alpha.
     molecule : int
         Position of the molecule.
+    backbone : tuple of ndarray
+        As `Backbone` says.
     """
     full = table.sequences[molecule]
     if not full or not polymer.size:
@@ -37,26 +42,19 @@ def label_numbers(table: Table, polymer: NDArray[np.int64], molecule: int) -> No
     names = [table.name[i] for i in chain]
     places: list[int | None] = list(range(1, len(full) + 1))
     if names != full:
-        places = places_in_sequence(names, full, _is_bonded(table, chain))
+        places = places_in_sequence(names, full, _is_bonded(backbone, chain))
     for residue, site in zip(polymer.tolist(), (np.cumsum(is_new) - 1).tolist(), strict=True):
         table.label_seq[residue] = places[site]
 
 
-def _is_bonded(table: Table, chain: NDArray[np.int64]) -> list[bool]:
+def _is_bonded(backbone: Backbone, chain: NDArray[np.int64]) -> list[bool]:
     """Tell which residues are bonded to the one before."""
-    at = [_first_places(table, atom)[chain] for atom in (N, CA, C)]
+    n, ca, c = (places[chain] for places in backbone)
     with np.errstate(invalid="ignore", over="ignore"):
-        bond = np.linalg.norm(at[0][1:] - at[2][:-1], axis=1)
-        step = np.linalg.norm(np.diff(at[1], axis=0), axis=1)
+        bond = np.linalg.norm(n[1:] - c[:-1], axis=1)
+        step = np.linalg.norm(np.diff(ca, axis=0), axis=1)
         bonded = np.where(np.isfinite(bond), bond < BOND_DISTANCE, step < BREAK_DISTANCE)
     return [False, *bonded.tolist()]
-
-
-def _first_places(table: Table, atom: int) -> NDArray[np.float64]:
-    found = np.full((len(table.name), 3), np.nan)
-    rows = np.flatnonzero(table.atom == atom)[::-1]  # the first one wins
-    found[table.residue[rows]] = table.position[rows]
-    return found
 
 
 def places_in_sequence(
