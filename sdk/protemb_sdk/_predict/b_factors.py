@@ -167,7 +167,8 @@ def _rows_of(
     at = np.array([predictions[p].chain.ca_coords[i] for p, i in rows])
     away = np.linalg.norm(at[:, None] - np.array(carbons), axis=2).min(axis=1)
     named = np.array([_fits(residue, chain, predictions[p].chain) for p, _ in rows])
-    near = away < _SAME_PLACE
+    lettered = np.array([not chain.strip() or _has_letter(chain, predictions[p].chain) for p, _ in rows])
+    near = (away < _SAME_PLACE) & lettered  # chains may lie in one place
     near = near & named if (near & named).any() else near
     if near.any():
         return [row for row, is_near in zip(rows, near.tolist(), strict=True) if is_near]
@@ -183,7 +184,11 @@ _LARGEST_SITE = 4.0
 def _fits(residue: gemmi.Residue, chain: str, read: Chain) -> bool:
     """Whether a chain that was read bears the names of one in the file."""
     is_label = not read.label_chain or residue.subchain == read.label_chain
-    return is_label and read.chain_id.split("-")[0] in (chain, chain.split("-")[0])
+    return is_label and _has_letter(chain, read)
+
+
+def _has_letter(chain: str, read: Chain) -> bool:
+    return read.chain_id.split("-")[0] in (chain, chain.split("-")[0])
 
 
 def _as_text(structure: gemmi.Structure, target: Path, *, pdb: bool) -> str:
