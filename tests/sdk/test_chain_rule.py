@@ -131,6 +131,38 @@ def test_a_protein_and_dna_without_names_are_two_molecules() -> None:
     assert [(s.chain_id, s.reason) for s in read.skipped] == [("2", "is nucleic acid (DNA), not protein")]
 
 
+@pytest.mark.parametrize("library", ["gemmi", "biotite", "biopython", "file"])
+def test_a_chain_without_a_name_that_may_be_two_says_so(library: str) -> None:
+    """Other libraries do not keep TER."""
+    text = pdb(helix(chain=" "), helix(OTHER, first=11, away=FAR, chain=" "))
+    (chain,) = read_chains(as_read_by(library, text)).chains
+    assert chain.sequence == ONE + OTHER
+    assert chain.notes == (
+        "the chain has no name and is broken 1 time where its numbers go on (behind GLY 10); it may be several",
+    )
+
+
+@pytest.mark.parametrize("library", ["gemmi", "biotite", "biopython"])
+def test_numbers_that_start_again_are_seen_in_other_libraries(library: str) -> None:
+    text = pdb(helix(), helix(OTHER, chain="B", away=FAR))
+    assert chains(as_read_by(library, text)) == [("A", ONE), ("B", OTHER)]
+    if library != "biopython":  # which refuses, or joins, residues of one name
+        text = pdb(helix(), helix(OTHER, away=FAR))
+        assert sorted(s for _, s in chains(as_read_by(library, text))) == sorted([ONE, OTHER])
+
+
+def as_read_by(library: str, text: bytes) -> object:
+    if library == "gemmi":
+        return gemmi.read_pdb_string(text)
+    if library == "biotite":
+        reading = pytest.importorskip("biotite.structure.io.pdb")
+        return reading.PDBFile.read(io.StringIO(text.decode())).get_structure(model=1)
+    if library == "biopython":
+        parser = pytest.importorskip("Bio.PDB").PDBParser(QUIET=True)
+        return parser.get_structure("x", io.StringIO(text.decode()))
+    return text
+
+
 # --- segment names ---------------------------------------------------------------------------------
 
 

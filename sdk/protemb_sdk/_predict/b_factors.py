@@ -121,9 +121,14 @@ def _fill(model: gemmi.Model, predictions: Sequence[PerResidue], where: str) -> 
     for key, chain_name, residue in _residues(model):
         found = _rows_of(residue, chain_name, rows.get(key, []), predictions)
         met.update(found)
-        value = float(predictions[found[0][0]].residue_value[found[0][1]]) if found else 0.0
+        # gemmi joins residues of molecules that share a name: each atom has the value of the nearest C-alpha.
+        values = [float(predictions[p].residue_value[i]) for p, i in found] or [0.0]
+        places = [predictions[p].structure.ca_coords[i] for p, i in found]
         for atom in residue:
-            atom.b_iso = round(100 * value, 2)
+            nearest = 0
+            if len(set(values)) > 1:
+                nearest = int(np.argmin([np.linalg.norm(place - atom.pos.tolist()) for place in places]))
+            atom.b_iso = round(100 * values[nearest], 2)
             atom.aniso = gemmi.SMat33f(0, 0, 0, 0, 0, 0)
     for (number, code), wanted in rows.items():
         for p, i in wanted:

@@ -64,6 +64,8 @@ def chains_of_table(table: Table, name: str, where: str, altloc: str, min_residu
         polymer = own[protein[own] | lacking[own] | unplaced[own]]
         label_numbers(table, polymer[np.argsort(order[polymer], kind="stable")], molecule, backbone)
         said = (*notes, *_left_out(table, own[lacking[own]], own[unplaced[own]], own[loose[own]]))
+        if not chain:
+            said = (*said, *_perhaps_two(table, chosen, table.position[atom_of_residue[chosen]]))
         try:
             read.chains.append(_chain_of_rows(table, name, chain, chosen, atom_of_residue[chosen], said))
         except StructureError as error:
@@ -186,6 +188,20 @@ def _left_out(
         amino = _count(loose.size, "amino acid")
         notes.append(f"{amino} not bonded to the chain left out: {_some(table, loose)}")
     return notes
+
+
+def _perhaps_two(table: Table, chosen: NDArray[np.int64], places: NDArray[np.float64]) -> list[str]:
+    """Return a note on a chain without a name in which neighbours by number lie far apart."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        apart = np.linalg.norm(np.diff(places, axis=0), axis=1) > BREAK_DISTANCE
+    gaps = np.flatnonzero(apart & (np.diff(table.number[chosen]) == 1))
+    if not gaps.size:
+        return []
+    at = _some(table, chosen[gaps[:1]])
+    times = "1 time" if gaps.size == 1 else f"{gaps.size} times"
+    return [
+        f"the chain has no name and is broken {times} where its numbers go on (behind {at}); it may be several"
+    ]
 
 
 def _chain_of_rows(
