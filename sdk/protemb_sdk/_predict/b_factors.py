@@ -123,7 +123,7 @@ def _fill(model: gemmi.Model, predictions: Sequence[PerResidue], where: str) -> 
         met.update(found)
         # gemmi joins residues of molecules that share a name: each atom has the value of the nearest C-alpha.
         values = [float(predictions[p].residue_value[i]) for p, i in found] or [0.0]
-        places = [predictions[p].structure.ca_coords[i] for p, i in found]
+        places = [predictions[p].chain.ca_coords[i] for p, i in found]
         for atom in residue:
             nearest = 0
             if len(set(values)) > 1:

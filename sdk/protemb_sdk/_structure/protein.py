@@ -200,7 +200,8 @@ def _perhaps_two(table: Table, chosen: NDArray[np.int64], places: NDArray[np.flo
     at = _some(table, chosen[gaps[:1]])
     times = "1 time" if gaps.size == 1 else f"{gaps.size} times"
     return [
-        f"the chain has no name and is broken {times} where its numbers go on (behind {at}); it may be several"
+        f"the chain has no name and is broken {times} where its numbers go on (behind {at}); "
+        "it may be several"
     ]
 
 
