@@ -1,4 +1,4 @@
-"""Chains of a folder as another checkout reads them and as they are read here; each difference with its reason.
+"""Chains of a folder as another checkout reads them and as they are read here, with reasons.
 
     python tests/chains_before.py ../shared/data/structures --before ../before -o tests/chains_before.md
 
@@ -38,7 +38,11 @@ def listed(folder: Path) -> dict[str, Any]:
                  np.round(c.ca_coords, 3).tolist(), c.residue_index.tolist(), list(c.notes)]
                 for c in read.chains
             ],
-            "skipped": [[s.chain.strip(), s.reason] for s in read.skipped],
+            "skipped": [
+                # Checkouts before 0.2 call the name `chain`.
+                [str(getattr(s, "chain_id", None) or s.chain).strip(), s.reason]
+                for s in read.skipped
+            ],
         }  # fmt: skip
     return found
 
@@ -109,8 +113,8 @@ def main() -> None:
         "# Chains before and after",
         "",
         f"Written by `python tests/chains_before.py`: {len(before):,} files, {counts[0]:,} chains before and",
-        f"{counts[1]:,} now (name, length, sequence, C-alphas, index). {len(before) - len(found):,} files are read",
-        f"as before; {len(found)} are not, {unexplained} of them without a reason.",
+        f"{counts[1]:,} now (name, length, sequence, C-alphas, index). {len(before) - len(found):,} files",
+        f"are read as before; {len(found)} are not, {unexplained} of them without a reason.",
         "",
         "| file | what differs | why |",
         "|---|---|---|",

@@ -217,6 +217,8 @@ def _why_fewer(other: Residue, mine: list[Residue], read: StructureRead) -> str:
     place = np.array(other.place)
     if not np.isfinite(place).all() or (place == 0).all() or (abs(place) >= 999).any():
         return "it has no position: we leave it out, with a note"
+    if any("outside of MODEL and ENDMDL" in s.reason for s in read.skipped):
+        return "it stands outside of MODEL and ENDMDL: we count it as a model of its own, with a note"
     if any(other.chain == s.chain_id.strip() for s in read.skipped):
         return "its chain is skipped, with the reason"
     return ""
