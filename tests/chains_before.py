@@ -1,4 +1,4 @@
-"""Chains of a folder as another checkout reads them and as they are read here; each difference with its reason.
+"""Chains of a folder as another checkout reads them, and as they are read here; differences and why.
 
     python tests/chains_before.py ../shared/data/structures --before ../before -o tests/chains_before.md
 
@@ -72,7 +72,8 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, str] |
     if not notes:
         return None
     known = all(n.startswith(("TER after", "columns right of 72", "the chain has no name")) for n in notes)
-    said = "the note says why" if all(n.startswith("columns") for n in notes) else "what was silent is noted"
+    is_old = all(n.startswith("columns") for n in notes)
+    said = "the note says why" if is_old else "what was silent is noted"
     return f"the same chains; new notes: {'; '.join(notes)}", said if known else ""
 
 
@@ -109,8 +110,8 @@ def main() -> None:
         "# Chains before and after",
         "",
         f"Written by `python tests/chains_before.py`: {len(before):,} files, {counts[0]:,} chains before and",
-        f"{counts[1]:,} now (name, length, sequence, C-alphas, index). {len(before) - len(found):,} files are read",
-        f"as before; {len(found)} are not, {unexplained} of them without a reason.",
+        f"{counts[1]:,} now (name, length, sequence, C-alphas, index). {len(before) - len(found):,} files",
+        f"are read as before; {len(found)} are not, {unexplained} of them without a reason.",
         "",
         "| file | what differs | why |",
         "|---|---|---|",

@@ -138,7 +138,8 @@ def test_a_chain_without_a_name_that_may_be_two_says_so(library: str) -> None:
     (chain,) = read_chains(as_read_by(library, text)).chains
     assert chain.sequence == ONE + OTHER
     assert chain.notes == (
-        "the chain has no name and is broken 1 time where its numbers go on (behind GLY 10); it may be several",
+        "the chain has no name and is broken 1 time where its numbers go on (behind GLY 10); it may be "
+        "several",
     )
 
 
