@@ -105,8 +105,8 @@ def _plain(found: Stretches, kinds: list[str]) -> list[int] | None:
     place = {name: i for i, name in enumerate(dict.fromkeys(names))}
     groups = [place[name] for name in names]
     size = len(groups)
-    if len(set(zip(groups, found.number, found.insertion_code, found.name, found.label_seq, found.label_chain,
-                   strict=True))) < size:  # fmt: skip
+    labels = (found.label_seq, found.label_chain) if found.labelled else ()
+    if len(set(zip(groups, found.number, found.insertion_code, found.name, *labels, strict=True))) < size:
         return None
     polymer = [s for s in range(size) if found.declared[s] and kinds[s] in ("amino", "DNA", "RNA", "unknown")]
     if len({(groups[s], found.number[s], found.insertion_code[s]) for s in polymer}) < len(polymer):

@@ -36,6 +36,7 @@ _NAMES = {
     for name, code in BACKBONE.items()
     for left in range(5 - len(name))
 }
+_SYMBOL = np.frombuffer(b" C", dtype=np.uint8)
 _CARBON = int.from_bytes(b" CA ", "little")  # a calcium begins a column earlier
 
 
@@ -124,12 +125,14 @@ def _read(page: Bytes, frame: Frame, is_het: NDArray[np.bool_], where: str) -> S
     sections, parts = frame.section[first].tolist(), frame.part[first].tolist()
 
     at_ca = rows[is_ca]
-    elements = [
-        e if e.isalpha() else "C" if padded else ""
-        for e, padded in zip(as_text(tail[at_ca, 4:6]), (atoms[at_ca] == _CARBON).tolist(), strict=True)
-    ]
+    symbols = tail[at_ca, 4:6]
     kept = np.ones(len(rows), dtype=bool)
-    kept[is_ca] = carbons(elements, [names[s] for s in stretch[at_ca].tolist()])
+    if not (symbols == _SYMBOL).all():
+        elements = [
+            e if e.isalpha() else "C" if padded else ""
+            for e, padded in zip(as_text(symbols), (atoms[at_ca] == _CARBON).tolist(), strict=True)
+        ]
+        kept[is_ca] = carbons(elements, [names[s] for s in stretch[at_ca].tolist()])
     rows, position = rows[kept], position[kept]
     altloc = page[rows, 16].astype(np.int64)
     keys = list(zip(chains, labels, parts, sections, strict=True))

@@ -213,11 +213,12 @@ def _chain_of_rows(
     atoms: NDArray[np.int64],
     notes: tuple[str, ...],
 ) -> Chain:
-    names = [table.name[i] for i in chosen]
+    rows = chosen.tolist()
+    names = [table.name[i] for i in rows]
     letter = {n: kind_of(n)[1] for n in set(names)}
     letter |= {n: kind_of(table.parents.get(n, n))[1] for n, known in letter.items() if known == "X"}
     letters = [letter[n] for n in names]
-    unknown = [i for i, letter in zip(chosen, letters, strict=True) if letter == "X"]
+    unknown = [i for i, letter in zip(rows, letters, strict=True) if letter == "X"] if "X" in letters else []
     if unknown:
         notes = (*notes, f"{_count(len(unknown), 'residue')} of unknown type, X: {_some(table, unknown)}")
     coords = np.ascontiguousarray(table.position[atoms])
@@ -227,13 +228,13 @@ def _chain_of_rows(
     return Chain(
         name=name,
         chain_id=printable(chain),
-        label_chain=printable(table.label_chain[chosen[0]]),
+        label_chain=printable(table.label_chain[rows[0]]),
         ca_coords=coords,
         sequence="".join(letters),
         residue_index=index,
         auth_seq=numbers.astype(np.int32),
-        insertion_code=np.array([table.insertion_code[i] for i in chosen], dtype=np.str_),
-        label_seq=np.array([-1 if (n := table.label_seq[i]) is None else n for i in chosen], dtype=np.int32),
+        insertion_code=np.array([table.insertion_code[i] for i in rows], dtype=np.str_),
+        label_seq=np.array([-1 if (n := table.label_seq[i]) is None else n for i in rows], dtype=np.int32),
         residue_name=np.array(names, dtype=np.str_),
         notes=notes,
     )
