@@ -92,8 +92,9 @@ def finished(means_BLM: Tensor) -> Tensor:
 class FoldedWrite(nn.Module):
     """`WriteBack`, and a convolution that changes nothing (see `FoldedBaseStem`)."""
 
-    def __init__(self, write: WriteBack) -> None:
+    def __init__(self, write: nn.Module) -> None:
         super().__init__()
+        assert isinstance(write, WriteBack)  # SingleRepresentation has no other
         self.norm, self.row, self.column = copy.deepcopy((write.norm, write.row, write.column))
         channels = write.row.out_features
         self.same = nn.Conv2d(channels, channels, 1, groups=channels, bias=False)

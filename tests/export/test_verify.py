@@ -15,7 +15,12 @@ class Lengths:
 
     def __getitem__(self, position):
         n = self.lengths[position]
-        return Trace(str(position), np.zeros((n, 3), np.float32), np.zeros(n, np.int64), np.arange(n))
+        return Trace(
+            str(position),
+            np.arange(3 * n, dtype=np.float32).reshape(n, 3),
+            np.zeros(n, np.int64),
+            np.arange(n),
+        )
 
 
 def test_chains_are_spread_on_a_logarithmic_scale():

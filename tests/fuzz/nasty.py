@@ -13,6 +13,7 @@ from typing import Any
 
 import gemmi
 import numpy as np
+from programs import PROGRAMS, damaged_binary_cif, of_libraries, zip_archive
 
 STRUCTURES = Path(__file__).resolve().parents[1] / "structures"
 ATOMS = 350  # of each real file: the reader's paths are all there, and an input takes milliseconds
@@ -207,8 +208,13 @@ MUTATIONS: list[Mutation] = [
 
 
 def mutated_text(rng: Rng) -> bytes:
-    """Return a real file with one to four mutations."""
+    """Return a real file with one to four mutations, a third of them after what programs make of files."""
     data = seeds()[rng.integers(len(seeds()))]
+    if rng.random() < 0.35:
+        for _ in range(int(rng.integers(1, 4))):
+            data = PROGRAMS[rng.integers(len(PROGRAMS))](data, rng)
+        if rng.random() < 0.6:
+            return data
     for _ in range(min(int(rng.geometric(0.6)), 6)):
         data = MUTATIONS[rng.integers(len(MUTATIONS))](data, rng)
     return data
@@ -279,11 +285,17 @@ def arrays(rng: Rng) -> tuple[Any, ...]:
 
 
 def nasty(seed: int, number: int) -> tuple[str, Any]:
-    """Return the kind ("bytes", "archive" or "arrays") and content of an input."""
+    """Return the kind ("bytes", "archive", "zip", "arrays" or "objects") and content of an input."""
     rng = np.random.default_rng([seed, number])
     kind = rng.random()
-    if kind < 0.8:
+    if kind < 0.74:
         return "bytes", mutated_text(rng)
-    if kind < 0.88:
+    if kind < 0.80:
         return "bytes", zipped(rng)
-    return ("archive", archive(rng)) if kind < 0.92 else ("arrays", arrays(rng))
+    if kind < 0.83:
+        return "bytes", damaged_binary_cif(rng)
+    if kind < 0.86:
+        return "archive", archive(rng)
+    if kind < 0.88:
+        return "zip", zip_archive(rng, mutated_text)
+    return ("arrays", arrays(rng)) if kind < 0.95 else ("objects", of_libraries(rng, mutated_text(rng)))

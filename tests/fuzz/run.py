@@ -21,6 +21,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
@@ -34,6 +35,8 @@ OFF = ("crash", "hang", "unhandled", "wrong")
 
 def child(seed: int, first: int, past: int, folder: Path) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    import torch  # noqa: F401  # takes its seconds here, and not of an input
+
     warnings.simplefilter("error")  # NumPy's among them: a user would see them
     from nasty import nasty
 
@@ -65,13 +68,18 @@ def judged(embedder: object, kind: str, content: object, folder: Path, number: i
     from protemb_sdk import Embedding, ProtembError
 
     x = content
-    if kind == "archive":
-        x = folder / "input.tar"
+    if kind in ("archive", "zip"):
+        x = folder / ("input.tar" if kind == "archive" else "input.zip")
         x.write_bytes(content)
+    elif kind == "arrays" and number % 10 == 0:
+        x = as_tensors(content, number)
     run = embedder.embed_many(x, on_error="skip", readouts=("contact",) if number % 8 == 0 else ())
-    count = 0
+    count, names = 0, set()
     for embedding in run:
         count += 1
+        if embedding.chain_id in names and kind == "bytes":
+            return "wrong", f"two chains are named {embedding.chain_id!r}"
+        names.add(embedding.chain_id)
         length = len(embedding)
         index = embedding.residue_index
         fine = (
@@ -96,9 +104,22 @@ def judged(embedder: object, kind: str, content: object, folder: Path, number: i
         if skipped.error is not None and not isinstance(skipped.error, ProtembError):
             return "wrong", repr(skipped.error)
     reasons = [skipped for skipped in run.skipped if skipped.error is not None]
-    if not count and not reasons and kind != "archive":
+    if not count and not reasons and kind not in ("archive", "zip"):
         return "wrong", "neither an embedding nor an error"
     return ("embedded", "") if count else ("refused", reasons[0].reason if reasons else "nothing in it")
+
+
+def as_tensors(content: tuple[object, ...], number: int) -> tuple[object, ...]:
+    """Return arrays as tensors, some of which cannot be looked at; arrays of no numbers as they are."""
+    import torch
+
+    try:
+        first = torch.as_tensor(content[0])
+        if number % 20 == 0:
+            first = first.double().requires_grad_()
+        return (first if number % 30 else first.to("meta"), *content[1:])
+    except (TypeError, ValueError, RuntimeError):
+        return content
 
 
 # --- the parent -----------------------------------------------------------------------------------
@@ -138,13 +159,21 @@ def run(inputs: int, seed: int, first: int, folder: Path) -> tuple[Counter[str],
 
 def watched(process: subprocess.Popen[str], at: Path, first: int) -> tuple[float, int]:
     """Wait until a child ends, or stays too long with one input; return its status and the last input."""
-    number, since = first, time.monotonic() + 20  # to start
+    import psutil
+
+    about = psutil.Process(process.pid)
+    number, since, spent = first, time.monotonic() + 300, 300.0  # to start
     while process.poll() is None:
         time.sleep(0.1)
         (now,) = struct.unpack("q", at.read_bytes())
+        try:
+            used = sum(about.cpu_times()[:2])
+        except psutil.Error:
+            continue
         if now != number:
-            number, since = now, time.monotonic()
-        elif time.monotonic() - since > HANG:
+            number, since, spent = now, time.monotonic(), used
+        # The machine may have other things to do: its own time counts, unless it waits for ever.
+        elif used - spent > HANG or time.monotonic() - since > 10 * HANG:
             process.kill()
             process.wait()
             return HANG, number
@@ -162,7 +191,7 @@ def report(
     from protemb_sdk import __version__
 
     per_kind = Counter(str(line[1]) for line in lines)
-    kinds = ", ".join(f"{per_kind[kind]:,} {kind}" for kind in ("bytes", "archive", "arrays"))
+    kinds = ", ".join(f"{per_kind[kind]:,} {kind}" for kind in sorted(per_kind))
     reasons = Counter(
         str(line[3]).split("(")[0].split(":")[-1].strip()[:70] for line in lines if line[2] == "refused"
     )
@@ -205,6 +234,7 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("-o", "--out", type=Path)
     parser.add_argument("--child", type=int)
     parser.add_argument("--folder", type=Path)
@@ -213,8 +243,17 @@ def main() -> None:
         child(options.seed, options.child, options.inputs, options.folder)
         return
     start = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        counts, lines, peak = run(options.inputs, options.seed, options.first, Path(folder))
+    ends = [options.first + options.inputs * n // options.processes for n in range(options.processes + 1)]
+
+    def part(first: int, past: int) -> tuple[Counter[str], list[list[object]], int]:
+        with tempfile.TemporaryDirectory() as folder:
+            return run(past - first, options.seed, first, Path(folder))
+
+    with ThreadPoolExecutor(options.processes) as pool:
+        parts = list(pool.map(part, ends, ends[1:]))
+    counts = sum((counts for counts, _, _ in parts), Counter())
+    lines = [line for _, some, _ in parts for line in some]
+    peak = max(peak for _, _, peak in parts)
     for line in lines:
         if line[2] in OFF:
             print(f"seed {options.seed}, input {line[0]}, {line[1]}: {line[2]}: {line[3]}\n")

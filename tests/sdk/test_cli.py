@@ -143,8 +143,9 @@ def bad(structures: Path, tmp_path: Path) -> Path:
     (folder / "picture.pdb").write_bytes(PNG)
     (folder / "dna.pdb").write_text(dna_only(structures))
     lines = (structures / "1a8o.pdb").read_text().splitlines()
-    first = next(i for i, line in enumerate(lines) if line[12:16] == " CA ")
-    lines[first] = lines[first][:30] + "     nan" * 3 + lines[first][54:]
+    for i, line in enumerate(lines):
+        if line[12:16] == " CA ":
+            lines[i] = line[:30] + "     nan" * 3 + line[54:]
     (folder / "nan.pdb").write_text("\n".join(lines))
     return folder
 
@@ -156,7 +157,7 @@ BAD_FILES = {
     "truncated.cif.gz": "the gzip stream is damaged or truncated",
     "picture.pdb": "this is a PNG image",
     "dna.pdb": "holds no protein chain to embed (chain B: is nucleic acid (DNA), not protein",
-    "nan.pdb": "not numbers",
+    "nan.pdb": "none with a position",
 }
 
 
@@ -227,9 +228,9 @@ def test_an_output_that_cannot_be(protemb, structures: Path, tmp_path: Path, nam
 def test_a_folder_becomes_a_store(protemb, structures: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     store, command = tmp_path / "store", ("embed", structures, structures / "3jqh.bcif.gz", "-o")
     done = protemb(*command, store, "--half", "--readout", "max", "--workers", 2)
-    assert done.status == 0 and "17 chains of 12 inputs" in done.out.replace("\n", " ")
+    assert done.status == 0 and "18 chains of 12 inputs" in done.out.replace("\n", " ")
     again = protemb(*command, store, "--half", "--readout", "max")
-    assert again.status == 0 and "12 inputs were already in the store" in again.out.replace("\n", " ")
+    assert again.status == 0 and "13 inputs were already in the store" in again.out.replace("\n", " ")
     for options, said in (
         ((), "a store with readouts"),
         (("--chain", "A"), "a store takes whole files"),

@@ -92,7 +92,7 @@ def test_every_kind_of_file_has_the_same_columns(make_embedding: Maker, tmp_path
     parquet = pytest.importorskip("pyarrow.parquet")
     filled(tmp_path / "x.parquet", make_embedding, [6])
     filled(tmp_path / "x.npz", make_embedding, [6])
-    with open_store(tmp_path / "store", STORED, channels=4) as store:
+    with open_store(tmp_path / "store", STORED, widths={"protein": 4, "residue": 4, "pair": 4}) as store:
         store.add(Outcome("x.pdb", [make_embedding(6, "n0", "A", False)]))
     (part,) = (tmp_path / "store").glob("*.parquet")
     assert parquet.read_schema(tmp_path / "x.parquet").equals(parquet.read_schema(part))

@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from protemb_sdk import Embedder, StructureError, read_chains
 from protemb_sdk._base.folders import find_structures
 from protemb_sdk._embed.many import inputs_of
 from protemb_sdk._store.fill import embed_into_store
+from protemb_sdk._store.verify import verify_store
 from protemb_sdk._structure.archives import members
 
 
@@ -92,7 +94,7 @@ def test_a_link_that_leads_nowhere_fails_in_its_turn(embedder: Embedder, folder:
 
 
 def test_other_files_are_counted_by_ending(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for name in ("x.txt", "deep/y.txt", "z.bcif.gz", "README", "scores.xml"):
+    for name in ("x.txt", "deep/y.txt", "z.mmtf.gz", "README", "scores.xml"):
         (folder / name).touch()
     with caplog.at_level(logging.WARNING, "protemb"):
         assert len(find_structures(folder)) == 2
@@ -102,7 +104,7 @@ def test_other_files_are_counted_by_ending(folder: Path, caplog: pytest.LogCaptu
     assert said.startswith(
         f"{folder}: 5 files ignored, as their names are not those of structure files (.txt 2, "
     )
-    assert all(ending in said for ending in (".bcif.gz 1", "no ending 1", ".xml 1"))
+    assert all(ending in said for ending in (".mmtf.gz 1", "no ending 1", ".xml 1"))
 
 
 def test_a_folder_that_cannot_be_listed_is_named_and_the_others_are_read(
@@ -216,3 +218,89 @@ def test_members_that_were_read_are_not_kept(
     monkeypatch.setattr(tarfile, "open", watched)
     for number, member in enumerate(members(str(tmp_path / "x.tar.gz"))):
         assert member.read() == content and len(kept[0].getmembers.__self__.members) <= 1, number
+
+
+# --- zip archives ---------------------------------------------------------------------------------
+
+
+def zipped(path: Path, files: dict[str, bytes], kind: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", kind) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+def test_zip_archives_are_read_as_tar_archives_are(
+    kind: int, embedder: Embedder, structures: Path, tmp_path: Path
+) -> None:
+    content = (structures / "1orc.pdb").read_bytes()
+    files = {
+        "a.pdb": content, "d/b.cif": (structures / "1a8o.cif").read_bytes(),
+        "c.cif.gz": gzip.compress((structures / "1a8o.cif").read_bytes()), "d/": b"", "readme.txt": b"x",
+        ".hidden.pdb": content, "__MACOSX/._a.pdb": content, "../e.pdb": content, "bad.pdb": b"hello",
+    }  # fmt: skip
+    path = zipped(tmp_path / "x.zip", files, kind)
+    run = embedder.embed_many([path, structures / "1orc.pdb"], on_error="skip")
+    assert [e.id for e in run] == ["a_A", "b_A", "c_A", "e_A", "1orc_A"]
+    assert [(s.source, s.reason.split(" (")[0]) for s in run.skipped] == [
+        (f"{path}/bad.pdb", "not a structure file")
+    ]
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        archive.add(structures / "1orc.pdb", "a.pdb")
+    (in_tar,) = embedder.embed_many(tmp_path / "x.tar")
+    (in_zip,) = embedder.embed_many(zipped(tmp_path / "y.zip", {"a.pdb": content}))
+    assert in_tar.residue.tobytes() == in_zip.residue.tobytes()
+
+
+def test_a_zip_archive_of_nothing_and_one_that_is_none_are_named(tmp_path: Path) -> None:
+    with pytest.raises(StructureError, match="no structure file in this archive"):
+        list(members(str(zipped(tmp_path / "x.zip", {"readme.txt": b""}))))
+    (tmp_path / "y.zip").write_bytes(b"hello")
+    with pytest.raises(StructureError, match="cannot be read as a zip archive"):
+        list(members(str(tmp_path / "y.zip")))
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "encrypted"])
+def test_what_came_before_the_damage_in_a_zip_archive_was_given(
+    damage: str, structures: Path, tmp_path: Path
+) -> None:
+    content = (structures / "1orc.pdb").read_bytes()
+    path = zipped(tmp_path / "x.zip", {"a.pdb": content, "b.pdb": content}, zipfile.ZIP_STORED)
+    data = bytearray(path.read_bytes())
+    second = data.rindex(b"b.pdb", 0, data.rindex(b"PK\x01\x02", 0, data.rindex(b"PK\x01\x02")))
+    if damage == "flipped":
+        data[second + 500] ^= 1  # its checksum fails
+    elif damage == "encrypted":
+        data[data.rindex(b"PK\x01\x02") + 8] |= 1
+        data[data.rindex(b"PK\x03\x04") + 6] |= 1
+    path.write_bytes(bytes(data[: len(data) // 2]) if damage == "cut" else bytes(data))
+    found = members(str(path))
+    if damage != "cut":  # the list of its members is at the end
+        assert next(found).content == content
+    with pytest.raises(StructureError, match="cannot be read as a zip archive"):
+        next(found)
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(structures: Path, tmp_path: Path) -> None:
+    path = zipped(
+        tmp_path / "x.zip",
+        {"a.pdb": b"ATOM  ".ljust(2**20) * 64, "b.pdb": (structures / "1orc.pdb").read_bytes()},
+    )
+    first = next(members(str(path), most=2**20))
+    assert len(first.content) == 2**20 + 1
+    run = Embedder("small", "cpu", byte_limit=2**20).embed_many(path, on_error="skip")
+    assert [e.id for e in run] == ["b_A"] and "byte_limit" in run.skipped[0].reason
+
+
+def test_a_store_is_filled_from_a_zip_archive_and_verified(
+    embedder: Embedder, structures: Path, tmp_path: Path
+) -> None:
+    content = (structures / "1orc.pdb").read_bytes()
+    path = zipped(tmp_path / "x.zip", {"a.pdb": content, "d/b.pdb": content})
+    for before in (0, 2):
+        filled = embed_into_store(embedder, path, tmp_path / "store")
+        assert (filled.chains, filled.failed, filled.before) == (2 - before, 0, before)
+    assert verify_store(tmp_path / "store").missing == []

@@ -105,7 +105,7 @@ def test_missing_residues_and_unknown_ones_are_scored(
     # Of shorter walks it thinks better: .36 at 60 residues.
     for length in (40, 60):
         assert scorer.score(random_walk(length)).gdt_ts < scorer.score(native).gdt_ts / 2
-    collapsed = (np.zeros((30, 3)), "A" * 30)
+    collapsed = (np.full((30, 3), 7.0), "A" * 30)  # at 0, 0, 0 they would be missing
     assert 0 <= scorer.score(collapsed).gdt_ts <= 1
 
 

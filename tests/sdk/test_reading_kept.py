@@ -67,7 +67,7 @@ def all_outcomes() -> list[str]:
     found = []
     for number in range(INPUTS):
         kind, content = nasty(SEED, number)
-        if kind != "archive":
+        if kind not in ("archive", "zip"):
             with np.errstate(all="ignore"):
                 found.append(f"{number} {outcome(content, **options_of(number))}")
     return found

@@ -145,10 +145,10 @@ def test_a_chain_in_several_parts_is_one_chain() -> None:
 
 def test_repeated_numbers_lose_nothing_and_are_noted() -> None:
     second = "".join(pdb_line(i + 1, 3.8 * i, y=50.0) for i in range(4))
-    chain = read_text(trace(4) + "TER\n" + second)
-    assert len(chain) == 8 and "residue numbers repeat" in chain.notes[0]
-    chain = read_text(trace(4) + second)  # without TER nothing tells the two apart
-    assert len(chain) == 4 and "taken as one" in chain.notes[0]
+    for text in (trace(4) + "TER\n" + second, trace(4) + second):
+        read = read_chains(text.encode())
+        assert [(c.chain_id, len(c)) for c in read.chains] == [("A", 4), ("A-2", 4)]
+        assert all("residue numbers that start again" in c.notes[0] for c in read.chains)
 
 
 # --- which residues -------------------------------------------------------------------------------

@@ -292,7 +292,7 @@ def test_two_types_are_one_site_by_number_code_chain_and_conformers(
 ) -> None:
     first = {"number": 1, "residue": "ALA", "alt": "A", "occupancy": 0.4}
     lines = (first, first | {"residue": "GLY", "occupancy": 0.6} | second)
-    read = read_chains("".join(pdb_line(**each) for each in lines).encode(), min_residues=1)  # type: ignore[arg-type]
+    read = read_chains("".join(pdb_line(x=5.0, **each) for each in lines).encode(), min_residues=1)  # type: ignore[arg-type]
     assert sum(len(chain) for chain in read.chains) == residues
     assert residues == 2 or read.chains[0].residue_name.tolist() == ["GLY"]
 

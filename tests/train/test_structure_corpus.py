@@ -186,7 +186,7 @@ def test_what_others_put_among_shards_stays(folder, tmp_path):
 SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
-from protemb_train import build, shards
+from protemb_train.corpus import build, shards
 
 shards.FILES_PER_SHARD = 1
 plain = shards.read_file

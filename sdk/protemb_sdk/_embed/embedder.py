@@ -36,8 +36,9 @@ DEFAULT_MEMORY_LIMIT = 2 * 2**30
 class Embedder:
     """Protein structure embeddings from one model on one device.
 
-    Threads may share an `Embedder`, which on a CPU embeds one chain at a time with all its threads; processes
-    may not (make one in each, or use `workers`).
+    Threads may share an `Embedder`, which on a CPU embeds one chain at a time with all its threads. It is
+    pickled and copied as its arguments, so that each process makes a session of its own (joblib,
+    ``ProcessPoolExecutor``, ``sklearn.clone``); for many structures use `workers`.
 
     Parameters
     ----------
@@ -442,12 +443,17 @@ class Embedder:
         device, providers, _, session_options = self.session_arguments
         if session_options is not None:
             raise EmbeddingError("session_options cannot be sent to workers; use threads=, or workers=1")
-        path = os.path.abspath(self.model.path) if not self.model.sha256 else self.model.name
+        threads = max(1, self._session.threads // workers)
+        return {**self._arguments(), "device": device, "providers": providers, "threads": threads}
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return the arguments of the constructor, but for `session_options`."""
+        device, providers, threads, _ = self._session_arguments
         return {
-            "model": path,
+            "model": os.path.abspath(self.model.path) if not self.model.sha256 else self.model.name,
             "device": device,
             "providers": providers,
-            "threads": max(1, self._session.threads // workers),
+            "threads": threads,
             "model_number": self._reading["model_number"],
             "altloc": self._reading["altloc"],
             "min_residues": self._reading["min_residues"],
@@ -456,3 +462,16 @@ class Embedder:
             "byte_limit": self.limits.bytes,
             "time_limit": self.limits.seconds,
         }
+
+    def __reduce__(self) -> tuple[Callable[..., Embedder], tuple[type[Embedder], dict[str, Any]]]:
+        """Pickle the arguments; a copy, or another process, makes a session of its own."""
+        if self._session_arguments[3] is not None:
+            raise EmbeddingError(
+                "an Embedder with session_options cannot be pickled; use threads=, or make one in each "
+                "process"
+            )
+        return _made_again, (type(self), self._arguments())
+
+
+def _made_again(kind: type[Embedder], arguments: dict[str, Any]) -> Embedder:
+    return kind(**arguments)

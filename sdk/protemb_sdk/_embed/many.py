@@ -31,6 +31,7 @@ from protemb_sdk._embed.outcome import (
 from protemb_sdk._model.readouts import check_readouts
 from protemb_sdk._structure.archives import Member, is_archive_name, members
 from protemb_sdk._structure.chain import Chain, Skipped
+from protemb_sdk._structure.foreign import has
 
 Progress = bool | Callable[[int, int | None], None]
 
@@ -87,7 +88,7 @@ def is_one(x: object) -> bool:
     if isinstance(x, tuple):
         return len(x) in (2, 3) and isinstance(x[1], str) and not is_one(x[0])
     return isinstance(x, str | PathLike | bytes | bytearray | memoryview | Chain) or any(
-        hasattr(x, mark)
+        has(x, mark)
         # A file, a Biotite array, a gemmi structure, one of Biopython.
         for mark in ("read", "coord", "cell", "child_list")
     )

@@ -12,6 +12,7 @@ from protemb_sdk._base.errors import ProtembError, StructureError
 from protemb_sdk._base.limits import Limits
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._structure.chain import Chain, Skipped, no_protein_chain
+from protemb_sdk._structure.foreign import attribute
 from protemb_sdk._structure.protein import StructureRead
 
 
@@ -77,7 +78,7 @@ def source_name(x: object, position: int) -> str:
         return x.path
     if isinstance(x, Chain):  # a file's name does not tell it from one of another folder
         return f"{x.source}:{x.chain_id}" if x.source else x.id
-    name = getattr(x, "name", None)
+    name = attribute(x, "name")
     return name if isinstance(name, str) and name else f"input {position} ({type(x).__name__})"
 
 

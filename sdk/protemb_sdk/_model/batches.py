@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from protemb_sdk._base.errors import EmbeddingError, StructureError
 from protemb_sdk._base.limits import Budget
 from protemb_sdk._model.passes import run_passes
-from protemb_sdk._model.strips import Pooled, plan_batches, plan_rows, run_strips
+from protemb_sdk._model.strips import (
+    MAPS_AT_ONCE,
+    MAPS_WITH_STATES,
+    Pooled,
+    plan_batches,
+    plan_rows,
+    run_strips,
+)
 from protemb_sdk._structure.chain import Chain
 
 if TYPE_CHECKING:
@@ -89,7 +96,8 @@ def pool_alike(
         )
     found: list[Pooled] = []
     for length in lengths:
-        borders = plan_batches(len(chains), length, session.info.channels, memory_limit)
+        maps = MAPS_WITH_STATES if session.info.has_states else MAPS_AT_ONCE
+        borders = plan_batches(len(chains), length, session.info.channels, memory_limit, maps)
         for first, past in zip(borders[:-1], borders[1:], strict=True):
             found += _batch(session, chains[first:past], memory_limit, pair, readouts, seconds, profile)
     for chain, pooled in zip(chains, found, strict=True):

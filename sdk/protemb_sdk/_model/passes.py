@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.limits import Budget
-from protemb_sdk._model.strips import Feeds, MapReader, Pooled, plan_rows
+from protemb_sdk._model.strips import MAPS_WITH_STATES, Feeds, MapReader, Pooled, plan_rows
 
 if TYPE_CHECKING:
     from protemb_sdk._model.models import GraphInfo
@@ -65,7 +65,7 @@ def run_passes(
     others = tuple(name for name in readouts if name not in MEANS)
     reader = MapReader(others, ca_coords, info.channels, session.threads, pair)
     of_residues = ["residue", "protein", *(["profile"] if profile else [])]
-    whole = plan_rows(length, info.channels, info.radius, memory_limit, chains)
+    whole = plan_rows(length, info.channels, info.radius, memory_limit, chains, MAPS_WITH_STATES)
     if len(whole.rows) == 1:
         outputs = [*of_residues, *([f"strip_means_{end}"] if means_of else []), *reader.outputs]
         found = dict(zip(outputs, session.run(outputs, feeds, whole.keep, budget), strict=True))
@@ -75,13 +75,14 @@ def run_passes(
     else:
         given: dict[str, NDArray[Any]] = {}
         for k in range(end + 1):
-            strips = plan_rows(length, info.channels, info.radii[k], memory_limit, chains)
+            strips = plan_rows(length, info.channels, info.radii[k], memory_limit, chains, MAPS_WITH_STATES)
             outputs = [f"strip_means_{k}", *(reader.outputs if k == end else [])]
             halo = {"halo": np.array(info.radii[k], dtype=np.int64)}
             total = np.zeros((chains, length, 4 * info.channels + 1))
             for first, past in strips.rows:
                 rows = {"rows": np.array([first, past], dtype=np.int64)}
-                part, *pair_BCRL = session.run(outputs, {**feeds, **given, **halo, **rows}, True, budget)
+                keep = past < length  # maps of the next pass are of another size
+                part, *pair_BCRL = session.run(outputs, {**feeds, **given, **halo, **rows}, keep, budget)
                 total += part
                 if pair_BCRL:
                     reader.add(first, pair_BCRL[0])

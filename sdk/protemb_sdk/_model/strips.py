@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Pair maps of C float32 channels that a session holds at its peak, features and residual stream at once:
 # 5.2 are measured (benchmarks/test_memory.py), and a limit is a limit.
 MAPS_AT_ONCE = 6
+# The same in contract 2, whose graph weights a map by contact too: 5.8 of whole chains, up to 7.3 of strips.
+MAPS_WITH_STATES = 7.5
 
 # Features are no narrower where the network is.
 LEAST_CHANNELS = 64
@@ -45,19 +47,28 @@ class Strips(NamedTuple):
     keep: bool
 
 
-def map_bytes(length: int, rows: int, channels: int) -> int:
+def map_bytes(length: int, rows: int, channels: int, maps: float = MAPS_AT_ONCE) -> int:
     """Return what some rows of a chain's map take in a session at its peak."""
-    return 4 * max(channels, LEAST_CHANNELS) * length * rows * MAPS_AT_ONCE
+    return int(4 * max(channels, LEAST_CHANNELS) * length * rows * maps)
 
 
-def plan_batches(chains: int, length: int, channels: int, memory_limit: int) -> list[int]:
+def plan_batches(
+    chains: int, length: int, channels: int, memory_limit: int, maps: float = MAPS_AT_ONCE
+) -> list[int]:
     """Return borders between batches of chains of one length, as few as the memory allows, nearly equal."""
-    at_once = max(memory_limit // map_bytes(length, length, channels), 1)
+    at_once = max(memory_limit // map_bytes(length, length, channels, maps), 1)
     count = -(-chains // at_once)
     return [chains * k // count for k in range(count + 1)]
 
 
-def plan_rows(length: int, channels: int, radius: int, memory_limit: int, chains: int = 1) -> Strips:
+def plan_rows(
+    length: int,
+    channels: int,
+    radius: int,
+    memory_limit: int,
+    chains: int = 1,
+    maps: float = MAPS_AT_ONCE,
+) -> Strips:
     """Return strips that cover all rows.
 
     A strip is computed together with a halo of `radius` rows on either side, which the graph adds and
@@ -74,12 +85,14 @@ def plan_rows(length: int, channels: int, radius: int, memory_limit: int, chains
         long chains more may be needed.
     chains : int, default 1
         Chains of that length in a batch of `plan_batches`.
+    maps : float, optional
+        Pair maps that a session holds at its peak.
 
     Returns
     -------
     Strips
     """
-    bytes_per_row = map_bytes(length, 1, channels)
+    bytes_per_row = map_bytes(length, 1, channels, maps)
     # A strip of a chain shorter than two halos would need all the other rows too.
     if bytes_per_row * length <= memory_limit or length <= 2 * radius:
         return Strips([(0, length)], keep=chains * bytes_per_row * length <= KEPT * memory_limit)

@@ -34,7 +34,7 @@ class PerResidue(Protocol):
     def provenance(self) -> Mapping[str, Any]: ...
 
 
-Key = tuple[str, int, str]  # author chain, number, insertion code
+Key = tuple[int, str]  # number, insertion code
 Found = tuple[int, int]  # position of a prediction, and of a residue in it
 
 
@@ -65,8 +65,8 @@ def write_b_factors(
     that two decimals survive in a PDB file; every other atom gets 0. Anisotropic temperature factors are
     left out, as they would contradict the B-factors.
 
-    A residue is known by model, author chain, number and insertion code, and among several of these by
-    label chain and C-alpha position; conformers of one site with several residue types get one value.
+    A residue is known by model, number and insertion code, and among several of these by its C-alpha
+    position, and by the chain name; conformers of one site with several residue types get one value.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def write_b_factors(
         If the file cannot be written, or the structure does not fit into PDB format.
     """
     target, where = check_structure_target(Path(out_path)), str(source_path)
-    structure, _ = parse(load(Path(source_path), where), where)
+    structure = parse(load(Path(source_path), where), where)
     structure.setup_entities()
     structure.assign_label_seq_id()  # what has some keeps them
     by_model: dict[int, list[PerResidue]] = {}
@@ -116,37 +116,38 @@ def _fill(model: gemmi.Model, predictions: Sequence[PerResidue], where: str) -> 
         chain = prediction.chain
         numbers = zip(chain.auth_seq.tolist(), chain.insertion_code.tolist(), strict=True)
         for i, (number, code) in enumerate(numbers):
-            rows.setdefault((chain.chain_id, number, code), []).append((p, i))
-    # Several residues may bear one number: conformers of a site, or a molecule numbered anew.
-    sharing: dict[Key, set[str]] = {}
-    for key, residue in _residues(model):
-        if key in rows and _alpha_carbons(residue):
-            sharing.setdefault(key, set()).add(residue.subchain)
+            rows.setdefault((number, code), []).append((p, i))
     met: set[Found] = set()
-    for key, residue in _residues(model):
-        found = _rows_of(residue, rows.get(key, []), predictions, sharing.get(key, set()))
+    for key, chain_name, residue in _residues(model):
+        found = _rows_of(residue, chain_name, rows.get(key, []), predictions)
         met.update(found)
-        value = float(predictions[found[0][0]].residue_value[found[0][1]]) if found else 0.0
+        # gemmi joins residues of molecules that share a name: each atom has the value of the nearest C-alpha.
+        values = [float(predictions[p].residue_value[i]) for p, i in found] or [0.0]
+        places = [predictions[p].chain.ca_coords[i] for p, i in found]
         for atom in residue:
-            atom.b_iso = round(100 * value, 2)
+            nearest = 0
+            if len(set(values)) > 1:
+                nearest = int(np.argmin([np.linalg.norm(place - atom.pos.tolist()) for place in places]))
+            atom.b_iso = round(100 * values[nearest], 2)
             atom.aniso = gemmi.SMat33f(0, 0, 0, 0, 0, 0)
-    for (name, number, code), wanted in rows.items():
+    for (number, code), wanted in rows.items():
         for p, i in wanted:
             if (p, i) not in met:
+                chain = predictions[p].chain
                 raise StructureError(
-                    f"holds no residue {number}{code} of chain {name!r}, which was predicted for "
-                    f"{predictions[p].chain.id}; pass the structure that was predicted",
+                    f"holds no residue {number}{code} of chain {chain.chain_id!r}, which was predicted "
+                    f"for {chain.id}; pass the structure that was predicted",
                     where,
                 )
 
 
-def _residues(model: gemmi.Model) -> Iterator[tuple[Key, gemmi.Residue]]:
+def _residues(model: gemmi.Model) -> Iterator[tuple[Key, str, gemmi.Residue]]:
     position = 0
     for chain in model:
         for residue in chain:
-            position += 1  # the number of a residue that has none, as when it was read
+            position += 1  # the number of a residue that has none
             number = position if residue.seqid.num is None else residue.seqid.num
-            yield (chain.name, number, residue.seqid.icode.strip()), residue
+            yield (number, residue.seqid.icode.strip()), chain.name, residue
 
 
 def _alpha_carbons(residue: gemmi.Residue) -> list[list[float]]:
@@ -154,19 +155,45 @@ def _alpha_carbons(residue: gemmi.Residue) -> list[list[float]]:
     return [atom.pos.tolist() for atom in residue if atom.name == "CA" and residue.name != "CA"]
 
 
+# Files give three decimals.
+_SAME_PLACE = 0.01
+
+
 def _rows_of(
-    residue: gemmi.Residue, rows: Sequence[Found], predictions: Sequence[PerResidue], subchains: set[str]
+    residue: gemmi.Residue, chain: str, rows: Sequence[Found], predictions: Sequence[PerResidue]
 ) -> list[Found]:
-    """Return the predicted residues that this one is: one, none, or the same one predicted twice."""
+    """Return the predicted residues that this one is: one, none, or the same one predicted twice.
+
+    They lie where it does; or, as the other types of a site, they bear the name of its chain.
+    """
     carbons = _alpha_carbons(residue) if rows else []
     if not carbons:
         return []
-    if len(rows) > 1:
-        at = np.array([predictions[p].chain.ca_coords[i] for p, i in rows])
-        away = np.linalg.norm(at[:, None] - np.array(carbons), axis=2).min(axis=1)
-        return [row for row, distance in zip(rows, away, strict=True) if distance == away.min()]
-    label = predictions[rows[0][0]].chain.label_chain
-    return [] if label in subchains and residue.subchain != label else [rows[0]]
+    at = np.array([predictions[p].chain.ca_coords[i] for p, i in rows])
+    away = np.linalg.norm(at[:, None] - np.array(carbons), axis=2).min(axis=1)
+    named = np.array([_fits(residue, chain, predictions[p].chain) for p, _ in rows])
+    lettered = np.array([not chain.strip() or _has_letter(chain, predictions[p].chain) for p, _ in rows])
+    near = (away < _SAME_PLACE) & lettered  # chains may lie in one place
+    near = near & named if (near & named).any() else near
+    if near.any():
+        return [row for row, is_near in zip(rows, near.tolist(), strict=True) if is_near]
+    if not named.any() or away[named].min() > _LARGEST_SITE:
+        return []
+    return [row for row, d, n in zip(rows, away, named, strict=True) if n and d == away[named].min()]
+
+
+# Conformers of a site lie within it.
+_LARGEST_SITE = 4.0
+
+
+def _fits(residue: gemmi.Residue, chain: str, read: Chain) -> bool:
+    """Whether a chain that was read bears the names of one in the file."""
+    is_label = not read.label_chain or residue.subchain == read.label_chain
+    return is_label and _has_letter(chain, read)
+
+
+def _has_letter(chain: str, read: Chain) -> bool:
+    return read.chain_id.split("-")[0] in (chain, chain.split("-")[0])
 
 
 def _as_text(structure: gemmi.Structure, target: Path, *, pdb: bool) -> str:

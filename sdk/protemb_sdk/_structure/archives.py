@@ -1,10 +1,11 @@
-"""Tar archives as streams of structure files: nothing is unpacked to disk, nothing is held but one member."""
+"""Archives as streams of structure files: nothing is unpacked to disk, nothing is held but one member."""
 
 from __future__ import annotations
 
 import lzma
 import re
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from protemb_sdk._base.folders import is_structure_name
 from protemb_sdk._base.limits import DEFAULT_BYTES
 from protemb_sdk._structure.files import TAKEN
 
-_ENDING = re.compile(r"\.(tar|tar\.gz|tgz)$", re.IGNORECASE)
+_ENDING = re.compile(r"\.(tar|tar\.gz|tgz|zip)$", re.IGNORECASE)
 
 
 # A name longer than any file system's; tarfile takes headers of any size into memory.
@@ -36,6 +37,13 @@ class _Header(tarfile.TarInfo):
 _IN_MEMORY = (
     tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE,
     tarfile.SOLARIS_XHDTYPE,
+)  # fmt: skip
+
+
+# A member that is encrypted, or packed as Python cannot unpack it, is a RuntimeError.
+_DAMAGE = (
+    *MALFORMED, tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError,
+    RuntimeError,
 )  # fmt: skip
 
 
@@ -60,7 +68,7 @@ class Member:
 
 
 def is_archive_name(path: str) -> bool:
-    """Tell by its ending whether a file is meant as a tar archive."""
+    """Tell by its ending whether a file is meant as a tar or zip archive."""
     return _ENDING.search(path) is not None
 
 
@@ -74,23 +82,40 @@ def members(path: str, most: int = DEFAULT_BYTES) -> Iterator[Member]:
     StructureError
         If it cannot be read, or holds none; what came before the damage was given.
     """
+    kind = "zip" if path.lower().endswith(".zip") else "tar"
     count = 0
     try:
-        with tarfile.open(path, "r|*", tarinfo=_Header) as archive:
-            while (member := archive.next()) is not None:
-                archive.members.clear()  # type: ignore[attr-defined]  # it would keep all it has seen
-                parts = set(PurePosixPath(member.name).parts) - {".."}
-                hidden = any(part.startswith(".") for part in parts)
-                if not member.isfile() or hidden or not is_structure_name(member.name):
-                    continue
-                opened = archive.extractfile(member)
-                assert opened is not None  # of a regular file
-                yield Member(f"{path}/{member.name}", opened.read(most + 1 if member.size > most else -1))
-                count += 1
-    except (*MALFORMED, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+        for name, content in _of_zip(path, most) if kind == "zip" else _of_tar(path, most):
+            yield Member(f"{path}/{name}", content)
+            count += 1
+    except _DAMAGE as error:
         after = f" after {count} structures" if count else ""
         raise StructureError(
-            f"cannot be read as a tar archive{after} ({error}); is it whole?", path
+            f"cannot be read as a {kind} archive{after} ({error}); is it whole?", path
         ) from error
     if not count:
         raise StructureError(f"no structure file in this archive; looked for {TAKEN}", path)
+
+
+def _of_tar(path: str, most: int) -> Iterator[tuple[str, bytes]]:
+    with tarfile.open(path, "r|*", tarinfo=_Header) as archive:
+        while (member := archive.next()) is not None:
+            archive.members.clear()  # type: ignore[attr-defined]  # it would keep all it has seen
+            if member.isfile() and _is_structure(member.name):
+                opened = archive.extractfile(member)
+                assert opened is not None  # of a regular file
+                yield member.name, opened.read(most + 1 if member.size > most else -1)
+
+
+def _of_zip(path: str, most: int) -> Iterator[tuple[str, bytes]]:
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if not member.is_dir() and _is_structure(member.filename):
+                with archive.open(member) as opened:
+                    yield member.filename, opened.read(most + 1)  # whatever size the archive says
+
+
+def _is_structure(name: str) -> bool:
+    parts = set(PurePosixPath(name).parts) - {".."}
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    return not hidden and is_structure_name(name)

@@ -80,9 +80,11 @@ class Chain:
     def __post_init__(self) -> None:
         for name, dtype in _DTYPES.items():
             try:
-                array = np.asarray(getattr(self, name))
+                array = np.asanyarray(getattr(self, name))
+                if isinstance(array, np.ma.MaskedArray):
+                    array = array.filled(np.nan) if dtype is np.float64 else array.data
                 object.__setattr__(self, name, array if dtype is None else array.astype(dtype, copy=False))
-            except (TypeError, ValueError) as error:
+            except Exception as error:  # lazy arrays and tensors raise what they like
                 raise StructureError(f"{name} does not hold numbers ({error})", self.id) from error
         length = len(self.sequence)
         for name in ("residue_index", "auth_seq", "insertion_code", "label_seq", "residue_name"):

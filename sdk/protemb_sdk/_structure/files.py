@@ -1,4 +1,4 @@
-"""Structure files: from a path, bytes or an open file to a parsed `gemmi.Structure`, or one clear error."""
+"""Structure files: from a path, bytes or an open file to stretches of atoms, or one clear error."""
 
 from __future__ import annotations
 
@@ -10,8 +10,17 @@ import zlib
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+import numpy as np
+
 from protemb_sdk._base.errors import StructureError
 from protemb_sdk._base.limits import DEFAULT_BYTES, check_bytes
+from protemb_sdk._structure.atoms import Stretches, identity, joined
+from protemb_sdk._structure.bcif import block_as_document, blocks_of_bcif
+from protemb_sdk._structure.cif import column_of_block, plain, stretches_of_columns
+from protemb_sdk._structure.cif_columns import Column, Values
+from protemb_sdk._structure.cif_cut import atom_table
+from protemb_sdk._structure.formats import TAKEN, recognised
+from protemb_sdk._structure.pdb import stretches_of_pdb
 
 if TYPE_CHECKING:
     import gemmi
@@ -20,30 +29,9 @@ logger = logging.getLogger("protemb")
 
 _CHUNK = 2**16
 
-TAKEN = "PDB, mmCIF or mmJSON, each also gzipped"
-
 _ZEROS = re.compile(rb"\0*")
-_CIF_START = re.compile(rb"(?:\s++|#[^\n]*+(?:\n|\Z))*+data_", re.IGNORECASE)
-_PDB_ATOM = re.compile(rb"^(?:ATOM|HETA)", re.IGNORECASE | re.MULTILINE)
-_PDB_HEADER = re.compile(rb"^(?:HEADER|TITLE |REMARK|CRYST1|SEQRES|MODEL )", re.MULTILINE)
 
-# gemmi reads a blank or garbled number as 0: a C-alpha line whose three coordinate fields of
-# eight columns hold anything but a number is looked for here. A line begins with the end of the one before:
-# "\n" is looked for five times as fast as "^".
-_PDB_BAD_CA = re.compile(
-    rb"\n(?:ATOM|HETA).{8}(?: CA |CA  ).{14}(?!(?:(?= {0,7}[^ \n])[-+.0-9eE ]{8}){3})", re.IGNORECASE
-)
-
-_FOREIGN = {  # first bytes of what people hand in by mistake
-    b"\x89PNG": "a PNG image",
-    b"%PDF": "a PDF document",
-    b"PK\x03\x04": "a zip archive; unpack it first",
-    b"BZh": "compressed with bzip2; unpack it or use gzip",
-    b"\xfd7zXZ": "compressed with xz; unpack it or use gzip",
-    b"(\xb5/\xfd": "compressed with zstd; unpack it or use gzip",
-    b"\x00\x05\x16\x07": "what macOS keeps beside a file (._name); take the file itself",
-    b"<": "an HTML or XML document; download the structure itself, as mmCIF",
-}
+__all__ = ["TAKEN", "load", "parse", "read_stretches"]
 
 
 def load(x: str | Path | bytes | IO[bytes] | IO[str], where: str, most: int = DEFAULT_BYTES) -> bytes:
@@ -73,9 +61,10 @@ def load(x: str | Path | bytes | IO[bytes] | IO[str], where: str, most: int = DE
         raise StructureError("is a folder; pass one file, or the folder to embed_many", where) from error
     except UnicodeDecodeError as error:
         raise StructureError("was opened as text but is not; open it with mode 'rb'", where) from error
-    except (OSError, ValueError, TypeError) as error:  # ValueError: closed file, or a NUL in the path
-        retryable = isinstance(error, OSError)
-        raise StructureError(f"cannot be read ({error})", where, retryable=retryable) from error
+    except Exception as error:  # a stream of another library may raise anything
+        retryable = not isinstance(error, (ValueError, TypeError))  # closed file, or a NUL in the path
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise StructureError(f"cannot be read ({said[:200]})", where, retryable=retryable) from error
     check_bytes(len(data), most, where)
     if data[:2] == b"\x1f\x8b":
         try:
@@ -124,105 +113,168 @@ def _unzipped(data: bytes, where: str, most: int) -> bytes:
     return b"".join(parts)
 
 
-def parse(data: bytes, where: str) -> tuple[gemmi.Structure, tuple[str, ...]]:
-    """Parse the content of a structure file, whose format is told from the content alone.
+def read_stretches(data: bytes, where: str, model: int, most: int = DEFAULT_BYTES) -> Stretches:
+    """Read one model out of the content of a structure file, whose format is told from the content alone.
 
-    Returns
-    -------
-    structure : gemmi.Structure
-        As read; entities are not set up yet.
-    notes : tuple of str
-        What had to be overlooked.
+    Parameters
+    ----------
+    data : bytes
+        As `load` returns it.
+    where : str
+        For messages.
+    model : int
+        Position of the model, from 1.
+    most : int
+        Bytes that a column of BinaryCIF may take.
     """
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    if b"\n" not in data:  # line ends of old Macs
-        data = data.replace(b"\r", b"\n")
-    start = data[:64].lstrip()
-    if start.startswith(b"{"):
-        return _parse_cif(data, where, "mmJSON"), ()
-    if _CIF_START.match(data):
-        return _parse_cif(data, where, "mmCIF"), ()
-    if _PDB_ATOM.search(data):
-        return _parse_pdb(data, where)
-    if _PDB_HEADER.search(data):
-        raise StructureError("a PDB file without ATOM records, there is nothing to embed", where)
-    for magic, what in _FOREIGN.items():
-        if data.startswith(magic) or start.startswith(magic):
-            raise StructureError(f"this is {what} (read are {TAKEN})", where)
-    if b"dataBlocks" in data[:4096]:
-        raise StructureError("BinaryCIF is not read; load it with Biotite and pass the AtomArray", where)
-    raise StructureError(f"not a structure file (it starts with {start[:16]!r}); read are {TAKEN}", where)
+    kind, data, notes = recognised(data, where)
+    if kind == "PDB":
+        found = stretches_of_pdb(data, where, model)
+    elif kind == "BinaryCIF":
+        blocks = [_named(name, column) for name, column in blocks_of_bcif(data, where, most)]
+        found = _of_blocks(blocks, where, model)
+    else:
+        found = _of_blocks(_blocks(data, where, kind), where, model)
+    found.notes[:0] = notes
+    for note in (*found.about_models, *found.notes):
+        logger.info("%s: %s", where, note)
+    return found
 
 
-def _parse_cif(data: bytes, where: str, kind: str) -> gemmi.Structure:
+def _blocks(data: bytes, where: str, kind: str) -> list[tuple[str, Column]]:
+    """Return the name of each data block and the reader of its columns."""
+    table = atom_table(data) if kind == "mmCIF" else None
+    if table is not None:
+        columns = table.fixed()
+        if columns is not None:
+            return [(table.name, _with_the_rest(lambda tag: columns.get(tag.lower()), data, where))]
+        try:
+            (block,) = _document(table.text, where, kind)
+        except (StructureError, ValueError):
+            pass  # the whole file says what is wrong with it
+        else:
+            return [(table.name, _with_the_rest(column_of_block(block), data, where))]
+    return [_named(block.name, column_of_block(block)) for block in _document(data, where, kind)]
+
+
+def _named(block: str, column: Column) -> tuple[str, Column]:
+    """Return the name of the entry, or else of the block, and the reader of columns."""
+    entry = column("_entry.id")
+    name = "" if entry is None else plain(entry.pick(np.zeros(1, dtype=np.int64))[0]).strip()
+    return name or block.strip(), column
+
+
+def _with_the_rest(atoms: Column, data: bytes, where: str) -> Column:
+    """Return a reader of columns that parses the file only if another table than that of atoms is wanted."""
+    whole: list[Column] = []
+
+    def column(tag: str) -> Values | None:
+        if tag.startswith("_atom_site."):
+            return atoms(tag)
+        if data.find(tag.encode()) < 0:
+            return None
+        if not whole:
+            whole.extend(column_of_block(block) for block in _document(data, where, "mmCIF"))
+        return whole[0](tag) if whole else None
+
+    return column
+
+
+def _of_blocks(blocks: list[tuple[str, Column]], where: str, model: int) -> Stretches:
+    """Read the data blocks with atoms: one, conformations of one structure, or several structures."""
+    with_atoms = [(name, column) for name, column in blocks if column("_atom_site.Cartn_x") is not None]
+    if not with_atoms:
+        raise _without_atoms([column for _, column in blocks], where)
+    if len(with_atoms) == 1:
+        name, column = with_atoms[0]
+        found = stretches_of_columns(column, where, model)
+        found.entry = name
+        return found
+    first = [stretches_of_columns(column, where, 1) for _, column in with_atoms]
+    for (name, _), one in zip(with_atoms, first, strict=True):
+        one.entry = name
+    if all(identity(one) == identity(first[0]) for one in first):
+        if not 1 <= model <= len(first):
+            raise StructureError(f"has {len(first)} models, so model={model} is not there", where)
+        first[model - 1].about_models.append(
+            f"the file holds {len(first)} data blocks of the same residues; they are taken for models, and "
+            f"number {model} is read"
+        )
+        return first[model - 1]
+    found = joined([stretches_of_columns(column, where, model) for _, column in with_atoms])
+    found.entry = first[0].entry
+    found.about_models.append(f"the file holds {len(first)} data blocks with atoms; all of them are read")
+    return found
+
+
+def _without_atoms(columns: list[Column], where: str) -> StructureError:
+    """Return the reason why no block gives atoms."""
+    for column in columns:
+        if any(column(f"_atom_site.{name}") for name in ("id", "label_atom_id", "auth_atom_id", "Cartn_y")):
+            return StructureError("lacks the column _atom_site.Cartn_x, so nothing can be read", where)
+    if any(column(f"_chem_comp_atom.{name}") for column in columns for name in ("comp_id", "atom_id")):
+        return StructureError("describes a chemical component (a ligand), not a structure", where)
+    return StructureError("holds no _atom_site table of mmCIF, so there is nothing to embed", where)
+
+
+def _document(data: bytes, where: str, kind: str) -> gemmi.cif.Document:
     import gemmi
 
     if not data.isascii():
         data = data.decode("utf-8", "replace").encode()
     try:
-        document = gemmi.cif.read_mmjson_string(data) if kind == "mmJSON" else gemmi.cif.read_string(data)
+        return gemmi.cif.read_mmjson_string(data) if kind == "mmJSON" else gemmi.cif.read_string(data)
     except (RuntimeError, ValueError, IndexError) as error:
         raise StructureError(f"not a valid {kind} file ({_first_line(error)})", where) from error
+
+
+# --- structures of gemmi, for whoever writes a structure ------------------------------------------
+
+
+def parse(data: bytes, where: str) -> gemmi.Structure:
+    """Parse the content of a structure file with gemmi, which keeps what is to be written again.
+
+    Chains are as gemmi has them, not as `read_stretches` and the rule of `_molecules` do.
+
+    Raises
+    ------
+    StructureError
+        If gemmi cannot parse it.
+    """
+    import gemmi
+
+    kind, data, _ = recognised(data, where)
+    if kind == "PDB":
+        return _parse_pdb(data, where)
+    document = block_as_document(data, where) if kind == "BinaryCIF" else _document(data, where, kind)
     try:
         for block in document:
             if len(block.find_mmcif_category("_atom_site.")):
                 return gemmi.make_structure_from_block(block)
-        component = any(len(block.find_mmcif_category("_chem_comp_atom.")) for block in document)
     except (RuntimeError, ValueError, IndexError) as error:
         raise StructureError(f"its atom table cannot be read ({_first_line(error)})", where) from error
-    if component:
-        raise StructureError("describes a chemical component (a ligand), not a structure", where)
-    raise StructureError("holds no _atom_site table of mmCIF, so there is nothing to embed", where)
+    raise _without_atoms([column_of_block(block) for block in document], where)
 
 
-def _parse_pdb(data: bytes, where: str) -> tuple[gemmi.Structure, tuple[str, ...]]:
+def _parse_pdb(data: bytes, where: str) -> gemmi.Structure:
     if not data.isascii():  # byte for byte, so that columns stay where they are
         data = data.decode("ascii", "replace").replace("\ufffd", "?").encode()
-    if bad := _PDB_BAD_CA.search(b"\n" + data):
-        line = data.count(b"\n", 0, bad.start()) + 1
-        raise StructureError(
-            f"the coordinates of the C-alpha in line {line} are not numbers; remove or repair it", where
-        )
-    notes: tuple[str, ...] = ()
     try:
-        structure = _read_pdb(data)
+        return _read_pdb(data)
     except (RuntimeError, ValueError) as error:
         # Columns right of 72 (segment, element, charge) hold free text in many files.
         try:
-            structure = _read_pdb(data, width=72)
+            return _read_pdb(data, width=72)
         except (RuntimeError, ValueError):
             raise StructureError(f"not a valid PDB file ({_first_line(error)})", where) from error
-        notes = (f"columns right of 72 were overlooked because they are malformed ({_first_line(error)})",)
-        logger.info("%s: %s", where, notes[0])
-    if _merged(structure):
-        # Molecules that share a chain name and restart their numbers, set apart by TER only.
-        split = _read_pdb(data, width=72 if notes else 0, split=True)
-        if not _merged(split):
-            return split, (*notes, "residue numbers repeat within a chain; its parts were told apart by TER")
-        notes = (*notes, "residues with the same chain, number and name were taken as one")
-    return structure, notes
 
 
-def _read_pdb(data: bytes, width: int = 0, split: bool = False) -> gemmi.Structure:
+def _read_pdb(data: bytes, width: int = 0) -> gemmi.Structure:
     import gemmi
 
-    structure = gemmi.read_pdb_string(data, max_line_length=width, split_chain_on_ter=split)
+    structure = gemmi.read_pdb_string(data, max_line_length=width)
     structure.name = ""  # gemmi says "string"; an entry's name is kept in its info
     return structure
-
-
-def _merged(structure: gemmi.Structure) -> bool:
-    """Whether some residue holds more C-alphas than conformers."""
-    for model in structure:
-        for chain in model:
-            for residue in chain:
-                if residue.get_ca() is None:
-                    continue
-                atoms = residue["CA"]
-                if len(atoms) > 1 and len({atom.altloc for atom in atoms}) < len(atoms):
-                    return True
-        break
-    return False
 
 
 def _first_line(error: Exception) -> str:

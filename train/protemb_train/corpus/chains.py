@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk import Chain, ProtembError, Skipped, read_chains
+from protemb_sdk import Chain, ProtembError, Skipped
 from protemb_sdk._base.folders import stem
 from protemb_sdk._structure.chain import BREAK_DISTANCE
-from protemb_sdk._structure.files import load, parse
-from protemb_sdk._structure.reader import SHORTEST_STEP
+from protemb_sdk._structure.files import load, read_stretches
+from protemb_sdk._structure.reader import SHORTEST_STEP, chains_of_stretches
 
 _PDB_CODE = re.compile(r"(?:pdb)?([1-9][a-z0-9]{3}|pdb_[0-9a-z]{8})", re.IGNORECASE)
 
@@ -74,11 +74,10 @@ def read_file(path: Path, limits: Limits) -> tuple[list[dict[str, Any]], list[Sk
     """
     where = str(path)
     try:
-        structure, _ = parse(load(path, where), where)
-        name = _name(str(structure.info["_entry.id"]) if "_entry.id" in structure.info else "", path)
-        # Before the reader, which makes entities up where a file has none.
-        entity_of = {part: str(entity.name) for entity in structure.entities for part in entity.subchains}
-        read = read_chains(structure, name=name, min_residues=1)
+        found = read_stretches(load(path, where), where, 1)
+        entity_of = found.entities
+        name = _name(found.entry, path)
+        read = chains_of_stretches(found, name, name, min_residues=1)
     except ProtembError as error:
         return [], [Skip(where, "", "unreadable file", error.problem)]
     rows, skips = [], [_passed_over(where, skipped) for skipped in read.skipped]

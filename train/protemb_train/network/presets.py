@@ -131,8 +131,10 @@ class NetworkConfig(Checked):
             raise ConfigError(f"sigma_max is {self.sigma_max:g}; it must not be below sigma_min")
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for checkpoints and metadata."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """Plain values, for checkpoints and metadata; without those that a network does not use."""
+        unused = ("exchanges", "single_channels") if self.exchanges is None else ()
+        values = {k: v for k, v in asdict(self).items() if k not in unused}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> NetworkConfig:
