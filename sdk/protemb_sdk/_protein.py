@@ -51,8 +51,8 @@ def chains_of_table(table: Table, name: str, where: str, altloc: str, min_residu
 
     read = StructureRead([], [])
     members = np.argsort(table.molecule, kind="stable")
-    ends = np.cumsum(np.bincount(table.molecule, minlength=len(table.chains)))
-    for molecule, own in enumerate(np.split(members, ends[:-1])):
+    past = np.cumsum(np.bincount(table.molecule, minlength=len(table.chains)))
+    for molecule, own in enumerate(np.split(members, past[:-1])):
         chain, notes = table.chains[molecule], table.notes[molecule]
         chosen = own[protein[own] & (atom_of_residue[own] >= 0)]
         chosen = chosen[np.argsort(order[chosen], kind="stable")]
