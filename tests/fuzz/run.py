@@ -115,7 +115,7 @@ def as_tensors(content: tuple[object, ...], number: int) -> tuple[object, ...]:
 
     try:
         first = torch.as_tensor(content[0])
-        if number % 20 == 0:
+        if number % 20 == 0 and not first.is_complex():
             first = first.double().requires_grad_()
         return (first if number % 30 else first.to("meta"), *content[1:])
     except (TypeError, ValueError, RuntimeError):

@@ -397,7 +397,8 @@ def test_atoms_outside_of_models_are_a_model_of_their_own() -> None:
 @pytest.mark.parametrize("same_letter", [True, False])
 def test_files_put_together_give_all_their_chains(same_letter: bool) -> None:
     other = helix(OTHER, chain="A" if same_letter else "B", away=FAR)
-    for text in (pdb(helix(), "END", other, "END"), cif(helix()) + cif(other, name="y")):
+    blocks = [cif(helix()) + cif(other, name=name) for name in ("y", "x", "X")]  # also of one name
+    for text in (pdb(helix(), "END", other, "END"), *blocks):
         assert chains(text) == [("A", ONE), ("A-2" if same_letter else "B", OTHER)]
         assert "all of them are read" in notes(text)
 

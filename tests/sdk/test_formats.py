@@ -288,6 +288,12 @@ def test_structures_of_other_libraries_may_raise_anything(structures: Path) -> N
         read_chains(Broken())
 
 
+def test_names_of_gemmi_that_are_no_text_are_no_matter() -> None:
+    text = pdb("HEADER    HYDROLASE                               01-JAN-00   1ABC", helix())
+    structure = gemmi.read_pdb_string(text.replace(b"1ABC", b"1\xc3BC"))
+    assert read_chain(structure).id == "structure_A"
+
+
 @pytest.mark.filterwarnings("error")
 def test_tensors_are_arrays_or_an_error() -> None:
     torch = pytest.importorskip("torch")

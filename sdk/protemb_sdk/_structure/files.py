@@ -7,6 +7,8 @@ import os
 import re
 import stat
 import zlib
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -217,7 +219,22 @@ def _without_atoms(columns: list[Column], where: str) -> StructureError:
     return StructureError("holds no _atom_site table of mmCIF, so there is nothing to embed", where)
 
 
-def _document(data: bytes, where: str, kind: str) -> gemmi.cif.Document:
+_BLOCK = re.compile(rb"^data_(\S*)", re.MULTILINE | re.IGNORECASE)
+
+
+def _numbered() -> Callable[[re.Match[bytes]], bytes]:
+    """Return what gives data blocks different names, which those of files that were put together have not."""
+    count: Counter[bytes] = Counter()
+
+    def name(found: re.Match[bytes]) -> bytes:
+        count[found[1].lower()] += 1
+        times = count[found[1].lower()]
+        return found[0] if times == 1 else found[0] + b"-%d" % times
+
+    return name
+
+
+def _document(data: bytes, where: str, kind: str, again: bool = True) -> gemmi.cif.Document:
     import gemmi
 
     if not data.isascii():
@@ -225,6 +242,8 @@ def _document(data: bytes, where: str, kind: str) -> gemmi.cif.Document:
     try:
         return gemmi.cif.read_mmjson_string(data) if kind == "mmJSON" else gemmi.cif.read_string(data)
     except (RuntimeError, ValueError, IndexError) as error:
+        if again and "duplicate block name" in str(error):
+            return _document(_BLOCK.sub(_numbered(), data), where, kind, again=False)
         raise StructureError(f"not a valid {kind} file ({_first_line(error)})", where) from error
 
 

@@ -130,9 +130,8 @@ def _models(
         outside += 0 if is_model else by_place[p].size
         unclosed += is_model and p < len(borders) and int(borders[p]) in begun
     if unclosed:
-        notes.append(
-            f"{unclosed} of the models are not ended by ENDMDL; the next MODEL was taken for their end"
-        )
+        are = "1 model is" if unclosed == 1 else f"{unclosed} models are"
+        notes.append(f"{are} not ended by ENDMDL; the next MODEL is taken for the end")
     if outside:
         notes.append(
             f"{outside} atoms stand outside of MODEL and ENDMDL; they are counted as a model of their own"
@@ -140,5 +139,6 @@ def _models(
     count = Counter(numbers[line] for line in begins.tolist())
     number, times = count.most_common(1)[0]
     if times > 1:
-        notes.append(f"{times} models bear the number {number or repr(' ')}; they are counted by position")
+        bear = f"bear the number {number}" if number else "bear no number"
+        notes.append(f"{times} models {bear}; they are counted by position")
     return frames

@@ -188,6 +188,9 @@ def _stretches(x: Any, name: str | None, model: int, most: int) -> tuple[Stretch
 
 
 def _entry(structure: gemmi.Structure) -> str:
-    # gemmi's own container of metadata has no get()
-    entry = structure.info["_entry.id"] if "_entry.id" in structure.info else structure.name  # noqa: SIM401
+    try:
+        # gemmi's own container of metadata has no get()
+        entry = structure.info["_entry.id"] if "_entry.id" in structure.info else structure.name  # noqa: SIM401
+    except UnicodeDecodeError:  # a name of bytes that are no UTF-8
+        return "structure"
     return entry.strip() or "structure"
