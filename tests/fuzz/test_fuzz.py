@@ -54,9 +54,11 @@ def test_long_atom_names_that_are_not_ascii_are_read(structures: Path) -> None:
 
 
 def test_coordinates_whose_mean_overflows_are_refused(embedder: Embedder) -> None:
-    coords = np.full((3, 3), 1.7e308)
+    coords = np.full((3, 3), 1.7e308) * [1, 1, 0.9]
     with pytest.raises(StructureError, match="coordinates lie more than 100000 angstrom from their centre"):
         embedder.embed((coords, "AAA"))
+    with pytest.raises(StructureError, match="no residue has a position"):
+        embedder.embed((np.full((3, 3), 1.7e308), "AAA"))
 
 
 def test_complex_coordinates_are_refused(embedder: Embedder) -> None:

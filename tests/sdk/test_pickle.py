@@ -70,7 +70,10 @@ def test_joblib_embeds_with_it(structures: Path) -> None:
     joblib = pytest.importorskip("joblib")
     first = Embedder("small", "cpu", threads=1)
     paths = [str(structures / "1orc.pdb"), str(structures / "1a8o.cif")]
-    found = joblib.Parallel(2)(joblib.delayed(first.embed)(path) for path in paths)
+    try:
+        found = joblib.Parallel(2)(joblib.delayed(first.embed)(path) for path in paths)
+    finally:  # joblib keeps its workers for the next call, and other tests count processes
+        joblib.externals.loky.get_reusable_executor().shutdown(wait=True)
     assert [e.id for e in found] == ["1orc_A", "1a8o_A"]
 
 

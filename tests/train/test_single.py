@@ -246,7 +246,7 @@ def test_a_run_of_an_older_version_is_resumed(real_corpus, tmp_path):
     loaded = read_tensors(last)
     for name in ("damaged", "damage_loss", "pieces", "longest"):
         del loaded["hyper_parameters"]["record"]["recipe"][name]
-    del loaded["hyper_parameters"]["network"]["exchanges"]
+    assert "exchanges" not in loaded["hyper_parameters"]["network"]
     write_tensors(loaded, last)
     pretrain(real_corpus.path, config, recipe, tmp_path, steps=2, progress=False)
     assert read_tensors(last)["global_step"] == 2

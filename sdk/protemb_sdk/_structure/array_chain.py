@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from protemb_sdk._base.errors import StructureError
 from protemb_sdk._structure.chain import ALPHABET, BREAK_DISTANCE, Chain
 from protemb_sdk._structure.foreign import array_of, said
-from protemb_sdk._structure.placed import has_no_position
+from protemb_sdk._structure.placed import UNKNOWN, has_no_position
 
 # Half a virtual bond: no chain in angstrom is as tight, one in nanometres is tighter.
 SHORTEST_STEP = 1.9
@@ -48,7 +48,7 @@ def chain_of_arrays(x: tuple[Any, ...], name: str) -> Chain:
         raise StructureError("residue_index must increase strictly and fit into 32 bits", name)
     number = (given + 1).astype(np.int32)
     residue_name = np.array([_three_letters(c) for c in letters], dtype="U3")
-    kept, notes = _placed(coords, number, residue_name)
+    kept, notes = _placed(coords, number, residue_name, name)
     letters, length = "".join(letters[i] for i in kept), len(kept)
     coords, given = coords[kept] if notes else coords, given[kept]
     return Chain(
@@ -67,16 +67,27 @@ def chain_of_arrays(x: tuple[Any, ...], name: str) -> Chain:
 
 
 def _placed(
-    coords: NDArray[np.float64], number: NDArray[np.int32], residue_name: NDArray[np.str_]
+    coords: NDArray[np.float64], number: NDArray[np.int32], residue_name: NDArray[np.str_], name: str
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Return the residues that have a position, and a note on the others; all if none has, to be refused."""
+    """Return the residues that have a position, and a note on the others.
+
+    Raises
+    ------
+    StructureError
+        If no residue has a position.
+    """
     every = np.arange(len(number))
     if coords.shape != (len(number), 3):
         return every, ()
     gone = np.isnan(coords).any(axis=1) | has_no_position(coords, every, np.zeros_like(every))
-    if not gone.any() or gone.all():
-        coords[gone] = np.nan
+    if not gone.any():
         return every, ()
+    if gone.all():
+        raise StructureError(
+            "no residue has a position: the coordinates are NaN, masked, several at 0, 0, 0, "
+            f"or three times the same number of {UNKNOWN:g} or more",
+            name,
+        )
     lost = np.flatnonzero(gone)
     shown = ", ".join(f"{residue_name[i]} {number[i]}" for i in lost[:3]) + (", ..." if len(lost) > 3 else "")
     count = "1 residue" if len(lost) == 1 else f"{len(lost)} residues"
