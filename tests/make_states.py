@@ -21,7 +21,9 @@ from protemb_train.network.vectors import ChainVectors
 
 from .conftest import TESTS, filled_at_random
 
-CONFIG = replace(BASE, channels=8, bottleneck=4, dilations=(1, 2, 1), exchanges=(1, 2), single_channels=12)
+CONFIG = replace(
+    BASE, channels=8, bottleneck=4, dilations=(1, 2, 1), exchanges=(1, 2), single_channels=12, messages=(2, 1)
+)
 PROTEIN = 16
 SIGMA = 1.0
 STRUCTURES = ("1a8o.cif", "1orc.pdb", "3wup.json.gz")

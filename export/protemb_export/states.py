@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from protemb_export.fold import FoldedBaseStem, folded_block
 from protemb_sdk._model.readouts import CONTACT_SCALE
 from protemb_train.network.features import BaseFeatures, centred, one_hot, pair_differences
+from protemb_train.network.neighbours import find_neighbours
 from protemb_train.network.network import BaseStem, ScoreNetwork
 from protemb_train.network.single import States, WriteBack
 from protemb_train.network.vectors import ChainVectors
@@ -174,15 +175,19 @@ class StatesNetwork(nn.Module):
         strip = strip_of(coords, row_list, first, past)
         features = self.stem.features.residue(coords, residue_type, residue_index)
         known = features[:, :, BaseFeatures.residue_types :]
+        neighbours, state = None, None
+        if self.single.enter is not None:
+            neighbours = find_neighbours(self.stem.features, coords, residue_index)
+            state = self.single.first(known, neighbours)
         x = self.stem(coords, residue_type, residue_index, row_list)
-        state: Tensor | None = None
         maps, means = [], []
         for k, segment in enumerate(self.segments):
             if k:
                 assert state is not None  # read at the exchange before
                 structure = state
                 if k == len(self.writes):
-                    state = self.single.with_types(state, one_hot(residue_type, BaseFeatures.residue_types))
+                    types = one_hot(residue_type, BaseFeatures.residue_types)
+                    state = self.single.with_types(state, types, neighbours)
                 x = self.writes[k - 1](x.float(), state, row_list)
             x = segment(x.to(self.dtype))
             maps.append(x)

@@ -18,6 +18,7 @@ from protemb_train.downstream.common.sequence import hugging_face
 from protemb_train.downstream.sites.data import SiteChain, read_sites
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import NetworkConfig
+from protemb_train.pretrain.auxiliary import Damaged
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -202,3 +203,18 @@ def direct(folder: Path, sequence: str) -> np.ndarray:
     with hugging_face() as hf, torch.no_grad():
         model = hf.AutoModel.from_pretrained(folder).eval()
         return model(ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0, 1:-1].numpy()
+
+
+@pytest.fixture
+def damaged(traces: list[Trace]) -> list[Damaged]:
+    """A native with all lDDT 1, and one with a moved half and an unknown residue."""
+    trace = traces[0]
+    length = len(trace.residue_type)
+    moved = trace.ca_coords.copy()
+    moved[length // 2 :] += 4.0
+    lddt = np.linspace(0.3, 1.0, length).astype(np.float32)
+    lddt[3] = np.nan
+    return [
+        Damaged(trace.ca_coords, trace.residue_type, np.ones(length, dtype=np.float32)),
+        Damaged(moved, trace.residue_type, lddt),
+    ]

@@ -14,7 +14,7 @@ from protemb_train.network.checkpoint import load_network, read_tensors, write_t
 from protemb_train.network.features import UNKNOWN
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import BASE_TRAINING, ConfigError, NetworkConfig
-from protemb_train.pretrain.auxiliary import AuxiliaryBatches, Damaged, StepBatches
+from protemb_train.pretrain.auxiliary import AuxiliaryBatches, StepBatches
 from protemb_train.pretrain.crops import CropBatches
 from protemb_train.pretrain.judge import judge_states
 from protemb_train.pretrain.objective import LDDT_VARIANCE, Pretraining, TrainingError
@@ -46,21 +46,6 @@ RECIPE = replace(
     ema=None,
 )
 SIGMA = torch.tensor([0.3])
-
-
-@pytest.fixture
-def damaged(traces):
-    """A native with all lDDT 1, and one with a moved half and an unknown residue."""
-    trace = traces[0]
-    length = len(trace.residue_type)
-    moved = trace.ca_coords.copy()
-    moved[length // 2 :] += 4.0
-    lddt = np.linspace(0.3, 1.0, length).astype(np.float32)
-    lddt[3] = np.nan
-    return [
-        Damaged(trace.ca_coords, trace.residue_type, np.ones(length, dtype=np.float32)),
-        Damaged(moved, trace.residue_type, lddt),
-    ]
 
 
 def inputs_of(trace, size=40):

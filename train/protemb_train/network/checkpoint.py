@@ -74,6 +74,27 @@ def fill(network: ScoreNetwork, state: Mapping[str, Tensor], path: str | Path) -
     return network.eval()
 
 
+def take_weights(network: ScoreNetwork, start: ScoreNetwork) -> list[str]:
+    """Copy the weights that two networks share by name and shape; return the names of the others.
+
+    The weights of the single representation were trained together: all of them are taken, or none.
+
+    Raises
+    ------
+    ModelError
+        If they share none.
+    """
+    own, given = network.state_dict(), start.state_dict()
+    shared = {name: w for name, w in given.items() if name in own and w.shape == own[name].shape}
+    single = {name for name in own if name.startswith("single.")}
+    if not single <= shared.keys():
+        shared = {name: w for name, w in shared.items() if name not in single}
+    if not shared:
+        raise ModelError("the network to start from has no weights in common with this one")
+    network.load_state_dict(shared, strict=False)
+    return sorted(own.keys() - shared.keys())
+
+
 def load_network(path: str | Path) -> tuple[ScoreNetwork, dict[str, Any]]:
     """Return the network of a `protemb-train pretrain` checkpoint, in eval mode, and its training record.
 

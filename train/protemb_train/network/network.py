@@ -25,6 +25,7 @@ from protemb_train.network.features import (
     pair_differences,
 )
 from protemb_train.network.loss import coordinate_gradient, distance_gradient
+from protemb_train.network.neighbours import Neighbours, find_neighbours
 from protemb_train.network.noise import geometric_levels
 from protemb_train.network.presets import NetworkConfig
 from protemb_train.network.single import SingleRepresentation, States, four_means
@@ -195,6 +196,7 @@ class ScoreNetwork(nn.Module):
                 len(config.exchanges),
                 BaseFeatures.residue_channels - BaseFeatures.residue_types,
                 BaseFeatures.residue_types,
+                config.messages or (),
             )
             if config.exchanges
             else None
@@ -279,9 +281,11 @@ class ScoreNetwork(nn.Module):
         """
         assert self.single is not None and self.config.exchanges is not None
         condition = self.condition(sigma_B)
-        x, structure_BLH = self._structure(coords_BL3, type_BL, index_BL, sigma_B, condition)
+        neighbours = self.neighbours(coords_BL3, index_BL)
+        x, structure_BLH = self._structure(coords_BL3, type_BL, index_BL, sigma_B, condition, neighbours)
         rows_R = torch.arange(coords_BL3.shape[1], device=coords_BL3.device)
-        state = self.single.with_types(structure_BLH, one_hot(type_BL, BaseFeatures.residue_types))
+        types_BLT = one_hot(type_BL, BaseFeatures.residue_types)
+        state = self.single.with_types(structure_BLH, types_BLT, neighbours)
         x = self.single.writes[-1](x, state, rows_R)
         x = self._through(x, condition, self.config.exchanges[-1], len(self.blocks))
         return x, States(structure_BLH, self.single.last(four_means(x, coords_BL3), state))
@@ -290,23 +294,56 @@ class ScoreNetwork(nn.Module):
         """Return the state of residues before types are known, shape (B, L, H); cheaper than `embed_all`."""
         unused = torch.zeros_like(index_BL)
         condition = self.condition(sigma_B)
-        return self._structure(coords_BL3, unused, index_BL, sigma_B, condition)[1]
+        neighbours = self.neighbours(coords_BL3, index_BL)
+        return self._structure(coords_BL3, unused, index_BL, sigma_B, condition, neighbours)[1]
+
+    def neighbours(self, coords_BL3: Tensor, index_BL: Tensor) -> Neighbours | None:
+        """Return the neighbours that messages pass between; None for a network without messages."""
+        if self.config.messages is None:
+            return None
+        assert isinstance(self.stem, BaseStem)  # the configuration allows no other
+        return find_neighbours(self.stem.features, centred(coords_BL3), index_BL)
+
+    def states_without_map(self, coords_BL3: Tensor, type_BL: Tensor, index_BL: Tensor) -> States:
+        """Return the states that messages alone give, without reading any pair map.
+
+        Parameters are those of `embed`.
+        """
+        assert self.single is not None and isinstance(self.stem, BaseStem)
+        neighbours = self.neighbours(coords_BL3, index_BL)
+        assert neighbours is not None  # a network with messages
+        geometry = self._geometry(centred(coords_BL3), type_BL, index_BL)
+        structure = self.single.first(geometry, neighbours)
+        types = one_hot(type_BL, BaseFeatures.residue_types)
+        state: Tensor = self.single.norm_out(self.single.with_types(structure, types, neighbours))
+        return States(structure, state)
+
+    def _geometry(self, coords_BL3: Tensor, type_BL: Tensor, index_BL: Tensor) -> Tensor:
+        assert isinstance(self.stem, BaseStem)
+        features = self.stem.features.residue(coords_BL3, type_BL, index_BL)
+        return features[:, :, BaseFeatures.residue_types :]
 
     def _structure(
-        self, coords_BL3: Tensor, type_BL: Tensor, index_BL: Tensor, sigma_B: Tensor, condition: Tensor
+        self,
+        coords_BL3: Tensor,
+        type_BL: Tensor,
+        index_BL: Tensor,
+        sigma_B: Tensor,
+        condition: Tensor,
+        neighbours: Neighbours | None,
     ) -> tuple[Tensor, Tensor]:
         """Return map and state at the last exchange, before residue types enter."""
         assert self.single is not None and self.config.exchanges is not None
         assert isinstance(self.stem, BaseStem)
         coords_BL3 = centred(coords_BL3)
         rows_R = torch.arange(coords_BL3.shape[1], device=coords_BL3.device)
-        features = self.stem.features.residue(coords_BL3, type_BL, index_BL)
-        geometry = features[:, :, BaseFeatures.residue_types :]
+        geometry = self._geometry(coords_BL3, type_BL, index_BL)
         x = self.stem(coords_BL3, type_BL, index_BL, sigma_B, condition, rows_R)
-        state: Tensor | None = None
+        state = None if neighbours is None else self.single.first(geometry, neighbours)
         done = 0
         for k, until in enumerate(self.config.exchanges):
-            if state is not None:
+            if k:
+                assert state is not None  # read at the exchange before
                 x = self.single.writes[k - 1](x, state, rows_R)
             x = self._through(x, condition, done, until)
             state, done = self.single.structure(k, four_means(x, coords_BL3), state, geometry), until

@@ -105,6 +105,9 @@ class NetworkConfig(Checked):
         network without a single representation. Only for the family "base".
     single_channels : int
         Width H of the single representation.
+    messages : tuple of int
+        Layers of messages between residues that are near in space, before and after residue types are
+        known; None for a network without messages. Only with exchanges.
     """
 
     family: Literal["paper", "base"]
@@ -117,6 +120,7 @@ class NetworkConfig(Checked):
     reach: Literal["length", "distance"] = "length"
     exchanges: tuple[Count, ...] | None = None
     single_channels: Count = 128
+    messages: tuple[Count, ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -127,12 +131,18 @@ class NetworkConfig(Checked):
                 f"exchanges is {list(after)}; it must rise and end below the number of blocks, "
                 f"{len(self.dilations)}, in a network of the family base"
             )
+        if self.messages is not None and (len(self.messages) != 2 or not after):
+            raise ConfigError(
+                f"messages is {list(self.messages)}; it must be two numbers of layers, "
+                "in a network with exchanges"
+            )
         if self.sigma_max < self.sigma_min:
             raise ConfigError(f"sigma_max is {self.sigma_max:g}; it must not be below sigma_min")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for checkpoints and metadata; without those that a network does not use."""
-        unused = ("exchanges", "single_channels") if self.exchanges is None else ()
+        unused = {"exchanges", "single_channels"} if self.exchanges is None else set()
+        unused |= {"messages"} if self.messages is None else set()
         values = {k: v for k, v in asdict(self).items() if k not in unused}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
@@ -183,6 +193,9 @@ class PretrainConfig(Checked):
         Weight of the cross entropy (in units of its start, ln 20) of naming the residues asked for.
     per_residue_loss : bool
         Eq. 5 divided by 3L, so that predicting zero costs 1, instead of by 2.
+    pair_map : bool
+        Whether the pair map is computed; without it only the messages of the single representation are
+        trained, on `pieces`, `chains` and `damaged`.
     pieces : int
         Pieces of chains that were cut in two, in each step; see `protemb_train.auxiliary`.
     piece_loss, site_loss : float
@@ -219,6 +232,7 @@ class PretrainConfig(Checked):
     type_loss: Weight
     per_residue_loss: bool
     small_rate: Positive = 1.0
+    pair_map: bool = True
     pieces: Steps = 0
     piece_loss: Weight = 0.0
     site_loss: Weight = 0.0
@@ -235,6 +249,10 @@ class PretrainConfig(Checked):
             raise ConfigError(
                 "two_windows and sphere are shares of all crops; together they must be 1 at most"
             )
+        if not self.pair_map and self.piece_loss:
+            raise ConfigError("piece_loss is eq. 5 on pieces and needs the pair map; set it to 0")
+        if not self.pair_map and not (self.pieces or self.chains):
+            raise ConfigError("without pair_map there is nothing to learn from; set pieces or chains")
         if self.mask_types + 2 * self.swap_types > 1:
             raise ConfigError("mask_types and twice swap_types are shares; together they must be 1 at most")
         if self.two_windows and any(size % 2 for size in self.crops):
@@ -300,6 +318,7 @@ BASE_2 = replace(
     BASE,
     exchanges=(4,),  # (3, 6) learned no faster in 250 steps and costs more (train/results/design.md)
     single_channels=128,
+    messages=(4, 2),
 )
 
 BASE_2_TRAINING = replace(
@@ -319,10 +338,23 @@ BASE_2_TRAINING = replace(
     longest=200,
 )
 
+MESSAGES_TRAINING = replace(
+    BASE_2_TRAINING,
+    pair_map=False,
+    learning_rate=2e-3,
+    small_rate=1.0,
+    pieces=6,
+    piece_loss=0.0,
+    chains=6,
+    longest=250,
+)
+"""Of the messages alone, before the whole network: about a tenth of a second for each chain."""
+
 PRESETS: dict[str, tuple[NetworkConfig, PretrainConfig]] = {
     "paper": (PAPER, PAPER_TRAINING),
     "base": (BASE, BASE_TRAINING),
     "base-2": (BASE_2, BASE_2_TRAINING),  # takes the name base when its network is trained
+    "base-2-messages": (BASE_2, MESSAGES_TRAINING),  # what a run of base-2 starts from
 }
 
 

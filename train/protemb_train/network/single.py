@@ -5,6 +5,10 @@ map, added back to the rows and columns of the map, and read again after the las
 the network here, at the last exchange: everything before it sees coordinates and residue indices only, so
 that the state of that moment predicts the types of all residues from structure alone.
 
+With `messages` the state starts from messages between neighbours in space, as in ProteinMPNN, and further
+messages follow when types are known. They cost a fiftieth of the pair map, so that they can be trained on far
+more chains first (`PretrainConfig.pair_map`).
+
 Shapes: B batch, L length, R rows of the map that are computed, C channels of the map, H of the state.
 """
 
@@ -17,6 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from protemb_train.network.means import mean_readouts
+from protemb_train.network.messages import Messages
+from protemb_train.network.neighbours import DENSITY, EDGE, Neighbours
 
 MEANS = ("mean", "column", "contact", "column-contact")
 """Readouts of the map that a state is read from, in the order of their channels."""
@@ -67,6 +73,11 @@ class WriteBack(nn.Module):
         self.row = nn.Linear(hidden, channels, bias=False)
         self.column = nn.Linear(hidden, channels, bias=False)
 
+    def silence(self) -> None:
+        """Start without influence, for maps and states that were trained apart."""
+        nn.init.zeros_(self.row.weight)
+        nn.init.zeros_(self.column.weight)
+
     def forward(self, x_BCRL: Tensor, state_BLH: Tensor, rows_R: Tensor) -> Tensor:
         state = self.norm(state_BLH)
         row = self.row(state.index_select(1, rows_R)).transpose(1, 2)[:, :, :, None]
@@ -85,12 +96,26 @@ class SingleRepresentation(nn.Module):
         How often the state is read and written back before the last blocks. Types enter at the last.
     geometry, types : int
         Features of a residue without its type, and number of types (the unknown type among them).
+    messages : tuple of int
+        Layers of messages between neighbours before and after residue types are known; empty for none.
     """
 
-    def __init__(self, channels: int, hidden: int, exchanges: int, geometry: int, types: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        exchanges: int,
+        geometry: int,
+        types: int,
+        messages: tuple[int, ...] = (),
+    ) -> None:
         super().__init__()
+        before, after = messages or (0, 0)
+        self.enter = nn.Linear(geometry + len(DENSITY), hidden) if messages else None
+        self.before = nn.ModuleList(Messages(hidden, EDGE) for _ in range(before))
+        self.after = nn.ModuleList(Messages(hidden, EDGE) for _ in range(after))
         self.reads = nn.ModuleList(
-            Read(channels, geometry if k == 0 else hidden, hidden) for k in range(exchanges)
+            Read(channels, geometry if k == 0 and not messages else hidden, hidden) for k in range(exchanges)
         )
         self.types = nn.Sequential(nn.Linear(hidden + types, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
         self.writes = nn.ModuleList(WriteBack(channels, hidden) for _ in range(exchanges))
@@ -99,6 +124,23 @@ class SingleRepresentation(nn.Module):
         self.norm_out = nn.LayerNorm(hidden)
         self.norm_profile = nn.LayerNorm(hidden)
         self.profile = nn.Linear(hidden, types - 1)
+        if messages:
+            for write in self.writes:
+                assert isinstance(write, WriteBack)
+                write.silence()
+
+    def first(self, geometry_BLG: Tensor, neighbours: Neighbours) -> Tensor:
+        """Return the state after the messages from structure alone, before any map is read."""
+        assert self.enter is not None  # a network with messages
+        state: Tensor = self.enter(torch.cat([geometry_BLG, neighbours.density_BLD], dim=-1))
+        return self._through(self.before, state, neighbours)
+
+    @staticmethod
+    def _through(layers: nn.ModuleList, state_BLH: Tensor, neighbours: Neighbours) -> Tensor:
+        y_LH = state_BLH.flatten(0, 1)
+        for layer in layers:
+            y_LH = layer(y_LH, neighbours)
+        return y_LH.reshape(state_BLH.shape)
 
     def structure(self, k: int, means_BLM: Tensor, state_BLH: Tensor | None, geometry_BLG: Tensor) -> Tensor:
         """Return the state after reading at exchange `k`; without residue types."""
@@ -108,10 +150,11 @@ class SingleRepresentation(nn.Module):
         update: Tensor = self.reads[k](means_BLM, self.norm(state_BLH))
         return state_BLH + update
 
-    def with_types(self, state_BLH: Tensor, type_BLT: Tensor) -> Tensor:
-        """Return the state with the residue's type known."""
+    def with_types(self, state_BLH: Tensor, type_BLT: Tensor, neighbours: Neighbours | None = None) -> Tensor:
+        """Return the state with the residue's type known, and with messages that of its neighbours."""
         update: Tensor = self.types(torch.cat([self.norm(state_BLH), type_BLT], dim=-1))
-        return state_BLH + update
+        state_BLH = state_BLH + update
+        return state_BLH if neighbours is None else self._through(self.after, state_BLH, neighbours)
 
     def last(self, means_BLM: Tensor, state_BLH: Tensor) -> Tensor:
         """Return the single representation from the means of the last map."""

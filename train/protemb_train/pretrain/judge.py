@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
-from torch import Tensor, nn
+from torch import nn
 
 from protemb_train.corpus.corpus import Corpus, CorpusError, Trace
 from protemb_train.corpus.cuts import CutRule, cut_chains
@@ -19,6 +19,7 @@ from protemb_train.network.features import UNKNOWN
 from protemb_train.network.loss import score_matching_loss
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.noise import denoising_score, perturb
+from protemb_train.network.single import States
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +116,9 @@ STATE_CHAINS = 60
 
 
 @torch.no_grad()
-def judge_states(network: ScoreNetwork, site_head: nn.Module | None, corpus: Corpus) -> dict[str, float]:
+def judge_states(
+    network: ScoreNetwork, site_head: nn.Module | None, corpus: Corpus, *, pair_map: bool = True
+) -> dict[str, float]:
     """Return how well the states of residues predict what they are trained for.
 
     Parameters
@@ -126,6 +129,8 @@ def judge_states(network: ScoreNetwork, site_head: nn.Module | None, corpus: Cor
         Gives the logit of a contact site from a state.
     corpus : Corpus
         Chains to judge on, at most 200 residues each.
+    pair_map : bool, default True
+        Whether the map is read; without it, the states are those of the messages alone.
 
     Returns
     -------
@@ -135,12 +140,10 @@ def judge_states(network: ScoreNetwork, site_head: nn.Module | None, corpus: Cor
         residues of pieces, where there is a head.
     """
     assert network.single is not None
-    sigma = torch.tensor([EMBEDDING_SIGMA])
     right, nats, count = 0.0, 0.0, 0
     for position in corpus.one_a_cluster(STATE_CHAINS, (50, 200)):
         trace = corpus[position]
-        coords = torch.from_numpy(np.array(trace.ca_coords))[None]
-        state = network.structure_state(coords, torch.from_numpy(trace.residue_index)[None], sigma)
+        state = _states(network, trace, slice(None), pair_map).structure
         profile, true = network.single.log_profile(state)[0], torch.from_numpy(np.array(trace.residue_type))
         known = true != UNKNOWN
         right += float((profile.argmax(dim=1) == true)[known].sum())
@@ -148,20 +151,24 @@ def judge_states(network: ScoreNetwork, site_head: nn.Module | None, corpus: Cor
         count += int(known.sum())
     found = {"type_accuracy": right / max(1, count), "type_nats": nats / max(1, count)}
     if site_head is not None:
-        found["site_ap"] = _site_precision(network, site_head, corpus, sigma)
+        found["site_ap"] = _site_precision(network, site_head, corpus, pair_map)
     return found
 
 
-def _site_precision(network: ScoreNetwork, site_head: nn.Module, corpus: Corpus, sigma: Tensor) -> float:
+def _states(network: ScoreNetwork, trace: Trace, part: slice, pair_map: bool) -> States:
+    coords = torch.from_numpy(np.array(trace.ca_coords[part]))[None]
+    types = torch.from_numpy(np.array(trace.residue_type[part]))[None]
+    index = torch.from_numpy(np.array(trace.residue_index[part]))[None]
+    if not pair_map:
+        return network.states_without_map(coords, types, index)
+    return network.embed_all(coords, types, index, torch.tensor([EMBEDDING_SIGMA]))[1]
+
+
+def _site_precision(network: ScoreNetwork, site_head: nn.Module, corpus: Corpus, pair_map: bool) -> float:
     logits, labels = [], []
     for _, trace, cuts in islice(cut_chains(corpus, CutRule(longest=200, pieces=1)), STATE_CHAINS):
         part = slice(cuts[0].first, cuts[0].behind)
-        _, states = network.embed_all(
-            torch.from_numpy(np.array(trace.ca_coords[part]))[None],
-            torch.from_numpy(np.array(trace.residue_type[part]))[None],
-            torch.from_numpy(np.array(trace.residue_index[part]))[None],
-            sigma,
-        )
+        states = _states(network, trace, part, pair_map)
         logits.append(site_head(states.state)[0, :, 0].numpy())
         labels.append(cuts[0].touching)
     if not labels or not np.concatenate(labels).any():

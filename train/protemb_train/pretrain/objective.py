@@ -40,8 +40,8 @@ class Predicted(NamedTuple):
 
     Parameters
     ----------
-    gradient : Tensor, float32, shape (B, L, 3)
-        Estimated gradient of log p on the coordinates, in 1/angstrom.
+    gradient : Tensor, float32, shape (B, L, 3), or None
+        Estimated gradient of log p on the coordinates, in 1/angstrom; None without a pair map.
     types : Tensor, shape (B, L, 20), or None
         Logits of the residue types, for residues whose type is hidden or may be wrong.
     sites : Tensor, shape (B, L), or None
@@ -50,7 +50,7 @@ class Predicted(NamedTuple):
         Log probabilities of the residue types from structure alone.
     """
 
-    gradient: Tensor
+    gradient: Tensor | None
     types: Tensor | None
     sites: Tensor | None
     profile: Tensor | None
@@ -102,6 +102,10 @@ class Pretraining(pl.LightningModule):
                 "site_loss, profile_loss and damage_loss need a single representation; set exchanges in "
                 "[network], or these losses to 0"
             )
+        if network.messages is None and not config.pair_map:
+            raise TrainingError(
+                "pair_map is false and the network has no messages; set messages in [network]"
+            )
         # Not part of the network: the embedding ends before them.
         width = 4 * network.channels if network.exchanges is None else network.single_channels
         self.type_head = nn.Linear(width, UNKNOWN) if config.type_loss else None
@@ -115,6 +119,10 @@ class Pretraining(pl.LightningModule):
         """
         inputs = batch["noisy"], batch["types"], batch["index"], batch["sigma"]
         single = self.network.single
+        if not self.config.pair_map:
+            assert single is not None  # checked at the start
+            states = self.network.states_without_map(*inputs[:3])
+            return Predicted(None, *self._heads(states.state), single.log_profile(states.structure))
         if single is None:
             pair_BCLL = self.network.embed(*inputs)
             state, profile = None, None
@@ -124,47 +132,59 @@ class Pretraining(pl.LightningModule):
         gradient = self.network.gradient(pair_BCLL, batch["noisy"], batch["sigma"])
         if state is None and self.type_head is not None:
             state = four_means(pair_BCLL, batch["noisy"])
+        return Predicted(gradient, *self._heads(state), profile)
+
+    def _heads(self, state: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         types = None if self.type_head is None or state is None else self.type_head(state)
         sites = None if self.site_head is None or state is None else self.site_head(state)[..., 0]
-        return Predicted(gradient, types, sites, profile)
+        return types, sites
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """All losses on one batch; a loss that is not finite stops the run with a `TrainingError`."""
-        gradient, logits = self(batch)[:2]
-        loss_B = _per_sample(gradient, batch)
-        length = batch["coords"].shape[1]
-        loss = loss_B.mean() / (3 * length) if self.config.per_residue_loss else loss_B.mean() / 2
-        if logits is not None:
-            types = type_loss(logits, batch["asked"], batch["true_types"])
-            loss = loss + self.config.type_loss * types
-            self.log("type_loss", types.detach())
+        loss, levels = self._crop_loss(batch) if self.config.pair_map else (self._zero(), "")
         if self._has_auxiliary:
             loss = loss + self._auxiliary_loss(batch)
         if not torch.isfinite(loss):
-            sigma = batch["sigma"]
-            levels = ", ".join(f"{s:.3g}" for s in sorted(set(sigma[~torch.isfinite(loss_B)].tolist())))
             raise TrainingError(
                 f"step {self.global_step}: the loss is {loss.item()} (noise levels {levels or 'all'} "
                 "angstrom); lower the learning rate, or look at the chains of this step"
             )
         self.log("loss", loss.detach(), prog_bar=True)
-        self.log("share", loss_B.detach().mean() / (3 * length), prog_bar=True)
         return loss
+
+    def _crop_loss(self, batch: Batch) -> tuple[Tensor, str]:
+        """Return the loss on the crops, and the noise levels at which it is not finite."""
+        predicted = self(batch)
+        loss_B = _per_sample(predicted.gradient, batch)
+        length = batch["coords"].shape[1]
+        loss = loss_B.mean() / (3 * length) if self.config.per_residue_loss else loss_B.mean() / 2
+        if predicted.types is not None:
+            types = type_loss(predicted.types, batch["asked"], batch["true_types"])
+            loss = loss + self.config.type_loss * types
+            self.log("type_loss", types.detach())
+        self.log("share", loss_B.detach().mean() / (3 * length), prog_bar=True)
+        broken = batch["sigma"][~torch.isfinite(loss_B)]
+        return loss, ", ".join(f"{s:.3g}" for s in sorted(set(broken.tolist())))
+
+    def _zero(self) -> Tensor:
+        return self.network.conv_out.weight.new_zeros(())
 
     def _auxiliary_loss(self, batch: Batch) -> Tensor:
         """Return the weighted sum of the losses on pieces and whole chains; each is a mean over residues."""
-        config, total = self.config, self.network.conv_out.weight.new_zeros(())
+        config, total = self.config, self._zero()
         pieces = [(piece, self.forward(piece)) for piece in batch["pieces"]]  # not compiled: lengths differ
-        if pieces:
+        if pieces and config.pair_map:
             residues = 3 * sum(piece["coords"].shape[1] for piece, _ in pieces)
             eq5 = torch.stack([_per_sample(said.gradient, piece).sum() for piece, said in pieces]).sum()
             total = total + config.piece_loss * eq5 / residues
             self.log("piece_share", eq5.detach() / residues)
-        if pieces and config.type_loss:
+        # Messages cost little: without the map, residue types of whole chains are hidden and predicted too.
+        named = pieces if config.pair_map else [*pieces, *((c, self.forward(c)) for c in batch["chains"])]
+        if named and config.type_loss:
             types = type_loss(
-                torch.cat([said.types[0] for _, said in pieces if said.types is not None]),
-                torch.cat([piece["asked"][0] for piece, _ in pieces]),
-                torch.cat([piece["true_types"][0] for piece, _ in pieces]),
+                torch.cat([said.types[0] for _, said in named if said.types is not None]),
+                torch.cat([piece["asked"][0] for piece, _ in named]),
+                torch.cat([piece["true_types"][0] for piece, _ in named]),
             )
             total = total + config.type_loss * types
             self.log("piece_type_loss", types.detach())
@@ -185,8 +205,8 @@ class Pretraining(pl.LightningModule):
             self.log("damage_loss", damage.detach())
         if config.profile_loss:
             assert self.network.single is not None  # checked at the start
-            profiles = [(piece["true_types"], said.profile) for piece, said in pieces]
-            for chain in batch["chains"]:
+            profiles = [(piece["true_types"], said.profile) for piece, said in named]
+            for chain in batch["chains"] if config.pair_map else ():
                 state = self.network.structure_state(chain["noisy"], chain["index"], chain["sigma"])
                 profiles.append((chain["true_types"], self.network.single.log_profile(state)))
             true = torch.cat([types[0] for types, _ in profiles])
@@ -198,10 +218,14 @@ class Pretraining(pl.LightningModule):
 
     def _state(self, batch: Batch) -> Tensor:
         inputs = batch["noisy"], batch["types"], batch["index"], batch["sigma"]
+        if not self.config.pair_map:
+            return self.network.states_without_map(*inputs[:3]).state
         return self.network.embed_all(*inputs)[1].state
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log eq. 5 as a share of predicting zero."""
+        if not self.config.pair_map:
+            return
         gradient = self.forward(batch).gradient  # not compiled: every whole chain has its own length
         share = _per_sample(gradient, batch).mean() / (3 * batch["coords"].shape[1])
         self.log("val_share", share, batch_size=1, prog_bar=True, sync_dist=True)
@@ -209,7 +233,9 @@ class Pretraining(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log how well residue types and contact sites are predicted on validation chains and pieces."""
         if self.network.single is not None and self.config.validate_on == "chains":
-            found = judge_states(self.network, self.site_head, self.validation_chains)
+            found = judge_states(
+                self.network, self.site_head, self.validation_chains, pair_map=self.config.pair_map
+            )
             self.log_dict({f"val_{name}": value for name, value in found.items()}, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
@@ -268,7 +294,8 @@ class Pretraining(pl.LightningModule):
         return self.trainer.strategy.root_device.type == "cuda"
 
 
-def _per_sample(gradient: Tensor, batch: Batch) -> Tensor:
+def _per_sample(gradient: Tensor | None, batch: Batch) -> Tensor:
+    assert gradient is not None  # without a pair map nobody asks
     target = denoising_score(batch["coords"], batch["noisy"], batch["sigma"])
     return score_matching_loss(gradient, target, batch["sigma"])
 

@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from protemb_sdk import OutputError
 from protemb_train.corpus.corpus import Corpus
-from protemb_train.network.checkpoint import fill, read_tensors
+from protemb_train.network.checkpoint import read_tensors, take_weights
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import NetworkConfig, PretrainConfig
 from protemb_train.pretrain.auxiliary import Damaged
@@ -195,7 +195,8 @@ def pretrain(
     damaged : sequence of Damaged
         Damaged structures of training chains, for recipes that learn from them.
     start : ScoreNetwork, optional
-        Trained network of the same shape whose weights a new run starts from, instead of random ones.
+        Trained network whose weights a new run starts from; weights that it has not, or in another shape,
+        stay random, with a warning that names them.
 
     Returns
     -------
@@ -223,7 +224,9 @@ def pretrain(
     made = _record(training, config, machine) | (record or {})
     module = Pretraining(training, validation, network, config, steps, seed, made, machine.workers, damaged)
     if start is not None:
-        fill(module.network, start.state_dict(), "the network to start from").train()
+        random = take_weights(module.network, start)
+        if random:
+            logger.warning("weights that the start has not, which stay random: %s", _summary(random))
     for weight in module.network.parameters():
         if weight.dim() == 4 and not machine.compile:  # 1.5 times faster on the CPU, but not compiled
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
@@ -265,6 +268,11 @@ def pretrain(
     return last
 
 
+def _summary(names: list[str]) -> str:
+    """Return the parts of a network that hold some weights, each named once."""
+    return ", ".join(sorted({".".join(name.split(".")[:2]) for name in names}))
+
+
 def _sweep(out: Path) -> None:
     """Remove what a kill leaves of a checkpoint that was being written, a hidden folder, and nothing else."""
     for name in ("last", "best"):
@@ -285,8 +293,9 @@ def _record(training: Corpus, config: PretrainConfig, machine: Machine) -> dict[
 
 
 def _callbacks(out: Path, config: PretrainConfig) -> list[pl.Callback]:
+    monitor = "val_share" if config.pair_map else "val_type_nats"
     callbacks: list[pl.Callback] = [
-        Best(out, filename="best", monitor="val_share", enable_version_counter=False),
+        Best(out, filename="best", monitor=monitor, enable_version_counter=False),
         Last(out, filename="last", every_n_train_steps=CHECKPOINT_EVERY, enable_version_counter=False),
     ]
     if config.ema is not None:

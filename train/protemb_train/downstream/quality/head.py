@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.utils import scatter
 
-from protemb_train.downstream.common.contacts import BURIAL, Graph, contact_graph
-from protemb_train.downstream.common.messages import BURIAL_SPREAD, DROPOUT, HIDDEN, LARGEST, TYPES, Messages
+from protemb_train.downstream.common.contacts import BURIAL, EDGE, Graph, contact_graph
+from protemb_train.downstream.common.messages import BURIAL_SPREAD, DROPOUT, HIDDEN, LARGEST, TYPES
 from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL
 from protemb_train.downstream.quality.naming import FEATURES, Namer
+from protemb_train.network.messages import Messages
 
 LAYERS = 4
 RESIDUES = 150  # of an ordinary chain
@@ -70,7 +71,7 @@ class QualityHead(nn.Module):
         self.namer = None if namer is None else namer.requires_grad_(False)
         self.input = nn.Linear(TYPES + extra + len(BURIAL) + (0 if namer is None else FEATURES), HIDDEN)
         self.dropout = nn.Dropout(DROPOUT)
-        self.layers = nn.ModuleList(Messages(HIDDEN, DROPOUT) for _ in range(LAYERS))
+        self.layers = nn.ModuleList(Messages(HIDDEN, EDGE, DROPOUT) for _ in range(LAYERS))
         self.norm = nn.LayerNorm(HIDDEN)
         self.of_residue = nn.Linear(HIDDEN, len(LOCAL))
         self.of_whole = nn.Sequential(

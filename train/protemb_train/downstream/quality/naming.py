@@ -26,11 +26,12 @@ from protemb_sdk._base.output import written_whole
 from protemb_sdk._structure.chain import encode_sequence
 from protemb_train.base.origin import origin
 from protemb_train.corpus.corpus import Corpus
-from protemb_train.downstream.common.contacts import BURIAL, Graph, contact_graph, end_to_end, joined
-from protemb_train.downstream.common.messages import BURIAL_SPREAD, LARGEST, TYPES, Messages
+from protemb_train.downstream.common.contacts import BURIAL, EDGE, Graph, contact_graph, end_to_end, joined
+from protemb_train.downstream.common.messages import BURIAL_SPREAD, LARGEST, TYPES
 from protemb_train.downstream.quality.decoys import Decoy
 from protemb_train.downstream.quality.kept import digest_of, kept, weights_of
 from protemb_train.network.checkpoint import read_tensors
+from protemb_train.network.messages import Messages
 from protemb_train.pretrain.pretrain import quiet_lightning
 
 FORMAT = "protemb-quality-names-1"
@@ -60,7 +61,7 @@ class Namer(nn.Module):
     def __init__(self, hidden: int = HIDDEN, layers: int = LAYERS) -> None:
         super().__init__()
         self.input = nn.Linear(TYPES + 1 + len(BURIAL), hidden)
-        self.layers = nn.ModuleList(Messages(hidden, DROPOUT) for _ in range(layers))
+        self.layers = nn.ModuleList(Messages(hidden, EDGE, DROPOUT) for _ in range(layers))
         self.output = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, TYPES))
         self.register_buffer("background", torch.zeros(TYPES))
 

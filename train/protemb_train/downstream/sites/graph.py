@@ -10,16 +10,16 @@ import math
 import torch
 from torch import Tensor, nn
 
-from protemb_train.downstream.common.contacts import BURIAL, Graph
+from protemb_train.downstream.common.contacts import BURIAL, EDGE, Graph
 from protemb_train.downstream.common.messages import (
     BURIAL_SPREAD,
     DROPOUT,
     HIDDEN,
     LARGEST,
     TYPES,
-    Messages,
 )
 from protemb_train.downstream.sites.deepppisp import SiteBatch
+from protemb_train.network.messages import Messages
 
 LAYERS = 3
 
@@ -41,7 +41,7 @@ class GraphHead(nn.Module):
         if self.features is not None:
             nn.init.zeros_(self.features.weight)
         self.dropout = nn.Dropout(DROPOUT)
-        self.layers = nn.ModuleList(Messages(HIDDEN, DROPOUT) for _ in range(LAYERS))
+        self.layers = nn.ModuleList(Messages(HIDDEN, EDGE, DROPOUT) for _ in range(LAYERS))
         self.output = nn.Sequential(nn.LayerNorm(HIDDEN), nn.Linear(HIDDEN, 1))
 
     def forward(self, batch: SiteBatch) -> Tensor:

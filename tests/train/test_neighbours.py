@@ -1,0 +1,189 @@
+"""Messages between neighbours in space: their graph, and training without a pair map."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protemb_sdk import ModelError
+from protemb_train.network.checkpoint import load_network, take_weights
+from protemb_train.network.features import BaseFeatures
+from protemb_train.network.neighbours import EDGE, NEAREST, REACH, find_neighbours
+from protemb_train.network.network import ScoreNetwork
+from protemb_train.network.presets import PRESETS, ConfigError
+from protemb_train.pretrain.objective import Pretraining, TrainingError
+from protemb_train.pretrain.pretrain import pretrain
+
+from .test_single import CONFIG, RECIPE, inputs_of
+
+MESSAGES = replace(CONFIG, messages=(2, 1))
+ALONE = replace(RECIPE, pair_map=False, piece_loss=0.0)
+FEATURES = BaseFeatures()
+
+
+def walk(length: int, seed: int) -> torch.Tensor:
+    steps = torch.randn(length, 3, generator=torch.Generator().manual_seed(seed))
+    coords = (3.8 * steps / steps.norm(dim=1, keepdim=True)).cumsum(dim=0)
+    return (coords - coords.mean(dim=0))[None]
+
+
+@settings(max_examples=30, deadline=None)
+@given(length=st.integers(1, 60), seed=st.integers(0, 1000))
+def test_neighbours_are_the_nearest_residues(length, seed):
+    coords, index = walk(length, seed), torch.arange(length)[None]
+    found = find_neighbours(FEATURES, coords, index)
+    assert found.edge_LKE.shape == (length, NEAREST, EDGE) and torch.isfinite(found.edge_LKE).all()
+    distance = torch.linalg.norm(coords[0][:, None] - coords[0], dim=2).fill_diagonal_(torch.inf)
+    weight = torch.zeros(length, length).scatter_add_(1, found.neighbour_LK, found.there_LK)
+    assert (weight.diagonal() == 0).all() and (weight >= 0).all() and (weight < 1).all()
+    for i in range(length):
+        order = distance[i].argsort()
+        end = float(distance[i][order[NEAREST]]) if length > NEAREST + 1 else REACH
+        end = min(end, REACH)
+        expected = (1 - (distance[i] / end).square()).clamp(min=0)
+        torch.testing.assert_close(weight[i], expected, atol=1e-4, rtol=0)
+
+
+def test_nothing_jumps_where_two_residues_change_places(randomised):
+    """Residue 30 leaves the neighbours of residue 0, in steps of a thousandth of an angstrom."""
+    network = randomised(MESSAGES)
+    coords, index = walk(60, 3), torch.arange(60)[None]
+    types = torch.zeros_like(index)
+    distance = torch.linalg.norm(coords[0] - coords[0, 0], dim=1)
+    others = torch.cat([distance[1:30], distance[31:]]).sort().values
+    border = float(others[NEAREST - 1])
+    toward = (coords[0, 30] - coords[0, 0]) / distance[30]
+    before, states = False, []
+    for shift in np.arange(-0.02, 0.02, 0.001):
+        moved = coords.clone()
+        moved[0, 30] = coords[0, 0] + toward * (border + shift)
+        with torch.no_grad():
+            states.append(network.states_without_map(moved, types, index).structure[0, 0])
+        inside = bool((find_neighbours(FEATURES, moved, index).neighbour_LK[0] == 30).any())
+        before = before or inside
+    assert before and not inside  # it left
+    steps = torch.stack([(a - b).abs().max() for a, b in zip(states, states[1:], strict=False)])
+    assert steps.max() < 3 * steps.median() + 1e-4
+
+
+def test_states_of_messages_do_not_depend_on_orientation_or_batch_but_on_handedness(randomised, traces):
+    network = randomised(MESSAGES)
+    coords, types, index = inputs_of(traces[0])
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1))).Q
+    turn = turn * torch.linalg.det(turn)
+    with torch.no_grad():
+        here = network.states_without_map(coords, types, index)
+        there = network.states_without_map(coords @ turn.T + 300.0, types, index)
+        mirrored = network.states_without_map(-coords, types, index)
+        both = network.states_without_map(
+            torch.cat([coords[:, :30], coords[:, 10:]]),
+            torch.cat([types[:, :30], types[:, 10:]]),
+            torch.cat([index[:, :30], index[:, 10:]]),
+        )
+        first = network.states_without_map(coords[:, :30], types[:, :30], index[:, :30])
+    for one, other, turned in zip(here, there, mirrored, strict=True):
+        scale = one.abs().max()
+        assert (one - other).abs().max() < 1e-3 * scale
+        assert (one - turned).abs().max() > 1e-2 * scale
+    for one, batched in zip(first, both, strict=True):
+        assert (one[0] - batched[0]).abs().max() < 1e-5 * one.abs().max()
+
+
+def test_structure_states_of_messages_know_no_types(randomised, traces):
+    network = randomised(MESSAGES)
+    coords, types, index = inputs_of(traces[0])
+    other = (types + 3) % 20
+    with torch.no_grad():
+        for states in (network.states_without_map, lambda *x: network.embed_all(*x, torch.tensor([0.3]))[1]):
+            one, changed = states(coords, types, index), states(coords, other, index)
+            assert torch.equal(one.structure, changed.structure)
+            assert (one.state - changed.state).abs().max() > 1e-3
+
+
+def test_a_network_with_messages_starts_with_a_map_that_no_state_changes(traces):
+    network = ScoreNetwork(MESSAGES).eval()
+    coords, types, index = inputs_of(traces[0])
+    with torch.no_grad():
+        one = network.embed(coords, types, index, torch.tensor([0.3]))
+        other = network.embed(coords, (types + 3) % 20, index, torch.tensor([0.3]))
+    assert torch.equal(one, other)
+
+
+def test_messages_are_trained_alone_and_then_with_the_map(real_corpus, tmp_path, damaged, caplog):
+    recipe = replace(ALONE, learning_rate=3e-3, schedule="constant", warmup_steps=0, ema=0.9)
+    last = pretrain(
+        real_corpus.path, MESSAGES, recipe, tmp_path / "a", steps=6, progress=False, damaged=damaged
+    )
+    assert (tmp_path / "a" / "best.ckpt").exists()  # chosen by the residue types
+    start = load_network(last)[0]
+    random = ScoreNetwork(MESSAGES)
+    moved = {
+        name
+        for name, weight in start.state_dict().items()
+        if not torch.equal(weight, random.state_dict()[name]) and "blocks" in name
+    }
+    assert moved  # another seed
+    whole = replace(RECIPE, ema=None)
+    with caplog.at_level(logging.WARNING, "protemb"):
+        pretrain(
+            real_corpus.path, MESSAGES, whole, tmp_path / "b", steps=1, progress=False, damaged=damaged,
+            start=start,
+        )  # fmt: skip
+    assert "stay random" not in caplog.text
+
+
+def test_without_a_map_only_states_are_learnt(real_corpus, damaged):
+    module = Pretraining(real_corpus, real_corpus, MESSAGES, ALONE, 10, 0, {}, damaged=damaged)
+    module.log = lambda *a, **k: None
+    from protemb_train.pretrain.auxiliary import StepBatches
+
+    batch = StepBatches(real_corpus, MESSAGES, ALONE, 0, damaged=damaged).batch(0)
+    module.training_step(batch, 0).backward()
+    learnt = {name for name, p in module.network.named_parameters() if p.grad is not None and p.grad.any()}
+    assert learnt and all(name.startswith("single.") for name in learnt)
+    assert not any(name.startswith(("single.reads", "single.writes")) for name in learnt)
+
+
+def test_single_representations_are_taken_whole_or_not_at_all():
+    network, start = ScoreNetwork(MESSAGES), ScoreNetwork(CONFIG)
+    with torch.no_grad():
+        start.blocks[0].conv_in.weight.add_(1.0) if hasattr(start.blocks[0], "conv_in") else None
+        start.conv_out.weight.add_(1.0)
+    before = {name: w.clone() for name, w in network.state_dict().items()}
+    missing = take_weights(network, start)
+    assert all(name.startswith("single.") for name in missing)
+    for name in missing:
+        assert torch.equal(network.state_dict()[name], before[name])
+    assert torch.equal(network.conv_out.weight, start.conv_out.weight)
+    tiny = replace(CONFIG, channels=6, bottleneck=3, exchanges=None, noise_levels=4, dilations=(1,))
+    other = ScoreNetwork(tiny)
+    del other.conv_out, other.blocks, other.stem
+    with pytest.raises(ModelError, match="no weights in common"):
+        take_weights(network, other)
+
+
+def test_messages_need_exchanges_and_the_recipe_something_to_learn():
+    with pytest.raises(ConfigError, match="messages is"):
+        replace(MESSAGES, messages=(1,))
+    with pytest.raises(ConfigError, match="with exchanges"):
+        replace(MESSAGES, exchanges=None)
+    with pytest.raises(ConfigError, match="set it to 0"):
+        replace(ALONE, piece_loss=0.3)
+    with pytest.raises(ConfigError, match="nothing to learn from"):
+        replace(ALONE, pieces=0, chains=0)
+
+
+def test_the_recipe_without_a_map_needs_messages(real_corpus):
+    with pytest.raises(TrainingError, match="has no messages"):
+        Pretraining(real_corpus, real_corpus, CONFIG, ALONE, 10, 0, {})
+
+
+def test_both_presets_of_the_second_network_have_one_shape():
+    assert PRESETS["base-2"][0] == PRESETS["base-2-messages"][0]
+    assert not PRESETS["base-2-messages"][1].pair_map and PRESETS["base-2"][1].pair_map

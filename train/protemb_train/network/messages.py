@@ -1,0 +1,61 @@
+"""Messages between residues that are near in space: the layer of the single representation and of both tasks.
+
+Shapes: L residues, K neighbours, E features of an edge, H hidden channels.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Edges(Protocol):
+    """Neighbours of each residue, as `protemb_train.network.neighbours.Neighbours` holds them."""
+
+    @property
+    def edge_LKE(self) -> Tensor:
+        """Features of each edge."""
+
+    @property
+    def neighbour_LK(self) -> Tensor:
+        """Position of each neighbour, int64."""
+
+    @property
+    def there_LK(self) -> Tensor:
+        """Weight of each neighbour; 0 where there is none."""
+
+
+class Messages(nn.Module):
+    """One layer: the mean message of the neighbours, and a perceptron of it and the residue itself.
+
+    Parameters
+    ----------
+    hidden, edge : int
+        H and E.
+    dropout : float
+        Share of the channels of an update that are dropped in training.
+    """
+
+    def __init__(self, hidden: int, edge: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden)
+        self.edge = nn.Linear(edge, hidden)
+        self.own = nn.Linear(hidden, hidden, bias=False)
+        self.other = nn.Linear(hidden, hidden, bias=False)
+        self.mix = nn.Sequential(
+            nn.Linear(2 * hidden, 2 * hidden), nn.ReLU(), nn.Linear(2 * hidden, hidden), nn.Dropout(dropout)
+        )
+
+    def forward(self, y_LH: Tensor, graph: Edges) -> Tensor:
+        """Return the states after the layer, shape (L, H)."""
+        v_LH = self.norm(y_LH)
+        there = graph.there_LK[..., None]
+        message = F.relu(
+            self.edge(graph.edge_LKE) + self.own(v_LH)[:, None] + self.other(v_LH)[graph.neighbour_LK]
+        )
+        mean = (message * there).sum(dim=1) / there.sum(dim=1).clamp(min=1.0)
+        out: Tensor = y_LH + self.mix(torch.cat([v_LH, mean], dim=1))
+        return out

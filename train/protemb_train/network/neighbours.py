@@ -1,0 +1,113 @@
+"""The nearest residues of each residue, and how they lie: what the messages of the single representation see.
+
+Every feature depends on distances, local frames and residue indices only, so a rigid motion changes none.
+The weight of a neighbour falls to zero at the distance of the first residue that is none: where two residues
+change places in the list of neighbours, nothing jumps.
+
+Shapes: B batch, L length, N = B L residues of all chains, K neighbours, E features of an edge.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from protemb_train.network.features import BaseFeatures
+
+NEAREST = 24
+REACH = 30.0
+"""Angstrom; a residue at this distance or farther is no neighbour."""
+RADIAL, SEPARATIONS, OCTAVES = 16, 4, 6
+EDGE = RADIAL + 3 + 3 + 9 + 2 * SEPARATIONS + OCTAVES
+"""Features of an edge: distance; direction seen from either residue; the turn between their frames; and
+separation along the chain, with its sign for near residues."""
+DENSITY = ((6.0, 5.3), (10.0, 19.0), (16.0, 52.0))
+"""Scales in angstrom of soft neighbour counts, and their mean over 600 chains of the corpus."""
+
+
+class Neighbours(NamedTuple):
+    """Neighbours of each residue of a batch.
+
+    Parameters
+    ----------
+    edge_LKE : Tensor, float32, shape (N, K, E)
+        Features of the edges.
+    neighbour_LK : Tensor, int64, shape (N, K)
+        Positions of the neighbours among the residues of the batch, nearest first.
+    there_LK : Tensor, float32, shape (N, K)
+        Weights from 1 (distance 0) to 0 (the nearest residue that is no neighbour, or `REACH`).
+    density_BLD : Tensor, float32, shape (B, L, 3)
+        Soft neighbour counts at three scales, around zero.
+    """
+
+    edge_LKE: Tensor
+    neighbour_LK: Tensor
+    there_LK: Tensor
+    density_BLD: Tensor
+
+
+def find_neighbours(features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor) -> Neighbours:
+    """Return the neighbours of each residue.
+
+    Parameters
+    ----------
+    features : BaseFeatures
+        Gives local frames.
+    coords_BL3 : Tensor, float32, shape (B, L, 3)
+        Centred C-alpha coordinates in angstrom.
+    index_BL : Tensor, int64, shape (B, L)
+        Residue indices.
+    """
+    batch, length = index_BL.shape
+    residues = torch.arange(length, device=coords_BL3.device)
+    squared_BLL = torch.zeros((), device=coords_BL3.device)
+    for axis in coords_BL3.unbind(dim=2):  # one axis at a time: a third of the memory
+        squared_BLL = squared_BLL + (axis[:, :, None] - axis[:, None, :]).square()
+    others = (residues[:, None] != residues[None, :]).to(torch.float32)
+    counts = [
+        ((squared_BLL / -(scale**2)).clamp(min=-69.0).exp() * others).sum(dim=2) / usual - 1
+        for scale, usual in DENSITY
+    ]
+    far = REACH**2
+    squared_BLL = (squared_BLL * others + far * (1 - others)).clamp(max=far)
+    # A chain may have fewer residues than neighbours are asked for.
+    squared, place = F.pad(squared_BLL, (0, NEAREST + 1), value=far).topk(NEAREST + 1, dim=2, largest=False)
+    end_BL1 = squared[:, :, NEAREST:].clamp(min=1.0)
+    squared_BLK = squared[:, :, :NEAREST]
+    there_BLK = (1 - squared_BLK / end_BL1).clamp(min=0.0)
+    place_BLK = torch.where(there_BLK > 0, place[:, :, :NEAREST], 0)
+    starts = torch.arange(batch, device=coords_BL3.device)[:, None, None] * length
+    neighbour = (place_BLK + starts).flatten(0, 1)
+
+    coords, index = coords_BL3.flatten(0, 1), index_BL.flatten()
+    frames = features.frames(coords_BL3, index_BL).flatten(0, 1)
+    apart = coords[neighbour] - coords[:, None]
+    distance = squared_BLK.flatten(0, 1).clamp(min=1.0).sqrt()[..., None]
+    theirs = frames[neighbour]
+    seen = (apart @ frames.transpose(1, 2)) / distance
+    seen_back = -(theirs * apart[:, :, None]).sum(dim=3) / distance
+    turn = (theirs.flatten(1, 2) @ frames.transpose(1, 2)).reshape(-1, NEAREST, 9)
+    gap = index[neighbour] - index[:, None]
+    edge = torch.cat([_radial(distance), seen, seen_back, turn, _separation(gap)], dim=2)
+    there = there_BLK.flatten(0, 1)
+    return Neighbours(edge, neighbour, there, torch.stack(counts, dim=2))
+
+
+def _radial(distance_LK1: Tensor) -> Tensor:
+    """Return soft bins whose width grows with the distance, shape (..., RADIAL)."""
+    centres = torch.linspace(math.log(3.0), math.log(40.0), RADIAL, device=distance_LK1.device)
+    width = math.log(40.0 / 3.0) / (RADIAL - 1)
+    return torch.exp((distance_LK1.log() - centres).square() / (-2 * width**2))
+
+
+def _separation(gap_LK: Tensor) -> Tensor:
+    """Return indicators of |gap| of 1 to 4, the same with its sign, and soft bins of its logarithm."""
+    far = gap_LK.abs()[..., None]
+    near = (far == torch.arange(1, SEPARATIONS + 1, device=gap_LK.device)).to(torch.float32)
+    octave = torch.log2(far.to(torch.float32).clamp(min=1.0))
+    octaves = torch.arange(3, 3 + OCTAVES, device=gap_LK.device)
+    return torch.cat([near, near * gap_LK.sign()[..., None], torch.exp(-(octave - octaves).square())], dim=2)
