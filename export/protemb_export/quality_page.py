@@ -77,7 +77,7 @@ def as_quality_page(card: Mapping[str, Any]) -> str:
 def _by_source(found: Mapping[str, Mapping[str, float]]) -> str:
     lines = [f"| source | {' | '.join(OF_SOURCE.values())} |", "|---|" + "---|" * len(OF_SOURCE)]
     for name, scores in sorted(found.items(), key=lambda item: item[0] in MADE):
-        cells = (str(scores.get(key, "not said")) for key in OF_SOURCE)
-        what = f"made: {MADE[name]}" if name in MADE else name
+        cells = (str(scores.get(key, "not recorded")) for key in OF_SOURCE)
+        what = f"generated: {MADE[name]}" if name in MADE else name
         lines.append(f"| {what} | {' | '.join(cells)} |")
     return "\n".join(lines)

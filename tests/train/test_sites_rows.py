@@ -26,7 +26,7 @@ from protemb_train.downstream.sites.networks import GRAPH_RECIPE, find_network
 from protemb_train.downstream.sites.predictor import load_predictor, save_predictor, train_predictor
 from protemb_train.downstream.sites.rows import Row, read_rows, run_row
 from protemb_train.downstream.sites.start import learn_from_cuts, load_start, save_start
-from protemb_train.downstream.sites.table import Compared, as_table, paired, scores_of
+from protemb_train.downstream.sites.table import SCORES, Compared, as_table, paired, scores_of
 from protemb_train.downstream.sites.training import Recipe, predict, started, train
 from protemb_train.network.checkpoint import load_network
 
@@ -118,17 +118,19 @@ def test_the_table_holds_both_protocols_and_a_difference_that_is_there(
         list(run_row(row, *split, tmp_path, seeds=range(3)))
     rows = read_rows(tmp_path)
     difference = paired(Compared.of(rows["told"]), Compared.of(rows["none"]), "auprc")
-    assert difference is not None and difference.seeds[0] > 0 and difference.chains[0] > 0
+    assert difference is not None and difference.seeds[0] > 0 and difference.samples[0] > 0
     for kept in rows["told"]:
         clean, paper = scores_of(kept, "clean"), scores_of(kept, "paper")
         assert paper.f1 >= clean.f1 and paper.auprc == clean.auprc
-    page = as_table(rows, ["none"])
+    page, values = as_table(rows, ["none"])
+    assert values["differences"]["none"]["told"]["auprc"] == difference.as_dict()
+    assert set(values["scores"]["clean"]["told"]) == set(SCORES)
     for part in (
-        "Protocol *paper*",
-        "Protocol *clean*",
+        "F, paper",
+        "F, clean",
         "| told |",
         "paper: BC-100",
-        "| none | encoder none",
+        "| none | none | yes |",
     ):
         assert part in page
     with pytest.raises(SitesError, match="no row 'best'; there are none, told"):

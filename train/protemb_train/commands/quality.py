@@ -157,7 +157,8 @@ def scorer(
     said = predictions({name: seeds}, held, [find_encoder(encoder, READOUTS, threads)], cache)[name]
     quality = {"watched": by_source(held, together(said))}
     if measured is not None:
-        quality["CASP12"] = json.loads(measured.read_text(encoding="utf-8"))[f"{name}, together"]
+        scores = json.loads(measured.read_text(encoding="utf-8"))["scores"][f"{name}, together"]
+        quality["CASP12"] = {key: score["mean"] for key, score in scores.items()}
     save_scorer(assemble(seeds, READOUTS, quality), out)
     say(console, f"{out}: {len(seeds)} heads of {name}")
 
@@ -205,7 +206,7 @@ def table(
         *(model.name for model in list_models()),
     }
     encoders = [find_encoder(name, READOUTS, threads) for name in [*sorted(named), *(encoder or [])]]
-    said = predictions(found, test, encoders, cache)
+    predicted = predictions(found, test, encoders, cache)
     others = {}
     if zero_shot is not None:
         judge = json.loads(zero_shot.read_text(encoding="utf-8"))
@@ -218,8 +219,8 @@ def table(
         others["naming of hidden residues alone"] = np.array([fitting(namer, d) for d in test])
     if energies is not None:
         others |= read_energies(energies, test)
-    page, scores = as_table(test, found, said, others, against or [])
+    page, values = as_table(test, found, predicted, others, against or [])
     write_text_whole(out, page)
-    write_text_whole(out.with_suffix(".json"), json.dumps(scores, indent=1) + "\n")
+    write_text_whole(out.with_suffix(".json"), json.dumps(values, indent=1) + "\n")
     write_text_whole(curves, json.dumps(curves_of(found)) + "\n")
     say(console, f"{out}: {len(found)} rows on {len(test)} models")

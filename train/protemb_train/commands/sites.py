@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -155,19 +156,23 @@ def start(
 @app.command()
 def table(
     rows: Annotated[Path, typer.Argument(help="Folder of rows.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Table to write (.md).")],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", help="Page to write (.md); all values go into a .json file beside it."),
+    ],
     against: Annotated[
         list[str] | None, typer.Option(help="Row to take differences from; may come again.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="Test chains of that published split alone.")] = None,
 ) -> None:
-    """Write the table of all rows in a folder, both protocols."""
+    """Write the table of all rows in a folder."""
     from protemb_train.downstream.sites.rows import read_rows
     from protemb_train.downstream.sites.table import as_table
 
-    check_output(out, ".md")
-    page = as_table(read_rows(rows, split), against or [])
+    check_output(out, ".md", beside=[".json"])
+    page, values = as_table(read_rows(rows, split), against or [])
     write_text_whole(out, page)
+    write_text_whole(out.with_suffix(".json"), json.dumps(values, indent=1) + "\n")
     say(console, str(out))
 
 
