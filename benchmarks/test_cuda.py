@@ -1,4 +1,4 @@
-"""Speed on a GPU: the exported graph in ONNX Runtime, the same network in PyTorch, and the peak rates of the GPU.
+"""Speed on a GPU: the graph in ONNX Runtime, the network in PyTorch, and the peak rates of the GPU.
 
     python -m pytest benchmarks/test_cuda.py --benchmark-only --benchmark-json=.benchmarks/cuda.json
     python benchmarks/record.py .benchmarks/cuda.json benchmarks/cuda.md

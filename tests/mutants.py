@@ -177,7 +177,9 @@ def judge(group: str, sample: int, copy: Path) -> tuple[int, int, int, list[Muta
         if result == "survived":
             survivors.append(mutant)
             print(f"  survived: {mutant.operator}: {mutant.change()}", flush=True)
-        print(f"{group} {count}/{len(some)}: {result} in {took:.1f} s, {len(survivors)} survivors", flush=True)
+        print(
+            f"{group} {count}/{len(some)}: {result} in {took:.1f} s, {len(survivors)} survivors", flush=True
+        )
     return len(every), len(some), len(some) - len(survivors), survivors
 
 

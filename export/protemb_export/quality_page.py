@@ -47,7 +47,7 @@ def as_quality_page(card: Mapping[str, Any]) -> str:
         From `read_card`; golden values stay out.
     """
     quality = dict(card.get("quality", {}))
-    told = {
+    facts = {
         "kind": card.get("kind"),
         "embeddings": listed(card.get("encoder")),
         "readouts": ", ".join(card.get("readouts", [])),
@@ -58,7 +58,7 @@ def as_quality_page(card: Mapping[str, Any]) -> str:
     parts = [
         f"# Model card: {card.get('name', 'without a name')}",
         "Made from the metadata of the graph by `protemb-export card`.",
-        table(told),
+        table(facts),
         "## Quality on CASP12",
         "447 server models of 23 targets, GDT_TS and residues. Choices were made on validation models; these "
         "were scored five times (train/results/README.md).",

@@ -47,6 +47,12 @@ def picture(
         If the pair embedding was not kept, or a profile is another chain's.
     OutputError
         If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder, plot
+    >>> embedding = Embedder(device="cpu").embed("1a8o.cif", pair=True)
+    >>> plot.picture(embedding).savefig("1a8o.png")
     """
     for profile in (sites, quality):
         if profile is not None and profile.chain.sequence != embedding.sequence:
@@ -73,6 +79,13 @@ def save_picture(
     ------
     OutputError
         If the file cannot be written, or its ending is no picture's.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder, plot
+    >>> embedding = Embedder(device="cpu").embed("1a8o.cif", pair=True)
+    >>> plot.save_picture(embedding, "1a8o.svg").name
+    '1a8o.svg'
     """
     target = Path(path)
     kind = picture_kind(target)

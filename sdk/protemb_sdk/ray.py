@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from protemb_sdk._embed.embedder import Embedder
 
+__all__ = ["embed", "embed_into_store"]
+
 # Inputs of a task: what is done again if its node is lost.
 INPUTS = 64
 
@@ -151,6 +153,15 @@ def embed(
     ------
     EmbeddingError
         If an argument is off, or Ray is not installed.
+
+    Examples
+    --------
+    >>> import ray
+    >>> from protemb_sdk import Embedder
+    >>> from protemb_sdk.ray import embed
+    >>> files = ray.data.from_items([{"path": "1a8o.cif", "bytes": open("1a8o.cif", "rb").read()}])
+    >>> embed(files, Embedder(device="cpu")).take_all()[0]["id"]
+    '1a8o_A'
     """
     arguments = _arguments(embedder, actors)
     if "pair" in levels:
@@ -199,6 +210,13 @@ def embed_into_store(
         If an input is no path, or Ray is not installed.
     OutputError
         As of the local engine.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder
+    >>> from protemb_sdk.ray import embed_into_store
+    >>> embed_into_store(Embedder(device="cpu"), ["1a8o.cif"], "store").chains
+    1
     """
     ray, names, filled = _ray(), check_readouts(readouts), StoreSummary()
     arguments = _arguments(embedder, actors)

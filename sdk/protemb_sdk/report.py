@@ -19,6 +19,8 @@ from protemb_sdk._search.whitening import fit_whitening, unit
 from protemb_sdk._structure.chain import Skipped
 from protemb_sdk.plot import principal_colours
 
+__all__ = ["write_report"]
+
 TEMPLATE = BUNDLED / "report.html"
 NEIGHBOURS = 5
 # Residues of a set beyond which structures are left out of the page: 20 MB.
@@ -57,6 +59,13 @@ def write_report(
         If there is no embedding.
     OutputError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder
+    >>> from protemb_sdk.report import write_report
+    >>> write_report(Embedder(device="cpu").embed_many(["1a8o.cif"]), "report.html")
+    1
     """
     found = list(embeddings)
     if not found:
@@ -74,10 +83,10 @@ def write_report(
     about = f"{len(found):,} chains, {residues:,} residues."
     if provenance is not None:
         about += f" Model {provenance['model']}, protemb-sdk {provenance['sdk_version']}."
-    told = [str(s) for s in skipped[:SKIPPED_SHOWN]]
-    told += [f"and {len(skipped) - SKIPPED_SHOWN} more"] if len(skipped) > SKIPPED_SHOWN else []
+    reasons = [str(s) for s in skipped[:SKIPPED_SHOWN]]
+    reasons += [f"and {len(skipped) - SKIPPED_SHOWN} more"] if len(skipped) > SKIPPED_SHOWN else []
     data = json.dumps(
-        {"about": about, "explained": f"{explained:.0%}", "skipped": told, "chains": chains},
+        {"about": about, "explained": f"{explained:.0%}", "skipped": reasons, "chains": chains},
         separators=(",", ":"),
     )
     # Names come from files: nothing in them may end the element that holds the data.

@@ -83,6 +83,18 @@ class Hit:
         Aligned positions in the query and in the hit, from 0.
     identity : float
         Share of aligned pairs with equal residue types.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder, embed_into_store, search
+    >>> embedder = Embedder(device="cpu")
+    >>> summary = embed_into_store(embedder, ["1a8o.cif"], "store")
+    >>> search.build_index("store", "index")
+    1
+    >>> index = search.open_index("index")
+    >>> (hit,) = index.search(embedder.embed("1a8o.cif"))
+    >>> hit.id, hit.length, hit.pairs.shape, round(hit.score, 3), round(hit.tm_score, 3)
+    ('1a8o_A', 70, (70, 2), 1.0, 1.0)
     """
 
     id: str
@@ -112,6 +124,17 @@ class Index:
         Its folder.
     header : dict
         Counts, levels, and the provenance of its embeddings.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder, embed_into_store, search
+    >>> embedder = Embedder(device="cpu")
+    >>> summary = embed_into_store(embedder, ["1a8o.cif"], "store")
+    >>> search.build_index("store", "index")
+    1
+    >>> index = search.open_index("index")
+    >>> len(index), index.descriptors.shape
+    X
     """
 
     def __init__(
@@ -148,7 +171,19 @@ class Index:
         return np.asarray(self._graph.get(np.arange(len(self)))).astype(np.float32)
 
     def descriptor(self, query: Embedding) -> NDArray[np.float32]:
-        """Return the unit vector of a query, shape (D,)."""
+        """Return the unit vector of a query, shape (D,).
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder, embed_into_store, search
+        >>> embedder = Embedder(device="cpu")
+        >>> summary = embed_into_store(embedder, ["1a8o.cif"], "store")
+        >>> search.build_index("store", "index")
+        1
+        >>> index = search.open_index("index")
+        >>> index.descriptor(embedder.embed("1a8o.cif")).shape
+        X
+        """
         return self._whitenings.descriptor(query.protein, query.residue)
 
     def search(self, query: Embedding, k: int = 20, candidates: int = CANDIDATES) -> list[Hit]:
@@ -172,6 +207,17 @@ class Index:
         ------
         EmbeddingError
             If the query was embedded by another model, or `k` or `candidates` is below 1.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder, embed_into_store, search
+        >>> embedder = Embedder(device="cpu")
+        >>> summary = embed_into_store(embedder, ["1a8o.cif"], "store")
+        >>> search.build_index("store", "index")
+        1
+        >>> index = search.open_index("index")
+        >>> [hit.id for hit in index.search(embedder.embed("1a8o.cif"), k=1)]
+        ['1a8o_A']
         """
         self._check(query)
         if k < 1 or candidates < 1:
@@ -214,6 +260,19 @@ class Index:
         ------
         EmbeddingError
             If the query was embedded by another model, or the index holds no residues.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder, embed_into_store, search
+        >>> embedder = Embedder(device="cpu")
+        >>> summary = embed_into_store(embedder, ["1a8o.cif"], "store")
+        >>> search.build_index("store", "index")
+        1
+        >>> index = search.open_index("index")
+        >>> import numpy as np
+        >>> scores, pairs = index.align(embedder.embed("1a8o.cif"), np.array([0]))
+        >>> scores.round(3).tolist(), pairs[0].shape
+        ([1.0], (70, 2))
         """
         self._check(query)
         if self._residues is None:
@@ -276,6 +335,17 @@ def open_index(path: str | PathLike[str]) -> Index:
     ------
     OutputError
         If there is no such index, if it is damaged or of another format, or if the extra is not installed.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder, embed_into_store, search
+    >>> embedder = Embedder(device="cpu")
+    >>> summary = embed_into_store(embedder, ["1a8o.cif"], "store")
+    >>> search.build_index("store", "index")
+    1
+    >>> index = search.open_index("index")
+    >>> index.ids
+    X
     """
     path = Path(path)
     check_extra(path)

@@ -135,9 +135,9 @@ def test_every_fact_of_the_metadata_is_on_the_page(made):
     assert card["training"].pop("network") == card["network"]
     card["network"] |= {"sigma_max": 10, "sigma_min": 0.01}  # shown without a decimal point
     card["sigma"] = f"{card['sigma']:g}"
-    told = facts({name: value for name, value in card.items() if name not in NOT_SHOWN})
-    assert len(told) > 50
-    assert not [fact for fact in told if not re.search(rf"(?<![\w.]){re.escape(fact)}(?![\w.])", page)]
+    shown = facts({name: value for name, value in card.items() if name not in NOT_SHOWN})
+    assert len(shown) > 50
+    assert not [fact for fact in shown if not re.search(rf"(?<![\w.]){re.escape(fact)}(?![\w.])", page)]
     levels, floor, mean = losses
     assert f"Mean {mean:.3f}; lowest possible value {floor:.3f}" in page and len(levels) == 4
     assert all(f"| {level['sigma']:.3g} | {level['share']:.3f} |" in page for level in levels)

@@ -117,9 +117,9 @@ def test_many_notes_are_counted_by_kind(
 ) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr("protemb_sdk._cli.summary.SHOWN", 0)
     done = protemb("embed", structures / "pdb1gdr.ent", "-o", tmp_path / "out.npz")
-    said = " ".join(done.err.split())
-    assert "notes, in full beside each chain in the output file; in short:" in said
-    assert done.status == 0 and "1 chain for other reasons" in said  # as no kind is listed
+    output = " ".join(done.err.split())
+    assert "notes, in full beside each chain in the output file; in short:" in output
+    assert done.status == 0 and "1 chain for other reasons" in output  # as no kind is listed
     assert "pdb1gdr" not in done.out.splitlines()[0]
 
 
@@ -231,14 +231,14 @@ def test_a_folder_becomes_a_store(protemb, structures: Path, tmp_path: Path) -> 
     assert done.status == 0 and "18 chains of 12 inputs" in done.out.replace("\n", " ")
     again = protemb(*command, store, "--half", "--readout", "max")
     assert again.status == 0 and "13 inputs were already in the store" in again.out.replace("\n", " ")
-    for options, said in (
+    for options, output in (
         ((), "a store with readouts"),
         (("--chain", "A"), "a store takes whole files"),
         (("--level", "atom"), "--level is protein, residue or pair, not 'atom'"),
         (("--engine", "slurm"), "--engine is local or ray, not 'slurm'"),
     ):
         refused = protemb(*command, store, *options)
-        assert refused.status == 1 and said in " ".join(refused.errors)
+        assert refused.status == 1 and output in " ".join(refused.errors)
     assert protemb(*command, tmp_path).status == 1  # no store, and not empty
 
 

@@ -50,8 +50,8 @@ def test_names_are_no_mathematics(protemb: Run, structures: Path, tmp_path: Path
     figure.draw_without_rendering()
     legend = figure.axes[0].get_legend()
     assert legend is not None
-    said = [text.get_text().split("  ")[0] for text in legend.get_texts()]
-    assert said == [r"$\frac$_A", "_hidden_A"]
+    shown = [text.get_text().split("  ")[0] for text in legend.get_texts()]
+    assert shown == [r"$\frac$_A", "_hidden_A"]
     drawn = [line.get_color() for line in figure.axes[0].lines]
     assert [line.get_color() for line in legend.get_lines()] == drawn
 
@@ -92,6 +92,6 @@ def test_options_of_a_folder_are_refused_for_a_file(
 def test_sizes_are_never_nothing(protemb: Run, model: Path, tmp_path: Path) -> None:
     done = protemb("report", model, "-o", tmp_path / "x.html")
     assert done.status == 0 and done.out.rstrip().endswith(" KiB") and " 0.0 " not in done.out
-    for size, said in ((100, "0.1 KiB"), (2**20 - 1024, "1023.0 KiB"), (3 * 2**19, "1.5 MiB")):
+    for size, shown in ((100, "0.1 KiB"), (2**20 - 1024, "1023.0 KiB"), (3 * 2**19, "1.5 MiB")):
         (tmp_path / "x").write_bytes(b"x" * size)
-        assert size_of(tmp_path / "x") == said
+        assert size_of(tmp_path / "x") == shown

@@ -180,22 +180,22 @@ def test_what_does_not_belong_together_is_refused(
     before = sorted((path.name, path.read_bytes()) for path in store.iterdir())
     other = Embedder("small", device="cpu")
     first = Embedder(device="cpu", altloc="first")
-    for who, wanted, said in (
+    for who, wanted, output in (
         (other, {}, "a store with model 'base', and this run has 'small'; nothing was changed"),
         (first, {}, "a store with options"),
         (embedder, {"dtype": "float16"}, "a store with dtype 'float32'"),
         (embedder, {"levels": ["protein"], "readouts": []}, "a store with levels"),
         (embedder, {"readouts": ["max"]}, "a store with readouts"),
     ):
-        with pytest.raises(OutputError, match=said):
+        with pytest.raises(OutputError, match=output):
             embed_into_store(who, files, store, **{"readouts": READOUTS, **wanted})  # type: ignore[arg-type]
     header = json.loads((store / module.HEADER).read_text())
     older = header | {"format": "protemb-store-0"}
-    for damage, said in ((older, "format 'protemb-store-0'"), ([], "cannot be read")):
-        old = tmp_path / said[:6].strip()
+    for damage, output in ((older, "format 'protemb-store-0'"), ([], "cannot be read")):
+        old = tmp_path / output[:6].strip()
         old.mkdir()
         (old / module.HEADER).write_text(json.dumps(damage))
-        with pytest.raises(OutputError, match=said):
+        with pytest.raises(OutputError, match=output):
             embed_into_store(embedder, files, old, readouts=READOUTS)
     assert sorted((path.name, path.read_bytes()) for path in store.iterdir()) == before
 

@@ -49,9 +49,9 @@ DAMAGED = [
 ]  # fmt: skip
 
 
-def say(part: Path, said: str) -> None:
+def say(part: Path, stated: str) -> None:
     """Let a part say something else, its rows as they are."""
-    pq.write_table(pq.read_table(part).replace_schema_metadata({"protemb": said}), part)
+    pq.write_table(pq.read_table(part).replace_schema_metadata({"protemb": stated}), part)
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +66,12 @@ def store(whole: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole, tmp_path / "store"))
 
 
-@pytest.mark.parametrize(("said", "why"), DAMAGED, ids=[said[:70] or "empty" for said, _ in DAMAGED])
+@pytest.mark.parametrize(("stated", "why"), DAMAGED, ids=[stated[:70] or "empty" for stated, _ in DAMAGED])
 def test_a_part_that_says_what_no_store_writes_is_named(
-    store: Path, embedder: Embedder, structures: Path, said: str, why: str
+    store: Path, embedder: Embedder, structures: Path, stated: str, why: str
 ) -> None:
     (part,) = store_parts(store)
-    say(part, said)
+    say(part, stated)
     before = sorted((path.name, path.read_bytes()) for path in store.iterdir())
     with pytest.raises(OutputError, match=rf"{part.name}: is no whole part of a store .*{why}.*move it away"):
         embed_into_store(embedder, [structures / "1orc.pdb", structures / "1a8o.pdb"], store)
@@ -85,9 +85,9 @@ def test_a_part_that_says_nothing_is_named_and_its_inputs_are_embedded_anew(
 ) -> None:
     (part,) = store_parts(store)
     pq.write_table(pq.read_table(part).replace_schema_metadata(None), part)
-    said = protemb("embed", structures / "1orc.pdb", "-o", store)
-    assert said.status == 1 and len(said.errors) == 1 and "Traceback" not in said.err
-    assert WITHOUT in " ".join(said.err.split())
+    stated = protemb("embed", structures / "1orc.pdb", "-o", store)
+    assert stated.status == 1 and len(stated.errors) == 1 and "Traceback" not in stated.err
+    assert WITHOUT in " ".join(stated.err.split())
     part.unlink()
     assert embed_into_store(embedder, [structures / "1orc.pdb"], store) == StoreSummary(inputs=1, chains=1)
 
@@ -130,7 +130,7 @@ def test_entries_of_later_versions_are_passed_over(store: Path, embedder: Embedd
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "stated"),
     [
         ({"levels": None}, "levels are None"), ({"levels": "protein"}, "levels are 'protein'"),
         ({"levels": ["residue"]}, "levels are"), ({"levels": [[]]}, "unhashable"),
@@ -140,11 +140,11 @@ def test_entries_of_later_versions_are_passed_over(store: Path, embedder: Embedd
     ],
 )  # fmt: skip
 def test_a_header_that_says_what_no_store_writes_is_refused(
-    store: Path, embedder: Embedder, structures: Path, wrong: dict[str, Any], said: str
+    store: Path, embedder: Embedder, structures: Path, wrong: dict[str, Any], stated: str
 ) -> None:
     header = json.loads((store / HEADER).read_text())
     (store / HEADER).write_text(json.dumps(header | wrong))
-    refused = rf"{HEADER}: cannot be read as the header of a store \(.*{said}"
+    refused = rf"{HEADER}: cannot be read as the header of a store \(.*{stated}"
     for run in (
         lambda: verify_store(store),
         lambda: embed_into_store(embedder, [structures / "1a8o.pdb"], store),

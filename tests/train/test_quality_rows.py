@@ -122,7 +122,7 @@ def test_a_seed_that_is_there_is_the_rows_or_refused(
 
     assert run() == []
     other = [replace(learning[0], quality=learning[0].quality + 0.1), *learning[1:]]
-    for said, call in (
+    for predicted_one, call in (
         ("encoder", lambda: run(replace(row, encoder=NoEncoder()))),
         ("network", lambda: run(replace(row, network="residues"))),
         ("recipe", lambda: run(replace(row, recipe=Recipe(epochs=3, batch=2)))),
@@ -130,7 +130,7 @@ def test_a_seed_that_is_there_is_the_rows_or_refused(
         ("models_sha256", lambda: run(learning=other)),
         ("namer_sha256 and names", lambda: run(replace(row, namer=Namer(8, 1)))),
     ):
-        with pytest.raises(DecoyError, match=rf"seed-0\.pt: was made with another {said}"):
+        with pytest.raises(DecoyError, match=rf"seed-0\.pt: was made with another {predicted_one}"):
             call()
     # An older version told less.
     path = tmp_path / "head" / "seed-1.pt"
@@ -268,7 +268,7 @@ def test_a_scorer_is_the_mean_of_its_networks(
     from protemb_sdk._structure.chain import encode_sequence
 
     seeds = load_rows(rows / "r")[kind]
-    said = together(predictions({kind: seeds}, sides["val"], [encoder], rows / "cache")[kind])
+    predicted_one = together(predictions({kind: seeds}, sides["val"], [encoder], rows / "cache")[kind])
     save_scorer(assemble(seeds, READOUTS, {}), tmp_path / "q.ckpt")
     model = load_scorer(tmp_path / "q.ckpt").model
     vectors = embed_decoys(encoder, sides["val"], rows / "cache")
@@ -277,8 +277,8 @@ def test_a_scorer_is_the_mean_of_its_networks(
         coords = torch.from_numpy((d.ca_coords - d.ca_coords.mean(axis=0)).astype(np.float32))
         with torch.inference_mode():
             residue, lddt, gdt_ts = model(features, torch.from_numpy(encode_sequence(d.sequence)), coords)
-        np.testing.assert_allclose(residue, said.residue_quality[n][:, 0], atol=1e-5)
-        np.testing.assert_allclose([gdt_ts, lddt], said.quality[n][[1, 3]], atol=1e-5)
+        np.testing.assert_allclose(residue, predicted_one.residue_quality[n][:, 0], atol=1e-5)
+        np.testing.assert_allclose([gdt_ts, lddt], predicted_one.quality[n][[1, 3]], atol=1e-5)
     with pytest.raises(DecoyError, match="of kind residues or head, on a structure embedding"):
         assemble(load_rows(rows / "r")["base"], READOUTS, {})
 
@@ -320,8 +320,8 @@ def test_the_command_line_from_models_to_scorer(
     )  # fmt: skip
     assert made.exit_code == 0, made.output
     page = tmp_path / "page.md"
-    told = run(app, ["quality", "table", str(tmp_path / "r"), *common, "-o", str(page), "--against", "h"])
-    assert told.exit_code == 0, told.output
+    result = run(app, ["quality", "table", str(tmp_path / "r"), *common, "-o", str(page), "--against", "h"])
+    assert result.exit_code == 0, result.output
     assert "## CASP12: 4 models of 1 targets" in page.read_text()
     values = json.loads(page.with_suffix(".json").read_text())
     assert set(values["scores"]) == {"h", "h, together"}
@@ -368,8 +368,8 @@ def test_an_unfrozen_encoder_starts_as_the_frozen_one_and_learns(
         if n.startswith("blocks")
     ]
     assert max(changed) > 1e-6
-    said = predictions({"tuned": [kept]}, sides["val"], [], tmp_path)["tuned"][0]
+    predicted_one = predictions({"tuned": [kept]}, sides["val"], [], tmp_path)["tuned"][0]
     again = predict(tuned[0].network, bare(sides["val"]))
-    np.testing.assert_allclose(said.quality, again.quality, atol=1e-6)
+    np.testing.assert_allclose(predicted_one.quality, again.quality, atol=1e-6)
     with pytest.raises(DecoyError, match="goes on from GraphQA on this encoder"):
         list(fine_tune_row("t", load_rows(rows / "r")["head"], network, learning, sides["val"], tmp_path))

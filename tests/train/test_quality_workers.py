@@ -80,10 +80,10 @@ def at_work(process: psutil.Process) -> bool:
 def test_a_killed_worker_is_one_sentence(begun: Begun, corpus: Corpus) -> None:
     run, workers = begun
     workers[0].kill()
-    _, said = run.communicate(timeout=60)
+    _, output = run.communicate(timeout=60)
     assert run.returncode == 1
     sentence = "a worker process died while it made models (out of memory?); try fewer workers"
-    assert " ".join(said.split()) == f"error: {corpus.path}: {sentence}"
+    assert " ".join(output.split()) == f"error: {corpus.path}: {sentence}"
 
 
 def test_workers_end_with_a_killed_parent(begun: Begun) -> None:

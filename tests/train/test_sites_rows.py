@@ -68,7 +68,7 @@ def test_a_seed_that_is_there_is_the_rows_or_refused(
     assert run(data="renamed.npz") == []
     encoder = StructureEncoder("base", threads=1)
     moved = [replace(split[0][0], label=~split[0][0].label), *split[0][1:]]
-    for said, call in (
+    for argument, call in (
         ("encoder", lambda: run(replace(row, encoder=encoder))),
         ("features", lambda: run(replace(row, features=False))),
         ("recipe", lambda: run(replace(row, recipe=quick(2)))),
@@ -76,7 +76,9 @@ def test_a_seed_that_is_there_is_the_rows_or_refused(
         ("chains_sha256", lambda: run(split=(moved, split[1]))),
         ("test", lambda: run(test=["other"])),
     ):
-        with pytest.raises(SitesError, match=rf"seed-0\.npz: was made with another {said}; ask for the same"):
+        with pytest.raises(
+            SitesError, match=rf"seed-0\.npz: was made with another {argument}; ask for the same"
+        ):
             call()
     # An older version told less.
     z = dict(np.load(path))

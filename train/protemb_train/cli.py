@@ -147,20 +147,20 @@ def judge(
         )
     drawn = held_out.one_a_cluster(chains, (1, max_length))
     verdict = run(network, (held_out[position] for position in drawn))
-    told = verdict.as_dict()
+    values = verdict.as_dict()
     loaded = {
         "checkpoint": record,
         "curve": read_curve(checkpoint.parent),
         "split": split,
         "corpus": corpus.name,
         "corpus_sha256": held_out.sha256,
-        "judgement": told,
+        "judgement": values,
     }
     write_text_whole(out.with_suffix(".md"), verdict.as_markdown())
     write_text_whole(out, json.dumps(loaded, indent=1) + "\n")  # last: it says that both are there
     say(
         console,
-        f"mean share {told['mean_share']:.3f} over {verdict.chains} chains, floor {told['floor']:.3f}",
+        f"mean share {values['mean_share']:.3f} over {verdict.chains} chains, floor {values['floor']:.3f}",
     )
 
 

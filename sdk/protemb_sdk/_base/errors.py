@@ -53,29 +53,96 @@ class ProtembError(Exception):
         return f"{self.where}: {self.problem}" if self.where else self.problem
 
     def at(self, where: object) -> Self:
-        """Return the same error at another place, such as the chain instead of the file."""
+        """Return the same error at another place, such as the chain instead of the file.
+
+        Examples
+        --------
+        >>> from protemb_sdk import StructureError
+        >>> print(StructureError("has no C-alpha atoms").at("chain B"))
+        X
+        """
         return type(self)(self.problem, where, self.retryable)
 
 
 class StructureError(ProtembError):
-    """A structure cannot be read, or what it holds cannot be embedded."""
+    """A structure cannot be read, or what it holds cannot be embedded.
+
+    Examples
+    --------
+    >>> from protemb_sdk import StructureError, read_chains
+    >>> try:
+    ...     read_chains(b"not a structure")
+    ... except StructureError as error:
+    ...     print(error.where, error.retryable)
+    X
+    """
 
 
 class ChainError(StructureError):
-    """The chain asked for is not there, or several are and none was named."""
+    """The chain asked for is not there, or several are and none was named.
+
+    Examples
+    --------
+    >>> from protemb_sdk import ChainError, read_chain
+    >>> try:
+    ...     read_chain("1a8o.cif", "B")
+    ... except ChainError as error:
+    ...     print(error.where, error.retryable)
+    1a8o False
+    """
 
 
 class ModelError(ProtembError):
-    """A model file is missing, is not ours, or speaks a contract this SDK does not know."""
+    """A model file is missing, is not ours, or speaks a contract this SDK does not know.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder, ModelError
+    >>> try:
+    ...     Embedder("missing.onnx")
+    ... except ModelError as error:
+    ...     print(error.where, error.retryable)
+    X
+    """
 
 
 class DeviceError(ProtembError):
-    """The device asked for cannot be had."""
+    """The device asked for cannot be had.
+
+    Examples
+    --------
+    >>> from protemb_sdk import DeviceError, Embedder
+    >>> try:
+    ...     Embedder(device="tpu")
+    ... except DeviceError as error:
+    ...     print(error.where, error.retryable)
+    X
+    """
 
 
 class OutputError(ProtembError):
-    """A result cannot be written, or a saved one cannot be read back."""
+    """A result cannot be written, or a saved one cannot be read back.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedding, OutputError
+    >>> try:
+    ...     Embedding.load("missing.npz")
+    ... except OutputError as error:
+    ...     print(error.where, error.retryable)
+    X
+    """
 
 
 class EmbeddingError(ProtembError):
-    """The arguments of a call are off, or the network's result is not finite."""
+    """The arguments of a call are off, or the network's result is not finite.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder, EmbeddingError
+    >>> try:
+    ...     Embedder(device="cpu").embed("1a8o.cif", readouts=["median"])
+    ... except EmbeddingError as error:
+    ...     print(error.where, error.retryable)
+    X
+    """

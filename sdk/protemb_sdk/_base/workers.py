@@ -49,8 +49,8 @@ class WorkerPool(ProcessPoolExecutor):
         when_told: Callable[[], None] | None = None,
     ) -> None:
         spawn = multiprocessing.get_context("spawn")
-        self._told, self._telling = multiprocessing.Pipe(duplex=False)
-        begin = (self._told, when_told, start, arguments)
+        self._stop_signal, self._telling = multiprocessing.Pipe(duplex=False)
+        begin = (self._stop_signal, when_told, start, arguments)
         super().__init__(workers, mp_context=spawn, initializer=_begin, initargs=begin)
         _open.add(self)
         if _WAITS_FOR_THE_DEAD:  # a copy of our own: the pool closes its end in a thread of its own
@@ -77,7 +77,7 @@ class WorkerPool(ProcessPoolExecutor):
             self._inputs.close()
         if wait:
             _open.discard(self)
-            self._told.close()
+            self._stop_signal.close()
             self._telling.close()
 
     def _drain(self, manager: threading.Thread) -> None:
@@ -102,7 +102,7 @@ getattr(threading, "_register_atexit", atexit.register)(_stop_all)
 
 
 def _begin(
-    told: Connection,
+    stop_signal: Connection,
     when_told: Callable[[], None] | None,
     start: Callable[..., None] | None,
     arguments: tuple[Any, ...],
@@ -111,14 +111,14 @@ def _begin(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if when_told is not None:
-        threading.Thread(target=_wait, args=(told, when_told), daemon=True).start()
+        threading.Thread(target=_wait, args=(stop_signal, when_told), daemon=True).start()
     if start is not None:
         start(*arguments)
 
 
-def _wait(told: Connection, act: Callable[[], None]) -> None:
+def _wait(stop_signal: Connection, act: Callable[[], None]) -> None:
     with suppress(OSError):
-        told.poll(None)  # nobody takes it out: every worker sees it
+        stop_signal.poll(None)  # nobody takes it out: every worker sees it
         act()
 
 

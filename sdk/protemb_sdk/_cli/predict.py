@@ -93,6 +93,6 @@ def _rows(prediction: Any) -> list[tuple[object, ...]]:
         labels, values = list(prediction.label), list(prediction.value)
     rows = []
     for first, label, value in zip(where, labels, values, strict=True):
-        said = (str(label), *(f"{v:.6f}" for v in value)) if prediction.classes else (f"{float(label):.6g}",)
-        rows.append((*first, *said))
+        cells = (str(label), *(f"{v:.6f}" for v in value)) if prediction.classes else (f"{float(label):.6g}",)
+        rows.append((*first, *cells))
     return rows

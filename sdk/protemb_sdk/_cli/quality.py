@@ -234,9 +234,9 @@ def _doubts(ranked: Sequence[QualityScore]) -> list[str]:
     (usual, count), *_ = Counter(score.chain.sequence for score in ranked).most_common(1)
     others = [s for s in ranked if s.chain.sequence not in usual and usual not in s.chain.sequence]
     if others:
-        told = "differ in sequence" if count == 1 else "have another sequence than the others"
+        problem = "differ in sequence" if count == 1 else "have another sequence than the others"
         found.append(
-            f"note: {len(others) + (count == 1)} of {len(ranked)} chains {told}, the best placed "
+            f"note: {len(others) + (count == 1)} of {len(ranked)} chains {problem}, the best placed "
             f"{others[0].id}; ranks compare models of one target"
         )
     if gaps := [score for score in ranked if missing(score)]:

@@ -46,6 +46,15 @@ class Embedding:
         The readouts asked for (`readouts=`), by the names of `protemb_sdk.list_readouts`.
     profile : ndarray, float32, shape (L, 20), or None
         Log probabilities of residue types from the structure alone; None unless asked for (`profile=True`).
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder
+    >>> embedding = Embedder(device="cpu").embed("1a8o.cif")
+    >>> embedding.id, embedding.protein.shape, embedding.residue.shape
+    ('1a8o_A', (64,), (70, 64))
+    >>> embedding.pair is None, embedding.sequence[:5], embedding.auth_seq[:3].tolist()
+    X
     """
 
     chain: Chain
@@ -136,6 +145,13 @@ class Embedding:
         ------
         EmbeddingError
             If it was not asked for, or there is none of that name.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> embedding = Embedder(device="cpu").embed("1a8o.cif", readouts=["contact"])
+        >>> embedding.readout("contact").shape
+        (70, 64)
         """
         if name in self.readouts:
             return self.readouts[name]
@@ -169,6 +185,13 @@ class Embedding:
         ------
         EmbeddingError
             If the size is no such number or the readout is not there.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> embedding = Embedder(device="cpu").embed("1a8o.cif")
+        >>> embedding.windows(15).shape
+        (70, 15, 64)
         """
         from protemb_sdk._model.pooling import clip_windows
 
@@ -188,6 +211,12 @@ class Embedding:
             If the pair embedding was not kept.
         OutputError
             If matplotlib is not installed.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> figure = Embedder(device="cpu").embed("1a8o.cif", pair=True).plot()
+        >>> figure.savefig("1a8o.png")
         """
         from protemb_sdk._embed.picture import draw
 
@@ -207,6 +236,14 @@ class Embedding:
         ------
         OutputError
             If pandas is not installed.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> embedding = Embedder(device="cpu").embed("1a8o.cif")
+        >>> table = embedding.to_dataframe()
+        >>> table.shape, table.columns[:4].tolist()
+        X
         """
         try:
             import pandas
@@ -227,6 +264,13 @@ class Embedding:
         ------
         OutputError
             If the file cannot be written.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> embedding = Embedder(device="cpu").embed("1a8o.cif")
+        >>> embedding.save("1a8o.npz").name
+        '1a8o.npz'
         """
         levels = {name: getattr(self, name) for name in ("protein", "residue", "pair", "profile")}
         return save(path, self.chain, levels, self.readouts, self.provenance)
@@ -239,5 +283,12 @@ class Embedding:
         ------
         OutputError
             If the file is missing, damaged or of another kind.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder, Embedding
+        >>> path = Embedder(device="cpu").embed("1a8o.cif").save("1a8o.npz")
+        >>> Embedding.load(path).residue.shape
+        (70, 64)
         """
         return cls(**load(path))

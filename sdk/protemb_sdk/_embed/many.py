@@ -135,6 +135,14 @@ class EmbeddingRun(Iterator[Embedding]):
     ----------
     skipped : list of Skipped
         So far: chains that were skipped and, with ``on_error="skip"``, inputs and chains that failed.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder
+    >>> with Embedder(device="cpu").embed_many(["1a8o.cif", "1a8o.cif"]) as run:
+    ...     first = next(run)
+    >>> first.id
+    '1a8o_A'
     """
 
     def __init__(
@@ -186,7 +194,16 @@ class EmbeddingRun(Iterator[Embedding]):
         self.close()
 
     def close(self) -> None:
-        """Stop early and end the workers."""
+        """Stop early and end the workers.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> run = Embedder(device="cpu").embed_many(["1a8o.cif", "1a8o.cif"])
+        >>> next(run).id
+        '1a8o_A'
+        >>> run.close()
+        """
         self._embeddings.close()
         self._outcomes.close()
 
@@ -214,7 +231,15 @@ class EmbeddingRun(Iterator[Embedding]):
         return ids, np.stack(rows) if rows else np.empty((0, self._embedder.channels), np.float32)
 
     def outcomes(self) -> Outcomes:
-        """Return what became of each input, one by one, instead of the embeddings alone."""
+        """Return what became of each input, one by one, instead of the embeddings alone.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> run = Embedder(device="cpu").embed_many(["1a8o.cif", "missing.pdb"], on_error="skip")
+        >>> [(outcome.source, len(outcome.embeddings)) for outcome in run.outcomes()]
+        X
+        """
         return self._outcomes
 
     def _counted(self, outcomes: Outcomes, progress: Progress) -> Outcomes:

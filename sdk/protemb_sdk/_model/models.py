@@ -42,6 +42,13 @@ class Model:
         Expected hash per file name; empty for files outside the registry.
     gpu_path : Path or None
         An equal embedding graph that CUDA runs faster, where there is one.
+
+    Examples
+    --------
+    >>> from protemb_sdk import list_models
+    >>> model = list_models()[0]
+    >>> model.name, model.path.name
+    ('base', 'base.onnx')
     """
 
     name: str
@@ -101,7 +108,14 @@ def _registry() -> dict[str, dict[str, Any]]:
 
 
 def list_models() -> list[Model]:
-    """Return the bundled models, the default first."""
+    """Return the bundled models, the default first.
+
+    Examples
+    --------
+    >>> from protemb_sdk import list_models
+    >>> [model.name for model in list_models()]
+    X
+    """
     return [
         Model(
             name=name,

@@ -158,6 +158,15 @@ class PredictionRun(Iterator[Result]):
     """The predictions for many structures, one after the other.
 
     Whoever stops early calls `close`, or uses it in a ``with`` statement.
+
+    Examples
+    --------
+    >>> from protemb_sdk import SitePredictor
+    >>> predictor = SitePredictor(device="cpu")
+    >>> with predictor.predict_many(["1a8o.cif", "missing.pdb"], on_error="skip") as run:
+    ...     ids = [prediction.id for prediction in run]
+    >>> ids, [skipped.source for skipped in run.skipped]
+    (['1a8o_A'], ['missing.pdb'])
     """
 
     def __init__(
@@ -192,7 +201,17 @@ class PredictionRun(Iterator[Result]):
         self.close()
 
     def close(self) -> None:
-        """Stop early and end the workers."""
+        """Stop early and end the workers.
+
+        Examples
+        --------
+        >>> from protemb_sdk import SitePredictor
+        >>> predictor = SitePredictor(device="cpu")
+        >>> run = predictor.predict_many(["1a8o.cif", "1a8o.cif"])
+        >>> next(run).id
+        '1a8o_A'
+        >>> run.close()
+        """
         self._run.close()
 
 

@@ -40,6 +40,14 @@ class SitePrediction:
         Probability from which on a residue is called a site.
     provenance : mapping
         What made it: model and head, their SHA-256, noise level, device, versions.
+
+    Examples
+    --------
+    >>> from protemb_sdk import SitePredictor
+    >>> predictor = SitePredictor(device="cpu")
+    >>> prediction = predictor.predict("1a8o.cif")
+    >>> prediction.id, prediction.probability.shape, int(prediction.is_site.sum())
+    X
     """
 
     chain: Chain
@@ -72,7 +80,15 @@ class SitePrediction:
         return self.probability
 
     def rows(self) -> Iterator[tuple[object, ...]]:
-        """Give the cells of `SITE_COLUMNS` for each residue."""
+        """Give the cells of `SITE_COLUMNS` for each residue.
+
+        Examples
+        --------
+        >>> from protemb_sdk import SitePredictor
+        >>> predictor = SitePredictor(device="cpu")
+        >>> next(predictor.predict("1a8o.cif").rows())
+        X
+        """
         values = zip(self.probability.tolist(), self.is_site.tolist(), strict=True)
         for residue, (probability, site) in zip(residues_of(self.chain), values, strict=True):
             yield (*residue, f"{probability:.6f}", int(site))
@@ -87,6 +103,13 @@ class SitePrediction:
         ------
         OutputError
             If the file cannot be written.
+
+        Examples
+        --------
+        >>> from protemb_sdk import SitePredictor
+        >>> predictor = SitePredictor(device="cpu")
+        >>> predictor.predict("1a8o.cif").save_csv("1a8o.csv").read_text().splitlines()[0]
+        X
         """
         target = Path(path)
         with writing_csv(target, SITE_COLUMNS) as table:
@@ -119,6 +142,15 @@ class SitePredictor(Predictor[SitePrediction]):
         If ONNX Runtime or the device is not available.
     EmbeddingError
         If options come beside an Embedder, which brings its own.
+
+    Examples
+    --------
+    >>> from protemb_sdk import SitePredictor
+    >>> predictor = SitePredictor(device="cpu")
+    >>> predictor.predict("1a8o.cif").probability.shape
+    (70,)
+    >>> predictor.threshold
+    X
     """
 
     def __init__(
@@ -166,11 +198,27 @@ class SitePredictor(Predictor[SitePrediction]):
             If the chain is not there, or several are and none is named.
         EmbeddingError
             If the head's result is not a probability for every residue.
+
+        Examples
+        --------
+        >>> from protemb_sdk import SitePredictor
+        >>> predictor = SitePredictor(device="cpu")
+        >>> predictor.predict("1a8o.cif", "A").probability.shape
+        (70,)
         """
         return self._one(structure, chain_id)
 
     def predict_embedding(self, embedding: Embedding) -> SitePrediction:
-        """Predict from an embedding of this predictor's `embedder` that holds the head's readouts."""
+        """Predict from an embedding of this predictor's `embedder` that holds the head's readouts.
+
+        Examples
+        --------
+        >>> from protemb_sdk import SitePredictor
+        >>> predictor = SitePredictor(device="cpu")
+        >>> embedding = predictor.embedder.embed("1a8o.cif", readouts=predictor.info.readouts)
+        >>> predictor.predict_embedding(embedding).probability.shape
+        (70,)
+        """
         (probability,) = self.outputs_of(embedding)
         return SitePrediction(
             chain=embedding.chain,
@@ -198,5 +246,12 @@ class SitePredictor(Predictor[SitePrediction]):
         -------
         PredictionRun
             An iterator of `SitePrediction` with the list `skipped`.
+
+        Examples
+        --------
+        >>> from protemb_sdk import SitePredictor
+        >>> predictor = SitePredictor(device="cpu")
+        >>> [prediction.id for prediction in predictor.predict_many(["1a8o.cif"])]
+        ['1a8o_A']
         """
         return self._many(structures, workers, progress, on_error)

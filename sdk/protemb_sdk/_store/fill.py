@@ -36,6 +36,16 @@ class StoreSummary:
         Inputs that were in the store already, or came a second time.
     skipped : list of Skipped
         What was skipped or failed in this run, the first 100,000; the store's table holds all.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder, embed_into_store
+    >>> embedder = Embedder(device="cpu")
+    >>> embed_into_store(embedder, ["1a8o.cif"], "store").chains
+    1
+    >>> again = embed_into_store(embedder, ["1a8o.cif"], "store")
+    >>> again.chains, again.before
+    X
     """
 
     inputs: int = 0
@@ -45,7 +55,16 @@ class StoreSummary:
     skipped: list[Skipped] = field(default_factory=list, compare=False, repr=False)
 
     def note(self, skipped: Sequence[Skipped]) -> None:
-        """Count what failed, and keep some of it."""
+        """Count what failed, and keep some of it.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Skipped, StoreSummary, StructureError
+        >>> summary = StoreSummary()
+        >>> summary.note([Skipped.of(StructureError("has no C-alpha atoms"), "a.pdb")])
+        >>> summary.failed, summary.skipped[0].source
+        (1, 'a.pdb')
+        """
         self.failed += sum(one.error is not None for one in skipped)
         # Without their errors, which hold on to what was at work.
         self.skipped += [replace(one, error=None) for one in skipped[: max(0, KEPT - len(self.skipped))]]
@@ -96,6 +115,13 @@ def embed_into_store(
         If the store cannot be written, or holds rows of another model, contract or options.
     EmbeddingError
         If an input has no name to know it by.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder, embed_into_store
+    >>> summary = embed_into_store(Embedder(device="cpu"), ["1a8o.cif"], "store")
+    >>> summary.inputs, summary.chains, summary.failed
+    (1, 1, 0)
     """
     names = check_readouts(readouts)
     filled = StoreSummary()

@@ -97,12 +97,12 @@ def about_parts(path: Path) -> Iterator[About]:
         yield about
 
 
-def _about(said: Any) -> About:
+def _about(loaded: Any) -> About:
     """Return what a part says, each entry of its type; who reads it asks no more."""
-    if not isinstance(said, dict):
+    if not isinstance(loaded, dict):
         raise ValueError("its metadata does not say which inputs it holds")
-    told: dict[str, Any] = {"run": 0, "done": None, "skipped": None, "again": {}} | said
-    about = About(**{name: told[name] for name in About._fields})
+    fields: dict[str, Any] = {"run": 0, "done": None, "skipped": None, "again": {}} | loaded
+    about = About(**{name: fields[name] for name in About._fields})
     sound = {
         "done": _strings(about.done),
         "skipped": _rows(about.skipped),

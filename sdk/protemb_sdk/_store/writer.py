@@ -69,9 +69,9 @@ class Store:
     def add(self, outcome: Outcome) -> int:
         """Take what became of one input, and return how many rows; a part is written when there is enough."""
         skipped = outcome.skipped
-        said = [[s.source, s.chain_id, s.reason] for s in skipped]
+        reasons = [[s.source, s.chain_id, s.reason] for s in skipped]
         if outcome.is_container:  # it is opened in every run, and what is in it are the inputs
-            self._passing += said
+            self._passing += reasons
             return 0
         with signals_wait():
             source = os.path.abspath(outcome.source)
@@ -84,10 +84,10 @@ class Store:
             part.rows += [replace(row, pair=None) for row in rows]
             part.residues += sum(map(len, rows))
             if any(s.error is not None and s.error.retryable for s in skipped):
-                part.again[source] = {"chains": [row.chain_id for row in rows], "skipped": said}
+                part.again[source] = {"chains": [row.chain_id for row in rows], "skipped": reasons}
             else:
                 part.done.append(source)
-                part.skipped += said
+                part.skipped += reasons
             enough = len(part.rows) >= PART_CHAINS or part.residues >= PART_RESIDUES
             late = time.monotonic() - self._began > PART_SECONDS
             enough = enough or self._pairs.size >= PART_PAIRS

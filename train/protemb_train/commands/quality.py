@@ -80,11 +80,11 @@ def row(
         namer=None if names is None else load_names(names)[0],
     )
     for learnt_row in run_row(wanted, learning, validation, out, seeds=range(seeds), cache=cache):
-        told = {
+        shown = {
             kind: {n: round(of[n], 3) for n in ("gdt_ts_r_target", "gdt_ts_z", "residue_lddt_rho_decoy")}
             for kind, of in learnt_row.record["validation"].items()
         }
-        say(console, f"{name}, seed {learnt_row.record['seed']}: validation {told}")
+        say(console, f"{name}, seed {learnt_row.record['seed']}: validation {shown}")
 
 
 @app.command()
@@ -154,8 +154,8 @@ def scorer(
         torch.set_num_threads(threads)
     seeds = load_rows(rows, only=name)[name]
     held = learnable(real_decoys(real)[1], [d for path in watched or [] for d in read_decoys(path)])
-    said = predictions({name: seeds}, held, [find_encoder(encoder, READOUTS, threads)], cache)[name]
-    quality = {"watched": by_source(held, together(said))}
+    of_row = predictions({name: seeds}, held, [find_encoder(encoder, READOUTS, threads)], cache)[name]
+    quality = {"watched": by_source(held, together(of_row))}
     if measured is not None:
         scores = json.loads(measured.read_text(encoding="utf-8"))["scores"][f"{name}, together"]
         quality["CASP12"] = {key: score["mean"] for key, score in scores.items()}

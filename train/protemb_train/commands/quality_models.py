@@ -36,8 +36,8 @@ def decoys(
     plan = Plan(natives, models, split, seed, tuple(kind or ORDINARY))
     made = [d for of in generate(corpus, plan, workers) for d in of]
     write_decoys(made, out)
-    told = ", ".join(f"{kind} {n} ({gdt:.2f})" for kind, (n, gdt) in kinds_of(made).items())
-    say(console, f"{out}: {len(made)} models, of each kind (mean GDT_TS): {told}")
+    summary = ", ".join(f"{kind} {n} ({gdt:.2f})" for kind, (n, gdt) in kinds_of(made).items())
+    say(console, f"{out}: {len(made)} models, of each kind (mean GDT_TS): {summary}")
 
 
 def casp(
@@ -122,16 +122,16 @@ def zero_shot(
     embedder = Embedder(model, "cpu", threads=threads)
     found = scan(embedder, chosen)
     sides = {"real": [not d.made for d in chosen], "made": [d.made for d in chosen]}
-    told = {
+    summary = {
         side: correlations(
             [d for d, k in zip(chosen, keep, strict=True) if k], {s: v[keep] for s, v in found.items()}
         )
         for side, keep in sides.items()
         if any(keep)
     }
-    mean = {s: sum(of[s][1] for of in told.values()) / len(told) for s in found}
+    mean = {s: sum(of[s][1] for of in summary.values()) / len(summary) for s in found}
     best = max(mean, key=lambda s: mean[s])
-    page = {"model": model, "models": len(chosen), "sigma": best, "r, r_target, z": told}
+    page = {"model": model, "models": len(chosen), "sigma": best, "r, r_target, z": summary}
     write_text_whole(out, json.dumps(page, indent=1) + "\n")
     say(console, f"{out}: {best:g} angstrom is best, R_target {mean[best]:.3f}")
 

@@ -272,11 +272,11 @@ def judged_by_kind(
     decoys: Sequence[Decoy], watched: Examples, network: nn.Module
 ) -> dict[str, dict[str, float]]:
     """Return scores on validation models of targets that have some, real ones and made ones apart."""
-    said = predict(network, watched)
+    predicted = predict(network, watched)
     kept = {id(d) for d in few_a_target(decoys, len(decoys))}
     found = {}
     for name, made in (("real", False), ("made", True)):
         of = [n for n, d in enumerate(decoys) if d.made == made and id(d) in kept]
         if len(of) > 1:
-            found[name] = judged([decoys[n] for n in of], said.of(of))
+            found[name] = judged([decoys[n] for n in of], predicted.of(of))
     return found
