@@ -1,4 +1,4 @@
-"""One page about a set of structures: a map, a table, neighbours, chains in three dimensions."""
+"""HTML report of a set of structures: map, table, neighbours and three-dimensional view."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def write_report(
     skipped: Sequence[Skipped] = (),
     provenance: Mapping[str, Any] | None = None,
 ) -> int:
-    """Write the page, whole or not at all.
+    """Write the HTML report, completely or not at all.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def _map(protein_NC: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
 
 
 def _colours(found: Sequence[Embedding]) -> list[str]:
-    """Return a colour a residue, six hexadecimal digits each, comparable between chains."""
+    """Return one colour (six hexadecimal digits) for each residue, comparable between chains."""
     every = principal_colours(np.concatenate([embedding.residue for embedding in found]))
     ends = np.cumsum([len(embedding) for embedding in found])[:-1]
     return [np.rint(255 * part).astype(np.uint8).tobytes().hex() for part in np.split(every, ends)]

@@ -85,7 +85,7 @@ def test_doctor_models_and_version(protemb) -> None:  # type: ignore[no-untyped-
 
 def test_doctor_names_its_fault(protemb, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     done = protemb("doctor", "--model", tmp_path / "no.onnx")
-    assert done.status == 1 and done.errors == ["error: doctor found a fault in: session"]
+    assert done.status == 1 and done.errors == ["error: doctor found a problem in: session"]
     assert "no model named" in done.out
 
 
@@ -205,7 +205,7 @@ def test_an_onnx_file_that_is_not_ours(protemb, structures: Path, tmp_path: Path
     is_one_clear_error(done, out, str(model))
     (tmp_path / "text.onnx").write_text("no model")
     done = protemb("embed", structures / "1a8o.cif", "--model", tmp_path / "text.onnx", "-o", out)
-    is_one_clear_error(done, out, "is no whole ONNX file")
+    is_one_clear_error(done, out, "is not a complete ONNX file")
 
 
 def test_cuda_where_there_is_none(protemb, structures: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

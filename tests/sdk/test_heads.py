@@ -71,7 +71,7 @@ def test_a_bundled_head_is_verified(head: Path, tmp_path: Path, monkeypatch: pyt
 def test_what_is_no_head_is_refused(make_head: Make, tmp_path: Path, embedder: Embedder) -> None:
     path = tmp_path / "x.onnx"
     path.write_bytes(b"hello")
-    with pytest.raises(ModelError, match=r"x\.onnx: is no whole ONNX file"):
+    with pytest.raises(ModelError, match=r"x\.onnx: is not a complete ONNX file"):
         SitePredictor(path, embedder=embedder)
     with pytest.raises(ModelError, match=r"base\.onnx: an ONNX file, but not a head of protemb's"):
         SitePredictor(models.BUNDLED / "base.onnx", embedder=embedder)

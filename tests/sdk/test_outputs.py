@@ -119,7 +119,7 @@ def test_two_names_of_one_file_are_one_place(model: Path, tmp_path: Path) -> Non
     with pytest.raises(OutputError, match="would overwrite"):
         check_apart([folder / model.name], [tmp_path])
     # Neither of these is there yet.
-    with pytest.raises(OutputError, match="is named twice; outputs need a file each"):
+    with pytest.raises(OutputError, match="is named twice; each output needs its own file"):
         check_apart([tmp_path / "x.csv", folder / "x.csv"], [model])
     check_apart([tmp_path / "x.csv", tmp_path / "y.csv"], [model, tmp_path, tmp_path / "gone"])
     (tmp_path / "x.csv").write_text("of the last run")

@@ -260,7 +260,7 @@ def test_files_of_two_indexes_are_told_apart(copied: Path) -> None:
     header = copied / module.HEADER
     about = json.loads(header.read_text())
     header.write_text(json.dumps(about | {"chains": about["chains"] + 1}))
-    with pytest.raises(OutputError, match=r"a damaged index \(its files do not belong together\)"):
+    with pytest.raises(OutputError, match=r"a damaged index \(its files are of different indexes\)"):
         open_index(copied)
 
 

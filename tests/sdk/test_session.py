@@ -59,7 +59,7 @@ def test_what_is_not_onnx_is_refused(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(
         ModelError,
-        match=r"x\.onnx: (is no whole ONNX file|ONNX Runtime cannot load it|an ONNX file, but not one)",
+        match=r"x\.onnx: (is not a complete ONNX file|ONNX Runtime cannot load it|an ONNX file, but not one)",
     ):
         Embedder(path, device="cpu")
 

@@ -203,7 +203,7 @@ def test_what_does_not_belong_together_is_refused(
 def test_folders_that_are_no_store_are_refused(files: Path, embedder: Embedder, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is no store, and not empty"):
         embed_into_store(embedder, files, files)
-    with pytest.raises(OutputError, match="is a file; a store is a folder"):
+    with pytest.raises(OutputError, match="is a file, but a store is a folder"):
         embed_into_store(embedder, files, files / "notes.txt")
     with pytest.raises(OutputError, match="cannot be made"):
         embed_into_store(embedder, files, tmp_path / "no" / "where")

@@ -49,7 +49,7 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     ],
 )
 def test_no_output_is_an_input(refused: Command, line: str, file: str) -> None:
-    assert f"would overwrite the input {file}; name another place" in refused(line)
+    assert f"would overwrite the input {file}; use another name" in refused(line)
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,7 @@ def untrained(
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one sentence and exit status 1."""
+    """Run the command line; a `ProtembError` is printed as one sentence, with exit status 1."""
     run(app)
 
 

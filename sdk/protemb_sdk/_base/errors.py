@@ -1,15 +1,15 @@
-"""The errors a user can meet, in one family."""
+"""The errors that protemb raises."""
 
 from __future__ import annotations
 
 from typing import Self
 
-# What JSON and the looks into it say of text that is not what it should be.
+# Errors of parsing JSON and of access to the parsed values.
 MALFORMED = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
 def printable(text: str) -> str:
-    """Return text with control characters, line breaks among them, written out."""
+    """Return text with control characters and line breaks escaped."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -59,13 +59,13 @@ class ProtembError(Exception):
         --------
         >>> from protemb_sdk import StructureError
         >>> print(StructureError("has no C-alpha atoms").at("chain B"))
-        X
+        chain B: has no C-alpha atoms
         """
         return type(self)(self.problem, where, self.retryable)
 
 
 class StructureError(ProtembError):
-    """A structure cannot be read, or what it holds cannot be embedded.
+    """A structure cannot be read or embedded.
 
     Examples
     --------
@@ -74,12 +74,12 @@ class StructureError(ProtembError):
     ...     read_chains(b"not a structure")
     ... except StructureError as error:
     ...     print(error.where, error.retryable)
-    X
+    structure False
     """
 
 
 class ChainError(StructureError):
-    """The chain asked for is not there, or several are and none was named.
+    """The requested chain does not exist, or a name is needed to choose one of several.
 
     Examples
     --------
@@ -93,7 +93,7 @@ class ChainError(StructureError):
 
 
 class ModelError(ProtembError):
-    """A model file is missing, is not ours, or speaks a contract this SDK does not know.
+    """A model file is missing, is not a protemb model, or has an unknown contract.
 
     Examples
     --------
@@ -101,13 +101,13 @@ class ModelError(ProtembError):
     >>> try:
     ...     Embedder("missing.onnx")
     ... except ModelError as error:
-    ...     print(error.where, error.retryable)
-    X
+    ...     print(type(error).__name__)
+    ModelError
     """
 
 
 class DeviceError(ProtembError):
-    """The device asked for cannot be had.
+    """The requested device is not available.
 
     Examples
     --------
@@ -115,8 +115,8 @@ class DeviceError(ProtembError):
     >>> try:
     ...     Embedder(device="tpu")
     ... except DeviceError as error:
-    ...     print(error.where, error.retryable)
-    X
+    ...     print(type(error).__name__)
+    DeviceError
     """
 
 
@@ -130,12 +130,12 @@ class OutputError(ProtembError):
     ...     Embedding.load("missing.npz")
     ... except OutputError as error:
     ...     print(error.where, error.retryable)
-    X
+    missing.npz False
     """
 
 
 class EmbeddingError(ProtembError):
-    """The arguments of a call are off, or the network's result is not finite.
+    """An argument is invalid, or the result of the network is not finite.
 
     Examples
     --------
@@ -143,6 +143,6 @@ class EmbeddingError(ProtembError):
     >>> try:
     ...     Embedder(device="cpu").embed("1a8o.cif", readouts=["median"])
     ... except EmbeddingError as error:
-    ...     print(error.where, error.retryable)
-    X
+    ...     print(type(error).__name__)
+    EmbeddingError
     """

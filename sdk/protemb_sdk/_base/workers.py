@@ -1,4 +1,4 @@
-"""Worker processes: they leave Ctrl-C to their parent, and end with it, whatever ends it."""
+"""Worker processes that ignore Ctrl-C and end with their parent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WAITS_FOR_THE_DEAD = sys.version_info < (3, 11, 5) and os.name == "posix"
 
 
 class WorkerPool(ProcessPoolExecutor):
-    """Spawned processes (a session does not survive a fork), and an end that never hangs.
+    """Spawned processes (a session does not survive a fork) whose shutdown does not hang.
 
     Before Python 3.11.5 `shutdown` waits for ever for an input that was half in the pipe when a worker
     died (https://github.com/python/cpython/issues/94777).
@@ -58,7 +58,7 @@ class WorkerPool(ProcessPoolExecutor):
             self._inputs = io.FileIO(os.dup(inputs))
 
     def stop(self) -> None:
-        """Tell the workers that nobody waits for their results."""
+        """Tell the workers that their results are no longer needed."""
         with suppress(OSError):
             self._telling.send_bytes(b".")
 
@@ -81,7 +81,7 @@ class WorkerPool(ProcessPoolExecutor):
             self._telling.close()
 
     def _drain(self, manager: threading.Thread) -> None:
-        """Take what dead workers do not, until the pool has ended."""
+        """Empty the queue of dead workers until the pool has ended."""
         while manager.is_alive():
             manager.join(0.05)
             while self._broken and select.select([self._inputs], [], [], 0)[0]:
@@ -107,7 +107,7 @@ def _begin(
     start: Callable[..., None] | None,
     arguments: tuple[Any, ...],
 ) -> None:
-    """Do what each worker does first."""
+    """Initialise a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if when_told is not None:
@@ -118,12 +118,12 @@ def _begin(
 
 def _wait(stop_signal: Connection, act: Callable[[], None]) -> None:
     with suppress(OSError):
-        stop_signal.poll(None)  # nobody takes it out: every worker sees it
+        stop_signal.poll(None)  # the message stays in the pipe, so that all workers see it
         act()
 
 
 def _end_with_parent() -> None:
-    """End this worker when its parent is killed; by itself it would wait for work for ever."""
+    """End this worker when its parent is killed, instead of waiting for work."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

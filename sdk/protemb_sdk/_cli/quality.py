@@ -1,4 +1,4 @@
-"""What `protemb quality` does: models ranked in a table, their profiles, and copies with B-factors."""
+"""`protemb quality`: a ranked table of models, their profiles, and copies with B-factors."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def score_files(
     chain: str | None = None,
     altloc: str = "highest",
 ) -> None:
-    """Score every protein chain, print them best first, and write what was asked for.
+    """Score every protein chain, print them best first, and write the requested files.
 
     Parameters
     ----------

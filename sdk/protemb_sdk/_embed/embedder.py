@@ -72,7 +72,7 @@ class Embedder:
     Raises
     ------
     ModelError
-        If there is no such model, or its file is not ours.
+        If there is no such model, or its file is not a protemb model.
     DeviceError
         If ONNX Runtime or the device is not available.
 
@@ -81,7 +81,7 @@ class Embedder:
     >>> from protemb_sdk import Embedder
     >>> embedder = Embedder("base", device="cpu", threads=1)
     >>> embedder.device, embedder.channels, embedder.widths, embedder.noise_level
-    X
+    ('cpu', 64, {'pair': 64, 'residue': 64, 'protein': 64}, 1.0)
     >>> embedder.embed("1a8o.cif").protein.shape
     (64,)
     """
@@ -159,7 +159,7 @@ class Embedder:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What is written into every result of this `Embedder`."""
+        """Metadata that is written into every result: model, SHA-256, noise level, device, versions."""
         return {
             "model": self.model.name,
             "model_sha256": self._session.info.sha256,
@@ -315,7 +315,7 @@ class Embedder:
         )
 
     def profile(self, structure: object, chain_id: str | None = None) -> NDArray[np.float32]:
-        """Return how well each residue type fits at each place of a chain, from the structure alone.
+        """Return log probabilities of residue types at each position, from the structure alone.
 
         The residue types of the chain are not used, so the profile may be compared with its sequence: it says
         which residues the network expects, and which surprise it.
@@ -455,7 +455,7 @@ class Embedder:
         return self._score.gradient(read, sigma, self.limits.seconds)
 
     def stop(self) -> None:
-        """End what is being embedded, and embed nothing more; from any thread.
+        """Stop the current embedding and refuse further ones; may be called from any thread.
 
         Examples
         --------
@@ -464,9 +464,9 @@ class Embedder:
         >>> embedder.stop()
         >>> try:
         ...     embedder.embed("1a8o.cif")
-        ... except EmbeddingError as error:
-        ...     print(error.problem)
-        X
+        ... except EmbeddingError:
+        ...     print("stopped")
+        stopped
         """
         self._session.stop()
 
@@ -486,13 +486,13 @@ class Embedder:
 
     @property
     def session_arguments(self) -> SessionArguments:
-        """What makes another session on the same device: device, providers, threads, session options."""
+        """Arguments for another session on the same device: device, providers, threads, session options."""
         device, providers, threads, session_options = self._session_arguments
         # What "auto" found here, so that no other session decides otherwise.
         return device if providers is not None else self.device, providers, threads, session_options
 
     def worker_arguments(self, workers: int) -> dict[str, Any]:
-        """Return what makes an equal `Embedder` in another process, with its share of the threads.
+        """Return arguments for an equal `Embedder` in a worker process, with its share of the threads.
 
         Examples
         --------

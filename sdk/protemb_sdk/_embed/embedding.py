@@ -41,7 +41,7 @@ class Embedding:
     pair : ndarray, float32, shape (L, L, C), or None
         Pair embedding, row residue first; None unless asked for (`pair=True`).
     provenance : mapping
-        What made it: model, its SHA-256, noise level, device, versions.
+        Model, its SHA-256, noise level, device and versions.
     readouts : mapping of str to ndarray, float32, shape (L, C)
         The readouts asked for (`readouts=`), by the names of `protemb_sdk.list_readouts`.
     profile : ndarray, float32, shape (L, 20), or None
@@ -54,7 +54,7 @@ class Embedding:
     >>> embedding.id, embedding.protein.shape, embedding.residue.shape
     ('1a8o_A', (64,), (70, 64))
     >>> embedding.pair is None, embedding.sequence[:5], embedding.auth_seq[:3].tolist()
-    X
+    (True, 'MDIRQ', [151, 152, 153])
     """
 
     chain: Chain
@@ -144,7 +144,7 @@ class Embedding:
         Raises
         ------
         EmbeddingError
-            If it was not asked for, or there is none of that name.
+            If it was not requested, or no readout has that name.
 
         Examples
         --------
@@ -175,7 +175,7 @@ class Embedding:
         size : int
             Residues in a window, at least 1.
         readout : str, optional
-            A readout that was asked for, instead of `residue`.
+            A requested readout, instead of `residue`.
 
         Returns
         -------
@@ -184,7 +184,7 @@ class Embedding:
         Raises
         ------
         EmbeddingError
-            If the size is no such number or the readout is not there.
+            If the size is invalid or the readout was not requested.
 
         Examples
         --------
@@ -243,7 +243,7 @@ class Embedding:
         >>> embedding = Embedder(device="cpu").embed("1a8o.cif")
         >>> table = embedding.to_dataframe()
         >>> table.shape, table.columns[:4].tolist()
-        X
+        ((70, 74), ['id', 'chain', 'auth_seq', 'insertion_code'])
         """
         try:
             import pandas

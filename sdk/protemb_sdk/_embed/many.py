@@ -231,14 +231,14 @@ class EmbeddingRun(Iterator[Embedding]):
         return ids, np.stack(rows) if rows else np.empty((0, self._embedder.channels), np.float32)
 
     def outcomes(self) -> Outcomes:
-        """Return what became of each input, one by one, instead of the embeddings alone.
+        """Return the outcome of each input, with embeddings, skipped chains and errors.
 
         Examples
         --------
         >>> from protemb_sdk import Embedder
         >>> run = Embedder(device="cpu").embed_many(["1a8o.cif", "missing.pdb"], on_error="skip")
         >>> [(outcome.source, len(outcome.embeddings)) for outcome in run.outcomes()]
-        X
+        [('1a8o.cif', 1), ('missing.pdb', 0)]
         """
         return self._outcomes
 

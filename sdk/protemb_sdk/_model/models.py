@@ -113,8 +113,8 @@ def list_models() -> list[Model]:
     Examples
     --------
     >>> from protemb_sdk import list_models
-    >>> [model.name for model in list_models()]
-    X
+    >>> [model.name for model in list_models()][:3]
+    ['base', 'base-1', 'paper-c30']
     """
     return [
         Model(
@@ -223,7 +223,7 @@ def read_graph(model: Model, path: Path) -> tuple[bytes, str]:
     try:
         elsewhere = has_external_data(content)
     except ValueError as error:
-        raise ModelError(f"is no whole ONNX file ({error})", path) from error
+        raise ModelError(f"is not a complete ONNX file ({error})", path) from error
     if elsewhere:  # ONNX Runtime would open any file that the model names
         raise ModelError(
             "keeps tensors in other files, which is not read; save it with all tensors inside", path

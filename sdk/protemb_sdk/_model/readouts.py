@@ -51,8 +51,8 @@ def list_readouts() -> dict[str, str]:
     Examples
     --------
     >>> from protemb_sdk import list_readouts
-    >>> list(list_readouts())
-    X
+    >>> list(list_readouts())[:4]
+    ['mean', 'contact', 'shell-0-6', 'shell-6-10']
     """
     return dict(READOUTS)
 

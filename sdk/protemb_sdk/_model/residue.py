@@ -33,7 +33,7 @@ def mean_over_rows(residue_LC: NDArray[np.float32]) -> NDArray[np.float32]:
     Raises
     ------
     EmbeddingError
-        If they have another number of axes, or one of length zero.
+        If there are not two axes, or an axis has length zero.
 
     Examples
     --------

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LabelPrediction:
-    """What a head says of one chain.
+    """Prediction of a head for one chain.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class LabelPrediction:
     per_residue : bool
         Whether it is about residues.
     provenance : mapping
-        What made it: model and head, their SHA-256, noise level, device, versions.
+        Model and head, their SHA-256, noise level, device and versions.
 
     Examples
     --------

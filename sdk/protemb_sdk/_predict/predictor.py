@@ -93,7 +93,7 @@ class Predictor(Generic[Result]):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What is written into every result."""
+        """Metadata that is written into every result."""
         return self.embedder.provenance | {
             "head": self.info.name,
             "head_sha256": self.info.sha256,
@@ -157,7 +157,7 @@ class Predictor(Generic[Result]):
 class PredictionRun(Iterator[Result]):
     """The predictions for many structures, one after the other.
 
-    Whoever stops early calls `close`, or uses it in a ``with`` statement.
+    To stop early, call `close` or use a ``with`` statement.
 
     Examples
     --------

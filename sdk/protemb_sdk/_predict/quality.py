@@ -26,7 +26,7 @@ FEWEST = 10
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class QualityScore:
-    """How right a model of one chain is, as far as it can be told without the native.
+    """Predicted quality of a model of one chain.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class QualityScore:
     residue_lddt : ndarray, float32, shape (L,)
         Expected lDDT of each residue (C-alpha), 0 to 1.
     provenance : mapping
-        What made it: model and head, their SHA-256, noise level, device, versions.
+        Model and head, their SHA-256, noise level, device and versions.
 
     Examples
     --------
@@ -87,7 +87,7 @@ class QualityScorer(Predictor[QualityScore]):
     device, providers, threads, session_options
         As in `Embedder`, for both graphs.
     embedder : Embedder, optional
-        Shares its session, and brings its device, threads and reading options along. By default the
+        Its session, device, threads and reading options are used. By default the
         head's own model is loaded.
     **options
         Further options of `Embedder`: model_number, altloc, min_residues, memory_limit.
@@ -95,11 +95,11 @@ class QualityScorer(Predictor[QualityScore]):
     Raises
     ------
     ModelError
-        If there is no such head, its file is not ours, or it belongs to another model than the Embedder's.
+        If there is no such head, its file is not a protemb head, or it belongs to another model.
     DeviceError
         If ONNX Runtime or the device is not available.
     EmbeddingError
-        If options come beside an Embedder, which brings its own.
+        If options are passed together with an Embedder, which has its own.
 
     Examples
     --------

@@ -70,7 +70,7 @@ class Chain:
     >>> chain.id, len(chain), chain.ca_coords.shape
     ('1a8o_A', 70, (70, 3))
     >>> chain.sequence[:10], chain.auth_seq[:3].tolist()
-    X
+    ('MDIRQGPKEP', [151, 152, 153])
     """
 
     name: str
@@ -188,7 +188,7 @@ class Skipped:
         --------
         >>> from protemb_sdk import Skipped, StructureError
         >>> Skipped.of(StructureError("has no C-alpha atoms"), "a.pdb", "B").reason
-        X
+        'has no C-alpha atoms'
         """
         named = bool(chain_id) or error.where in ("", printable(source))
         return cls(printable(source), chain_id, error.problem if named else str(error), error)
