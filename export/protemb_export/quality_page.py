@@ -31,7 +31,7 @@ MADE = {
 LIMITS = """\
 - It sees C-alphas and residue types of one chain: no side chains, no profile, no partner, no other models.
 - Values are what such models have on average; between models of one target they rank, and across targets they
-  are off by the RMSE above. On kinds of models that it has not learnt from they may be off in one direction:
+  are off by the RMSE above. On kinds of models outside the training set they may be biased:
   see mean predicted beside mean GDT_TS.
 - It is not AlphaFold's pLDDT, and judges AlphaFold's models without their confidence.
 - A model of a fold switcher in its other native fold is a good model; its labels say otherwise.

@@ -77,7 +77,7 @@ class Hit:
         Of the residue alignment, 1 for the query itself and 0 where nothing is alike; NaN in an index of
         proteins alone.
     tm_score : float
-        TM-score by the length of the query, of the chains superposed by these pairs and aligned anew by
+        TM-score by the length of the query, of the chains superposed by these pairs and aligned again by
         distance; NaN as above.
     pairs : ndarray, int64, shape (P, 2)
         Aligned positions in the query and in the hit, from 0.

@@ -227,13 +227,13 @@ def parent_killed(folder: Path) -> Fault:
     run.kill()
     run.communicate()
     end = time.monotonic() + 20
-    while any(alive(pid) for pid in workers):
+    while any(is_running(pid) for pid in workers):
         assert time.monotonic() < end, "workers continue after their parent ended"
         time.sleep(0.05)
     return place.again("kill -9 of the parent of two workers", "Killed; the workers end too")
 
 
-def alive(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

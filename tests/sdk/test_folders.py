@@ -101,9 +101,7 @@ def test_other_files_are_counted_by_ending(folder: Path, caplog: pytest.LogCaptu
         assert len(find_structures(folder, warn=False)) == 2
     (record,) = caplog.records
     output = record.getMessage()
-    assert output.startswith(
-        f"{folder}: 5 files ignored, as their names are not those of structure files (.txt 2, "
-    )
+    assert output.startswith(f"{folder}: 5 files ignored because of their extensions (.txt 2, ")
     assert all(ending in output for ending in (".mmtf.gz 1", "no ending 1", ".xml 1"))
 
 

@@ -78,7 +78,7 @@ def test_what_is_no_head_is_refused(make_head: Make, tmp_path: Path, embedder: E
     with pytest.raises(ModelError, match=r"tiny\.onnx: an ONNX file, but not one of protemb's"):
         Embedder(make_head(tmp_path / "tiny.onnx"), "cpu")
     make_head(path, metadata={"protemb.head": "99"})
-    with pytest.raises(ModelError, match="written for head contract 99, and this SDK speaks 1; install"):
+    with pytest.raises(ModelError, match="written for head contract 99, and this SDK supports 1; install"):
         SitePredictor(path, embedder=embedder)
     for card in ("not json", "{}", "[]", json.dumps({"kind": "sites"})):
         make_head(path, metadata={"protemb.head": "1", "protemb.card": card})

@@ -1,4 +1,4 @@
-"""What commands write, and where: inputs outlive them, names hurt nobody, one bad chain is no bad file."""
+"""Output files: inputs are never overwritten, names are safe, one bad chain does not fail a file."""
 
 from __future__ import annotations
 

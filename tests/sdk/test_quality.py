@@ -208,7 +208,7 @@ def test_doubts_are_told(
 def test_what_cannot_be_written_or_read_is_said_before_anything_is_scored(
     folder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(OutputError, match="need a file each"):
+    with pytest.raises(OutputError, match="needs its own file"):
         score_files([folder], out=tmp_path / "a", **DEFAULTS | {"residues": tmp_path / "a"})  # type: ignore[arg-type]
     with pytest.raises(OutputError, match="would overwrite the input"):
         score_files([folder], out=None, **DEFAULTS | {"structures": folder})  # type: ignore[arg-type]

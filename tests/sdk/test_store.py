@@ -1,4 +1,4 @@
-"""A store: the same rows as one by one, each exactly once whatever happens, and clear refusals."""
+"""A store has the rows of single embeddings, each exactly once, also after interruptions; clear errors."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def test_what_does_not_belong_together_is_refused(
 
 
 def test_folders_that_are_no_store_are_refused(files: Path, embedder: Embedder, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="is no store, and not empty"):
+    with pytest.raises(OutputError, match="is not a store, and not empty"):
         embed_into_store(embedder, files, files)
     with pytest.raises(OutputError, match="is a file, but a store is a folder"):
         embed_into_store(embedder, files, files / "notes.txt")
@@ -216,7 +216,9 @@ def test_a_damaged_part_is_named(files: Path, embedder: Embedder, tmp_path: Path
     embed_into_store(embedder, files / "1orc.pdb", store)
     (part,) = store.glob("*.parquet")
     part.write_bytes(part.read_bytes()[:-100])
-    with pytest.raises(OutputError, match=r"part-\w+\.parquet: is no whole part of a store .* move it away"):
+    with pytest.raises(
+        OutputError, match=r"part-\w+\.parquet: is not a complete part of a store .* move it away"
+    ):
         embed_into_store(embedder, files, store)
     part.unlink()
     assert embed_into_store(embedder, files, store).chains == 7
@@ -368,7 +370,7 @@ def test_by_default_one_process_works_in_silence(
     (tmp_path / "other").mkdir()
     for name in ("z.txt", "only.txt", "zz.txt"):
         (tmp_path / "other" / name).touch()
-    with pytest.raises(OutputError, match=r"is no store, and not empty \(only\.txt\)"):
+    with pytest.raises(OutputError, match=r"is not a store, and not empty \(only\.txt\)"):
         embed_into_store(embedder, files, tmp_path / "other")
     header = (tmp_path / "store" / module.HEADER).read_text()
     assert (

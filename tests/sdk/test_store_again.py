@@ -1,4 +1,4 @@
-"""A store that is filled again: after an interrupt, with higher limits, from elsewhere."""
+"""A store that is continued: after an interrupt, with higher limits, from another folder."""
 
 from __future__ import annotations
 

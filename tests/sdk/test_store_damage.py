@@ -73,9 +73,11 @@ def test_a_part_that_says_what_no_store_writes_is_named(
     (part,) = store_parts(store)
     say(part, stated)
     before = sorted((path.name, path.read_bytes()) for path in store.iterdir())
-    with pytest.raises(OutputError, match=rf"{part.name}: is no whole part of a store .*{why}.*move it away"):
+    with pytest.raises(
+        OutputError, match=rf"{part.name}: is not a complete part of a store .*{why}.*move it away"
+    ):
         embed_into_store(embedder, [structures / "1orc.pdb", structures / "1a8o.pdb"], store)
-    with pytest.raises(OutputError, match="is no whole part of a store"):
+    with pytest.raises(OutputError, match="is not a complete part of a store"):
         skipped_rows(store)
     assert sorted((path.name, path.read_bytes()) for path in store.iterdir()) == before
 
@@ -98,7 +100,7 @@ def test_a_part_damaged_during_a_run_ends_it_with_every_row_written(
     (part,) = store_parts(store)
     opened = open_store(store, embedder.provenance, widths=embedder.widths)
     path = str(structures / "1a8o.pdb")
-    with pytest.raises(OutputError, match=f"{part.name}: is no whole part"), opened as filling:  # noqa: PT012
+    with pytest.raises(OutputError, match=f"{part.name}: is not a complete part"), opened as filling:  # noqa: PT012
         filling.add(embed_one(embedder, path, filling.wanted, path))
         say(part, json.dumps(SOUND | {"skipped": [["a", 1, None]]}))
     assert sorted(rows_of(store)) == ["1a8o.pdb:A", "1orc.pdb:A"]
@@ -188,7 +190,7 @@ def test_a_part_without_a_column_makes_no_index(store: Path, column: str) -> Non
     (part,) = store_parts(store)
     pq.write_table(pq.read_table(part).drop_columns([column]), part)
     with pytest.raises(
-        OutputError, match=rf"{part.name}: is no whole part of a store \(no column {column}\)"
+        OutputError, match=rf"{part.name}: is not a complete part of a store \(no column {column}\)"
     ):
         build_index(store, store.parent / "index")
     assert not (store.parent / "index").exists()

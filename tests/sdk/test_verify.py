@@ -74,7 +74,7 @@ def test_a_changed_row_is_named_by_the_command(
 
 
 def test_what_cannot_be_verified_is_refused(store: Path, tmp_path: Path, embedder: Embedder) -> None:
-    with pytest.raises(OutputError, match="is no store"):
+    with pytest.raises(OutputError, match="is not a store"):
         verify_store(tmp_path)
     with pytest.raises(ModelError, match="pass the store's model"):
         verify_store(store, model="small")

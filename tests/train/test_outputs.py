@@ -61,7 +61,7 @@ def test_no_output_is_an_input(refused: Command, line: str, file: str) -> None:
     ],
 )
 def test_what_goes_beside_an_output_takes_no_other_place(refused: Command, line: str, file: str) -> None:
-    assert f"{file}: is another file, and would be written over" in refused(line)
+    assert f"{file}: is a file of another kind and would be overwritten" in refused(line)
 
 
 @pytest.mark.parametrize(

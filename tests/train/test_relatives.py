@@ -1,4 +1,4 @@
-"""Relatives: MMseqs2, exact alignment, and the proof that a corpus holds none."""
+"""Relatives: MMseqs2, exact alignment, and the check that a corpus contains none."""
 
 import shutil
 

@@ -75,7 +75,7 @@ def _providers() -> tuple[bool, str]:
 def _golden(embedder: Embedder) -> tuple[bool, str]:
     golden = embedder.card.get("golden")
     if golden is None:
-        return True, "this model holds none"
+        return True, "this model has none"
     found = embedder.embed(EXAMPLE).protein
     wanted = np.array(golden["protein"], dtype=np.float32)
     error = float(np.abs(found - wanted).max() / np.abs(wanted).max())

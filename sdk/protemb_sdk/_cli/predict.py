@@ -22,7 +22,7 @@ def predict(
     head: Annotated[Path, typer.Option(help="Head made by protemb-export finetune (.onnx).")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Table to write, CSV.")],
     model: Annotated[
-        str | None, typer.Option(help="Model that the head was trained on, where it is none of the bundled.")
+        str | None, typer.Option(help="Model that the head was trained on, if it is not bundled.")
     ] = None,
     chain: ChainId = None,
     device: Device = "auto",

@@ -167,12 +167,12 @@ def _copies(files: Iterable[Path], folder: Path) -> dict[Path, Path]:
         raise OutputError("several inputs have this name; score them folder by folder", doubled[0])
     there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not os.path.isdir(there):
-        raise OutputError(f"no folder can be made there ({there} is none)", folder)
+        raise OutputError(f"the folder cannot be made ({there} is not a folder)", folder)
     return copies
 
 
 def _write_copies(ranked: Sequence[QualityScore], copies: Mapping[Path, Path], folder: Path) -> None:
-    """Write a copy of each file that was scored, and say of which there is none.
+    """Write a copy of each scored file, and report files that cannot be copied.
 
     Raises
     ------

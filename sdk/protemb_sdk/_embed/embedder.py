@@ -380,7 +380,7 @@ class Embedder:
             Processes; each holds its own session with its share of the threads.
         batch : int, default 1
             Chains of equal length that go through the network at once, as far as `memory_limit` allows.
-            Results are those of one at a time. It pays on a GPU, and on a CPU it does not; 32 times as
+            Results are those of one at a time. It is faster on a GPU but not on a CPU; 32 times as
             many inputs are read ahead, and `workers` stays at 1.
         pair : bool, default False
             Keep pair embeddings.

@@ -113,7 +113,7 @@ class Embedding:
 
     @property
     def insertion_code(self) -> NDArray[np.str_]:
-        """Insertion codes, empty where there is none, shape (L,)."""
+        """Insertion codes, empty if a residue has none, shape (L,)."""
         return self.chain.insertion_code
 
     @property

@@ -67,7 +67,7 @@ def _work(x: object, wanted: Mapping[str, Any], source: str) -> Outcome:
 
 
 def _stop() -> None:
-    """Let this worker do no more than say that it is done; nobody waits for results."""
+    """Skip the remaining work of this worker; its results are no longer needed."""
     global _stopped
     _stopped = True
     if _worker is not None and not isinstance(_worker, ProtembError):
@@ -128,7 +128,7 @@ def _expanded(items: Iterable[object], most: int) -> Iterator[object]:
 class EmbeddingRun(Iterator[Embedding]):
     """The embeddings of many structures, one after the other.
 
-    Iterate over it once. Made by `Embedder.embed_many`. Whoever stops early calls `close`, or uses it in
+    Iterate over it once. Made by `Embedder.embed_many`. To stop early, call `close` or use it in
     a ``with`` statement, so that workers end at once.
 
     Attributes

@@ -20,7 +20,7 @@ EXAMPLE = BUNDLED / "1a8o.cif"
 KINDS = ("score", "gpu")
 """Graphs that may lie beside an embedding graph."""
 CONTRACT, STATES_CONTRACT = "1", "2.0"
-"""Versions of the graph contract that this SDK speaks (see export/README.md): networks without and with a
+"""Versions of the graph contract that this SDK supports (see export/README.md): networks without and with a
 single representation."""
 
 
@@ -159,7 +159,7 @@ def find_model(model: str | PathLike[str]) -> Model:
 def find_bundled(
     name: str, *, weights_sha256: str | None = None, model_sha256: str | None = None
 ) -> Model | None:
-    """Return the bundled model with given weights or a given embedding graph; None if there is none.
+    """Return the bundled model with given weights or a given embedding graph, or None.
 
     The name of a model may pass to a new one, while stores and predictors need the one they were made with.
 
@@ -243,7 +243,7 @@ def check_equal(model: Model, info: GraphInfo) -> None:
     if loaded_twin and info.sha256 != read_graph(model, model.path)[1]:
         raise ModelError(
             f"not equal to {model.path.name} beside it, but to another graph; "
-            "make it anew with protemb-export gpu, or delete it",
+            "make it again with protemb-export gpu, or delete it",
             model.gpu_path,
         )
 
@@ -263,7 +263,7 @@ def check_contract(
         raise ModelError(f"an ONNX file, but not {article} of protemb's (its metadata names no {key})", path)
     if contract not in spoken:
         raise ModelError(
-            f"written for {kind} contract {contract}, and this SDK speaks {' and '.join(spoken)}; "
+            f"written for {kind} contract {contract}, and this SDK supports {' and '.join(spoken)}; "
             "install the version of protemb-sdk that belongs to it",
             path,
         )

@@ -1,4 +1,4 @@
-"""ONNX Runtime, and nothing else: devices, threads, and sessions of whatever graph."""
+"""Sessions of ONNX Runtime: devices, threads and options."""
 
 from __future__ import annotations
 

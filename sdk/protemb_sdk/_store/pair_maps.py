@@ -59,7 +59,7 @@ class PairMaps:
         self.size += pair_LLC.size * np.dtype(self.dtype).itemsize
 
     def write(self, path: Path) -> None:
-        """Write the file, whole, and begin another; without a map there is none.
+        """Write the file, if there are maps, and begin another.
 
         Raises
         ------

@@ -36,7 +36,7 @@ class Part:
         return len(self.done) + len(self.again)
 
     def name(self, run: int) -> str:
-        """Return a name of inputs and run alone: whoever takes them once more writes over the same part."""
+        """Return a name of inputs and run alone: a repeated run overwrites the same part."""
         inputs = "\n".join([str(run), *sorted([*self.done, *self.again])])
         return hashlib.sha256(os.fsencode(inputs)).hexdigest()[:32]
 

@@ -63,14 +63,14 @@ def verify_store(
     seed : int, default 0
         Same seed, same rows.
     model : str or path, optional
-        Where the store's model is none of the bundled.
+        If the model of the store is not bundled.
     device, threads
         As in `Embedder`.
 
     Raises
     ------
     OutputError
-        If the store is none, is damaged or empty.
+        If it is not a store, is damaged or empty.
     ModelError
         If the store's model is not available.
     """

@@ -166,7 +166,7 @@ def open_store(
     Raises
     ------
     OutputError
-        If the folder is none of ours, another run writes into it, its rows were made otherwise, or it cannot
+        If the folder is not a store, another run writes into it, its rows have other metadata, or it cannot
         be written.
     EmbeddingError
         If levels, readouts or dtype are none that a store may have.

@@ -34,18 +34,18 @@ for command in (
 def row(
     name: Annotated[str, typer.Argument(help="Name of the row, and of its folder.")],
     real: Real,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of rows; seeds that are there stay.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of rows; existing seeds are kept.")],
     cache: Cache,
     made: Made = None,
     watched: Annotated[
-        list[Path] | None, typer.Option(help="Models made of natives for validation; may come again.")
+        list[Path] | None, typer.Option(help="Models made of natives for validation; may be repeated.")
     ] = None,
     encoder: Encoding = "none",
     network: Annotated[
         str, typer.Option(help="graphqa, residues (GraphQA without embeddings of pairs) or head, ours.")
     ] = "graphqa",
     names: Annotated[
-        Path | None, typer.Option(help="Does the sequence fit the fold? A file of quality names.")
+        Path | None, typer.Option(help="Network that predicts residue types: a file of quality names.")
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Random models of each training target.")] = 12,
     seeds: Annotated[int, typer.Option(min=1, help="Runs.")] = 5,
@@ -90,13 +90,13 @@ def row(
 @app.command()
 def finetune(
     name: Annotated[str, typer.Argument(help="Name of the new row.")],
-    start: Annotated[str, typer.Option("--from", help="Row of GraphQA to go on from.")],
+    start: Annotated[str, typer.Option("--from", help="Row of GraphQA to continue from.")],
     rows: Annotated[Path, typer.Option(help="Folder of rows.")],
     checkpoint: Annotated[Path, typer.Option(help="Checkpoint of its encoder.")],
     real: Real,
     made: Made = None,
     watched: Annotated[
-        list[Path] | None, typer.Option(help="Models made of natives for validation; may come again.")
+        list[Path] | None, typer.Option(help="Models made of natives for validation; may be repeated.")
     ] = None,
     threads: Threads = None,
 ) -> None:
@@ -130,11 +130,11 @@ def scorer(
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write, for protemb-export head.")],
     cache: Cache,
     watched: Annotated[
-        list[Path] | None, typer.Option(help="Models made of natives for validation; may come again.")
+        list[Path] | None, typer.Option(help="Models made of natives for validation; may be repeated.")
     ] = None,
     encoder: Encoding = "base",
     measured: Annotated[
-        Path | None, typer.Option(help="What table found (.json beside the page), for the model card.")
+        Path | None, typer.Option(help="Values of quality table (.json beside the page), for the model card.")
     ] = None,
     threads: Threads = None,
 ) -> None:
@@ -170,14 +170,16 @@ def table(
     out: Annotated[Path, typer.Option("-o", "--out", help="Page to write (.md).")],
     cache: Cache,
     encoder: Annotated[
-        list[str] | None, typer.Option(help="Encoders of the rows that are not bundled; may come again.")
+        list[str] | None, typer.Option(help="Encoders of the rows that are not bundled; may be repeated.")
     ] = None,
     energies: Annotated[Path | None, typer.Option(help="Published energies of the test models.")] = None,
     zero_shot: Annotated[
-        Path | None, typer.Option(help="What zero-shot found: its noise level and model are used.")
+        Path | None, typer.Option(help="Result of zero-shot; its noise level and model are used.")
     ] = None,
-    names: Annotated[Path | None, typer.Option(help="A file of quality names, to judge by itself.")] = None,
-    against: Annotated[list[str] | None, typer.Option(help="Row to subtract; may come again.")] = None,
+    names: Annotated[
+        Path | None, typer.Option(help="A file of quality names, to be evaluated alone.")
+    ] = None,
+    against: Annotated[list[str] | None, typer.Option(help="Row to subtract; may be repeated.")] = None,
     threads: Threads = None,
 ) -> None:
     """Let every row predict the test models, and write the table: the only command that reads them."""

@@ -1,4 +1,4 @@
-"""How a predictor of a user's labels is trained, and what it is worth on families held out."""
+"""Training of a predictor of a user's labels, and its test on held-out families."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scorer that users run: networks of one row on one structure embedding, averaged and measured."""
+"""The quality scorer: the mean of the networks of one row, with its scores on validation models."""
 
 from __future__ import annotations
 

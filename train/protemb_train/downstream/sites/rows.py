@@ -143,7 +143,7 @@ def run_row(
 
 
 def _digest(training: Sequence[SiteChain], test: Sequence[SiteChain]) -> str:
-    """Return the SHA-256 of what chains hold, whatever their file is called."""
+    """Return the SHA-256 of the content of chains."""
     digest = hashlib.sha256(f"{len(training)} {len(test)}".encode())
     for chain in (*training, *test):
         digest.update(f"{chain.id} {chain.sequence} {chain.cut}".encode())
