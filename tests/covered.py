@@ -2,8 +2,8 @@
 
     python tests/covered.py       # a quarter of an hour on one core
 
-Processes that tests start are counted in. Kernels of Numba are machine code, which nobody can watch: the
-tests that compare them with plain definitions are run once more without compilation.
+Processes that tests start are counted in. Kernels of Numba are machine code, not covered: the
+tests that compare them with plain definitions are run again without compilation.
 """
 
 from __future__ import annotations
