@@ -1,7 +1,7 @@
-"""Turn a pytest-benchmark JSON file into the table that the README quotes.
+"""Write the tables of `make bench`, `make bench-compare` and `make bench-cuda` from pytest-benchmark JSON.
 
-Run through `make bench`, `make bench-compare` and `make bench-cuda`. Into a third file, a picture is drawn of
-seconds against residues, of benchmarks whose groups begin with a number of residues.
+With a third file name, time is also plotted against the number of residues. The name of each benchmark group
+must then begin with the number of residues.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from itertools import groupby
 from pathlib import Path
 
 COMMANDS = {"cuda": "make bench-cuda", "compare": "make bench-compare"}
-TITLES = {"cuda": "On a GPU", "compare": "Beside other encoders"}
+TITLES = {"cuda": "Speed on a GPU", "compare": "Comparison with other encoders"}
 
-# What a test is called in its table; tests that name themselves stand as they are.
+# Names of tests in the table. Other tests keep their names.
 NAMES = {
     r"test_cold_start\[import\]": "import protemb_sdk",
     r"test_cold_start\[numpy\]": "import numpy",
@@ -25,7 +25,7 @@ NAMES = {
     r"test_embed_protemb": "protemb",
     r"test_embed_pytorch\[(.+)\]": r"network of \1 in PyTorch",
     r"test_embedder\[(.+)-protein and residues-(\d+)\]": r"\1, \2 residues",
-    r"test_embedder\[(.+)-and contacts-(\d+)\]": r"\1, \2 residues, contacts too",
+    r"test_embedder\[(.+)-and contacts-(\d+)\]": r"\1, \2 residues, with contacts",
     r"test_folder\[1\]": "one process",
     r"test_folder\[(\d+)\]": r"\1 workers",
     r"test_many_lengths\[(.+)-1\]": r"\1",
@@ -42,7 +42,7 @@ NAMES = {
 
 
 def row_name(name: str) -> str:
-    """Return what a reader calls a test."""
+    """Return the name of a test in the table."""
     for pattern, words in NAMES.items():
         if match := re.fullmatch(pattern, name):
             return match.expand(words)
@@ -50,13 +50,29 @@ def row_name(name: str) -> str:
 
 
 def human(seconds: float) -> str:
-    """Return seconds, or milliseconds below one."""
+    """Return a time in seconds, or in milliseconds below one second."""
     return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
 
 
 def numbers_as_numbers(text: str) -> list[tuple[int, str]]:
-    """Return a key that sorts 64 before 128."""
+    """Return a sort key that orders numbers by value."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+
+
+def table(rows: list[tuple[tuple[str, str, str], dict[str, str]]]) -> list[str]:
+    """Return the lines of a table of names, medians and ratios, with a column for each further value.
+
+    Values that all rows share stand above the table.
+    """
+    keys = list(dict.fromkeys(key for _, extra in rows for key in extra))
+    shared = [key for key in keys if len(rows) > 1 and len({extra.get(key) for _, extra in rows}) == 1]
+    columns = [key for key in keys if key not in shared]
+    lines = [", ".join(f"{key}: {rows[0][1][key]}" for key in shared) + ".", ""] if shared else []
+    lines += ["| " + " | ".join(["benchmark", "median", "ratio", *columns]) + " |"]
+    lines += ["|" + "---|" * (3 + len(columns))]
+    for measured, extra in rows:
+        lines.append("| " + " | ".join([*measured, *(extra.get(key, "") for key in columns)]) + " |")
+    return lines
 
 
 def main(source: Path, target: Path) -> None:
@@ -66,19 +82,20 @@ def main(source: Path, target: Path) -> None:
     lines = [
         f"# {TITLES.get(target.stem, 'Speed and memory')}",
         "",
-        f"Rewritten by `{COMMANDS.get(target.stem, 'make bench')}`. "
+        f"Written by `{COMMANDS.get(target.stem, 'make bench')}`. "
         f"{cpu.get('brand_raw', 'unknown processor')}, {cpu.get('count')} cores, "
-        f"Python {loaded['machine_info']['python_version']}. Medians of one run; compare rows, not machines.",
+        f"Python {loaded['machine_info']['python_version']}. Medians of one run; ratio to the fastest.",
     ]
     benchmarks = sorted(loaded["benchmarks"], key=lambda b: numbers_as_numbers(b["group"] or ""))
     for group, members in groupby(benchmarks, key=lambda b: b["group"]):
         rows = sorted(members, key=lambda b: b["stats"]["median"])
         fastest = rows[0]["stats"]["median"]
-        lines += ["", f"## {group}", "", "| what | median | ratio | |", "|---|---|---|---|"]
+        cells = []
         for row in rows:
-            extra = ", ".join(f"{key} {value}" for key, value in row["extra_info"].items())
             median = row["stats"]["median"]
-            lines.append(f"| {row_name(row['name'])} | {human(median)} | {median / fastest:.2f} | {extra} |")
+            measured = (row_name(row["name"]), human(median), f"{median / fastest:.2f}")
+            cells.append((measured, {key: str(value) for key, value in row["extra_info"].items()}))
+        lines += ["", f"## {group}", "", *table(cells)]
     target.write_text("\n".join(lines) + "\n")
 
 

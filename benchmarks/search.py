@@ -264,7 +264,10 @@ def _page(task: Task, indexes: list[str], workers: int) -> list[str]:
     for text in indexes:
         name, folder, *file = text.split("=")
         models.append(Model(name, Path(folder), task, Embedder(file[0] if file else name, "cpu", threads=1)))
-    rankings: dict[str, Ranking] = {"random, of like length": at_random(task), "MMseqs2": by_sequence(task)}
+    rankings: dict[str, Ranking] = {
+        "random, of similar length": at_random(task),
+        "MMseqs2": by_sequence(task),
+    }
     for model in models:
         rankings[f"`{model.name}`, descriptors"] = model.by_descriptor
         rankings[f"`{model.name}`, search"] = model.by_search

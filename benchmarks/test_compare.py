@@ -66,7 +66,7 @@ def rivals() -> Any:
     return pytest.importorskip("benchmarks.rivals", reason="needs PyTorch Geometric and Transformers")
 
 
-def ours(model: str) -> Callable[[], Encoder]:
+def protemb_encoder(model: str) -> Callable[[], Encoder]:
     def make() -> Encoder:
         embedder = Embedder(model, device="cpu", threads=1)
         return lambda chain: embedder.embed_chain(chain).protein
@@ -95,9 +95,9 @@ def in_pytorch(preset: str, compiled: bool = False) -> Callable[[], Encoder]:
 
 
 KINDS: dict[str, Callable[[], Encoder]] = {
-    "protemb base": ours("base"),
-    "protemb base-int8": ours("base-int8"),
-    "protemb small": ours("small"),
+    "protemb base": protemb_encoder("base"),
+    "protemb base-int8": protemb_encoder("base-int8"),
+    "protemb small": protemb_encoder("small"),
     "base, PyTorch": in_pytorch("base"),
     "base, torch.compile": in_pytorch("base", compiled=True),
     "the paper's network, PyTorch": in_pytorch("paper"),

@@ -1,4 +1,4 @@
-"""On a GPU: the exported graph in ONNX Runtime beside the same network in PyTorch, and what the card can do.
+"""Speed on a GPU: the graph in ONNX Runtime, the network in PyTorch, and the peak rates of the GPU.
 
     python -m pytest benchmarks/test_cuda.py --benchmark-only --benchmark-json=.benchmarks/cuda.json
     python benchmarks/record.py .benchmarks/cuda.json benchmarks/cuda.md
@@ -257,12 +257,12 @@ def test_new_lengths(benchmark, kind):
         run()
     benchmark.name = kind
     each = (time.perf_counter() - start) / len(runs)
-    benchmark.extra_info["first time, ms a length"] = round(each * 1e3, 1)
+    benchmark.extra_info["ms per length, first"] = round(each * 1e3, 1)
     benchmark.pedantic(lambda: [run() for run in runs], rounds=5, iterations=1)
-    benchmark.extra_info["then, ms a length"] = round(benchmark.stats.stats.median / len(runs) * 1e3, 2)
+    benchmark.extra_info["ms per length, later"] = round(benchmark.stats.stats.median / len(runs) * 1e3, 2)
 
 
-@pytest.mark.benchmark(group="what the card can do")
+@pytest.mark.benchmark(group="memory and matrix products of the GPU")
 @pytest.mark.parametrize("kind", ["float32", "TF32", "float16", "copy"])
 def test_ceilings(benchmark, kind):
     size = 8192

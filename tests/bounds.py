@@ -72,13 +72,13 @@ def tried(wheel: Path, python: str, resolution: str, folder: Path, copies: Path)
     listing = dict(line.split("==") for line in frozen if "==" in line)
     (pins := folder / "pins.txt").write_text("".join(f"{name}=={listing[name]}\n" for name in listing))
     run(*install, "--constraint", pins, *TOOLS)
-    said = run(
+    output = run(
         program, "-m", "pytest", "-q", "-p", "no:cacheprovider", copies / "tests" / "sdk",
         cwd=copies, env={**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"},
     )  # fmt: skip
     names = ("gemmi", "numba", "numpy", "onnxruntime", "pyarrow", "usearch", "typer")
     versions = ", ".join(f"{name} {listing[name]}" for name in names)
-    return f"{resolution}: {run(program, '--version').strip()}, {versions}: {said.strip().splitlines()[-1]}"
+    return f"{resolution}: {run(program, '--version').strip()}, {versions}: {output.strip().splitlines()[-1]}"
 
 
 def main() -> None:

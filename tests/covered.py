@@ -1,9 +1,9 @@
-"""Which lines of the SDK the tests run, and which they do not: writes tests/coverage.md.
+"""Line coverage of the SDK by the tests; writes tests/coverage.md.
 
     python tests/covered.py       # a quarter of an hour on one core
 
-Processes that tests start are counted in. Kernels of Numba are machine code, which nobody can watch: the
-tests that compare them with plain definitions are run once more without compilation.
+Processes that tests start are counted in. Kernels of Numba are machine code, not covered: the
+tests that compare them with plain definitions are run again without compilation.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def coverage(folder: Path, *arguments: object, **environment: str) -> None:
 
 
 def stretches(lines: list[int]) -> list[tuple[int, int]]:
-    """Return runs of lines that follow each other, the first and the last of each."""
+    """Return the first and last line of each run of consecutive lines."""
     found: list[tuple[int, int]] = []
     for line in lines:
         if found and found[-1][1] == line - 1:
@@ -50,7 +50,7 @@ def main() -> None:
         folder = Path(name)
         pytest = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
         coverage(folder, "run", *pytest, *(f"tests/{test}" for test in TESTS))
-        # NumPy's numbers warn of NaN where the compiled kernels do not.
+        # NumPy warns of NaN, the compiled kernels do not.
         kernels = (
             *pytest,
             "-W",
@@ -65,15 +65,15 @@ def main() -> None:
         found = json.loads((folder / "found.json").read_text())
     total = found["totals"]
     text = [
-        "# Lines that the tests run",
+        "# Line coverage",
         "",
         f"Written by `python tests/covered.py` on {date.today()}: coverage {version('coverage')}, Python "
         f"{sys.version.split()[0]}; tests of {', '.join(TESTS)}.",
         "",
         f"**{total['covered_lines']:,} of {total['num_statements']:,} statements of `sdk/protemb_sdk`, "
-        f"{total['percent_covered']:.1f}%.** The others:",
+        f"{total['percent_covered']:.1f}%.** Not covered:",
         "",
-        "| module | lines | what stands there |",
+        "| module | lines | code |",
         "|---|---|---|",
     ]
     for path, one in sorted(found["files"].items()):

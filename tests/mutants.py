@@ -1,10 +1,10 @@
-"""Break the code on purpose, a spot at a time, and see whether the tests notice.
+"""Mutation tests: change the code of the SDK in one place, and run the tests that should then fail.
 
     python tests/mutants.py                     # all groups, into tests/mutants.md: an hour on one core
-    python tests/mutants.py store --sample 20   # some of one group, survivors shown
+    python tests/mutants.py store --sample 20   # 20 mutants of one group, printed only
 
-Mutations are Cosmic Ray's. Each is written into a copy of the SDK, and the tests of its group are run on it.
-A test that fails, or tests that take five times as long, kill it.
+Cosmic Ray makes the mutations. Each is written into a copy of the SDK, and the tests of its group run on it.
+A mutant is killed if a test fails, or if the tests take more than five times as long.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import ast
 import difflib
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -32,7 +33,7 @@ SDK = ROOT / "sdk" / "protemb_sdk"
 RESULTS = Path(__file__).with_name("mutants.md")
 SEED = 0
 
-GROUPS: dict[str, tuple[list[str], list[str]]] = {  # modules, and the tests that should notice
+GROUPS: dict[str, tuple[list[str], list[str]]] = {  # modules, and their tests
     "pooling": (
         ["_model/pooling", "_model/residue", "_model/readouts"],
         ["sdk/test_pooling.py", "sdk/test_readouts.py", "sdk/test_embedding.py"],
@@ -49,7 +50,7 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {  # modules, and the tests tha
         ["sdk/test_store.py", "sdk/test_store_again.py", "sdk/test_store_damage.py", "sdk/test_pair_maps.py"],
     ),
 }  # fmt: skip
-# Of other things, of the large data, or slow.
+# Tests of other modules, of the large data, or slow ones.
 LEFT_OUT = (
     "not shared and not adds_little and not killed_in and not workers and not torch and not time_is_up "
     "and not are_compressed and not takes_no_time"
@@ -75,21 +76,32 @@ OPERATORS = [
 
 @dataclass(frozen=True)
 class Mutant:
-    """A module with one spot changed."""
+    """A module with one change."""
 
     module: str
     operator: str
     source: str
 
     def change(self) -> str:
-        """Return the lines that differ."""
+        """Return the file, the number of the line, and the line with its change as `{old -> new}`."""
         before = (SDK / f"{self.module}.py").read_text().splitlines()
-        lines = list(difflib.unified_diff(before, self.source.splitlines(), lineterm="", n=0))[2:]
-        return f"{self.module}.py " + " ".join(line.strip() for line in lines)
+        after = self.source.splitlines()
+        number = next(n for n, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1])
+        return f"{self.module}.py:{number + 1}: {marked(before[number].strip(), after[number].strip())}"
+
+
+def marked(before: str, after: str) -> str:
+    """Return a line with what changed as `{old -> new}`."""
+    old, new = (re.findall(r"\w+|\s+|[^\w\s]+", line) for line in (before, after))
+    parts = []
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        same = "".join(old[a:b])
+        parts.append(same if kind == "equal" else f"{{{same.strip()} -> {''.join(new[c:d]).strip()}}}")
+    return re.sub(r"\{ -> \}", "", "".join(parts))
 
 
 def meaning(source: str) -> str:
-    """Return code without what does nothing when it runs: annotations and documentation."""
+    """Return code without annotations and documentation."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
@@ -104,7 +116,7 @@ def meaning(source: str) -> str:
 
 
 def mutants(module: str) -> list[Mutant]:
-    """Return every change of a module by the operators that changes what it does."""
+    """Return all mutants of a module that differ in meaning."""
     source = (SDK / f"{module}.py").read_text()
     found, known = [], {meaning(source)}
     for name in OPERATORS:
@@ -165,7 +177,9 @@ def judge(group: str, sample: int, copy: Path) -> tuple[int, int, int, list[Muta
         if result == "survived":
             survivors.append(mutant)
             print(f"  survived: {mutant.operator}: {mutant.change()}", flush=True)
-        print(f"{group} {count}/{len(some)}: {result} in {took:.1f} s, {len(survivors)} alive", flush=True)
+        print(
+            f"{group} {count}/{len(some)}: {result} in {took:.1f} s, {len(survivors)} survivors", flush=True
+        )
     return len(every), len(some), len(some) - len(survivors), survivors
 
 
@@ -174,16 +188,16 @@ def main() -> None:
     parser.add_argument("groups", nargs="*", help=", ".join(GROUPS))
     parser.add_argument("--sample", type=int, default=200)
     options = parser.parse_args()
-    rows, alive = [], []
+    rows, survived = [], []
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder))
         for group in options.groups or GROUPS:
             every, tried, killed, survivors = judge(group, options.sample, Path(folder))
             modules = ", ".join(f"`{module}.py`" for module in GROUPS[group][0])
             rows.append(f"| {group}: {modules} | {every} | {tried} | {killed} | {killed / tried:.1%} |")
-            alive += survivors
+            survived += survivors
     text = [
-        "# Mutants",
+        "# Mutation tests",
         "",
         f"Written by `python tests/mutants.py` on {date.today()}: Cosmic Ray {version('cosmic-ray')}, Python "
         f"{sys.version.split()[0]}, seed {SEED}.",
@@ -192,9 +206,9 @@ def main() -> None:
         "|---|---|---|---|---|",
         *rows,
         "",
-        "Alive:",
+        "Survivors, with the change in braces:",
         "",
-        *(f"- `{mutant.change()}`" for mutant in alive),
+        *(f"- `{mutant.change()}`" for mutant in survived),
     ]
     print("\n".join(text))
     if not options.groups:

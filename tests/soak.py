@@ -1,4 +1,4 @@
-"""Thousands of embeddings by threads and by workers: memory stays, results are those of one at a time.
+"""Long-running test: thousands of embeddings in threads and in workers, with constant memory and results.
 
 python tests/soak.py -o tests/soak.md        # some minutes
 """
@@ -26,7 +26,7 @@ from protemb_sdk import __version__ as sdk_version
 from protemb_sdk._base.threads import usable_threads
 
 THREADS, WORKERS, WARM = 8, 2, 500
-EVERY = 4 * THREADS  # when the threads rest: maps that wait for a core to be pooled are no growth
+EVERY = 4 * THREADS  # measured when the threads are idle: maps that wait for a core are not a leak
 CHAINS, SHORTEST, LONGEST = 300, 10, 300  # different chains, of mixed lengths
 MAY_GROW = 1.05
 
@@ -100,13 +100,13 @@ def soak(way: str, found: Iterator[tuple[int, Embedding]], expected: list[Embedd
 
 
 def largest(sizes: list[int]) -> int:
-    """Return the largest of the last 500 embeddings: what is kept between chains goes up and down."""
+    """Return the largest memory of the last 500 embeddings, as memory kept between chains varies."""
     return max(sizes[-WARM // EVERY :])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--embeddings", type=int, default=5000, help="of each way")
+    parser.add_argument("--embeddings", type=int, default=5000, help="for each method")
     parser.add_argument("--model", default="base")
     parser.add_argument("-o", "--out", type=Path)
     options = parser.parse_args()
@@ -115,7 +115,7 @@ def main() -> None:
     order = rng.integers(CHAINS, size=options.embeddings).tolist()
     done = []
     for name, way, threads in (
-        # Each worker has its share of the cores. Other numbers of threads sum in another order.
+        # The number of threads must agree, because it changes the order of sums.
         (f"{WORKERS} workers", by_workers, max(usable_threads() // WORKERS, 1)),
         (f"{THREADS} threads, one Embedder", by_threads, usable_threads()),
     ):
@@ -123,15 +123,15 @@ def main() -> None:
         expected = [embedder.embed_chain(chain) for chain in chains]
         done.append(soak(name, way(embedder, chains, order), expected, len(order)))
     text = [
-        "# Soak",
+        "# Long-running test",
         "",
         f"Written by `python tests/soak.py -o tests/soak.md` on {date.today()}: protemb {sdk_version}, model "
         f"`{options.model}`, ONNX Runtime {onnxruntime.__version__}, Python {platform.python_version()}, "
         f"{os.cpu_count()} cores. {CHAINS} chains of {SHORTEST} to {LONGEST} residues in random order; "
-        "memory is what the process and its workers hold for themselves (USS), MiB.",
+        "memory is the unique set size (USS) of the process and its workers, MiB.",
         "",
-        f"| way | embeddings | time | most memory in the first {WARM} | in the last {WARM} | growth "
-        "| differ from the sequential |",
+        f"| method | embeddings | time | largest memory, first {WARM} | last {WARM} | growth "
+        "| different from sequential |",
         "|---|---|---|---|---|---|---|",
         *(one.row() for one in done),
     ]

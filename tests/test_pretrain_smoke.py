@@ -40,13 +40,13 @@ def made(structures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     folder = tmp_path_factory.mktemp("smoke")
     (folder / "tiny.toml").write_text(CONFIG)
     (folder / "clusters.txt").write_text(CLUSTERS)
-    said: dict[str, str] = {}
+    output: dict[str, str] = {}
 
     def run(module: str, command: str, *arguments: object) -> None:
         line = [sys.executable, "-m", f"{module}.cli", command, *map(str, arguments)]
         done = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False)
-        said[command] = done.stdout + done.stderr
-        assert done.returncode == 0 and "Warning" not in said[command], f"{command}: {said[command]}"
+        output[command] = done.stdout + done.stderr
+        assert done.returncode == 0 and "Warning" not in output[command], f"{command}: {output[command]}"
 
     checkpoint, threads = "run/last.ckpt", ("--threads", 1)
     run("protemb_train", "corpus", structures, "-o", "corpus.arrow", "--clusters", "clusters.txt")
@@ -69,7 +69,7 @@ def made(structures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     run("protemb_export", "card", "tiny.onnx", "-o", "tiny.md")
     sources = (structures / "1a8o.cif", structures / "2beg.pdb.gz")
     run("protemb_sdk", "embed", *sources, "-o", "out.npz", "--model", "tiny.onnx", "--pair", *threads)
-    return folder, said
+    return folder, output
 
 
 def read(path: Path) -> Any:
@@ -82,21 +82,21 @@ def card_of(graph: Path) -> dict[str, Any]:
 
 
 def test_the_corpus_is_counted(made: tuple[Path, dict[str, str]]) -> None:
-    folder, said = made
+    folder, output = made
     report = read(folder / "corpus.json")
     assert report["files"] == 12 and report["chains"] == report["chains read"] == 11
     assert report["skipped"] == {"not protein": 4, "too short": 5, "repeated id": 2}
     assert report["chains not in the cluster file"] == 3 and report["clusters"] == 7
     assert [report[f"{split} chains"] for split in ("train", "val", "test")] == [10, 1, 0]
     assert sum(report["lengths"].values()) == 11
-    assert report["sha256"] in said["corpus"]
+    assert report["sha256"] in output["corpus"]
     with (folder / "corpus.skipped.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 11
 
 
 def test_the_loss_falls(made: tuple[Path, dict[str, str]]) -> None:
-    folder, said = made
-    assert f"preset base+ on 10 chains, steps 0 to {STEPS}" in said["pretrain"]
+    folder, output = made
+    assert f"preset base+ on 10 chains, steps 0 to {STEPS}" in output["pretrain"]
     with (folder / "run" / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     share = np.array([float(row["share"]) for row in rows if row["share"]])
@@ -108,12 +108,12 @@ def test_the_loss_falls(made: tuple[Path, dict[str, str]]) -> None:
 
 
 def test_it_is_judged_and_compared(made: tuple[Path, dict[str, str]]) -> None:
-    folder, said = made
+    folder, output = made
     loaded = read(folder / "judged.json")
     judgement = loaded["judgement"]
     assert len(judgement["levels"]) == LEVELS and judgement["chains"] == 1
     assert judgement["floor"] < judgement["mean_share"] < 1
-    assert f"mean share {judgement['mean_share']:.3f} over 1 chains" in said["judge"]
+    assert f"mean share {judgement['mean_share']:.3f} over 1 chains" in output["judge"]
     assert loaded["curve"][-1]["step"] == STEPS
     assert loaded["checkpoint"]["record"]["corpus_sha256"] == read(folder / "corpus.json")["sha256"]
     shares = [level["share"] for level in judgement["levels"]]
@@ -126,12 +126,12 @@ def test_it_is_judged_and_compared(made: tuple[Path, dict[str, str]]) -> None:
 
 
 def test_it_is_exported_verified_with_its_card(made: tuple[Path, dict[str, str]]) -> None:
-    folder, said = made
+    folder, output = made
     card = card_of(folder / "tiny.onnx")
     assert max(card["parity"][level] for level in ("pair", "residue", "protein")) < TOLERANCE
     assert card["parity"]["chains"] == 6  # the five of 2BEG are shorter than 30
     assert card_of(folder / "tiny-score.onnx")["parity"]["score"] < TOLERANCE
-    assert "noise level 1 angstrom" in said["model"]
+    assert "noise level 1 angstrom" in output["model"]
     page = (folder / "tiny.md").read_text(encoding="utf-8")
     judgement = read(folder / "judged.json")["judgement"]
     facts = [

@@ -13,7 +13,7 @@ app.command()(finetune)
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one sentence and exit status 1."""
+    """Run the command line; a `ProtembError` is printed as one sentence, with exit status 1."""
     run(app)
 
 

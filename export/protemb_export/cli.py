@@ -14,7 +14,7 @@ from protemb_sdk._base.output import write_text_whole
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 Bundle = Annotated[
-    str | None, typer.Option(help="Enter OUT, in the SDK's folder, into its registry, with this summary.")
+    str | None, typer.Option(help="Add OUT, in the folder of the SDK, to its registry, with this summary.")
 ]
 
 OUR_LICENCE = "MIT"
@@ -36,7 +36,7 @@ def model(
         int, typer.Option(min=1, help="Chains to verify on, spread over 30 to 1,000 residues.")
     ] = 60,
     judgement: Annotated[
-        Path | None, typer.Option(help="What protemb-train judge found (.json), for the model card.")
+        Path | None, typer.Option(help="Result of protemb-train judge (.json), for the model card.")
     ] = None,
     protein_map: Annotated[
         Path | None,
@@ -99,7 +99,7 @@ def int8(
     compared: Annotated[int, typer.Option(min=1, help="Chains compared with float32.")] = 200,
     bundle: Bundle = None,
 ) -> None:
-    """Write an embedding graph anew with its blocks in 8-bit integers, for the CPU."""
+    """Write an embedding graph with its blocks in 8-bit integers, for the CPU."""
     from protemb_export.pack import check_bundled, pack_int8, register
     from protemb_export.targets import check_graph, files_of
     from protemb_export.verify import spread_over_lengths
@@ -223,7 +223,9 @@ def finetune(
     model: Annotated[str, typer.Option(help="Bundled model, or path of an .onnx file.")] = "base",
     unfreeze: Annotated[
         Path | None,
-        typer.Option(help="Checkpoint of the model: it learns too, into <name>-encoder.onnx beside OUT."),
+        typer.Option(
+            help="Checkpoint of the model: train the encoder too, into <name>-encoder.onnx beside OUT."
+        ),
     ] = None,
     licence: Annotated[str, typer.Option(help="Of the predictor.")] = "none stated",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads in all.")] = None,
@@ -306,7 +308,7 @@ def released(
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one sentence and exit status 1."""
+    """Run the command line; a `ProtembError` is printed as one sentence, with exit status 1."""
     run(app)
 
 

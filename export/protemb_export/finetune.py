@@ -39,7 +39,7 @@ def finetune(
     licence: str = "none stated",
     threads: int | None = None,
 ) -> TrainedLabels:
-    """Train, judge and export a predictor of a user's labels, and say what it is worth.
+    """Train, test and export a predictor of a user's labels.
 
     Parameters
     ----------

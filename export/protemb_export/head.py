@@ -147,10 +147,10 @@ def pack_head(
                 f"{worst:.1e} of its scale, more than {TOLERANCE:g}; please report this head",
                 out,
             )
-        said = predictor.outputs_of(predictor.embedder.embed(EXAMPLE, readouts=predictor.info.asked))
+        arrays = predictor.outputs_of(predictor.embedder.embed(EXAMPLE, readouts=predictor.info.asked))
     golden = {
         name: [float(f"{v:.6g}") for v in np.ravel(values)[:GOLDEN_RESIDUES]]
-        for name, values in zip(OUTPUTS[card["kind"]], said, strict=True)
+        for name, values in zip(OUTPUTS[card["kind"]], arrays, strict=True)
     }
     card |= {
         "parity": dict.fromkeys(golden, float(f"{worst:.2e}")),

@@ -46,7 +46,7 @@ def as_head_page(card: Mapping[str, Any]) -> str:
             "learnt from beforehand": f"{learnt} pieces of corpus chains, {held_out} held out",
             "corpus (SHA-256)": start.get("corpus_sha256"),
         }
-    told = {
+    facts = {
         "kind": card.get("kind"),
         "embeddings": listed(card.get("encoder")),
         "readouts": ", ".join(card.get("readouts", [])),
@@ -58,7 +58,7 @@ def as_head_page(card: Mapping[str, Any]) -> str:
     parts = [
         f"# Model card: {card.get('name', 'without a name')}",
         "Made from the metadata of the graph by `protemb-export card`.",
-        table(told),
+        table(facts),
         "## Quality on held-out chains",
         "The threshold was chosen on chains of the training set that the heads had not learnt from.",
         _quality(card.get("quality", {})),

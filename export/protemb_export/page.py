@@ -1,4 +1,4 @@
-"""The model card as a page for people, made from a graph's metadata and nothing else."""
+"""The model card as a Markdown page, made from the metadata of a graph."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from google.protobuf.message import DecodeError
 from protemb_export.errors import ExportError
 from protemb_train.pretrain.levels import read_judgement
 
+RELATIVE = "Loss, relative to that of a predictor that returns zero"
 LIMITS = """\
 - Single chains, C-alpha atoms only: no side chains, ligands, nucleic acids or partner chains are seen.
-- Chains far longer than those it was judged on are embedded, but nobody has measured how well.
-- Trained on proteins of the PDB, with its bias to what crystallises; disordered chains are not in it."""
+- Chains far longer than those of the evaluation can be embedded; the quality was not measured.
+- Trained on proteins of the PDB, with its bias to proteins that crystallise; without disordered chains."""
 
 
 def read_card(graph: Path) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def read_card(graph: Path) -> dict[str, Any]:
     Raises
     ------
     ExportError
-        If the file is missing, or holds no card.
+        If the file is missing, or contains no card.
     """
     try:
         # By its name alone, ONNX would read x.json or x.txt as a text format.
@@ -34,7 +35,7 @@ def read_card(graph: Path) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise TypeError(type(found).__name__)
     except (OSError, DecodeError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ExportError("holds no model card; pass a graph of protemb-export model", graph) from error
+        raise ExportError("contains no model card; pass a graph of protemb-export model", graph) from error
     return found
 
 
@@ -44,21 +45,24 @@ def read_judged(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     ExportError
-        If it judged another checkpoint than `record` tells of, or does not tell which.
+        If it is the judgement of another checkpoint than that of `record`.
     ProtembError
-        If the file is missing, or holds no judgement.
+        If the file is missing, or contains no judgement.
     """
     judgement = read_judgement(path)
     loaded = json.loads(path.read_text(encoding="utf-8"))
     if loaded.get("checkpoint") != json.loads(json.dumps(record)):
-        raise ExportError("judges another checkpoint than the one exported; judge this one", path)
+        raise ExportError(
+            "is the judgement of another checkpoint; run protemb-train judge on the exported one", path
+        )
     return {"judgement": judgement, "curve": loaded.get("curve", [])}
 
 
 def as_page(card: Mapping[str, Any]) -> str:
-    """Return the card as markdown: what it is, data, recipe, course of training, losses, limits, licence.
+    """Return the card as Markdown: identity, data, recipe, training curve, losses, limits, licence.
 
-    What the card does not tell is "not said". Left out are the golden vector, and what the contract fixes.
+    Missing values are "not recorded". The golden vector and what the contract fixes are left out. A quantised
+    graph refers to the card of its original for the curve and the losses.
 
     Parameters
     ----------
@@ -72,9 +76,11 @@ def as_page(card: Mapping[str, Any]) -> str:
         "## Data and recipe",
         table(_training(card.get("training", {}))),
     ]
-    if card.get("curve"):
-        parts += ["## Course of training", "Share of the zero predictor's loss.", _curve(card["curve"])]
-    if card.get("judgement"):
+    if original := dict(card.get("quantised") or {}).get("from"):
+        parts.append(f"Training curve and losses: see the card of {original}.")
+    elif card.get("curve"):
+        parts += ["## Training curve", f"{RELATIVE}.", _curve(card["curve"])]
+    if card.get("judgement") and not original:
         parts += ["## Losses on whole chains", _levels(card["judgement"])]
     parts += ["## Known limits", LIMITS]
     return "\n\n".join(parts) + "\n"
@@ -101,7 +107,7 @@ def _identity(card: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_vectors(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what contract 2 tells of the embeddings."""
+    """Return the fields of contract 2 about the embeddings."""
     if "widths" not in card:
         return {}
     protein = dict(card.get("protein", {}))
@@ -115,14 +121,14 @@ def _of_vectors(card: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _deviation(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a graph was compared with: PyTorch, or the float32 graph it was made of."""
+    """Return the comparison with PyTorch, or with the float32 graph of a quantised one."""
     quantised = card.get("quantised")
     if quantised is None:
         return {"deviation from PyTorch": listed(card.get("parity"))}
     blocks = quantised.get("blocks", "8-bit integers")
     ranges = {"ranges set on": listed(quantised["calibration"])} if "calibration" in quantised else {}
     return {
-        "blocks": f"in {blocks}, made of the graph of {quantised['from']}; losses below are its",
+        "blocks": f"in {blocks}, made of the graph of {quantised['from']}",
         **ranges,
         "cosine to float32 on held-out chains": listed(quantised["cosine_to_float32"]),
     }
@@ -131,7 +137,7 @@ def _deviation(card: Mapping[str, Any]) -> dict[str, Any]:
 def _training(training: Mapping[str, Any]) -> dict[str, Any]:
     record = dict(training.get("record", {}))
     recipe = record.pop("recipe", {})
-    told = {
+    found = {
         "corpus": record.pop("corpus", None),
         "corpus (SHA-256)": record.pop("corpus_sha256", None),
         "training chains": record.pop("corpus_chains", None),
@@ -141,10 +147,10 @@ def _training(training: Mapping[str, Any]) -> dict[str, Any]:
         "seed": training.get("seed"),
         "trained by": listed(record.pop("origin", None)),
     }
-    if told["steps"] and {"batch", "crops"} <= set(recipe):
-        told["residue pairs seen"] = f"{told['steps'] * recipe['batch'] * min(recipe['crops']) ** 2:,}"
-    told |= record  # whatever else it tells
-    return told | {name.replace("_", " "): "none" if v is None else v for name, v in recipe.items()}
+    if found["steps"] and {"batch", "crops"} <= set(recipe):
+        found["residue pairs seen"] = f"{found['steps'] * recipe['batch'] * min(recipe['crops']) ** 2:,}"
+    found |= record
+    return found | {name.replace("_", " "): "none" if v is None else v for name, v in recipe.items()}
 
 
 def listed(facts: Mapping[str, Any] | None) -> str | None:
@@ -153,9 +159,9 @@ def listed(facts: Mapping[str, Any] | None) -> str | None:
 
 
 def table(rows: Mapping[str, Any]) -> str:
-    """Return facts as a table of two columns; None is "not said"."""
-    told = {name: "not said" if value is None else value for name, value in rows.items()}
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in told.items())])
+    """Return facts as a table of two columns; None is "not recorded"."""
+    found = {name: "not recorded" if value is None else value for name, value in rows.items()}
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in found.items())])
 
 
 def _curve(points: Iterable[Mapping[str, Any]]) -> str:
@@ -165,8 +171,8 @@ def _curve(points: Iterable[Mapping[str, Any]]) -> str:
 
 def _levels(judgement: Mapping[str, Any]) -> str:
     head = (
-        f"Share of the zero predictor's loss on {judgement['chains']} whole held-out chains; mean "
-        f"{judgement['mean_share']:.3f}, floor {judgement['floor']:.3f}."
+        f"{RELATIVE}, on {judgement['chains']} whole validation chains. Mean {judgement['mean_share']:.3f}; "
+        f"lowest possible value {judgement['floor']:.3f}."
     )
     rows = [f"| {level['sigma']:.3g} | {level['share']:.3f} |" for level in judgement["levels"]]
-    return "\n".join([head, "", "| noise level, angstrom | share |", "|---|---|", *rows])
+    return "\n".join([head, "", "| noise level, angstrom | loss |", "|---|---|", *rows])

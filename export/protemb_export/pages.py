@@ -1,4 +1,4 @@
-"""The page of a model card, whatever it is the card of."""
+"""The page of a model card of any kind."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ MADE = {
 LIMITS = """\
 - It sees C-alphas and residue types of one chain: no side chains, no profile, no partner, no other models.
 - Values are what such models have on average; between models of one target they rank, and across targets they
-  are off by the RMSE above. On kinds of models that it has not learnt from they may be off in one direction:
+  are off by the RMSE above. On kinds of models outside the training set they may be biased:
   see mean predicted beside mean GDT_TS.
 - It is not AlphaFold's pLDDT, and judges AlphaFold's models without their confidence.
 - A model of a fold switcher in its other native fold is a good model; its labels say otherwise.
@@ -47,7 +47,7 @@ def as_quality_page(card: Mapping[str, Any]) -> str:
         From `read_card`; golden values stay out.
     """
     quality = dict(card.get("quality", {}))
-    told = {
+    facts = {
         "kind": card.get("kind"),
         "embeddings": listed(card.get("encoder")),
         "readouts": ", ".join(card.get("readouts", [])),
@@ -58,7 +58,7 @@ def as_quality_page(card: Mapping[str, Any]) -> str:
     parts = [
         f"# Model card: {card.get('name', 'without a name')}",
         "Made from the metadata of the graph by `protemb-export card`.",
-        table(told),
+        table(facts),
         "## Quality on CASP12",
         "447 server models of 23 targets, GDT_TS and residues. Choices were made on validation models; these "
         "were scored five times (train/results/README.md).",
@@ -77,7 +77,7 @@ def as_quality_page(card: Mapping[str, Any]) -> str:
 def _by_source(found: Mapping[str, Mapping[str, float]]) -> str:
     lines = [f"| source | {' | '.join(OF_SOURCE.values())} |", "|---|" + "---|" * len(OF_SOURCE)]
     for name, scores in sorted(found.items(), key=lambda item: item[0] in MADE):
-        cells = (str(scores.get(key, "not said")) for key in OF_SOURCE)
-        what = f"made: {MADE[name]}" if name in MADE else name
+        cells = (str(scores.get(key, "not recorded")) for key in OF_SOURCE)
+        what = f"generated: {MADE[name]}" if name in MADE else name
         lines.append(f"| {what} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -6,7 +6,7 @@
 >>> embedding.protein.shape, embedding.residue.shape
 ((64,), (70, 64))
 
-Importing this package costs next to nothing: gemmi, ONNX Runtime and Numba are loaded when first used.
+Importing this package is fast: gemmi, ONNX Runtime and Numba are loaded when first used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`protemb`: embed structure files, search, predict, draw, check an installation; no logic here."""
+"""`protemb`: the command line: embed structure files, search, predict, draw, check an installation."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def sites(
     structure: Annotated[
         Path | None,
         typer.Option(
-            help="Also a copy of the structure (.pdb or .cif, .gz too; one input only), the prediction in "
+            help="Also a copy of the structure (.pdb, .cif, .gz; one input only), with the prediction in "
             "percent (0-100) as B-factor of each atom of a predicted residue, 0 elsewhere."
         ),
     ] = None,
@@ -102,10 +102,10 @@ def quality(
     workers: Workers = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Rank models of one target: how right each is, from its C-alphas alone, without the native.
+    """Rank models of one target by predicted quality, from C-alphas alone and without the native structure.
 
     Prints expected GDT_TS and lDDT of every protein chain, best first. Files that fail and chains that are
-    skipped are listed with their reasons. The exit status is 0 if anything was scored.
+    skipped are listed with their reasons. The exit status is 0 if a chain was scored.
     """
     from protemb_sdk._cli.quality import score_files
 
@@ -137,7 +137,7 @@ app.command()(verify)
 
 @app.command()
 def models() -> None:
-    """List the bundled models, and the predictors on top of them."""
+    """List the bundled models and predictors."""
     from protemb_sdk._model.heads import list_heads
     from protemb_sdk._model.models import list_models
 
@@ -151,7 +151,7 @@ def doctor(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Check wheels, providers, a real session, threads, the model's hash and a golden vector."""
+    """Check wheels, providers, a session, threads, the hash of the model and a reference vector."""
     from protemb_sdk._cli.doctor import diagnose
 
     checks = diagnose(model, device, threads)
@@ -161,11 +161,11 @@ def doctor(
         say(out_console, check.finding)
     failed = [check.name for check in checks if not check.passed]
     if failed:
-        raise ProtembError(f"doctor found a fault in: {', '.join(failed)}")
+        raise ProtembError(f"doctor found a problem in: {', '.join(failed)}")
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one sentence and exit status 1."""
+    """Run the command line; a `ProtembError` is printed as one sentence, with exit status 1."""
     run(app)
 
 

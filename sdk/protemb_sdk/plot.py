@@ -1,4 +1,4 @@
-"""Pictures of embeddings (extra `plot`): what the network sees beside what it makes of it."""
+"""Figures of embeddings (extra `plot`)."""
 
 from __future__ import annotations
 
@@ -44,9 +44,15 @@ def picture(
     Raises
     ------
     EmbeddingError
-        If the pair embedding was not kept, or a profile is another chain's.
+        If the pair embedding was not kept, or a profile belongs to another chain.
     OutputError
         If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder, plot
+    >>> embedding = Embedder(device="cpu").embed("1a8o.cif", pair=True)
+    >>> plot.picture(embedding).savefig("1a8o.png")
     """
     for profile in (sites, quality):
         if profile is not None and profile.chain.sequence != embedding.sequence:
@@ -67,12 +73,19 @@ def save_picture(
     sites: SitePrediction | None = None,
     quality: QualityScore | None = None,
 ) -> Path:
-    """Write `picture` to an image file, whole or not at all.
+    """Write `picture` to an image file, completely or not at all.
 
     Raises
     ------
     OutputError
-        If the file cannot be written, or its ending is no picture's.
+        If the file cannot be written, or its extension is not an image format.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder, plot
+    >>> embedding = Embedder(device="cpu").embed("1a8o.cif", pair=True)
+    >>> plot.save_picture(embedding, "1a8o.svg").name
+    '1a8o.svg'
     """
     target = Path(path)
     kind = picture_kind(target)

@@ -1,4 +1,4 @@
-"""Embedding on a Ray cluster: the rows of the local engine, by actors that hold a session each.
+"""Embedding on a Ray cluster, with the same rows as the local engine.
 
 `embed` turns a Ray Dataset of structure files into one of rows, from and to wherever Ray Data reads and
 writes. `embed_into_store` fills a store of the local engine, in a folder that all nodes see. Needs
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
     from protemb_sdk._embed.embedder import Embedder
 
-# Inputs of a task: what is done again if its node is lost.
+__all__ = ["embed", "embed_into_store"]
+
+# Inputs of a task, which is repeated if its node is lost.
 INPUTS = 64
 
 Batch = dict[str, NDArray[Any]]
@@ -101,7 +103,7 @@ def _arguments(embedder: Embedder, actors: int) -> dict[str, Any]:
         raise EmbeddingError(f"actors must be a whole number, at least 1, not {actors!r}")
     made = embedder.worker_arguments(1)
     _, _, threads, _ = embedder.session_arguments
-    # What this machine has says nothing about others.
+    # The hardware of this machine may differ from that of the others.
     return made | {"threads": 1 if threads is None else threads}
 
 
@@ -151,6 +153,15 @@ def embed(
     ------
     EmbeddingError
         If an argument is off, or Ray is not installed.
+
+    Examples
+    --------
+    >>> import ray
+    >>> from protemb_sdk import Embedder
+    >>> from protemb_sdk.ray import embed
+    >>> files = ray.data.from_items([{"path": "1a8o.cif", "bytes": open("1a8o.cif", "rb").read()}])
+    >>> embed(files, Embedder(device="cpu")).take_all()[0]["id"]
+    '1a8o_A'
     """
     arguments = _arguments(embedder, actors)
     if "pair" in levels:
@@ -178,7 +189,7 @@ def embed_into_store(
     readouts: Sequence[str] = (),
     dtype: str = "float32",
 ) -> StoreSummary:
-    """Embed files and folders into a store, going on where an earlier run of either engine stopped.
+    """Embed files and folders into a store, continuing an earlier run of either engine.
 
     Parameters
     ----------
@@ -199,6 +210,13 @@ def embed_into_store(
         If an input is no path, or Ray is not installed.
     OutputError
         As of the local engine.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder
+    >>> from protemb_sdk.ray import embed_into_store
+    >>> embed_into_store(Embedder(device="cpu"), ["1a8o.cif"], "store").chains
+    1
     """
     ray, names, filled = _ray(), check_readouts(readouts), StoreSummary()
     arguments = _arguments(embedder, actors)
@@ -239,8 +257,8 @@ def embed_into_store(
                     filled.failed += int(batch["failed"].sum())
             except ray.exceptions.RayError as error:
                 raise ProtembError(
-                    f"the Ray job failed ({str(error).splitlines()[-1]}); what was written stays, "
-                    "and the next run goes on",
+                    f"the Ray job failed ({str(error).splitlines()[-1]}); written rows are kept, "
+                    "and the next run continues",
                     path,
                 ) from error
     return filled

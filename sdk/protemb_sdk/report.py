@@ -1,4 +1,4 @@
-"""One page about a set of structures: a map, a table, neighbours, chains in three dimensions."""
+"""HTML report of a set of structures: map, table, neighbours and three-dimensional view."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from protemb_sdk._search.whitening import fit_whitening, unit
 from protemb_sdk._structure.chain import Skipped
 from protemb_sdk.plot import principal_colours
 
+__all__ = ["write_report"]
+
 TEMPLATE = BUNDLED / "report.html"
 NEIGHBOURS = 5
 # Residues of a set beyond which structures are left out of the page: 20 MB.
@@ -33,7 +35,7 @@ def write_report(
     skipped: Sequence[Skipped] = (),
     provenance: Mapping[str, Any] | None = None,
 ) -> int:
-    """Write the page, whole or not at all.
+    """Write the HTML report, completely or not at all.
 
     Parameters
     ----------
@@ -57,6 +59,13 @@ def write_report(
         If there is no embedding.
     OutputError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder
+    >>> from protemb_sdk.report import write_report
+    >>> write_report(Embedder(device="cpu").embed_many(["1a8o.cif"]), "report.html")
+    1
     """
     found = list(embeddings)
     if not found:
@@ -74,10 +83,10 @@ def write_report(
     about = f"{len(found):,} chains, {residues:,} residues."
     if provenance is not None:
         about += f" Model {provenance['model']}, protemb-sdk {provenance['sdk_version']}."
-    told = [str(s) for s in skipped[:SKIPPED_SHOWN]]
-    told += [f"and {len(skipped) - SKIPPED_SHOWN} more"] if len(skipped) > SKIPPED_SHOWN else []
+    reasons = [str(s) for s in skipped[:SKIPPED_SHOWN]]
+    reasons += [f"and {len(skipped) - SKIPPED_SHOWN} more"] if len(skipped) > SKIPPED_SHOWN else []
     data = json.dumps(
-        {"about": about, "explained": f"{explained:.0%}", "skipped": told, "chains": chains},
+        {"about": about, "explained": f"{explained:.0%}", "skipped": reasons, "chains": chains},
         separators=(",", ":"),
     )
     # Names come from files: nothing in them may end the element that holds the data.
@@ -95,7 +104,7 @@ def _map(protein_NC: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
 
 
 def _colours(found: Sequence[Embedding]) -> list[str]:
-    """Return a colour a residue, six hexadecimal digits each, comparable between chains."""
+    """Return one colour (six hexadecimal digits) for each residue, comparable between chains."""
     every = principal_colours(np.concatenate([embedding.residue for embedding in found]))
     ends = np.cumsum([len(embedding) for embedding in found])[:-1]
     return [np.rint(255 * part).astype(np.uint8).tobytes().hex() for part in np.split(every, ends)]

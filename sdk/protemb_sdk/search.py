@@ -1,4 +1,4 @@
-"""Search: the chains of a store that fold like a query.
+"""Structure search: chains of a store with a fold similar to that of a query.
 
 >>> from protemb_sdk import Embedder
 >>> from protemb_sdk.search import build_index, open_index
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["Hit", "Index", "build_index", "open_index"]
 
 CANDIDATES = 200
-"""How many chains the residues decide about."""
+"""Candidates that are aligned by residues."""
 # Chains up to which all are compared: 8 ms then, and the alignments take more
 # (benchmarks/experiments/vector_index.md).
 ALL = 200_000
@@ -63,7 +63,7 @@ _MUST_AGREE = ("model_sha256", "contract", "noise_level")
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Hit:
-    """A chain that was found.
+    """A chain found by a search.
 
     Parameters
     ----------
@@ -77,12 +77,24 @@ class Hit:
         Of the residue alignment, 1 for the query itself and 0 where nothing is alike; NaN in an index of
         proteins alone.
     tm_score : float
-        TM-score by the length of the query, of the chains superposed by these pairs and aligned anew by
+        TM-score by the length of the query, of the chains superposed by these pairs and aligned again by
         distance; NaN as above.
     pairs : ndarray, int64, shape (P, 2)
         Aligned positions in the query and in the hit, from 0.
     identity : float
         Share of aligned pairs with equal residue types.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder, embed_into_store, search
+    >>> embedder = Embedder(device="cpu")
+    >>> summary = embed_into_store(embedder, ["1a8o.cif"], "store")
+    >>> search.build_index("store", "index")
+    1
+    >>> index = search.open_index("index")
+    >>> (hit,) = index.search(embedder.embed("1a8o.cif"))
+    >>> hit.id, hit.length, hit.pairs.shape, round(hit.score, 3), round(hit.tm_score, 3)
+    ('1a8o_A', 70, (70, 2), 1.0, 1.0)
     """
 
     id: str
@@ -104,7 +116,7 @@ class Hit:
 
 
 class Index:
-    """An index that is open; made by `open_index`. Threads may share it.
+    """An open index, made by `open_index`. Threads may share it.
 
     Attributes
     ----------
@@ -112,6 +124,17 @@ class Index:
         Its folder.
     header : dict
         Counts, levels, and the provenance of its embeddings.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder, embed_into_store, search
+    >>> embedder = Embedder(device="cpu")
+    >>> summary = embed_into_store(embedder, ["1a8o.cif"], "store")
+    >>> search.build_index("store", "index")
+    1
+    >>> index = search.open_index("index")
+    >>> len(index), index.descriptors.shape
+    (1, (1, 128))
     """
 
     def __init__(
@@ -148,11 +171,23 @@ class Index:
         return np.asarray(self._graph.get(np.arange(len(self)))).astype(np.float32)
 
     def descriptor(self, query: Embedding) -> NDArray[np.float32]:
-        """Return the unit vector of a query, shape (D,)."""
+        """Return the unit vector of a query, shape (D,).
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder, embed_into_store, search
+        >>> embedder = Embedder(device="cpu")
+        >>> summary = embed_into_store(embedder, ["1a8o.cif"], "store")
+        >>> search.build_index("store", "index")
+        1
+        >>> index = search.open_index("index")
+        >>> index.descriptor(embedder.embed("1a8o.cif")).shape
+        (128,)
+        """
         return self._whitenings.descriptor(query.protein, query.residue)
 
     def search(self, query: Embedding, k: int = 20, candidates: int = CANDIDATES) -> list[Hit]:
-        """Return the chains most like a query, best first.
+        """Return the chains most similar to a query, best first.
 
         Parameters
         ----------
@@ -172,6 +207,17 @@ class Index:
         ------
         EmbeddingError
             If the query was embedded by another model, or `k` or `candidates` is below 1.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder, embed_into_store, search
+        >>> embedder = Embedder(device="cpu")
+        >>> summary = embed_into_store(embedder, ["1a8o.cif"], "store")
+        >>> search.build_index("store", "index")
+        1
+        >>> index = search.open_index("index")
+        >>> [hit.id for hit in index.search(embedder.embed("1a8o.cif"), k=1)]
+        ['1a8o_A']
         """
         self._check(query)
         if k < 1 or candidates < 1:
@@ -191,7 +237,7 @@ class Index:
     def align(
         self, query: Embedding, numbers: NDArray[np.integer]
     ) -> tuple[NDArray[np.float64], list[NDArray[np.int64]]]:
-        """Align the residues of a query with those of some chains, whatever their descriptors say.
+        """Align the residues of a query with those of given chains.
 
         Local alignment of whitened residues: a pair counts its cosine less 0.5, the first residue of a gap
         costs 1.0 and each further one 0.1.
@@ -214,10 +260,25 @@ class Index:
         ------
         EmbeddingError
             If the query was embedded by another model, or the index holds no residues.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder, embed_into_store, search
+        >>> embedder = Embedder(device="cpu")
+        >>> summary = embed_into_store(embedder, ["1a8o.cif"], "store")
+        >>> search.build_index("store", "index")
+        1
+        >>> index = search.open_index("index")
+        >>> import numpy as np
+        >>> scores, pairs = index.align(embedder.embed("1a8o.cif"), np.array([0]))
+        >>> scores.round(3).tolist(), pairs[0].shape
+        ([1.0], (70, 2))
         """
         self._check(query)
         if self._residues is None:
-            raise EmbeddingError("holds proteins alone; make it of a store with residues", self.path)
+            raise EmbeddingError(
+                "contains no residue embeddings; make it from a store with the level residue", self.path
+            )
         from protemb_sdk._search.align import align
 
         residues_QC = self._whitenings.residues(query.residue)
@@ -276,6 +337,17 @@ def open_index(path: str | PathLike[str]) -> Index:
     ------
     OutputError
         If there is no such index, if it is damaged or of another format, or if the extra is not installed.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder, embed_into_store, search
+    >>> embedder = Embedder(device="cpu")
+    >>> summary = embed_into_store(embedder, ["1a8o.cif"], "store")
+    >>> search.build_index("store", "index")
+    1
+    >>> index = search.open_index("index")
+    >>> index.ids
+    ['1a8o_A']
     """
     path = Path(path)
     check_extra(path)
@@ -283,7 +355,7 @@ def open_index(path: str | PathLike[str]) -> Index:
     from usearch.index import Index as Graph
 
     if not os.path.isfile(path / HEADER):
-        raise OutputError(f"is no index; make one with protemb index STORE -o {path}", path)
+        raise OutputError(f"is not an index; make one with protemb index STORE -o {path}", path)
     try:
         header = json.loads((path / HEADER).read_text(encoding="utf-8"))
         if header["format"] not in FORMATS:
@@ -292,7 +364,7 @@ def open_index(path: str | PathLike[str]) -> Index:
             )
         whitenings = load_whitenings(path / WHITENINGS)
         if (whitenings.protein is None) != (header["format"] != FORMAT):
-            raise ValueError("its whitening of descriptors is not that of its format")
+            raise ValueError("its whitening has the wrong shape for its format")
         graph = Graph.restore(str(path / VECTORS), view=True)
         chains = pq.read_table(path / CHAINS)
         residues = coords = None
@@ -303,7 +375,7 @@ def open_index(path: str | PathLike[str]) -> Index:
         graph.expansion_search = LOOK  # type: ignore[misc]  # its setter is not seen
         sizes = {len(chains), len(graph), header["chains"]}
         if len(sizes) != 1 or (residues is not None and len(residues) != header["residues"]):
-            raise ValueError("its files do not belong together")
+            raise ValueError("its files are of different indexes")
     except OutputError:
         raise
     except Exception as error:  # of NumPy, Arrow and the graph, whatever damaged bytes made them say

@@ -269,6 +269,6 @@ def test_only_files_in_the_sdks_folder_are_bundled(small, tmp_path, monkeypatch)
 def test_exporting_is_quiet_and_gives_the_same_bytes(capfd, recwarn, randomised):
     network = randomised(replace(BASE, dilations=(1,)))
     first, second = (embedding_graph(network, 0.1, {"a": "b"}).SerializeToString() for _ in range(2))
-    said = capfd.readouterr()
-    assert said.out == said.err == "" and not recwarn.list
+    printed = capfd.readouterr()
+    assert printed.out == printed.err == "" and not recwarn.list
     assert first == second

@@ -85,23 +85,23 @@ WITHOUT_TORCH = """
 import json, sys
 sys.modules["torch"] = sys.modules["sklearn"] = None
 from protemb_sdk import LabelPredictor
-said = LabelPredictor(sys.argv[1], "cpu").predict(sys.argv[2])
+prediction = LabelPredictor(sys.argv[1], "cpu").predict(sys.argv[2])
 print(json.dumps([said.value.tolist(), said.label.tolist()]))
 """
 
 
 def test_a_table_becomes_a_predictor_that_needs_no_torch(residue_head: Path, structures: Path) -> None:
     predictor = LabelPredictor(residue_head, "cpu")
-    said = predictor.predict(structures / "1orc.pdb")
-    assert said.classes == ("curled", "straight") and said.per_residue and said.value.shape == (64, 2)
-    np.testing.assert_allclose(said.value.sum(axis=1), 1, atol=1e-5)
-    assert set(said.label) <= set(said.classes) and said.provenance["head"] == "curled"
-    assert len(said) == 64
-    assert repr(said) == f"LabelPrediction({said.id}: one of curled, straight, each residue)"
+    output = predictor.predict(structures / "1orc.pdb")
+    assert output.classes == ("curled", "straight") and output.per_residue and output.value.shape == (64, 2)
+    np.testing.assert_allclose(output.value.sum(axis=1), 1, atol=1e-5)
+    assert set(output.label) <= set(output.classes) and output.provenance["head"] == "curled"
+    assert len(output) == 64
+    assert repr(output) == f"LabelPrediction({output.id}: one of curled, straight, each residue)"
     line = [sys.executable, "-c", WITHOUT_TORCH, str(residue_head), str(structures / "1orc.pdb")]
     value, label = json.loads(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
-    np.testing.assert_allclose(value, said.value, atol=1e-6)
-    assert label == said.label.tolist()
+    np.testing.assert_allclose(value, output.value, atol=1e-6)
+    assert label == output.label.tolist()
 
 
 def test_families_held_out_are_not_learnt_from(residue_head: Path) -> None:
@@ -129,8 +129,8 @@ def test_on_many_chains_the_embedding_tells_what_residue_types_do_not(
 def test_files_become_a_table(residue_head: Path, structures: Path, command: Run, tmp_path: Path) -> None:
     out = tmp_path / "labels.csv"
     inputs = (structures / "1orc.pdb", structures / "2beg.pdb.gz", structures / "README.md")
-    status, said, err = command(sdk_cli, "predict", *inputs, "--head", residue_head, "-o", out)
-    assert status == 0 and f"6 chains -> {out}" in said and "README.md" in err
+    status, output, err = command(sdk_cli, "predict", *inputs, "--head", residue_head, "-o", out)
+    assert status == 0 and f"6 chains -> {out}" in output and "README.md" in err
     rows = table_of(out)
     predictor = LabelPredictor(residue_head, "cpu")
     alone = predictor.predict(structures / "1orc.pdb")
@@ -153,8 +153,8 @@ def test_a_quantity_of_proteins(
 ) -> None:
     out, said_file = tmp_path / "density.onnx", tmp_path / "said.csv"
     options = ("--labels", tables["protein"], "--structures", structures, "--task", "protein", "-o", out)
-    status, said, err = command(cli, "finetune", *options)
-    assert status == 0 and "pearson" in said and "a quantity" in err
+    status, output, err = command(cli, "finetune", *options)
+    assert status == 0 and "pearson" in output and "a quantity" in err
     predictor = LabelPredictor(out, "cpu")
     one = predictor.predict(structures / "1orc.pdb")
     assert one.classes is None and not one.per_residue and one.value.shape == () and one.label == one.value
@@ -269,8 +269,8 @@ def test_a_head_finds_the_encoder_that_learnt_with_it(
     monkeypatch.setattr(unfrozen, "EPOCHS", 2)
     out = tmp_path / "curled.onnx"
     options = ("--labels", tables["residue"], "--structures", structures, "-o", out, "--threads", 1)
-    status, said, _ = command(cli, "finetune", *options, "--model", "small", "--unfreeze", CHECKPOINT)
-    assert status == 0 and "embedding, encoder trained too" in said
+    status, output, _ = command(cli, "finetune", *options, "--model", "small", "--unfreeze", CHECKPOINT)
+    assert status == 0 and "embedding, encoder trained too" in output
     assert sorted(file.name for file in tmp_path.iterdir()) == ["curled-encoder.onnx", "curled.onnx"]
     predictor = LabelPredictor(out, "cpu")
     weights = predictor.embedder.card["weights_sha256"]
@@ -294,8 +294,8 @@ def test_an_encoder_that_learnt_nothing_is_neither_written_nor_told_of(
     out = tmp_path / "curled.onnx"
     (tmp_path / "curled-encoder.onnx").write_text("an older head's")
     options = ("--labels", tables["residue"], "--structures", structures, "-o", out, "--threads", 1)
-    status, said, err = command(cli, "finetune", *options, "--model", "small", "--unfreeze", CHECKPOINT)
-    assert status == 0 and "it stays as it was" in err and "encoder trained too" not in said
+    status, output, err = command(cli, "finetune", *options, "--model", "small", "--unfreeze", CHECKPOINT)
+    assert status == 0 and "it stays as it was" in err and "encoder trained too" not in output
     assert [file.name for file in tmp_path.iterdir()] == ["curled.onnx"]
     predictor = LabelPredictor(out, "cpu")
     assert predictor.card["encoder"]["name"] == "small" and len(predictor.card["quality"]) == 3

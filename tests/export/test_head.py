@@ -84,7 +84,7 @@ def test_the_card_says_what_was_measured(packed: Path, trained: Trained) -> None
     page = as_head_page(card)
     for part in ("# Model card: mine", "| test | ", "AUPRC", "mean, contact", "Known limits", "one chain"):
         assert part in page
-    assert "not said" not in page.split("## Training")[0]
+    assert "not recorded" not in page.split("## Training")[0]
 
 
 def test_a_head_that_differs_is_not_written(

@@ -135,18 +135,18 @@ def test_every_fact_of_the_metadata_is_on_the_page(made):
     assert card["training"].pop("network") == card["network"]
     card["network"] |= {"sigma_max": 10, "sigma_min": 0.01}  # shown without a decimal point
     card["sigma"] = f"{card['sigma']:g}"
-    told = facts({name: value for name, value in card.items() if name not in NOT_SHOWN})
-    assert len(told) > 50
-    assert not [fact for fact in told if not re.search(rf"(?<![\w.]){re.escape(fact)}(?![\w.])", page)]
+    shown = facts({name: value for name, value in card.items() if name not in NOT_SHOWN})
+    assert len(shown) > 50
+    assert not [fact for fact in shown if not re.search(rf"(?<![\w.]){re.escape(fact)}(?![\w.])", page)]
     levels, floor, mean = losses
-    assert f"mean {mean:.3f}, floor {floor:.3f}" in page and len(levels) == 4
+    assert f"Mean {mean:.3f}; lowest possible value {floor:.3f}" in page and len(levels) == 4
     assert all(f"| {level['sigma']:.3g} | {level['share']:.3f} |" in page for level in levels)
     assert "| 70 | 0.87 | 0.91 |" in page and "| 40 | 0.93 |  |" in page
     family = card["network"]["family"]
     # The fourth chain is too short for it.
     pairs = 70 * {"base": 8 * 64**2, "paper": 32 * 32**2}[family]
     assert f"| residue pairs seen | {pairs:,} |" in page
-    assert "not said" not in page
+    assert "not recorded" not in page
 
 
 def test_the_command_writes_the_page(made, tmp_path, capsys):
@@ -172,21 +172,21 @@ def test_files_without_a_card_are_refused_in_a_sentence(tmp_path, name, content)
         if content != "no card":
             onnx.helper.set_model_props(model, {"protemb.card": content})
         path.write_bytes(model.SerializeToString())
-    with pytest.raises(ExportError, match=r"x\.\w+: holds no model card; pass a graph") as refused:
+    with pytest.raises(ExportError, match=r"x\.\w+: contains no model card; pass a graph") as refused:
         read_card(path)
     assert "\n" not in str(refused.value)
-    with pytest.raises(ExportError, match="holds no model card"):
+    with pytest.raises(ExportError, match="contains no model card"):
         read_card(tmp_path)
 
 
-def test_what_a_card_lacks_is_not_said():
+def test_missing_values_are_marked():
     page = as_page({})
-    assert page.startswith("# Model card: without a name\n") and "| licence | not said |" in page
-    assert "Course of training" not in page and "Losses" not in page
+    assert page.startswith("# Model card: without a name\n") and "| licence | not recorded |" in page
+    assert "Training curve" not in page and "Losses" not in page
     released = {"steps": None, "record": {"released by": "the paper's authors", "file": "model.pth"}}
     page = as_page({"name": "authors", "training": released, "sigma": 0.1})
     assert "| released by | the paper's authors |" in page and "| file | model.pth |" in page
-    assert "| steps | not said |" in page and "residue pairs seen" not in page
+    assert "| steps | not recorded |" in page and "residue pairs seen" not in page
 
 
 def test_a_graph_without_a_judgement_has_a_page_without_losses(small):
@@ -195,7 +195,7 @@ def test_a_graph_without_a_judgement_has_a_page_without_losses(small):
     assert "| kind | embedding graph |" in page and f"| noise level | {small.sigma:g} angstrom |" in page
     score = as_page(read_card(beside(small.path, "score")))
     assert "| kind | score graph |" in score and "| noise level | an input |" in score
-    assert "## Known limits" in page and "Course of training" not in page and "Losses" not in page
+    assert "## Known limits" in page and "Training curve" not in page and "Losses" not in page
 
 
 def test_bundled_models_have_pages():
@@ -213,12 +213,12 @@ def test_a_judgement_belongs_to_its_checkpoint(corpus, tmp_path, capsys):
     _, record = load_network(path)
     found = judged(path, corpus)
     assert set(read_judged(found, record)) == {"judgement", "curve"}
-    with pytest.raises(ExportError, match="judges another checkpoint than the one exported"):
+    with pytest.raises(ExportError, match="is the judgement of another checkpoint"):
         read_judged(found, record | {"steps": 71})
     out = tmp_path / "model.onnx"
     torch.save(torch.load(path, weights_only=True) | {"global_step": 71}, tmp_path / "other.ckpt")
     assert run("model", tmp_path / "other.ckpt", "-o", out, "--verify", corpus, "--judgement", found) == 1
-    assert "judges another checkpoint" in capsys.readouterr().err and not out.exists()
+    assert "judgement of another checkpoint" in capsys.readouterr().err and not out.exists()
 
 
 @pytest.mark.parametrize("change", [lambda j: {}, lambda j: [], lambda j: j | {"judgement": {}}])

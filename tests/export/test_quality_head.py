@@ -104,8 +104,8 @@ def test_the_page_says_on_which_models_it_was_measured(packed: Path, tmp_path: P
         "made: torsions changed",
     ):
         assert part in page
-    assert "not said" not in page.split("## Training")[0]
+    assert "not recorded" not in page.split("## Training")[0]
     assert list(MADE) == list(KINDS)
     out = tmp_path / "page.md"
-    told = CliRunner().invoke(app, ["card", str(packed), "-o", str(out)])
-    assert told.exit_code == 0 and out.read_text(encoding="utf-8") == page
+    result = CliRunner().invoke(app, ["card", str(packed), "-o", str(out)])
+    assert result.exit_code == 0 and out.read_text(encoding="utf-8") == page

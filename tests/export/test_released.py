@@ -87,9 +87,9 @@ def test_bad_input_is_one_sentence(their_file, structures, tmp_path, monkeypatch
         (["model", path, "-o", out, "--verify", published], "not a checkpoint of protemb-train"),
         (["model", path, "-o", out, "--verify", published, "--bundle", "mine"], "can be bundled"),
     ]:
-        status, said = run_cli(monkeypatch, capsys, *arguments)
-        assert status == 1 and said.startswith("error: ") and sentence in said, said
-        assert said.count("\n") == 1 and "Traceback" not in said
+        status, output = run_cli(monkeypatch, capsys, *arguments)
+        assert status == 1 and output.startswith("error: ") and sentence in output, output
+        assert output.count("\n") == 1 and "Traceback" not in output
         assert not out.exists()
 
 
@@ -109,8 +109,8 @@ def release(shared_data):
 def test_their_published_embedding_comes_out_at_level_20(release, tmp_path, monkeypatch, capsys):
     arguments = ["--structure", release / "A0AEI5.pdb", "--embedding", release / "A0AEI5_embedding.npz"]
     out = tmp_path / "authors.onnx"
-    status, said = run_cli(monkeypatch, capsys, "released", release / "model.pth", *arguments, "-o", out)
-    assert status == 0, said
+    status, output = run_cli(monkeypatch, capsys, "released", release / "model.pth", *arguments, "-o", out)
+    assert status == 0, output
     found = Embedder(out, "cpu", threads=1).embed(release / "A0AEI5.pdb", pair=True)
     published = read_published(release / "A0AEI5_embedding.npz")
     assert max(differences(found, published, out).values()) < 1e-4

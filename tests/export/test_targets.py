@@ -40,10 +40,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def refused(line: str) -> str:
     before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
-    told = CliRunner().invoke(app, line.split())
-    assert told.exit_code == 1
+    result = CliRunner().invoke(app, line.split())
+    assert result.exit_code == 1
     assert before == {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
-    return str(told.exception)
+    return str(result.exception)
 
 
 @pytest.mark.parametrize("command", READS)

@@ -1,10 +1,9 @@
-"""Faults, done for real to the command line, and what becomes of the rows.
+"""Fault injection: real faults while the command line writes a store.
 
     python tests/faults/faults.py -o tests/faults/results.md
 
-Each embeds files into a store while something goes wrong, looks at what the user sees, then mends it, runs
-the same command again, and counts rows that are lost or doubled. Needs root where a file system or a control
-group is made for it.
+Each test embeds files into a store, causes a fault, checks the message, removes the fault, runs the same
+command again, and counts lost and duplicate rows. Tests that make a file system or a control group need root.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from pathlib import Path
 STRUCTURES = Path(__file__).resolve().parents[1] / "structures"
 FILES = 150
 
-# The command line, with parts of a few rows so that some are there when the fault comes.
+# The command line with small parts, so that some are written before the fault.
 COMMAND = """
 import sys
 import protemb_sdk._store.writer as store
@@ -128,7 +127,7 @@ class Place:
             for source in pq.read_table(part, columns=["source"])["source"].to_pylist()
         )
 
-    def again(self, done: str, said: str) -> Fault:
+    def again(self, done: str, output: str) -> Fault:
         """Run the command to its end and count."""
         self.rows()
         run = subprocess.run(self.command, capture_output=True, text=True, timeout=120)
@@ -137,11 +136,11 @@ class Place:
         names = {path.name for path in self.files.iterdir()}
         left = [name for name in os.listdir(self.store) if name.startswith(".")]
         assert not left, f"left behind: {left}"
-        return Fault(done, said, len(names - rows.keys()), sum(rows.values()) - len(rows))
+        return Fault(done, output, len(names - rows.keys()), sum(rows.values()) - len(rows))
 
 
 def sentence(run: subprocess.Popen[str], status: int = 1) -> str:
-    """Return what a run that fails says: one sentence."""
+    """Return the error message of a run, which must be one sentence."""
     out, err = run.communicate(timeout=120)
     assert run.returncode == status, (run.returncode, out, err)
     lines = [line for line in err.splitlines() if line.startswith("error:")]
@@ -170,11 +169,11 @@ def disk_full(folder: Path) -> Fault:
     place = Place(folder)
     disk = place.store.parent
     with mounted(disk, "size=256k"):
-        said = sentence(place.start())
-        assert "cannot be written" in said and "space" in said, said
-        assert place.rows(), "what had room is there"
+        output = sentence(place.start())
+        assert "cannot be written" in output and "space" in output, output
+        assert place.rows(), "rows written before the disk was full"
         remount(disk, "size=64m")
-        return place.again("file system of 256 KiB under the store", said)
+        return place.again("file system of 256 KiB under the store", output)
 
 
 def disk_full_one_file(folder: Path) -> Fault:
@@ -186,9 +185,9 @@ def disk_full_one_file(folder: Path) -> Fault:
                 [*place.command[:4], "-o", str(disk / f"all.{ending}"), "--model", "small", "-q"],
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             )  # fmt: skip
-            said = sentence(run)
-            assert "cannot be written" in said and not list(disk.iterdir()), (said, list(disk.iterdir()))
-    return Fault("file system of 16 KiB under one .npz, one .parquet", said + " (nothing is there)")
+            output = sentence(run)
+            assert "cannot be written" in output and not list(disk.iterdir()), (output, list(disk.iterdir()))
+    return Fault("file system of 16 KiB under one .npz, one .parquet", output + " (no file is left)")
 
 
 def read_only(folder: Path) -> Fault:
@@ -198,22 +197,22 @@ def read_only(folder: Path) -> Fault:
         place.begun().communicate()
         shutil.copy(place.files / "000.pdb", place.files / "new.pdb")
         remount(disk, "ro")
-        said = sentence(place.start())
+        output = sentence(place.start())
         remount(disk, "rw")
-        return place.again("the store's file system is read-only", said)
+        return place.again("the store's file system is read-only", output)
 
 
 def worker_killed(folder: Path) -> Fault:
     place = Place(folder)
     run = place.begun("--workers", 2)
     os.kill(workers_of(run.pid)[0], signal.SIGKILL)
-    said = sentence(run)
-    assert "a worker process died" in said, said
-    return place.again("kill -9 of a worker", said)
+    output = sentence(run)
+    assert "a worker process died" in output, output
+    return place.again("kill -9 of a worker", output)
 
 
 def workers_of(pid: int) -> list[int]:
-    """Return the processes below one that embed: those that are most in memory."""
+    """Return the worker processes of a process: its children with the most memory."""
     listing = subprocess.run(["ps", "-o", "pid=,rss=", "--ppid", str(pid)], capture_output=True, text=True)
     sizes = {int(pid): int(rss) for pid, rss in map(str.split, listing.stdout.splitlines())}
     found = sorted(sizes, key=lambda pid: -sizes[pid])[:2]
@@ -228,13 +227,13 @@ def parent_killed(folder: Path) -> Fault:
     run.kill()
     run.communicate()
     end = time.monotonic() + 20
-    while any(alive(pid) for pid in workers):
-        assert time.monotonic() < end, "workers outlive their parent"
+    while any(is_running(pid) for pid in workers):
+        assert time.monotonic() < end, "workers continue after their parent ended"
         time.sleep(0.05)
-    return place.again("kill -9 of the parent of two workers", "Killed; the workers end by themselves")
+    return place.again("kill -9 of the parent of two workers", "Killed; the workers end too")
 
 
-def alive(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -268,15 +267,15 @@ def out_of_memory(folder: Path) -> Fault:
         run = place.start(
             "--workers", 2, preexec_fn=lambda: (group / "cgroup.procs").write_text(str(os.getpid()))
         )
-        said = sentence(run)
-        assert "a worker process died" in said and "out of memory?" in said, said
+        output = sentence(run)
+        assert "a worker process died" in output and "out of memory?" in output, output
     finally:
         time.sleep(0.3)
         for pid in (group / "cgroup.procs").read_text().split():
             os.kill(int(pid), signal.SIGKILL)
         time.sleep(0.3)
         group.rmdir()
-    return place.again("a control group of 450 MiB; the kernel kills a worker on a chain of 4,000", said)
+    return place.again("a control group of 450 MiB; the kernel kills a worker on a chain of 4,000", output)
 
 
 def no_memory(folder: Path) -> Fault:
@@ -285,12 +284,12 @@ def no_memory(folder: Path) -> Fault:
     command = ["bash", "-c", 'ulimit -v 2500000; exec "$@"', "bash", *place.command]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
-    said = (place.store / "_skipped.csv").read_text().splitlines()[1].partition("long.pdb,")[2]
-    assert "4000 residues need more memory" in said or "ONNX Runtime failed" in said, said
+    output = (place.store / "_skipped.csv").read_text().splitlines()[1].partition("long.pdb,")[2]
+    assert "4000 residues need more memory" in output or "ONNX Runtime failed" in output, output
     assert "long.pdb" not in place.rows() and sum(place.rows().values()) == 10
     subprocess.run(place.command, capture_output=True, timeout=300, check=True)  # with more memory
     assert place.rows()["long.pdb"] == 1 and sum(place.rows().values()) == 11
-    seen = f"skipped: {said}; the others are there, and with more memory the next run adds it"
+    seen = f"skipped: {output}; the other rows are written, and a run with more memory adds it"
     return Fault("ulimit -v 2,500,000 and a chain of 4,000", seen)
 
 
@@ -314,10 +313,10 @@ def model_damaged(folder: Path) -> Fault:
     content = bytearray(model.read_bytes())
     content[len(content) // 2] ^= 1
     model.write_bytes(content)
-    said = sentence(place.start(env={**os.environ, "PYTHONPATH": str(folder / "sdk")}))
-    assert "the bundled model is damaged (SHA-256" in said, said
+    output = sentence(place.start(env={**os.environ, "PYTHONPATH": str(folder / "sdk")}))
+    assert "the bundled model is damaged (SHA-256" in output, output
     assert not place.store.exists()
-    return place.again("one bit of a bundled model flipped", said)
+    return place.again("one bit of a bundled model flipped", output)
 
 
 def model_half_written(folder: Path) -> Fault:
@@ -328,19 +327,19 @@ def model_half_written(folder: Path) -> Fault:
     model = folder / "mine.onnx"
     for share in (0.0, 0.3, 0.9, 0.999):
         model.write_bytes(whole[: int(len(whole) * share)])
-        said = sentence(place.start("--model", model))
-        assert "mine.onnx: " in said, said
-    return place.again("a model file of the user's, cut off", said)
+        output = sentence(place.start("--model", model))
+        assert "mine.onnx: " in output, output
+    return place.again("a truncated model file of the user", output)
 
 
 def two_writers(folder: Path) -> Fault:
     place = Place(folder)
     first = place.begun()
-    said = sentence(place.start())
-    assert "another run is writing into this store" in said, said
+    output = sentence(place.start())
+    assert "another run is writing into this store" in output, output
     first.communicate(timeout=120)
     assert first.returncode == 0
-    return place.again("a second run into the same store", said)
+    return place.again("a second run into the same store", output)
 
 
 def part_damaged(folder: Path) -> Fault:
@@ -348,10 +347,10 @@ def part_damaged(folder: Path) -> Fault:
     place.begun().communicate()
     part = min(place.store.glob("part-*.parquet"))
     part.write_bytes(part.read_bytes()[:-50])
-    said = sentence(place.start())
-    assert part.name in said and "move it away" in said, said
+    output = sentence(place.start())
+    assert part.name in output and "move it away" in output, output
     part.unlink()
-    return place.again("a part of a store cut off, then moved away as told", said)
+    return place.again("a truncated part of a store, then moved away as the message asks", output)
 
 
 def clock_jumps(folder: Path) -> Fault:
@@ -364,7 +363,7 @@ def clock_jumps(folder: Path) -> Fault:
     run = place.start("--workers", 2, env={**os.environ, "LD_PRELOAD": str(library)})
     out, err = run.communicate(timeout=120)
     assert run.returncode == 0, err
-    return place.again("the clock jumps by a year forth and a day back, all the time", "nothing")
+    return place.again("the clock jumps forward by a year and back by a day, repeatedly", "nothing")
 
 
 FAULTS: dict[str, Callable[[Path], Fault]] = {
@@ -385,7 +384,7 @@ FAULTS: dict[str, Callable[[Path], Fault]] = {
 
 
 def row(name: str, found: Fault) -> str:
-    """Return a row of the table; what was seen in backticks, as Markdown takes underscores for bold."""
+    """Return a row of the table, with the message as code."""
     seen = re.sub(r"/tmp/\w+", "", found.seen).replace("|", "/").replace("`", "'")
     return f"| {name} | {found.done} | `{seen}` | {found.lost} | {found.doubled} |"
 
@@ -404,13 +403,13 @@ def main() -> None:
                 rows.append(f"| {name} | not tried: {error} | | | |")
         print(rows[-1], flush=True)
     text = [
-        "# Faults",
+        "# Fault injection",
         "",
         f"Written by `python tests/faults/faults.py -o tests/faults/results.md` on {date.today()}, "
-        f"{platform.system()} {platform.release()}; what each does stands there, and CI does all of it. "
-        f"{FILES} files into a store; after the fault the same command is run again, and rows are counted.",
+        f"{platform.system()} {platform.release()}. CI runs all of them. "
+        f"{FILES} files are embedded into a store; after the fault the same command runs again.",
         "",
-        "| fault | what was done | what the user sees | rows lost | rows doubled |",
+        "| fault | cause | message | rows lost | rows duplicated |",
         "|---|---|---|---|---|",
         *rows,
     ]

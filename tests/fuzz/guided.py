@@ -1,10 +1,10 @@
-"""Fuzz what reads files, led by the branches of the SDK that an input reaches (Atheris, libFuzzer).
+"""Coverage-guided fuzz test of all readers of files (Atheris, libFuzzer).
 
-    python tests/fuzz/guided.py --minutes 5 -o tests/fuzz/guided.md     # of each reader
-    python tests/fuzz/guided.py --one structure crash-0123...           # what was found, once more
+    python tests/fuzz/guided.py --minutes 5 -o tests/fuzz/guided.md     # five minutes for each reader
+    python tests/fuzz/guided.py --one structure crash-0123...           # run one input again
 
-`run.py` draws inputs blindly, and through the network; this sees only readers, and keeps each input that
-went where none had been. Exit status 1 if a reader ended in anything else than a result or a `ProtembError`.
+`run.py` draws inputs at random and runs the network too. This script runs readers only, and keeps each input
+that reaches a new branch. Exit status 1 if a reader ended with anything but a result or a `ProtembError`.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-# Numba compiles what is written, not more.
-NOT_WATCHED = ["protemb_sdk._model.pooling", "protemb_sdk._model.readouts"]
+# Numba cannot compile instrumented code.
+NOT_INSTRUMENTED = ["protemb_sdk._model.pooling", "protemb_sdk._model.readouts"]
 FOUND = HERE.parents[1] / "build" / "fuzz"
 SEPARATOR = b"\0--\0"
 Reader = Callable[[bytes], object]
 
 
-# --- readers: bytes in, a result or an error of ours out -------------------------------------------
+# --- readers: bytes to a result or a ProtembError ---------------------------------------------------
 
 
 def structure(folder: Path) -> tuple[Reader, list[bytes]]:
     import gzip
 
-    from nasty import seeds
+    from malformed import seeds
 
     from protemb_sdk import read_chains
 
@@ -53,7 +53,7 @@ def structure(folder: Path) -> tuple[Reader, list[bytes]]:
 def archive(folder: Path) -> tuple[Reader, list[bytes]]:
     import tarfile
 
-    from nasty import seeds
+    from malformed import seeds
 
     from protemb_sdk._structure.archives import members
 
@@ -198,10 +198,10 @@ def json_changed(data: bytes, rng: Any) -> bytes:
 def fuzz(name: str, options: list[str]) -> None:
     import atheris
     import numpy as np
-    from nasty import MUTATIONS
+    from malformed import MUTATIONS
 
     folder = Path(tempfile.mkdtemp())
-    with atheris.instrument_imports(include=["protemb_sdk"], exclude=NOT_WATCHED):
+    with atheris.instrument_imports(include=["protemb_sdk"], exclude=NOT_INSTRUMENTED):
         from protemb_sdk import ProtembError
 
         read, seeds = READERS[name](folder)
@@ -223,7 +223,7 @@ def fuzz(name: str, options: list[str]) -> None:
             return bytes(atheris.Mutate(data, most))
         return MUTATIONS[rng.integers(len(MUTATIONS))](data, rng)[:most]
 
-    # Smaller inputs that reach the same lines are not better ones: what they lost, others would need.
+    # Inputs are not replaced by smaller ones with the same coverage: the removed parts help other mutations.
     always = ["-timeout=10", "-rss_limit_mb=4096", "-reduce_inputs=0", "-max_len=200000"]
     again = [option for option in options if not option.startswith("-")]
     inputs = [] if again else [str(corpus)]
@@ -235,17 +235,17 @@ def fuzz(name: str, options: list[str]) -> None:
 
 
 def fuzzed(name: str, options: list[str]) -> tuple[int, str, str]:
-    """Return how many inputs a reader took, a row about it, and what libFuzzer said if it came to an end."""
+    """Return the number of inputs of a reader, its row, and the output of libFuzzer if it stopped early."""
     FOUND.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, __file__, "--one", name, f"-artifact_prefix={FOUND}/{name}-", *options]
     done = subprocess.run(command, capture_output=True, text=True)
     lines = (done.stdout + done.stderr).splitlines()
-    said = "\n".join(line for line in lines if not line.startswith(("INFO: Instr", "WARNING: Failed")))
-    runs = re.search(r"Done (\d+) runs", said)
-    state = re.findall(r"cov: (\d+) .*?corp: (\d+)/", said)
+    printed = "\n".join(line for line in lines if not line.startswith(("INFO: Instr", "WARNING: Failed")))
+    runs = re.search(r"Done (\d+) runs", printed)
+    state = re.findall(r"cov: (\d+) .*?corp: (\d+)/", printed)
     if done.returncode or not runs or not state:
-        said = "\n".join(line for line in said.splitlines() if not line.startswith("#"))  # progress
-        return 0, f"| {name} | | | | ended early |", said
+        printed = "\n".join(line for line in printed.splitlines() if not line.startswith("#"))  # progress
+        return 0, f"| {name} | | | | ended early |", printed
     branches, kept = state[-1]
     return int(runs[1]), f"| {name} | {int(runs[1]):,} | {branches} | {kept} | 0 |", ""
 
@@ -260,22 +260,24 @@ def main() -> None:
     much = f"-runs={options.runs}" if options.runs else f"-max_total_time={options.minutes * 60:.0f}"
     found = [fuzzed(name, [much, f"-seed={options.seed}"]) for name in READERS]
     text = [
-        "# Nasty inputs, led by the branches they reach",
+        "# Coverage-guided fuzz test",
         "",
         f"Written by `python tests/fuzz/guided.py` on {date.today()}: protemb {version('protemb-sdk')}, "
         f"Atheris {version('atheris')}, Python {platform.python_version()}; seed {options.seed}, for each "
         f"reader {much.lstrip('-')}.",
         "",
-        f"{sum(runs for runs, _, _ in found):,} inputs. Another end than a result or an error of ours would "
-        "have ended the run.",
+        f"{sum(runs for runs, _, _ in found):,} inputs. Each gave a result or a `ProtembError`; anything "
+        "else would have stopped the run.",
         "",
-        "| reader | inputs | branches of the SDK reached | inputs that reached new ones | other ends |",
+        "| reader | inputs | branches of the SDK reached | inputs with new branches | other outcomes |",
         "|---|---|---|---|---|",
         *(row for _, row, _ in found),
     ]
-    print("\n".join(text), *(said[-4000:] for _, _, said in found if said), sep="\n")
-    if any(said for _, _, said in found):
-        raise SystemExit(f"the inputs lie in {FOUND}; again: python tests/fuzz/guided.py --one READER FILE")
+    print("\n".join(text), *(printed[-4000:] for _, _, printed in found if printed), sep="\n")
+    if any(printed for _, _, printed in found):
+        raise SystemExit(
+            f"the inputs are in {FOUND}; run one again with: python tests/fuzz/guided.py --one READER FILE"
+        )
     if options.out:
         options.out.write_text("\n".join(text) + "\n", encoding="utf-8")
 

@@ -1,9 +1,9 @@
-"""Send nasty inputs through reader and network: every one must end in embeddings or in an error of ours.
+"""Fuzz test of reader and network: each malformed input must give embeddings or a `ProtembError`.
 
     python tests/fuzz/run.py --inputs 100000 --seed 1 -o tests/fuzz/results.md
 
-A child process takes one input after the other; whatever ends or stops it is counted and shown, and another
-child goes on behind it. Exit status 1 if anything else than an embedding or a `ProtembError` came out.
+A child process reads one input after the other. If an input kills or blocks it, the input is counted and
+printed, and a new child continues with the next one. Exit status 1 if there was any other outcome.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 
 HANG = 10.0  # seconds that an input may take
 MEMORY = 8 * 2**30  # bytes of address space that a child may have
-OFF = ("crash", "hang", "unhandled", "wrong")
+FAILURES = ("crash", "hang", "unhandled", "wrong")
 
 
 # --- the child ------------------------------------------------------------------------------------
@@ -35,10 +35,10 @@ OFF = ("crash", "hang", "unhandled", "wrong")
 
 def child(seed: int, first: int, past: int, folder: Path) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    import torch  # noqa: F401  # takes its seconds here, and not of an input
+    import torch  # noqa: F401  # imported here, so that the time is not counted for an input
 
-    warnings.simplefilter("error")  # NumPy's among them: a user would see them
-    from nasty import nasty
+    warnings.simplefilter("error")  # also those of NumPy
+    from malformed import malformed_input
 
     from protemb_sdk import Embedder
 
@@ -49,10 +49,10 @@ def child(seed: int, first: int, past: int, folder: Path) -> None:
         at = mmap.mmap(file.fileno(), 8)
         for number in range(first, past):
             at[:] = struct.pack("q", number)
-            kind, content = nasty(seed, number)
+            kind, content = malformed_input(seed, number)
             start = time.perf_counter()
             try:
-                outcome, about = judged(embedder, kind, content, folder, number)
+                outcome, about = outcome_of(embedder, kind, content, folder, number)
             except BaseException as error:
                 outcome, about = "unhandled", "".join(traceback.format_exception(error))[-1500:]
             line = [number, kind, outcome, about, time.perf_counter() - start]
@@ -62,7 +62,7 @@ def child(seed: int, first: int, past: int, folder: Path) -> None:
         (folder / f"peak-{first}").write_text(str(peak))
 
 
-def judged(embedder: object, kind: str, content: object, folder: Path, number: int) -> tuple[str, str]:
+def outcome_of(embedder: object, kind: str, content: object, folder: Path, number: int) -> tuple[str, str]:
     import numpy as np
 
     from protemb_sdk import Embedding, ProtembError
@@ -82,7 +82,7 @@ def judged(embedder: object, kind: str, content: object, folder: Path, number: i
         names.add(embedding.chain_id)
         length = len(embedding)
         index = embedding.residue_index
-        fine = (
+        valid = (
             embedding.residue.shape == (length, embedder.channels)
             and embedding.protein.shape == (embedder.channels,)
             and np.isfinite(embedding.residue).all()
@@ -90,27 +90,31 @@ def judged(embedder: object, kind: str, content: object, folder: Path, number: i
             and index[0] == 0
             and (np.diff(index) > 0).all()
         )
-        if not fine:
+        if not valid:
             return "wrong", f"{embedding.id}: {length} residues"
         if number % 20 == 0:
             embedding.save(folder / "saved.npz")
             if Embedding.load(folder / "saved.npz").id != embedding.id:
-                return "wrong", "is another one when loaded"
+                return "wrong", "changed by saving and loading"
     for skipped in run.skipped:
         if "\n" in skipped.reason or "\r" in skipped.reason or not skipped.reason.strip():
             return "wrong", f"not one sentence: {skipped.reason!r}"
         if len(skipped.reason) > 1000:
-            return "wrong", f"too long a sentence: {skipped.reason[:300]!r}"
+            return "wrong", f"reason too long: {skipped.reason[:300]!r}"
         if skipped.error is not None and not isinstance(skipped.error, ProtembError):
             return "wrong", repr(skipped.error)
     reasons = [skipped for skipped in run.skipped if skipped.error is not None]
     if not count and not reasons and kind not in ("archive", "zip"):
         return "wrong", "neither an embedding nor an error"
-    return ("embedded", "") if count else ("refused", reasons[0].reason if reasons else "nothing in it")
+    return (
+        ("embedded", "")
+        if count
+        else ("refused", reasons[0].reason if reasons else "no structure in the archive")
+    )
 
 
 def as_tensors(content: tuple[object, ...], number: int) -> tuple[object, ...]:
-    """Return arrays as tensors, some of which cannot be looked at; arrays of no numbers as they are."""
+    """Return numeric arrays as tensors; some need a gradient or have no data (device "meta")."""
     import torch
 
     try:
@@ -126,10 +130,10 @@ def as_tensors(content: tuple[object, ...], number: int) -> tuple[object, ...]:
 
 
 def run(inputs: int, seed: int, first: int, folder: Path) -> tuple[Counter[str], list[list[object]], int]:
-    """Return how often each outcome came, what was off, and the peak memory of a child in bytes."""
+    """Return counts of outcomes, all outcomes, and the peak memory of a child in bytes."""
     (folder / "at").write_bytes(struct.pack("q", first))
     (folder / "outcomes").touch()
-    off, past = [], first + inputs
+    failures, past = [], first + inputs
     while first < past:
         command = [
             sys.executable,
@@ -144,21 +148,23 @@ def run(inputs: int, seed: int, first: int, folder: Path) -> tuple[Counter[str],
         process = subprocess.Popen(
             [*command, "--folder", str(folder)], stderr=subprocess.PIPE, text=True, cwd=folder
         )
-        status, number = watched(process, folder / "at", first)
+        status, number = wait_for(process, folder / "at", first)
         if status == 0:
             break
         stderr = process.stderr.read()[-800:] if process.stderr else ""
-        off.append([number, "?", "hang" if status == HANG else "crash", f"status {status}; {stderr}", HANG])
-        print(json.dumps(off[-1]), flush=True)
+        failures.append(
+            [number, "?", "hang" if status == HANG else "crash", f"status {status}; {stderr}", HANG]
+        )
+        print(json.dumps(failures[-1]), flush=True)
         first = number + 1
     lines = [json.loads(line) for line in (folder / "outcomes").read_text().splitlines()]
-    counts = Counter(str(line[2]) for line in lines + off)
+    counts = Counter(str(line[2]) for line in lines + failures)
     peak = max((int(path.read_text()) for path in folder.glob("peak-*")), default=0)
-    return counts, lines + off, peak
+    return counts, lines + failures, peak
 
 
-def watched(process: subprocess.Popen[str], at: Path, first: int) -> tuple[float, int]:
-    """Wait until a child ends, or stays too long with one input; return its status and the last input."""
+def wait_for(process: subprocess.Popen[str], at: Path, first: int) -> tuple[float, int]:
+    """Wait until a child ends or exceeds the time for one input; return its status and its last input."""
     import psutil
 
     about = psutil.Process(process.pid)
@@ -172,7 +178,7 @@ def watched(process: subprocess.Popen[str], at: Path, first: int) -> tuple[float
             continue
         if now != number:
             number, since, spent = now, time.monotonic(), used
-        # The machine may have other things to do: its own time counts, unless it waits for ever.
+        # CPU time counts, as the machine may be busy; elapsed time only where it is ten times longer.
         elif used - spent > HANG or time.monotonic() - since > 10 * HANG:
             process.kill()
             process.wait()
@@ -197,7 +203,7 @@ def report(
     )
     slowest = max(lines, key=lambda line: float(line[4]))  # type: ignore[arg-type]
     rows = [
-        "# Nasty inputs",
+        "# Fuzz test with malformed inputs",
         "",
         f"Written by `python tests/fuzz/run.py --inputs {inputs} --seed {seed} -o tests/fuzz/results.md` on "
         f"{date.today()}: protemb {__version__}, gemmi {gemmi.__version__}, NumPy {numpy.__version__}, ONNX "
@@ -206,10 +212,10 @@ def report(
         "",
         f"Seed {seed}, {sum(counts.values()):,} inputs: {kinds}.",
         "",
-        "| what came of them | inputs |",
+        "| outcome | inputs |",
         "|---|---|",
-        f"| embeddings, finite, of the right shape | {counts['embedded']:,} |",
-        f"| an error of ours, one sentence | {counts['refused']:,} |",
+        f"| finite embeddings of the right shape | {counts['embedded']:,} |",
+        f"| a `ProtembError` of one sentence | {counts['refused']:,} |",
         *(
             f"| {name} | {counts[key]:,} |"
             for key, name in (
@@ -222,7 +228,7 @@ def report(
         "",
         f"Slowest: {float(slowest[4]):.1f} s. Peak memory of the process: {peak / 2**20:,.0f} MiB.",  # type: ignore[arg-type]
         "",
-        "Why they were refused, the commonest sentences:",
+        "Most frequent errors:",
         "",
         *(f"- {count:,}: {reason}" for reason, count in reasons.most_common(25)),
     ]
@@ -255,13 +261,13 @@ def main() -> None:
     lines = [line for _, some, _ in parts for line in some]
     peak = max(peak for _, _, peak in parts)
     for line in lines:
-        if line[2] in OFF:
+        if line[2] in FAILURES:
             print(f"seed {options.seed}, input {line[0]}, {line[1]}: {line[2]}: {line[3]}\n")
     text = report(counts, lines, peak, options.seed, options.inputs, time.monotonic() - start)
     if options.out:
         options.out.write_text(text)
     print(text)
-    raise SystemExit(any(counts[name] for name in OFF))
+    raise SystemExit(any(counts[name] for name in FAILURES))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Nasty inputs end in an embedding or in an error of ours; what once did not, does."""
+"""Malformed inputs give an embedding or a `ProtembError`, also those that failed in earlier versions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def embedder() -> Embedder:
     return Embedder("small", "cpu", threads=1)
 
 
-def test_nasty_inputs_end_in_an_embedding_or_an_error_of_ours() -> None:
+def test_malformed_inputs_give_an_embedding_or_an_error() -> None:
     command = [sys.executable, str(DRIVER), "--inputs", "1500", "--seed", "7"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout
@@ -116,8 +116,8 @@ def protemb(*arguments: object) -> str:
 def test_files_of_any_name_are_embedded(
     strange: Path, tmp_path: Path, command: str, out: str, workers: int
 ) -> None:
-    said = protemb(*command.split(), strange, "-o", tmp_path / out, "--workers", workers)
-    assert "bad\\udcfe.pdb" in said and "not a structure file" in said
+    output = protemb(*command.split(), strange, "-o", tmp_path / out, "--workers", workers)
+    assert "bad\\udcfe.pdb" in output and "not a structure file" in output
     assert (tmp_path / out).is_file()
 
 

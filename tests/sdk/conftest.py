@@ -1,4 +1,4 @@
-"""What the tests of the SDK share: one embedder on the CPU, and chains nobody crystallised."""
+"""Fixtures of the SDK tests: one embedder on the CPU, and synthetic chains."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_doctor_models_and_version(protemb) -> None:  # type: ignore[no-untyped-
 
 def test_doctor_names_its_fault(protemb, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     done = protemb("doctor", "--model", tmp_path / "no.onnx")
-    assert done.status == 1 and done.errors == ["error: doctor found a fault in: session"]
+    assert done.status == 1 and done.errors == ["error: doctor found a problem in: session"]
     assert "no model named" in done.out
 
 
@@ -117,9 +117,9 @@ def test_many_notes_are_counted_by_kind(
 ) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr("protemb_sdk._cli.summary.SHOWN", 0)
     done = protemb("embed", structures / "pdb1gdr.ent", "-o", tmp_path / "out.npz")
-    said = " ".join(done.err.split())
-    assert "notes, in full beside each chain in the output file; in short:" in said
-    assert done.status == 0 and "1 chain for other reasons" in said  # as no kind is listed
+    output = " ".join(done.err.split())
+    assert "notes, in full beside each chain in the output file; in short:" in output
+    assert done.status == 0 and "1 chain for other reasons" in output  # as no kind is listed
     assert "pdb1gdr" not in done.out.splitlines()[0]
 
 
@@ -205,7 +205,7 @@ def test_an_onnx_file_that_is_not_ours(protemb, structures: Path, tmp_path: Path
     is_one_clear_error(done, out, str(model))
     (tmp_path / "text.onnx").write_text("no model")
     done = protemb("embed", structures / "1a8o.cif", "--model", tmp_path / "text.onnx", "-o", out)
-    is_one_clear_error(done, out, "is no whole ONNX file")
+    is_one_clear_error(done, out, "is not a complete ONNX file")
 
 
 def test_cuda_where_there_is_none(protemb, structures: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -231,14 +231,14 @@ def test_a_folder_becomes_a_store(protemb, structures: Path, tmp_path: Path) -> 
     assert done.status == 0 and "18 chains of 12 inputs" in done.out.replace("\n", " ")
     again = protemb(*command, store, "--half", "--readout", "max")
     assert again.status == 0 and "13 inputs were already in the store" in again.out.replace("\n", " ")
-    for options, said in (
+    for options, output in (
         ((), "a store with readouts"),
         (("--chain", "A"), "a store takes whole files"),
         (("--level", "atom"), "--level is protein, residue or pair, not 'atom'"),
         (("--engine", "slurm"), "--engine is local or ray, not 'slurm'"),
     ):
         refused = protemb(*command, store, *options)
-        assert refused.status == 1 and said in " ".join(refused.errors)
+        assert refused.status == 1 and output in " ".join(refused.errors)
     assert protemb(*command, tmp_path).status == 1  # no store, and not empty
 
 

@@ -23,7 +23,7 @@ def test_a_missing_extra_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "error: this command needs torch: pip install 'protemb-sdk[cpu,train]'" in capsys.readouterr().err
 
 
-def test_a_module_nobody_knows_is_a_defect_of_ours() -> None:
+def test_an_unknown_module_is_an_internal_error() -> None:
     def app() -> None:
         raise ModuleNotFoundError("No module named 'nobody'", name="nobody")
 

@@ -1,4 +1,4 @@
-"""Documentation that is true: its code runs, its pages build without a dead link."""
+"""Tests of the documentation: the code runs, and the site builds without broken links."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def workplace(structures: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture
-def there(workplace: Path, tmp_path: Path) -> Iterator[Path]:
+def work_folder(workplace: Path, tmp_path: Path) -> Iterator[Path]:
     folder, before = tmp_path / "work", Path.cwd()
     shutil.copytree(workplace, folder)
     os.chdir(folder)
@@ -53,16 +53,16 @@ def there(workplace: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_code_of_a_page_runs(page: Path, there: Path) -> None:
+def test_code_of_a_page_runs(page: Path, work_folder: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs the extra plot")
     sybil = Sybil(parsers=[PythonCodeBlockParser(), CodeBlockParser("bash", evaluate_bash)])
     for example in sybil.parse(page).examples():
         example.evaluate()
 
 
-def test_code_of_the_readme_runs(there: Path, embedder: Embedder) -> None:
-    embed_into_store(embedder, there / "structures", there / "store")
-    build_index(there / "store", there / "index")
+def test_code_of_the_readme_runs(work_folder: Path, embedder: Embedder) -> None:
+    embed_into_store(embedder, work_folder / "structures", work_folder / "store")
+    build_index(work_folder / "store", work_folder / "index")
     examples = list(Sybil(parsers=[PythonCodeBlockParser()]).parse(ROOT / "README.md").examples())
     assert examples
     for example in examples:

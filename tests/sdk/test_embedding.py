@@ -1,4 +1,4 @@
-"""Saving and loading: everything comes back, nothing is pickled, nothing is left behind."""
+"""Saving and loading: all fields are kept, nothing is pickled, no temporary file is left."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_arrays_that_do_not_belong_together_are_refused(make_embedding: Maker, t
     about = json.loads(str(arrays["header"]))
     for change in ({"provenance": 3}, {"chain": ["A"]}, {"notes": [1]}, {"sequence": None}):
         np.savez(tmp_path / "x.npz", **(arrays | {"header": np.array(json.dumps(about | change))}))
-        with pytest.raises(OutputError, match=r"or damaged \(its header is none of ours\)"):
+        with pytest.raises(OutputError, match=r"or damaged \(its header is not that of protemb\)"):
             Embedding.load(tmp_path / "x.npz")
     for name in ("protein", "residue"):
         np.savez(tmp_path / "x.npz", **(arrays | {name: arrays[name].astype("f8")}))

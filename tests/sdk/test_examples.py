@@ -1,41 +1,129 @@
-"""The examples in the docstrings of public names run, beside a structure named 1a8o.cif."""
+"""Every public name has a docstring with an example that runs, and is in the API reference."""
 
 from __future__ import annotations
 
 import doctest
-import importlib
 import inspect
+import re
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 import pytest
 
 import protemb_sdk
+from protemb_sdk import plot, ray, report, search
 from protemb_sdk._model.models import EXAMPLE
 
-
-def examples() -> list[doctest.DocTest]:
-    finder = doctest.DocTestFinder(recurse=False)
-    found = finder.find(protemb_sdk, "protemb_sdk")
-    for name in protemb_sdk.__all__:
-        value = getattr(protemb_sdk, name)
-        if not (inspect.isclass(value) or inspect.isfunction(value)):
-            continue
-        module = importlib.import_module(value.__module__)
-        found += doctest.DocTestFinder().find(value, name, module=module)
-    return [test for test in found if test.examples]
+ROOT = Path(__file__).resolve().parents[2]
+MODULES: tuple[ModuleType, ...] = (protemb_sdk, plot, ray, report, search)
 
 
-@pytest.mark.parametrize("example", examples(), ids=lambda test: test.name)
+def public() -> dict[str, object]:
+    """Public names, as in `protemb_sdk.search.Index`."""
+    return {
+        f"{module.__name__}.{name}": getattr(module, name) for module in MODULES for name in module.__all__
+    }
+
+
+def documented() -> Iterator[tuple[str, FunctionType | type]]:
+    """Public classes and functions, and the public methods that a class defines itself."""
+    for name, value in public().items():
+        if inspect.isfunction(value):
+            yield name, value
+        elif inspect.isclass(value):
+            yield name, value
+            for method, member in vars(value).items():
+                function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
+                if inspect.isfunction(function) and not method.startswith("_"):
+                    yield f"{name}.{method}", function
+
+
+def needs(name: str, value: FunctionType | type) -> object:
+    """The test of one example, with the marks of the packages that it uses."""
+    marks = [pytest.mark.filterwarnings("default")] if name.startswith("protemb_sdk.ray.") else []
+    return pytest.param(name, value, id=name.removeprefix("protemb_sdk."), marks=marks)
+
+
+@pytest.fixture(scope="session")
+def label_head(structures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A head for residues at the start of a helix turn, as in docs/howto/finetune.md."""
+    pytest.importorskip("torch", reason="needs the extra train")
+    folder = tmp_path_factory.mktemp("labels")
+    page = (ROOT / "sdk" / "docs" / "howto" / "finetune.md").read_text(encoding="utf-8")
+    code = re.findall(r"```python\n(.*?)```", page, re.S)[0]
+    shutil.copytree(structures, folder / "structures")
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True)
+    command = "finetune --labels labels.csv --structures structures -o curled.onnx --threads 1"
+    short = (
+        "import sys, protemb_train.downstream.labels.training as training, protemb_export.cli as cli\n"
+        f"training.EPOCHS = 1\nsys.argv = ['protemb-export', *{command.split()}]\ncli.main()"
+    )
+    subprocess.run([sys.executable, "-c", short], cwd=folder, check=True, capture_output=True)
+    return folder / "curled.onnx"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    ray_itself = pytest.importorskip("ray", reason="needs Ray")
+    ray_itself.init(num_cpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    yield
+    ray_itself.shutdown()
+
+
+@pytest.mark.parametrize(("name", "value"), [needs(*each) for each in documented()])
 def test_an_example_gives_what_it_shows(
-    example: doctest.DocTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    value: FunctionType | type,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
+    found = doctest.DocTestFinder(recurse=False).find(value, name, module=False, globs={})
+    (example,) = found
+    assert example.examples, f"{name} has no example"
+    source = "".join(line.source for line in example.examples)
+    if "plot" in source or "savefig" in source:
+        pytest.importorskip("matplotlib", reason="needs the extra plot")
+    if "to_dataframe" in source:
+        pytest.importorskip("pandas", reason="needs the extra pandas")
+    if "search" in source:
+        pytest.importorskip("usearch", reason="needs the extra search")
+    if name.startswith("protemb_sdk.ray."):
+        request.getfixturevalue("cluster")
+    if "curled.onnx" in source:
+        shutil.copy(request.getfixturevalue("label_head"), tmp_path)
     shutil.copy(EXAMPLE, tmp_path)
+    shutil.copy(ROOT / "tests" / "models" / "states.onnx", tmp_path)
     monkeypatch.chdir(tmp_path)
     assert doctest.DocTestRunner().run(example).failed == 0
 
 
-def test_there_are_examples() -> None:
-    named = {test.name for test in examples()}
-    assert named >= {"protemb_sdk", "ProtembError", "Embedder.embed", "Embedder.embed_batch"}
-    assert named >= {"Embedder.denoising_gradient", "EmbeddingRun.proteins"}
+def test_the_example_of_the_package_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = doctest.DocTestFinder(recurse=False).find(protemb_sdk, "protemb_sdk")
+    shutil.copy(EXAMPLE, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert example.examples and doctest.DocTestRunner().run(example).failed == 0
+
+
+def test_every_property_has_a_docstring() -> None:
+    missing = [
+        f"{name}.{attribute}"
+        for name, value in public().items()
+        if inspect.isclass(value)
+        for attribute, member in vars(value).items()
+        if isinstance(member, property) and not attribute.startswith("_") and not member.__doc__
+    ]
+    assert not missing
+
+
+def test_the_reference_lists_every_public_name() -> None:
+    page = (ROOT / "sdk" / "docs" / "reference.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^::: (\S+)$", page, re.M)
+    assert len(listed) == len(set(listed))
+    constants = {name for name, value in public().items() if isinstance(value, str)}
+    assert set(listed) == set(public()) - constants
+    assert all(f"`{name}`" in page for name in constants)

@@ -100,11 +100,9 @@ def test_other_files_are_counted_by_ending(folder: Path, caplog: pytest.LogCaptu
         assert len(find_structures(folder)) == 2
         assert len(find_structures(folder, warn=False)) == 2
     (record,) = caplog.records
-    said = record.getMessage()
-    assert said.startswith(
-        f"{folder}: 5 files ignored, as their names are not those of structure files (.txt 2, "
-    )
-    assert all(ending in said for ending in (".mmtf.gz 1", "no ending 1", ".xml 1"))
+    output = record.getMessage()
+    assert output.startswith(f"{folder}: 5 files ignored because of their extensions (.txt 2, ")
+    assert all(ending in output for ending in (".mmtf.gz 1", "no ending 1", ".xml 1"))
 
 
 def test_a_folder_that_cannot_be_listed_is_named_and_the_others_are_read(
@@ -123,9 +121,9 @@ def test_a_folder_that_cannot_be_listed_is_named_and_the_others_are_read(
     assert "deep: ignored, as it cannot be listed (Permission denied)" in caplog.text
     with pytest.raises(
         StructureError, match=r"deep: the folder cannot be listed \(Permission denied\)"
-    ) as said:
+    ) as output:
         find_structures(folder / "deep")
-    assert said.value.retryable  # another day it may be listed
+    assert output.value.retryable  # another day it may be listed
 
 
 def test_a_store_within_its_inputs_is_no_input(embedder: Embedder, folder: Path) -> None:

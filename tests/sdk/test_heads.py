@@ -71,14 +71,14 @@ def test_a_bundled_head_is_verified(head: Path, tmp_path: Path, monkeypatch: pyt
 def test_what_is_no_head_is_refused(make_head: Make, tmp_path: Path, embedder: Embedder) -> None:
     path = tmp_path / "x.onnx"
     path.write_bytes(b"hello")
-    with pytest.raises(ModelError, match=r"x\.onnx: is no whole ONNX file"):
+    with pytest.raises(ModelError, match=r"x\.onnx: is not a complete ONNX file"):
         SitePredictor(path, embedder=embedder)
     with pytest.raises(ModelError, match=r"base\.onnx: an ONNX file, but not a head of protemb's"):
         SitePredictor(models.BUNDLED / "base.onnx", embedder=embedder)
     with pytest.raises(ModelError, match=r"tiny\.onnx: an ONNX file, but not one of protemb's"):
         Embedder(make_head(tmp_path / "tiny.onnx"), "cpu")
     make_head(path, metadata={"protemb.head": "99"})
-    with pytest.raises(ModelError, match="written for head contract 99, and this SDK speaks 1; install"):
+    with pytest.raises(ModelError, match="written for head contract 99, and this SDK supports 1; install"):
         SitePredictor(path, embedder=embedder)
     for card in ("not json", "{}", "[]", json.dumps({"kind": "sites"})):
         make_head(path, metadata={"protemb.head": "1", "protemb.card": card})

@@ -50,8 +50,8 @@ def test_names_are_no_mathematics(protemb: Run, structures: Path, tmp_path: Path
     figure.draw_without_rendering()
     legend = figure.axes[0].get_legend()
     assert legend is not None
-    said = [text.get_text().split("  ")[0] for text in legend.get_texts()]
-    assert said == [r"$\frac$_A", "_hidden_A"]
+    shown = [text.get_text().split("  ")[0] for text in legend.get_texts()]
+    assert shown == [r"$\frac$_A", "_hidden_A"]
     drawn = [line.get_color() for line in figure.axes[0].lines]
     assert [line.get_color() for line in legend.get_lines()] == drawn
 
@@ -74,7 +74,10 @@ def test_predict_says_whose_head_it_wants(protemb: Run, model: Path, tmp_path: P
         assert done.status == 1 and "is a bundled head" in done.errors[0] and "of your own" in done.errors[0]
         assert f"protemb {name} " in done.errors[0] and "no head named" not in done.errors[0]
     done = protemb("predict", model, "--head", tmp_path / "no.onnx", "-o", tmp_path / "x.csv")
-    assert done.status == 1 and "no.onnx: no such file; pass what protemb-export finetune" in done.errors[0]
+    assert (
+        done.status == 1
+        and "no.onnx: no such file; pass a head made by protemb-export finetune" in done.errors[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,6 +95,6 @@ def test_options_of_a_folder_are_refused_for_a_file(
 def test_sizes_are_never_nothing(protemb: Run, model: Path, tmp_path: Path) -> None:
     done = protemb("report", model, "-o", tmp_path / "x.html")
     assert done.status == 0 and done.out.rstrip().endswith(" KiB") and " 0.0 " not in done.out
-    for size, said in ((100, "0.1 KiB"), (2**20 - 1024, "1023.0 KiB"), (3 * 2**19, "1.5 MiB")):
+    for size, shown in ((100, "0.1 KiB"), (2**20 - 1024, "1023.0 KiB"), (3 * 2**19, "1.5 MiB")):
         (tmp_path / "x").write_bytes(b"x" * size)
-        assert size_of(tmp_path / "x") == said
+        assert size_of(tmp_path / "x") == shown

@@ -30,7 +30,7 @@ def test_a_size_is_read_as_it_is_written(text: str | int, wanted: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "GiB", "2 apples", "-1", "1e9", "2GiBB", "2iB"])
 def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(typer.BadParameter, match="is no size"):
+    with pytest.raises(typer.BadParameter, match="is not a size"):
         size(text)
 
 

@@ -1,4 +1,4 @@
-"""What commands write, and where: inputs outlive them, names hurt nobody, one bad chain is no bad file."""
+"""Output files: inputs are never overwritten, names are safe, one bad chain does not fail a file."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_two_names_of_one_file_are_one_place(model: Path, tmp_path: Path) -> Non
     with pytest.raises(OutputError, match="would overwrite"):
         check_apart([folder / model.name], [tmp_path])
     # Neither of these is there yet.
-    with pytest.raises(OutputError, match="is named twice; outputs need a file each"):
+    with pytest.raises(OutputError, match="is named twice; each output needs its own file"):
         check_apart([tmp_path / "x.csv", folder / "x.csv"], [model])
     check_apart([tmp_path / "x.csv", tmp_path / "y.csv"], [model, tmp_path, tmp_path / "gone"])
     (tmp_path / "x.csv").write_text("of the last run")
@@ -234,11 +234,13 @@ def test_what_can_be_copied_is_copied(protemb: Run, model: Path, structures: Pat
     assert done.status == 0 and not done.errors, done.err
     assert [path.name for path in copies.iterdir()] == ["rank_001.pdb"]
     assert len(table_of(out)) == 4 and "long_LONG" in done.out and "1orc_A" in done.out
-    said = [line for line in done.err.splitlines() if line.startswith("no copy of ")]
-    assert len(said) == 3 and "scores_rank_001.json" in done.err  # skipped, as it holds no structure
+    printed = [line for line in done.err.splitlines() if line.startswith("no copy of ")]
+    assert len(printed) == 3 and "scores_rank_001.json" in done.err  # skipped, as it holds no structure
     for name in (folder / "rank_002.pdb1", f"{archive}/1orc.pdb"):
-        assert sum(line.startswith(f"no copy of {name}: copies are of .pdb") for line in said) == 1
-    assert any(line.startswith(f"no copy of {folder / 'long.pdb'}: the chain name 'LONG'") for line in said)
+        assert sum(line.startswith(f"no copy of {name}: copies are of .pdb") for line in printed) == 1
+    assert any(
+        line.startswith(f"no copy of {folder / 'long.pdb'}: the chain name 'LONG'") for line in printed
+    )
 
 
 def test_no_copy_at_all_is_an_error_after_the_ranking(protemb: Run, structures: Path, tmp_path: Path) -> None:

@@ -82,5 +82,5 @@ def test_the_command_draws_ten_chains(
     monkeypatch.setattr(sys, "argv", ["protemb", *arguments])
     with pytest.raises(SystemExit) as done:
         cli.main()
-    assert done.value.code == 1 and "end the name as a picture's" in capsys.readouterr().err
+    assert done.value.code == 1 and "use the extension of an image format" in capsys.readouterr().err
     assert not (tmp_path / "x.txt").exists()

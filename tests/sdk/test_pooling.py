@@ -113,7 +113,7 @@ def test_the_number_of_threads_does_not_change_a_byte() -> None:
     assert len({clip_windows(residue, 99, threads).tobytes() for threads in (1, 2, None)}) == 1
 
 
-SHARE = 4 * 2**20  # bytes that are worth a thread
+SHARE = 4 * 2**20  # bytes that justify a thread
 
 
 @pytest.mark.parametrize(

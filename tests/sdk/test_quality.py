@@ -197,18 +197,18 @@ def test_doubts_are_told(
     (folder / "other.pdb").write_bytes((structures / "1a8o.pdb").read_bytes())
     (folder / "empty.pdb").write_text("")
     score_files([folder], out=tmp_path / "o.csv", **DEFAULTS | {"quiet": True})  # type: ignore[arg-type]
-    said = capsys.readouterr()
-    told = " ".join(said.err.split())
-    assert said.out == ""
-    assert "have another sequence than the others" in told and "1a8o" not in told.split("sequence")[0]
-    assert "1 of 5 chains lack residues inside, up to 5" in told
-    assert "empty.pdb" in told
+    terminal = capsys.readouterr()
+    messages = " ".join(terminal.err.split())
+    assert terminal.out == ""
+    assert "have another sequence than the others" in messages and "1a8o" not in messages.split("sequence")[0]
+    assert "1 of 5 chains lack residues inside, up to 5" in messages
+    assert "empty.pdb" in messages
 
 
 def test_what_cannot_be_written_or_read_is_said_before_anything_is_scored(
     folder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(OutputError, match="need a file each"):
+    with pytest.raises(OutputError, match="needs its own file"):
         score_files([folder], out=tmp_path / "a", **DEFAULTS | {"residues": tmp_path / "a"})  # type: ignore[arg-type]
     with pytest.raises(OutputError, match="would overwrite the input"):
         score_files([folder], out=None, **DEFAULTS | {"structures": folder})  # type: ignore[arg-type]
@@ -238,8 +238,12 @@ def test_a_long_ranking_is_cut_on_the_screen(
 ) -> None:
     monkeypatch.setattr("protemb_sdk._cli.quality.SHOWN", 1)
     score_files([folder / "good.pdb", folder / "bad.pdb"], out=None, **DEFAULTS)  # type: ignore[arg-type]
-    said = capsys.readouterr().out
-    assert "good_A" in said and "bad_A" not in said and "and 1 more; --out writes all of them" in said
+    terminal = capsys.readouterr().out
+    assert (
+        "good_A" in terminal
+        and "bad_A" not in terminal
+        and "and 1 more; --out writes all of them" in terminal
+    )
 
 
 def test_profiles_follow_the_chain(scorer: QualityScorer, structures: Path) -> None:

@@ -149,7 +149,7 @@ def test_what_ray_cannot_take_is_said(cluster: None, one_thread: Embedder, tmp_p
         engine.embed(tmp_path, one_thread)
     with pytest.raises(EmbeddingError, match="actors must be a whole number"):
         engine.embed_into_store(one_thread, [], tmp_path / "store", actors=0)
-    with pytest.raises(OutputError, match="is a file; a store is a folder"):
+    with pytest.raises(OutputError, match="is a file, but a store is a folder"):
         engine.embed_into_store(one_thread, [], tmp_path / "file")
 
 

@@ -1,4 +1,4 @@
-"""What is read out of 1,000 nasty inputs, with all options, is what it was: nothing changes unnoticed.
+"""What is read out of 1,000 malformed inputs, with all options, is what it was: nothing changes unnoticed.
 
     python tests/sdk/test_reading_kept.py     # after a change that is meant; look at the difference
 
@@ -28,7 +28,7 @@ KEPT = TESTS / "sdk" / "reading.json"
 INPUTS, SEED = 1000, 3
 
 sys.path.insert(0, str(TESTS / "fuzz"))
-from nasty import nasty  # noqa: E402
+from malformed import malformed_input  # noqa: E402
 
 
 def about(read: StructureRead) -> str:
@@ -50,8 +50,8 @@ def outcome(x: Any, **options: Any) -> str:
     try:
         return about(read_chains(x, **options))
     except ProtembError as error:
-        said = re.sub(r"\(.*\)", "()", str(error))  # what other libraries say
-        return f"{type(error).__name__}: {said}"
+        output = re.sub(r"\(.*\)", "()", str(error))  # what other libraries say
+        return f"{type(error).__name__}: {output}"
 
 
 def options_of(number: int) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def options_of(number: int) -> dict[str, Any]:
 def all_outcomes() -> list[str]:
     found = []
     for number in range(INPUTS):
-        kind, content = nasty(SEED, number)
+        kind, content = malformed_input(SEED, number)
         if kind not in ("archive", "zip"):
             with np.errstate(all="ignore"):
                 found.append(f"{number} {outcome(content, **options_of(number))}")

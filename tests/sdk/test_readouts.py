@@ -242,16 +242,16 @@ def test_windows_of_a_readout(embedder: Embedder, chain_1a8o: Chain) -> None:
     np.testing.assert_array_equal(found.windows(7, readout="mean"), found.windows(7))
     with pytest.raises(EmbeddingError, match=r"1a8o_A: readout 'max' was not asked for; embed with readouts"):
         found.windows(7, readout="max")
-    with pytest.raises(EmbeddingError, match="1a8o_A: there is no readout 'min'; there are mean, contact"):
-        found.windows(7, readout="min")
+    with pytest.raises(EmbeddingError, match="1a8o_A: there is no readout 'median'; there are mean, contact"):
+        found.windows(7, readout="median")
 
 
 def test_an_unknown_readout_lists_the_names(embedder: Embedder, chain_1a8o: Chain) -> None:
     for call in (embedder.embed, embedder.embed_chain, embedder.embed_many):
         with pytest.raises(
-            EmbeddingError, match="there is no readout 'min'; there are mean, contact, shell-0-6"
+            EmbeddingError, match="there is no readout 'median'; there are mean, contact, shell-0-6"
         ):
-            call(chain_1a8o, readouts=["contact", "min"])
+            call(chain_1a8o, readouts=["contact", "median"])
         with pytest.raises(EmbeddingError, match="readouts=5: pass names"):
             call(chain_1a8o, readouts=5)  # type: ignore[arg-type]
 

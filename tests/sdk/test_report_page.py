@@ -108,8 +108,8 @@ def test_it_opens_offline(
     )
     with pytest.raises(SystemExit) as done:
         cli.main()
-    said = capsys.readouterr()
-    assert not done.value.code and f"17 chains -> {out}" in said.out and "nucleic acid" in said.err
+    output = capsys.readouterr()
+    assert not done.value.code and f"17 chains -> {out}" in output.out and "nucleic acid" in output.err
     assert not re.search(r"(src|href)=|https?:|@import|url\(", out.read_text().replace("url()", ""))
     page = chromium(out, "--dump-dom")
     body = page[page.index("<tbody>") : page.index("</tbody>")]

@@ -180,7 +180,7 @@ def test_stores_that_are_none_or_damaged_leave_nothing(
     store: Path, embedder: Embedder, tmp_path: Path
 ) -> None:
     out = tmp_path / "index"
-    with pytest.raises(OutputError, match="is no store"):
+    with pytest.raises(OutputError, match="is not a store"):
         build_index(tmp_path / "nowhere", out)
     empty = tmp_path / "empty"
     (tmp_path / "notes.txt").write_text("no structure")
@@ -191,7 +191,7 @@ def test_stores_that_are_none_or_damaged_leave_nothing(
     shutil.copytree(store, damaged)
     part = next(damaged.glob("part-*"))
     part.write_bytes(part.read_bytes()[:-100])
-    with pytest.raises(OutputError, match="no whole part of a store"):
+    with pytest.raises(OutputError, match="not a complete part of a store"):
         build_index(damaged, out)
     with pytest.raises(OutputError, match="does not exist"):
         build_index(store, tmp_path / "nowhere" / "index")
@@ -244,7 +244,7 @@ def test_damaged_indexes_are_refused(copied: Path, name: str, damage: str) -> No
 
 
 def test_other_folders_and_formats_are_refused(copied: Path, store: Path) -> None:
-    with pytest.raises(OutputError, match="is no index"):
+    with pytest.raises(OutputError, match="is not an index"):
         open_index(store)
     header = copied / module.HEADER
     header.write_text(header.read_text().replace(module.FORMAT, "protemb-index-0"))
@@ -260,7 +260,7 @@ def test_files_of_two_indexes_are_told_apart(copied: Path) -> None:
     header = copied / module.HEADER
     about = json.loads(header.read_text())
     header.write_text(json.dumps(about | {"chains": about["chains"] + 1}))
-    with pytest.raises(OutputError, match=r"a damaged index \(its files do not belong together\)"):
+    with pytest.raises(OutputError, match=r"a damaged index \(its files are of different indexes\)"):
         open_index(copied)
 
 
@@ -329,7 +329,7 @@ def test_what_cannot_be_searched_is_one_sentence(
         ([tmp_path / "bad.cif", "--index", index.path], "bad.cif"),
         ([tmp_path / "all.tar", "--index", index.path], "is an archive; search takes one structure file"),
         ([tmp_path, "--index", index.path], "is a folder; search takes one structure file"),
-        ([structures / "1orc.pdb", "--index", tmp_path], "is no index"),
+        ([structures / "1orc.pdb", "--index", tmp_path], "is not an index"),
         ([tmp_path / "dna.pdb", "--index", index.path], "holds no protein chain to embed"),
         ([structures / "1orc.pdb", "--index", header.parent], "made with 'theirs', which is no model"),
         ([structures / "1orc.pdb", "--index", index.path, "-o", tmp_path / "no" / "x.csv"], "does not exist"),

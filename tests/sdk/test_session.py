@@ -59,7 +59,7 @@ def test_what_is_not_onnx_is_refused(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(
         ModelError,
-        match=r"x\.onnx: (is no whole ONNX file|ONNX Runtime cannot load it|an ONNX file, but not one)",
+        match=r"x\.onnx: (is not a complete ONNX file|ONNX Runtime cannot load it|an ONNX file, but not one)",
     ):
         Embedder(path, device="cpu")
 
@@ -84,7 +84,7 @@ def test_an_onnx_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
     with pytest.raises(ModelError, match=r"x\.onnx: an ONNX file, but not one of protemb's"):
         Embedder(foreign_model(path), device="cpu")
-    with pytest.raises(ModelError, match=r"written for graph contract 99, and this SDK speaks 1"):
+    with pytest.raises(ModelError, match=r"written for graph contract 99, and this SDK supports 1"):
         Embedder(foreign_model(path, contract="99"), device="cpu")
     for card in ("not json", "{}", "[]", json.dumps({"kind": "embedding", "sigma_range": [1, 2]})):
         with pytest.raises(ModelError, match=r"metadata are incomplete .*export it again"):
@@ -136,7 +136,7 @@ def test_providers_are_taken_or_refused_by_name() -> None:
 
 
 class _Cpu:
-    """A session that got the CPU, whatever was asked for."""
+    """A session on the CPU, for any requested device."""
 
     def __init__(self, content: bytes, options: object, providers: list[object]) -> None:
         real = onnxruntime.capi.onnxruntime_inference_collection.InferenceSession

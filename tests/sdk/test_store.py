@@ -1,4 +1,4 @@
-"""A store: the same rows as one by one, each exactly once whatever happens, and clear refusals."""
+"""A store has the rows of single embeddings, each exactly once, also after interruptions; clear errors."""
 
 from __future__ import annotations
 
@@ -180,30 +180,30 @@ def test_what_does_not_belong_together_is_refused(
     before = sorted((path.name, path.read_bytes()) for path in store.iterdir())
     other = Embedder("small", device="cpu")
     first = Embedder(device="cpu", altloc="first")
-    for who, wanted, said in (
+    for who, wanted, output in (
         (other, {}, "a store with model 'base', and this run has 'small'; nothing was changed"),
         (first, {}, "a store with options"),
         (embedder, {"dtype": "float16"}, "a store with dtype 'float32'"),
         (embedder, {"levels": ["protein"], "readouts": []}, "a store with levels"),
         (embedder, {"readouts": ["max"]}, "a store with readouts"),
     ):
-        with pytest.raises(OutputError, match=said):
+        with pytest.raises(OutputError, match=output):
             embed_into_store(who, files, store, **{"readouts": READOUTS, **wanted})  # type: ignore[arg-type]
     header = json.loads((store / module.HEADER).read_text())
     older = header | {"format": "protemb-store-0"}
-    for damage, said in ((older, "format 'protemb-store-0'"), ([], "cannot be read")):
-        old = tmp_path / said[:6].strip()
+    for damage, output in ((older, "format 'protemb-store-0'"), ([], "cannot be read")):
+        old = tmp_path / output[:6].strip()
         old.mkdir()
         (old / module.HEADER).write_text(json.dumps(damage))
-        with pytest.raises(OutputError, match=said):
+        with pytest.raises(OutputError, match=output):
             embed_into_store(embedder, files, old, readouts=READOUTS)
     assert sorted((path.name, path.read_bytes()) for path in store.iterdir()) == before
 
 
 def test_folders_that_are_no_store_are_refused(files: Path, embedder: Embedder, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="is no store, and not empty"):
+    with pytest.raises(OutputError, match="is not a store, and not empty"):
         embed_into_store(embedder, files, files)
-    with pytest.raises(OutputError, match="is a file; a store is a folder"):
+    with pytest.raises(OutputError, match="is a file, but a store is a folder"):
         embed_into_store(embedder, files, files / "notes.txt")
     with pytest.raises(OutputError, match="cannot be made"):
         embed_into_store(embedder, files, tmp_path / "no" / "where")
@@ -216,7 +216,9 @@ def test_a_damaged_part_is_named(files: Path, embedder: Embedder, tmp_path: Path
     embed_into_store(embedder, files / "1orc.pdb", store)
     (part,) = store.glob("*.parquet")
     part.write_bytes(part.read_bytes()[:-100])
-    with pytest.raises(OutputError, match=r"part-\w+\.parquet: is no whole part of a store .* move it away"):
+    with pytest.raises(
+        OutputError, match=r"part-\w+\.parquet: is not a complete part of a store .* move it away"
+    ):
         embed_into_store(embedder, files, store)
     part.unlink()
     assert embed_into_store(embedder, files, store).chains == 7
@@ -368,7 +370,7 @@ def test_by_default_one_process_works_in_silence(
     (tmp_path / "other").mkdir()
     for name in ("z.txt", "only.txt", "zz.txt"):
         (tmp_path / "other" / name).touch()
-    with pytest.raises(OutputError, match=r"is no store, and not empty \(only\.txt\)"):
+    with pytest.raises(OutputError, match=r"is not a store, and not empty \(only\.txt\)"):
         embed_into_store(embedder, files, tmp_path / "other")
     header = (tmp_path / "store" / module.HEADER).read_text()
     assert (

@@ -1,4 +1,4 @@
-"""A store that is filled again: after an interrupt, with higher limits, from elsewhere."""
+"""A store that is continued: after an interrupt, with higher limits, from another folder."""
 
 from __future__ import annotations
 
@@ -274,10 +274,10 @@ def test_ctrl_c_is_heard_while_maps_are_compressed(structures: Path, wait: float
         time.sleep(wait)
         run.send_signal(signal.SIGINT)
         try:
-            _, said = run.communicate(timeout=60)
+            _, output = run.communicate(timeout=60)
         finally:
             run.kill()
-    assert run.returncode in (-signal.SIGINT, 130) and "Exception ignored" not in said
+    assert run.returncode in (-signal.SIGINT, 130) and "Exception ignored" not in output
 
 
 def test_signals_are_heard_behind_the_block_and_handlers_come_back() -> None:
@@ -317,7 +317,7 @@ def test_every_signal_is_handed_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "output"),
     [
         (
             {"levels": "residue"},
@@ -331,9 +331,9 @@ def test_every_signal_is_handed_on() -> None:
     ],
 )
 def test_forms_that_a_store_cannot_have_are_refused(
-    embedder: Embedder, structures: Path, tmp_path: Path, options: dict[str, Any], said: str
+    embedder: Embedder, structures: Path, tmp_path: Path, options: dict[str, Any], output: str
 ) -> None:
-    with pytest.raises(EmbeddingError, match=said):
+    with pytest.raises(EmbeddingError, match=output):
         embed_into_store(embedder, [structures / "1orc.pdb"], tmp_path / "store", **options)
     assert list(tmp_path.iterdir()) == []
 

@@ -49,9 +49,9 @@ DAMAGED = [
 ]  # fmt: skip
 
 
-def say(part: Path, said: str) -> None:
+def say(part: Path, stated: str) -> None:
     """Let a part say something else, its rows as they are."""
-    pq.write_table(pq.read_table(part).replace_schema_metadata({"protemb": said}), part)
+    pq.write_table(pq.read_table(part).replace_schema_metadata({"protemb": stated}), part)
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +66,18 @@ def store(whole: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole, tmp_path / "store"))
 
 
-@pytest.mark.parametrize(("said", "why"), DAMAGED, ids=[said[:70] or "empty" for said, _ in DAMAGED])
+@pytest.mark.parametrize(("stated", "why"), DAMAGED, ids=[stated[:70] or "empty" for stated, _ in DAMAGED])
 def test_a_part_that_says_what_no_store_writes_is_named(
-    store: Path, embedder: Embedder, structures: Path, said: str, why: str
+    store: Path, embedder: Embedder, structures: Path, stated: str, why: str
 ) -> None:
     (part,) = store_parts(store)
-    say(part, said)
+    say(part, stated)
     before = sorted((path.name, path.read_bytes()) for path in store.iterdir())
-    with pytest.raises(OutputError, match=rf"{part.name}: is no whole part of a store .*{why}.*move it away"):
+    with pytest.raises(
+        OutputError, match=rf"{part.name}: is not a complete part of a store .*{why}.*move it away"
+    ):
         embed_into_store(embedder, [structures / "1orc.pdb", structures / "1a8o.pdb"], store)
-    with pytest.raises(OutputError, match="is no whole part of a store"):
+    with pytest.raises(OutputError, match="is not a complete part of a store"):
         skipped_rows(store)
     assert sorted((path.name, path.read_bytes()) for path in store.iterdir()) == before
 
@@ -85,9 +87,9 @@ def test_a_part_that_says_nothing_is_named_and_its_inputs_are_embedded_anew(
 ) -> None:
     (part,) = store_parts(store)
     pq.write_table(pq.read_table(part).replace_schema_metadata(None), part)
-    said = protemb("embed", structures / "1orc.pdb", "-o", store)
-    assert said.status == 1 and len(said.errors) == 1 and "Traceback" not in said.err
-    assert WITHOUT in " ".join(said.err.split())
+    stated = protemb("embed", structures / "1orc.pdb", "-o", store)
+    assert stated.status == 1 and len(stated.errors) == 1 and "Traceback" not in stated.err
+    assert WITHOUT in " ".join(stated.err.split())
     part.unlink()
     assert embed_into_store(embedder, [structures / "1orc.pdb"], store) == StoreSummary(inputs=1, chains=1)
 
@@ -98,7 +100,7 @@ def test_a_part_damaged_during_a_run_ends_it_with_every_row_written(
     (part,) = store_parts(store)
     opened = open_store(store, embedder.provenance, widths=embedder.widths)
     path = str(structures / "1a8o.pdb")
-    with pytest.raises(OutputError, match=f"{part.name}: is no whole part"), opened as filling:  # noqa: PT012
+    with pytest.raises(OutputError, match=f"{part.name}: is not a complete part"), opened as filling:  # noqa: PT012
         filling.add(embed_one(embedder, path, filling.wanted, path))
         say(part, json.dumps(SOUND | {"skipped": [["a", 1, None]]}))
     assert sorted(rows_of(store)) == ["1a8o.pdb:A", "1orc.pdb:A"]
@@ -130,7 +132,7 @@ def test_entries_of_later_versions_are_passed_over(store: Path, embedder: Embedd
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "stated"),
     [
         ({"levels": None}, "levels are None"), ({"levels": "protein"}, "levels are 'protein'"),
         ({"levels": ["residue"]}, "levels are"), ({"levels": [[]]}, "unhashable"),
@@ -140,11 +142,11 @@ def test_entries_of_later_versions_are_passed_over(store: Path, embedder: Embedd
     ],
 )  # fmt: skip
 def test_a_header_that_says_what_no_store_writes_is_refused(
-    store: Path, embedder: Embedder, structures: Path, wrong: dict[str, Any], said: str
+    store: Path, embedder: Embedder, structures: Path, wrong: dict[str, Any], stated: str
 ) -> None:
     header = json.loads((store / HEADER).read_text())
     (store / HEADER).write_text(json.dumps(header | wrong))
-    refused = rf"{HEADER}: cannot be read as the header of a store \(.*{said}"
+    refused = rf"{HEADER}: cannot be read as the header of a store \(.*{stated}"
     for run in (
         lambda: verify_store(store),
         lambda: embed_into_store(embedder, [structures / "1a8o.pdb"], store),
@@ -188,7 +190,7 @@ def test_a_part_without_a_column_makes_no_index(store: Path, column: str) -> Non
     (part,) = store_parts(store)
     pq.write_table(pq.read_table(part).drop_columns([column]), part)
     with pytest.raises(
-        OutputError, match=rf"{part.name}: is no whole part of a store \(no column {column}\)"
+        OutputError, match=rf"{part.name}: is not a complete part of a store \(no column {column}\)"
     ):
         build_index(store, store.parent / "index")
     assert not (store.parent / "index").exists()

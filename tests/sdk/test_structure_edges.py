@@ -132,8 +132,8 @@ def test_nucleic_acids_are_named(kinds: tuple[str, str]) -> None:
     text = "".join(
         pdb_line(i, 6.0 * i, name=" P  ", residue=kind, element="P") for i, kind in enumerate(kinds, 1)
     )
-    said = {("DA", "DC"): "DNA", ("A", "C"): "RNA", ("DA", "C"): "DNA and RNA"}[kinds]
-    assert read_chains(text.encode()).skipped[0].reason == f"is nucleic acid ({said}), not protein"
+    output = {("DA", "DC"): "DNA", ("A", "C"): "RNA", ("DA", "C"): "DNA and RNA"}[kinds]
+    assert read_chains(text.encode()).skipped[0].reason == f"is nucleic acid ({output}), not protein"
 
 
 CIF = """data_x

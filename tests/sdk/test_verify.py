@@ -68,13 +68,13 @@ def test_a_changed_row_is_named_by_the_command(
     monkeypatch.setattr(sys, "argv", ["protemb", "verify", str(store)])
     with pytest.raises(SystemExit) as done:
         cli.main()
-    said = capsys.readouterr()
-    assert done.value.code == 1 and "7 rows computed again" in said.out
-    assert f"1 rows are not what their files give: {table['id'][2].as_py()}" in said.err
+    output = capsys.readouterr()
+    assert done.value.code == 1 and "7 rows computed again" in output.out
+    assert f"1 rows are not what their files give: {table['id'][2].as_py()}" in output.err
 
 
 def test_what_cannot_be_verified_is_refused(store: Path, tmp_path: Path, embedder: Embedder) -> None:
-    with pytest.raises(OutputError, match="is no store"):
+    with pytest.raises(OutputError, match="is not a store"):
         verify_store(tmp_path)
     with pytest.raises(ModelError, match="pass the store's model"):
         verify_store(store, model="small")
@@ -94,9 +94,9 @@ def test_files_that_hold_the_chain_no_more_or_are_all_gone(
     monkeypatch.setattr(sys, "argv", ["protemb", "verify", str(store)])
     with pytest.raises(SystemExit) as done:
         cli.main()
-    said = capsys.readouterr()
-    assert done.value.code == 1 and said.err.count("not compared: ") == 7
-    assert "none of the 7 files of the sample could be read" in " ".join(said.err.split())
+    output = capsys.readouterr()
+    assert done.value.code == 1 and output.err.count("not compared: ") == 7
+    assert "none of the 7 files of the sample could be read" in " ".join(output.err.split())
 
 
 def test_rows_that_came_from_no_file_are_not_compared(embedder: Embedder, tmp_path: Path) -> None:

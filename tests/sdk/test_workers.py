@@ -143,5 +143,5 @@ def test_too_few_handles_for_workers_are_one_sentence(structures: Path) -> None:
     command = [sys.executable, "-c", HANDLES, str(structures / "1orc.pdb")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    said = "worker processes cannot be started (Too many open files); try fewer workers"
-    assert done.stdout.splitlines() == [said] * 4
+    output = "worker processes cannot be started (Too many open files); try fewer workers"
+    assert done.stdout.splitlines() == [output] * 4

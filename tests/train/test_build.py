@@ -135,7 +135,7 @@ def test_a_page_replaces_no_input(collection, tmp_path):
     files = {name: tmp_path / name for name in ("d.npz", "d.json", "d.pt", "d.md", "d-curves.json")}
     for path in files.values():
         path.write_text("mine")
-    npz, told, curves = (str(files[name]) for name in ("d.npz", "d.json", "d-curves.json"))
+    npz, zero_shot, curves = (str(files[name]) for name in ("d.npz", "d.json", "d-curves.json"))
     cache = ["--cache", str(tmp_path / "cache")]
     table = ["quality", "table", str(tmp_path), *cache, "-o", str(files["d.md"])]
     scorer = ["quality", "scorer", "h", "--rows", str(tmp_path), *cache]
@@ -144,13 +144,13 @@ def test_a_page_replaces_no_input(collection, tmp_path):
         ["sites", "start", str(files["d.pt"]), "-o", str(files["d.pt"])],
         ["sites", "overlap", "--data", str(page), "-o", str(page)],
         ["sites", "predictor", "--data", npz, "--start", str(files["d.pt"]), "-o", str(files["d.pt"])],
-        [*table, "--real", npz, "--zero-shot", told],
+        [*table, "--real", npz, "--zero-shot", zero_shot],
         [*table, "--real", npz, "--energies", curves],
         [*scorer, "--real", str(files["d.pt"]), "-o", str(files["d.pt"])],
         ["quality", "decoys", npz, "-o", npz],
         ["quality", "casp", str(tmp_path), "--native", npz, "-o", npz],
         ["quality", "names", str(files["d.pt"]), "-o", str(files["d.pt"])],
-        ["quality", "zero-shot", "--real", told, "-o", told],
+        ["quality", "zero-shot", "--real", zero_shot, "-o", zero_shot],
         ["quality", "refine", str(page), "-o", str(page)],
     ):
         run = CliRunner().invoke(cli.app, arguments)

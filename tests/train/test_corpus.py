@@ -91,7 +91,7 @@ def test_sequences_are_read_as_people_write_them(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("ACDE\n>b\nFG\n", r"has text before its first name \(ACDE\)"),
         ("ACDE\n", "has text before its first name"),
@@ -100,10 +100,10 @@ def test_sequences_are_read_as_people_write_them(tmp_path):
         (" \n", "holds no sequence"),
     ],
 )
-def test_fasta_of_which_a_part_would_not_be_searched_is_refused(tmp_path, text, said):
+def test_fasta_of_which_a_part_would_not_be_searched_is_refused(tmp_path, text, expected):
     path = tmp_path / "a.fasta"
     path.write_text(text)
-    with pytest.raises(CorpusError, match=rf"a\.fasta: {said}"):
+    with pytest.raises(CorpusError, match=rf"a\.fasta: {expected}"):
         sequences_to_avoid(path)
 
 
@@ -111,7 +111,7 @@ BYTES = np.frombuffer(b"ACDEFGHIK", dtype=np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("seq", "offset", "said"),
+    ("seq", "offset", "expected"),
     [
         (np.array(list("ACDEFGHIK")), [0, 6, 9], "seq is of <U1"),
         (BYTES.astype(np.int32), [0, 6, 9], "seq is of int32"),
@@ -125,14 +125,14 @@ BYTES = np.frombuffer(b"ACDEFGHIK", dtype=np.uint8)
         (BYTES[:0], [0], "holds no sequence"),
     ],
 )
-def test_arrays_of_which_a_part_would_not_be_searched_are_refused(tmp_path, seq, offset, said):
+def test_arrays_of_which_a_part_would_not_be_searched_are_refused(tmp_path, seq, offset, expected):
     np.savez(tmp_path / "b.npz", seq=seq, offset=np.array(offset))
-    with pytest.raises(CorpusError, match=rf"b\.npz: .*{said}"):
+    with pytest.raises(CorpusError, match=rf"b\.npz: .*{expected}"):
         sequences_to_avoid(tmp_path / "b.npz")
 
 
 @pytest.mark.parametrize(
-    ("name", "spoilt", "said"),
+    ("name", "spoilt", "expected"),
     [
         ("cluster30", lambda x: x[:2], "cluster30 is of int64 and shape"),
         ("cluster30", lambda x: x + 0.5, "cluster30 is of float64"),
@@ -150,10 +150,10 @@ def test_arrays_of_which_a_part_would_not_be_searched_are_refused(tmp_path, seq,
         ("resnum", lambda x: x[:-1], "resnum is of int32 and shape"),
     ],
 )
-def test_damaged_collections_are_one_sentence(collection, name, spoilt, said):
+def test_damaged_collections_are_one_sentence(collection, name, spoilt, expected):
     z = dict(np.load(collection))
     np.savez(collection, **z | {name: spoilt(z[name])})
-    with pytest.raises(CorpusError, match=rf"collection\.npz: .*{said}"):
+    with pytest.raises(CorpusError, match=rf"collection\.npz: .*{expected}"):
         read_collection(collection)
 
 
@@ -207,4 +207,4 @@ def test_the_command_line_builds_a_corpus(collection, tmp_path, monkeypatch, cap
     with pytest.raises(SystemExit) as done:
         cli.main()
     assert done.value.code == 1
-    assert "error:" in (said := capsys.readouterr().err) and "[x].npz" in said
+    assert "error:" in (expected := capsys.readouterr().err) and "[x].npz" in expected

@@ -234,10 +234,10 @@ def test_average_precision_of_draws_is_that_of_repeated_chains():
 
     rng = np.random.default_rng(0)
     lengths = np.array([5, 7, 9])
-    label, said = rng.random(21) < 0.4, rng.random(21)
+    label, predicted = rng.random(21) < 0.4, rng.random(21)
     chain = np.repeat(np.arange(3), lengths)
     counts = np.array([[1, 1, 1], [2, 0, 1]])
-    found = average_precisions(label, said, lengths, counts)
+    found = average_precisions(label, predicted, lengths, counts)
     for row, count in enumerate(counts):
         many = np.concatenate([np.flatnonzero(chain == n).repeat(k) for n, k in enumerate(count)])
-        assert found[row] == pytest.approx(average_precision_score(label[many], said[many]))
+        assert found[row] == pytest.approx(average_precision_score(label[many], predicted[many]))

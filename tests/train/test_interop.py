@@ -39,11 +39,11 @@ def test_a_pipeline_fits_clones_and_pickles(structures):
         StandardScaler(),
         LogisticRegression(),
     )
-    said = clone(pipeline).fit(x, y).predict_proba(x)
+    predicted = clone(pipeline).fit(x, y).predict_proba(x)
     pipeline.fit(x, y)
     copied = pickle.loads(pickle.dumps(pipeline))
-    np.testing.assert_allclose(copied.predict_proba(x), said, atol=1e-6)
-    assert (said.argmax(axis=1) == y).all()
+    np.testing.assert_allclose(copied.predict_proba(x), predicted, atol=1e-6)
+    assert (predicted.argmax(axis=1) == y).all()
     transformer = pipeline[0]
     assert len(transformer.get_feature_names_out()) == 128 and transformer.transform([]).shape == (0, 128)
     one = Embedder(device="cpu", threads=1).embed(structures / "1orc.pdb")

@@ -145,8 +145,8 @@ def test_the_command_line_trains(repetitive, tmp_path, monkeypatch, capsys):
         return done.value.code, capsys.readouterr().err
 
     asked = ("--corpus", repetitive.path, "-o", out, "--steps", 2, "--threads", 1, "--no-progress")
-    status, said = command(*asked)
-    assert status == 0 and "validation perplexity" in said and "of frequencies alone" in said
+    status, output = command(*asked)
+    assert status == 0 and "validation perplexity" in output and "of frequencies alone" in output
     assert SequenceEncoder(out).channels == 32
-    status, said = command(*asked)
-    assert status == 1 and "is there already; name a new folder" in said
+    status, output = command(*asked)
+    assert status == 1 and "is there already; name a new folder" in output

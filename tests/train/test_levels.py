@@ -53,8 +53,8 @@ def test_what_was_not_judged_alike_is_not_compared(other: dict[str, Any]) -> Non
     ("key", "what"), [("split", "another split each"), ("corpus_sha256", "another corpus each")]
 )
 def test_other_splits_and_corpora_are_not_compared(tmp_path: Path, key: str, what: str) -> None:
-    def read(name: str, **told: str) -> dict[str, Any]:
-        return read_judgement(written(tmp_path / f"{name}.json", {"judgement": judgement(0.9, 0.5)} | told))
+    def read(name: str, **fields: str) -> dict[str, Any]:
+        return read_judgement(written(tmp_path / f"{name}.json", {"judgement": judgement(0.9, 0.5)} | fields))
 
     same = {"split": "test", "corpus_sha256": "a" * 64}
     old, one, other = read("old"), read("one", **same), read("other", **{**same, key: "another"})
@@ -144,11 +144,11 @@ def test_the_command_writes_a_table_and_a_plot(compare: Any, tmp_path: Path) -> 
     a = written(tmp_path / "a.json", {"judgement": judgement(0.9, 0.5)})
     b = written(tmp_path / "b.json", {"judgement": judgement(0.8, 0.4)})
     out = tmp_path / "out" / "levels.md"
-    status, said = compare(f"a={a}", f"b={b}", "-o", out)
-    assert status == 1 and "does not exist; make it first" in said
+    status, output = compare(f"a={a}", f"b={b}", "-o", out)
+    assert status == 1 and "does not exist; make it first" in output
     out.parent.mkdir()
-    status, said = compare(f"a={a}", f"b={b}", "-o", out)
-    assert (status, said.strip()) == (0, str(out))
+    status, output = compare(f"a={a}", f"b={b}", "-o", out)
+    assert (status, output.strip()) == (0, str(out))
     assert "| 10 | 0.900 | 0.800 |" in out.read_text()
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
@@ -165,6 +165,6 @@ def test_the_command_refuses_in_a_sentence_and_leaves_nothing(compare: Any, tmp_
         ([f"a={tmp_path / 'no.json'}", "-o", out], "not a judgement of protemb-train judge"),
         ([f"a={a}", "-o", out.with_suffix(".png")], "is where the plot goes"),
     ]:
-        status, said = compare(*arguments)
-        assert status == 1 and sentence in said
+        status, output = compare(*arguments)
+        assert status == 1 and sentence in output
         assert not list(out.parent.iterdir())

@@ -132,7 +132,7 @@ def test_a_configuration_file_changes_a_preset(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         ('preset = "huge"', "no preset named 'huge'"),
         ("[network]\nwidth = 3", "unknown field 'width'; there are bottleneck"),
@@ -140,11 +140,11 @@ def test_a_configuration_file_changes_a_preset(tmp_path):
         ("preset = ", "cannot be read as a configuration"),
     ],
 )
-def test_bad_configurations_are_said(tmp_path, content, said):
+def test_bad_configurations_are_said(tmp_path, content, expected):
     path = tmp_path / "x.toml"
     path.write_text(content)
     with pytest.raises(ProtembError, match=r"x\.toml") as caught:
         read_config(path)
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
     with pytest.raises(ProtembError, match=r"no\.toml"):
         read_config(tmp_path / "no.toml")

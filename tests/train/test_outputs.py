@@ -49,7 +49,7 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     ],
 )
 def test_no_output_is_an_input(refused: Command, line: str, file: str) -> None:
-    assert f"would overwrite the input {file}; name another place" in refused(line)
+    assert f"would overwrite the input {file}; use another name" in refused(line)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_no_output_is_an_input(refused: Command, line: str, file: str) -> None:
     ],
 )
 def test_what_goes_beside_an_output_takes_no_other_place(refused: Command, line: str, file: str) -> None:
-    assert f"{file}: is another file, and would be written over" in refused(line)
+    assert f"{file}: is a file of another kind and would be overwritten" in refused(line)
 
 
 @pytest.mark.parametrize(

@@ -105,8 +105,8 @@ def test_weights_alone_are_the_same_network(config, real_corpus, tmp_path):
     last = run(real_corpus, config, tmp_path, steps=2)
     network, record = load_network(last)
     save_network(network, record, tmp_path / "weights.ckpt")
-    again, told = load_network(tmp_path / "weights.ckpt")
-    assert told == record
+    again, saved = load_network(tmp_path / "weights.ckpt")
+    assert saved == record
     assert all(torch.equal(v, again.state_dict()[n]) for n, v in network.state_dict().items())
     assert (tmp_path / "weights.ckpt").stat().st_size < last.stat().st_size / 2
 
@@ -114,9 +114,11 @@ def test_weights_alone_are_the_same_network(config, real_corpus, tmp_path):
 def test_a_run_without_validation_chains_says_what_is_missing(make_corpus, traces, tmp_path, caplog):
     three = [("A" * 64, traces[0].ca_coords[:64], cluster) for cluster in range(3)]
     run(make_corpus(three), tiny_config("base"), tmp_path / "run", steps=1)
-    (said,) = [record.getMessage() for record in caplog.records if record.name == "protemb"]
-    assert "corpus.arrow: split val has no chain of 50 to 160 residues, so there will be no best.ckpt" in said
-    assert "build the corpus from more structures" in said
+    (output,) = [record.getMessage() for record in caplog.records if record.name == "protemb"]
+    assert (
+        "corpus.arrow: split val has no chain of 50 to 160 residues, so there will be no best.ckpt" in output
+    )
+    assert "build the corpus from more structures" in output
     caplog.clear()
     many = [("A" * 64, traces[0].ca_coords[:64], cluster) for cluster in range(5)]
     run(make_corpus(many), tiny_config("base"), tmp_path / "more", steps=1)
@@ -261,23 +263,23 @@ def test_the_command_line_trains_and_judges(real_corpus, tmp_path, monkeypatch, 
         return done.value.code, capsys.readouterr().err
 
     threads = torch.get_num_threads()
-    status, said = command("pretrain", "--corpus", corpus, "-o", out, "--steps", 2, "--no-progress")
-    assert status == 0 and "steps 0 to 2" in said and "Tip" not in said and "litlogger" not in said
+    status, output = command("pretrain", "--corpus", corpus, "-o", out, "--steps", 2, "--no-progress")
+    assert status == 0 and "steps 0 to 2" in output and "Tip" not in output and "litlogger" not in output
     _, record = load_network(out / "last.ckpt")
     assert record["record"]["corpus_sha256"] == real_corpus.sha256
     assert record["record"]["origin"]["version"]
-    status, said = command("pretrain", "--corpus", corpus, "-o", out, "--seed", -1)
-    assert status == 2 and "--seed" in said
-    status, said = command("pretrain", "--corpus", corpus, "-o", out, "--preset", "huge")
-    assert status == 1 and "no preset named 'huge'; there are paper, base" in said
-    status, said = command("judge", tmp_path / "no.ckpt", "--corpus", corpus, "-o", tmp_path / "j.json")
-    assert status == 1 and "no such checkpoint" in said and not (tmp_path / "j.json").exists()
+    status, output = command("pretrain", "--corpus", corpus, "-o", out, "--seed", -1)
+    assert status == 2 and "--seed" in output
+    status, output = command("pretrain", "--corpus", corpus, "-o", out, "--preset", "huge")
+    assert status == 1 and "no preset named 'huge'; there are paper, base" in output
+    status, output = command("judge", tmp_path / "no.ckpt", "--corpus", corpus, "-o", tmp_path / "j.json")
+    assert status == 1 and "no such checkpoint" in output and not (tmp_path / "j.json").exists()
     judged = ("judge", out / "last.ckpt", "--split", "val", "-o", tmp_path / "j.json", "--corpus")
-    status, said = command(*judged, corpus)
-    assert status == 0 and "warning" not in said
-    told = json.loads((tmp_path / "j.json").read_text())
-    assert (told["split"], told["corpus_sha256"]) == ("val", real_corpus.sha256)
+    status, output = command(*judged, corpus)
+    assert status == 0 and "warning" not in output
+    saved = json.loads((tmp_path / "j.json").read_text())
+    assert (saved["split"], saved["corpus_sha256"]) == ("val", real_corpus.sha256)
     write_corpus(Corpus(corpus).table, tmp_path / "other.arrow", seed=1)
-    status, said = command(*judged, tmp_path / "other.arrow")
-    assert status == 0 and "is not the corpus that" in said and "may be among those learnt" in said
+    status, output = command(*judged, tmp_path / "other.arrow")
+    assert status == 0 and "is not the corpus that" in output and "may be in the training set" in output
     assert torch.get_num_threads() == threads

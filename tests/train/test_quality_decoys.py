@@ -210,9 +210,9 @@ def test_a_casp_folder_and_a_tarball_of_it_give_the_same(structures: Path, tmp_p
     assert 0.5 < kept < 1
     assert by_name["cut_TS1"].gdt_ts == pytest.approx(kept, abs=1e-6)  # what is missing is wrong
     assert by_name["cut_TS1"].quality[GLOBAL.index("lddt")] == pytest.approx(kept, abs=1e-6)
-    told = " ".join(left_out)
-    assert "other_TS1" in told and "another protein" in told and "broken_TS1" in told
-    assert "T0002: has no models" in told
+    reasons = " ".join(left_out)
+    assert "other_TS1" in reasons and "another protein" in reasons and "broken_TS1" in reasons
+    assert "T0002: has no models" in reasons
 
     archive = tmp_path / "T0001.3D.srv.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:

@@ -144,11 +144,11 @@ def test_a_row_keeps_its_namer_as_it_was(
     kept = load_row(tmp_path / "n" / "seed-0.pt")
     for name, value in namer.state_dict().items():
         torch.testing.assert_close(kept.network.state_dict()[f"namer.{name}"], value, rtol=0, atol=0)
-    said = [
+    predicted = [
         predictions({"n": [learnt]}, sides["test"], [encoder], tmp_path / "c")["n"][0]
         for learnt in (made[0], kept)
     ]
-    np.testing.assert_array_equal(said[0].quality, said[1].quality)
+    np.testing.assert_array_equal(predicted[0].quality, predicted[1].quality)
 
 
 def test_a_namer_of_another_size_is_read_as_it_is(corpus: Corpus, tmp_path: Path) -> None:

@@ -156,13 +156,13 @@ def test_embeddings_of_pairs_lie_at_their_edges(decoys: list[Decoy]) -> None:
 
 def test_missing_labels_weigh_nothing() -> None:
     nan = float("nan")
-    true, said = torch.tensor([[1.0, nan], [0.0, 0.5]]), torch.tensor([[0.5, 0.9], [0.0, 0.0]])
+    true, predicted = torch.tensor([[1.0, nan], [0.0, 0.5]]), torch.tensor([[0.5, 0.9], [0.0, 0.0]])
     models = torch.tensor([[0.5, 0.5]]), torch.tensor([[nan, nan]])
     # Columns: (0.25 + 0) / 2, and 0.25 / 1; models unknown.
-    assert float(quality_loss((said, true), models, 20.0)) == pytest.approx(20 * (0.125 + 0.25))
-    said.requires_grad_()
-    quality_loss((said, true), models).backward()
-    assert torch.isfinite(said.grad).all() and said.grad[0, 1] == 0  # type: ignore[index]
+    assert float(quality_loss((predicted, true), models, 20.0)) == pytest.approx(20 * (0.125 + 0.25))
+    predicted.requires_grad_()
+    quality_loss((predicted, true), models).backward()
+    assert torch.isfinite(predicted.grad).all() and predicted.grad[0, 1] == 0  # type: ignore[index]
 
 
 def test_features_of_residues_are_used_where_they_are_given(decoys: list[Decoy]) -> None:

@@ -24,7 +24,7 @@ from protemb_train.downstream.quality.naming import Namer
 from protemb_train.downstream.quality.predictions import predictions
 from protemb_train.downstream.quality.rows import Row, fine_tune_row, run_row
 from protemb_train.downstream.quality.scorer import assemble, load_scorer, save_scorer, together
-from protemb_train.downstream.quality.table import as_table, gains, read_energies
+from protemb_train.downstream.quality.table import COLUMNS, as_table, by_target, gains, read_energies
 from protemb_train.downstream.quality.training import Examples, OneATarget, Recipe, predict
 from protemb_train.downstream.quality.vectors import READOUTS, embed_decoys
 from protemb_train.experiments.zero_shot import correlations, scan
@@ -122,7 +122,7 @@ def test_a_seed_that_is_there_is_the_rows_or_refused(
 
     assert run() == []
     other = [replace(learning[0], quality=learning[0].quality + 0.1), *learning[1:]]
-    for said, call in (
+    for predicted_one, call in (
         ("encoder", lambda: run(replace(row, encoder=NoEncoder()))),
         ("network", lambda: run(replace(row, network="residues"))),
         ("recipe", lambda: run(replace(row, recipe=Recipe(epochs=3, batch=2)))),
@@ -130,7 +130,7 @@ def test_a_seed_that_is_there_is_the_rows_or_refused(
         ("models_sha256", lambda: run(learning=other)),
         ("namer_sha256 and names", lambda: run(replace(row, namer=Namer(8, 1)))),
     ):
-        with pytest.raises(DecoyError, match=rf"seed-0\.pt: was made with another {said}"):
+        with pytest.raises(DecoyError, match=rf"seed-0\.pt: was made with another {predicted_one}"):
             call()
     # An older version told less.
     path = tmp_path / "head" / "seed-1.pt"
@@ -218,14 +218,14 @@ def test_embeddings_are_kept_and_are_the_sdks(
     np.testing.assert_allclose(edge, own.pair[receiver, sender], rtol=2e-3, atol=2e-3)
 
 
-def test_the_table_tells_rows_energies_and_gains(
+def test_the_table_has_scores_energies_and_differences(
     rows: Path, sides: dict[str, list[Decoy]], encoder: StructureEncoder, tmp_path: Path
 ) -> None:
     decoys = sides["test"]
     found = load_rows(rows / "r")
     with pytest.raises(DecoyError, match=r"row (none|base) needs its encoder"):
         predictions(found, decoys, [], rows / "cache")
-    said = predictions(found, decoys, [NoEncoder(), encoder], rows / "cache")
+    predicted = predictions(found, decoys, [NoEncoder(), encoder], rows / "cache")
     energies = tmp_path / "energies.tsv"
     names = ["decoy", "voromqa_score", "goap_energy", "dfire_energy", "rw_plus_energy", "icosa_energy"]
     lines = [f"{d.id}\t{d.gdt_ts}\t{-d.gdt_ts}\t{d.gdt_ts}\t1\t{k}" for k, d in enumerate(decoys)]
@@ -233,14 +233,19 @@ def test_the_table_tells_rows_energies_and_gains(
     decoys = [replace(d, id=f"folder/{d.id}.pdb") for d in decoys]
     energies.write_text("\t".join(names) + "\n" + "\n".join(lines) + "\n")
     others = read_energies(energies, decoys)
-    page, scores = as_table(decoys, found, said, others, ["none"])
-    assert "| GOAP, all atoms |  |  | 1.000 |" in page.replace("1.000", "1.000")
+    page, values = as_table(decoys, found, predicted, others, ["none"])
+    assert "| GOAP, all atoms |  |  | 1.000 |" in page
     assert "| DFIRE, all atoms |  |  | -1.000 |" in page
     assert "## Published on CASP13" in page and ".155 | .793" not in page
-    assert "| row - none |" in page and "| head, together |" in page
-    assert set(scores) == {"none", "base", "head", "head, together", "residues", "residues, together"}
+    assert "| row | minus none |" in page and "| head, together |" in page
+    names = {"none", "base", "head", "head, together", "residues", "residues, together"}
+    assert set(values["scores"]) == names and values["ranked"]["GOAP, all atoms"]["gdt_ts_r_target"] == 1
+    assert set(values["scores"]["base"]) == set(COLUMNS)
+    gain = gains(*([by_target(decoys, p) for p in predicted[name]] for name in ("base", "none")))
+    plain = {key: difference.as_dict() for key, difference in gain.items()}
+    assert values["differences"]["none"]["base"] == plain
     with pytest.raises(DecoyError, match="there is no row 'first'"):
-        as_table(decoys, found, said, others, ["first"])
+        as_table(decoys, found, predicted, others, ["first"])
     energies.write_text("no table")
     with pytest.raises(DecoyError, match="not a table of energies"):
         read_energies(energies, decoys)
@@ -252,7 +257,7 @@ def test_gains_are_paired_by_seed_and_drawn_over_targets() -> None:
     low = [{k: rng.normal(size=20) for k in keys} for _ in range(5)]
     high = [{k: v + 0.5 for k, v in seed.items()} for seed in low]
     gain = gains(high, low)["gdt_ts_z"]
-    assert gain.mean == pytest.approx(0.5) and gain.targets == pytest.approx((0.5, 0.5))
+    assert gain.mean == pytest.approx(0.5) and gain.samples == pytest.approx((0.5, 0.5))
     assert gain.seeds == pytest.approx((0.5, 0.5))
 
 
@@ -263,7 +268,7 @@ def test_a_scorer_is_the_mean_of_its_networks(
     from protemb_sdk._structure.chain import encode_sequence
 
     seeds = load_rows(rows / "r")[kind]
-    said = together(predictions({kind: seeds}, sides["val"], [encoder], rows / "cache")[kind])
+    predicted_one = together(predictions({kind: seeds}, sides["val"], [encoder], rows / "cache")[kind])
     save_scorer(assemble(seeds, READOUTS, {}), tmp_path / "q.ckpt")
     model = load_scorer(tmp_path / "q.ckpt").model
     vectors = embed_decoys(encoder, sides["val"], rows / "cache")
@@ -272,8 +277,8 @@ def test_a_scorer_is_the_mean_of_its_networks(
         coords = torch.from_numpy((d.ca_coords - d.ca_coords.mean(axis=0)).astype(np.float32))
         with torch.inference_mode():
             residue, lddt, gdt_ts = model(features, torch.from_numpy(encode_sequence(d.sequence)), coords)
-        np.testing.assert_allclose(residue, said.residue_quality[n][:, 0], atol=1e-5)
-        np.testing.assert_allclose([gdt_ts, lddt], said.quality[n][[1, 3]], atol=1e-5)
+        np.testing.assert_allclose(residue, predicted_one.residue_quality[n][:, 0], atol=1e-5)
+        np.testing.assert_allclose([gdt_ts, lddt], predicted_one.quality[n][[1, 3]], atol=1e-5)
     with pytest.raises(DecoyError, match="of kind residues or head, on a structure embedding"):
         assemble(load_rows(rows / "r")["base"], READOUTS, {})
 
@@ -315,10 +320,11 @@ def test_the_command_line_from_models_to_scorer(
     )  # fmt: skip
     assert made.exit_code == 0, made.output
     page = tmp_path / "page.md"
-    told = run(app, ["quality", "table", str(tmp_path / "r"), *common, "-o", str(page), "--against", "h"])
-    assert told.exit_code == 0, told.output
+    result = run(app, ["quality", "table", str(tmp_path / "r"), *common, "-o", str(page), "--against", "h"])
+    assert result.exit_code == 0, result.output
     assert "## CASP12: 4 models of 1 targets" in page.read_text()
-    assert set(json.loads(page.with_suffix(".json").read_text())) == {"h", "h, together"}
+    values = json.loads(page.with_suffix(".json").read_text())
+    assert set(values["scores"]) == {"h", "h, together"}
     (curve, _) = json.loads((tmp_path / "page-curves.json").read_text())["h"]
     assert len(curve) == 1 and set(curve[0]) > {"loss", "gdt_ts_rmse"}
     put = run(
@@ -329,6 +335,8 @@ def test_the_command_line_from_models_to_scorer(
     assert put.exit_code == 0, put.output
     trained = load_scorer(tmp_path / "q.ckpt")
     assert trained.card["kind"] == "quality" and set(trained.card["quality"]) == {"watched", "CASP12"}
+    measured = {key: score["mean"] for key, score in values["scores"]["h, together"].items()}
+    assert trained.card["quality"]["CASP12"] == measured
     assert isinstance(load_row(tmp_path / "r" / "h" / "seed-0.pt"), Learnt)
 
 
@@ -360,8 +368,8 @@ def test_an_unfrozen_encoder_starts_as_the_frozen_one_and_learns(
         if n.startswith("blocks")
     ]
     assert max(changed) > 1e-6
-    said = predictions({"tuned": [kept]}, sides["val"], [], tmp_path)["tuned"][0]
+    predicted_one = predictions({"tuned": [kept]}, sides["val"], [], tmp_path)["tuned"][0]
     again = predict(tuned[0].network, bare(sides["val"]))
-    np.testing.assert_allclose(said.quality, again.quality, atol=1e-6)
+    np.testing.assert_allclose(predicted_one.quality, again.quality, atol=1e-6)
     with pytest.raises(DecoyError, match="goes on from GraphQA on this encoder"):
         list(fine_tune_row("t", load_rows(rows / "r")["head"], network, learning, sides["val"], tmp_path))

@@ -16,15 +16,15 @@ from protemb_train.downstream.quality.scores import decoy_scores, residue_scores
 
 def test_the_scores_of_proq3d_on_casp13_are_the_published_ones(shared_data: Path) -> None:
     folder = shared_data / "golden" / "casp13_gdtts"
-    truth, said = (
+    truth, predicted_of = (
         {line.split()[0]: float(line.split()[1]) for line in (folder / name).read_text().splitlines()}
         for name in ("truth.tsv", "proq3d.tsv")
     )
-    names = [name for name in truth if name in said]
+    names = [name for name in truth if name in predicted_of]
     assert len(names) == 2983
     # Its README calls this column the RMSD; the notebook that published the figures reads it as GDT_TS in
     # percent, and with the other column nothing agrees.
-    true, predicted = np.array([truth[n] for n in names]) / 100, np.array([said[n] for n in names])
+    true, predicted = np.array([truth[n] for n in names]) / 100, np.array([predicted_of[n] for n in names])
     target = np.array([name.partition("TS")[0] for name in names])
     found = decoy_scores(true, predicted, target)
     assert round(found.rmse, 5) == 0.12924

@@ -1,4 +1,4 @@
-"""Relatives: MMseqs2, exact alignment, and the proof that a corpus holds none."""
+"""Relatives: MMseqs2, exact alignment, and the check that a corpus contains none."""
 
 import shutil
 
@@ -124,9 +124,9 @@ def test_the_proof_fails_on_a_relative_and_names_it(make_corpus, sequences, tmp_
     arguments = ["prove", str(corpus.path), "--avoid", str(fasta), "-o", str(tmp_path / "proof.md")]
     run = CliRunner().invoke(cli.app, arguments)
     assert run.exit_code == 1
-    said = (tmp_path / "proof.md").read_text()
-    assert "Relatives found: 1 of 5 chains" in said and said.count("| chain4 |") == 2
-    assert corpus.sha256 in said and said in run.output
+    page = (tmp_path / "proof.md").read_text()
+    assert "Relatives found: 1 of 5 chains" in page and page.count("| chain4 |") == 2
+    assert corpus.sha256 in page and page in run.output
 
     arguments[3] = str(tmp_path / "strangers.fasta")
     (tmp_path / "strangers.fasta").write_text(f">b\n{random_sequence(rng, 90)}\n")

@@ -55,7 +55,7 @@ def test_what_is_odd_in_a_set_is_named_and_nothing_is_dropped(
     assert sites.chains[0].sequence[0] == "X"
     assert [chain.has_coordinates for chain in sites.chains[:3]] == [True, False, True]
     assert np.flatnonzero(~sites.chains[2].seen).tolist() == [4]
-    said = "\n".join(sites.notes)
+    called = "\n".join(sites.notes)
     for part in (
         "0abc_0: residue types B are not known, and read as X",
         "0abc_1: no coordinates",
@@ -63,7 +63,7 @@ def test_what_is_odd_in_a_set_is_named_and_nothing_is_dropped(
         "DSSP states for",
         "filled with none at the end",
     ):
-        assert part in said
+        assert part in called
     # Read from the first residue on; the last one has none.
     assert sites.chains[0].structure[-1].sum() == 0 and sites.chains[0].structure[0].sum() == 1
 
@@ -148,9 +148,9 @@ def test_scores_are_those_of_scikit_learn_and_of_their_definitions(seed: int, co
     probability = np.round(rng.random(count), 2)  # with ties
     threshold = best_f_threshold(label, probability)
     scores = binary_scores(label, probability, threshold)
-    said = probability >= threshold
-    tp, fp = (said & label).sum(), (said & ~label).sum()
-    fn, tn = (~said & label).sum(), (~said & ~label).sum()
+    called = probability >= threshold
+    tp, fp = (called & label).sum(), (called & ~label).sum()
+    fn, tn = (~called & label).sum(), (~called & ~label).sum()
     assert scores.precision == pytest.approx(tp / (tp + fp))
     assert scores.recall == pytest.approx(tp / (tp + fn))
     assert scores.accuracy == pytest.approx((tp + tn) / count)
@@ -276,10 +276,10 @@ def test_validation_chains_are_whole_and_depend_on_the_seed_alone() -> None:
 
 
 @given(st.lists(st.integers(0, 9), min_size=2, max_size=40), st.integers(0, 99))
-def test_no_family_is_divided_between_learning_and_validation(kin: list[int], seed: int) -> None:
-    learning, held_out = validation_split(kin, 1 / 7, seed)
-    assert held_out and sorted(learning + held_out) == list(range(len(kin)))
-    assert not {kin[i] for i in learning} & {kin[i] for i in held_out}
+def test_no_family_is_divided_between_learning_and_validation(family: list[int], seed: int) -> None:
+    learning, held_out = validation_split(family, 1 / 7, seed)
+    assert held_out and sorted(learning + held_out) == list(range(len(family)))
+    assert not {family[i] for i in learning} & {family[i] for i in held_out}
 
 
 def test_an_unknown_network_is_a_sentence() -> None:
@@ -295,7 +295,7 @@ def test_relatives_across_a_split_are_counted_and_named(written: Written, labell
     twin = replace(test[1], id="twin", split="train")
     (hit,) = relatives([*training, twin], test)
     assert (hit.query, hit.target) == (1, len(training)) and hit.identity == 1.0
-    kin = families([*training, twin, test[1]])
-    assert kin[-1] == kin[-2] and len(set(kin)) == len(training) + 1
+    family = families([*training, twin, test[1]])
+    assert family[-1] == family[-2] and len(set(family)) == len(training) + 1
     page = as_overlap([("test", test, "train", [*training, twin]), ("train", training, "train", training)])
     assert f"1 of {len(test)} | {test[1].id} ~ twin (100%)" in page and f"0 of {len(training)}" in page

@@ -69,7 +69,7 @@ def test_neighbours_are_the_nearest_within_reach(length: int) -> None:
         assert (graph.edge_LKE[i, ~there] == 0).all()
 
 
-def test_a_residue_without_coordinates_is_nobodys_neighbour_and_spoils_nothing() -> None:
+def test_a_residue_without_coordinates_has_no_neighbours_and_changes_nothing() -> None:
     coords = walk(40, 3)
     coords[7] = torch.nan
     coords[20] = coords[21]  # and two in one place

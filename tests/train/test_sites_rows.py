@@ -26,7 +26,7 @@ from protemb_train.downstream.sites.networks import GRAPH_RECIPE, find_network
 from protemb_train.downstream.sites.predictor import load_predictor, save_predictor, train_predictor
 from protemb_train.downstream.sites.rows import Row, read_rows, run_row
 from protemb_train.downstream.sites.start import learn_from_cuts, load_start, save_start
-from protemb_train.downstream.sites.table import Compared, as_table, paired, scores_of
+from protemb_train.downstream.sites.table import SCORES, Compared, as_table, paired, scores_of
 from protemb_train.downstream.sites.training import Recipe, predict, started, train
 from protemb_train.network.checkpoint import load_network
 
@@ -68,7 +68,7 @@ def test_a_seed_that_is_there_is_the_rows_or_refused(
     assert run(data="renamed.npz") == []
     encoder = StructureEncoder("base", threads=1)
     moved = [replace(split[0][0], label=~split[0][0].label), *split[0][1:]]
-    for said, call in (
+    for argument, call in (
         ("encoder", lambda: run(replace(row, encoder=encoder))),
         ("features", lambda: run(replace(row, features=False))),
         ("recipe", lambda: run(replace(row, recipe=quick(2)))),
@@ -76,7 +76,9 @@ def test_a_seed_that_is_there_is_the_rows_or_refused(
         ("chains_sha256", lambda: run(split=(moved, split[1]))),
         ("test", lambda: run(test=["other"])),
     ):
-        with pytest.raises(SitesError, match=rf"seed-0\.npz: was made with another {said}; ask for the same"):
+        with pytest.raises(
+            SitesError, match=rf"seed-0\.npz: was made with another {argument}; ask for the same"
+        ):
             call()
     # An older version told less.
     z = dict(np.load(path))
@@ -118,17 +120,19 @@ def test_the_table_holds_both_protocols_and_a_difference_that_is_there(
         list(run_row(row, *split, tmp_path, seeds=range(3)))
     rows = read_rows(tmp_path)
     difference = paired(Compared.of(rows["told"]), Compared.of(rows["none"]), "auprc")
-    assert difference is not None and difference.seeds[0] > 0 and difference.chains[0] > 0
+    assert difference is not None and difference.seeds[0] > 0 and difference.samples[0] > 0
     for kept in rows["told"]:
         clean, paper = scores_of(kept, "clean"), scores_of(kept, "paper")
         assert paper.f1 >= clean.f1 and paper.auprc == clean.auprc
-    page = as_table(rows, ["none"])
+    page, values = as_table(rows, ["none"])
+    assert values["differences"]["none"]["told"]["auprc"] == difference.as_dict()
+    assert set(values["scores"]["clean"]["told"]) == set(SCORES)
     for part in (
-        "Protocol *paper*",
-        "Protocol *clean*",
+        "F, paper",
+        "F, clean",
         "| told |",
         "paper: BC-100",
-        "| none | encoder none",
+        "| none | none | yes |",
     ):
         assert part in page
     with pytest.raises(SitesError, match="no row 'best'; there are none, told"):

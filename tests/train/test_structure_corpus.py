@@ -263,12 +263,12 @@ def test_workers_end_with_a_killed_parent(folder, tmp_path, command):
     run.kill()
     run.wait()
     end = time.monotonic() + 20
-    while any(os.path.exists(f"/proc/{pid}/cmdline") and _alive(pid) for pid in pids):
+    while any(os.path.exists(f"/proc/{pid}/cmdline") and _is_running(pid) for pid in pids):
         assert time.monotonic() < end
         time.sleep(0.1)
 
 
-def _alive(pid):
+def _is_running(pid):
     try:
         with open(f"/proc/{pid}/stat") as file:
             return file.read().rpartition(")")[2].split()[0] != "Z"

@@ -55,7 +55,7 @@ def _configured(preset: str, config: Path | None) -> tuple[str, NetworkConfig, P
 def pretrain(
     corpus: Annotated[Path, typer.Option(help="Corpus file (.arrow).")],
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="Folder for checkpoints; an earlier run in it goes on.")
+        Path, typer.Option("-o", "--out", help="Folder for checkpoints; an earlier run in it is continued.")
     ],
     preset: Annotated[str, typer.Option(help="paper, base or base-2.")] = "base",
     config: Annotated[
@@ -67,7 +67,7 @@ def pretrain(
         int | None, typer.Option(min=1, help="CPU threads; torch's own choice by default.")
     ] = None,
     devices: Annotated[int, typer.Option(min=1, help="GPUs of a machine.")] = 1,
-    nodes: Annotated[int, typer.Option(min=1, help="Machines that train together.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Number of machines.")] = 1,
     workers: Annotated[int, typer.Option(min=0, help="Processes that make batches.")] = 0,
     compiled: Annotated[bool, typer.Option("--compile", help="Compile with torch.compile first.")] = False,
     bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Convolutions in bfloat16.")] = False,
@@ -143,24 +143,24 @@ def judge(
         say(
             console,
             f"warning: {corpus}: is not the corpus that {checkpoint} learnt from ({learnt.get('corpus')}); "
-            f"its {split} chains may be among those learnt; judge on that one, unless both were split alike",
+            f"its {split} chains may be in the training set; use that corpus, unless both have one split",
         )
     drawn = held_out.one_a_cluster(chains, (1, max_length))
     verdict = run(network, (held_out[position] for position in drawn))
-    told = verdict.as_dict()
+    values = verdict.as_dict()
     loaded = {
         "checkpoint": record,
         "curve": read_curve(checkpoint.parent),
         "split": split,
         "corpus": corpus.name,
         "corpus_sha256": held_out.sha256,
-        "judgement": told,
+        "judgement": values,
     }
     write_text_whole(out.with_suffix(".md"), verdict.as_markdown())
     write_text_whole(out, json.dumps(loaded, indent=1) + "\n")  # last: it says that both are there
     say(
         console,
-        f"mean share {told['mean_share']:.3f} over {verdict.chains} chains, floor {told['floor']:.3f}",
+        f"mean share {values['mean_share']:.3f} over {verdict.chains} chains, floor {values['floor']:.3f}",
     )
 
 
@@ -207,7 +207,7 @@ def untrained(
     preset: Annotated[str, typer.Option(help="paper, base or base-2.")] = "base",
     config: Annotated[
         Path | None,
-        typer.Option(help="TOML file of the run whose control it is, instead of --preset."),
+        typer.Option(help="TOML file of the run for which this is the control, instead of --preset."),
     ] = None,
     corpus: Annotated[
         Path | None, typer.Option(help="Corpus for the batch statistics of paper, taken on whole chains.")
@@ -228,7 +228,7 @@ def untrained(
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one sentence and exit status 1."""
+    """Run the command line; a `ProtembError` is printed as one sentence, with exit status 1."""
     run(app)
 
 

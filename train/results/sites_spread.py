@@ -91,8 +91,8 @@ def main() -> None:
             sides = [[tensors[i] for i in side] for side in (learn, hold)]
             label = np.concatenate([c.label_L.numpy() for c in sides[1]])
             for way, (learning, held_out) in {"as it is": sides, "whitened": whitened(*sides)}.items():
-                said = train(make, learning, held_out, [], recipe, seed=seed).validation
-                scores[way].append(float(average_precision_score(label, np.concatenate(said))))
+                predicted = train(make, learning, held_out, [], recipe, seed=seed).validation
+                scores[way].append(float(average_precision_score(label, np.concatenate(predicted))))
         cells = " | ".join(f"{np.mean(s):.3f} ({', '.join(f'{x:.3f}' for x in s)})" for s in scores.values())
         mean = dimensions(residue[:, :channels])
         lines.append(f"| {Path(name).stem} | {mean:.1f} | {dimensions(residue):.1f} | {cells} |")

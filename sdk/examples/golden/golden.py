@@ -27,7 +27,7 @@ def rounded(array: np.ndarray, digits: int) -> list[object]:
 
 
 def main() -> None:
-    """Write every file anew."""
+    """Write every file."""
     embedder = Embedder(device="cpu")
     for name, chain in CHAINS:
         embedding = embedder.embed(STRUCTURES / name, chain or None)

@@ -1,4 +1,4 @@
-"""What the three command lines share: one console, and errors of ours as one sentence and exit status 1."""
+"""Shared code of the three command lines: console output, error messages and exit status."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ out_console = Console()
 
 
 def say(to: Console, line: str) -> None:
-    """Print a line as it is: no markup, emoji, wrapping, colours for numbers or control characters."""
+    """Print a line without markup, emoji, wrapping, colours for numbers or control characters."""
     to.print(printable(line), soft_wrap=True, markup=False, emoji=False, highlight=False)
 
 
 def check_there(files: Iterable[Path]) -> None:
-    """Refuse inputs that are not there.
+    """Check that inputs exist.
 
     Raises
     ------
     StructureError
-        With the first of them.
+        If an input is missing.
     """
     for missing in (path for path in files if not os.path.exists(path)):
-        raise StructureError("no such file or folder, or none that may be read", missing)
+        raise StructureError("no such file or folder, or it cannot be read", missing)
 
 
-# What the extra `train` brings, as an ImportError names it.
+# Packages of the extra `train`, by their import names.
 _TRAINING = frozenset(
     {
         "torch",
@@ -55,8 +55,8 @@ _TRAINING = frozenset(
 
 
 def run(app: Callable[[], None]) -> None:
-    """Run a command line; SIGTERM, which batch systems send, cleans up as Ctrl-C does."""
-    for stream in (sys.stdout, sys.stderr):  # a terminal's encoding may lack a bar, or a letter of a name
+    """Run a command line; SIGTERM, as sent by batch systems, is handled like Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):  # the encoding of a terminal may lack some characters
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="replace")
     logging.basicConfig(format="%(message)s")

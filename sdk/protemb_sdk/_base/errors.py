@@ -1,15 +1,15 @@
-"""The errors a user can meet, in one family."""
+"""The errors that protemb raises."""
 
 from __future__ import annotations
 
 from typing import Self
 
-# What JSON and the looks into it say of text that is not what it should be.
+# Errors of parsing JSON and of access to the parsed values.
 MALFORMED = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
 def printable(text: str) -> str:
-    """Return text with control characters, line breaks among them, written out."""
+    """Return text with control characters and line breaks escaped."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -53,29 +53,96 @@ class ProtembError(Exception):
         return f"{self.where}: {self.problem}" if self.where else self.problem
 
     def at(self, where: object) -> Self:
-        """Return the same error at another place, such as the chain instead of the file."""
+        """Return the same error at another place, such as the chain instead of the file.
+
+        Examples
+        --------
+        >>> from protemb_sdk import StructureError
+        >>> print(StructureError("has no C-alpha atoms").at("chain B"))
+        chain B: has no C-alpha atoms
+        """
         return type(self)(self.problem, where, self.retryable)
 
 
 class StructureError(ProtembError):
-    """A structure cannot be read, or what it holds cannot be embedded."""
+    """A structure cannot be read or embedded.
+
+    Examples
+    --------
+    >>> from protemb_sdk import StructureError, read_chains
+    >>> try:
+    ...     read_chains(b"not a structure")
+    ... except StructureError as error:
+    ...     print(error.where, error.retryable)
+    structure False
+    """
 
 
 class ChainError(StructureError):
-    """The chain asked for is not there, or several are and none was named."""
+    """The requested chain does not exist, or a name is needed to choose one of several.
+
+    Examples
+    --------
+    >>> from protemb_sdk import ChainError, read_chain
+    >>> try:
+    ...     read_chain("1a8o.cif", "B")
+    ... except ChainError as error:
+    ...     print(error.where, error.retryable)
+    1a8o False
+    """
 
 
 class ModelError(ProtembError):
-    """A model file is missing, is not ours, or speaks a contract this SDK does not know."""
+    """A model file is missing, is not a protemb model, or has an unknown contract.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder, ModelError
+    >>> try:
+    ...     Embedder("missing.onnx")
+    ... except ModelError as error:
+    ...     print(type(error).__name__)
+    ModelError
+    """
 
 
 class DeviceError(ProtembError):
-    """The device asked for cannot be had."""
+    """The requested device is not available.
+
+    Examples
+    --------
+    >>> from protemb_sdk import DeviceError, Embedder
+    >>> try:
+    ...     Embedder(device="tpu")
+    ... except DeviceError as error:
+    ...     print(type(error).__name__)
+    DeviceError
+    """
 
 
 class OutputError(ProtembError):
-    """A result cannot be written, or a saved one cannot be read back."""
+    """A result cannot be written, or a saved one cannot be read back.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedding, OutputError
+    >>> try:
+    ...     Embedding.load("missing.npz")
+    ... except OutputError as error:
+    ...     print(error.where, error.retryable)
+    missing.npz False
+    """
 
 
 class EmbeddingError(ProtembError):
-    """The arguments of a call are off, or the network's result is not finite."""
+    """An argument is invalid, or the result of the network is not finite.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder, EmbeddingError
+    >>> try:
+    ...     Embedder(device="cpu").embed("1a8o.cif", readouts=["median"])
+    ... except EmbeddingError as error:
+    ...     print(type(error).__name__)
+    EmbeddingError
+    """

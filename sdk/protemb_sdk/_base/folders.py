@@ -1,4 +1,4 @@
-"""Which files are structures, by their names: in folders and archives."""
+"""Structure files of folders and archives, by their names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger("protemb")
 
 _ENDING = re.compile(r"\.(pdb\d*|ent|cif|mmcif|bcif|json|mmjson)(\.gz)?$", re.IGNORECASE)
 
-# What lies in stores and in indexes, JSON files among them.
+# Files of stores and indexes.
 _OURS = frozenset({"_protemb.json", "protemb-index.json"})
 
 
@@ -26,7 +26,7 @@ def stem(path: str | Path) -> str:
 
 
 def is_structure_name(path: str | Path) -> bool:
-    """Tell by its ending whether a file is meant as a structure."""
+    """Return whether the extension is that of a structure file."""
     return _ENDING.search(Path(path).name) is not None
 
 
@@ -60,7 +60,7 @@ def find_structures(path: str | Path, *, warn: bool = True) -> list[Path]:
     for folder, names in _walk(path, warn):
         for name in names:
             if _ENDING.search(name):
-                # Neither devices nor pipes, but links that lead nowhere: they fail in their turn.
+                # Devices and pipes are left out. Broken links are kept and fail when they are read.
                 if os.path.isfile(folder / name) or not os.path.exists(folder / name):
                     found.append(folder / name)
             else:
@@ -68,7 +68,7 @@ def find_structures(path: str | Path, *, warn: bool = True) -> list[Path]:
     if others and warn:
         endings = ", ".join(f"{ending} {count}" for ending, count in others.most_common(5))
         logger.warning(
-            "%s: %d files ignored, as their names are not those of structure files (%s)",
+            "%s: %d files ignored because of their extensions (%s)",
             printable(str(path)), others.total(), printable(endings),
         )  # fmt: skip
     if not found:

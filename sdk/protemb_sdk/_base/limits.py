@@ -1,4 +1,4 @@
-"""How much one input may cost: residues, bytes, seconds. Defaults are safe for a service."""
+"""Limits for one input: residues, bytes, seconds. The defaults are safe for a service."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST_SECONDS = 1e8
 
 
 class Limits(NamedTuple):
-    """What one input may cost.
+    """Limits for one input.
 
     Parameters
     ----------
@@ -43,12 +43,12 @@ class Limits(NamedTuple):
     seconds: float | None = None
 
     def check_residues(self, count: int, where: str) -> None:
-        """Refuse a chain that is too long.
+        """Check the length of a chain.
 
         Raises
         ------
         StructureError
-            With the name of the argument that allows more.
+            If it exceeds the limit; the message names the argument that raises it.
         """
         if count > self.residues:
             raise StructureError(
@@ -61,18 +61,18 @@ class Limits(NamedTuple):
 
 @dataclass(slots=True)
 class Budget:
-    """Seconds that runs of a session may take together; waiting for the runs of other threads is free."""
+    """Time limit of the runs of a session, without waiting for other threads."""
 
     left: float
 
     @classmethod
     def of(cls, seconds: float | None) -> Budget | None:
-        """Return a budget; None for none."""
+        """Return a time budget; None for no limit."""
         return None if seconds is None else cls(seconds)
 
     @contextmanager
     def spent_on(self, options: onnxruntime.RunOptions) -> Iterator[None]:
-        """End the run with these options when nothing is left."""
+        """Stop the run with these options when the time is over."""
         options.terminate = self.left <= 0
         timer = threading.Timer(max(self.left, 0), setattr, (options, "terminate", True))
         timer.daemon = True
@@ -86,16 +86,16 @@ class Budget:
 
 
 def check_bytes(count: int, most: int, where: str) -> None:
-    """Refuse a file that is too large.
+    """Check the size of a file.
 
     Raises
     ------
     StructureError
-        With the name of the argument that allows more.
+        If it exceeds the limit; the message names the argument that raises it.
     """
     if count > most:
         raise StructureError(
-            f"holds more than byte_limit={most} bytes, unzipped; set it higher if that is meant",
+            f"holds more than byte_limit={most} bytes, unzipped; set it higher if that is intended",
             where,
             retryable=True,
         )

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Output files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-# Of a file's own name in that of the folder it is written in: with all of a long one, that would be too long.
+# Characters of the file name in the name of its temporary folder, which must not be too long.
 _NAMED = 32
 
 
@@ -35,7 +35,7 @@ def writable_target(path: Path) -> Path:
         If its folder does not exist, or it is itself a folder, a device or a pipe.
     """
     if "\0" in str(path):
-        raise OutputError(f"{str(path)!r}: no name of a file holds a NUL")
+        raise OutputError(f"{str(path)!r}: a file name must not contain NUL")
     if os.path.isdir(path):
         raise OutputError("is a folder; name a file to write", path)
     if os.path.exists(path) and not os.path.isfile(path):
@@ -48,7 +48,7 @@ def writable_target(path: Path) -> Path:
 
 
 def check_apart(targets: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Check that no two outputs are one file, and that none is an input, whatever names lead there.
+    """Check that no two outputs are one file, and that none is an input, also through links.
 
     Parameters
     ----------
@@ -65,13 +65,13 @@ def check_apart(targets: Iterable[Path], inputs: Iterable[Path]) -> None:
     places: dict[object, Path] = {}
     for target in targets:
         if places.setdefault(_place(target), target) is not target:
-            raise OutputError("is named twice; outputs need a file each", target)
+            raise OutputError("is named twice; each output needs its own file", target)
     there = {place: target for place, target in places.items() if os.path.exists(target)}
     if not there:
         return
     for file in files_in(inputs):
         if (place := _place(file)) in there:
-            raise OutputError(f"would overwrite the input {file}; name another place", there[place])
+            raise OutputError(f"would overwrite the input {file}; use another name", there[place])
 
 
 def check_output(
@@ -81,7 +81,7 @@ def check_output(
     *,
     beside: Iterable[str] = (),
 ) -> None:
-    """Check, before any work, that an output can be written, is named as what it is, and replaces no input.
+    """Check before any work that an output can be written, has the right extension, and replaces no input.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def check_output(
 
 
 def check_ending(out: Path, endings: str | tuple[str, ...]) -> None:
-    """Check that the name of an output ends as what it is.
+    """Check the extension of an output.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def check_ending(out: Path, endings: str | tuple[str, ...]) -> None:
     """
     wanted = (endings,) if isinstance(endings, str) else endings
     if out.suffix not in wanted:
-        raise OutputError(f"end the name in {' or '.join(wanted)}, so that it is known for what it is", out)
+        raise OutputError(f"end the name in {' or '.join(wanted)}, as the extension sets the format", out)
 
 
 def check_own(path: Path, mark: bytes) -> None:
@@ -136,24 +136,24 @@ def check_own(path: Path, mark: bytes) -> None:
         return
     with path.open("rb") as file:
         if mark not in file.read(400):
-            raise OutputError("is another file, and would be written over; name another place", path)
+            raise OutputError("is a file of another kind and would be overwritten; use another name", path)
 
 
 def _place(path: Path) -> object:
-    """Return what two paths share if they lead to one file."""
+    """Return the identity of a file, equal for two paths to the same file."""
     try:
         found = os.stat(path)
-    except OSError:  # it is not there yet
+    except OSError:  # it does not exist yet
         return os.path.realpath(path)
     return found.st_dev, found.st_ino
 
 
 def files_in(inputs: Iterable[Path]) -> Iterator[Path]:
-    """Give files as they are, and the structure files of folders; what cannot be listed is ignored."""
+    """Yield files, and the structure files of folders; a folder that cannot be listed is ignored."""
     for path in inputs:
         try:
             yield from find_structures(path, warn=False) if os.path.isdir(path) else [path]
-        except StructureError:  # said where it is read
+        except StructureError:  # reported when it is read
             continue
 
 
@@ -166,7 +166,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises
     ------
     OutputError
-        If the operating system refuses, or there is something else than a file.
+        If it cannot be written, or something other than a file has this name.
     """
     target = Path(os.path.realpath(writable_target(path)))
     try:
@@ -194,7 +194,7 @@ def figures() -> type[Figure]:
 
 
 def picture_kind(path: Path) -> str:
-    """Return which kind of picture a name stands for by its ending, png where it has none.
+    """Return the image format of a file name by its extension; png if it has none.
 
     Raises
     ------
@@ -204,17 +204,17 @@ def picture_kind(path: Path) -> str:
     known = figures()().canvas.get_supported_filetypes().keys() - {"pgf"}  # which needs TeX
     kind = path.suffix.lower().removeprefix(".") or "png"
     if kind not in known:
-        raise OutputError(f"end the name as a picture's, {', '.join(sorted(known))}", path)
+        raise OutputError(f"use the extension of an image format, {', '.join(sorted(known))}", path)
     return kind
 
 
 def write_text_whole(path: Path, text: str) -> None:
-    """Write text in UTF-8, whole or not at all.
+    """Write text in UTF-8, completely or not at all.
 
     Raises
     ------
     OutputError
-        If the operating system refuses.
+        If it cannot be written.
     """
     with written_whole(path) as part:
         part.write_text(text, encoding="utf-8", newline="\n")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM wait until what is being written stands."""
+"""Delay Ctrl-C and SIGTERM while a file is written."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import Any
 
 @contextmanager
 def signals_wait() -> Iterator[None]:
-    """Hear signals that end a run only behind the block.
+    """Delay signals that stop a run until the end of the block.
 
     An exception out of a signal handler can come between any two steps; within a library's callback (HDF5's,
-    after a long call) it is printed and lost. Only the main thread hears signals; elsewhere nothing is done.
+    after a long call) it is printed and lost. Only the main thread receives signals; in other threads nothing
+    is done.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""Worker processes: they leave Ctrl-C to their parent, and end with it, whatever ends it."""
+"""Worker processes that ignore Ctrl-C and end with their parent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WAITS_FOR_THE_DEAD = sys.version_info < (3, 11, 5) and os.name == "posix"
 
 
 class WorkerPool(ProcessPoolExecutor):
-    """Spawned processes (a session does not survive a fork), and an end that never hangs.
+    """Spawned processes (a session does not survive a fork) whose shutdown does not hang.
 
     Before Python 3.11.5 `shutdown` waits for ever for an input that was half in the pipe when a worker
     died (https://github.com/python/cpython/issues/94777).
@@ -49,8 +49,8 @@ class WorkerPool(ProcessPoolExecutor):
         when_told: Callable[[], None] | None = None,
     ) -> None:
         spawn = multiprocessing.get_context("spawn")
-        self._told, self._telling = multiprocessing.Pipe(duplex=False)
-        begin = (self._told, when_told, start, arguments)
+        self._stop_signal, self._telling = multiprocessing.Pipe(duplex=False)
+        begin = (self._stop_signal, when_told, start, arguments)
         super().__init__(workers, mp_context=spawn, initializer=_begin, initargs=begin)
         _open.add(self)
         if _WAITS_FOR_THE_DEAD:  # a copy of our own: the pool closes its end in a thread of its own
@@ -58,7 +58,7 @@ class WorkerPool(ProcessPoolExecutor):
             self._inputs = io.FileIO(os.dup(inputs))
 
     def stop(self) -> None:
-        """Tell the workers that nobody waits for their results."""
+        """Tell the workers that their results are no longer needed."""
         with suppress(OSError):
             self._telling.send_bytes(b".")
 
@@ -77,11 +77,11 @@ class WorkerPool(ProcessPoolExecutor):
             self._inputs.close()
         if wait:
             _open.discard(self)
-            self._told.close()
+            self._stop_signal.close()
             self._telling.close()
 
     def _drain(self, manager: threading.Thread) -> None:
-        """Take what dead workers do not, until the pool has ended."""
+        """Empty the queue of dead workers until the pool has ended."""
         while manager.is_alive():
             manager.join(0.05)
             while self._broken and select.select([self._inputs], [], [], 0)[0]:
@@ -102,28 +102,28 @@ getattr(threading, "_register_atexit", atexit.register)(_stop_all)
 
 
 def _begin(
-    told: Connection,
+    stop_signal: Connection,
     when_told: Callable[[], None] | None,
     start: Callable[..., None] | None,
     arguments: tuple[Any, ...],
 ) -> None:
-    """Do what each worker does first."""
+    """Initialise a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if when_told is not None:
-        threading.Thread(target=_wait, args=(told, when_told), daemon=True).start()
+        threading.Thread(target=_wait, args=(stop_signal, when_told), daemon=True).start()
     if start is not None:
         start(*arguments)
 
 
-def _wait(told: Connection, act: Callable[[], None]) -> None:
+def _wait(stop_signal: Connection, act: Callable[[], None]) -> None:
     with suppress(OSError):
-        told.poll(None)  # nobody takes it out: every worker sees it
+        stop_signal.poll(None)  # the message stays in the pipe, so that all workers see it
         act()
 
 
 def _end_with_parent() -> None:
-    """End this worker when its parent is killed; by itself it would wait for work for ever."""
+    """End this worker when its parent is killed, instead of waiting for work."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,4 +1,4 @@
-"""What `protemb doctor` looks at: from the installed wheels to a vector that must come out right."""
+"""The checks of `protemb doctor`, from the installed wheels to a reference vector."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Check:
 
 
 def diagnose(model: str, device: str, threads: int | None = None) -> list[Check]:
-    """Return the findings in order; later ones may be missing where an earlier one failed."""
+    """Return the results in order; checks after a failed one may be missing."""
     checks = [
         Check("protemb", True, f"{__version__}, Python {platform.python_version()}, {platform.machine()}")
     ]
@@ -75,7 +75,7 @@ def _providers() -> tuple[bool, str]:
 def _golden(embedder: Embedder) -> tuple[bool, str]:
     golden = embedder.card.get("golden")
     if golden is None:
-        return True, "this model holds none"
+        return True, "this model has none"
     found = embedder.embed(EXAMPLE).protein
     wanted = np.array(golden["protein"], dtype=np.float32)
     error = float(np.abs(found - wanted).max() / np.abs(wanted).max())

@@ -49,7 +49,7 @@ def embed(
     ] = 1,
     threads: Threads = None,
     altloc: Altloc = "highest",
-    model_number: Annotated[int, typer.Option(help="Which model of an NMR entry, from 1.")] = 1,
+    model_number: Annotated[int, typer.Option(help="Model number of an NMR entry, from 1.")] = 1,
     min_residues: Annotated[int, typer.Option(min=1, help="Skip shorter chains.")] = 3,
     residue_limit: Annotated[int, typer.Option(min=1, help="Refuse longer chains.")] = DEFAULT_RESIDUES,
     byte_limit: Annotated[
@@ -66,7 +66,7 @@ def embed(
         ),
     ] = DEFAULT_BYTES,
     time_limit: Annotated[
-        float | None, typer.Option(help="Seconds that a chain may spend in the network.")
+        float | None, typer.Option(help="Time limit of a chain in the network, in seconds.")
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first file that cannot be embedded.")
@@ -83,7 +83,7 @@ def embed(
     """Embed every protein chain of the files into one output file, or of thousands into a folder.
 
     Files that fail and chains that are skipped are listed with their reasons, on screen and in the
-    output. The exit status is 0 if anything was embedded (with --strict: if every file was).
+    output. The exit status is 0 if a chain was embedded (with --strict: if every file was).
 
     A folder (one that is there, or a name without an ending) becomes a store of Parquet files: called again,
     the command goes on where it stopped, and does only what is missing or may do well now. Tar archives are

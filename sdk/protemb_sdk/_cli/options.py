@@ -17,7 +17,7 @@ def size(text: str | int) -> int:
     """Return the bytes of a size such as 500MB, 2GiB or 1048576."""
     found = _SIZE.fullmatch(str(text).strip())
     if found is None:
-        raise typer.BadParameter(f"{text!r} is no size; write it as 500MB, 2GiB or a number of bytes")
+        raise typer.BadParameter(f"{text!r} is not a size; write it as 500MB, 2GiB or a number of bytes")
     number, unit, binary = found.groups()
     step = 1024 if binary else 1000
     power = "kMGT".index(unit.replace("K", "k")) + 1 if unit else 0
@@ -29,7 +29,7 @@ Files = Annotated[
 ]
 File = Annotated[Path, typer.Argument(help="Structure file (PDB, mmCIF, mmJSON, .gz).")]
 ChainId = Annotated[
-    str | None, typer.Option("--chain", help="Only this chain (author or label name), of one file.")
+    str | None, typer.Option("--chain", help="Only this chain (author or label name); one input file.")
 ]
 Model = Annotated[str, typer.Option(help="Bundled model, or path of an .onnx file.")]
 Head = Annotated[str, typer.Option(help="Bundled head, or path of an .onnx file.")]

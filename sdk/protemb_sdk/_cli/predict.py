@@ -1,4 +1,4 @@
-"""What `protemb predict` does: labels of files, by a head of the user's own, into one table."""
+"""`protemb predict`: labels of files by a head of the user, in one table."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from protemb_sdk._structure.columns import RESIDUE, residues_of, source_of
 
 def predict(
     files: Files,
-    head: Annotated[Path, typer.Option(help="What protemb-export finetune wrote (.onnx).")],
+    head: Annotated[Path, typer.Option(help="Head made by protemb-export finetune (.onnx).")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Table to write, CSV.")],
     model: Annotated[
-        str | None, typer.Option(help="Model that the head was trained on, where it is none of the bundled.")
+        str | None, typer.Option(help="Model that the head was trained on, if it is not bundled.")
     ] = None,
     chain: ChainId = None,
     device: Device = "auto",
@@ -31,10 +31,10 @@ def predict(
     workers: Workers = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Predict labels that a head has learnt from a table of yours, for every protein chain of the files.
+    """Predict the labels of a fine-tuned head for every protein chain of the files.
 
-    A row a residue or a chain: source, chain, the residue, label, and the probability of each class. The exit
-    status is 0 if anything was predicted.
+    One row for each residue or chain: source, chain, the residue, label, and the probability of each class.
+    The exit status is 0 if a chain was predicted.
     """
     from protemb_sdk._embed.embedder import Embedder
     from protemb_sdk._model.models import find_model
@@ -77,11 +77,11 @@ def _check_own(head: Path) -> None:
         return
     if str(head) in {bundled.name for bundled in list_heads()}:
         raise ModelError(
-            f"is a bundled head, and protemb {head} the command for it; predict wants a head of your "
-            "own, as protemb-export finetune writes it",
+            f"is a bundled head, use the command protemb {head}; predict needs a head of your "
+            "own, made by protemb-export finetune",
             head,
         )
-    raise ModelError("no such file; pass what protemb-export finetune wrote (.onnx)", head)
+    raise ModelError("no such file; pass a head made by protemb-export finetune (.onnx)", head)
 
 
 def _rows(prediction: Any) -> list[tuple[object, ...]]:
@@ -93,6 +93,6 @@ def _rows(prediction: Any) -> list[tuple[object, ...]]:
         labels, values = list(prediction.label), list(prediction.value)
     rows = []
     for first, label, value in zip(where, labels, values, strict=True):
-        said = (str(label), *(f"{v:.6f}" for v in value)) if prediction.classes else (f"{float(label):.6g}",)
-        rows.append((*first, *said))
+        cells = (str(label), *(f"{v:.6f}" for v in value)) if prediction.classes else (f"{float(label):.6g}",)
+        rows.append((*first, *cells))
     return rows

@@ -1,4 +1,4 @@
-"""What `protemb quality` does: models ranked in a table, their profiles, and copies with B-factors."""
+"""`protemb quality`: a ranked table of models, their profiles, and copies with B-factors."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def score_files(
     chain: str | None = None,
     altloc: str = "highest",
 ) -> None:
-    """Score every protein chain, print them best first, and write what was asked for.
+    """Score every protein chain, print them best first, and write the requested files.
 
     Parameters
     ----------
@@ -167,12 +167,12 @@ def _copies(files: Iterable[Path], folder: Path) -> dict[Path, Path]:
         raise OutputError("several inputs have this name; score them folder by folder", doubled[0])
     there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not os.path.isdir(there):
-        raise OutputError(f"no folder can be made there ({there} is none)", folder)
+        raise OutputError(f"the folder cannot be made ({there} is not a folder)", folder)
     return copies
 
 
 def _write_copies(ranked: Sequence[QualityScore], copies: Mapping[Path, Path], folder: Path) -> None:
-    """Write a copy of each file that was scored, and say of which there is none.
+    """Write a copy of each scored file, and report files that cannot be copied.
 
     Raises
     ------
@@ -234,9 +234,9 @@ def _doubts(ranked: Sequence[QualityScore]) -> list[str]:
     (usual, count), *_ = Counter(score.chain.sequence for score in ranked).most_common(1)
     others = [s for s in ranked if s.chain.sequence not in usual and usual not in s.chain.sequence]
     if others:
-        told = "differ in sequence" if count == 1 else "have another sequence than the others"
+        problem = "differ in sequence" if count == 1 else "have another sequence than the others"
         found.append(
-            f"note: {len(others) + (count == 1)} of {len(ranked)} chains {told}, the best placed "
+            f"note: {len(others) + (count == 1)} of {len(ranked)} chains {problem}, the best placed "
             f"{others[0].id}; ranks compare models of one target"
         )
     if gaps := [score for score in ranked if missing(score)]:

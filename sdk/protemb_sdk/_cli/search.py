@@ -39,9 +39,7 @@ def search(
     candidates: Annotated[
         int, typer.Option(min=1, help="Chains whose residues are aligned with the query's.")
     ] = 200,
-    model: Annotated[
-        str | None, typer.Option(help="Model of the index, where it is none of the bundled.")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model of the index, if it is not bundled.")] = None,
     device: Device = "auto",
     threads: Threads = None,
     altloc: Altloc = "highest",

@@ -16,9 +16,7 @@ def verify(
     store: Annotated[Path, typer.Argument(help="Store, made by protemb embed FOLDER -o STORE.")],
     sample: Annotated[int, typer.Option(min=1, help="Rows to draw at random.")] = 20,
     seed: Annotated[int, typer.Option(help="Same seed, same rows.")] = 0,
-    model: Annotated[
-        str | None, typer.Option(help="Model of the store, where it is none of the bundled.")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model of the store, if it is not bundled.")] = None,
     device: Device = "cpu",
     threads: Threads = None,
 ) -> None:

@@ -72,9 +72,18 @@ class Embedder:
     Raises
     ------
     ModelError
-        If there is no such model, or its file is not ours.
+        If there is no such model, or its file is not a protemb model.
     DeviceError
         If ONNX Runtime or the device is not available.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder
+    >>> embedder = Embedder("base", device="cpu", threads=1)
+    >>> embedder.device, embedder.channels, embedder.widths, embedder.noise_level
+    ('cpu', 64, {'pair': 64, 'residue': 64, 'protein': 64}, 1.0)
+    >>> embedder.embed("1a8o.cif").protein.shape
+    (64,)
     """
 
     def __init__(
@@ -150,7 +159,7 @@ class Embedder:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What is written into every result of this `Embedder`."""
+        """Metadata that is written into every result: model, SHA-256, noise level, device, versions."""
         return {
             "model": self.model.name,
             "model_sha256": self._session.info.sha256,
@@ -219,7 +228,14 @@ class Embedder:
     def embed_chain(
         self, chain: Chain, *, pair: bool = False, readouts: Sequence[str] = (), profile: bool = False
     ) -> Embedding:
-        """Embed a chain that was read before."""
+        """Embed a chain that was read before.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder, read_chain
+        >>> Embedder(device="cpu").embed_chain(read_chain("1a8o.cif")).residue.shape
+        (70, 64)
+        """
         self._check_profile(profile)
         return self._embed_alike([chain], pair, check_readouts(readouts), profile)[0]
 
@@ -299,7 +315,7 @@ class Embedder:
         )
 
     def profile(self, structure: object, chain_id: str | None = None) -> NDArray[np.float32]:
-        """Return how well each residue type fits at each place of a chain, from the structure alone.
+        """Return log probabilities of residue types at each position, from the structure alone.
 
         The residue types of the chain are not used, so the profile may be compared with its sequence: it says
         which residues the network expects, and which surprise it.
@@ -320,6 +336,15 @@ class Embedder:
             If the model gives no profile.
         StructureError, ChainError
             As of `embed`.
+
+        Examples
+        --------
+        A model of contract 2 has a profile:
+
+        >>> from protemb_sdk import Embedder
+        >>> embedder = Embedder("states.onnx", device="cpu")
+        >>> embedder.has_profile, embedder.profile("1a8o.cif").shape
+        (True, (70, 20))
         """
         found = self.embed(structure, chain_id, profile=True).profile
         assert found is not None  # asked for
@@ -355,7 +380,7 @@ class Embedder:
             Processes; each holds its own session with its share of the threads.
         batch : int, default 1
             Chains of equal length that go through the network at once, as far as `memory_limit` allows.
-            Results are those of one at a time. It pays on a GPU, and on a CPU it does not; 32 times as
+            Results are those of one at a time. It is faster on a GPU but not on a CPU; 32 times as
             many inputs are read ahead, and `workers` stays at 1.
         pair : bool, default False
             Keep pair embeddings.
@@ -373,6 +398,15 @@ class Embedder:
         -------
         EmbeddingRun
             An iterator of `Embedding` with the list `skipped`.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> run = Embedder(device="cpu").embed_many(["1a8o.cif", "missing.pdb"], on_error="skip")
+        >>> [embedding.id for embedding in run]
+        ['1a8o_A']
+        >>> [skipped.source for skipped in run.skipped]
+        ['missing.pdb']
         """
         from protemb_sdk._embed.many import EmbeddingRun
 
@@ -421,11 +455,30 @@ class Embedder:
         return self._score.gradient(read, sigma, self.limits.seconds)
 
     def stop(self) -> None:
-        """End what is being embedded, and embed nothing more; from any thread."""
+        """Stop the current embedding and refuse further ones; may be called from any thread.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder, EmbeddingError
+        >>> embedder = Embedder(device="cpu")
+        >>> embedder.stop()
+        >>> try:
+        ...     embedder.embed("1a8o.cif")
+        ... except EmbeddingError:
+        ...     print("stopped")
+        stopped
+        """
         self._session.stop()
 
     def read(self, structure: object) -> StructureRead:
-        """Return the protein chains of a structure and what was skipped, by this `Embedder`'s options."""
+        """Return the protein chains of a structure and what was skipped, by this `Embedder`'s options.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> len(Embedder(device="cpu", min_residues=100).read("1a8o.cif").skipped)
+        1
+        """
         return read_chains(structure, byte_limit=self.limits.bytes, **self._reading)
 
     def _read_one(self, structure: object, chain_id: str | None) -> Chain:
@@ -433,13 +486,21 @@ class Embedder:
 
     @property
     def session_arguments(self) -> SessionArguments:
-        """What makes another session on the same device: device, providers, threads, session options."""
+        """Arguments for another session on the same device: device, providers, threads, session options."""
         device, providers, threads, session_options = self._session_arguments
         # What "auto" found here, so that no other session decides otherwise.
         return device if providers is not None else self.device, providers, threads, session_options
 
     def worker_arguments(self, workers: int) -> dict[str, Any]:
-        """Return what makes an equal `Embedder` in another process, with its share of the threads."""
+        """Return arguments for an equal `Embedder` in a worker process, with its share of the threads.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> embedder = Embedder(device="cpu", threads=4)
+        >>> embedder.worker_arguments(2)["threads"]
+        2
+        """
         device, providers, _, session_options = self.session_arguments
         if session_options is not None:
             raise EmbeddingError("session_options cannot be sent to workers; use threads=, or workers=1")

@@ -41,11 +41,20 @@ class Embedding:
     pair : ndarray, float32, shape (L, L, C), or None
         Pair embedding, row residue first; None unless asked for (`pair=True`).
     provenance : mapping
-        What made it: model, its SHA-256, noise level, device, versions.
+        Model, its SHA-256, noise level, device and versions.
     readouts : mapping of str to ndarray, float32, shape (L, C)
         The readouts asked for (`readouts=`), by the names of `protemb_sdk.list_readouts`.
     profile : ndarray, float32, shape (L, 20), or None
         Log probabilities of residue types from the structure alone; None unless asked for (`profile=True`).
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder
+    >>> embedding = Embedder(device="cpu").embed("1a8o.cif")
+    >>> embedding.id, embedding.protein.shape, embedding.residue.shape
+    ('1a8o_A', (64,), (70, 64))
+    >>> embedding.pair is None, embedding.sequence[:5], embedding.auth_seq[:3].tolist()
+    (True, 'MDIRQ', [151, 152, 153])
     """
 
     chain: Chain
@@ -104,7 +113,7 @@ class Embedding:
 
     @property
     def insertion_code(self) -> NDArray[np.str_]:
-        """Insertion codes, empty where there is none, shape (L,)."""
+        """Insertion codes, empty if a residue has none, shape (L,)."""
         return self.chain.insertion_code
 
     @property
@@ -135,7 +144,14 @@ class Embedding:
         Raises
         ------
         EmbeddingError
-            If it was not asked for, or there is none of that name.
+            If it was not requested, or no readout has that name.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> embedding = Embedder(device="cpu").embed("1a8o.cif", readouts=["contact"])
+        >>> embedding.readout("contact").shape
+        (70, 64)
         """
         if name in self.readouts:
             return self.readouts[name]
@@ -159,7 +175,7 @@ class Embedding:
         size : int
             Residues in a window, at least 1.
         readout : str, optional
-            A readout that was asked for, instead of `residue`.
+            A requested readout, instead of `residue`.
 
         Returns
         -------
@@ -168,7 +184,14 @@ class Embedding:
         Raises
         ------
         EmbeddingError
-            If the size is no such number or the readout is not there.
+            If the size is invalid or the readout was not requested.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> embedding = Embedder(device="cpu").embed("1a8o.cif")
+        >>> embedding.windows(15).shape
+        (70, 15, 64)
         """
         from protemb_sdk._model.pooling import clip_windows
 
@@ -188,6 +211,12 @@ class Embedding:
             If the pair embedding was not kept.
         OutputError
             If matplotlib is not installed.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> figure = Embedder(device="cpu").embed("1a8o.cif", pair=True).plot()
+        >>> figure.savefig("1a8o.png")
         """
         from protemb_sdk._embed.picture import draw
 
@@ -207,6 +236,14 @@ class Embedding:
         ------
         OutputError
             If pandas is not installed.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> embedding = Embedder(device="cpu").embed("1a8o.cif")
+        >>> table = embedding.to_dataframe()
+        >>> table.shape, table.columns[:4].tolist()
+        ((70, 74), ['id', 'chain', 'auth_seq', 'insertion_code'])
         """
         try:
             import pandas
@@ -227,6 +264,13 @@ class Embedding:
         ------
         OutputError
             If the file cannot be written.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> embedding = Embedder(device="cpu").embed("1a8o.cif")
+        >>> embedding.save("1a8o.npz").name
+        '1a8o.npz'
         """
         levels = {name: getattr(self, name) for name in ("protein", "residue", "pair", "profile")}
         return save(path, self.chain, levels, self.readouts, self.provenance)
@@ -239,5 +283,12 @@ class Embedding:
         ------
         OutputError
             If the file is missing, damaged or of another kind.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder, Embedding
+        >>> path = Embedder(device="cpu").embed("1a8o.cif").save("1a8o.npz")
+        >>> Embedding.load(path).residue.shape
+        (70, 64)
         """
         return cls(**load(path))

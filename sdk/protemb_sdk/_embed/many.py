@@ -67,7 +67,7 @@ def _work(x: object, wanted: Mapping[str, Any], source: str) -> Outcome:
 
 
 def _stop() -> None:
-    """Let this worker do no more than say that it is done; nobody waits for results."""
+    """Skip the remaining work of this worker; its results are no longer needed."""
     global _stopped
     _stopped = True
     if _worker is not None and not isinstance(_worker, ProtembError):
@@ -128,13 +128,21 @@ def _expanded(items: Iterable[object], most: int) -> Iterator[object]:
 class EmbeddingRun(Iterator[Embedding]):
     """The embeddings of many structures, one after the other.
 
-    Iterate over it once. Made by `Embedder.embed_many`. Whoever stops early calls `close`, or uses it in
+    Iterate over it once. Made by `Embedder.embed_many`. To stop early, call `close` or use it in
     a ``with`` statement, so that workers end at once.
 
     Attributes
     ----------
     skipped : list of Skipped
         So far: chains that were skipped and, with ``on_error="skip"``, inputs and chains that failed.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder
+    >>> with Embedder(device="cpu").embed_many(["1a8o.cif", "1a8o.cif"]) as run:
+    ...     first = next(run)
+    >>> first.id
+    '1a8o_A'
     """
 
     def __init__(
@@ -186,7 +194,16 @@ class EmbeddingRun(Iterator[Embedding]):
         self.close()
 
     def close(self) -> None:
-        """Stop early and end the workers."""
+        """Stop early and end the workers.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> run = Embedder(device="cpu").embed_many(["1a8o.cif", "1a8o.cif"])
+        >>> next(run).id
+        '1a8o_A'
+        >>> run.close()
+        """
         self._embeddings.close()
         self._outcomes.close()
 
@@ -214,7 +231,15 @@ class EmbeddingRun(Iterator[Embedding]):
         return ids, np.stack(rows) if rows else np.empty((0, self._embedder.channels), np.float32)
 
     def outcomes(self) -> Outcomes:
-        """Return what became of each input, one by one, instead of the embeddings alone."""
+        """Return the outcome of each input, with embeddings, skipped chains and errors.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> run = Embedder(device="cpu").embed_many(["1a8o.cif", "missing.pdb"], on_error="skip")
+        >>> [(outcome.source, len(outcome.embeddings)) for outcome in run.outcomes()]
+        [('1a8o.cif', 1), ('missing.pdb', 0)]
+        """
         return self._outcomes
 
     def _counted(self, outcomes: Outcomes, progress: Progress) -> Outcomes:

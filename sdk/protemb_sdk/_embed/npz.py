@@ -84,7 +84,7 @@ def load(path: str | PathLike[str]) -> dict[str, Any]:
 def _fields(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     texts = [*(header[name] for name in _TEXTS), *header["notes"]]
     if not all(isinstance(text, str) for text in texts) or not isinstance(header["provenance"], dict):
-        raise ValueError("its header is none of ours")
+        raise ValueError("its header is not that of protemb")
     fields: dict[str, Any] = {name: header[name] for name in _TEXTS}
     fields |= {name: arrays[name] for name in PER_RESIDUE}
     fields["chain_id"] = fields.pop("chain")

@@ -41,6 +41,12 @@ def principal_colours(features_NC: NDArray[np.float32]) -> NDArray[np.float64]:
     -------
     ndarray, float64, shape (N, 3)
         Each component cut at its 2nd and 98th percentile.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder, plot
+    >>> plot.principal_colours(Embedder(device="cpu").embed("1a8o.cif").residue).shape
+    (70, 3)
     """
     centred = features_NC.astype(np.float64) - features_NC.mean(axis=0)
     _, axes = np.linalg.eigh(centred.T @ centred)

@@ -20,7 +20,7 @@ EXAMPLE = BUNDLED / "1a8o.cif"
 KINDS = ("score", "gpu")
 """Graphs that may lie beside an embedding graph."""
 CONTRACT, STATES_CONTRACT = "1", "2.0"
-"""Versions of the graph contract that this SDK speaks (see export/README.md): networks without and with a
+"""Versions of the graph contract that this SDK supports (see export/README.md): networks without and with a
 single representation."""
 
 
@@ -42,6 +42,13 @@ class Model:
         Expected hash per file name; empty for files outside the registry.
     gpu_path : Path or None
         An equal embedding graph that CUDA runs faster, where there is one.
+
+    Examples
+    --------
+    >>> from protemb_sdk import list_models
+    >>> model = list_models()[0]
+    >>> model.name, model.path.name
+    ('base', 'base.onnx')
     """
 
     name: str
@@ -101,7 +108,14 @@ def _registry() -> dict[str, dict[str, Any]]:
 
 
 def list_models() -> list[Model]:
-    """Return the bundled models, the default first."""
+    """Return the bundled models, the default first.
+
+    Examples
+    --------
+    >>> from protemb_sdk import list_models
+    >>> [model.name for model in list_models()][:3]
+    ['base', 'base-1', 'paper-c30']
+    """
     return [
         Model(
             name=name,
@@ -145,7 +159,7 @@ def find_model(model: str | PathLike[str]) -> Model:
 def find_bundled(
     name: str, *, weights_sha256: str | None = None, model_sha256: str | None = None
 ) -> Model | None:
-    """Return the bundled model with given weights or a given embedding graph; None if there is none.
+    """Return the bundled model with given weights or a given embedding graph, or None.
 
     The name of a model may pass to a new one, while stores and predictors need the one they were made with.
 
@@ -209,7 +223,7 @@ def read_graph(model: Model, path: Path) -> tuple[bytes, str]:
     try:
         elsewhere = has_external_data(content)
     except ValueError as error:
-        raise ModelError(f"is no whole ONNX file ({error})", path) from error
+        raise ModelError(f"is not a complete ONNX file ({error})", path) from error
     if elsewhere:  # ONNX Runtime would open any file that the model names
         raise ModelError(
             "keeps tensors in other files, which is not read; save it with all tensors inside", path
@@ -229,7 +243,7 @@ def check_equal(model: Model, info: GraphInfo) -> None:
     if loaded_twin and info.sha256 != read_graph(model, model.path)[1]:
         raise ModelError(
             f"not equal to {model.path.name} beside it, but to another graph; "
-            "make it anew with protemb-export gpu, or delete it",
+            "make it again with protemb-export gpu, or delete it",
             model.gpu_path,
         )
 
@@ -249,7 +263,7 @@ def check_contract(
         raise ModelError(f"an ONNX file, but not {article} of protemb's (its metadata names no {key})", path)
     if contract not in spoken:
         raise ModelError(
-            f"written for {kind} contract {contract}, and this SDK speaks {' and '.join(spoken)}; "
+            f"written for {kind} contract {contract}, and this SDK supports {' and '.join(spoken)}; "
             "install the version of protemb-sdk that belongs to it",
             path,
         )

@@ -201,6 +201,14 @@ def mean_over_columns(pair_CRL: NDArray[np.float32], threads: int | None = None)
     Returns
     -------
     ndarray, float32, shape (R, C)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from protemb_sdk import mean_over_columns
+    >>> pair = np.array([[[1, 3], [5, 7]]], dtype=np.float32)  # one channel, two residues
+    >>> mean_over_columns(pair).tolist()
+    [[2.0], [6.0]]
     """
     pair_CRL = np.asarray(pair_CRL)
     _check_map(pair_CRL)
@@ -315,6 +323,14 @@ def clip_windows(
     Returns
     -------
     ndarray, float32, shape (L, size, C)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from protemb_sdk import clip_windows
+    >>> residue = np.array([[1], [2], [3]], dtype=np.float32)
+    >>> clip_windows(residue, 3)[:, :, 0].tolist()
+    [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0], [2.0, 3.0, 0.0]]
     """
     residue_LC = check_residue(residue_LC)
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:

@@ -46,7 +46,14 @@ READOUT = "readout_"
 
 
 def list_readouts() -> dict[str, str]:
-    """Return the names that ``readouts=`` takes, the default first, each with one line about it."""
+    """Return the names that ``readouts=`` takes, the default first, each with one line about it.
+
+    Examples
+    --------
+    >>> from protemb_sdk import list_readouts
+    >>> list(list_readouts())[:4]
+    ['mean', 'contact', 'shell-0-6', 'shell-6-10']
+    """
     return dict(READOUTS)
 
 

@@ -33,7 +33,14 @@ def mean_over_rows(residue_LC: NDArray[np.float32]) -> NDArray[np.float32]:
     Raises
     ------
     EmbeddingError
-        If they have another number of axes, or one of length zero.
+        If there are not two axes, or an axis has length zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from protemb_sdk import mean_over_rows
+    >>> mean_over_rows(np.array([[1, 2], [3, 4]], dtype=np.float32)).tolist()
+    [2.0, 3.0]
     """
     mean: NDArray[np.float64] = check_residue(residue_LC).mean(axis=0, dtype=np.float64)
     return mean.astype(np.float32)

@@ -1,4 +1,4 @@
-"""ONNX Runtime, and nothing else: devices, threads, and sessions of whatever graph."""
+"""Sessions of ONNX Runtime: devices, threads and options."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ class Session(Generic[Info]):
         except Exception as error:  # ONNX Runtime raises bare RuntimeError subclasses of its own
             if budget is not None and options.terminate:
                 raise EmbeddingError(
-                    "was not done within time_limit; set it higher if that is meant", retryable=True
+                    "was not done within time_limit; set it higher if that is intended", retryable=True
                 ) from error
             # For want of memory, as a rule.
             raise EmbeddingError(f"ONNX Runtime failed: {_first_line(error)}", retryable=True) from error

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LabelPrediction:
-    """What a head says of one chain.
+    """Prediction of a head for one chain.
 
     Parameters
     ----------
@@ -37,7 +37,15 @@ class LabelPrediction:
     per_residue : bool
         Whether it is about residues.
     provenance : mapping
-        What made it: model and head, their SHA-256, noise level, device, versions.
+        Model and head, their SHA-256, noise level, device and versions.
+
+    Examples
+    --------
+    >>> from protemb_sdk import LabelPredictor
+    >>> predictor = LabelPredictor("curled.onnx", device="cpu")
+    >>> prediction = predictor.predict("1a8o.cif")
+    >>> prediction.classes, prediction.value.shape, prediction.label.shape
+    (('curled', 'straight'), (70, 2), (70,))
     """
 
     chain: Chain
@@ -82,6 +90,15 @@ class LabelPredictor(Predictor[LabelPrediction]):
     ------
     ModelError, DeviceError, EmbeddingError
         As in `SitePredictor`.
+
+    Examples
+    --------
+    With a head for the classes "curled" and "straight" of residues:
+
+    >>> from protemb_sdk import LabelPredictor
+    >>> predictor = LabelPredictor("curled.onnx", device="cpu")
+    >>> predictor.classes, predictor.per_residue
+    (('curled', 'straight'), True)
     """
 
     def __init__(
@@ -108,11 +125,28 @@ class LabelPredictor(Predictor[LabelPrediction]):
         return bool(self.info.card["kind"] == "residue-label")
 
     def predict(self, structure: object, chain_id: str | None = None) -> LabelPrediction:
-        """Predict the labels of one protein chain; arguments and errors as in `SitePredictor.predict`."""
+        """Predict the labels of one protein chain; arguments and errors as in `SitePredictor.predict`.
+
+        Examples
+        --------
+        >>> from protemb_sdk import LabelPredictor
+        >>> predictor = LabelPredictor("curled.onnx", device="cpu")
+        >>> predictor.predict("1a8o.cif").value.shape
+        (70, 2)
+        """
         return self._one(structure, chain_id)
 
     def predict_embedding(self, embedding: Embedding) -> LabelPrediction:
-        """Predict from an embedding of this predictor's `embedder` that holds the head's readouts."""
+        """Predict from an embedding of this predictor's `embedder` that holds the head's readouts.
+
+        Examples
+        --------
+        >>> from protemb_sdk import LabelPredictor
+        >>> predictor = LabelPredictor("curled.onnx", device="cpu")
+        >>> embedding = predictor.embedder.embed("1a8o.cif", readouts=predictor.info.readouts)
+        >>> predictor.predict_embedding(embedding).value.shape
+        (70, 2)
+        """
         (value,) = self.outputs_of(embedding)
         return LabelPrediction(
             chain=embedding.chain,
@@ -130,5 +164,13 @@ class LabelPredictor(Predictor[LabelPrediction]):
         progress: bool | Callable[[int, int | None], None] = False,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> PredictionRun[LabelPrediction]:
-        """Predict the labels of every protein chain of many structures; see `SitePredictor.predict_many`."""
+        """Predict the labels of every protein chain of many structures; see `SitePredictor.predict_many`.
+
+        Examples
+        --------
+        >>> from protemb_sdk import LabelPredictor
+        >>> predictor = LabelPredictor("curled.onnx", device="cpu")
+        >>> [prediction.id for prediction in predictor.predict_many(["1a8o.cif"])]
+        ['1a8o_A']
+        """
         return self._many(structures, workers, progress, on_error)

@@ -93,7 +93,7 @@ class Predictor(Generic[Result]):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What is written into every result."""
+        """Metadata that is written into every result."""
         return self.embedder.provenance | {
             "head": self.info.name,
             "head_sha256": self.info.sha256,
@@ -157,7 +157,16 @@ class Predictor(Generic[Result]):
 class PredictionRun(Iterator[Result]):
     """The predictions for many structures, one after the other.
 
-    Whoever stops early calls `close`, or uses it in a ``with`` statement.
+    To stop early, call `close` or use a ``with`` statement.
+
+    Examples
+    --------
+    >>> from protemb_sdk import SitePredictor
+    >>> predictor = SitePredictor(device="cpu")
+    >>> with predictor.predict_many(["1a8o.cif", "missing.pdb"], on_error="skip") as run:
+    ...     ids = [prediction.id for prediction in run]
+    >>> ids, [skipped.source for skipped in run.skipped]
+    (['1a8o_A'], ['missing.pdb'])
     """
 
     def __init__(
@@ -192,7 +201,17 @@ class PredictionRun(Iterator[Result]):
         self.close()
 
     def close(self) -> None:
-        """Stop early and end the workers."""
+        """Stop early and end the workers.
+
+        Examples
+        --------
+        >>> from protemb_sdk import SitePredictor
+        >>> predictor = SitePredictor(device="cpu")
+        >>> run = predictor.predict_many(["1a8o.cif", "1a8o.cif"])
+        >>> next(run).id
+        '1a8o_A'
+        >>> run.close()
+        """
         self._run.close()
 
 

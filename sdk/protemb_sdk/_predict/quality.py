@@ -26,7 +26,7 @@ FEWEST = 10
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class QualityScore:
-    """How right a model of one chain is, as far as it can be told without the native.
+    """Predicted quality of a model of one chain.
 
     Parameters
     ----------
@@ -39,7 +39,15 @@ class QualityScore:
     residue_lddt : ndarray, float32, shape (L,)
         Expected lDDT of each residue (C-alpha), 0 to 1.
     provenance : mapping
-        What made it: model and head, their SHA-256, noise level, device, versions.
+        Model and head, their SHA-256, noise level, device and versions.
+
+    Examples
+    --------
+    >>> from protemb_sdk import QualityScorer
+    >>> scorer = QualityScorer(device="cpu")
+    >>> score = scorer.score("1a8o.cif")
+    >>> score.id, score.residue_lddt.shape, 0 <= score.gdt_ts <= 1
+    ('1a8o_A', (70,), True)
     """
 
     chain: Chain
@@ -79,7 +87,7 @@ class QualityScorer(Predictor[QualityScore]):
     device, providers, threads, session_options
         As in `Embedder`, for both graphs.
     embedder : Embedder, optional
-        Shares its session, and brings its device, threads and reading options along. By default the
+        Its session, device, threads and reading options are used. By default the
         head's own model is loaded.
     **options
         Further options of `Embedder`: model_number, altloc, min_residues, memory_limit.
@@ -87,11 +95,18 @@ class QualityScorer(Predictor[QualityScore]):
     Raises
     ------
     ModelError
-        If there is no such head, its file is not ours, or it belongs to another model than the Embedder's.
+        If there is no such head, its file is not a protemb head, or it belongs to another model.
     DeviceError
         If ONNX Runtime or the device is not available.
     EmbeddingError
-        If options come beside an Embedder, which brings its own.
+        If options are passed together with an Embedder, which has its own.
+
+    Examples
+    --------
+    >>> from protemb_sdk import QualityScorer
+    >>> scorer = QualityScorer(device="cpu")
+    >>> scorer.score("1a8o.cif").residue_lddt.shape
+    (70,)
     """
 
     def __init__(
@@ -129,11 +144,28 @@ class QualityScorer(Predictor[QualityScore]):
             If the chain is not there, or several are and none is named.
         EmbeddingError
             If the chain has fewer than 10 residues, or the head's result is no score.
+
+        Examples
+        --------
+        >>> from protemb_sdk import QualityScorer
+        >>> scorer = QualityScorer(device="cpu")
+        >>> score = scorer.score("1a8o.cif", "A")
+        >>> 0 <= score.gdt_ts <= 1, 0 <= score.lddt <= 1
+        (True, True)
         """
         return self._one(structure, chain_id)
 
     def predict_embedding(self, embedding: Embedding) -> QualityScore:
-        """Score from an embedding of this scorer's `embedder` that holds the head's readouts."""
+        """Score from an embedding of this scorer's `embedder` that holds the head's readouts.
+
+        Examples
+        --------
+        >>> from protemb_sdk import QualityScorer
+        >>> scorer = QualityScorer(device="cpu")
+        >>> embedding = scorer.embedder.embed("1a8o.cif", readouts=scorer.info.readouts)
+        >>> scorer.predict_embedding(embedding).residue_lddt.shape
+        (70,)
+        """
         if len(embedding.chain) < FEWEST:
             count = len(embedding.chain)
             raise EmbeddingError(
@@ -169,5 +201,12 @@ class QualityScorer(Predictor[QualityScore]):
         -------
         PredictionRun
             An iterator of `QualityScore` with the list `skipped`.
+
+        Examples
+        --------
+        >>> from protemb_sdk import QualityScorer
+        >>> scorer = QualityScorer(device="cpu")
+        >>> [score.id for score in scorer.score_many(["1a8o.cif"])]
+        ['1a8o_A']
         """
         return self._many(structures, workers, progress, on_error)

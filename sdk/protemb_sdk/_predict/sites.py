@@ -28,7 +28,7 @@ SITE_COLUMNS = (*RESIDUE, "probability", "site")
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SitePrediction:
-    """Which residues of one chain lie in an interface.
+    """Predicted interface residues of one chain.
 
     Parameters
     ----------
@@ -39,7 +39,15 @@ class SitePrediction:
     threshold : float
         Probability from which on a residue is called a site.
     provenance : mapping
-        What made it: model and head, their SHA-256, noise level, device, versions.
+        Model and head, their SHA-256, noise level, device and versions.
+
+    Examples
+    --------
+    >>> from protemb_sdk import SitePredictor
+    >>> predictor = SitePredictor(device="cpu")
+    >>> prediction = predictor.predict("1a8o.cif")
+    >>> prediction.id, prediction.probability.shape, prediction.is_site.shape
+    ('1a8o_A', (70,), (70,))
     """
 
     chain: Chain
@@ -72,7 +80,15 @@ class SitePrediction:
         return self.probability
 
     def rows(self) -> Iterator[tuple[object, ...]]:
-        """Give the cells of `SITE_COLUMNS` for each residue."""
+        """Give the cells of `SITE_COLUMNS` for each residue.
+
+        Examples
+        --------
+        >>> from protemb_sdk import SitePredictor
+        >>> predictor = SitePredictor(device="cpu")
+        >>> next(predictor.predict("1a8o.cif").rows())[:6]
+        ('1a8o.cif', 'A', 151, '', 1, 'MSE')
+        """
         values = zip(self.probability.tolist(), self.is_site.tolist(), strict=True)
         for residue, (probability, site) in zip(residues_of(self.chain), values, strict=True):
             yield (*residue, f"{probability:.6f}", int(site))
@@ -87,6 +103,13 @@ class SitePrediction:
         ------
         OutputError
             If the file cannot be written.
+
+        Examples
+        --------
+        >>> from protemb_sdk import SitePredictor
+        >>> predictor = SitePredictor(device="cpu")
+        >>> predictor.predict("1a8o.cif").save_csv("1a8o.csv").read_text().splitlines()[0]
+        'source,chain,auth_seq,insertion_code,label_seq,residue_name,probability,site'
         """
         target = Path(path)
         with writing_csv(target, SITE_COLUMNS) as table:
@@ -106,7 +129,7 @@ class SitePredictor(Predictor[SitePrediction]):
     device, providers, threads, session_options
         As in `Embedder`, for both graphs.
     embedder : Embedder, optional
-        Shares its session, and brings its device, threads and reading options along. By default the
+        Its session, device, threads and reading options are used. By default the
         head's own model is loaded.
     **options
         Further options of `Embedder`: model_number, altloc, min_residues, memory_limit.
@@ -114,11 +137,20 @@ class SitePredictor(Predictor[SitePrediction]):
     Raises
     ------
     ModelError
-        If there is no such head, its file is not ours, or it belongs to another model than the Embedder's.
+        If there is no such head, its file is not a protemb head, or it belongs to another model.
     DeviceError
         If ONNX Runtime or the device is not available.
     EmbeddingError
-        If options come beside an Embedder, which brings its own.
+        If options are passed together with an Embedder, which has its own.
+
+    Examples
+    --------
+    >>> from protemb_sdk import SitePredictor
+    >>> predictor = SitePredictor(device="cpu")
+    >>> predictor.predict("1a8o.cif").probability.shape
+    (70,)
+    >>> round(predictor.threshold, 3)
+    0.246
     """
 
     def __init__(
@@ -141,7 +173,7 @@ class SitePredictor(Predictor[SitePrediction]):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What is written into every result."""
+        """Metadata that is written into every result."""
         return super().provenance | {"threshold": self.threshold}
 
     def predict(self, structure: object, chain_id: str | None = None) -> SitePrediction:
@@ -166,11 +198,27 @@ class SitePredictor(Predictor[SitePrediction]):
             If the chain is not there, or several are and none is named.
         EmbeddingError
             If the head's result is not a probability for every residue.
+
+        Examples
+        --------
+        >>> from protemb_sdk import SitePredictor
+        >>> predictor = SitePredictor(device="cpu")
+        >>> predictor.predict("1a8o.cif", "A").probability.shape
+        (70,)
         """
         return self._one(structure, chain_id)
 
     def predict_embedding(self, embedding: Embedding) -> SitePrediction:
-        """Predict from an embedding of this predictor's `embedder` that holds the head's readouts."""
+        """Predict from an embedding of this predictor's `embedder` that holds the head's readouts.
+
+        Examples
+        --------
+        >>> from protemb_sdk import SitePredictor
+        >>> predictor = SitePredictor(device="cpu")
+        >>> embedding = predictor.embedder.embed("1a8o.cif", readouts=predictor.info.readouts)
+        >>> predictor.predict_embedding(embedding).probability.shape
+        (70,)
+        """
         (probability,) = self.outputs_of(embedding)
         return SitePrediction(
             chain=embedding.chain,
@@ -198,5 +246,12 @@ class SitePredictor(Predictor[SitePrediction]):
         -------
         PredictionRun
             An iterator of `SitePrediction` with the list `skipped`.
+
+        Examples
+        --------
+        >>> from protemb_sdk import SitePredictor
+        >>> predictor = SitePredictor(device="cpu")
+        >>> [prediction.id for prediction in predictor.predict_many(["1a8o.cif"])]
+        ['1a8o_A']
         """
         return self._many(structures, workers, progress, on_error)

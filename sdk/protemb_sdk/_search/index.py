@@ -110,6 +110,14 @@ def build_index(store: str | PathLike[str], out: str | PathLike[str]) -> int:
     OutputError
         If the store is none, is damaged or empty, if `out` is there already or cannot be written, or if the
         extra is not installed. Nothing is then left at `out`.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder, embed_into_store, search
+    >>> embedder = Embedder(device="cpu")
+    >>> summary = embed_into_store(embedder, ["1a8o.cif"], "store")
+    >>> search.build_index("store", "index")
+    1
     """
     store, out = Path(store), Path(out)
     check_extra(out)

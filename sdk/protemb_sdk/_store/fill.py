@@ -26,7 +26,7 @@ KEPT = 100_000
 
 @dataclass(slots=True)
 class StoreSummary:
-    """What one run did.
+    """Counts of one run.
 
     Parameters
     ----------
@@ -36,6 +36,16 @@ class StoreSummary:
         Inputs that were in the store already, or came a second time.
     skipped : list of Skipped
         What was skipped or failed in this run, the first 100,000; the store's table holds all.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder, embed_into_store
+    >>> embedder = Embedder(device="cpu")
+    >>> embed_into_store(embedder, ["1a8o.cif"], "store").chains
+    1
+    >>> again = embed_into_store(embedder, ["1a8o.cif"], "store")
+    >>> again.chains, again.before
+    (0, 1)
     """
 
     inputs: int = 0
@@ -45,9 +55,18 @@ class StoreSummary:
     skipped: list[Skipped] = field(default_factory=list, compare=False, repr=False)
 
     def note(self, skipped: Sequence[Skipped]) -> None:
-        """Count what failed, and keep some of it."""
+        """Count failures, and keep the first ones.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Skipped, StoreSummary, StructureError
+        >>> summary = StoreSummary()
+        >>> summary.note([Skipped.of(StructureError("has no C-alpha atoms"), "a.pdb")])
+        >>> summary.failed, summary.skipped[0].source
+        (1, 'a.pdb')
+        """
         self.failed += sum(one.error is not None for one in skipped)
-        # Without their errors, which hold on to what was at work.
+        # Without the errors, whose tracebacks keep objects in memory.
         self.skipped += [replace(one, error=None) for one in skipped[: max(0, KEPT - len(self.skipped))]]
 
 
@@ -63,7 +82,7 @@ def embed_into_store(
     dtype: str = "float32",
     progress: Progress = False,
 ) -> StoreSummary:
-    """Embed every protein chain of many structures into a store, going on where an earlier run stopped.
+    """Embed every protein chain of many structures into a store, continuing an earlier run.
 
     Inputs that failed for a reason that may pass (a limit, a file that could not be read) are tried again by
     the next run; others are not.
@@ -71,7 +90,7 @@ def embed_into_store(
     Parameters
     ----------
     embedder : Embedder
-        What embeds.
+        Model to use.
     structures : path or iterable
         As in `Embedder.embed_many`: folders, tar archives, files, or anything else that has a name.
     path : path
@@ -95,7 +114,14 @@ def embed_into_store(
     OutputError
         If the store cannot be written, or holds rows of another model, contract or options.
     EmbeddingError
-        If an input has no name to know it by.
+        If an input has no name.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder, embed_into_store
+    >>> summary = embed_into_store(Embedder(device="cpu"), ["1a8o.cif"], "store")
+    >>> summary.inputs, summary.chains, summary.failed
+    (1, 1, 0)
     """
     names = check_readouts(readouts)
     filled = StoreSummary()
@@ -129,12 +155,12 @@ def missing(inputs: Iterable[object], done: set[str], filled: StoreSummary) -> I
     Raises
     ------
     EmbeddingError
-        If an input has no name to know it by.
+        If an input has no name.
     """
     for position, x in enumerate(inputs, start=1):
         source = source_name(x, position)
         if source.startswith(f"input {position} ("):
-            raise EmbeddingError(f"{source} has no name, and a store knows inputs by their names")
+            raise EmbeddingError(f"{source} has no name; a store needs one for each input")
         key = os.path.abspath(source)
         # Chains that were read from a file had no other name than their own in stores of the first format.
         if key in done or (isinstance(x, Chain) and os.path.abspath(x.id) in done):

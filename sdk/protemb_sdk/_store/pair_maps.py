@@ -24,9 +24,9 @@ CHUNK = 64
 
 
 class PairMaps:
-    """Maps that wait, compressed, to be written with their part.
+    """Compressed maps, to be written with their part.
 
-    They wait in memory: HDF5 ends the process where a disk is full.
+    They are kept in memory, as HDF5 ends the process if a disk is full.
 
     Parameters
     ----------
@@ -59,12 +59,12 @@ class PairMaps:
         self.size += pair_LLC.size * np.dtype(self.dtype).itemsize
 
     def write(self, path: Path) -> None:
-        """Write the file, whole, and begin another; without a map there is none.
+        """Write the file, if there are maps, and begin another.
 
         Raises
         ------
         OutputError
-            If the operating system refuses.
+            If it cannot be written.
         """
         if self._file is None or self._buffer is None:
             return
@@ -75,12 +75,12 @@ class PairMaps:
 
 
 def pairs_of(part: Path) -> Path:
-    """Return where the maps of a part lie."""
+    """Return the path of the maps of a part."""
     return part.with_name(f"{_PREFIX}{part.stem.removeprefix('part-')}{_ENDING}")
 
 
 def sweep(store: Path) -> None:
-    """Delete the maps of parts that were not written; nobody else may be writing."""
+    """Delete the maps of parts that were not written; no other run may be writing."""
     whole = {pairs_of(part) for part in store.glob("part-*.parquet")}
     for path in store.glob(f"{_PREFIX}*"):
         if path not in whole:
@@ -88,7 +88,7 @@ def sweep(store: Path) -> None:
 
 
 def check_extra(path: Path) -> None:
-    """Refuse where the library is not installed."""
+    """Check that the library is installed."""
     try:
         import h5py  # noqa: F401
     except ImportError:

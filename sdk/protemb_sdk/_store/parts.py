@@ -23,7 +23,7 @@ FORMATS = ("protemb-store-1", FORMAT)  # the first knows no inputs that are trie
 
 @dataclass(slots=True)
 class Part:
-    """What waits to be written."""
+    """Rows and inputs that are not written yet."""
 
     rows: list[Embedding] = field(default_factory=list)
     residues: int = 0
@@ -36,13 +36,13 @@ class Part:
         return len(self.done) + len(self.again)
 
     def name(self, run: int) -> str:
-        """Return a name of inputs and run alone: whoever takes them once more writes over the same part."""
+        """Return a name of inputs and run alone: a repeated run overwrites the same part."""
         inputs = "\n".join([str(run), *sorted([*self.done, *self.again])])
         return hashlib.sha256(os.fsencode(inputs)).hexdigest()[:32]
 
 
 class Before(NamedTuple):
-    """What earlier runs left.
+    """Inputs and rows of earlier runs.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class Before(NamedTuple):
 
 
 def store_parts(path: Path) -> list[Path]:
-    """Return the Parquet files of a store, in an order that does not change."""
+    """Return the Parquet files of a store, sorted."""
     return sorted(path.glob("part-*.parquet"))
 
 
@@ -74,12 +74,12 @@ class About(NamedTuple):
 
 
 def about_parts(path: Path) -> Iterator[About]:
-    """Give what each part says.
+    """Yield the metadata of each part.
 
     Raises
     ------
     OutputError
-        If one cannot be read, or says what no store writes.
+        If one cannot be read, or its metadata is invalid.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -91,18 +91,19 @@ def about_parts(path: Path) -> Iterator[About]:
         except (pa.ArrowException, *MALFORMED, OSError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise OutputError(
-                f"is no whole part of a store ({reason}); move it away, and its inputs are embedded anew",
+                f"is not a complete part of a store ({reason}); move it away, and its inputs are embedded "
+                "again",
                 part,
             ) from error
         yield about
 
 
-def _about(said: Any) -> About:
-    """Return what a part says, each entry of its type; who reads it asks no more."""
-    if not isinstance(said, dict):
+def _about(loaded: Any) -> About:
+    """Return the validated metadata of a part."""
+    if not isinstance(loaded, dict):
         raise ValueError("its metadata does not say which inputs it holds")
-    told: dict[str, Any] = {"run": 0, "done": None, "skipped": None, "again": {}} | said
-    about = About(**{name: told[name] for name in About._fields})
+    fields: dict[str, Any] = {"run": 0, "done": None, "skipped": None, "again": {}} | loaded
+    about = About(**{name: fields[name] for name in About._fields})
     sound = {
         "done": _strings(about.done),
         "skipped": _rows(about.skipped),
@@ -129,7 +130,7 @@ def _rows(x: object) -> bool:
 
 
 def read_before(path: Path) -> Before:
-    """Return what the parts of a store say.
+    """Return the metadata of the parts of a store.
 
     Raises
     ------

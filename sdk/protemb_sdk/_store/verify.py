@@ -1,4 +1,4 @@
-"""Rows of a store computed again from their files, and compared."""
+"""Verify rows of a store: compute them again from their files, and compare."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOLERANCES = {"float32": 1e-4, "float16": 2e-3}
 
 @dataclass(slots=True)
 class Verified:
-    """What came of a sample.
+    """Result of a verification.
 
     Parameters
     ----------
@@ -63,14 +63,14 @@ def verify_store(
     seed : int, default 0
         Same seed, same rows.
     model : str or path, optional
-        Where the store's model is none of the bundled.
+        If the model of the store is not bundled.
     device, threads
         As in `Embedder`.
 
     Raises
     ------
     OutputError
-        If the store is none, is damaged or empty.
+        If it is not a store, is damaged or empty.
     ModelError
         If the store's model is not available.
     """
@@ -93,7 +93,7 @@ def verify_store(
     for name in ("model_sha256", "contract", "noise_level"):
         if embedder.provenance[name] != provenance[name]:
             raise ModelError(
-                f"made with {name} {provenance[name]!r}, and the model at hand has "
+                f"made with {name} {provenance[name]!r}, and the loaded model has "
                 f"{embedder.provenance[name]!r}; pass the store's model with --model",
                 store,
             )

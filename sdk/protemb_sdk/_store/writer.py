@@ -1,4 +1,4 @@
-"""A store: a folder of Parquet files that grows part by part, each part whole or not there."""
+"""A store: a folder of Parquet files, each written completely or not at all."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEADER = "_protemb.json"  # readers of Parquet folders pass over names with an u
 SKIPPED = "_skipped.csv"
 LOCK = "_lock"
 LEVELS = ("protein", "residue", "pair")
-"""What a store may hold, each with those before it."""
+"""Levels of a store; each includes those before it."""
 DEFAULT_LEVELS = LEVELS[:2]
 _LEVELS_TOGETHER = {LEVELS[: n + 1] for n in range(len(LEVELS))}
 DTYPES = ("float32", "float16")
@@ -37,7 +37,7 @@ PART_RESIDUES = 200_000
 PART_SECONDS = 60.0
 PART_PAIRS = 2**29  # bytes of pair embeddings, of which a quarter waits
 
-# What must be equal for rows to stand side by side.
+# Metadata that must be equal for all rows of a store.
 _MUST_AGREE = ("model", "model_sha256", "contract", "noise_level", "options")
 
 
@@ -49,9 +49,9 @@ class Store:
     path : Path
         Its folder.
     header : mapping
-        What its rows have in common.
+        Metadata of all rows.
     before : Before
-        What was there when the run began.
+        State of the store when the run began.
     """
 
     def __init__(self, path: Path, header: Mapping[str, Any], before: Before) -> None:
@@ -63,15 +63,15 @@ class Store:
 
     @property
     def wanted(self) -> dict[str, Any]:
-        """What embeddings must hold: options of `Embedder.embed_chain`."""
+        """Options of `Embedder.embed_chain` for the embeddings to be stored."""
         return {"pair": "pair" in self.header["levels"], "readouts": tuple(self.header["readouts"])}
 
     def add(self, outcome: Outcome) -> int:
-        """Take what became of one input, and return how many rows; a part is written when there is enough."""
+        """Add the outcome of one input, and return its number of rows; full parts are written."""
         skipped = outcome.skipped
-        said = [[s.source, s.chain_id, s.reason] for s in skipped]
+        reasons = [[s.source, s.chain_id, s.reason] for s in skipped]
         if outcome.is_container:  # it is opened in every run, and what is in it are the inputs
-            self._passing += said
+            self._passing += reasons
             return 0
         with signals_wait():
             source = os.path.abspath(outcome.source)
@@ -84,10 +84,10 @@ class Store:
             part.rows += [replace(row, pair=None) for row in rows]
             part.residues += sum(map(len, rows))
             if any(s.error is not None and s.error.retryable for s in skipped):
-                part.again[source] = {"chains": [row.chain_id for row in rows], "skipped": said}
+                part.again[source] = {"chains": [row.chain_id for row in rows], "skipped": reasons}
             else:
                 part.done.append(source)
-                part.skipped += said
+                part.skipped += reasons
             enough = len(part.rows) >= PART_CHAINS or part.residues >= PART_RESIDUES
             late = time.monotonic() - self._began > PART_SECONDS
             enough = enough or self._pairs.size >= PART_PAIRS
@@ -96,7 +96,7 @@ class Store:
         return len(rows)
 
     def flush(self) -> None:
-        """Write what waits, as a part.
+        """Write the pending rows as a part.
 
         Raises
         ------
@@ -127,7 +127,7 @@ class Store:
         self._waiting, self._began = Part(), time.monotonic()
 
     def finish(self) -> None:
-        """Write the last part, and the table of what was skipped in all runs."""
+        """Write the last part, and the table of skipped inputs and chains of all runs."""
         self.flush()
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -166,7 +166,7 @@ def open_store(
     Raises
     ------
     OutputError
-        If the folder is none of ours, another run writes into it, its rows were made otherwise, or it cannot
+        If the folder is not a store, another run writes into it, its rows have other metadata, or it cannot
         be written.
     EmbeddingError
         If levels, readouts or dtype are none that a store may have.
@@ -195,7 +195,7 @@ def open_store(
 
 
 def check_pyarrow(path: Path) -> None:
-    """Refuse where the library is not installed."""
+    """Check that the library is installed."""
     try:
         import pyarrow  # noqa: F401
     except ImportError:
@@ -214,19 +214,19 @@ def _check_form(levels: Sequence[str], readouts: Sequence[str], dtype: str) -> N
 def _folder(path: Path) -> Path:
     try:
         if path.exists() and not path.is_dir():
-            raise OutputError("is a file; a store is a folder", path)
+            raise OutputError("is a file, but a store is a folder", path)
         path.mkdir(exist_ok=True)
         # A run that was killed before it wrote the header leaves its lock.
         strangers = [name for name in os.listdir(path) if not name.startswith(".") and name != LOCK]
     except OSError as error:
         raise OutputError(f"cannot be made or read ({error.strerror})", path) from error
     if strangers and HEADER not in strangers:
-        raise OutputError(f"is no store, and not empty ({min(strangers)}); name another folder", path)
+        raise OutputError(f"is not a store, and not empty ({min(strangers)}); use another folder", path)
     return path
 
 
 def _agree(path: Path, header: Mapping[str, Any]) -> None:
-    """Write the header of a new store, or refuse one whose rows are not like those that would be added."""
+    """Write the header of a new store, or check that of an existing store."""
     file = path / HEADER
     if not file.exists():
         write_text_whole(file, json.dumps(header, indent=1) + "\n")
@@ -241,7 +241,7 @@ def _agree(path: Path, header: Mapping[str, Any]) -> None:
         if found[name] != json.loads(json.dumps(value)):
             raise OutputError(
                 f"a store with {name} {found[name]!r}, and this run has {value!r}; nothing was "
-                "changed, name another folder",
+                "changed, use another folder",
                 path,
             )
     if older:  # so that no version that cannot go on with it does
@@ -263,7 +263,7 @@ def read_header(path: Path) -> dict[str, Any]:
         if header["format"] in FORMATS:  # of another, nothing is known
             _check_header(header)
     except (FileNotFoundError, NotADirectoryError):
-        raise OutputError(f"is no store; make one with protemb embed FOLDER -o {path}", path) from None
+        raise OutputError(f"is not a store; make one with protemb embed FOLDER -o {path}", path) from None
     except (*MALFORMED, OSError) as error:
         raise OutputError(f"cannot be read as the header of a store ({error!r})", file) from error
     if header["format"] not in FORMATS:
@@ -276,7 +276,7 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def _check_header(header: Mapping[str, Any]) -> None:
-    """Refuse, as what is not JSON, values that no store writes."""
+    """Check the values of a header."""
     options = header["provenance"]["options"]
     if missing := {"model", "altloc", "min_residues"} - set(options):
         raise KeyError(min(missing))
@@ -298,7 +298,7 @@ def _compared(header: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Keep other runs out while this one writes; the system lets go of it whatever ends the process."""
+    """Lock the store while this run writes; the system releases the lock when the process ends."""
     try:
         import fcntl
     except ImportError:  # Windows

@@ -62,6 +62,15 @@ class Chain:
         What was overlooked or decided while reading, one sentence each.
     source : str
         Path of the file, as it was given; empty where there is none.
+
+    Examples
+    --------
+    >>> from protemb_sdk import read_chain
+    >>> chain = read_chain("1a8o.cif")
+    >>> chain.id, len(chain), chain.ca_coords.shape
+    ('1a8o_A', 70, (70, 3))
+    >>> chain.sequence[:10], chain.auth_seq[:3].tolist()
+    ('MDIRQGPKEP', [151, 152, 153])
     """
 
     name: str
@@ -153,6 +162,13 @@ class Skipped:
         The error, where it was one; None for a chain that was passed over.
     kind : str
         The reason without what differs from chain to chain, to count by; by default the reason.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder
+    >>> run = Embedder(device="cpu").embed_many(["missing.pdb"], on_error="skip")
+    >>> list(run), run.skipped[0].source
+    ([], 'missing.pdb')
     """
 
     source: str
@@ -166,7 +182,14 @@ class Skipped:
 
     @classmethod
     def of(cls, error: ProtembError, source: str, chain_id: str = "") -> Skipped:
-        """Return an input, or a chain of it, that failed; a place that is named already is not repeated."""
+        """Return an input, or a chain of it, that failed; a place that is named already is not repeated.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Skipped, StructureError
+        >>> Skipped.of(StructureError("has no C-alpha atoms"), "a.pdb", "B").reason
+        'has no C-alpha atoms'
+        """
         named = bool(chain_id) or error.where in ("", printable(source))
         return cls(printable(source), chain_id, error.problem if named else str(error), error)
 

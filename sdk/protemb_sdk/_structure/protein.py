@@ -26,6 +26,13 @@ class StructureRead:
         Protein chains.
     skipped : list of Skipped
         Every other chain, with its reason.
+
+    Examples
+    --------
+    >>> from protemb_sdk import read_chains
+    >>> read = read_chains("1a8o.cif")
+    >>> [chain.id for chain in read.chains], read.skipped
+    (['1a8o_A'], [])
     """
 
     chains: list[Chain]

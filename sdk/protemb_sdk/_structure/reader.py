@@ -71,6 +71,12 @@ def read_chains(
     ------
     StructureError
         If the structure cannot be read or is too large, or coordinates are not finite.
+
+    Examples
+    --------
+    >>> from protemb_sdk import read_chains
+    >>> [(chain.id, len(chain)) for chain in read_chains("1a8o.cif").chains]
+    [('1a8o_A', 70)]
     """
     x, model = structure, model_number
     if isinstance(x, Chain):
@@ -121,6 +127,12 @@ def read_chain(structure: Any, chain_id: str | None = None, **options: Any) -> C
         If several chains are there and none is named, or the one named is not there or was skipped.
     StructureError
         If the structure cannot be read or holds no protein chain.
+
+    Examples
+    --------
+    >>> from protemb_sdk import read_chain
+    >>> read_chain("1a8o.cif", "A").id
+    '1a8o_A'
     """
     x, chain = structure, chain_id
     if chain is not None and not isinstance(chain, str):

@@ -36,9 +36,9 @@ def file_record(path: Path) -> dict[str, str]:
 
 
 def made_otherwise(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return what two records say differently; what one does not tell (older ones) is passed over."""
-    told = json.loads(json.dumps([before, now]))
-    return [name for name in told[1] if name in told[0] and told[0][name] != told[1][name]]
+    """Return the names of fields that differ in two records; missing ones (older records) are ignored."""
+    plain = json.loads(json.dumps([before, now]))
+    return [name for name in plain[1] if name in plain[0] and plain[0][name] != plain[1][name]]
 
 
 def _commit(file: Path) -> str | None:

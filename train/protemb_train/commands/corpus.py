@@ -26,9 +26,11 @@ def corpus(
     drop_source: Annotated[
         list[str] | None, typer.Option(help="Source of the collection to leave out.")
     ] = None,
-    unique: Annotated[bool, typer.Option("--unique", help="One chain a sequence, the first read.")] = False,
+    unique: Annotated[
+        bool, typer.Option("--unique", help="Keep one chain of each sequence, the first read.")
+    ] = False,
     one_per_cluster: Annotated[
-        bool, typer.Option("--one-per-cluster", help="One chain a cluster, the first read.")
+        bool, typer.Option("--one-per-cluster", help="Keep one chain of each cluster, the first read.")
     ] = False,
     thorough: Annotated[
         bool,

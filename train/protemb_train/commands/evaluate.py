@@ -17,7 +17,9 @@ app = typer.Typer(
 
 @app.command()
 def network(
-    encoder: Annotated[str, typer.Argument(help="A checkpoint (.ckpt), or a rival: proteinmpnn, 3di.")],
+    encoder: Annotated[
+        str, typer.Argument(help="A checkpoint (.ckpt), or another method: proteinmpnn, 3di.")
+    ],
     corpus: Annotated[Path, typer.Option(help="Corpus file (.arrow).")],
     out: Annotated[
         Path, typer.Option("-o", "--out", help="JSON file; parts that it holds are not made again.")
@@ -26,7 +28,7 @@ def network(
     name: Annotated[str | None, typer.Option(help="Name in a table; that of the encoder by default.")] = None,
     contents: Annotated[
         list[str] | None,
-        typer.Option(help="Residue vectors joined by +, such as state+means; may come again."),
+        typer.Option(help="Residue vectors joined by +, such as state+means; may be repeated."),
     ] = None,
     sites: Annotated[Path | None, typer.Option(help="DeepPPISP's chains (deepppisp.npz).")] = None,
     real: Annotated[Path | None, typer.Option(help="Models of structures (decoys.npz).")] = None,

@@ -11,7 +11,7 @@ from protemb_sdk._base.console import console, say
 
 
 def language(
-    corpus: Annotated[Path, typer.Option(help="Corpus file (.arrow); its training sequences are learnt.")],
+    corpus: Annotated[Path, typer.Option(help="Corpus file (.arrow); its training sequences are used.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; it must not exist.")],
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 1600,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights and batches.")] = 0,

@@ -25,14 +25,14 @@ def probe(
     out: Annotated[Path, typer.Option("-o", "--out", help="JSON file to write; a table (.md) beside it.")],
     sigma: Annotated[
         list[float] | None,
-        typer.Option(help="Noise level of the embeddings, angstrom (1 by default); may come again."),
+        typer.Option(help="Noise level of the embeddings, angstrom (1 by default); may be repeated."),
     ] = None,
     fit_chains: Annotated[int, typer.Option(min=3, help="Chains of split val to fit on.")] = 150,
     test_chains: Annotated[int, typer.Option(min=3, help="Chains of split test to judge on.")] = 150,
-    min_length: Annotated[int, typer.Option(min=1, help="Leave shorter chains out.")] = 40,
+    min_length: Annotated[int, typer.Option(min=1, help="Omit shorter chains.")] = 40,
     max_length: Annotated[int, typer.Option(min=1, help="Leave longer chains out.")] = 300,
     untrained_seeds: Annotated[
-        int, typer.Option(min=1, help="Untrained networks of each shape, to see how they vary.")
+        int, typer.Option(min=1, help="Number of untrained networks of each architecture.")
     ] = 3,
     samples: Annotated[int, typer.Option(min=1, help="Bootstrap samples.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the chains and of the bootstrap.")] = 0,

@@ -12,7 +12,9 @@ from protemb_sdk._base.output import check_output
 
 
 def fit_map(
-    encoder: Annotated[str, typer.Argument(help="A checkpoint (.ckpt), or a rival: proteinmpnn, 3di.")],
+    encoder: Annotated[
+        str, typer.Argument(help="A checkpoint (.ckpt), or another method: proteinmpnn, 3di.")
+    ],
     corpus: Annotated[Path, typer.Option(help="Corpus file (.arrow).")],
     pairs: Annotated[Path, typer.Option(help="File of protemb-train pairs, of that corpus.")],
     cache: Annotated[Path, typer.Option(help="Folder to keep features and TM-scores in.")],
@@ -57,7 +59,7 @@ def fit_map(
 def pairs(
     corpus: Annotated[Path, typer.Argument(help="Corpus file (.arrow); its training chains are paired.")],
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="File of pairs (.npz); one begun is gone on with.")
+        Path, typer.Option("-o", "--out", help="File of pairs (.npz); an unfinished one is continued.")
     ],
     count: Annotated[int, typer.Option(min=1, help="Pairs to align.")] = 24_000,
     seed: Annotated[int, typer.Option(min=0, help="Of the chains, one of each cluster.")] = 0,

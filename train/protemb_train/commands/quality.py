@@ -34,18 +34,18 @@ for command in (
 def row(
     name: Annotated[str, typer.Argument(help="Name of the row, and of its folder.")],
     real: Real,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of rows; seeds that are there stay.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of rows; existing seeds are kept.")],
     cache: Cache,
     made: Made = None,
     watched: Annotated[
-        list[Path] | None, typer.Option(help="Models made of natives for validation; may come again.")
+        list[Path] | None, typer.Option(help="Models made of natives for validation; may be repeated.")
     ] = None,
     encoder: Encoding = "none",
     network: Annotated[
         str, typer.Option(help="graphqa, residues (GraphQA without embeddings of pairs) or head, ours.")
     ] = "graphqa",
     names: Annotated[
-        Path | None, typer.Option(help="Does the sequence fit the fold? A file of quality names.")
+        Path | None, typer.Option(help="Network that predicts residue types: a file of quality names.")
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Random models of each training target.")] = 12,
     seeds: Annotated[int, typer.Option(min=1, help="Runs.")] = 5,
@@ -80,23 +80,23 @@ def row(
         namer=None if names is None else load_names(names)[0],
     )
     for learnt_row in run_row(wanted, learning, validation, out, seeds=range(seeds), cache=cache):
-        told = {
+        shown = {
             kind: {n: round(of[n], 3) for n in ("gdt_ts_r_target", "gdt_ts_z", "residue_lddt_rho_decoy")}
             for kind, of in learnt_row.record["validation"].items()
         }
-        say(console, f"{name}, seed {learnt_row.record['seed']}: validation {told}")
+        say(console, f"{name}, seed {learnt_row.record['seed']}: validation {shown}")
 
 
 @app.command()
 def finetune(
     name: Annotated[str, typer.Argument(help="Name of the new row.")],
-    start: Annotated[str, typer.Option("--from", help="Row of GraphQA to go on from.")],
+    start: Annotated[str, typer.Option("--from", help="Row of GraphQA to continue from.")],
     rows: Annotated[Path, typer.Option(help="Folder of rows.")],
     checkpoint: Annotated[Path, typer.Option(help="Checkpoint of its encoder.")],
     real: Real,
     made: Made = None,
     watched: Annotated[
-        list[Path] | None, typer.Option(help="Models made of natives for validation; may come again.")
+        list[Path] | None, typer.Option(help="Models made of natives for validation; may be repeated.")
     ] = None,
     threads: Threads = None,
 ) -> None:
@@ -130,11 +130,11 @@ def scorer(
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write, for protemb-export head.")],
     cache: Cache,
     watched: Annotated[
-        list[Path] | None, typer.Option(help="Models made of natives for validation; may come again.")
+        list[Path] | None, typer.Option(help="Models made of natives for validation; may be repeated.")
     ] = None,
     encoder: Encoding = "base",
     measured: Annotated[
-        Path | None, typer.Option(help="What table found (.json beside the page), for the model card.")
+        Path | None, typer.Option(help="Values of quality table (.json beside the page), for the model card.")
     ] = None,
     threads: Threads = None,
 ) -> None:
@@ -154,10 +154,11 @@ def scorer(
         torch.set_num_threads(threads)
     seeds = load_rows(rows, only=name)[name]
     held = learnable(real_decoys(real)[1], [d for path in watched or [] for d in read_decoys(path)])
-    said = predictions({name: seeds}, held, [find_encoder(encoder, READOUTS, threads)], cache)[name]
-    quality = {"watched": by_source(held, together(said))}
+    of_row = predictions({name: seeds}, held, [find_encoder(encoder, READOUTS, threads)], cache)[name]
+    quality = {"watched": by_source(held, together(of_row))}
     if measured is not None:
-        quality["CASP12"] = json.loads(measured.read_text(encoding="utf-8"))[f"{name}, together"]
+        scores = json.loads(measured.read_text(encoding="utf-8"))["scores"][f"{name}, together"]
+        quality["CASP12"] = {key: score["mean"] for key, score in scores.items()}
     save_scorer(assemble(seeds, READOUTS, quality), out)
     say(console, f"{out}: {len(seeds)} heads of {name}")
 
@@ -169,14 +170,16 @@ def table(
     out: Annotated[Path, typer.Option("-o", "--out", help="Page to write (.md).")],
     cache: Cache,
     encoder: Annotated[
-        list[str] | None, typer.Option(help="Encoders of the rows that are not bundled; may come again.")
+        list[str] | None, typer.Option(help="Encoders of the rows that are not bundled; may be repeated.")
     ] = None,
     energies: Annotated[Path | None, typer.Option(help="Published energies of the test models.")] = None,
     zero_shot: Annotated[
-        Path | None, typer.Option(help="What zero-shot found: its noise level and model are used.")
+        Path | None, typer.Option(help="Result of zero-shot; its noise level and model are used.")
     ] = None,
-    names: Annotated[Path | None, typer.Option(help="A file of quality names, to judge by itself.")] = None,
-    against: Annotated[list[str] | None, typer.Option(help="Row to subtract; may come again.")] = None,
+    names: Annotated[
+        Path | None, typer.Option(help="A file of quality names, to be evaluated alone.")
+    ] = None,
+    against: Annotated[list[str] | None, typer.Option(help="Row to subtract; may be repeated.")] = None,
     threads: Threads = None,
 ) -> None:
     """Let every row predict the test models, and write the table: the only command that reads them."""
@@ -205,7 +208,7 @@ def table(
         *(model.name for model in list_models()),
     }
     encoders = [find_encoder(name, READOUTS, threads) for name in [*sorted(named), *(encoder or [])]]
-    said = predictions(found, test, encoders, cache)
+    predicted = predictions(found, test, encoders, cache)
     others = {}
     if zero_shot is not None:
         judge = json.loads(zero_shot.read_text(encoding="utf-8"))
@@ -218,8 +221,8 @@ def table(
         others["naming of hidden residues alone"] = np.array([fitting(namer, d) for d in test])
     if energies is not None:
         others |= read_energies(energies, test)
-    page, scores = as_table(test, found, said, others, against or [])
+    page, values = as_table(test, found, predicted, others, against or [])
     write_text_whole(out, page)
-    write_text_whole(out.with_suffix(".json"), json.dumps(scores, indent=1) + "\n")
+    write_text_whole(out.with_suffix(".json"), json.dumps(values, indent=1) + "\n")
     write_text_whole(curves, json.dumps(curves_of(found)) + "\n")
     say(console, f"{out}: {len(found)} rows on {len(test)} models")

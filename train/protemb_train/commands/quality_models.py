@@ -12,7 +12,7 @@ from protemb_sdk._base.console import console, say
 from protemb_sdk._base.output import check_output, write_text_whole
 
 Real = Annotated[Path, typer.Option(help="Models with their scores (decoys.npz).")]
-Made = Annotated[list[Path] | None, typer.Option(help="Models made of natives; may come again.")]
+Made = Annotated[list[Path] | None, typer.Option(help="Models made of natives; may be repeated.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
 
 
@@ -23,7 +23,7 @@ def decoys(
     models: Annotated[int, typer.Option(min=1, help="Models of each.")] = 10,
     split: Annotated[str, typer.Option(help="Of the corpus: train or val.")] = "train",
     kind: Annotated[
-        list[str] | None, typer.Option(help="Kinds of mistakes (all but noisy and coils); may come again.")
+        list[str] | None, typer.Option(help="Kinds of mistakes (all but noisy and coils); may be repeated.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same models.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
@@ -36,8 +36,8 @@ def decoys(
     plan = Plan(natives, models, split, seed, tuple(kind or ORDINARY))
     made = [d for of in generate(corpus, plan, workers) for d in of]
     write_decoys(made, out)
-    told = ", ".join(f"{kind} {n} ({gdt:.2f})" for kind, (n, gdt) in kinds_of(made).items())
-    say(console, f"{out}: {len(made)} models, of each kind (mean GDT_TS): {told}")
+    summary = ", ".join(f"{kind} {n} ({gdt:.2f})" for kind, (n, gdt) in kinds_of(made).items())
+    say(console, f"{out}: {len(made)} models, of each kind (mean GDT_TS): {summary}")
 
 
 def casp(
@@ -98,7 +98,7 @@ def names(
 
 def zero_shot(
     real: Real,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Findings to write (.json).")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Results to write (.json).")],
     made: Made = None,
     model: Annotated[str, typer.Option(help="Whose score network.")] = "base",
     models: Annotated[int, typer.Option(min=2, help="Models of a target, at most.")] = 10,
@@ -122,16 +122,16 @@ def zero_shot(
     embedder = Embedder(model, "cpu", threads=threads)
     found = scan(embedder, chosen)
     sides = {"real": [not d.made for d in chosen], "made": [d.made for d in chosen]}
-    told = {
+    summary = {
         side: correlations(
             [d for d, k in zip(chosen, keep, strict=True) if k], {s: v[keep] for s, v in found.items()}
         )
         for side, keep in sides.items()
         if any(keep)
     }
-    mean = {s: sum(of[s][1] for of in told.values()) / len(told) for s in found}
+    mean = {s: sum(of[s][1] for of in summary.values()) / len(summary) for s in found}
     best = max(mean, key=lambda s: mean[s])
-    page = {"model": model, "models": len(chosen), "sigma": best, "r, r_target, z": told}
+    page = {"model": model, "models": len(chosen), "sigma": best, "r, r_target, z": summary}
     write_text_whole(out, json.dumps(page, indent=1) + "\n")
     say(console, f"{out}: {best:g} angstrom is best, R_target {mean[best]:.3f}")
 
@@ -140,7 +140,7 @@ def refine(
     corpus: Annotated[Path, typer.Argument(help="Corpus of protemb-train corpus; test chains are natives.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Page to write (.md).")],
     noise: Annotated[
-        list[float] | None, typer.Option(help="Noise in angstrom (1, 2, 4 by default); may come again.")
+        list[float] | None, typer.Option(help="Noise in angstrom (1, 2, 4 by default); may be repeated.")
     ] = None,
     model: Annotated[str, typer.Option(help="Whose score network.")] = "base",
     chains: Annotated[int, typer.Option(min=1, help="Test chains, one a cluster.")] = 20,

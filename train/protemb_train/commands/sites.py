@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -21,11 +22,9 @@ Encoding = Annotated[
 OurReadouts = Annotated[
     list[str] | None, typer.Option(help=f"Residue readouts; by default {', '.join(READOUTS)}.")
 ]
-From = Annotated[
-    Path | None, typer.Option(help="What the network learnt before: a file of protemb-train sites start.")
-]
+From = Annotated[Path | None, typer.Option(help="Pretrained network: a file of protemb-train sites start.")]
 TestSplits = Annotated[
-    list[str] | None, typer.Option(help="Published split to test on (test); may come again.")
+    list[str] | None, typer.Option(help="Published split to test on (test); may be repeated.")
 ]
 Cache = Annotated[Path | None, typer.Option(help="Folder to keep embeddings in.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
@@ -37,10 +36,10 @@ app = typer.Typer(no_args_is_help=True, help="PPI sites: the paper's second task
 def row(
     name: Annotated[str, typer.Argument(help="Name of the row, and of its folder.")],
     data: Data,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of rows; seeds that are there stay.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of rows; existing seeds are kept.")],
     encoder: Encoding = "none",
     readout: Annotated[
-        list[str] | None, typer.Option(help="Residue readout (mean by default); may come again.")
+        list[str] | None, typer.Option(help="Residue readout (mean by default); may be repeated.")
     ] = None,
     network: Annotated[
         str, typer.Option(help="deepppisp, deepppisp-published (100 M weights), graph, graph-unlabelled.")
@@ -53,7 +52,7 @@ def row(
     every_chain: Annotated[
         bool, typer.Option("--every-chain", help="Chains without coordinates too; not for structures.")
     ] = False,
-    train_split: Annotated[str, typer.Option(help="Published split to learn from.")] = "train",
+    train_split: Annotated[str, typer.Option(help="Published split to train on.")] = "train",
     test_split: TestSplits = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs.")] = 5,
     cache: Cache = None,
@@ -121,7 +120,7 @@ def start(
     cache: Cache = None,
     threads: Threads = None,
 ) -> None:
-    """Teach a network what interfaces look like, on chains cut in two that nobody labelled."""
+    """Pretrain a network on unlabelled chains that are cut in two: predict the cut surface."""
     import torch
 
     from protemb_train.corpus.corpus import Corpus
@@ -155,19 +154,23 @@ def start(
 @app.command()
 def table(
     rows: Annotated[Path, typer.Argument(help="Folder of rows.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Table to write (.md).")],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", help="Page to write (.md); all values go into a .json file beside it."),
+    ],
     against: Annotated[
-        list[str] | None, typer.Option(help="Row to take differences from; may come again.")
+        list[str] | None, typer.Option(help="Row to take differences from; may be repeated.")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Test chains of that published split alone.")] = None,
+    split: Annotated[str | None, typer.Option(help="Only test chains of this published split.")] = None,
 ) -> None:
-    """Write the table of all rows in a folder, both protocols."""
+    """Write the table of all rows in a folder."""
     from protemb_train.downstream.sites.rows import read_rows
     from protemb_train.downstream.sites.table import as_table
 
-    check_output(out, ".md")
-    page = as_table(read_rows(rows, split), against or [])
+    check_output(out, ".md", beside=[".json"])
+    page, values = as_table(read_rows(rows, split), against or [])
     write_text_whole(out, page)
+    write_text_whole(out.with_suffix(".json"), json.dumps(values, indent=1) + "\n")
     say(console, str(out))
 
 
@@ -175,7 +178,7 @@ def table(
 def overlap(
     data: Data,
     out: Annotated[Path, typer.Option("-o", "--out", help="Page to write (.md).")],
-    train_split: Annotated[str, typer.Option(help="Published split that is learnt from.")] = "train",
+    train_split: Annotated[str, typer.Option(help="Published split to train on.")] = "train",
     test_split: TestSplits = None,
 ) -> None:
     """Report which chains of a published split have relatives among those learnt from."""
@@ -201,7 +204,7 @@ def predictor(
     encoder: Annotated[str, typer.Option(help="A bundled model, or an .onnx file.")] = "base",
     readout: OurReadouts = None,
     start: From = None,
-    train_split: Annotated[str, typer.Option(help="Split to learn from.")] = "Train_335",
+    train_split: Annotated[str, typer.Option(help="Split to train on.")] = "Train_335",
     held_out: Annotated[list[str] | None, typer.Option(help="Splits to measure on.")] = None,
     heads: Annotated[int, typer.Option(min=1, help="Heads that are averaged.")] = 5,
     cache: Cache = None,

@@ -1,4 +1,4 @@
-"""What makes two sequences relatives, whoever aligned them; and a global alignment of two."""
+"""The definition of related sequences, and a global alignment of two sequences."""
 
 from __future__ import annotations
 

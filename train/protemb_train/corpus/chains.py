@@ -122,14 +122,14 @@ def _bad_coordinates(ca_coords: NDArray[np.float64]) -> tuple[str, str] | None:
     with np.errstate(over="ignore", invalid="ignore"):
         step = np.linalg.norm(np.diff(ca_coords, axis=0), axis=1)
     close, broken = float((step < SHORTEST_STEP).mean()), float((step > BREAK_DISTANCE).mean())
-    said = None
+    why = None
     if close > LARGEST_SHARE_OF_CLASHES:
-        said = f"{close:.0%} of its neighbouring C-alphas lie within {SHORTEST_STEP} angstrom of each other"
+        why = f"{close:.0%} of its neighbouring C-alphas lie within {SHORTEST_STEP} angstrom of each other"
     elif broken > LARGEST_SHARE_OF_BREAKS:
-        said = f"{broken:.0%} of its neighbouring C-alphas lie more than {BREAK_DISTANCE} angstrom apart"
+        why = f"{broken:.0%} of its neighbouring C-alphas lie more than {BREAK_DISTANCE} angstrom apart"
     elif not (step <= LONGEST_STEP).all():
-        said = f"two neighbouring C-alphas lie {step.max():.3g} angstrom apart"
-    return ("bad coordinates", said) if said else None
+        why = f"two neighbouring C-alphas lie {step.max():.3g} angstrom apart"
+    return ("bad coordinates", why) if why else None
 
 
 def _row(chain: Chain) -> dict[str, Any]:

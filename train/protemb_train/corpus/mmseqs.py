@@ -120,5 +120,5 @@ def _program(what: str, instead: str) -> str:
 def _run(command: list[object]) -> None:
     run = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     if run.returncode:
-        said = (run.stderr.strip() or run.stdout.strip() or "no reason given").splitlines()[-1]
-        raise CorpusError(f"MMseqs2 failed with status {run.returncode}: {said}")
+        reason = (run.stderr.strip() or run.stdout.strip() or "no reason given").splitlines()[-1]
+        raise CorpusError(f"MMseqs2 failed with status {run.returncode}: {reason}")

@@ -72,7 +72,7 @@ class Verdict:
 
     @property
     def clean(self) -> bool:
-        """Whether nobody found a relative."""
+        """Whether no method found a relative."""
         return not any(opinion.relatives for opinion in self.opinions)
 
     def as_markdown(self) -> str:

@@ -128,8 +128,8 @@ def _key_in(parts: Path) -> str | None:
 
 def _key(files: list[Path], limits: Limits) -> str:
     known = [(str(file), s.st_size, s.st_mtime_ns) if (s := _stat(file)) else (str(file),) for file in files]
-    told = json.dumps([_VERSION, FILES_PER_SHARD, asdict(limits), known])
-    return hashlib.sha256(told.encode()).hexdigest()
+    text = json.dumps([_VERSION, FILES_PER_SHARD, asdict(limits), known])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _stat(file: Path) -> os.stat_result | None:

@@ -92,8 +92,8 @@ def _of_fasta(path: Path) -> list[tuple[str, str]]:
     found = []
     for number, record in enumerate(records):
         name, *lines = record.split("\n")
-        told = f"sequence {number} ({name.strip()[:40]})"
-        found.append((told, "".join("".join(lines).split()).translate(_NO_GAPS).upper()))
+        label = f"sequence {number} ({name.strip()[:40]})"
+        found.append((label, "".join("".join(lines).split()).translate(_NO_GAPS).upper()))
     return found
 
 

@@ -50,7 +50,7 @@ class NetworkVectors:
 
     @cached_property
     def weights_sha256(self) -> str:
-        """Hash of the weights, whatever else the checkpoint holds."""
+        """Hash of the weights."""
         digest = hashlib.sha256()
         for name, values in sorted(self.network.state_dict().items()):
             digest.update(name.encode() + values.numpy().tobytes())

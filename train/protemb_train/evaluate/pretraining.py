@@ -87,8 +87,8 @@ def contact_sites(contents: Contents, training: Corpus, validation: Corpus) -> d
         model = make_pipeline(StandardScaler(), Ridge(ALPHA))
         x, y = (np.concatenate([e.residue for e in side[content]]).astype(np.float64) for side in embedded)
         model.fit(x, np.concatenate(fit_labels).astype(np.float64))
-        said = model.predict(y)
+        predicted = model.predict(y)
         lengths = np.array([len(piece) for piece in judged])
         drawn = draws_of(len(judged)).astype(np.int64)
-        measures[content] = Measure.of(average_precisions(np.concatenate(labels), said, lengths, drawn))
+        measures[content] = Measure.of(average_precisions(np.concatenate(labels), predicted, lengths, drawn))
     return measures

@@ -31,8 +31,8 @@ LARGEST = 5.0
 def real_models(path: Path) -> list[Decoy]:
     """Return the models that are judged on: none of a test target, nor of a relative of one."""
     few = few_a_target([d for d in read_decoys(path) if len(d) <= LONGEST], MOST, LEAST)
-    kin = exact_relatives(sequences_tested(path), [d.sequence for d in few])
-    return [d for n, d in enumerate(few) if n not in kin]
+    relatives = exact_relatives(sequences_tested(path), [d.sequence for d in few])
+    return [d for n, d in enumerate(few) if n not in relatives]
 
 
 class Perceptron(nn.Module):
@@ -73,13 +73,13 @@ def cross_validated(
     rho, r = [], []
     for seed in seeds:
         fold_of = folds_by_family([family[d.target] for d in decoys], FOLDS, seed)
-        said: dict[int, NDArray[np.float32]] = {}
+        predicted: dict[int, NDArray[np.float32]] = {}
         for fold in range(FOLDS):
             learnt, tested = (np.flatnonzero(side).tolist() for side in (fold_of != fold, fold_of == fold))
             predict = _fitted([embedded[n].residue for n in learnt], [true[n] for n in learnt], seed)
-            said |= {n: predict(embedded[n].residue) for n in tested}
-        rho.append([residue_scores([true[n]], [said[n]]).rho_decoy for n in range(len(decoys))])
-        r.append(_correlations(gdt_ts, np.array([said[n].mean() for n in range(len(decoys))]), drawn))
+            predicted |= {n: predict(embedded[n].residue) for n in tested}
+        rho.append([residue_scores([true[n]], [predicted[n]]).rho_decoy for n in range(len(decoys))])
+        r.append(_correlations(gdt_ts, np.array([predicted[n].mean() for n in range(len(decoys))]), drawn))
     within = np.mean(rho, axis=0)
     known = np.isfinite(within)
     values = (drawn[:, known] @ within[known]) / np.maximum(drawn[:, known].sum(axis=1), 1)
@@ -120,11 +120,11 @@ def _fitted(
 
 
 def _correlations(
-    true: NDArray[np.floating], said: NDArray[np.floating], weight: NDArray[np.float64]
+    true: NDArray[np.floating], predicted: NDArray[np.floating], weight: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return Pearson's correlation at each row of weights."""
     known = np.isfinite(true)
-    x, y, w = true[known].astype(np.float64), said[known].astype(np.float64), weight[:, known]
+    x, y, w = true[known].astype(np.float64), predicted[known].astype(np.float64), weight[:, known]
     total = w.sum(axis=1)
     mean_x, mean_y = w @ x / total, w @ y / total
     covariance = w @ (x * y) / total - mean_x * mean_y

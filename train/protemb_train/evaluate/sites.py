@@ -72,22 +72,22 @@ def cross_validated(
     """
     make, recipe = find_network(network)
     tensors = as_tensors(chains, embedded, features=HEADS[network], graph=recipe.graph)
-    kin = families(chains)
+    family_of = families(chains)
     lengths = np.array([len(t.label_L) for t in tensors])
     label = np.concatenate([t.label_L.numpy() > 0.5 for t in tensors])
     drawn = draws_of(len(chains)).astype(np.int64)
     found = []
     for seed in seeds:
-        said: dict[int, NDArray[np.float32]] = {}
-        fold_of = folds_by_family(kin, FOLDS, seed)
+        predicted: dict[int, NDArray[np.float32]] = {}
+        fold_of = folds_by_family(family_of, FOLDS, seed)
         for fold in range(FOLDS):
             rest, tested = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
-            learning, watched = validation_split([kin[n] for n in rest], VALIDATION_SHARE, seed)
+            learning, watched = validation_split([family_of[n] for n in rest], VALIDATION_SHARE, seed)
             sides = [rest[learning].tolist(), rest[watched].tolist(), tested.tolist()]
             learnt, held, judged = ([tensors[n] for n in side] for side in sides)
             run = train(make, learnt, held, judged, recipe, seed=seed)
-            said |= dict(zip(sides[2], run.test, strict=True))
-        probability = np.concatenate([said[n] for n in range(len(chains))])
+            predicted |= dict(zip(sides[2], run.test, strict=True))
+        probability = np.concatenate([predicted[n] for n in range(len(chains))])
         found.append(average_precisions(label, probability, lengths, drawn))
         say(f"sites, {network}, seed {seed}: AUPRC {found[-1][0]:.3f}")
     return Measure.of(np.mean(found, axis=0))

@@ -145,7 +145,7 @@ def _about(found: Sequence[Mapping[str, Any]]) -> list[str]:
         "cross-validation by family of targets; a perceptron of single residue vectors predicts lDDT.",
         f"- *Folds*: {settings['queries']} validation chains are searched among {settings['chains']} "
         "validation and test chains of the corpus, one of each 30% cluster; truth is TM-align, by the length "
-        "of the query. The linear map is fitted for each network anew, on training chains"
+        "of the query. The linear map is fitted for each network separately, on training chains"
         f"{fitted}. Possible is what any network evaluated before has found.",
         "- ProteinMPNN was trained on the PDB up to August 2021, and so on many of these chains.",
     ]

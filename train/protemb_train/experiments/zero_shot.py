@@ -45,5 +45,5 @@ def correlations(
 ) -> dict[float, tuple[float, float, float]]:
     """Return R, R_target and z of GDT_TS at every noise level."""
     target, true = np.array([d.target for d in decoys]), np.array([d.gdt_ts for d in decoys])
-    scores = {sigma: decoy_scores(true, said, target) for sigma, said in found.items()}
+    scores = {sigma: decoy_scores(true, predicted, target) for sigma, predicted in found.items()}
     return {sigma: (s.r, s.r_target, s.z) for sigma, s in scores.items()}

@@ -1,4 +1,4 @@
-"""Judgement on whole chains: eq. 5 per noise level as a share of predicting zero, beside its floor."""
+"""Evaluation on whole chains: eq. 5 for each noise level, relative to a predictor that returns zero."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from protemb_train.network.single import States
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judgement:
-    """Mean share of the zero predictor's loss per noise level; 1 is no better than predicting nothing.
+    """Mean loss relative to zero prediction per noise level; 1 is no better than predicting nothing.
 
     Parameters
     ----------
@@ -54,13 +54,12 @@ class Judgement:
 
     def as_markdown(self) -> str:
         """Return the table that a results folder shows, of the rounded values: other tables read those."""
-        told = self.as_dict()
-        head = (
-            f"{self.chains} whole held-out chains; mean {told['mean_share']:.3f}; floor {told['floor']:.3f}."
-        )
-        rows = [f"| {level['sigma']:.3g} | {level['share']:.3f} |" for level in told["levels"]]
+        values = self.as_dict()
+        mean, floor = values["mean_share"], values["floor"]
+        head = f"{self.chains} whole validation chains; mean {mean:.3f}; floor {floor:.3f}."
+        rows = [f"| {level['sigma']:.3g} | {level['share']:.3f} |" for level in values["levels"]]
         table = "\n".join(
-            ["| noise level, angstrom | share of the zero predictor's loss |", "|---|---|", *rows]
+            ["| noise level, angstrom | loss relative to zero prediction |", "|---|---|", *rows]
         )
         return f"{head}\n\n{table}\n"
 

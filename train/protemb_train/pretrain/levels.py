@@ -101,10 +101,10 @@ def as_table(judgements: dict[str, dict[str, Any]]) -> str:
                 f"{name} and {names[0]} were judged on other levels or chains; judge them alike"
             )
     for key, what in JUDGED_ON.items():
-        told = {name: judgement[key] for name, judgement in judgements.items() if key in judgement}
-        one = next(iter(told), "")
-        for name, value in told.items():
-            if value != told[one]:
+        known = {name: judgement[key] for name, judgement in judgements.items() if key in judgement}
+        one = next(iter(known), "")
+        for name, value in known.items():
+            if value != known[one]:
                 raise ProtembError(f"{name} and {one} were judged on another {what} each; judge them alike")
     rows = [f"| noise level, angstrom | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for k, sigma in enumerate(sigmas):

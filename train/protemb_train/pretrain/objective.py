@@ -175,21 +175,21 @@ class Pretraining(pl.LightningModule):
         pieces = [(piece, self.forward(piece)) for piece in batch["pieces"]]  # not compiled: lengths differ
         if pieces and config.pair_map:
             residues = 3 * sum(piece["coords"].shape[1] for piece, _ in pieces)
-            eq5 = torch.stack([_per_sample(said.gradient, piece).sum() for piece, said in pieces]).sum()
+            eq5 = torch.stack([_per_sample(result.gradient, piece).sum() for piece, result in pieces]).sum()
             total = total + config.piece_loss * eq5 / residues
             self.log("piece_share", eq5.detach() / residues)
         # Messages cost little: without the map, residue types of whole chains are hidden and predicted too.
         named = pieces if config.pair_map else [*pieces, *((c, self.forward(c)) for c in batch["chains"])]
         if named and config.type_loss:
             types = type_loss(
-                torch.cat([said.types[0] for _, said in named if said.types is not None]),
+                torch.cat([result.types[0] for _, result in named if result.types is not None]),
                 torch.cat([piece["asked"][0] for piece, _ in named]),
                 torch.cat([piece["true_types"][0] for piece, _ in named]),
             )
             total = total + config.type_loss * types
             self.log("piece_type_loss", types.detach())
         if pieces and config.site_loss:
-            logit = torch.cat([said.sites[0] for _, said in pieces if said.sites is not None])
+            logit = torch.cat([result.sites[0] for _, result in pieces if result.sites is not None])
             label = torch.cat([piece["touching"][0] for piece, _ in pieces])
             sites = F.binary_cross_entropy_with_logits(logit, label.float()) / math.log(2)
             total = total + config.site_loss * sites
@@ -205,7 +205,7 @@ class Pretraining(pl.LightningModule):
             self.log("damage_loss", damage.detach())
         if config.profile_loss:
             assert self.network.single is not None  # checked at the start
-            profiles = [(piece["true_types"], said.profile) for piece, said in named]
+            profiles = [(piece["true_types"], result.profile) for piece, result in named]
             for chain in batch["chains"] if config.pair_map else ():
                 state = self.network.structure_state(chain["noisy"], chain["index"], chain["sigma"])
                 profiles.append((chain["true_types"], self.network.single.log_profile(state)))

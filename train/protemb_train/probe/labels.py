@@ -41,7 +41,7 @@ TASKS = (
     Task("residue_type", "Residue type (20, hidden from the network)", 20),
     Task("exposure", f"Half-sphere exposure (HSE-alpha up, {HSE_RADIUS:g} angstrom)"),
     Task("neighbours", f"Neighbours (C-alphas within {CONTACT_RADIUS:g} angstrom)"),
-    Task("position", "Position along the chain (i / L): a leak, not a merit"),
+    Task("position", "Position along the chain (i / L; lower is better)"),
 )
 
 

@@ -1,4 +1,4 @@
-"""A probe as people and programs read it: tables in Markdown, and everything in JSON."""
+"""The results of a probe: a page in Markdown, and all values in JSON."""
 
 from __future__ import annotations
 
@@ -11,23 +11,21 @@ from protemb_train.probe.labels import TASKS
 from protemb_train.probe.probe import Row
 from protemb_train.probe.scores import Interval
 
-SHOWN = {
-    "secondary_structure": {"accuracy": "accuracy", "macro_f1": "macro-F1"},
-    "residue_type": {"accuracy": "accuracy", "log_likelihood": "log-likelihood", "perplexity": "perplexity"},
-}
-SHOWN_NUMBER = {"r2": "R2", "spearman": "Spearman"}
+SHOWN = {"secondary_structure": ("accuracy", "accuracy"), "residue_type": ("accuracy", "accuracy")}
+NUMBER = ("r2", "R2")
+"""Score and heading on the page, of classes and of numbers; the JSON file has all scores."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProbeReport:
-    """What a probe found, and on what.
+    """Results of a probe, and the data they come from.
 
     Parameters
     ----------
     rows : sequence of Row
         From `protemb_train.probe.probe.probe`.
     encoders : sequence of Encoder
-        The networks among them say what file they came from.
+        The record of a network names its file.
     about : dict
         Plain values: command, origin, corpus, chains and residues of both sides.
     """
@@ -37,7 +35,7 @@ class ProbeReport:
     about: dict[str, Any]
 
     def seen_elsewhere(self) -> list[str]:
-        """Return encoders of another corpus and other clusters: chains of this one may have trained them."""
+        """Return encoders trained on another corpus, which may contain chains of this one."""
         names = ("corpus_sha256", "corpus_clusters_sha256")
         other = [
             e.name
@@ -57,29 +55,28 @@ class ProbeReport:
         }
 
     def as_markdown(self) -> str:
-        """Return one table a label."""
+        """Return the page: one score for each label, and the gain over the untrained network."""
         about = self.about
         sides = [f"{about[s]['chains']} chains ({about[s]['residues']} residues)" for s in ("fit", "test")]
-        head = (
-            f"    {about['command']}\n\n"
-            f"Fitted on {sides[0]} of split val, judged on {sides[1]} of split test, one chain a cluster; "
-            f"residue types are hidden from every row. In brackets 95% intervals over test chains; gain is "
-            f"over the untrained twin, paired. Width is what the probe sees of a residue.\n\n"
-            f"Corpus {about['corpus']}, SHA-256 {about['corpus_sha256']}; commit {about['origin']['commit']}."
-        )
-        blocks = [head]
+        blocks = [
+            f"    {about['command']}",
+            f"Linear probes, fitted on {sides[0]} of split val, tested on {sides[1]} of test, one chain "
+            "per cluster. Residue types are hidden. Brackets are 95% intervals over test "
+            "chains. Width: features of a residue. The JSON file of this name has more scores.",
+            f"Corpus {about['corpus']}, SHA-256 {about['corpus_sha256']}; commit "
+            f"{about['origin']['commit']}.",
+        ]
         if other := self.seen_elsewhere():
             blocks.append(
-                f"Pre-trained on another corpus, and may have seen these chains: {', '.join(other)}."
+                f"Pre-trained on another corpus, which may contain these chains: {', '.join(other)}."
             )
-        for task in TASKS:
-            rows = [row for row in self.rows if row.task == task.name]
-            if rows:
-                blocks.append(f"## {task.title}\n\n{_table(rows, SHOWN.get(task.name, SHOWN_NUMBER))}")
+        for title, gain in (("Scores", False), ("Gain over the untrained network, paired", True)):
+            if any(row.gain or not gain for row in self.rows):
+                blocks.append(f"## {title}\n\n{_table(self.rows, gain=gain)}")
         return "\n\n".join(blocks) + "\n"
 
 
-def _cell(interval: Interval | None, *, signed: bool = False) -> str:
+def _cell(interval: Interval | None, *, signed: bool) -> str:
     if interval is None:
         return ""
     sign = "+" if signed else ""
@@ -87,13 +84,18 @@ def _cell(interval: Interval | None, *, signed: bool = False) -> str:
     return f"{interval.value:{sign}.3f} ({low}, {high})"
 
 
-def _table(rows: Sequence[Row], shown: dict[str, str]) -> str:
-    titles = ["row", "sigma", "readout", "width", *shown.values(), *(f"gain, {t}" for t in shown.values())]
+def _table(rows: Sequence[Row], *, gain: bool) -> str:
+    tasks = [task for task in TASKS if any(row.task == task.name for row in rows)]
+    score = {task.name: SHOWN.get(task.name, NUMBER) for task in tasks}
+    titles = ["encoder", "sigma", "readout", "width", *(f"{t.title}, {score[t.name][1]}" for t in tasks)]
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+    found: dict[tuple[str, ...], dict[str, str]] = {}
     for row in rows:
-        sigma = "" if row.sigma is None else f"{row.sigma:g}"
-        cells = [row.encoder, sigma, row.readout, str(row.width)]
-        cells += [_cell(row.scores[name]) for name in shown]
-        cells += [_cell(row.gain.get(name), signed=True) for name in shown]
-        lines.append("| " + " | ".join(cells) + " |")
+        value = (row.gain if gain else row.scores).get(score[row.task][0])
+        if value is not None:
+            sigma = "" if row.sigma is None else f"{row.sigma:g}"
+            key = (row.encoder, sigma, row.readout, str(row.width))
+            found.setdefault(key, {})[row.task] = _cell(value, signed=gain)
+    for key, cells in found.items():
+        lines.append("| " + " | ".join([*key, *(cells.get(t.name, "") for t in tasks)]) + " |")
     return "\n".join(lines)

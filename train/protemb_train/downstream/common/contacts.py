@@ -100,7 +100,7 @@ def contact_graph(coords_L3: Tensor) -> Graph:
 
 
 def no_graph(length: int) -> Graph:
-    """Return the graph of residues of which nobody asked who is near."""
+    """Return a graph without neighbours."""
     return Graph(
         torch.zeros(length, 0, EDGE, dtype=torch.float16),
         torch.zeros(length, 0, dtype=torch.int64),

@@ -219,7 +219,7 @@ def embed_all(encoder: Encoder, chains: Sequence[LabelledChain], cache: Path | N
     Parameters
     ----------
     encoder : Encoder
-        What embeds.
+        Model to use.
     chains : sequence of LabelledChain
         In the order of the result.
     cache : Path, optional

@@ -63,9 +63,9 @@ def as_overlap(sides: Sequence[tuple[str, Sequence[Sequenced], str, Sequence[Seq
         for hit in relatives(chains, of):
             if hit.query not in best or hit.identity > best[hit.query].identity:
                 best[hit.query] = hit
-        told = [
+        listed = [
             f"{of[q].id} ~ {chains[hit.target].id} ({hit.identity:.0%})" for q, hit in sorted(best.items())
         ]
-        shown = ", ".join(told[:12]) + (", ..." if len(told) > 12 else "")
+        shown = ", ".join(listed[:12]) + (", ..." if len(listed) > 12 else "")
         lines.append(f"| {asked} | {searched} | {len(best)} of {len(of)} | {shown} |")
     return "\n".join(lines) + "\n"

@@ -81,10 +81,10 @@ class LabelModel(nn.Module):
             Not looked at.
         """
         seen = self.inputs(features_LKC, residue_type_L)
-        said = torch.stack([self._said(network(seen)) for network in self.networks]).mean(dim=0)
-        return said if self.per_residue else said[0]
+        predicted = torch.stack([self._predicted(network(seen)) for network in self.networks]).mean(dim=0)
+        return predicted if self.per_residue else predicted[0]
 
-    def _said(self, output: Tensor) -> Tensor:
+    def _predicted(self, output: Tensor) -> Tensor:
         return output.softmax(dim=-1) if self.classes else output * self.scale + self.shift
 
 

@@ -1,4 +1,4 @@
-"""How a predictor of a user's labels is trained, and what it is worth on families held out."""
+"""Training of a predictor of a user's labels, and its test on held-out families."""
 
 from __future__ import annotations
 
@@ -142,22 +142,24 @@ def sides_of(table: LabelTable) -> list[list[int]]:
     family = _families(table.chains)
     every = np.unique(family)
     if len(every) < 5:
-        raise LabelError(f"the chains are of {len(every)} families; 5 are needed, so that some can judge")
+        raise LabelError(
+            f"the chains are of {len(every)} families; at least 5 are needed, so that some can be held out"
+        )
     of_class = [
         np.unique([n for n, one in zip(family, table.chains, strict=True) if place in one.label])
         for place in range(len(table.classes or ()))
     ]
-    for name, kin in zip(table.classes or (), of_class, strict=True):
-        if len(kin) < 2:
+    for name, members in zip(table.classes or (), of_class, strict=True):
+        if len(members) < 2:
             raise LabelError(
-                f"the chains with label {name!r} are of {len(kin)} families; 2 are needed, so that one can "
-                "teach and one judge: label more chains, or leave it out"
+                f"the chains with label {name!r} are of {len(members)} families; at least 2 are needed, "
+                "one to train on and one to test: label more chains, or leave the label out"
             )
     held = max(1, round(HELD_OUT * len(every)))
     for seed in range(DEALS):
         order = np.random.default_rng(seed).permutation(every)
         parts = [order[2 * held :], order[held : 2 * held], order[:held]]
-        if all(np.isin(kin, part).any() for kin in of_class for part in (parts[0], parts[2])):
+        if all(np.isin(members, part).any() for members in of_class for part in (parts[0], parts[2])):
             return [np.flatnonzero(np.isin(family, part)).tolist() for part in parts]
     raise LabelError(
         f"no way was found to deal {len(every)} families so that every class is among those that teach and "
@@ -170,8 +172,8 @@ def _families(chains: Sequence[Labelled]) -> NDArray[np.int64]:
     first: dict[str, Labelled] = {}
     for chain in chains:
         first.setdefault(chain.sequence, chain)
-    kin = dict(zip(first, families(list(first.values())), strict=True))
-    return np.array([kin[chain.sequence] for chain in chains])
+    members = dict(zip(first, families(list(first.values())), strict=True))
+    return np.array([members[chain.sequence] for chain in chains])
 
 
 def _labels(chains: Sequence[Labelled], side: Sequence[int]) -> NDArray[np.float64]:
@@ -254,14 +256,14 @@ def label_loss(output: Tensor, label: Tensor, classes: bool) -> Tensor:
 def _judge(
     model: LabelModel, table: LabelTable, arrays: Sequence[NDArray[np.float32]], side: Sequence[int]
 ) -> dict[str, float]:
-    said = []
+    predicted = []
     for n, array in zip(side, arrays, strict=True):
         chain = table.chains[n].chain
         known = np.isfinite(table.chains[n].label)
         features, types = torch.from_numpy(array), torch.from_numpy(chain.residue_type)
         value = model(features, types, torch.zeros(len(chain), 3)).numpy()
-        said.append(np.atleast_2d(value)[known])
-    return _scores(_labels(table.chains, side), np.concatenate(said), table.classes)
+        predicted.append(np.atleast_2d(value)[known])
+    return _scores(_labels(table.chains, side), np.concatenate(predicted), table.classes)
 
 
 def _constant(table: LabelTable, sides: Sequence[Sequence[int]]) -> dict[str, float]:
@@ -273,21 +275,21 @@ def _constant(table: LabelTable, sides: Sequence[Sequence[int]]) -> dict[str, fl
 
 
 def _scores(
-    label: NDArray[np.float64], said: NDArray[np.floating], classes: Sequence[str] | None
+    label: NDArray[np.float64], predicted: NDArray[np.floating], classes: Sequence[str] | None
 ) -> dict[str, float]:
     if classes:
-        picked = said.argmax(axis=1)
+        picked = predicted.argmax(axis=1)
         scores = {
             "accuracy": float((picked == label).mean()),
             "balanced_accuracy": float(balanced_accuracy_score(label, picked)),
             "f1_macro": float(f1_score(label, picked, average="macro")),
         }
     else:
-        error = said[:, 0] - label
-        varied = np.std(said[:, 0]) > 0 and np.std(label) > 0
+        error = predicted[:, 0] - label
+        varied = np.std(predicted[:, 0]) > 0 and np.std(label) > 0
         scores = {
-            "r2": float(r2_score(label, said[:, 0])),
-            "pearson": float(np.corrcoef(said[:, 0], label)[0, 1]) if varied else 0.0,
+            "r2": float(r2_score(label, predicted[:, 0])),
+            "pearson": float(np.corrcoef(predicted[:, 0], label)[0, 1]) if varied else 0.0,
             "mean_absolute_error": float(np.abs(error).mean()),
         }
     return {name: round(value, 4) for name, value in scores.items()} | {"labels": len(label)}

@@ -41,8 +41,8 @@ def real_decoys(path: Path, seed: int = 0) -> tuple[list[Decoy], list[Decoy], li
     decoys = [d for d in read_decoys(path) if len(d) <= LONGEST]
     names = sorted({d.target for d in decoys})
     longest = {n: max((d for d in decoys if d.target == n), key=len) for n in names}
-    kin = exact_relatives(sequences_tested(path), [longest[n].sequence for n in names])
-    out = {names[k] for k in kin}
+    relatives = exact_relatives(sequences_tested(path), [longest[n].sequence for n in names])
+    out = {names[k] for k in relatives}
     kept = [n for n in names if n not in out]
     family = dict(zip(kept, families([longest[n] for n in kept]), strict=True))
     groups = np.random.default_rng(seed).permutation(sorted(set(family.values())))

@@ -95,13 +95,13 @@ class Maker:
         native = self.corpus[position].ca_coords.astype(np.float64)
         return WAYS[kind](self, position, native, rng)
 
-    def template(self, position: int, rng: np.random.Generator, *, kin: bool) -> Trace:
+    def template(self, position: int, rng: np.random.Generator, *, related: bool) -> Trace:
         """Return a chain of the same cluster, or of another one, of fitting length."""
         clusters, lengths = self.corpus.clusters, self.corpus.lengths
         same = clusters == clusters[position]
         length = lengths[position]
         fits = (lengths >= TEMPLATE[0] * length) & (lengths <= TEMPLATE[1] * length)
-        wanted = fits & (same if kin else ~same)
+        wanted = fits & (same if related else ~same)
         wanted[position] = False
         if not wanted.any():
             raise DecoyError(f"no template of about {length} residues", self.corpus.path)
@@ -132,14 +132,14 @@ def _shifts(maker: Maker, position: int, native: Coords, rng: np.random.Generato
 
 def _grafts(maker: Maker, position: int, native: Coords, rng: np.random.Generator) -> Coords:
     for _ in range(int(rng.integers(1, 9))):
-        donor = maker.template(position, rng, kin=False)
+        donor = maker.template(position, rng, related=False)
         native = grafted(native, donor.ca_coords.astype(np.float64), rng)
     return regularised(native)
 
 
 def _homologs(maker: Maker, position: int, native: Coords, rng: np.random.Generator) -> Coords:
     try:
-        template = maker.template(position, rng, kin=True)
+        template = maker.template(position, rng, related=True)
     except DecoyError:  # alone in its cluster
         return _foreign(maker, position, native, rng)
     positions = aligned(_sequence(maker.corpus[position]), _sequence(template))
@@ -150,7 +150,7 @@ def _homologs(maker: Maker, position: int, native: Coords, rng: np.random.Genera
 
 def _foreign(maker: Maker, position: int, native: Coords, rng: np.random.Generator) -> Coords:
     """Put the residues on another fold, from its start or a little after, skipping or looping out some."""
-    template = maker.template(position, rng, kin=False)
+    template = maker.template(position, rng, related=False)
     steps = np.ones(len(native), dtype=np.int64)
     gaps = rng.choice(len(native), size=int(rng.integers(0, 5)), replace=False)
     steps[gaps] += rng.integers(-1, 3, size=len(gaps))

@@ -60,9 +60,9 @@ def _unfrozen(learnt: Learnt, decoys: Sequence[Decoy], cache: Path) -> Predicted
     """Return what a network says that makes its own embeddings; it takes minutes, and is kept."""
 
     def make() -> dict[str, NDArray[np.float32]]:
-        said = predict(learnt.network, bare(decoys))
-        return {"quality": said.quality, "residue_quality": np.concatenate(said.residue_quality)}
+        predicted = predict(learnt.network, bare(decoys))
+        return {"quality": predicted.quality, "residue_quality": np.concatenate(predicted.residue_quality)}
 
-    said = kept(cache / f"said-{digest_of(decoys, weights_of(learnt.network))}.npz", make)
+    predicted = kept(cache / f"said-{digest_of(decoys, weights_of(learnt.network))}.npz", make)
     starts = np.cumsum([len(d) for d in decoys])[:-1]
-    return Predicted(said["quality"], np.split(said["residue_quality"], starts))
+    return Predicted(predicted["quality"], np.split(predicted["residue_quality"], starts))

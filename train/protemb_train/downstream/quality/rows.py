@@ -145,7 +145,7 @@ def run_row(
         "namer_sha256": None if row.namer is None else weights_of(row.namer),
     }
     named = {"names": row.namer is not None}
-    wanted = [seed for seed in seeds if not _there(folder / f"seed-{seed}.pt", made | named)]
+    wanted = [seed for seed in seeds if not _is_trained(folder / f"seed-{seed}.pt", made | named)]
     if not wanted:
         return
     try:
@@ -195,7 +195,7 @@ def _made(learning: Sequence[Decoy], validation: Sequence[Decoy]) -> dict[str, A
     }
 
 
-def _there(path: Path, made: dict[str, Any]) -> bool:
+def _is_trained(path: Path, made: dict[str, Any]) -> bool:
     """Return whether a seed is there, after checking that it is one of this row: it is not trained again."""
     if not path.exists():
         return False
@@ -247,7 +247,7 @@ def fine_tune_row(
     for seed in frozen:
         path = out / name / f"seed-{seed.record['seed']}.pt"
         made |= {"from": seed.record["row"], "encoder": seed.record["encoder"], "network": "graphqa"}
-        if _there(path, made):
+        if _is_trained(path, made):
             continue
         if seed.record["network"] != "graphqa" or seed.record["shape"]["edge"] != encoder.config.channels:
             raise DecoyError(f"row {seed.record['row']}: fine-tuning goes on from GraphQA on this encoder")
@@ -272,11 +272,11 @@ def judged_by_kind(
     decoys: Sequence[Decoy], watched: Examples, network: nn.Module
 ) -> dict[str, dict[str, float]]:
     """Return scores on validation models of targets that have some, real ones and made ones apart."""
-    said = predict(network, watched)
+    predicted = predict(network, watched)
     kept = {id(d) for d in few_a_target(decoys, len(decoys))}
     found = {}
     for name, made in (("real", False), ("made", True)):
         of = [n for n, d in enumerate(decoys) if d.made == made and id(d) in kept]
         if len(of) > 1:
-            found[name] = judged([decoys[n] for n in of], said.of(of))
+            found[name] = judged([decoys[n] for n in of], predicted.of(of))
     return found

@@ -1,4 +1,4 @@
-"""The scorer that users run: networks of one row on one structure embedding, averaged and measured."""
+"""The quality scorer: the mean of the networks of one row, with its scores on validation models."""
 
 from __future__ import annotations
 
@@ -78,11 +78,11 @@ class QualityModel(nn.Module):
         names_LF = None if self.namer is None else self.namer.features(residue_type_L, graph)
         scaled_HLE = (features_LKC.flatten(1) - self.mean_HE[:, None]) / self.spread_HE[:, None]
         if isinstance(self.heads[0], GraphQA):
-            said = self._graphqa(residue_type_L, ca_coords_L3, scaled_HLE, names_LF)
+            values = self._graphqa(residue_type_L, ca_coords_L3, scaled_HLE, names_LF)
         else:
-            said = self._head(residue_type_L, graph, scaled_HLE, names_LF)
+            values = self._head(residue_type_L, graph, scaled_HLE, names_LF)
         residues, models = zip(
-            *((local[:, LOCAL.index("lddt")], of_model) for local, of_model in said), strict=True
+            *((local[:, LOCAL.index("lddt")], of_model) for local, of_model in values), strict=True
         )
         whole = torch.stack(models).mean(dim=0)
         return (
@@ -126,10 +126,10 @@ class Trained:
     card: dict[str, Any] = field(default_factory=dict)
 
 
-def together(said: Sequence[Predicted]) -> Predicted:
+def together(values: Sequence[Predicted]) -> Predicted:
     """Return the mean of what several networks say."""
-    residues = [np.mean(of, axis=0) for of in zip(*(s.residue_quality for s in said), strict=True)]
-    return Predicted(np.mean([s.quality for s in said], axis=0), residues)
+    residues = [np.mean(of, axis=0) for of in zip(*(s.residue_quality for s in values), strict=True)]
+    return Predicted(np.mean([s.quality for s in values], axis=0), residues)
 
 
 def assemble(seeds: Sequence[Learnt], readouts: Sequence[str], quality: Mapping[str, Any]) -> Trained:
@@ -180,16 +180,16 @@ def assemble(seeds: Sequence[Learnt], readouts: Sequence[str], quality: Mapping[
     return Trained(model.eval(), card)
 
 
-def by_source(decoys: Sequence[Decoy], said: Predicted) -> dict[str, dict[str, float]]:
+def by_source(decoys: Sequence[Decoy], values: Predicted) -> dict[str, dict[str, float]]:
     """Return for models of each source: their number, true and predicted GDT_TS, error, R, and rho_decoy."""
     found = {}
     k = GLOBAL.index("gdt_ts")
     for source in sorted({d.source for d in decoys}):
         of = [n for n, d in enumerate(decoys) if d.source == source]
-        true, predicted = np.array([decoys[n].gdt_ts for n in of]), said.quality[of, k]
+        true, predicted = np.array([decoys[n].gdt_ts for n in of]), values.quality[of, k]
         scores = asdict(decoy_scores(true, predicted, np.array([decoys[n].target for n in of])))
         local = residue_scores(
-            [decoys[n].residue_quality[:, 0] for n in of], [said.residue_quality[n][:, 0] for n in of]
+            [decoys[n].residue_quality[:, 0] for n in of], [values.residue_quality[n][:, 0] for n in of]
         )
         found[source] = {
             "models": len(of),

@@ -1,20 +1,27 @@
-"""The quality table: the only reader of the test models.
+"""The table of the quality task. Only this module reads the test models.
 
-It loads the networks of the rows, lets them predict, and scores them beside published energies of the same
-models, the score network alone, and what was published on CASP13, which is another test set.
+It scores the predictions of all rows, published energies of the same models, and the denoising network alone.
+Published results on CASP13, another test set, are shown below them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
+from protemb_train.downstream.common.table import (
+    Difference,
+    Spread,
+    difference_table,
+    encoder_cell,
+    markdown,
+    plain_differences,
+    readout_line,
+)
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
 from protemb_train.downstream.quality.learnt import Learnt
 from protemb_train.downstream.quality.scorer import together
@@ -31,8 +38,10 @@ COLUMNS = {
     "residue_cad_rho_decoy": "CAD rho_decoy",
     "residue_lddt_rho": "lDDT rho",
     "residue_lddt_rho_decoy": "lDDT rho_decoy",
-    "gdt_ts_mean": "mean GDT_TS said",
+    "gdt_ts_mean": "mean predicted GDT_TS",
 }
+SHOWN = ("gdt_ts_rmse", "gdt_ts_r", "gdt_ts_r_target", "gdt_ts_z", "gdt_ts_frl5", "residue_lddt_rho_decoy")
+"""Columns of the page; the JSON file has all."""
 CASP13 = {
     "paper, no embeddings": ".201 | .793 | .751 | 1.026 | .045 | .637 | .390 | .774 | .510",
     "paper, sequence embeddings (TAPE)": ".158 | .799 | .772 | 1.101 | .037 | .624 | .387 | .754 | .502",
@@ -58,43 +67,33 @@ def read_energies(path: Path, decoys: Sequence[Decoy]) -> dict[str, NDArray[np.f
     Raises
     ------
     DecoyError
-        If the table cannot be read, or knows none of the models.
+        If the table cannot be read, or has none of the models.
     """
     try:
         lines = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
         head, rows = lines[0], {line[0]: line for line in lines[1:]}
         where = {name: head.index(name) for name in ENERGIES}
     except (OSError, ValueError, IndexError) as error:
-        raise DecoyError(f"not a table of energies (a line a model, tabs between) ({error})", path) from error
+        raise DecoyError(
+            f"not a table of energies, one model a line and tab-separated ({error})",
+            path,
+        ) from error
     keys = [PurePosixPath(d.id).stem for d in decoys]
     if not any(key in rows for key in keys):
-        raise DecoyError(f"knows none of the {len(decoys)} models", path)
+        raise DecoyError(f"has none of the {len(decoys)} models", path)
     return {
         label: np.array([sign * float(rows[k][where[name]]) if k in rows else np.nan for k in keys])
         for name, (label, sign) in ENERGIES.items()
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """Mean of a row minus another's, with 95% intervals over seeds and over targets."""
-
-    mean: float
-    seeds: tuple[float, float]
-    targets: tuple[float, float]
-
-    def __str__(self) -> str:
-        seeds, targets = (f"{low:+.3f} to {high:+.3f}" for low, high in (self.seeds, self.targets))
-        return f"{self.mean:+.3f} ({seeds}; {targets})"
-
-
-def by_target(decoys: Sequence[Decoy], said: Predicted) -> dict[str, NDArray[np.float64]]:
+def by_target(decoys: Sequence[Decoy], predicted: Predicted) -> dict[str, NDArray[np.float64]]:
     """Return R, z and rho_decoy of each target by itself, in the order of their names."""
     target = np.array([d.target for d in decoys])
     found: dict[str, list[float]] = {name: [] for name in COMPARED}
     for name in np.unique(target):
         of = np.flatnonzero(target == name).tolist()
-        scores = judged([decoys[n] for n in of], said.of(of))
+        scores = judged([decoys[n] for n in of], predicted.of(of))
         for key in COMPARED:
             found[key].append(scores[key])
     return {key: np.array(values) for key, values in found.items()}
@@ -102,81 +101,80 @@ def by_target(decoys: Sequence[Decoy], said: Predicted) -> dict[str, NDArray[np.
 
 def gains(
     a: Sequence[Mapping[str, NDArray[np.float64]]], b: Sequence[Mapping[str, NDArray[np.float64]]]
-) -> dict[str, Gain]:
-    """Return differences of two rows from scores of targets, seed by seed (a sequence of them).
+) -> dict[str, Difference]:
+    """Return differences of two rows in the scores of `by_target`, one mapping for each seed.
 
-    Over seeds: Student's t on differences of like seeds. Over targets: bootstrap, the mean over seeds.
+    The interval over samples is a bootstrap of the targets, of the mean over seeds.
     """
     found = {}
     for key in COMPARED:
         difference = np.stack([x[key] for x in a]) - np.stack([y[key] for y in b])
         by_seed, targets = np.nanmean(difference, axis=1), np.nanmean(difference, axis=0)
-        mean, half = float(by_seed.mean()), float("nan")
-        if len(by_seed) > 1:
-            half = float(stats.t.ppf(0.975, len(by_seed) - 1) * stats.sem(by_seed))
         drawn = np.random.default_rng(0).integers(0, len(targets), (DRAWS, len(targets)))
         low, high = np.nanquantile(np.nanmean(targets[drawn], axis=1), [0.025, 0.975])
-        found[key] = Gain(mean, (mean - half, mean + half), (float(low), float(high)))
+        found[key] = Difference.of(by_seed, (float(low), float(high)))
     return found
 
 
 def as_table(
     decoys: Sequence[Decoy],
     rows: Mapping[str, Sequence[Learnt]],
-    said: Mapping[str, Sequence[Predicted]],
+    predicted: Mapping[str, Sequence[Predicted]],
     others: Mapping[str, NDArray[np.float64]],
     against: Sequence[str],
-) -> tuple[str, dict[str, dict[str, float]]]:
-    """Return the page, and the mean scores of every row, of all its seeds together too.
+) -> tuple[str, dict[str, Any]]:
+    """Return the page and everything it summarises.
 
     Parameters
     ----------
     decoys : sequence of Decoy
         Test models.
-    rows, said : mapping
-        Networks and what they say.
+    rows, predicted : mapping
+        Networks and their predictions, for each seed.
     others : mapping of str to ndarray
-        Scores of models that nobody here has trained, on scales of their own: they are only ranked.
+        Scores of other methods. Their scales differ from GDT_TS, so they are only ranked.
     against : sequence of str
         Rows to subtract.
+
+    Returns
+    -------
+    page : str
+        Markdown.
+    values : dict
+        "scores": all `COLUMNS` of each row, and of the mean of its seeds (", together"); "ranked": other
+        methods; "differences": for each row of `against`.
 
     Raises
     ------
     DecoyError
         If there is no row of a name in `against`.
     """
-    if unknown := [name for name in against if name not in said]:
-        raise DecoyError(f"there is no row {unknown[0]!r}; there are {', '.join(said)}")
-    targets = len({d.target for d in decoys})
-    head = f"| row | {' | '.join(COLUMNS.values())} |\n|---|{'---|' * len(COLUMNS)}"
-    found = {name: [judged(decoys, s) for s in seeds] for name, seeds in said.items()}
-    for name, seeds in said.items():
+    if unknown := [name for name in against if name not in predicted]:
+        raise DecoyError(f"there is no row {unknown[0]!r}; there are {', '.join(predicted)}")
+    found = {name: [judged(decoys, s) for s in seeds] for name, seeds in predicted.items()}
+    for name, seeds in predicted.items():
         if len(seeds) > 1 and rows[name][0].record["network"] != "graphqa":
             found[f"{name}, together"] = [judged(decoys, together(seeds))]
-    lines = [f"| {name} | {_cells(scores)} |" for name, scores in found.items()]
-    lines += [f"| {name} | {_ranked(decoys, scores)} |" for name, scores in others.items()]
-    published = [f"| {name} | {cells} | |" for name, cells in CASP13.items()]
-    parts = [
-        f"## CASP12: {len(decoys)} models of {targets} targets\n\nGDT_TS (RMSE to FRL5), then residues; mean "
-        f"true GDT_TS {np.mean([d.gdt_ts for d in decoys]):.3f}. "
-        "Mean and standard deviation over seeds; energies are only ranked. The command that wrote this page "
-        "is the only one that reads these models.\n\n" + "\n".join([head, *lines]),
-        "## Published on CASP13: another, easier test set\n\n" + "\n".join([head, *published]),
-    ]
-    if against:
-        parts.append(_differences(decoys, said, against))
-    parts.append(_what(rows))
-    means = {
-        name: {
-            key: round(float(np.mean([of[key] for of in scores])), 4) for key in COLUMNS if key in scores[0]
-        }
-        for name, scores in found.items()
+    scores = {
+        name: {key: Spread.of([of.get(key, float("nan")) for of in seeds]) for key in COLUMNS}
+        for name, seeds in found.items()
     }
-    return "\n\n".join(parts) + "\n", means
+    ranked = {name: _ranked(decoys, values) for name, values in others.items()}
+    differences = _differences(decoys, predicted, against)
+    page = [_scores_part(decoys, scores, ranked), _published_part()]
+    if against:
+        page.append(_differences_part(rows, differences))
+    page.append(_rows_part(rows))
+    values = {
+        "scores": {name: {key: s.as_dict() for key, s in of.items()} for name, of in scores.items()},
+        "ranked": {name: {key: round(v, 4) for key, v in of.items()} for name, of in ranked.items()},
+        "differences": plain_differences(differences),
+    }
+    return "\n\n".join(page) + "\n", values
 
 
 def curves_of(rows: Mapping[str, Sequence[Learnt]]) -> dict[str, list[list[dict[str, float]]]]:
-    """Return the training curves of every seed of every row: loss, and some scores of watched models."""
+    """Return the training curves of every seed of every row: loss and validation scores."""
     kept = ("loss", *COMPARED, "gdt_ts_rmse")
     return {
         name: [
@@ -187,61 +185,96 @@ def curves_of(rows: Mapping[str, Sequence[Learnt]]) -> dict[str, list[list[dict[
     }
 
 
-def _cells(scores: Sequence[Mapping[str, float]]) -> str:
-    values = {name: [of.get(name, float("nan")) for of in scores] for name in COLUMNS}
-    return " | ".join(
-        f"{np.mean(v):.3f} +- {np.std(v, ddof=1) if len(v) > 1 else 0:.3f}".replace("0.", ".")
-        for v in values.values()
+def _short(value: float) -> str:
+    return f"{value:.3f}".replace("0.", ".")
+
+
+def _scores_part(
+    decoys: Sequence[Decoy],
+    scores: Mapping[str, Mapping[str, Spread]],
+    ranked: Mapping[str, Mapping[str, float]],
+) -> str:
+    lines = [[name, *(of[key] for key in SHOWN)] for name, of in scores.items()]
+    lines += [[name, *(_short(of[key]) if key in of else "" for key in SHOWN)] for name, of in ranked.items()]
+    head = markdown(["row", *(COLUMNS[key] for key in SHOWN)], lines)
+    return (
+        f"## CASP12: {len(decoys)} models of {len({d.target for d in decoys})} targets\n\n"
+        "RMSE to FRL5 are for GDT_TS, the last column is for residues. Mean±standard deviation over seeds; "
+        '"together" is the mean prediction of all seeds. Energies are only ranked. Mean true GDT_TS: '
+        f"{np.mean([d.gdt_ts for d in decoys]):.3f}. More scores are in the JSON file of this name.\n\n{head}"
     )
 
 
-def _ranked(decoys: Sequence[Decoy], scores: NDArray[np.float64]) -> str:
+def _published_part() -> str:
+    columns = list(COLUMNS)
+    lines = []
+    for name, cells in CASP13.items():
+        values = [cell.strip() for cell in cells.split("|")]
+        lines.append([name, *(values[columns.index(key)] for key in SHOWN)])
+    head = markdown(["row", *(COLUMNS[key] for key in SHOWN)], lines)
+    return f"## Published on CASP13: another, easier test set\n\n{head}"
+
+
+def _ranked(decoys: Sequence[Decoy], scores: NDArray[np.float64]) -> dict[str, float]:
     known = np.flatnonzero(np.isfinite(scores))
     true, target = np.array([d.gdt_ts for d in decoys]), np.array([d.target for d in decoys])
     found = decoy_scores(true[known], scores[known], target[known])
-    cells = ["", "", found.r_target, found.z, found.frl5, "", "", "", "", ""]
-    return " | ".join(c if isinstance(c, str) else f"{c:.3f}".replace("0.", ".") for c in cells)
+    return {"gdt_ts_r_target": found.r_target, "gdt_ts_z": found.z, "gdt_ts_frl5": found.frl5}
 
 
 def _differences(
-    decoys: Sequence[Decoy], said: Mapping[str, Sequence[Predicted]], against: Sequence[str]
+    decoys: Sequence[Decoy], predicted: Mapping[str, Sequence[Predicted]], against: Sequence[str]
+) -> dict[str, dict[str, dict[str, Difference]]]:
+    found = (
+        {name: [by_target(decoys, s) for s in seeds] for name, seeds in predicted.items()} if against else {}
+    )
+    return {
+        other: {
+            name: gains(seeds, found[other])
+            for name, seeds in found.items()
+            if name != other and len(seeds) == len(found[other])
+        }
+        for other in against
+    }
+
+
+def _differences_part(
+    names: Iterable[str], differences: Mapping[str, Mapping[str, Mapping[str, Difference]]]
 ) -> str:
-    told = [COLUMNS[key] for key in COMPARED]
-    found = {name: [by_target(decoys, s) for s in seeds] for name, seeds in said.items()}
-    parts = []
-    for other in against:
-        lines = [f"| row - {other} | {' | '.join(told)} |", "|---|" + "---|" * len(told)]
-        for name, seeds in found.items():
-            if name != other and len(seeds) == len(found[other]):
-                gain = gains(seeds, found[other])
-                lines.append(f"| {name} | {' | '.join(str(gain[key]) for key in COMPARED)} |")
-        parts.append("\n".join(lines))
+    key = COMPARED[0]
     return (
-        "## Differences\n\nPaired by seed; in brackets 95% intervals, over seeds (Student's t) and over "
-        "targets (bootstrap). rho_decoy is here the mean of the targets' means.\n\n" + "\n\n".join(parts)
+        f"## Differences in {COLUMNS[key]}\n\nPaired by seed, with 95% intervals over targets (bootstrap). "
+        "The JSON file also has intervals over seeds, and the differences in "
+        f"{' and '.join(COLUMNS[k] for k in COMPARED[1:])} (means of the targets' means).\n\n"
+        + difference_table(names, differences, key)
     )
 
 
 def _mean_of(kind: str, validation: Sequence[Mapping[str, Mapping[str, float]]]) -> str:
     found = [of[kind]["gdt_ts_r_target"] for of in validation if kind in of]
-    return f"{np.mean(found):.3f}" if found else ""
+    return _short(float(np.mean(found))) if found else ""
 
 
-def _what(rows: Mapping[str, Sequence[Learnt]]) -> str:
-    lines = [
-        "| row | network | encoder | names | models (targets) learnt | watched | epochs | seeds "
-        "| R_target watched, made models | real |",
-        "|---|" + "---|" * 9,
-    ]
+def _rows_part(rows: Mapping[str, Sequence[Learnt]]) -> str:
+    lines = []
     for name, seeds in rows.items():
         r: dict[str, Any] = seeds[0].record
-        encoder = ", ".join(f"{k} {v}" for k, v in r["encoder"].items() if k != "weights_sha256" and v)
         namer = getattr(seeds[0].network, "namer", None)
-        names = "" if namer is None else f"{len(namer.layers)} layers of {namer.input.out_features}"
+        names = "" if namer is None else f"{len(namer.layers)} of {namer.input.out_features}"
         sizes = [f"{m} ({t})" for m, t in zip(r["models"], r["targets"], strict=True)]
         validation = [s.record["validation"] for s in seeds]
-        watched = [_mean_of(kind, validation) for kind in ("made", "real")]
-        epochs = str(r["recipe"]["epochs"])
-        cells = [name, r["network"], encoder, names, *sizes, epochs, str(len(seeds)), *watched]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "## What the rows are\n\n" + "\n".join(lines)
+        of_kind = [_mean_of(kind, validation) for kind in ("made", "real")]
+        cells = [name, r["network"], encoder_cell(r["encoder"]), names, *sizes, r["recipe"]["epochs"]]
+        lines.append([*cells, len(seeds), *of_kind])
+    head = [
+        "row", "network", "encoder", "type layers", "training", "validation", "epochs", "seeds",
+        "R_target, generated", "R_target, real",
+    ]  # fmt: skip
+    readouts = readout_line({name: seeds[0].record["encoder"] for name, seeds in rows.items()})
+    return (
+        "## Rows\n\nModels (targets) of training and validation; layers of the network that predicts residue "
+        "types; R_target on validation models, generated and real. "
+        f"{readouts}".rstrip()
+        + "\n\n"
+        + markdown(head, lines)
+    )

@@ -108,9 +108,9 @@ class Predicted:
 def predict(network: nn.Module, examples: Examples) -> Predicted:
     """Return scores of all models, one after the other."""
     network.eval()
-    said = [network(Batch.from_data_list([examples.graph(n)])) for n in range(len(examples))]
+    result = [network(Batch.from_data_list([examples.graph(n)])) for n in range(len(examples))]
     return Predicted(
-        torch.cat([model for _, model in said]).numpy(), [residues.numpy() for residues, _ in said]
+        torch.cat([model for _, model in result]).numpy(), [residues.numpy() for residues, _ in result]
     )
 
 

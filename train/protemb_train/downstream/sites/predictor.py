@@ -135,16 +135,16 @@ def train_predictor(
     make, recipe = find_network("graph")
     tensors = as_tensors(training, embed_all(encoder, training, cache), features=False, graph=True)
     found, outside = [], [[] for _ in training]  # type: ignore[var-annotated]
-    kin = families(training)
+    family = families(training)
     for seed in range(heads):
-        learning, validation = validation_split(kin, VALIDATION_SHARE, seed)
+        learning, validation = validation_split(family, VALIDATION_SHARE, seed)
         learnt, tested = ([tensors[i] for i in side] for side in (learning, validation))
         run = train(make, learnt, tested, [], recipe, seed=seed, start=start)
         found.append((run.network, run.scaling))
         for i, probability in zip(validation, run.validation, strict=True):
             outside[i].append(probability)
     # What the heads say of chains held out from them; a chain may have been held out from several.
-    chains = [i for i, said in enumerate(outside) if said]
+    chains = [i for i, predicted in enumerate(outside) if predicted]
     logit = np.concatenate([_logit(np.mean(outside[i], axis=0)) for i in chains])
     label = np.concatenate([training[i].label[: training[i].cut] for i in chains])
     platt = LogisticRegression(C=np.inf).fit(logit[:, None], label)
@@ -194,7 +194,7 @@ def measure(
     """Return scores on held-out chains at a threshold chosen elsewhere, and how well calibrated they are."""
     tensors = as_tensors(chains, embed_all(encoder, chains, cache), features=False)
     readouts = len(encoder.readouts)
-    said = [
+    predicted = [
         model(
             t.extra_LE.reshape(chain.cut, readouts, -1),
             torch.from_numpy(encode_sequence(chain.sequence)[: chain.cut]),
@@ -202,7 +202,7 @@ def measure(
         ).numpy()
         for t, chain in zip(tensors, chains, strict=True)
     ]
-    probability = np.concatenate(said)
+    probability = np.concatenate(predicted)
     label = np.concatenate([chain.label[: chain.cut] for chain in chains])
     scores = binary_scores(label, probability, threshold)
     return {

@@ -122,9 +122,9 @@ def run_row(
     vectors = embed_all(row.encoder, [*training, *test], cache)
     tensors = as_tensors([*training, *test], vectors, features=row.features, graph=row.recipe.graph)
     learnable, tested = tensors[: len(training)], tensors[len(training) :]
-    kin = families(training)
+    family = families(training)
     for seed in wanted:
-        learning, validation = validation_split(kin, VALIDATION_SHARE, seed)
+        learning, validation = validation_split(family, VALIDATION_SHARE, seed)
         sides = [learnable[i] for i in learning], [learnable[i] for i in validation], tested
         run = train(row.make, *sides, row.recipe, seed=seed, start=row.start)
         if row.unfrozen is not None:
@@ -143,7 +143,7 @@ def run_row(
 
 
 def _digest(training: Sequence[SiteChain], test: Sequence[SiteChain]) -> str:
-    """Return the SHA-256 of what chains hold, whatever their file is called."""
+    """Return the SHA-256 of the content of chains."""
     digest = hashlib.sha256(f"{len(training)} {len(test)}".encode())
     for chain in (*training, *test):
         digest.update(f"{chain.id} {chain.sequence} {chain.cut}".encode())

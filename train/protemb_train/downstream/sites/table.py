@@ -1,54 +1,61 @@
-"""The table of rows: both protocols, mean and deviation over seeds, and paired differences with intervals."""
+"""The table of the sites task: scores of both protocols, and paired differences with intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from protemb_train.downstream.common.metrics import BinaryScores, best_f_threshold, binary_scores
+from protemb_train.downstream.common.table import (
+    Difference,
+    Spread,
+    difference_table,
+    encoder_cell,
+    markdown,
+    plain_differences,
+    readout_line,
+)
 from protemb_train.downstream.sites.bootstrap import drawn_scores
 from protemb_train.downstream.sites.data import SitesError
 from protemb_train.downstream.sites.rows import Kept
 
-# By split and protocol: name, and the cells of COLUMNS.
-PUBLISHED: dict[tuple[str, str], dict[str, str]] = {
-    # Guo et al. 2022, Table 2, all 70 chains.
-    ("test", "paper"): {
-        "paper: no embeddings": (
-            ".589 +- .012 | .270 +- .006 | .623 +- .018 | .377 +- .004 | .163 +- .006 | |"
-        ),
-        "paper: sequence embeddings (TAPE)": (
-            ".592 +- .036 | .274 +- .009 | .635 +- .058 | .382 +- .003 | .174 +- .005 | |"
-        ),
-        "paper: BC-30 embeddings": (
-            ".614 +- .016 | .280 +- .005 | .604 +- .026 | .382 +- .001 | .177 +- .002 | |"
-        ),
-        "paper: BC-100 embeddings": (
-            ".621 +- .029 | .285 +- .010 | .601 +- .052 | .386 +- .003 | .185 +- .004 | |"
-        ),
+SCORES = ("accuracy", "precision", "recall", "f1", "mcc", "auprc", "auroc")
+
+# By split and name.
+PUBLISHED: dict[str, dict[str, dict[str, str]]] = {
+    # Guo et al. 2022, Table 2, all 70 chains: accuracy, precision, recall, F and MCC.
+    "test": {
+        name: dict(zip((f"paper {score}" for score in SCORES), cells.split(), strict=False))
+        for name, cells in {
+            "paper: no embeddings": ".589±.012 .270±.006 .623±.018 .377±.004 .163±.006",
+            "paper: sequence embeddings (TAPE)": ".592±.036 .274±.009 .635±.058 .382±.003 .174±.005",
+            "paper: BC-30 embeddings": ".614±.016 .280±.005 .604±.026 .382±.001 .177±.002",
+            "paper: BC-100 embeddings": ".621±.029 .285±.010 .601±.052 .386±.003 .185±.004",
+        }.items()
     },
     # Yuan et al. 2022 (doi:10.1093/bioinformatics/btab643); Zhou et al. 2023 (doi:10.1093/bib/bbad122).
-    ("Test_60", "clean"): {
-        "published: DeepPPISP": "| | | | .167 | .276 |",
-        "published: MaSIF-site": "| | | | .326 | .439 |",
-        "published: GraphPPIS": "| | | | .333 | .429 |",
-        "published: AGAT-PPIS": "| | | | .484 | .574 |",
+    "Test_60": {
+        "published: DeepPPISP": {"clean mcc": ".167", "auprc": ".276"},
+        "published: MaSIF-site": {"clean mcc": ".326", "auprc": ".439"},
+        "published: GraphPPIS": {"clean mcc": ".333", "auprc": ".429"},
+        "published: AGAT-PPIS": {"clean mcc": ".484", "auprc": ".574"},
     },
 }
 
-COLUMNS = {
-    "accuracy": "ACC",
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "F",
-    "mcc": "MCC",
+PROTOCOLS = ("clean", "paper")
+SHOWN = {
     "auprc": "AUPRC",
     "auroc": "AUROC",
+    "clean f1": "F, clean",
+    "clean mcc": "MCC, clean",
+    "paper f1": "F, paper",
+    "paper mcc": "MCC, paper",
 }
+"""Columns of the page; the JSON file has all scores."""
 
 
 def scores_of(kept: Kept, protocol: str) -> BinaryScores:
@@ -70,22 +77,9 @@ def scores_of(kept: Kept, protocol: str) -> BinaryScores:
     return binary_scores(label, probability, threshold)
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """Mean of a row minus another's, by seed, with two 95% intervals: over seeds and over test chains."""
-
-    mean: float
-    seeds: tuple[float, float]
-    chains: tuple[float, float]
-
-    def __str__(self) -> str:
-        seeds, chains = (f"{low:+.3f} to {high:+.3f}" for low, high in (self.seeds, self.chains))
-        return f"{self.mean:+.3f} ({seeds}; {chains})"
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Compared:
-    """What differences of a row are taken from, computed once.
+    """Scores of one row, computed once for all differences.
 
     Parameters
     ----------
@@ -114,22 +108,32 @@ class Compared:
 def paired(a: Compared, b: Compared, score: str) -> Difference | None:
     """Return the difference of two rows in AUPRC or MCC (clean), None if seeds or test chains differ.
 
-    Over seeds: Student's t on the differences of like seeds. Over chains: bootstrap of the test chains, the
-    mean over seeds recomputed each time.
+    The interval over samples is a bootstrap of the test chains, of the mean over seeds.
     """
     if a.seeds != b.seeds or not np.array_equal(a.test_id, b.test_id):
         return None
     by_seed = np.array([getattr(x, score) - getattr(y, score) for x, y in zip(a.clean, b.clean, strict=True)])
-    mean = float(by_seed.mean())
-    half = (
-        float(stats.t.ppf(0.975, len(by_seed) - 1) * stats.sem(by_seed)) if len(by_seed) > 1 else float("nan")
-    )
     low, high = np.nanquantile(a.drawn[score] - b.drawn[score], [0.025, 0.975])
-    return Difference(mean, (mean - half, mean + half), (float(low), float(high)))
+    return Difference.of(by_seed, (float(low), float(high)))
 
 
-def as_table(rows: Mapping[str, Sequence[Kept]], base: Sequence[str]) -> str:
-    """Return the page of a results folder: both protocols, and differences to the rows named in `base`.
+def as_table(rows: Mapping[str, Sequence[Kept]], base: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """Return the page of a results folder, and everything it summarises.
+
+    Parameters
+    ----------
+    rows : mapping of str to sequence of Kept
+        Runs of each row.
+    base : sequence of str
+        Rows to subtract.
+
+    Returns
+    -------
+    page : str
+        Markdown.
+    values : dict
+        "scores": by protocol, row and score; "published"; "rows": encoder and data; "differences": by
+        subtracted row, row and score, protocol "clean".
 
     Raises
     ------
@@ -139,61 +143,98 @@ def as_table(rows: Mapping[str, Sequence[Kept]], base: Sequence[str]) -> str:
     for name in base:
         if name not in rows:
             raise SitesError(f"there is no row {name!r}; there are {', '.join(rows)}")
-    parts = []
-    for protocol, told in (
-        ("paper", "the threshold with the best F on the test chains themselves (comparable, but optimistic)"),
-        ("clean", "the threshold with the best F on whole validation chains"),
-    ):
-        head = f"| row | {' | '.join(COLUMNS.values())} |\n|---|{'---|' * len(COLUMNS)}"
-        lines = [f"| {name} | {_cells(seeds, protocol)} |" for name, seeds in rows.items()]
-        split = next(iter(rows.values()))[0].test_split
-        named = PUBLISHED.get((split[0], protocol), {}) if len(set(split)) == 1 else {}
-        published = [f"| {name} | {cells} |" for name, cells in named.items()]
-        parts.append(f"## Protocol *{protocol}*: {told}\n\n" + "\n".join([head, *lines, *published]))
+    scores = {
+        protocol: {name: _spreads(seeds, protocol) for name, seeds in rows.items()} for protocol in PROTOCOLS
+    }
+    differences = _differences(rows, base)
+    parts = [_scores_part(rows, scores)]
     if base:
-        parts.append(_differences(rows, base))
-    parts.append(_what(rows))
-    return "\n\n".join(parts) + "\n"
+        parts.append(_differences_part(rows, differences))
+    parts.append(_rows_part(rows))
+    values = {
+        "scores": {
+            protocol: {name: {key: s.as_dict() for key, s in of.items()} for name, of in every.items()}
+            for protocol, every in scores.items()
+        },
+        "published": _published(rows),
+        "rows": {name: _about(seeds) for name, seeds in rows.items()},
+        "differences": plain_differences(differences),
+    }
+    return "\n\n".join(parts) + "\n", values
 
 
-def _cells(seeds: Sequence[Kept], protocol: str) -> str:
+def _spreads(seeds: Sequence[Kept], protocol: str) -> dict[str, Spread]:
     found = [scores_of(kept, protocol).as_dict() for kept in seeds]
-    values = {name: [scores[name] for scores in found] for name in COLUMNS}
-    return " | ".join(
-        f"{np.mean(v):.3f} +- {np.std(v, ddof=1) if len(v) > 1 else 0:.3f}".replace("0.", ".")
-        for v in values.values()
-    )
+    return {name: Spread.of([scores[name] for scores in found]) for name in found[0] if name in SCORES}
 
 
-def _differences(rows: Mapping[str, Sequence[Kept]], base: Sequence[str]) -> str:
-    head = " | ".join(f"AUPRC - {name} | MCC - {name}" for name in base)
-    lines = [f"| row | {head} |", "|---|" + "---|" * (2 * len(base))]
-    compared = {name: Compared.of(row) for name, row in rows.items()}
-    for name, row in compared.items():
-        cells = []
-        for other in base:
-            for score in ("auprc", "mcc"):
-                difference = paired(row, compared[other], score) if name != other else None
-                cells.append(str(difference) if difference else "")
-        if any(cells):
-            lines.append(f"| {name} | {' | '.join(cells)} |")
+def _published(rows: Mapping[str, Sequence[Kept]]) -> dict[str, dict[str, str]]:
+    split = set(next(iter(rows.values()))[0].test_split)
+    return PUBLISHED.get(str(next(iter(split))), {}) if len(split) == 1 else {}
+
+
+def _scores_part(
+    rows: Mapping[str, Sequence[Kept]], scores: Mapping[str, Mapping[str, Mapping[str, Spread]]]
+) -> str:
+    def cell(name: str, key: str) -> Spread:
+        protocol, _, score = key.rpartition(" ")
+        return scores[protocol or "clean"][name][score]
+
+    lines: list[list[object]] = [[name, *(cell(name, key) for key in SHOWN)] for name in rows]
+    lines += [[name, *(cells.get(key, "") for key in SHOWN)] for name, cells in _published(rows).items()]
     return (
-        "## Differences, protocol *clean*\n\nPaired by seed. In brackets 95% intervals: over seeds "
-        "(Student's t), and over test chains (bootstrap).\n\n" + "\n".join(lines)
+        "## Scores\n\nMean±standard deviation over seeds. F and MCC are at the threshold with the best F: "
+        "chosen on whole validation chains (protocol *clean*), or on the test chains (protocol *paper*: "
+        "comparable with the paper, but optimistic). The JSON file of this name has accuracy, precision and "
+        "recall too.\n\n" + markdown(["row", *SHOWN.values()], lines)
     )
 
 
-def _what(rows: Mapping[str, Sequence[Kept]]) -> str:
-    lines = [
-        "| row | encoder | PSSM, DSSP | chains learnt, validation, test | seeds | epochs |",
-        "|---|" + "---|" * 5,
-    ]
+def _differences(
+    rows: Mapping[str, Sequence[Kept]], base: Sequence[str]
+) -> dict[str, dict[str, dict[str, Difference]]]:
+    compared = {name: Compared.of(row) for name, row in rows.items()} if base else {}
+    found: dict[str, dict[str, dict[str, Difference]]] = {}
+    for other in base:
+        found[other] = {}
+        for name, row in compared.items():
+            both = {score: paired(row, compared[other], score) for score in ("auprc", "mcc")}
+            if name != other and all(both.values()):
+                found[other][name] = {score: d for score, d in both.items() if d is not None}
+    return found
+
+
+def _differences_part(
+    names: Iterable[str], differences: Mapping[str, Mapping[str, Mapping[str, Difference]]]
+) -> str:
+    return (
+        "## Differences in AUPRC\n\nPaired by seed, with 95% intervals over test chains (bootstrap). The "
+        "JSON file also has intervals over seeds, and the differences in MCC (clean).\n\n"
+        + difference_table(names, differences, "auprc")
+    )
+
+
+def _about(seeds: Sequence[Kept]) -> dict[str, Any]:
+    record = seeds[0].record
+    return {key: record[key] for key in ("encoder", "features", "chains")} | {
+        "epochs": [len(kept.record["curve"]) for kept in seeds]
+    }
+
+
+def _rows_part(rows: Mapping[str, Sequence[Kept]]) -> str:
+    lines = []
     for name, seeds in rows.items():
-        record = seeds[0].record
-        encoder = ", ".join(f"{k} {v}" for k, v in record["encoder"].items() if k != "weights_sha256" and v)
-        epochs = ", ".join(str(len(kept.record["curve"])) for kept in seeds)
-        chains = ", ".join(str(n) for n in record["chains"])
-        features = "yes" if record["features"] else "no"
-        lines.append(f"| {name} | {encoder} | {features} | {chains} | {len(seeds)} | {epochs} |")
+        about = _about(seeds)
+        limits = dict.fromkeys((min(about["epochs"]), max(about["epochs"])))
+        chains = "/".join(str(n) for n in about["chains"])
+        features = "yes" if about["features"] else "no"
+        epochs = " to ".join(str(n) for n in limits)
+        lines.append([name, encoder_cell(about["encoder"]), features, chains, len(seeds), epochs])
     prevalence = next(iter(rows.values()))[0].test_label.mean()
-    return f"## What the rows are\n\n{prevalence:.1%} of the test residues are sites.\n\n" + "\n".join(lines)
+    readouts = readout_line({name: seeds[0].record["encoder"] for name, seeds in rows.items()})
+    return (
+        f"## Rows\n\n{prevalence:.1%} of the test residues are sites. Chains: training, validation, "
+        f"test. {readouts}".rstrip()
+        + "\n\n"
+        + markdown(["row", "encoder", "PSSM, DSSP", "chains", "seeds", "epochs"], lines)
+    )

@@ -70,7 +70,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Start:
-    """A network that has learnt elsewhere.
+    """A pretrained network.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Nasty inputs, each made anew from its seed and number: real files mutated, archives, arrays."""
+"""Malformed inputs, reproducible from seed and number: mutated files, archives, arrays."""
 
 from __future__ import annotations
 
@@ -284,7 +284,7 @@ def arrays(rng: Rng) -> tuple[Any, ...]:
     return coords, sequence, index
 
 
-def nasty(seed: int, number: int) -> tuple[str, Any]:
+def malformed_input(seed: int, number: int) -> tuple[str, Any]:
     """Return the kind ("bytes", "archive", "zip", "arrays" or "objects") and content of an input."""
     rng = np.random.default_rng([seed, number])
     kind = rng.random()
