@@ -64,7 +64,7 @@ mutants:
 
 # Pinned versions of the development environment
 lock:
-	uv pip compile -q pyproject.toml --extra dev --python-version 3.11 -o tests/lock.txt
+	uv pip compile -q pyproject.toml --extra dev --python-version 3.11.5 -o tests/lock.txt
 
 # Profile, and the limits of the hardware
 roofline:

@@ -12,10 +12,20 @@ import json
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+
+EXAMPLES = 2
+
+# Notes of chains that are otherwise as before, by how they begin, and what the page calls them.
+NEW_NOTES = {
+    "TER after": "the same chains; a note names TER records inside of a chain",
+    "columns right of 72": "the same chains; a note says that line numbers are not segment names",
+    "the chain has no name": "the same chains; a note says that a chain without a name is broken",
+}
 
 
 def listed(folder: Path) -> dict[str, Any]:
@@ -75,9 +85,9 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, str] |
     notes = sorted({note for c, w in zip(chains, was, strict=True) for note in c[5] if note not in w[5]})
     if not notes:
         return None
-    known = all(n.startswith(("TER after", "columns right of 72", "the chain has no name")) for n in notes)
-    said = "the note says why" if all(n.startswith("columns") for n in notes) else "what was silent is noted"
-    return f"the same chains; new notes: {'; '.join(notes)}", said if known else ""
+    kinds = {why for note in notes for start, why in NEW_NOTES.items() if note.startswith(start)}
+    known = all(note.startswith(tuple(NEW_NOTES)) for note in notes)
+    return "; ".join(notes), "; ".join(sorted(kinds)) if known else ""
 
 
 def _about(read: dict[str, Any]) -> str:
@@ -116,13 +126,15 @@ def main() -> None:
         f"{counts[1]:,} now (name, length, sequence, C-alphas, index). {len(before) - len(found):,} files",
         f"are read as before; {len(found)} are not, {unexplained} of them without a reason.",
         "",
-        "| file | what differs | why |",
+        "| why | files | for example |",
         "|---|---|---|",
-        *(
-            f"| {key} | {what.replace('|', '/')} | {why or 'UNEXPLAINED'} |"
-            for key, (what, why) in found.items()
-        ),
     ]
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for key, (what, why) in found.items():
+        groups[why or "UNEXPLAINED"].append(f"{key}: {what.replace('|', '/')}")
+    for why, some in sorted(groups.items(), key=lambda group: -len(group[1])):
+        shown = some if why == "UNEXPLAINED" else some[:EXAMPLES]
+        rows.append(f"| {why} | {len(some)} | {'<br>'.join(shown)} |")
     text = "\n".join(rows) + "\n"
     if options.out:
         options.out.write_text(text, encoding="utf-8")

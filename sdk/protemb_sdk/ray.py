@@ -17,14 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import EmbeddingError, ProtembError
-from protemb_sdk._embed.many import inputs_of
-from protemb_sdk._embed.outcome import EmptyFolder, embed_one
+from protemb_sdk._embed.outcome import embed_one
 from protemb_sdk._embed.rows import table_of
 from protemb_sdk._model.readouts import check_readouts
 from protemb_sdk._store.fill import StoreSummary, missing
 from protemb_sdk._store.parts import Before
 from protemb_sdk._store.writer import DEFAULT_LEVELS, Store, open_store
-from protemb_sdk._structure.archives import Member
+from protemb_sdk._structure.inputs import Input, Kind, inputs_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -69,7 +68,9 @@ class _Rows(_Embeds):
         rows, failures = [], []
         contents = batch.get("bytes")
         for number, path in enumerate(map(str, batch["path"])):
-            x = path if contents is None else Member(path, bytes(contents[number]))
+            x = Input.of(path)
+            if contents is not None:
+                x = Input(path, bytes(contents[number]), Kind.MEMBER)
             outcome = embed_one(self.embedder, x, {"pair": False, "readouts": self.readouts}, path)
             rows += outcome.embeddings
             failures += [skipped for skipped in outcome.skipped if skipped.error is not None]
@@ -91,7 +92,7 @@ class _Parts(_Embeds):
     def __call__(self, batch: Batch) -> Batch:
         counts = []
         for path in map(str, batch["path"]):
-            outcome = embed_one(self.embedder, path, self.store.wanted, path)
+            outcome = embed_one(self.embedder, Input.of(path), self.store.wanted, path)
             counts.append((self.store.add(outcome), sum(s.error is not None for s in outcome.skipped)))
         self.store.flush()
         chains, failed = np.array(counts).T
@@ -230,16 +231,17 @@ def embed_into_store(
     ) as store:
         paths = []
         for x in missing(inputs_of(structures), store.before.done, filled):
-            if isinstance(x, EmptyFolder):
-                outcome = embed_one(embedder, x, {}, x.path)
+            if x.kind is Kind.FAILED:
+                outcome = embed_one(embedder, x, {}, x.name)
                 store.add(outcome)
                 filled.inputs += 1
                 filled.note(outcome.skipped)
-            elif isinstance(x, str | PathLike):
-                paths.append({"path": x})
+            elif x.kind is Kind.FILE:
+                paths.append({"path": x.name})
             else:
+                kind = type(x.content).__name__
                 raise EmbeddingError(
-                    f"on Ray inputs are files and folders, not {type(x).__name__}; unpack archives first"
+                    f"on Ray inputs are files and folders, not {kind}; unpack archives first"
                 )
         if paths:
             # Parts of one task's inputs: a task that is done again writes the same part. So what was there

@@ -15,10 +15,10 @@ import pytest
 
 from protemb_sdk import Embedder, StructureError, read_chains
 from protemb_sdk._base.folders import find_structures
-from protemb_sdk._embed.many import inputs_of
 from protemb_sdk._store.fill import embed_into_store
 from protemb_sdk._store.verify import verify_store
 from protemb_sdk._structure.archives import members
+from protemb_sdk._structure.inputs import inputs_of
 
 
 @pytest.fixture
@@ -137,7 +137,8 @@ def test_one_structure_of_biopython_is_one_input(structures: Path) -> None:
     text = gzip.decompress((structures / "1lcd.pdb.gz").read_bytes()).decode()
     structure = parser.get_structure("1lcd", io.StringIO(text))
     assert len(list(structure)) > 1  # models, over which it is iterable
-    assert inputs_of(structure) == [structure] and inputs_of(structure[0]["A"]) == [structure[0]["A"]]
+    for part in (structure, structure[0]["A"]):
+        assert [x.content for x in inputs_of(part)] == [part]
     found = [e.chain_id for e in Embedder("small", "cpu").embed_many(structure)]
     assert found == [chain.chain_id for chain in read_chains(structures / "1lcd.pdb.gz").chains]
 
@@ -192,9 +193,7 @@ def test_hidden_members_are_left_out(structures: Path, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "x.tar", "w") as archive:
         for name in ("./a.pdb", "../b.pdb", ".git/c.pdb", "d/.e.pdb", "d/.f/g.pdb", "d/h.pdb"):
             archive.add(structures / "1orc.pdb", name)
-    found = [
-        member.name.removeprefix(f"{tmp_path / 'x.tar'}/") for member in members(str(tmp_path / "x.tar"))
-    ]
+    found = [name.removeprefix(f"{tmp_path / 'x.tar'}/") for name, _ in members(str(tmp_path / "x.tar"))]
     assert found == ["./a.pdb", "../b.pdb", "d/h.pdb"]
 
 
@@ -214,8 +213,8 @@ def test_members_that_were_read_are_not_kept(
         return kept[-1]
 
     monkeypatch.setattr(tarfile, "open", watched)
-    for number, member in enumerate(members(str(tmp_path / "x.tar.gz"))):
-        assert member.read() == content and len(kept[0].getmembers.__self__.members) <= 1, number
+    for number, (_, member) in enumerate(members(str(tmp_path / "x.tar.gz"))):
+        assert member == content and len(kept[0].getmembers.__self__.members) <= 1, number
 
 
 # --- zip archives ---------------------------------------------------------------------------------
@@ -277,7 +276,7 @@ def test_what_came_before_the_damage_in_a_zip_archive_was_given(
     path.write_bytes(bytes(data[: len(data) // 2]) if damage == "cut" else bytes(data))
     found = members(str(path))
     if damage != "cut":  # the list of its members is at the end
-        assert next(found).content == content
+        assert next(found)[1] == content
     with pytest.raises(StructureError, match="cannot be read as a zip archive"):
         next(found)
 
@@ -287,8 +286,8 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(structures: Path, tmp_path:
         tmp_path / "x.zip",
         {"a.pdb": b"ATOM  ".ljust(2**20) * 64, "b.pdb": (structures / "1orc.pdb").read_bytes()},
     )
-    first = next(members(str(path), most=2**20))
-    assert len(first.content) == 2**20 + 1
+    _, first = next(members(str(path), most=2**20))
+    assert len(first) == 2**20 + 1
     run = Embedder("small", "cpu", byte_limit=2**20).embed_many(path, on_error="skip")
     assert [e.id for e in run] == ["b_A"] and "byte_limit" in run.skipped[0].reason
 

@@ -8,8 +8,9 @@ import shutil
 import stat
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import gemmi
 import pytest
@@ -366,24 +367,25 @@ def test_archives_are_streams(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """A member is embedded before the next is read."""
-    from protemb_sdk._structure import archives as _archives
+    from protemb_sdk._structure import inputs as _inputs
 
     archive, events = tmp_path / "all.tar", list[str]()
     with tarfile.open(archive, "w") as tar:
         for name in ("1a8o.pdb", "1orc.pdb"):
             tar.add(structures / name, name)
-    embed, made = Embedder.embed_chain, _archives.Member
+    embed, members = Embedder.embed_chain, _inputs.members
 
     def embed_chain(self: Embedder, *arguments: object, **options: object) -> Embedding:
         events.append("embedded")
         return embed(self, *arguments, **options)  # type: ignore[arg-type]
 
-    def member(name: str, content: bytes) -> object:
-        events.append("read")
-        return made(name, content)
+    def watched(*arguments: Any) -> Iterator[tuple[str, bytes]]:
+        for member in members(*arguments):
+            events.append("read")
+            yield member
 
     monkeypatch.setattr(Embedder, "embed_chain", embed_chain)
-    monkeypatch.setattr(_archives, "Member", member)
+    monkeypatch.setattr(_inputs, "members", watched)
     options = ["--head", label_head] if command == "predict" else []
     done = protemb(command, archive, "-o", tmp_path / ENDING[command], *options)
     assert done.status == 0, done.err

@@ -16,6 +16,7 @@ from protemb_sdk._store.fill import StoreSummary
 from protemb_sdk._store.parts import skipped_rows, store_parts
 from protemb_sdk._store.verify import verify_store
 from protemb_sdk._store.writer import HEADER, open_store
+from protemb_sdk._structure.inputs import Input
 
 from .conftest import Run
 from .test_store import rows_of, skipped_of
@@ -101,7 +102,7 @@ def test_a_part_damaged_during_a_run_ends_it_with_every_row_written(
     opened = open_store(store, embedder.provenance, widths=embedder.widths)
     path = str(structures / "1a8o.pdb")
     with pytest.raises(OutputError, match=f"{part.name}: is not a complete part"), opened as filling:  # noqa: PT012
-        filling.add(embed_one(embedder, path, filling.wanted, path))
+        filling.add(embed_one(embedder, Input.of(path), filling.wanted, path))
         say(part, json.dumps(SOUND | {"skipped": [["a", 1, None]]}))
     assert sorted(rows_of(store)) == ["1a8o.pdb:A", "1orc.pdb:A"]
 

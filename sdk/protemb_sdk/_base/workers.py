@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import atexit
-import io
 import multiprocessing
 import os
-import select
 import signal
-import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -17,14 +14,9 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-_WAITS_FOR_THE_DEAD = sys.version_info < (3, 11, 5) and os.name == "posix"
-
 
 class WorkerPool(ProcessPoolExecutor):
     """Spawned processes (a session does not survive a fork) whose shutdown does not hang.
-
-    Before Python 3.11.5 `shutdown` waits for ever for an input that was half in the pipe when a worker
-    died (https://github.com/python/cpython/issues/94777).
 
     Parameters
     ----------
@@ -53,9 +45,6 @@ class WorkerPool(ProcessPoolExecutor):
         begin = (self._stop_signal, when_told, start, arguments)
         super().__init__(workers, mp_context=spawn, initializer=_begin, initargs=begin)
         _open.add(self)
-        if _WAITS_FOR_THE_DEAD:  # a copy of our own: the pool closes its end in a thread of its own
-            inputs = self._call_queue._reader.fileno()  # type: ignore[attr-defined]
-            self._inputs = io.FileIO(os.dup(inputs))
 
     def stop(self) -> None:
         """Tell the workers that their results are no longer needed."""
@@ -63,30 +52,11 @@ class WorkerPool(ProcessPoolExecutor):
             self._telling.send_bytes(b".")
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        manager: Any = self._executor_manager_thread  # None, where nothing was submitted
-        # When the interpreter ends, it has ended, and no thread can be started any more.
-        waiting = wait and manager is not None and manager.is_alive()
-        if _WAITS_FOR_THE_DEAD and waiting:
-            draining = threading.Thread(target=self._drain, args=(manager,), daemon=True)
-            draining.start()
-            super().shutdown(wait, cancel_futures=cancel_futures)
-            draining.join()
-        else:
-            super().shutdown(wait, cancel_futures=cancel_futures)
-        if _WAITS_FOR_THE_DEAD:
-            self._inputs.close()
+        super().shutdown(wait, cancel_futures=cancel_futures)
         if wait:
             _open.discard(self)
             self._stop_signal.close()
             self._telling.close()
-
-    def _drain(self, manager: threading.Thread) -> None:
-        """Empty the queue of dead workers until the pool has ended."""
-        while manager.is_alive():
-            manager.join(0.05)
-            while self._broken and select.select([self._inputs], [], [], 0)[0]:
-                if not self._inputs.read(1 << 20):
-                    return
 
 
 _open: weakref.WeakSet[WorkerPool] = weakref.WeakSet()

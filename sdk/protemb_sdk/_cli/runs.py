@@ -66,7 +66,7 @@ def results_of(
     byte_limit : int
         Of files in archives.
     """
-    from protemb_sdk._embed.many import inputs_of
+    from protemb_sdk._structure.inputs import inputs_of
 
     check_chain(files, chain_id)
     if chain_id is not None:

@@ -21,7 +21,8 @@ from protemb_sdk._model.readouts import check_readouts
 from protemb_sdk._model.score import ScoreGraph
 from protemb_sdk._model.session import Provider, Session
 from protemb_sdk._structure.chain import Chain
-from protemb_sdk._structure.reader import StructureRead, check_altloc, read_chain, read_chains
+from protemb_sdk._structure.inputs import check_altloc
+from protemb_sdk._structure.reader import StructureRead, read_chain, read_chains
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from itertools import islice
-from os import PathLike
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._base.errors import EmbeddingError, ProtembError, StructureError
-from protemb_sdk._base.folders import find_structures
-from protemb_sdk._base.limits import DEFAULT_BYTES
+from protemb_sdk._base.errors import EmbeddingError, ProtembError
 from protemb_sdk._base.workers import WorkerPool
 from protemb_sdk._embed.embedding import Embedding
-from protemb_sdk._embed.outcome import (
-    ChainEmbedder,
-    EmptyFolder,
-    Outcome,
-    embed_one,
-    embed_together,
-    source_name,
-)
+from protemb_sdk._embed.outcome import ChainEmbedder, Outcome, embed_one, embed_together
 from protemb_sdk._model.readouts import check_readouts
-from protemb_sdk._structure.archives import Member, is_archive_name, members
-from protemb_sdk._structure.chain import Chain, Skipped
-from protemb_sdk._structure.foreign import has
+from protemb_sdk._structure.chain import Skipped
+from protemb_sdk._structure.inputs import Input, inputs_of
 
 Progress = bool | Callable[[int, int | None], None]
 
@@ -59,7 +47,7 @@ def _start_worker(make: Callable[..., ChainEmbedder], arguments: dict[str, Any])
         _worker = error
 
 
-def _work(x: object, wanted: Mapping[str, Any], source: str) -> Outcome:
+def _work(x: Input, wanted: Mapping[str, Any], source: str) -> Outcome:
     if isinstance(_worker, ProtembError):
         raise _worker
     assert _worker is not None
@@ -72,57 +60,6 @@ def _stop() -> None:
     _stopped = True
     if _worker is not None and not isinstance(_worker, ProtembError):
         _worker.stop()
-
-
-def portable(embedder: ChainEmbedder, x: object) -> object:
-    """Return an input that can be sent to another process: a path, bytes, or chains already read."""
-    if isinstance(x, str | bytes | EmptyFolder | Member):
-        return x
-    if isinstance(x, PathLike):
-        return os.fsdecode(x)
-    return embedder.read(x)
-
-
-def is_one(x: object) -> bool:
-    """Tell one input from a collection of them: structures of gemmi and Biotite are iterable too."""
-    if isinstance(x, tuple):
-        return len(x) in (2, 3) and isinstance(x[1], str) and not is_one(x[0])
-    return isinstance(x, str | PathLike | bytes | bytearray | memoryview | Chain) or any(
-        has(x, mark)
-        # A file, a Biotite array, a gemmi structure, one of Biopython.
-        for mark in ("read", "coord", "cell", "child_list")
-    )
-
-
-def inputs_of(xs: object, most: int = DEFAULT_BYTES) -> list[object] | Iterator[object]:
-    """Return the inputs in a folder or archive, a list with such in it, a stream, or one input alone.
-
-    `most` is for `members`.
-    """
-    items = [xs] if is_one(xs) or not isinstance(xs, Iterable) else xs
-    # What is in an archive does not fit into memory.
-    streamed = not isinstance(items, Sized) or any(map(_is_archive, items))
-    return _expanded(items, most) if streamed else list(_expanded(items, most))
-
-
-def _is_archive(x: object) -> TypeGuard[str | PathLike[str]]:
-    return isinstance(x, str | PathLike) and is_archive_name(os.fsdecode(x)) and not os.path.isdir(x)
-
-
-def _expanded(items: Iterable[object], most: int) -> Iterator[object]:
-    for x in items:
-        if isinstance(x, str | PathLike) and os.path.isdir(x):
-            try:
-                yield from find_structures(os.fsdecode(x))
-            except StructureError as error:
-                yield EmptyFolder(os.fsdecode(x), error)
-        elif _is_archive(x):
-            try:
-                yield from members(os.fsdecode(x), most)
-            except StructureError as error:
-                yield EmptyFolder(os.fsdecode(x), error)
-        else:
-            yield x
 
 
 class EmbeddingRun(Iterator[Embedding]):
@@ -257,8 +194,8 @@ class EmbeddingRun(Iterator[Embedding]):
                     if skipped.error is not None and self._on_error == "raise":
                         raise skipped.error
 
-    def _here(self, items: Iterable[object], batch: int) -> Outcomes:
-        named = ((x, source_name(x, position)) for position, x in enumerate(items, start=1))
+    def _here(self, items: Iterable[Input], batch: int) -> Outcomes:
+        named = ((x, x.listed(position)) for position, x in enumerate(items, start=1))
         if batch == 1:
             for x, source in named:
                 yield embed_one(self._embedder, x, self._wanted, source)
@@ -266,7 +203,7 @@ class EmbeddingRun(Iterator[Embedding]):
         while ahead := list(islice(named, READ_AHEAD * batch)):
             yield from embed_together(self._embedder, ahead, self._wanted, batch)
 
-    def _elsewhere(self, items: Iterable[object], workers: int, arguments: dict[str, Any]) -> Outcomes:
+    def _elsewhere(self, items: Iterable[Input], workers: int, arguments: dict[str, Any]) -> Outcomes:
         try:
             pool = WorkerPool(workers, _start_worker, (type(self._embedder), arguments), when_told=_stop)
         except OSError as error:
@@ -276,7 +213,7 @@ class EmbeddingRun(Iterator[Embedding]):
         done = False
         try:
             for position, x in enumerate(items, start=1):
-                source = source_name(x, position)
+                source = x.listed(position)
                 waiting.append((source, self._submit(pool, x, source)))
                 if len(waiting) > ahead * workers:
                     yield _result(*waiting.popleft())
@@ -288,9 +225,9 @@ class EmbeddingRun(Iterator[Embedding]):
                 pool.stop()
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _submit(self, pool: WorkerPool, x: object, source: str) -> Future[Outcome] | Outcome:
+    def _submit(self, pool: WorkerPool, x: Input, source: str) -> Future[Outcome] | Outcome:
         try:
-            return pool.submit(_work, portable(self._embedder, x), self._wanted, source)
+            return pool.submit(_work, x.portable(self._embedder.read), self._wanted, source)
         except ProtembError as error:
             return Outcome(source, skipped=[Skipped.of(error, source)])
         except BrokenProcessPool as error:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from os import PathLike
 from typing import Any, Protocol
 
-from protemb_sdk._base.errors import ProtembError, StructureError
+from protemb_sdk._base.errors import ProtembError
 from protemb_sdk._base.limits import Limits
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._structure.chain import Chain, Skipped, no_protein_chain
-from protemb_sdk._structure.foreign import attribute
+from protemb_sdk._structure.inputs import Input, Kind
 from protemb_sdk._structure.protein import StructureRead
 
 
@@ -62,27 +60,7 @@ class Outcome:
     is_container: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class EmptyFolder:
-    """A folder that gave no file, or an archive cut off: it fails in its turn, like any other input."""
-
-    path: str
-    error: StructureError
-
-
-def source_name(x: object, position: int) -> str:
-    """Return how the input at a position, counted from 1, is named in a list of skipped ones."""
-    if isinstance(x, str | PathLike):
-        return os.fsdecode(x)
-    if isinstance(x, EmptyFolder):
-        return x.path
-    if isinstance(x, Chain):  # a file's name does not tell it from one of another folder
-        return f"{x.source}:{x.chain_id}" if x.source else x.id
-    name = attribute(x, "name")
-    return name if isinstance(name, str) and name else f"input {position} ({type(x).__name__})"
-
-
-def embed_one(embedder: ChainEmbedder, x: object, wanted: Mapping[str, Any], source: str) -> Outcome:
+def embed_one(embedder: ChainEmbedder, x: Input, wanted: Mapping[str, Any], source: str) -> Outcome:
     """Embed every protein chain of one input; an error becomes part of the outcome.
 
     `wanted` holds the options of `Embedder.embed_chain`.
@@ -94,7 +72,7 @@ def embed_one(embedder: ChainEmbedder, x: object, wanted: Mapping[str, Any], sou
 
 
 def embed_together(
-    embedder: ChainEmbedder, inputs: Sequence[tuple[object, str]], wanted: Mapping[str, Any], batch: int
+    embedder: ChainEmbedder, inputs: Sequence[tuple[Input, str]], wanted: Mapping[str, Any], batch: int
 ) -> Iterator[Outcome]:
     """Give what `embed_one` does of inputs and their sources, `batch` chains of one length at once."""
     outcomes = [Outcome(source) for _, source in inputs]
@@ -124,13 +102,11 @@ def embed_together(
     yield from outcomes
 
 
-def _read(embedder: ChainEmbedder, x: object, source: str, outcome: Outcome) -> list[Chain]:
+def _read(embedder: ChainEmbedder, x: Input, source: str, outcome: Outcome) -> list[Chain]:
     """Return the chains of an input; what is skipped, and an error, go into its outcome."""
+    outcome.is_container = x.kind is Kind.FAILED
     try:
-        if isinstance(x, EmptyFolder):
-            outcome.is_container = True
-            raise x.error
-        read = x if isinstance(x, StructureRead) else embedder.read(x)
+        read = embedder.read(x)
         outcome.skipped.extend(read.skipped)
         if not read.chains:
             raise no_protein_chain(source, read.skipped)

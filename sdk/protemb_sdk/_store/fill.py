@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protemb_sdk._base.errors import EmbeddingError
-from protemb_sdk._embed.many import EmbeddingRun, Progress, inputs_of
-from protemb_sdk._embed.outcome import source_name
+from protemb_sdk._embed.many import EmbeddingRun, Progress
 from protemb_sdk._model.readouts import check_readouts
 from protemb_sdk._store.writer import DEFAULT_LEVELS, open_store
-from protemb_sdk._structure.archives import Member
-from protemb_sdk._structure.chain import Chain, Skipped
+from protemb_sdk._structure.chain import Skipped
+from protemb_sdk._structure.inputs import Input, inputs_of
 
 if TYPE_CHECKING:
     from protemb_sdk._embed.embedder import Embedder
@@ -135,7 +134,7 @@ def embed_into_store(
         dtype=dtype,
     ) as store:
         inputs = inputs_of(structures, embedder.limits.bytes)
-        todo: Iterable[object] = missing(inputs, store.before.done, filled)
+        todo: Iterable[Input] = missing(inputs, store.before.done, filled)
         if isinstance(inputs, Sized):  # so that progress knows how many there are
             todo = list(todo)
         run = EmbeddingRun(
@@ -149,7 +148,7 @@ def embed_into_store(
     return filled
 
 
-def missing(inputs: Iterable[object], done: set[str], filled: StoreSummary) -> Iterator[object]:
+def missing(inputs: Iterable[Input], done: set[str], filled: StoreSummary) -> Iterator[Input]:
     """Give the inputs that are not in a store yet, each once, and count the others; `done` grows.
 
     Raises
@@ -158,23 +157,11 @@ def missing(inputs: Iterable[object], done: set[str], filled: StoreSummary) -> I
         If an input has no name.
     """
     for position, x in enumerate(inputs, start=1):
-        source = source_name(x, position)
-        if source.startswith(f"input {position} ("):
-            raise EmbeddingError(f"{source} has no name; a store needs one for each input")
-        key = os.path.abspath(source)
-        # Chains that were read from a file had no other name than their own in stores of the first format.
-        if key in done or (isinstance(x, Chain) and os.path.abspath(x.id) in done):
+        if not x.name:
+            raise EmbeddingError(f"{x.listed(position)} has no name; a store needs one for each input")
+        keys = [os.path.abspath(name) for name in x.names]
+        if done.intersection(keys):
             filled.before += 1
         else:
-            done.add(key)
-            yield absolute(x)
-
-
-def absolute(x: object) -> object:
-    """Return an input by a name that holds in every folder; "link/.." is left for the system to follow."""
-    here = os.getcwd()
-    if isinstance(x, Member):
-        return replace(x, name=os.path.join(here, x.name))
-    if isinstance(x, Chain):
-        return replace(x, source=os.path.join(here, x.source) if x.source else "")
-    return os.path.join(here, os.fsdecode(x)) if isinstance(x, str | PathLike) else x
+            done.add(keys[0])
+            yield x.absolute()

@@ -16,6 +16,7 @@ from protemb_sdk._store.parts import store_parts
 from protemb_sdk._store.writer import check_pyarrow, read_header
 from protemb_sdk._structure.archives import is_archive_name, members
 from protemb_sdk._structure.chain import Skipped
+from protemb_sdk._structure.inputs import Input, Kind
 
 # Of the largest value in a vector: threads and processors add in another order, float16 rounds.
 TOLERANCES = {"float32": 1e-4, "float16": 2e-3}
@@ -116,13 +117,15 @@ def verify_store(
     return found
 
 
-def _member(source: str) -> object:
+def _member(source: str) -> Input:
     """Return a file by its path, or a member by that of its archive, a slash, and its own."""
     path = Path(source)
     for parent in path.parents:
         if parent.is_file() and is_archive_name(parent.name):
-            return next((m for m in members(str(parent)) if m.name == source), path)
-    return path
+            for name, content in members(str(parent)):
+                if name == source:
+                    return Input(name, content, Kind.MEMBER)
+    return Input.of(path)
 
 
 def _compare(row: dict[str, Any], embedder: Embedder, found: Verified, tolerance: float) -> None:

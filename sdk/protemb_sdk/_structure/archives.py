@@ -8,7 +8,6 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from protemb_sdk._base.errors import MALFORMED, StructureError
@@ -47,35 +46,22 @@ _DAMAGE = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A structure file out of an archive; reads like an open file, and can be sent to another process.
-
-    Parameters
-    ----------
-    name : str
-        Path of the archive, a slash, and the member's own path.
-    content : bytes
-        The file as it lies in the archive.
-    """
-
-    name: str
-    content: bytes
-
-    def read(self) -> bytes:
-        """Return the whole file."""
-        return self.content
-
-
 def is_archive_name(path: str) -> bool:
     """Tell by its ending whether a file is meant as a tar or zip archive."""
     return _ENDING.search(path) is not None
 
 
-def members(path: str, most: int = DEFAULT_BYTES) -> Iterator[Member]:
+def members(path: str, most: int = DEFAULT_BYTES) -> Iterator[tuple[str, bytes]]:
     """Give the structure files in an archive, in its order; links, hidden and other files are passed over.
 
     Of a file larger than `most` bytes, no more is read than shows that it is.
+
+    Yields
+    ------
+    name : str
+        Path of the archive, a slash, and the member's own path.
+    content : bytes
+        The file as it lies in the archive.
 
     Raises
     ------
@@ -86,7 +72,7 @@ def members(path: str, most: int = DEFAULT_BYTES) -> Iterator[Member]:
     count = 0
     try:
         for name, content in _of_zip(path, most) if kind == "zip" else _of_tar(path, most):
-            yield Member(f"{path}/{name}", content)
+            yield f"{path}/{name}", content
             count += 1
     except _DAMAGE as error:
         after = f" after {count} structures" if count else ""

@@ -6,16 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from protemb_sdk._base.errors import ProtembError, StructureError, printable
+from protemb_sdk._structure.arrays import fields_of_arrays
+from protemb_sdk._structure.constants import ALPHABET, BREAK_DISTANCE
 
-ALPHABET = "ACDEFGHIKLMNPQRSTVWYX"
-"""One-letter residue types in the order of the graph's `residue_type` input; X is anything else."""
-
-# Consecutive C-alphas of a peptide bond lie 3.8 angstrom apart (trans) or 2.95 (cis).
-# Beyond this, strained or coarse models included, the chain is broken.
-BREAK_DISTANCE = 4.3
+__all__ = [
+    "ALPHABET",
+    "BREAK_DISTANCE",
+    "Chain",
+    "Skipped",
+    "encode_sequence",
+    "index_with_gaps",
+    "no_protein_chain",
+]
 
 _DTYPES: dict[str, type[np.generic] | None] = {
     "ca_coords": np.float64,
@@ -122,6 +127,59 @@ class Chain:
                 f"the first at residue {bad[0] + 1}; remove or repair these residues",
                 self.id,
             )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        coordinates: ArrayLike,
+        sequence: str,
+        residue_index: ArrayLike | None = None,
+        *,
+        name: str = "array",
+        chain_id: str = "",
+    ) -> Chain:
+        """Make a chain from C-alpha coordinates and a sequence.
+
+        Residues without a position (NaN, masked, several at 0, 0, 0) are left out, with a note in `notes`.
+        Notes also say if the coordinates seem to be in nanometres, or if the chain is broken without a step
+        in `residue_index`.
+
+        Parameters
+        ----------
+        coordinates : array_like, shape (L, 3)
+            C-alpha coordinates in angstrom, of any real dtype: an array, a masked array, a tensor or a list.
+        sequence : str
+            L one-letter codes; letters that are not in `ALPHABET` become X.
+        residue_index : array_like of int, shape (L,), optional
+            Strictly increasing from any number. A step above 1 stands for residues that are missing; without
+            it none is missing, which gives a chain with gaps other vectors than its file.
+        name : str, default "array"
+            Name of the result.
+        chain_id : str, optional
+            Name of the chain.
+
+        Returns
+        -------
+        Chain
+            Its `auth_seq` is the given `residue_index` + 1, its `residue_index` starts at 0.
+
+        Raises
+        ------
+        StructureError
+            If the arrays are no numbers or do not fit together, a coordinate is infinite, no residue has a
+            position, or `residue_index` does not increase strictly or is wider than 32 bits.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from protemb_sdk import Chain
+        >>> coordinates = np.array([[0, 0, 1], [3.8, 0, 1], [5, 3.6, 1], [14, 7, 1]])
+        >>> chain = Chain.from_arrays(coordinates, "MKVL", [0, 1, 2, 5], name="model", chain_id="A")
+        >>> chain.id, len(chain), chain.residue_index.tolist(), chain.auth_seq.tolist()
+        ('model_A', 4, [0, 1, 2, 5], [1, 2, 3, 6])
+        """
+        fields = fields_of_arrays(coordinates, sequence, residue_index, name)
+        return cls(name=name, chain_id=chain_id, label_chain="", **fields)
 
     def __len__(self) -> int:
         return len(self.sequence)

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._structure.atoms import CA, OXT, C, N, Stretches, Table
-from protemb_sdk._structure.chain import BREAK_DISTANCE
+from protemb_sdk._structure.constants import BREAK_DISTANCE
 from protemb_sdk._structure.molecule_names import LABELS, NUMBERS, TER, Group, Molecule, Point, Residue, named
 from protemb_sdk._structure.placed import separated, without_placeholders
 from protemb_sdk._structure.residue_names import CAPS, begins_a_chain, ends_a_chain, kind_of

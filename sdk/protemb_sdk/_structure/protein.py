@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import StructureError, printable
-from protemb_sdk._structure.atoms import CA, C, N, Table
-from protemb_sdk._structure.chain import BREAK_DISTANCE, Chain, Skipped, index_with_gaps
-from protemb_sdk._structure.molecules import BOND_DISTANCE
+from protemb_sdk._structure.atoms import CA, C, N, Stretches, Table
+from protemb_sdk._structure.chain import Chain, Skipped, index_with_gaps
+from protemb_sdk._structure.constants import BREAK_DISTANCE
+from protemb_sdk._structure.molecules import BOND_DISTANCE, table_of
 from protemb_sdk._structure.residue_names import kind_of
 from protemb_sdk._structure.seqres import label_numbers
 
@@ -37,6 +38,13 @@ class StructureRead:
 
     chains: list[Chain]
     skipped: list[Skipped]
+
+
+def chains_of_stretches(
+    found: Stretches, name: str, where: str, *, altloc: str = "highest", min_residues: int = 3
+) -> StructureRead:
+    """Return the protein chains of what `read_stretches` read, and what was skipped."""
+    return chains_of_table(table_of(found), name, where, altloc, min_residues)
 
 
 def chains_of_table(table: Table, name: str, where: str, altloc: str, min_residues: int) -> StructureRead:

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import replace
-from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from protemb_sdk._base.errors import ChainError, StructureError, printable
-from protemb_sdk._base.folders import find_structures, stem
+from protemb_sdk._base.errors import ChainError
+from protemb_sdk._base.folders import find_structures
 from protemb_sdk._base.limits import DEFAULT_BYTES
-from protemb_sdk._structure.archives import Member
-from protemb_sdk._structure.array_chain import SHORTEST_STEP, chain_of_arrays
-from protemb_sdk._structure.atoms import Stretches
+from protemb_sdk._structure.arrays import SHORTEST_STEP
 from protemb_sdk._structure.chain import Chain, no_protein_chain
-from protemb_sdk._structure.files import TAKEN, load, read_stretches
-from protemb_sdk._structure.foreign import attribute, has
-from protemb_sdk._structure.molecules import table_of
-from protemb_sdk._structure.protein import StructureRead, chains_of_table
-from protemb_sdk._structure.tables import stretches_of_biopython, stretches_of_biotite, stretches_of_gemmi
+from protemb_sdk._structure.inputs import Input, Kind
+from protemb_sdk._structure.protein import StructureRead, chains_of_stretches
 
-if TYPE_CHECKING:
-    import gemmi
-
-__all__ = ["SHORTEST_STEP", "StructureRead", "find_structures", "read_chain", "read_chains"]
+__all__ = [
+    "SHORTEST_STEP",
+    "StructureRead",
+    "chains_of_stretches",
+    "find_structures",
+    "read_chain",
+    "read_chains",
+]
 
 
 def read_chains(
@@ -78,31 +72,13 @@ def read_chains(
     >>> [(chain.id, len(chain)) for chain in read_chains("1a8o.cif").chains]
     [('1a8o_A', 70)]
     """
-    x, model = structure, model_number
-    if isinstance(x, Chain):
-        return StructureRead([x if name is None else replace(x, name=name)], [])
-    if isinstance(x, tuple):
-        return StructureRead([chain_of_arrays(x, name or "array")], [])
-    check_altloc(altloc)
-    if isinstance(model, bool) or not isinstance(model, (int, np.integer)):
-        raise StructureError(f"model_number={model!r}: pass the position of the model, from 1")
-    found, name, where = _stretches(x, name, int(model), byte_limit)
-    read = chains_of_stretches(found, name, where, altloc=altloc, min_residues=min_residues)
-    source = os.fsdecode(x) if isinstance(x, (str, PathLike)) else x.name if isinstance(x, Member) else ""
-    return StructureRead([replace(chain, source=printable(source)) for chain in read.chains], read.skipped)
-
-
-def chains_of_stretches(
-    found: Stretches, name: str, where: str, *, altloc: str = "highest", min_residues: int = 3
-) -> StructureRead:
-    """Return the protein chains of what `read_stretches` read, and what was skipped."""
-    return chains_of_table(table_of(found), name, where, altloc, min_residues)
-
-
-def check_altloc(altloc: object) -> None:
-    """Raise StructureError unless `altloc` is "highest", "first" or one letter."""
-    if altloc not in ("highest", "first") and not (isinstance(altloc, str) and len(altloc) == 1):
-        raise StructureError(f"altloc={altloc!r}: pass 'highest', 'first' or one letter")
+    return Input.of(structure).read(
+        model_number=model_number,
+        altloc=altloc,
+        min_residues=min_residues,
+        name=name,
+        byte_limit=byte_limit,
+    )
 
 
 def read_chain(structure: Any, chain_id: str | None = None, **options: Any) -> Chain:
@@ -134,11 +110,11 @@ def read_chain(structure: Any, chain_id: str | None = None, **options: Any) -> C
     >>> read_chain("1a8o.cif", "A").id
     '1a8o_A'
     """
-    x, chain = structure, chain_id
+    given, chain = Input.of(structure), chain_id
     if chain is not None and not isinstance(chain, str):
         raise ChainError(f"chain_id={chain!r}: pass the name of a chain, a str")
-    read = read_chains(x, **options)
-    if chain is not None and (isinstance(x, (tuple, Chain)) and not read.chains[0].chain_id):
+    read = read_chains(given, **options)
+    if chain is not None and (given.kind in (Kind.ARRAYS, Kind.CHAIN) and not read.chains[0].chain_id):
         raise ChainError(f"arrays have no chain names; leave chain_id={chain!r} out", read.chains[0].id)
     listing = ", ".join(c.chain_id or "' '" for c in read.chains) or "none"
     where = read.chains[0].name if read.chains else read.skipped[0].source
@@ -161,48 +137,3 @@ def read_chain(structure: Any, chain_id: str | None = None, **options: Any) -> C
     if read.chains:
         raise ChainError(f"holds {len(read.chains)} protein chains, name one of them: {listing}", where)
     raise no_protein_chain(where, read.skipped)
-
-
-def _stretches(x: Any, name: str | None, model: int, most: int) -> tuple[Stretches, str, str]:
-    """Return one model of a structure, its name, and what messages call it."""
-    if has(x, "coord", "chain_id", "res_id", "res_name", "atom_name"):
-        name = name or "structure"
-        return stretches_of_biotite(x, model, name), name, name
-    if attribute(x, "level") in ("S", "M", "C") and has(x, "child_list"):
-        name = name or (str(attribute(x, "id")).strip() if x.level == "S" else "") or "structure"
-        return stretches_of_biopython(x, model, name), name, name
-    if isinstance(x, (str, PathLike)):
-        path = os.fsdecode(x)
-        if isinstance(x, str) and "\n" in path and not os.path.exists(path):
-            raise StructureError("a str is taken for a path; pass the content of a file as bytes")
-        where = printable(path)
-        return read_stretches(load(path, where, most), where, model, most), name or stem(where), where
-    if isinstance(x, Member):
-        where = printable(x.name)
-        return read_stretches(load(x.content, where, most), where, model, most), name or stem(where), where
-    if isinstance(x, (bytes, bytearray, memoryview)) or callable(attribute(x, "read")):
-        data = bytes(x) if isinstance(x, (bytearray, memoryview)) else x
-        label = attribute(x, "name")
-        where = name or (label if isinstance(label, str) else "structure")
-        found = read_stretches(load(data, where, most), where, model, most)
-        name = name or found.entry or "structure"
-        return found, name, where if isinstance(label, str) else name
-    import gemmi
-
-    if isinstance(x, gemmi.Structure):
-        name = name or _entry(x)
-        return stretches_of_gemmi(x.clone(), model, name), name, name
-    raise StructureError(
-        f"cannot read a structure from {type(x).__name__}; pass a path, bytes or open file ({TAKEN}), a "
-        "gemmi.Structure, a Biotite AtomArray, a Biopython Structure, a tuple (coordinates, sequence[, "
-        "residue_index]), or a Chain"
-    )
-
-
-def _entry(structure: gemmi.Structure) -> str:
-    try:
-        # gemmi's own container of metadata has no get()
-        entry = structure.info["_entry.id"] if "_entry.id" in structure.info else structure.name  # noqa: SIM401
-    except UnicodeDecodeError:  # a name of bytes that are no UTF-8
-        return "structure"
-    return entry.strip() or "structure"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from protemb_sdk._structure.chain import ALPHABET
+from protemb_sdk._structure.constants import ALPHABET
 
 # Names that force fields give to protonation and phosphorylation states; the table of gemmi has none of them.
 _FORCE_FIELD = {

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._structure.atoms import Table
-from protemb_sdk._structure.chain import BREAK_DISTANCE
+from protemb_sdk._structure.constants import BREAK_DISTANCE
 from protemb_sdk._structure.molecules import BOND_DISTANCE
 
 Backbone = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]

@@ -96,6 +96,6 @@ def _table(rows: Sequence[Row], *, gain: bool) -> str:
             sigma = "" if row.sigma is None else f"{row.sigma:g}"
             key = (row.encoder, sigma, row.readout, str(row.width))
             found.setdefault(key, {})[row.task] = _cell(value, signed=gain)
-    for key, cells in found.items():
-        lines.append("| " + " | ".join([*key, *(cells.get(t.name, "") for t in tasks)]) + " |")
+    for label, cells in found.items():
+        lines.append("| " + " | ".join([*label, *(cells.get(t.name, "") for t in tasks)]) + " |")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Arrays in, a chain out: (coordinates, sequence[, residue_index])."""
+"""Coordinates, a sequence and residue indices, checked, as the fields of a chain."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import StructureError
-from protemb_sdk._structure.chain import ALPHABET, BREAK_DISTANCE, Chain
+from protemb_sdk._structure.constants import ALPHABET, BREAK_DISTANCE
 from protemb_sdk._structure.foreign import array_of, said
 from protemb_sdk._structure.placed import UNKNOWN, has_no_position
 
@@ -17,28 +17,30 @@ from protemb_sdk._structure.placed import UNKNOWN, has_no_position
 SHORTEST_STEP = 1.9
 
 
-def chain_of_arrays(x: tuple[Any, ...], name: str) -> Chain:
-    """Return the chain that coordinates, a sequence and perhaps residue indices make.
-
-    Residues without a position (NaN, masked, several at 0, 0, 0) are left out, with a note.
+def fields_of_arrays(
+    coordinates: object, sequence: object, residue_index: object | None, name: str
+) -> dict[str, Any]:
+    """Return the fields of `Chain` but for its names; see `Chain.from_arrays`.
 
     Raises
     ------
     StructureError
-        If they do not fit together, or are no numbers.
+        If the arrays do not fit together, or are no numbers.
     """
-    if len(x) not in (2, 3) or not isinstance(x[1], str):
-        raise StructureError("pass a tuple (coordinates (L, 3), sequence[, residue_index])", name)
+    if not isinstance(sequence, str):
+        raise StructureError(
+            f"the sequence must be a str of one-letter codes, not {type(sequence).__name__}", name
+        )
     what = "coordinates and residue_index"
-    coords = array_of(x[0], name, what)
+    coords = array_of(coordinates, name, what)
     try:
         if coords.dtype.kind == "c":  # NumPy would take the real part
             raise ValueError("they are complex")
         coords = coords.astype(np.float64)  # a copy
     except (TypeError, ValueError) as error:
         raise StructureError(f"{what} must be numbers ({said(error)})", name) from error
-    given = np.arange(len(x[1])) if len(x) == 2 else array_of(x[2], name, what)
-    letters = "".join(c.upper() if c.isascii() else "X" for c in x[1])
+    given = np.arange(len(sequence)) if residue_index is None else array_of(residue_index, name, what)
+    letters = "".join(c.upper() if c.isascii() else "X" for c in sequence)
     length = len(letters)
     if given.shape != (length,) or given.dtype.kind not in "iu":
         raise StructureError(f"residue_index must hold one integer for each of {length} residues", name)
@@ -51,19 +53,16 @@ def chain_of_arrays(x: tuple[Any, ...], name: str) -> Chain:
     kept, notes = _placed(coords, number, residue_name, name)
     letters, length = "".join(letters[i] for i in kept), len(kept)
     coords, given = coords[kept] if notes else coords, given[kept]
-    return Chain(
-        name=name,
-        chain_id="",
-        label_chain="",
-        ca_coords=coords,
-        sequence="".join(c if c in ALPHABET else "X" for c in letters),
-        residue_index=given - given[0] if length else given,
-        auth_seq=number[kept],
-        insertion_code=np.full(length, "", dtype="U1"),
-        label_seq=np.full(length, -1, dtype=np.int32),
-        residue_name=residue_name[kept],
-        notes=(*notes, *_doubts(coords, given)),
-    )
+    return {
+        "ca_coords": coords,
+        "sequence": "".join(c if c in ALPHABET else "X" for c in letters),
+        "residue_index": given - given[0] if length else given,
+        "auth_seq": number[kept],
+        "insertion_code": np.full(length, "", dtype="U1"),
+        "label_seq": np.full(length, -1, dtype=np.int32),
+        "residue_name": residue_name[kept],
+        "notes": (*notes, *_doubts(coords, given)),
+    }
 
 
 def _placed(
