@@ -260,7 +260,7 @@ def _tables(store: Path, columns: list[str]) -> Iterator[pyarrow.Table]:
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0]
             raise OutputError(
-                f"is no whole part of a store ({reason}); embed its inputs anew", part
+                f"is not a complete part of a store ({reason}); embed its inputs anew", part
             ) from error
 
 
