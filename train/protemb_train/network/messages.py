@@ -52,10 +52,11 @@ class Messages(nn.Module):
     def forward(self, y_LH: Tensor, graph: Edges) -> Tensor:
         """Return the states after the layer, shape (L, H)."""
         v_LH = self.norm(y_LH)
-        there = graph.there_LK[..., None]
-        message = F.relu(
-            self.edge(graph.edge_LKE) + self.own(v_LH)[:, None] + self.other(v_LH)[graph.neighbour_LK]
-        )
-        mean = (message * there).sum(dim=1) / there.sum(dim=1).clamp(min=1.0)
+        there_LK = graph.there_LK
+        # The bias joins the residue, not each edge: few passes over (L, K, H) are what this costs.
+        own_LH = self.own(v_LH) + self.edge.bias
+        edge_LKH = F.linear(graph.edge_LKE, self.edge.weight)
+        message = F.relu(edge_LKH + own_LH[:, None] + self.other(v_LH)[graph.neighbour_LK])
+        mean = (there_LK[:, None] @ message)[:, 0] / there_LK.sum(dim=1, keepdim=True).clamp(min=1.0)
         out: Tensor = y_LH + self.mix(torch.cat([v_LH, mean], dim=1))
         return out
