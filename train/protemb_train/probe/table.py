@@ -89,7 +89,7 @@ def _table(rows: Sequence[Row], *, gain: bool) -> str:
     score = {task.name: SHOWN.get(task.name, NUMBER) for task in tasks}
     titles = ["encoder", "sigma", "readout", "width", *(f"{t.title}, {score[t.name][1]}" for t in tasks)]
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
-    found: dict[tuple[str, ...], dict[str, str]] = {}
+    found: dict[tuple[str, str, str, str], dict[str, str]] = {}
     for row in rows:
         value = (row.gain if gain else row.scores).get(score[row.task][0])
         if value is not None:
