@@ -11,45 +11,36 @@ import os
 import sys
 import tempfile
 import warnings
-from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from reference_reasons import SAME, Facts, Residue
 
 from protemb_sdk import ProtembError
 from protemb_sdk._structure.formats import recognised
-from protemb_sdk._structure.protein import StructureRead
 from protemb_sdk._structure.reader import read_chains
 from protemb_sdk._structure.residue_names import kind_of
 
 TESTS = Path(__file__).resolve().parent
 PAGE = TESTS / "reference_readers.md"
 
-
-@dataclass(frozen=True)
-class Residue:
-    """A residue with a C-alpha, as some reader finds it."""
-
-    chain: str
-    number: int
-    code: str
-    letter: str
-    place: tuple[float, ...]
-
-    def away(self, other: Residue) -> float:
-        return float(np.linalg.norm(np.subtract(self.place, other.place)))
+CONFORMER = "another C-alpha of the site"
+MORE = "it has one residue more"
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """One residue set in which a reader differs from us."""
+    """One kind of difference between a reader and us in a file."""
 
     file: str
     reader: str
-    difference: str
+    what: str
     reason: str
+    count: int
+    example: str
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -64,19 +55,18 @@ def _content(path: Path) -> bytes:
 # --- readers --------------------------------------------------------------------------------------
 
 
-def ours(data: bytes) -> tuple[list[Residue], StructureRead]:
-    read = read_chains(data, min_residues=1)
+def ours(data: bytes) -> list[Residue]:
     found = []
-    for chain in read.chains:
+    for chain in read_chains(data, min_residues=1).chains:
         columns = (
             chain.auth_seq.tolist(),
             chain.insertion_code.tolist(),
+            chain.residue_name.tolist(),
+            map(tuple, chain.ca_coords.tolist()),
             chain.sequence,
-            chain.ca_coords.tolist(),
         )
-        for number, code, letter, place in zip(*columns, strict=True):
-            found.append(Residue(chain.chain_id, number, code, letter, tuple(place)))
-    return found, read
+        found += [Residue(chain.chain_id, *values) for values in zip(*columns, strict=True)]
+    return found
 
 
 def biotite(data: bytes, kind: str) -> list[Residue]:
@@ -91,12 +81,12 @@ def biotite(data: bytes, kind: str) -> list[Residue]:
         else:
             file = pdbx.CIFFile.read(io.StringIO(data.decode("utf-8", "replace")))
         array = pdbx.get_structure(file, model=1, altloc="occupancy", use_author_fields=True)
-    return [
-        Residue(str(a.chain_id).strip(), int(a.res_id), str(a.ins_code).strip(), kind_of(a.res_name)[1],
-                tuple(a.coord.tolist()))
-        for a in array[(array.atom_name == "CA") & (array.element == "C")]
-        if _is_amino(a.res_name, bool(a.hetero))
-    ]  # fmt: skip
+    alphas = array[array.atom_name == "CA"]
+    columns = (
+        alphas.chain_id.tolist(), alphas.res_id.tolist(), alphas.ins_code.tolist(),
+        alphas.res_name.tolist(), alphas.coord.tolist(),
+    )  # fmt: skip
+    return _amino(zip(*columns, strict=True))
 
 
 def biopython(data: bytes, kind: str) -> list[Residue]:
@@ -111,18 +101,22 @@ def biopython(data: bytes, kind: str) -> list[Residue]:
     else:
         parser = PDBParser(QUIET=True) if kind == "PDB" else MMCIFParser(QUIET=True)
         structure = parser.get_structure("x", io.StringIO(data.decode("utf-8", "replace")))
-    return [
-        Residue(chain.id.strip(), residue.id[1], residue.id[2].strip(), kind_of(residue.resname.strip())[1],
-                tuple(residue["CA"].coord.tolist()))
+    return _amino(
+        (chain.id, residue.id[1], residue.id[2], residue.resname, residue["CA"].coord.tolist())
         for chain in next(iter(structure))
         for residue in chain
-        if "CA" in residue and residue["CA"].element == "C"
-        and _is_amino(residue.resname, residue.id[0] != " ")
-    ]  # fmt: skip
+        if "CA" in residue
+    )
 
 
-def _is_amino(name: str, het: bool) -> bool:
-    return kind_of(name.strip())[0] == "amino" and not het
+def _amino(rows: Iterable[tuple[str, int, str, str, list[float]]]) -> list[Residue]:
+    """Keep amino acids, and what may be some: calcium and known ligands are not compared."""
+    found = []
+    for chain, number, code, name, place in rows:
+        kind, letter = kind_of(name.strip())
+        if kind in ("amino", "unknown"):
+            found.append(Residue(chain.strip(), number, code.strip(), name.strip(), tuple(place), letter))
+    return found
 
 
 READERS: dict[str, Callable[[bytes, str], list[Residue]]] = {"Biotite": biotite, "Biopython": biopython}
@@ -136,10 +130,11 @@ def compared(path: Path) -> list[Disagreement]:
     data = _content(path)
     try:
         kind, _, _ = recognised(data, "x")
-        mine, read = ours(data)
+        mine = ours(data)
     except ProtembError:
         return []  # with the reasons that tests/sdk/test_structure_laws.py knows
-    found = []
+    found: list[Disagreement] = []
+    facts = Facts(data, kind)
     for name, reader in READERS.items():
         if kind == "mmJSON":
             continue
@@ -148,93 +143,55 @@ def compared(path: Path) -> list[Disagreement]:
                 warnings.simplefilter("ignore")
                 theirs = reader(data, kind)
         except Exception as error:
+            said = f"{type(error).__name__}: {' '.join(str(error).split())[:80]}"
             found.append(
-                Disagreement(path.name, name, f"does not read it: {_line(error)}", "only we read it")
+                Disagreement(path.name, name, "it does not read the file", facts.why_not_read(error), 1, said)
             )
             continue
-        found += _differences(path.name, name, mine, theirs, read)
+        examples: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        for what, reason, residue in differences(mine, theirs, facts):
+            examples[what, reason].append(residue.shown)
+        for (what, reason), some in sorted(examples.items()):
+            found.append(Disagreement(path.name, name, what, reason, len(some), some[0]))
     return found
 
 
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:80]}"
-
-
-SAME = 0.01  # angstrom; Biotite and Biopython keep float32
-
-
-def _differences(
-    file: str, reader: str, mine: list[Residue], theirs: list[Residue], read: StructureRead
-) -> list[Disagreement]:
-    found: Counter[tuple[str, str]] = Counter()
-    left = _by_number(theirs)
-    lone = []
+def differences(
+    mine: list[Residue], theirs: list[Residue], facts: Facts
+) -> Iterator[tuple[str, str, Residue]]:
+    """Give what differs, why, and the residue."""
+    left: defaultdict[tuple[int, str], list[Residue]] = defaultdict(list)
+    for residue in theirs:
+        left[residue.number, residue.code].append(residue)
+    lone, matched = [], []
     for residue in mine:
         others = left[residue.number, residue.code]
-        same = [o for o in others if residue.away(o) < SAME]
+        same = [o for o in others if _apart(residue, o) < SAME]
         match = next((o for o in same if o.chain == residue.chain), same[0] if same else None)
         if match is None:
             lone.append(residue)
             continue
+        matched.append(residue)
         others.remove(match)
         if match.chain != residue.chain:
-            found[f"chain {residue.chain!r}, there {match.chain!r}", _why_named(residue, match, read)] += 1
+            what = f"chain {residue.chain} is {match.chain or '(no name)'} there"
+            yield what, facts.why_named(residue, match), residue
         elif match.letter != residue.letter:
-            found[f"{residue.letter}, there {match.letter}", _why_letter(match)] += 1
-    others = [o for some in left.values() for o in some]
+            yield "another letter", facts.why_letter(residue, match), residue
     for residue in lone:
-        found["residues that it has not, or elsewhere", _why_more(residue, others)] += 1
-    for other in others:
-        found["residues that we have not, or elsewhere", _why_fewer(other, lone, read)] += 1
-    return [
-        Disagreement(file, reader, f"{count} {what}", why) for (what, why), count in sorted(found.items())
-    ]
+        near = [o for o in left[residue.number, residue.code] if _apart(o, residue) < 5]
+        if near:
+            left[residue.number, residue.code].remove(near[0])
+            yield CONFORMER, facts.why_other_conformer(residue, near[0]), residue
+        else:
+            yield "it lacks a residue", facts.why_only_ours(residue, matched), residue
+    for others in left.values():
+        for other in others:
+            yield MORE, facts.why_only_theirs(other), other
 
 
-def _by_number(residues: list[Residue]) -> defaultdict[tuple[int, str], list[Residue]]:
-    found: defaultdict[tuple[int, str], list[Residue]] = defaultdict(list)
-    for residue in residues:
-        found[residue.number, residue.code].append(residue)
-    return found
-
-
-CONFORMER = "another conformer of the same occupancy, or another type of a site, is taken"
-
-
-def _has_conformer(residue: Residue, others: list[Residue]) -> bool:
-    return any((o.number, o.code) == (residue.number, residue.code) and o.away(residue) < 5 for o in others)
-
-
-def _why_more(residue: Residue, others: list[Residue]) -> str:
-    if _has_conformer(residue, others):
-        return CONFORMER
-    return "a modified residue of the chain (HETATM), which is not compared there"
-
-
-def _why_fewer(other: Residue, mine: list[Residue], read: StructureRead) -> str:
-    if _has_conformer(other, mine):
-        return CONFORMER
-    place = np.array(other.place)
-    if not np.isfinite(place).all() or (place == 0).all() or (abs(place) >= 999).any():
-        return "it has no position: we leave it out, with a note"
-    if any("outside of MODEL and ENDMDL" in s.reason for s in read.skipped):
-        return "it stands outside of MODEL and ENDMDL: we count it as a model of its own, with a note"
-    if any(other.chain == s.chain_id.strip() for s in read.skipped):
-        return "its chain is skipped, with the reason"
-    return ""
-
-
-def _why_named(residue: Residue, match: Residue, read: StructureRead) -> str:
-    chain = next(c for c in read.chains if c.chain_id == residue.chain)
-    if any("they are named" in note for note in chain.notes):
-        return "molecules that share a name, or have none, have names of their own with us, and a note"
-    if not match.chain:
-        return "a segment name (columns 73 to 76) names a chain without a letter"
-    return ""
-
-
-def _why_letter(match: Residue) -> str:
-    return "the file names the parent of a modified residue" if match.letter == "X" else ""
+def _apart(a: Residue, b: Residue) -> float:
+    return float(np.linalg.norm(np.subtract(a.place, b.place)))
 
 
 # --- the page -------------------------------------------------------------------------------------
@@ -245,38 +202,49 @@ def write_page() -> None:
     shared = Path(named) if named else TESTS.parent.parent / "shared" / "data"
     own, others = files_of(TESTS / "structures"), files_of(shared / "structures")
     found = [d for path in (*own, *others) for d in compared(path)]
-    whys: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    groups: defaultdict[tuple[str, str, str], list[Disagreement]] = defaultdict(list)
     for d in found:
-        whys[d.reader, d.reason or "UNEXPLAINED"].add(d.file)
-    unexplained = sum(not d.reason for d in found)
+        kind = "a chain has another name" if d.what.startswith("chain ") else d.what
+        groups[kind, d.reason or "UNEXPLAINED", d.reader].append(d)
+    unexplained = sum(d.count for d in found if not d.reason)
     agree = len(own) + len(others) - len({d.file for d in found})
     rows = [
         "# Other readers",
         "",
-        "Written by `python tests/reference_readers.py`. Chains, one-letter sequences and C-alphas of the",
-        f"first model, as protemb, Biotite and Biopython read them: {len(own)} files of `tests/structures`",
-        f"and {len(others):,} shared files. Compared are amino acids in ATOM records; a C-alpha is the same",
-        f"within {SAME} angstrom. {agree:,} files agree in everything, or are refused by us with a reason.",
+        "Written by `python tests/reference_readers.py`. Chain names, one-letter sequences and C-alphas of",
+        f"the first model, as protemb, Biotite and Biopython read them: {len(own)} files of",
+        f"`tests/structures` and {len(others):,} shared files. Compared are residues with an atom CA and the",
+        "name of an amino acid or an unknown name, in ATOM and HETATM records; a C-alpha is the same within",
+        f"{SAME} angstrom. {agree:,} files agree in everything, or are refused by us. Each reason is",
+        'concluded for each residue from the text of its file (`tests/reference_reasons.py`). "It" is the',
+        "other reader.",
         "",
-        "| reader | reason | files |",
-        "|---|---|---|",
-        *(f"| {reader} | {why} | {len(files):,} |" for (reader, why), files in sorted(whys.items())),
+        "| what differs | why | reader | files | residues | example |",
+        "|---|---|---|---|---|---|",
+    ]
+    for (kind, why, reader), some in sorted(groups.items()):
+        files, count = len({d.file for d in some}), sum(d.count for d in some)
+        example = f"{some[0].file}: {some[0].example}".replace("|", "/")
+        rows.append(f"| {kind} | {why} | {reader} | {files:,} | {count:,} | {example} |")
+    rows += [
         "",
-        "| | disagreements |",
+        "| | residues, or files that are not read |",
         "|---|---|",
-        f"| all | {len(found):,} |",
+        f"| all | {sum(d.count for d in found):,} |",
         f"| unexplained | {unexplained} |",
         "",
-        "## Each of them",
+        "## Files",
         "",
-        "| file | reader | what differs | why |",
+        "All of them but those that differ in ligands and in letters of modified residues only.",
+        "",
+        "| file | reader | what differs | residues |",
         "|---|---|---|---|",
     ]
     for d in found:
-        what = d.difference.replace("|", "/")
-        rows.append(f"| {d.file} | {d.reader} | {what} | {d.reason or 'UNEXPLAINED'} |")
+        if d.what not in (MORE, "another letter") or "MODEL" in d.reason:
+            rows.append(f"| {d.file} | {d.reader} | {d.what} | {d.count} |")
     PAGE.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    print(f"{PAGE}: {len(found)} disagreements, {unexplained} unexplained")
+    print(f"{PAGE}: {sum(d.count for d in found)} residues differ, {unexplained} unexplained")
     sys.exit(bool(unexplained))
 
 

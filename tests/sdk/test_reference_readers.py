@@ -6,13 +6,15 @@ python tests/sdk/test_reference_readers.py     # writes tests/reference_readers.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS))
-from reference_readers import PAGE, compared, files_of, write_page  # noqa: E402
+from reference_readers import PAGE, compared, differences, files_of, ours, write_page  # noqa: E402
+from reference_reasons import Facts  # noqa: E402
 
 NAMES = sorted(path.name for path in files_of(TESTS / "structures"))
 
@@ -23,6 +25,24 @@ def test_other_readers_find_the_same_or_the_reason_is_known(name: str) -> None:
     pytest.importorskip("Bio.PDB")
     for found in compared(TESTS / "structures" / name):
         assert found.reason, f"{found.reader} of {name}: {found.difference}"
+
+
+def test_a_difference_that_the_file_does_not_explain_has_no_reason(structures: Path) -> None:
+    data = (structures / "1a8o.pdb").read_bytes()
+    mine, facts = ours(data), Facts(data, "PDB")
+    assert mine[0].name == "MSE" and not list(differences(mine, mine, facts))
+    moved = replace(mine[1], place=(0.5, 0.5, 0.5))
+    renamed = replace(mine[2], chain="B")
+    other = replace(mine[3], letter="W")
+    theirs = [moved, renamed, other, *mine[4:]]
+    found = [(what, reason) for what, reason, _ in differences(mine, theirs, facts)]
+    assert sorted(found) == [
+        ("another letter", ""),
+        ("chain A is B there", ""),
+        ("it has one residue more", ""),
+        ("it lacks a residue", ""),
+        ("it lacks a residue", ""),
+    ]
 
 
 def test_all_shared_files_agree_or_the_reason_is_known(shared_data: Path) -> None:
