@@ -1,9 +1,10 @@
-"""What search finds: neighbours of test chains in the corpus, beside sequence search and TM-align.
+"""What search finds: neighbours of test chains in the corpus, compared with other methods.
 
     python benchmarks/search.py CORPUS.arrow TM.npz -o benchmarks/search.md \\
         --index base=INDEX --index untrained=INDEX
 
-TM.npz and the stores of the indexes are made by benchmarks/search_data.py. Needs MMseqs2. One thread.
+TM.npz and the stores of the indexes are made by benchmarks/search_data.py. Needs MMseqs2, mini3di, pulchra,
+tmtools. One thread.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,42 +25,26 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import processor
 from benchmarks.search_data import chains, queries, tm_align_pair
-from protemb_sdk import Chain, Embedder, Embedding
+from benchmarks.search_rivals import (
+    Order,
+    Ranking,
+    Task,
+    at_random,
+    by_segments,
+    by_sequence,
+    by_three_di,
+    by_tm_align,
+)
+from protemb_sdk import Embedder, Embedding
 from protemb_sdk.search import CANDIDATES, Index, open_index
 from protemb_train.corpus.corpus import Corpus
-from protemb_train.corpus.mmseqs import search as search_sequences
 
 K = 10  # hits whose TM-scores are averaged
-HITS = 20  # of which the recall is taken
+THREE_DI = "3Di, Smith-Waterman"
 FOLD = (
     0.5  # TM-score from which two chains share a fold (Xu and Zhang 2010, doi:10.1093/bioinformatics/btq066)
 )
-SIMILAR_LENGTH = 0.1  # of a chain drawn at random
-E_VALUE = 10.0  # the largest of a sequence hit
 BOOTSTRAPS = 2000
-
-Order = NDArray[np.int64]
-Ranking = Callable[[int, Order], Order]
-"""Of a query's row and positions in the corpus without the query's: those positions, best first."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is searched, for what."""
-
-    corpus: Corpus
-    structures: list[Chain]
-    asked: Order
-    targets: Order
-    tm: NDArray[np.float32]  # of each query with each target, by the length of the query
-
-    def relatives(self, row: int) -> NDArray[np.bool_]:
-        """Return which chains of the corpus lie in the query's cluster."""
-        return np.asarray(self.corpus.clusters == self.corpus.clusters[self.asked[row]])
-
-    def others(self, row: int, pool: Order) -> Order:
-        """Return a pool without the query."""
-        return pool[pool != self.asked[row]]
 
 
 class Model:
@@ -77,58 +60,36 @@ class Model:
         self.queries: list[Embedding] = [embedder.embed(task.structures[q]) for q in task.asked]
         self._scores: dict[tuple[int, int], float] = {}
 
-    def by_descriptor(self, row: int, pool: Order) -> Order:
+    def by_vector(self, row: int, pool: Order) -> Order:
         cosine = self.descriptors[pool] @ self.index.descriptor(self.queries[row])
         return pool[np.argsort(-cosine, kind="stable")]
 
     def by_search(self, row: int, pool: Order) -> Order:
-        found = self.by_descriptor(row, pool)
-        return np.concatenate([self._aligned(row, found[:CANDIDATES]), found[CANDIDATES:]])
+        found = self.by_vector(row, pool)
+        first = found[:CANDIDATES]
+        missing = [int(chain) for chain in first if (row, int(chain)) not in self._scores]
+        superposed = self.index.superpose(self.queries[row], self.number[missing])
+        for chain, one in zip(missing, superposed, strict=True):
+            self._scores[row, chain] = (one.tm_query + one.tm_target) / 2
+        score = np.array([self._scores[row, int(chain)] for chain in first])
+        return np.concatenate([first[np.argsort(-score, kind="stable")], found[CANDIDATES:]])
 
     def by_alignment(self, row: int, pool: Order) -> Order:
-        return self._aligned(row, self.by_descriptor(row, pool))
-
-    def _aligned(self, row: int, pool: Order) -> Order:
-        missing = [int(chain) for chain in pool if (row, int(chain)) not in self._scores]
-        scores, _ = self.index.align(self.queries[row], self.number[missing])
-        self._scores |= {(row, chain): float(score) for chain, score in zip(missing, scores, strict=True)}
-        score = np.array([self._scores[row, int(chain)] for chain in pool])
-        return pool[np.argsort(-score, kind="stable")]
+        """Rank the same candidates by the alignment of residue vectors."""
+        found = self.by_vector(row, pool)
+        score, _ = self.index.align(self.queries[row], self.number[found[:CANDIDATES]])
+        return np.concatenate([found[:CANDIDATES][np.argsort(-score, kind="stable")], found[CANDIDATES:]])
 
 
-def by_sequence(task: Task) -> Ranking:
-    """Return the ranking of MMseqs2, by E-value; what it does not find comes in random order behind."""
-    sequences = [chain.sequence for chain in task.structures]
-    asked = [sequences[query] for query in task.asked]
-    values = np.full((len(asked), len(sequences)), np.inf)
-    first = {sequence: row for row, sequence in reversed(list(enumerate(asked)))}
-    for hit in search_sequences(asked, sequences, identity=0.0, e_value=E_VALUE):
-        values[hit.query, hit.target] = min(values[hit.query, hit.target], hit.e_value)
-    values = values[[first[sequence] for sequence in asked]]
-    behind = np.random.default_rng(0).random(values.shape)
-    return lambda row, pool: pool[np.lexsort((behind[row, pool], values[row, pool]))]
-
-
-def at_random(task: Task) -> Ranking:
-    """Return a random ranking: chains of about the query's length first."""
-    lengths, chance = task.corpus.lengths, np.random.default_rng(1)
+def by_tm_align_of_candidates(model: Model, judge: Judge) -> Ranking:
+    """Return the ranking of the model's candidates by TM-align."""
 
     def ranking(row: int, pool: Order) -> Order:
-        pool = chance.permutation(pool)
-        own = lengths[task.asked[row]]
-        far = np.abs(lengths[pool] - own) > SIMILAR_LENGTH * own
-        return np.asarray(pool[np.argsort(far, kind="stable")])
-
-    return ranking
-
-
-def by_tm_align(task: Task) -> Ranking:
-    """Return the ranking of TM-align, within its targets."""
-    place = {int(target): column for column, target in enumerate(task.targets)}
-
-    def ranking(row: int, pool: Order) -> Order:
-        score = np.array([task.tm[row, place[int(chain)]] for chain in pool])
-        return np.asarray(pool[np.argsort(-score, kind="stable")])
+        found = model.by_vector(row, pool)
+        first = found[:CANDIDATES]
+        judge.ask_one(row, first)
+        score = np.array([judge.mean_score(row, int(chain)) for chain in first])
+        return np.concatenate([first[np.argsort(-score, kind="stable")], found[CANDIDATES:]])
 
     return ranking
 
@@ -145,9 +106,10 @@ class Judge:
     def __init__(self, task: Task, workers: int) -> None:
         self.task, self.workers = task, workers
         self.kept: dict[tuple[str, bool], NDArray[np.float64]] = {}  # of each ranking, a row a query
-        self._tm: dict[tuple[int, int], float] = {}
-        for (row, column), score in np.ndenumerate(task.tm):
-            self._tm[row, int(task.targets[column])] = float(score)
+        self._tm: dict[tuple[int, int], tuple[float, float]] = {}  # by the length of the query, of the target
+        for row, column in np.ndindex(task.tm.shape[:2]):
+            by_query, by_target = map(float, task.tm[row, column])
+            self._tm[row, int(task.targets[column])] = by_query, by_target
 
     def ask(self, found: list[Order]) -> None:
         """Have TM-align score chains that were found, for each query."""
@@ -159,11 +121,23 @@ class Judge:
         arguments = ((structures[asked[row]], structures[chain]) for row, chain in pairs)
         with multiprocessing.Pool(self.workers) as pool:
             scores = pool.imap(tm_align_pair, arguments, chunksize=8)
-            self._tm |= {pair: score for pair, (score, _) in zip(pairs, scores, strict=True)}
+            self._tm |= dict(zip(pairs, scores, strict=True))
+
+    def ask_one(self, row: int, found: Order) -> None:
+        """Have TM-align score chains that were found for one query."""
+        self.ask([found if row == n else found[:0] for n in range(len(self.task.asked))])
+
+    def mean_score(self, row: int, chain: int) -> float:
+        """Return the mean of both TM-scores of a query and a chain that were asked about."""
+        return float(np.mean(self._tm[row, chain]))
+
+    def both(self, row: int, chain: int) -> tuple[float, float]:
+        """Return both TM-scores of a query and a chain that were asked about."""
+        return self._tm[row, chain]
 
     def tm(self, row: int, found: Order) -> float:
         """Return the mean TM-score of hits that were asked about, by the length of the query."""
-        return float(np.mean([self._tm[row, int(chain)] for chain in found]))
+        return float(np.mean([self._tm[row, int(chain)][0] for chain in found]))
 
     def row(self, name: str, ranking: Ranking, pool: Order, *, folds: bool) -> str:
         """Return a line of the table: clusters, folds (within the targets) and TM-scores."""
@@ -176,7 +150,7 @@ class Judge:
             strange = order[~family]
             numbers.append([average_precision(family), float(family[0]) if family.any() else np.nan])
             if folds:
-                alike = np.array([self._tm[row, int(chain)] >= FOLD for chain in strange])
+                alike = np.array([self._tm[row, int(chain)][0] >= FOLD for chain in strange])
                 numbers[-1].append(average_precision(alike))
             numbers[-1] += [self.tm(row, order[:K]), self.tm(row, strange[:K])]
         self.kept[name, folds] = np.array(numbers)
@@ -199,33 +173,24 @@ def _interval(values: NDArray[np.float64]) -> str:
     return f"{values.mean():.3f} ± {(high - low) / 2:.3f}"
 
 
-def _recalls(model: Model, pool: Order) -> tuple[float, float]:
-    """Return the share of the best by cosine, and by aligning every chain, that a search finds."""
-    task, cosine, aligned = model.task, [], []
-    for row in range(len(task.asked)):
-        found = model.index.search(model.queries[row], HITS)
-        exact = model.number[model.by_alignment(row, pool)[:HITS]]
-        ids = {model.index.ids[number] for number in exact}
-        aligned.append(len(ids & {hit.id for hit in found}) / HITS)
-        keys, _ = model.index._candidates(model.queries[row], CANDIDATES)
-        best = model.number[model.by_descriptor(row, pool)[:CANDIDATES]]
-        cosine.append(len(set(keys.tolist()) & set(best.tolist())) / CANDIDATES)
-    return float(np.mean(cosine)), float(np.mean(aligned))
+def _tm_beside(model: Model, judge: Judge) -> tuple[float, float, float]:
+    """Compare TM-scores of the first hits with TM-align's.
 
-
-def _tm_beside(model: Model, judge: Judge) -> tuple[float, float]:
-    """Return the median of our TM-score over TM-align's, for hits that share the fold, and the largest."""
-    ratios = []
+    Returns the share within .02 and the median difference, over both normalisations, and the share of hits
+    with a TM-score above the aligned residues over the length.
+    """
+    gaps, impossible = [], []
+    place = {identifier: position for position, identifier in enumerate(_ids(judge.task))}
     for row in range(len(judge.task.asked)):
-        place = {identifier: position for position, identifier in enumerate(_ids(judge.task))}
-        hits = model.index.search(model.queries[row], K)
+        query = model.queries[row]
+        hits = [hit for hit in model.index.search(query, K) if place[hit.id] != judge.task.asked[row]]
+        judge.ask_one(row, np.array([place[hit.id] for hit in hits], dtype=np.int64))
         for hit in hits:
-            if place[hit.id] == judge.task.asked[row]:
-                continue
-            theirs = judge.tm(row, np.array([place[hit.id]]))
-            if theirs >= FOLD:
-                ratios.append(hit.tm_score / theirs)
-    return float(np.median(ratios)), float(np.max(ratios))
+            by_query, by_target = judge.both(row, place[hit.id])
+            gaps += [hit.tm_query - by_query, hit.tm_target - by_target]
+            count = len(hit.pairs)
+            impossible.append(hit.tm_query > count / len(query) or hit.tm_target > count / hit.length)
+    return float(np.mean(np.abs(gaps) <= 0.02)), float(np.median(gaps)), float(np.mean(impossible))
 
 
 def _ids(task: Task) -> list[str]:
@@ -253,7 +218,7 @@ def main(
     every, kept = Corpus(corpus), np.load(tm)
     assert str(kept["corpus"]) == every.sha256 and (kept["queries"] == queries(every)).all()
     assert not np.isnan(kept["tm"]).any(), "search_data.py align is not done"
-    task = Task(every, chains(every), kept["queries"], kept["targets"], kept["tm"][:, :, 0])
+    task = Task(every, chains(every), kept["queries"], kept["targets"], kept["tm"])
     with threadpool_limits(1):
         out.write_text("\n".join(_page(task, index, workers)) + "\n", encoding="utf-8")
 
@@ -267,11 +232,15 @@ def _page(task: Task, indexes: list[str], workers: int) -> list[str]:
     rankings: dict[str, Ranking] = {
         "random, of similar length": at_random(task),
         "MMseqs2": by_sequence(task),
+        THREE_DI: by_three_di(task),
+        "distances between segments": by_segments(task),
     }
     for model in models:
-        rankings[f"`{model.name}`, descriptors"] = model.by_descriptor
+        rankings[f"`{model.name}`, protein vectors"] = model.by_vector
         rankings[f"`{model.name}`, search"] = model.by_search
-    rankings[f"`{models[0].name}`, every chain aligned"] = models[0].by_alignment
+    first = models[0]
+    rankings[f"`{first.name}`, candidates by residue alignment"] = first.by_alignment
+    rankings[_of_candidates(first)] = by_tm_align_of_candidates(first, judge)
     lines = _head(task)
     lines += ["", f"## In the whole corpus, {len(pool):,} chains", "", *_columns(folds=False)]
     lines += [judge.row(name, ranking, pool, folds=False) for name, ranking in rankings.items()]
@@ -283,23 +252,30 @@ def _page(task: Task, indexes: list[str], workers: int) -> list[str]:
     lines += _gains(judge, models, folds=True)
     lines += ["", "## Index", ""]
     lines += [
-        f"| model | recall of {CANDIDATES} candidates | recall of {HITS} hits, every chain aligned | "
-        "ms a query, median | slowest | MiB | TM-score over TM-align's, median | largest |",
-        "|---|---|---|---|---|---|---|---|",
+        f"First {K} hits of each query.",
+        "",
+        "| model | TM-scores within .02 of TM-align's | median difference | "
+        "TM-score above aligned / length | ms a query, median | slowest | MiB |",
+        "|---|---|---|---|---|---|---|",
     ]
     for model in models[:1]:
-        numbers: list[Any] = [f"{share:.4f}" for share in _recalls(model, pool)]
+        close, gap, impossible = _tm_beside(model, judge)
+        numbers: list[Any] = [f"{close:.3f}", f"{gap:+.4f}", f"{impossible:.4f}"]
         numbers += [f"{1e3 * seconds:.0f}" for seconds in _seconds(model)]
         size = sum(file.stat().st_size for file in model.index.path.iterdir())
-        numbers += [f"{size / 2**20:.0f}", *(f"{ratio:.3f}" for ratio in _tm_beside(model, judge))]
-        lines.append(f"| `{model.name}` | {' | '.join(numbers)} |")
+        lines.append(f"| `{model.name}` | {' | '.join([*numbers, f'{size / 2**20:.0f}'])} |")
     return lines
 
 
+def _of_candidates(model: Model) -> str:
+    return f"`{model.name}`, candidates by TM-align"
+
+
 def _gains(judge: Judge, models: list[Model], *, folds: bool) -> list[str]:
-    """Return what the first model's search has more than the last's, and than a sequence search."""
+    """Return what the first model's search has more than other rankings, query by query."""
     name, last = f"`{models[0].name}`, search", f"`{models[-1].name}`, search"
-    return [judge.gain(name, over, folds=folds) for over in dict.fromkeys(("MMseqs2", last)) if over != name]
+    others = dict.fromkeys(("MMseqs2", THREE_DI, last, _of_candidates(models[0])))
+    return [judge.gain(name, over, folds=folds) for over in others if over != name]
 
 
 def _head(task: Task) -> list[str]:
@@ -317,11 +293,11 @@ def _head(task: Task) -> list[str]:
         "TM-align, normalised by the query. TM-align has the answers.",
         f"- *TM-score*: by TM-align, normalised by the query, mean of the first {K} hits, and of the first "
         f"{K} of other clusters.",
-        "- *descriptors*: cosine of whitened mean and deviation of residues. *search*: what `protemb search` "
-        f"does, the first {CANDIDATES} by descriptors ranked by alignment of residues. *every chain "
-        "aligned*: without descriptors.",
-        "",
-        "Descriptor, whitening and the alignment's parameters were chosen on validation chains.",
+        "- *Protein vectors*: cosine similarity. *Search*: what `protemb search` does, the first "
+        f"{CANDIDATES} by protein vectors sorted by the TM-score of our superposition (mean of both "
+        "normalisations). *Candidates by ...*: the same candidates in another order.",
+        "- *3Di, Smith-Waterman*: 3Di states of mini3di on backbones of PULCHRA, the matrix of Foldseek, no "
+        "prefilter. *Distances between segments*: 55 numbers of ten ordered segments of the chain.",
     ]
 
 

@@ -42,7 +42,7 @@ def chains(corpus: Corpus) -> list[Chain]:
             Chain(
                 name=trace.id,
                 chain_id="",
-                label_chain_id="",
+                label_chain="",
                 ca_coords=trace.ca_coords.astype(np.float64),
                 sequence="".join(ALPHABET[kind] for kind in trace.residue_type),
                 residue_index=trace.residue_index,

@@ -76,7 +76,7 @@ def tried(wheel: Path, python: str, resolution: str, folder: Path, copies: Path)
         program, "-m", "pytest", "-q", "-p", "no:cacheprovider", copies / "tests" / "sdk",
         cwd=copies, env={**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"},
     )  # fmt: skip
-    names = ("gemmi", "numba", "numpy", "onnxruntime", "pyarrow", "usearch", "typer")
+    names = ("gemmi", "numba", "numpy", "onnxruntime", "pyarrow", "scipy", "usearch", "typer")
     versions = ", ".join(f"{name} {listing[name]}" for name in names)
     return f"{resolution}: {run(program, '--version').strip()}, {versions}: {output.strip().splitlines()[-1]}"
 

@@ -15,8 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TREES = {"protemb_sdk": "sdk", "protemb_train": "train", "protemb_export": "export"}
 TORCH = {"torch", "lightning", "pytorch_lightning", "torchmetrics"}
 FORBIDDEN = {
-    "protemb_sdk": TORCH
-    | {"biotite", "onnx", "onnxscript", "scipy", "sklearn", "protemb_train", "protemb_export"},
+    "protemb_sdk": TORCH | {"biotite", "onnx", "onnxscript", "sklearn", "protemb_train", "protemb_export"},
     "protemb_train": {"protemb_export"},
     "protemb_export": set(),
 }

@@ -10,6 +10,7 @@ import typer
 from protemb_sdk._base.console import check_there, out_console, run, say
 from protemb_sdk._base.errors import ProtembError
 from protemb_sdk._base.version import __version__
+from protemb_sdk._cli.cluster import cluster
 from protemb_sdk._cli.embed import embed
 from protemb_sdk._cli.index import index
 from protemb_sdk._cli.options import Altloc, ChainId, Device, Files, Head, Model, Quiet, Threads, Workers
@@ -132,6 +133,7 @@ app.command("plot")(plot_command)
 app.command()(report)
 app.command()(index)
 app.command()(search)
+app.command()(cluster)
 app.command()(verify)
 
 

@@ -15,7 +15,7 @@ from protemb_sdk._base.errors import StructureError
 from protemb_sdk._base.output import write_text_whole
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._model.models import BUNDLED, CONTRACT
-from protemb_sdk._search.whitening import fit_whitening, unit
+from protemb_sdk._search.clusters import cluster_vectors, compared_vectors
 from protemb_sdk._structure.chain import Skipped
 from protemb_sdk.plot import principal_colours
 
@@ -34,6 +34,7 @@ def write_report(
     *,
     skipped: Sequence[Skipped] = (),
     provenance: Mapping[str, Any] | None = None,
+    cluster_similarity: float | None = None,
 ) -> int:
     """Write the HTML report, completely or not at all.
 
@@ -47,6 +48,8 @@ def write_report(
         What was skipped; read after the last embedding.
     provenance : mapping, optional
         Of the Embedder.
+    cluster_similarity : float, optional
+        Also show clusters: joined down to this mean cosine similarity, as by `search.cluster_store`.
 
     Returns
     -------
@@ -57,6 +60,8 @@ def write_report(
     ------
     StructureError
         If there is no embedding.
+    EmbeddingError
+        If `cluster_similarity` is not between -1 and 1, or SciPy is not installed.
     OutputError
         If the file cannot be written.
 
@@ -71,15 +76,17 @@ def write_report(
     if not found:
         raise StructureError("there is no chain to report on; nothing was written", out)
     proteins = np.stack([embedding.protein for embedding in found])
-    # In contract 1 protein vectors are all alike before they are whitened.
-    plain = found[0].provenance.get("contract", CONTRACT) != CONTRACT
-    compared = unit(proteins if plain else fit_whitening(proteins)(proteins))
+    compared = compared_vectors(proteins, found[0].provenance.get("contract", CONTRACT))
     at, explained = _map(proteins)
     residues = sum(map(len, found))
     colours = _colours(found) if residues <= SHOWN_RESIDUES else None
+    clusters = None if cluster_similarity is None else cluster_vectors(compared, cluster_similarity)
     cosines = compared @ compared.T
     np.fill_diagonal(cosines, -np.inf)
     chains = [_row(e, at[n], cosines[n], colours[n] if colours else None) for n, e in enumerate(found)]
+    if clusters is not None:
+        for row, number in zip(chains, clusters.tolist(), strict=True):
+            row["cluster"] = number + 1
     about = f"{len(found):,} chains, {residues:,} residues."
     if provenance is not None:
         about += f" Model {provenance['model']}, protemb-sdk {provenance['sdk_version']}."

@@ -6,17 +6,19 @@
 >>> index = open_index("index")
 >>> hits = index.search(Embedder().embed("1a8o.cif"), k=10)
 
-Candidates are found by the cosine of protein descriptors, and ranked by the alignment of their residues.
-Needs ``pip install 'protemb-sdk[search]'``.
+Candidates are the chains with the most similar protein vectors. Each of them is superposed on the query, and
+hits are sorted by TM-score. Needs ``pip install 'protemb-sdk[search]'``.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import EmbeddingError, OutputError
 from protemb_sdk._embed.embedding import Embedding
+from protemb_sdk._search.clusters import ClusterMember, cluster_store
 from protemb_sdk._search.index import (
     CHAINS,
     COORDS,
@@ -37,7 +40,7 @@ from protemb_sdk._search.index import (
     check_extra,
     load_whitenings,
 )
-from protemb_sdk._search.superpose import refined_tm_scores
+from protemb_sdk._search.superpose import Superposition, superpose_chains
 
 if TYPE_CHECKING:
     import pyarrow
@@ -45,10 +48,12 @@ if TYPE_CHECKING:
 
     from protemb_sdk._search.index import Whitenings
 
-__all__ = ["Hit", "Index", "build_index", "open_index"]
+__all__ = ["SORTS", "ClusterMember", "Hit", "Index", "build_index", "cluster_store", "open_index"]
 
-CANDIDATES = 200
-"""Candidates that are aligned by residues."""
+CANDIDATES = 50
+"""Chains that are superposed on the query."""
+SHORT = 40
+"""Residues below which a TM-score says little (benchmarks/superposition.md)."""
 # Chains up to which all are compared: 8 ms then, and the alignments take more
 # (benchmarks/experiments/vector_index.md).
 ALL = 200_000
@@ -65,24 +70,26 @@ _MUST_AGREE = ("model_sha256", "contract", "noise_level")
 class Hit:
     """A chain found by a search.
 
+    All numbers but `similarity` are of one superposition, and of the residues that it aligns. In an index of
+    proteins alone nothing is superposed: there are no pairs then, and these numbers are NaN.
+
     Parameters
     ----------
     id, name, chain_id, source, sequence : str
         As in the store.
     length : int
-        Its residues.
-    cosine : float
-        Of protein descriptors, by which it became a candidate.
-    score : float
-        Of the residue alignment, 1 for the query itself and 0 where nothing is alike; NaN in an index of
-        proteins alone.
-    tm_score : float
-        TM-score by the length of the query, of the chains superposed by these pairs and aligned again by
-        distance; NaN as above.
+        Residues of the hit.
+    similarity : float
+        Cosine similarity of the protein vectors of query and hit, by which candidates are chosen.
+    tm_query, tm_target : float
+        TM-score divided by the length of the query, and by the length of the hit. A value is never above the
+        number of aligned residues over that length.
+    rmsd : float
+        Root mean square distance of the aligned residues in angstrom.
     pairs : ndarray, int64, shape (P, 2)
-        Aligned positions in the query and in the hit, from 0.
+        Aligned positions in the query and in the hit, from 0, increasing.
     identity : float
-        Share of aligned pairs with equal residue types.
+        Fraction of the aligned pairs with the same residue type.
 
     Examples
     --------
@@ -93,7 +100,7 @@ class Hit:
     1
     >>> index = search.open_index("index")
     >>> (hit,) = index.search(embedder.embed("1a8o.cif"))
-    >>> hit.id, hit.length, hit.pairs.shape, round(hit.score, 3), round(hit.tm_score, 3)
+    >>> hit.id, hit.length, hit.pairs.shape, round(hit.tm_query, 3), round(hit.similarity, 3)
     ('1a8o_A', 70, (70, 2), 1.0, 1.0)
     """
 
@@ -103,16 +110,31 @@ class Hit:
     source: str
     sequence: str
     length: int
-    cosine: float
-    score: float
-    tm_score: float
+    similarity: float
+    tm_query: float
+    tm_target: float
+    rmsd: float
     pairs: NDArray[np.int64]
     identity: float
 
+    @property
+    def tm_score(self) -> float:
+        """Mean of `tm_query` and `tm_target`: high only if most of both chains is aligned."""
+        return (self.tm_query + self.tm_target) / 2
+
     def __repr__(self) -> str:
-        return (
-            f"Hit({self.id}: score {self.score:.3f}, TM-score {self.tm_score:.3f}, {len(self.pairs)} aligned)"
-        )
+        return f"Hit({self.id}: TM-score {self.tm_score:.3f}, {len(self.pairs)} residues aligned)"
+
+
+SORTS: Mapping[str, Callable[[Hit], float]] = MappingProxyType(
+    {
+        "tm": lambda hit: hit.tm_score,
+        "tm-query": lambda hit: hit.tm_query,
+        "tm-target": lambda hit: hit.tm_target,
+        "similarity": lambda hit: hit.similarity,
+    }
+)
+"""What hits can be sorted by, the largest first: names for `Index.search` and ``protemb search --sort``."""
 
 
 class Index:
@@ -186,8 +208,10 @@ class Index:
         """
         return self._whitenings.descriptor(query.protein, query.residue)
 
-    def search(self, query: Embedding, k: int = 20, candidates: int = CANDIDATES) -> list[Hit]:
-        """Return the chains most similar to a query, best first.
+    def search(
+        self, query: Embedding, k: int = 20, candidates: int = CANDIDATES, sort: str | None = None
+    ) -> list[Hit]:
+        """Return the chains most like a query, best first.
 
         Parameters
         ----------
@@ -195,18 +219,24 @@ class Index:
             By the index's model. If the chain is itself in the index, it is among the hits.
         k : int, default 20
             How many hits.
-        candidates : int, default 200
-            How many chains the residues decide about, at least `k`.
+        candidates : int, default 50
+            How many chains, those with the most similar protein vectors, are superposed on the query; at
+            least `k`. More of them find more, and take more time.
+        sort : str, optional
+            One of `SORTS`: "tm" (the default; mean of both TM-scores), "tm-query" (finds the query within
+            larger chains), "tm-target" (finds chains that are part of the query) or "similarity" (protein
+            vectors; the default in an index of proteins alone).
 
         Returns
         -------
         list of Hit
-            By `score`; in an index of proteins alone, by `cosine`. Fewer than `k` if the index has fewer.
+            Fewer than `k` if the index has fewer.
 
         Raises
         ------
         EmbeddingError
-            If the query was embedded by another model, or `k` or `candidates` is below 1.
+            If the query was embedded by another model, `k` or `candidates` is below 1, `sort` is unknown, or
+            the index has only proteins and `sort` is a TM-score.
 
         Examples
         --------
@@ -222,25 +252,58 @@ class Index:
         self._check(query)
         if k < 1 or candidates < 1:
             raise EmbeddingError(f"k={k} and candidates={candidates}: both must be at least 1")
+        if sort is not None and sort not in SORTS:
+            raise EmbeddingError(f"hits cannot be sorted by {sort!r}; choose one of {', '.join(SORTS)}")
         found, cosines = self._candidates(query, max(k, candidates))
-        if self._residues is None or self._coords is None:
+        if self._coords is None:
+            if sort not in (None, "similarity"):
+                raise EmbeddingError(
+                    f"has only protein vectors, so that there is no TM-score to sort by ({sort!r}); make the "
+                    "index of a store with residues, or sort by similarity",
+                    self.path,
+                )
             return [self._hit(query, int(n), float(c)) for n, c in zip(found[:k], cosines[:k], strict=True)]
-        scores, pairs = self.align(query, found)
-        best = np.argsort(-scores, kind="stable")[:k]
-        coords = [self._coords[self._offsets[n] : self._offsets[n + 1]] for n in found[best]]
-        tms = refined_tm_scores(query.chain.centred_coords, coords, [pairs[b] for b in best])
-        return [
-            self._hit(query, int(found[b]), float(cosines[b]), float(scores[b]), float(tm), pairs[b])
-            for b, tm in zip(best, tms, strict=True)
+        superposed = self.superpose(query, found)
+        hits = [
+            self._hit(query, int(n), float(cosine), one)
+            for n, cosine, one in zip(found, cosines, superposed, strict=True)
         ]
+        return sorted(hits, key=SORTS[sort or "tm"], reverse=True)[:k]
+
+    def superpose(self, query: Embedding, numbers: NDArray[np.integer]) -> list[Superposition]:
+        """Superpose some chains on a query, whatever their protein vectors.
+
+        Parameters
+        ----------
+        query : Embedding
+            By the index's model.
+        numbers : ndarray, int, shape (N,)
+            Positions of the chains in `ids`.
+
+        Returns
+        -------
+        list of Superposition
+            With `pairs`, `tm_query`, `tm_target` and `rmsd` as in `Hit`.
+
+        Raises
+        ------
+        EmbeddingError
+            If the query was embedded by another model, or the index has only proteins.
+        """
+        _, seeds = self.align(query, numbers)
+        assert self._coords is not None
+        coords = [self._coords[self._offsets[n] : self._offsets[n + 1]] for n in numbers]
+        own = query.chain.centred_coords
+        return [superpose_chains(own, target, [seed]) for target, seed in zip(coords, seeds, strict=True)]
 
     def align(
         self, query: Embedding, numbers: NDArray[np.integer]
     ) -> tuple[NDArray[np.float64], list[NDArray[np.int64]]]:
-        """Align the residues of a query with those of given chains.
+        """Align the residue embeddings of a query with those of some chains, whatever their protein vectors.
 
-        Local alignment of whitened residues: a pair counts its cosine less 0.5, the first residue of a gap
-        costs 1.0 and each further one 0.1.
+        Superpositions start from this alignment; it is not the one of a `Hit`. Local alignment of whitened
+        residues: a pair counts its cosine less 0.5, the first residue of a gap costs 1.0 and each further one
+        0.1.
 
         Parameters
         ----------
@@ -252,9 +315,9 @@ class Index:
         Returns
         -------
         ndarray, float64, shape (N,)
-            Scores, as in `Hit`.
+            Scores: 1 for the query itself, 0 where nothing is alike.
         list of ndarray, int64, shape (P, 2)
-            Pairs, as in `Hit`.
+            Aligned positions in the query and in each chain.
 
         Raises
         ------
@@ -296,22 +359,21 @@ class Index:
         return found.keys.astype(np.int64), 1 - found.distances.astype(np.float64)
 
     def _hit(
-        self,
-        query: Embedding,
-        number: int,
-        cosine: float,
-        score: float = np.nan,
-        tm_score: float = np.nan,
-        pairs: NDArray[np.int64] | None = None,
+        self, query: Embedding, number: int, similarity: float, superposed: Superposition | None = None
     ) -> Hit:
         row = self._chains.slice(number, 1).to_pylist()[0]
         row["chain_id"] = row.pop("chain")
-        aligned = np.empty((0, 2), dtype=np.int64) if pairs is None else pairs
-        same = [query.sequence[i] == row["sequence"][j] for i, j in aligned]
-        identity = float(np.mean(same)) if same else np.nan
+        pairs = np.empty((0, 2), dtype=np.int64) if superposed is None else superposed.pairs
+        same = [query.sequence[i] == row["sequence"][j] for i, j in pairs]
         return Hit(
-            cosine=cosine, score=score, tm_score=tm_score, pairs=aligned, identity=identity, **row
-        )  # fmt: skip
+            similarity=similarity,
+            tm_query=np.nan if superposed is None else superposed.tm_query,
+            tm_target=np.nan if superposed is None else superposed.tm_target,
+            rmsd=np.nan if superposed is None else superposed.rmsd,
+            pairs=pairs,
+            identity=float(np.mean(same)) if same else np.nan,
+            **row,
+        )
 
     def _check(self, query: Embedding) -> None:
         ours = self.header["provenance"]

@@ -1,4 +1,4 @@
-"""What a search is made of: alignments, superpositions and whitening, beside other programs."""
+"""Alignment of residue embeddings and whitening, compared with other programs."""
 
 from __future__ import annotations
 
@@ -6,19 +6,13 @@ from functools import cache
 
 import numpy as np
 import pytest
-import tmtools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.covariance import LedoitWolf
 
-from protemb_sdk import Chain
-from protemb_sdk._base.superposition import tm_distance
 from protemb_sdk._search.align import align
-from protemb_sdk._search.superpose import refined_tm_scores, tm_scores
 from protemb_sdk._search.whitening import fit_whitening
-
-from .conftest import turned
 
 
 def best_by_recursion(similarity: np.ndarray, opening: float, extension: float) -> float:
@@ -56,67 +50,6 @@ def test_the_alignment_is_the_best_there_is(similarity: np.ndarray, gaps: tuple[
     assert worth(similarity, pairs, *gaps) == pytest.approx(score, abs=1e-5)
     assert (np.diff(pairs, axis=0) > 0).all()
     assert (len(pairs) > 0) == (score > 0)
-
-
-def test_tm_scores_are_those_of_the_program(chains: list[Chain]) -> None:
-    query = chains[1]
-    rng = np.random.default_rng(0)
-    targets = [
-        query.ca_coords + 3,
-        turned(query.ca_coords, 1) + rng.normal(scale=1.0, size=query.ca_coords.shape),
-        turned(query.ca_coords, 2)[10:60],
-        chains[0].ca_coords,
-    ]
-    pairs, theirs = [], []
-    for target in targets:
-        sequence = "A" * len(target)
-        found = tmtools.tm_align(query.ca_coords, target, query.sequence, sequence)
-        i = j = -1
-        aligned = []
-        for one, other in zip(found.seqxA, found.seqyA, strict=True):
-            i, j = i + (one != "-"), j + (other != "-")
-            if one != "-" and other != "-":
-                aligned.append((i, j))
-        pairs.append(np.array(aligned))
-        theirs.append(found.tm_norm_chain1)
-    superposed = tm_scores(query.ca_coords, targets, pairs)
-    ours = np.array([one.score for one in superposed])
-    assert ours[0] == pytest.approx(1)
-    for one, target, aligned in zip(superposed, targets, pairs, strict=True):
-        placed = (target @ one.rotation + one.shift)[aligned[:, 1]]
-        apart = np.linalg.norm(placed - query.ca_coords[aligned[:, 0]], axis=1)
-        again = (1 / (1 + (apart / tm_distance(len(query))) ** 2)).sum() / len(query)
-        assert again == pytest.approx(one.score)
-    # The program's alignment holds pairs within reach only, and its search is finer.
-    np.testing.assert_allclose(ours, theirs, rtol=0.02)
-    assert (ours <= np.array(theirs) + 1e-4).all()
-
-
-def test_a_poor_alignment_is_refined_to_that_of_the_program(chains: list[Chain]) -> None:
-    query, other = chains[1], chains[0]
-    rng = np.random.default_rng(1)
-    disturbed = turned(query.ca_coords, 1) + rng.normal(scale=1.0, size=query.ca_coords.shape)
-    targets = [disturbed, turned(query.ca_coords, 2)[10:60], other.ca_coords]
-    theirs = [
-        tmtools.tm_align(query.ca_coords, target, query.sequence, "A" * len(target)).tm_norm_chain1
-        for target in targets
-    ]
-    few = [np.stack([np.arange(20, 34), np.arange(20, 34) - shift], axis=1) for shift in (0, 10)]
-    pairs = [*few, np.stack([np.arange(5, 25)] * 2, axis=1)]
-    before = [one.score for one in tm_scores(query.ca_coords, targets, pairs)]
-    after = refined_tm_scores(query.ca_coords, targets, pairs)
-    assert before[0] < 0.3 and before[1] < 0.3
-    np.testing.assert_allclose(after[:2], theirs[:2], rtol=0.02)
-    assert before[2] <= after[2] <= theirs[2] + 0.02
-
-
-def test_a_mirror_image_is_not_the_fold(chains: list[Chain]) -> None:
-    query = chains[1]
-    same = np.arange(len(query))[:, None].repeat(2, axis=1)
-    mirrored = query.ca_coords * [1, 1, -1]
-    targets = [turned(query.ca_coords, 0), mirrored, mirrored]
-    right, wrong, few = refined_tm_scores(query.ca_coords, targets, [same, same, same[:2]])
-    assert right == pytest.approx(1) and wrong < 0.5 and few == 0
 
 
 @pytest.mark.parametrize("count", [3, 20, 500])

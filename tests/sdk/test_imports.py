@@ -7,7 +7,7 @@ import sys
 
 import protemb_sdk
 
-HEAVY = ("torch", "lightning", "numba", "onnxruntime", "gemmi", "pyarrow", "matplotlib", "biotite")
+HEAVY = ("torch", "lightning", "numba", "onnxruntime", "gemmi", "pyarrow", "matplotlib", "biotite", "scipy")
 
 
 def loaded_after(code: str) -> set[str]:

@@ -49,6 +49,17 @@ def test_the_page_holds_what_it_shows(
     assert [n for n, _ in first["near"]] != [0] and len(first["near"]) == report.NEIGHBOURS
 
 
+def test_clusters_are_shown_if_asked_for(embeddings: list[Embedding], tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    write_report(embeddings, out)
+    assert all("cluster" not in row for row in data_of(out)["chains"])
+    write_report(embeddings, out, cluster_similarity=0.5)
+    numbers = [row["cluster"] for row in data_of(out)["chains"]]
+    assert numbers[0] == numbers[1] and set(numbers) == set(range(1, max(numbers) + 1))
+    write_report(embeddings, out, cluster_similarity=-1)
+    assert {row["cluster"] for row in data_of(out)["chains"]} == {1}
+
+
 def test_names_cannot_leave_their_place(embeddings: list[Embedding], tmp_path: Path) -> None:
     evil = "</script><script>document.title='caught'</script>"
     chain = replace(embeddings[0].chain, name=evil)

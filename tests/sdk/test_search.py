@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gemmi
 import numpy as np
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from protemb_sdk import Chain, Embedder, EmbeddingError, OutputError, search
+from protemb_sdk._cli.search import Sort
 from protemb_sdk._embed.collect import collecting
 from protemb_sdk._search import index as module
 from protemb_sdk._store.fill import embed_into_store
@@ -49,13 +50,14 @@ def test_a_chain_finds_itself_and_its_like(index: Index, embedder: Embedder, cha
     for chain in chains:
         first = index.search(embedder.embed(chain), 3)[0]
         assert first.id == chain.id and first.length == len(chain) and first.sequence == chain.sequence
-        assert [first.score, first.tm_score, first.cosine] == pytest.approx([1, 1, 1], abs=5e-3)
+        scores = [first.tm_score, first.tm_query, first.tm_target, first.similarity]
+        assert scores == pytest.approx([1, 1, 1, 1], abs=5e-3) and first.rmsd < 0.01
         assert first.identity == 1 and (first.pairs == np.arange(len(chain))[:, None]).all()
         piece = slice(8, 58)
         moved = turned(chain.ca_coords[piece], 3)
         moved += rng.normal(scale=0.2, size=moved.shape)
         found = index.search(embedder.embed((moved, chain.sequence[piece])), 3)[0]
-        assert found.id == chain.id and found.tm_score > 0.9
+        assert found.id == chain.id and found.tm_query > 0.9 > found.tm_target
         assert (found.pairs[:, 1] - found.pairs[:, 0] == piece.start).mean() > 0.9
 
 
@@ -65,11 +67,18 @@ def test_hits_come_best_first_and_are_all_there_are(
     query = embedder.embed(chains[0])
     hits = index.search(query, k=1000)
     assert len(hits) == len(index) and len({(hit.source, hit.chain_id) for hit in hits}) == len(index)
-    scores = [hit.score for hit in hits]
+    assert tuple(search.SORTS) == get_args(Sort)
+    for name, key in search.SORTS.items():
+        scores = [key(hit) for hit in index.search(query, k=1000, sort=name)]
+        assert scores == sorted(scores, reverse=True) and len(scores) == len(index)
+    scores = [hit.tm_score for hit in hits]
     assert scores == sorted(scores, reverse=True)
+    for hit in hits:
+        assert hit.tm_query <= len(hit.pairs) / len(query) and hit.tm_target <= len(hit.pairs) / hit.length
+        assert hit.tm_score == pytest.approx((hit.tm_query + hit.tm_target) / 2)
     assert [hit.id for hit in index.search(query, k=4)] == [hit.id for hit in hits[:4]]
     cosines = index.descriptors @ index.descriptor(query)
-    np.testing.assert_allclose(sorted(hit.cosine for hit in hits), np.sort(cosines), atol=2e-3)
+    np.testing.assert_allclose(sorted(hit.similarity for hit in hits), np.sort(cosines), atol=2e-3)
     # Few candidates: those of the best cosine.
     best = {index.ids[number] for number in np.argsort(-cosines)[:2]}
     assert {hit.id for hit in index.search(query, k=2, candidates=2)} == best
@@ -92,9 +101,11 @@ def test_half_precision_changes_little(
     build_index(tmp_path / "store", tmp_path / "index")
     query = embedder.embed(chains[0])
     ours, theirs = (i.search(query, 1000) for i in (open_index(tmp_path / "index"), index))
-    scores = {(hit.source, hit.chain_id): hit.score for hit in theirs}
+    scores = {(hit.source, hit.chain_id): (hit.tm_score, hit.similarity) for hit in theirs}
     np.testing.assert_allclose(
-        [hit.score for hit in ours], [scores[hit.source, hit.chain_id] for hit in ours], atol=0.02
+        [(hit.tm_score, hit.similarity) for hit in ours],
+        [scores[hit.source, hit.chain_id] for hit in ours],
+        atol=0.02,
     )
 
 
@@ -107,9 +118,13 @@ def test_a_store_of_proteins_alone_is_found_by_cosine(
     index = open_index(tmp_path / "index")
     query = embedder.embed(chains[1])
     first, *others = index.search(query)
-    assert first.id == query.id and first.cosine == pytest.approx(1, abs=2e-3)
-    assert np.isnan([first.score, first.tm_score, first.identity]).all() and len(first.pairs) == 0
-    assert [hit.cosine for hit in others] == sorted([hit.cosine for hit in others], reverse=True)
+    assert first.id == query.id and first.similarity == pytest.approx(1, abs=2e-3)
+    assert np.isnan([first.tm_score, first.tm_query, first.rmsd, first.identity]).all()
+    assert len(first.pairs) == 0
+    assert [hit.similarity for hit in others] == sorted([hit.similarity for hit in others], reverse=True)
+    assert [hit.id for hit in index.search(query, sort="similarity")] == [first.id, *(h.id for h in others)]
+    with pytest.raises(EmbeddingError, match="only protein vectors"):
+        index.search(query, sort="tm")
     with pytest.raises(EmbeddingError, match="proteins alone"):
         index.align(query, np.array([0]))
 
@@ -141,7 +156,7 @@ def test_a_parquet_file_is_indexed_as_a_store_is(
     query = embedder.embed(chains[1])
     hits, others = found.search(query), index.search(query)
     assert [(hit.id, hit.length) for hit in hits] == [(hit.id, hit.length) for hit in others]
-    assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in others], abs=1e-3)
+    assert [hit.tm_score for hit in hits] == pytest.approx([hit.tm_score for hit in others], abs=1e-3)
 
 
 def test_a_parquet_file_of_others_is_refused(tmp_path: Path) -> None:
@@ -167,6 +182,8 @@ def test_numbers_below_one_are_refused(index: Index, embedder: Embedder, chains:
     for k, candidates in ((0, 5), (5, 0)):
         with pytest.raises(EmbeddingError, match="at least 1"):
             index.search(query, k, candidates)
+    with pytest.raises(EmbeddingError, match="choose one of tm, tm-query, tm-target, similarity"):
+        index.search(query, sort="cosine")
 
 
 def test_what_is_there_is_not_overwritten(store: Path, index: Index) -> None:
@@ -287,10 +304,28 @@ def test_index_and_search_from_the_command_line(
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["rank"] for row in rows] == ["1", "2", "3"]
-    assert (rows[0]["id"], rows[0]["score"], rows[0]["query_first"]) == ("1lcd_A", "1.0000", "1")
+    assert (rows[0]["id"], rows[0]["tm_score"], rows[0]["query_first"]) == ("1lcd_A", "1.0000", "1")
     assert rows[0]["hit_last"] == rows[0]["length"] == rows[0]["aligned"]
     found = protemb("search", structures / "3jqh.cif", "--index", index, "--chain", "A", "-k", 1)
     assert found.status == 0 and found.out.splitlines()[0].startswith("3jqh_A, ")
+    sorted_by = protemb(
+        "search", structures / "1lcd.cif.gz", "--index", index, "--sort", "tm-target", "-o", table
+    )
+    with table.open(newline="") as file:
+        scores = [float(row["tm_target"]) for row in csv.DictReader(file)]
+    assert sorted_by.status == 0 and scores == sorted(scores, reverse=True)
+
+
+def test_short_chains_and_missing_scores_are_noted(
+    protemb: Callable[..., Any], index: Index, structures: Path, embedder: Embedder, tmp_path: Path
+) -> None:
+    found = protemb("search", structures / "2beg.pdb.gz", "--index", index.path, "--chain", "A", "-k", 2)
+    note = "note: in 2 of 2 hits the query or the hit has fewer than 40 residues"
+    assert found.status == 0 and note in " ".join(found.err.split())
+    embed_into_store(embedder, [structures / "1orc.pdb"], tmp_path / "store", levels=["protein"])
+    build_index(tmp_path / "store", tmp_path / "index")
+    found = protemb("search", structures / "1orc.pdb", "--index", tmp_path / "index")
+    assert found.status == 0 and "the index has only protein vectors" in found.err
 
 
 def test_one_bad_chain_of_a_query_is_skipped(

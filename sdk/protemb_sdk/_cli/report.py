@@ -16,6 +16,14 @@ def report(
     out: Annotated[Path, typer.Option("-o", "--out", help="Page to write, HTML.")],
     model: Model = "base",
     chain: ChainId = None,
+    clusters: Annotated[
+        float | None,
+        typer.Option(
+            min=-1,
+            max=1,
+            help="Also show clusters as protemb cluster makes them, with this --similarity (extra search).",
+        ),
+    ] = None,
     device: Device = "auto",
     threads: Threads = None,
     altloc: Altloc = "highest",
@@ -46,7 +54,9 @@ def report(
         found = list(run)
     if not found:
         raise nothing_done(skipped, "embedded", out)
-    count = write_report(found, out, skipped=skipped, provenance=embedder.provenance)
+    count = write_report(
+        found, out, skipped=skipped, provenance=embedder.provenance, cluster_similarity=clusters
+    )
     if not quiet:
         say(out_console, f"{count} chains -> {out}, {size_of(out)}")
     report_skipped(skipped, kept=False)

@@ -6,18 +6,19 @@ import csv
 import io
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from protemb_sdk._base.console import check_there, out_console, say
+from protemb_sdk._base.console import check_there, console, out_console, say
 from protemb_sdk._base.errors import ModelError, StructureError
 from protemb_sdk._base.output import check_apart, check_ending, writable_target, write_text_whole
 from protemb_sdk._cli.options import Altloc, ChainId, Device, File, Threads
 from protemb_sdk._cli.summary import nothing_done, report_skipped
 from protemb_sdk._structure.archives import is_archive_name
+from protemb_sdk.search import CANDIDATES, SHORT, open_index
 
 if TYPE_CHECKING:
     from protemb_sdk._embed.embedder import Embedder
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
     from protemb_sdk.search import Hit, Index
 
 COLUMNS = (
-    "query", "rank", "id", "chain", "source", "length", "score", "tm_score", "cosine", "aligned", "identity",
-    "query_first", "query_last", "hit_first", "hit_last",
+    "query", "rank", "id", "chain", "source", "length", "tm_score", "tm_query", "tm_target", "rmsd",
+    "aligned", "identity", "similarity", "query_first", "query_last", "hit_first", "hit_last",
 )  # fmt: skip
+Sort = Literal["tm", "tm-query", "tm-target", "similarity"]
 
 
 def search(
@@ -36,22 +38,35 @@ def search(
     k: Annotated[int, typer.Option("-k", min=1, help="Hits of each chain of the query.")] = 20,
     chain: ChainId = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Also a table of the hits, CSV.")] = None,
+    sort: Annotated[
+        Sort | None,
+        typer.Option(
+            help="Order of the hits: tm (mean of both TM-scores, default), tm-query or tm-target (divided by "
+            "the length of the query or of the hit), similarity (of protein vectors)."
+        ),
+    ] = None,
     candidates: Annotated[
-        int, typer.Option(min=1, help="Chains whose residues are aligned with the query's.")
-    ] = 200,
+        int,
+        typer.Option(min=1, help="Chains with the most similar protein vectors that are superposed."),
+    ] = CANDIDATES,
     model: Annotated[str | None, typer.Option(help="Model of the index, if it is not bundled.")] = None,
     device: Device = "auto",
     threads: Threads = None,
     altloc: Altloc = "highest",
 ) -> None:
-    """Find the chains of an index that fold like the chains of a structure.
+    """Find the chains of an index with a fold like that of a structure.
 
-    Ranked by the alignment of their residues (score, 1 for the query itself). Beside it the TM-score after
-    superposition, by the length of the query, how many residues are aligned and how many of those are equal.
+    Candidates are the chains with the most similar protein vectors. Each is superposed on the query, and the
+    hits are sorted by TM-score. TM-scores, RMSD, number of aligned residues and identity belong to this
+    superposition.
+
+    Columns of the table: query, rank, id, chain, source, length, tm_score (mean of the next two),
+    tm_query and tm_target (divided by the length of the query and of the hit), rmsd (angstrom), aligned,
+    identity (fraction of these), similarity (cosine of protein vectors), first and last aligned residue of
+    query and hit (counted from 1 along the residues with coordinates).
     """
     from protemb_sdk._embed.embedder import Embedder
     from protemb_sdk._model.models import find_model
-    from protemb_sdk.search import open_index
 
     check_there([query])
     if os.path.isdir(query) or is_archive_name(query.name):
@@ -67,7 +82,7 @@ def search(
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for embedding in _queries(embedder, query, chain):
-        hits = opened.search(embedding, k, candidates)
+        hits = opened.search(embedding, k, candidates, sort)
         _show(embedding, hits)
         for rank, hit in enumerate(hits, start=1):
             writer.writerow(_row(embedding, rank, hit))
@@ -101,22 +116,34 @@ def _queries(embedder: Embedder, query: Path, chain: str | None) -> list[Embeddi
 
 def _show(query: Embedding, hits: list[Hit]) -> None:
     say(out_console, f"{query.id}, {len(query)} residues")
-    table = Table("rank", "hit", "residues", "cosine", "score", "TM-score", "aligned", "identity", box=None)
+    superposed = not hits or hits[0].tm_score == hits[0].tm_score
+    scores = ("TM-score\nmean", "TM-score\nby query", "TM-score\nby hit", "RMSD", "aligned", "identity")
+    table = Table("rank", "hit", "residues", *(scores if superposed else ("similarity",)), box=None)
     for rank, hit in enumerate(hits, start=1):
-        identity = f"{hit.identity:.0%}" if len(hit.pairs) else "-"
-        # An index of proteins alone has no alignments.
-        numbers = (f"{n:.3f}" if n == n else "-" for n in (hit.cosine, hit.score, hit.tm_score))
-        cells = (str(rank), hit.id, str(hit.length), *numbers, str(len(hit.pairs)), identity)
+        cells = [str(rank), hit.id, str(hit.length)]
+        if superposed:
+            cells += [f"{score:.3f}" for score in (hit.tm_score, hit.tm_query, hit.tm_target)]
+            cells += [f"{hit.rmsd:.1f}", str(len(hit.pairs)), f"{hit.identity:.0%}"] if len(hit.pairs) else []
+        else:
+            cells.append(f"{hit.similarity:.3f}")
         table.add_row(*map(Text, cells))  # names may hold what Rich takes for markup
     out_console.print(table)
+    if not superposed:
+        say(console, "note: the index has only protein vectors; hits have no TM-score, sorted by similarity")
+    elif short := sum(min(len(query), hit.length) < SHORT for hit in hits):
+        say(
+            console,
+            f"note: in {short} of {len(hits)} hits the query or the hit has fewer than {SHORT} residues; "
+            "TM-scores of such short chains are often high by chance",
+        )
 
 
 def _row(query: Embedding, rank: int, hit: Hit) -> list[object]:
     ends = [""] * 4
-    if len(hit.pairs):  # residues that were seen, counted from 1
+    if len(hit.pairs):  # residues with coordinates, counted from 1
         ends = [str(hit.pairs[end, side] + 1) for side in (0, 1) for end in (0, -1)]
-    numbers = (hit.score, hit.tm_score, hit.cosine)
+    scores = (hit.tm_score, hit.tm_query, hit.tm_target, hit.rmsd)
     return [
-        query.id, rank, hit.id, hit.chain_id, hit.source, hit.length, *(f"{n:.4f}" for n in numbers),
-        len(hit.pairs), f"{hit.identity:.4f}", *ends,
+        query.id, rank, hit.id, hit.chain_id, hit.source, hit.length, *(f"{n:.4f}" for n in scores),
+        len(hit.pairs), f"{hit.identity:.4f}", f"{hit.similarity:.4f}", *ends,
     ]  # fmt: skip

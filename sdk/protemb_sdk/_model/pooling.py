@@ -21,7 +21,11 @@ from protemb_sdk._base.threads import usable_threads
 from protemb_sdk._model.residue import check_residue
 
 # Reordering sums is what lets the compiler vectorise them; NaN must still come through.
-_OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "nsz", "contract"}}
+_OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "fastmath": {"reassoc", "nsz", "contract"},
+    "error_model": "numpy",  # a check for zero in each division would keep loops from being vectorised
+}
 
 # Below this a thread costs more than it saves.
 _BYTES_PER_THREAD = 4 * 2**20

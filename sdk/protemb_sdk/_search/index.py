@@ -121,7 +121,7 @@ def build_index(store: str | PathLike[str], out: str | PathLike[str]) -> int:
     """
     store, out = Path(store), Path(out)
     check_extra(out)
-    header = _header_of_file(store) if store.is_file() else read_header(store)
+    header = header_of(store)
     if os.path.exists(out):
         raise OutputError("is there already; name another folder, or delete it", out)
     if not os.path.isdir(out.parent):
@@ -151,7 +151,7 @@ def check_extra(path: Path) -> None:
 def _build(store: Path, header: Mapping[str, Any], out: Path) -> int:
     import pyarrow.parquet as pq
 
-    lengths = [table["length"].to_numpy() for table in _tables(store, ["length", "sequence"])]
+    lengths = [table["length"].to_numpy() for table in tables(store, ["length", "sequence"])]
     chains, residues = sum(map(len, lengths)), int(sum(map(np.sum, lengths)))
     if not chains:
         raise OutputError("the store holds no chain; see _skipped.csv in it", store)
@@ -165,7 +165,7 @@ def _build(store: Path, header: Mapping[str, Any], out: Path) -> int:
             kept = files.enter_context(_appending(out / RESIDUES, np.float16, (residues, len(white.mean))))
             coords = files.enter_context(_appending(out / COORDS, np.float32, (residues, 3)))
         rows = files.enter_context(pq.ParquetWriter(out / CHAINS, _schema(), compression="zstd"))
-        for table in _tables(store, columns):
+        for table in tables(store, columns):
             rows.write_table(table.select(_COLUMNS))
             for number in range(len(table)):
                 protein = table["protein"][number].values.to_numpy()
@@ -191,6 +191,11 @@ def _build(store: Path, header: Mapping[str, Any], out: Path) -> int:
     }  # fmt: skip
     (out / HEADER).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return chains
+
+
+def header_of(store: Path) -> dict[str, Any]:
+    """Return the header of a store, or what it would be of a `.parquet` file."""
+    return _header_of_file(store) if store.is_file() else read_header(store)
 
 
 def _header_of_file(path: Path) -> dict[str, Any]:
@@ -238,7 +243,7 @@ def new_graph(width: int) -> usearch.index.Index:
     return Index(ndim=width, metric="cos", dtype="f16", connectivity=LINKS, expansion_add=WIDTH)
 
 
-def _tables(store: Path, columns: list[str]) -> Iterator[pyarrow.Table]:
+def tables(store: Path, columns: list[str]) -> Iterator[pyarrow.Table]:
     """Give the rows of a store, some at a time, and the same way each time."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -276,7 +281,7 @@ def _step(count: int) -> int:
 def _sample(store: Path, residues: int) -> NDArray[np.float32]:
     """Return residues of a store at equal steps, at most `SAMPLE` of them, shape (N, C)."""
     step, seen, kept = _step(residues), 0, []
-    for table in _tables(store, ["residue"]):
+    for table in tables(store, ["residue"]):
         for cell in table["residue"]:
             residue = _matrix(cell)
             kept.append(residue[-seen % step :: step].astype(np.float32))

@@ -1,0 +1,124 @@
+"""Rankings that `benchmarks/search.py` compares search with: they share no code with it but the corpus."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from protemb_sdk import Chain
+from protemb_train.corpus.corpus import Corpus
+from protemb_train.corpus.mmseqs import search as search_sequences
+from protemb_train.encoders.three_di import ThreeDiEncoder
+from protemb_train.network.protein import segment_distances
+
+SIMILAR_LENGTH = 0.1  # of a chain drawn at random
+E_VALUE = 10.0  # the largest of a sequence hit
+GAP_OPEN, GAP_EXTEND = 10, 1  # of 3Di sequences, as Foldseek's
+
+Order = NDArray[np.int64]
+Ranking = Callable[[int, Order], Order]
+"""Of a query's row and positions in the corpus without the query's: those positions, best first."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is searched, for what."""
+
+    corpus: Corpus
+    structures: list[Chain]
+    asked: Order
+    targets: Order
+    tm: NDArray[np.float32]  # of each query with each target, by the length of the query and of the target
+
+    def relatives(self, row: int) -> NDArray[np.bool_]:
+        """Return which chains of the corpus lie in the query's cluster."""
+        return np.asarray(self.corpus.clusters == self.corpus.clusters[self.asked[row]])
+
+    def others(self, row: int, pool: Order) -> Order:
+        """Return a pool without the query."""
+        return pool[pool != self.asked[row]]
+
+
+def by_sequence(task: Task) -> Ranking:
+    """Return the ranking of MMseqs2, by E-value; what it does not find comes in random order behind."""
+    sequences = [chain.sequence for chain in task.structures]
+    asked = [sequences[query] for query in task.asked]
+    values = np.full((len(asked), len(sequences)), np.inf)
+    first = {sequence: row for row, sequence in reversed(list(enumerate(asked)))}
+    for hit in search_sequences(asked, sequences, identity=0.0, e_value=E_VALUE):
+        values[hit.query, hit.target] = min(values[hit.query, hit.target], hit.e_value)
+    values = values[[first[sequence] for sequence in asked]]
+    behind = np.random.default_rng(0).random(values.shape)
+    return lambda row, pool: pool[np.lexsort((behind[row, pool], values[row, pool]))]
+
+
+def at_random(task: Task) -> Ranking:
+    """Return a random ranking: chains of about the query's length first."""
+    lengths, chance = task.corpus.lengths, np.random.default_rng(1)
+
+    def ranking(row: int, pool: Order) -> Order:
+        pool = chance.permutation(pool)
+        own = lengths[task.asked[row]]
+        far = np.abs(lengths[pool] - own) > SIMILAR_LENGTH * own
+        return np.asarray(pool[np.argsort(far, kind="stable")])
+
+    return ranking
+
+
+def by_tm_align(task: Task) -> Ranking:
+    """Return the ranking of TM-align, mean of both normalisations, within its targets."""
+    place = {int(target): column for column, target in enumerate(task.targets)}
+
+    def ranking(row: int, pool: Order) -> Order:
+        score = np.array([task.tm[row, place[int(chain)]].mean() for chain in pool])
+        return np.asarray(pool[np.argsort(-score, kind="stable")])
+
+    return ranking
+
+
+def by_three_di(task: Task) -> Ranking:
+    """Return the ranking by local alignment of 3Di sequences, of all pairs."""
+    from biotite.sequence.align import SubstitutionMatrix
+    from pyopal import Aligner, Database
+    from scoring_matrices import ScoringMatrix
+
+    matrix = SubstitutionMatrix.std_3di_matrix()
+    letters = "".join(matrix.get_alphabet1().get_symbols()).upper()
+    encoder = ThreeDiEncoder()
+    states = [encoder.letters(chain.ca_coords) for chain in task.structures]
+    database = Database(states, alphabet=letters)
+    aligner = Aligner(
+        ScoringMatrix(matrix.score_matrix().tolist(), letters), gap_open=GAP_OPEN, gap_extend=GAP_EXTEND
+    )
+    scores = np.array(
+        [
+            [found.score for found in aligner.align(states[query], database, mode="score", algorithm="sw")]
+            for query in task.asked
+        ]
+    )
+    return lambda row, pool: pool[np.argsort(-scores[row, pool], kind="stable")]
+
+
+def by_segments(task: Task) -> Ranking:
+    """Return the ranking by distance of `segment_distances`."""
+    with torch.inference_mode():
+        vectors = np.concatenate(
+            [
+                segment_distances(torch.from_numpy(chain.ca_coords.astype(np.float32))[None]).numpy()
+                for chain in task.structures
+            ]
+        )
+
+    def ranking(row: int, pool: Order) -> Order:
+        apart = np.square(vectors[pool] - vectors[task.asked[row]]).sum(axis=1)
+        return np.asarray(pool[np.argsort(apart, kind="stable")])
+
+    return ranking

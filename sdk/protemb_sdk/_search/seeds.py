@@ -1,0 +1,122 @@
+"""First placements of two chains: fragments of one laid on fragments of the other, in Numba.
+
+Import this module inside the function that needs it: Numba takes a third of a second.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from protemb_sdk._model.pooling import compiled
+from protemb_sdk._search.fit import Floats, place
+from protemb_sdk._search.realign import Singles
+
+WIDTH = 20
+"""Residues of a fragment."""
+STEP, MOST = 10, 14
+"""Residues from one fragment of the first chain to the next, or more for long chains: 1 / `MOST` of them."""
+OTHER_STEP, OTHER_MOST = 1, 32
+"""The same of the second chain. Small steps, because a shift along the chain is hard to correct later."""
+SAMPLE = 3
+"""Every third residue counts when the overlap of the chains is measured."""
+CONTACT = 6.0
+"""Distance in angstrom from which residues do not overlap."""
+ALIKE = 4.0
+"""Placements are the same if residues lie this many angstrom apart, root mean square."""
+
+
+@compiled
+def moved(points_3N: Floats, placement_34: Floats, out_3N: Singles, backward: bool) -> None:
+    """Write points after a placement, in their order or from the last to the first."""
+    count = points_3N.shape[1]
+    for a in range(3):
+        for n in range(count):
+            x = placement_34[a, 3]
+            for b in range(3):
+                x += placement_34[a, b] * points_3N[b, n]
+            out_3N[a, count - 1 - n if backward else n] = x
+
+
+@compiled
+def _overlap(fx: Singles, fy: Singles, fz: Singles, mx: Singles, my: Singles, mz: Singles) -> float:
+    one, none, inverse = np.float32(1), np.float32(0), np.float32(1 / CONTACT**2)
+    total = none
+    for i in range(len(fx)):
+        x, y, z = fx[i], fy[i], fz[i]
+        for j in range(len(mx)):
+            a, b, c = mx[j] - x, my[j] - y, mz[j] - z
+            near = one - (a * a + b * b + c * c) * inverse
+            total += near if near > none else none
+    return float(total)
+
+
+@compiled
+def _rank(placement_34: Floats, score: float, spread: float, found_N34: Floats, scores_N: Floats) -> None:
+    """Put a placement in its place among the best, unless one like it is there and better."""
+    at = len(scores_N) - 1
+    for n in range(len(scores_N)):
+        if scores_N[n] < 0:
+            break
+        apart = 0.0
+        for a in range(3):
+            apart += (placement_34[a, 3] - found_N34[n, a, 3]) ** 2
+            for b in range(3):
+                apart += spread / 3 * (placement_34[a, b] - found_N34[n, a, b]) ** 2
+        if apart < ALIKE**2:
+            at = n
+            break
+    if score <= scores_N[at]:
+        return
+    while at > 0 and scores_N[at - 1] < score:
+        scores_N[at] = scores_N[at - 1]
+        found_N34[at] = found_N34[at - 1]
+        at -= 1
+    scores_N[at] = score
+    found_N34[at] = placement_34
+
+
+@compiled
+def fragment_placements(
+    fixed_3Q: Floats, moved_3T: Floats, found_N34: Floats, scores_N: Floats, work_100: Floats
+) -> None:
+    """Superpose fragments of two chains, and keep the placements in which the whole chains overlap most.
+
+    Parameters
+    ----------
+    fixed_3Q, moved_3T : ndarray
+        C-alphas of the chains; the second is centred.
+    found_N34 : ndarray
+        The placements are written here, best first.
+    scores_N : ndarray
+        Their overlaps; -1 where there are fewer than N.
+    work_100 : ndarray
+        Memory to work in.
+    """
+    rows, columns = fixed_3Q.shape[1], moved_3T.shape[1]
+    width = min(WIDTH, rows, columns)
+    few_fixed = np.empty((3, (rows + SAMPLE - 1) // SAMPLE), dtype=np.float32)
+    few_moved = np.empty((3, (columns + SAMPLE - 1) // SAMPLE))
+    spread = 0.0
+    for a in range(3):
+        for n in range(few_fixed.shape[1]):
+            few_fixed[a, n] = fixed_3Q[a, n * SAMPLE]
+        for n in range(few_moved.shape[1]):
+            few_moved[a, n] = moved_3T[a, n * SAMPLE]
+        for n in range(columns):
+            spread += moved_3T[a, n] ** 2 / columns
+    placed = np.empty(few_moved.shape, dtype=np.float32)
+    one, other, every, trial = np.empty((3, width)), np.empty((3, width)), np.ones(width), np.empty((3, 4))
+    scores_N[:] = -1.0
+    for i in range(0, rows - width + 1, max(STEP, rows // MOST)):
+        for a in range(3):
+            for n in range(width):
+                one[a, n] = fixed_3Q[a, i + n]
+        for j in range(0, columns - width + 1, max(OTHER_STEP, columns // OTHER_MOST)):
+            for a in range(3):
+                for n in range(width):
+                    other[a, n] = moved_3T[a, j + n]
+            place(one, other, every, trial, work_100)
+            moved(few_moved, trial, placed, False)
+            score = _overlap(few_fixed[0], few_fixed[1], few_fixed[2], placed[0], placed[1], placed[2])
+            if score > scores_N[-1]:
+                _rank(trial, score, spread, found_N34, scores_N)
