@@ -157,8 +157,8 @@ def cluster_store(store: str | PathLike[str], similarity: float = SIMILARITY) ->
                     size=len(members),
                     representative=bool(place == centre),
                     similarity=float(near[place]),
-                    chain_id=row.pop("chain"),  # type: ignore[arg-type]
-                    **row,  # type: ignore[arg-type]
+                    chain_id=row.pop("chain"),
+                    **row,
                 )
             )
     return found
