@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SORTS", "ClusterMember", "Hit", "Index", "build_index", "cluster_store", "open_index"]
 
-CANDIDATES = 50
+CANDIDATES = 40
 """Chains that are superposed on the query."""
 SHORT = 40
 """Residues below which a TM-score says little (benchmarks/superposition.md)."""
@@ -219,7 +219,7 @@ class Index:
             By the index's model. If the chain is itself in the index, it is among the hits.
         k : int, default 20
             How many hits.
-        candidates : int, default 50
+        candidates : int, default 40
             How many chains, those with the most similar protein vectors, are superposed on the query; at
             least `k`. More of them find more, and take more time.
         sort : str, optional
