@@ -1,4 +1,4 @@
-"""A table of the user's own becomes a predictor in one command, used without PyTorch; bad tables are said."""
+"""A table of the user's own becomes a predictor in one command, used without PyTorch; bad tables are refused."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ import json, sys
 sys.modules["torch"] = sys.modules["sklearn"] = None
 from protemb_sdk import LabelPredictor
 prediction = LabelPredictor(sys.argv[1], "cpu").predict(sys.argv[2])
-print(json.dumps([said.value.tolist(), said.label.tolist()]))
+print(json.dumps([prediction.value.tolist(), prediction.label.tolist()]))
 """
 
 

@@ -101,7 +101,7 @@ def test_the_page_says_on_which_models_it_was_measured(packed: Path, tmp_path: P
         "gdt ts r target",
         "0.700",
         "| casp11 | 8 |",
-        "made: torsions changed",
+        "generated: torsions changed",
     ):
         assert part in page
     assert "not recorded" not in page.split("## Training")[0]

@@ -86,7 +86,7 @@ def test_configs_survive_plain_values(config):
     values = config.as_dict()
     assert NetworkConfig.from_dict(values) == config
     assert isinstance(values["dilations"], list)
-    assert set(PRESETS) == {"paper", "base", "base-2"}
+    assert set(PRESETS) == {"paper", "base", "base-2", "base-2-messages"}
 
 
 @given(log_sigma=st.floats(math.log(0.01), math.log(10)))

@@ -324,7 +324,7 @@ def test_a_network_of_another_corpus_is_told(small_corpus):
     stranger = Encoder("stranger", histogram_map(counts=True), 1.0, "twin", {"corpus_sha256": "there"})
     report = ProbeReport([], [stranger], about)
     assert report.as_dict()["another_corpus"] == ["stranger"]
-    assert "may have seen these chains: stranger" in report.as_markdown()
+    assert "which may contain these chains: stranger" in report.as_markdown()
 
 
 # Vectors of residues

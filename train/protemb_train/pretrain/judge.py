@@ -56,7 +56,7 @@ class Judgement:
         """Return the table that a results folder shows, of the rounded values: other tables read those."""
         values = self.as_dict()
         mean, floor = values["mean_share"], values["floor"]
-        head = f"{self.chains} whole validation chains; mean {mean:.3f}; floor {floor:.3f}."
+        head = f"{self.chains} whole held-out chains; mean {mean:.3f}; floor {floor:.3f}."
         rows = [f"| {level['sigma']:.3g} | {level['share']:.3f} |" for level in values["levels"]]
         table = "\n".join(
             ["| noise level, angstrom | loss relative to zero prediction |", "|---|---|", *rows]
