@@ -128,9 +128,10 @@ class Input:
         if isinstance(model_number, bool) or not isinstance(model_number, (int, np.integer)):
             raise StructureError(f"model_number={model_number!r}: pass the position of the model, from 1")
         found, name, where = self._stretches(name, int(model_number), byte_limit)
-        read = chains_of_stretches(found, name, where, altloc=altloc, min_residues=min_residues)
         source = printable(self.name) if self.kind in (Kind.FILE, Kind.MEMBER) else ""
-        return StructureRead([replace(chain, source=source) for chain in read.chains], read.skipped)
+        return chains_of_stretches(
+            found, name, where, altloc=altloc, min_residues=min_residues, source=source
+        )
 
     def _at_hand(self, name: str | None) -> StructureRead:
         x = self.content

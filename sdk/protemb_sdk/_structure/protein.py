@@ -41,13 +41,21 @@ class StructureRead:
 
 
 def chains_of_stretches(
-    found: Stretches, name: str, where: str, *, altloc: str = "highest", min_residues: int = 3
+    found: Stretches,
+    name: str,
+    where: str,
+    *,
+    altloc: str = "highest",
+    min_residues: int = 3,
+    source: str = "",
 ) -> StructureRead:
     """Return the protein chains of what `read_stretches` read, and what was skipped."""
-    return chains_of_table(table_of(found), name, where, altloc, min_residues)
+    return _chains_of_table(table_of(found), name, where, altloc, min_residues, source)
 
 
-def chains_of_table(table: Table, name: str, where: str, altloc: str, min_residues: int) -> StructureRead:
+def _chains_of_table(
+    table: Table, name: str, where: str, altloc: str, min_residues: int, source: str
+) -> StructureRead:
     """Return the protein chains of a table, every other chain with its reason; `where` is for messages."""
     kinds = np.array([kind_of(n)[0] for n in table.name])
     ca = _pick_ca(table, altloc)
@@ -82,7 +90,8 @@ def chains_of_table(table: Table, name: str, where: str, altloc: str, min_residu
         if not chain:
             said = (*said, *_perhaps_two(table, chosen, table.position[atom_of_residue[chosen]]))
         try:
-            read.chains.append(_chain_of_rows(table, name, chain, chosen, atom_of_residue[chosen], said))
+            atoms = atom_of_residue[chosen]
+            read.chains.append(_chain_of_rows(table, name, chain, chosen, atoms, said, source))
         except StructureError as error:
             # One bad chain must not take the others of its file along.
             read.skipped.append(Skipped.of(error, where, chain or " "))
@@ -227,6 +236,7 @@ def _chain_of_rows(
     chosen: NDArray[np.int64],
     atoms: NDArray[np.int64],
     notes: tuple[str, ...],
+    source: str,
 ) -> Chain:
     rows = chosen.tolist()
     names = [table.name[i] for i in rows]
@@ -252,6 +262,7 @@ def _chain_of_rows(
         label_seq=np.array([-1 if (n := table.label_seq[i]) is None else n for i in rows], dtype=np.int32),
         residue_name=np.array(names, dtype=np.str_),
         notes=notes,
+        source=source,
     )
 
 
