@@ -32,7 +32,8 @@ def test_nothing_heavy_is_loaded_until_it_is_needed() -> None:
     light = {"gemmi", "onnxruntime"}
     for wanted in ("pair=False", "pair=True", "readouts=['mean']"):
         assert loaded_after(embed % wanted) == light
-    assert loaded_after(embed % "readouts=['max']") == light | {"numba"}
+    # Numba loads SciPy where it is installed.
+    assert loaded_after(embed % "readouts=['max']") - {"scipy"} == light | {"numba"}
 
 
 def test_every_public_name_is_there() -> None:
