@@ -79,7 +79,7 @@ def test_every_chain_of_a_store_is_in_one_cluster(store: Path, embedder: Embedde
 def test_a_store_too_large_or_none_is_refused(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(OutputError, match="is no store"):
+    with pytest.raises(OutputError, match="is not a store"):
         cluster_store(tmp_path / "nowhere")
     with pytest.raises(EmbeddingError, match="from -1 to 1"):
         cluster_store(store, 1.5)
