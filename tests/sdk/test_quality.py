@@ -225,7 +225,7 @@ def test_what_cannot_be_written_or_read_is_said_before_anything_is_scored(
     with pytest.raises(StructureError):
         score_files([tmp_path / "no.pdb"], out=tmp_path / "n.csv", **DEFAULTS)  # type: ignore[arg-type]
     assert not (tmp_path / "n.csv").exists()
-    with pytest.raises(OutputError, match="no folder can be made there"):
+    with pytest.raises(OutputError, match="the folder cannot be made"):
         score_files([folder / "good.pdb"], out=None, **DEFAULTS | {"structures": tmp_path / "no.pdb" / "x"})  # type: ignore[arg-type]
     (tmp_path / "no2.pdb").write_text("nothing")
     with pytest.raises(StructureError, match="none of the 2 inputs could be scored"):

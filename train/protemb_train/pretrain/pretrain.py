@@ -218,7 +218,7 @@ def pretrain(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"no folder can be made there ({error.strerror})", out) from error
+        raise OutputError(f"the folder cannot be made ({error.strerror})", out) from error
     pl.seed_everything(seed, verbose=False)
     training, validation = Corpus(corpus, ["train"]), Corpus(corpus, ["val"])
     made = _record(training, config, machine) | (record or {})

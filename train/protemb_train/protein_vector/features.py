@@ -80,4 +80,4 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: no folder can be made there ({error.strerror})") from error
+        raise OutputError(f"{folder}: the folder cannot be made ({error.strerror})") from error

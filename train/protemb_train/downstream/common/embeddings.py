@@ -248,7 +248,7 @@ def embed_all(encoder: Encoder, chains: Sequence[LabelledChain], cache: Path | N
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"no folder can be made there ({error.strerror})", cache) from error
+        raise OutputError(f"the folder cannot be made ({error.strerror})", cache) from error
     with written_whole(path) as part, part.open("wb") as file:
         np.savez(
             file,

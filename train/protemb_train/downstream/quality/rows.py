@@ -151,7 +151,7 @@ def run_row(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"no folder can be made there ({error.strerror})", folder) from error
+        raise OutputError(f"the folder cannot be made ({error.strerror})", folder) from error
     pairs = row.network == "graphqa"
     vectors = [embed_decoys(row.encoder, side, cache, pairs=pairs) for side in (learning, validation)]
     scales = Scales.of(vectors[0], range(len(learning)))

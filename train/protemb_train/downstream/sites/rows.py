@@ -118,7 +118,7 @@ def run_row(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"no folder can be made there ({error.strerror})", folder) from error
+        raise OutputError(f"the folder cannot be made ({error.strerror})", folder) from error
     vectors = embed_all(row.encoder, [*training, *test], cache)
     tensors = as_tensors([*training, *test], vectors, features=row.features, graph=row.recipe.graph)
     learnable, tested = tensors[: len(training)], tensors[len(training) :]
