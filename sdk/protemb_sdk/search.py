@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from protemb_sdk._search.index import Whitenings
 
-__all__ = ["SORTS", "ClusterMember", "Hit", "Index", "build_index", "cluster_store", "open_index"]
+__all__ = ["ClusterMember", "Hit", "Index", "Superposition", "build_index", "cluster_store", "open_index"]
 
 CANDIDATES = 40
 """Chains that are superposed on the query."""
@@ -223,7 +223,7 @@ class Index:
             How many chains, those with the most similar protein vectors, are superposed on the query; at
             least `k`. More of them find more, and take more time.
         sort : str, optional
-            One of `SORTS`: "tm" (the default; mean of both TM-scores), "tm-query" (finds the query within
+            "tm" (the default; mean of both TM-scores), "tm-query" (finds the query within
             larger chains), "tm-target" (finds chains that are part of the query) or "similarity" (protein
             vectors; the default in an index of proteins alone).
 
@@ -289,6 +289,18 @@ class Index:
         ------
         EmbeddingError
             If the query was embedded by another model, or the index has only proteins.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder, embed_into_store, search
+        >>> embedder = Embedder(device="cpu")
+        >>> summary = embed_into_store(embedder, ["1a8o.cif"], "store")
+        >>> search.build_index("store", "index")
+        1
+        >>> index = search.open_index("index")
+        >>> (found,) = index.superpose(embedder.embed("1a8o.cif"), [0])
+        >>> round(found.tm_query, 3), abs(round(found.rmsd, 3))
+        (1.0, 0.0)
         """
         _, seeds = self.align(query, numbers)
         assert self._coords is not None

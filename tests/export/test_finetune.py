@@ -1,4 +1,4 @@
-"""A table of the user's own becomes a predictor in one command, used without PyTorch; bad tables are refused."""
+"""A table of the user becomes a predictor in one command, used without PyTorch; bad tables are refused."""
 
 from __future__ import annotations
 

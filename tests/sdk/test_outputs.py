@@ -290,7 +290,7 @@ def test_an_ending_is_looked_at_before_the_work(
     table = ["-o", tmp_path / "x.csv"] if command[0] == "quality" else []
     for name in ("a.foo", "a.pgf"):  # the second would need TeX
         done = protemb(command[0], model, *table, command[1], tmp_path / name)
-        assert done.status == 1 and f"{name}: end the name as a picture's" in done.errors[0]
+        assert done.status == 1 and f"{name}: use the extension of an image format" in done.errors[0]
     assert [path.name for path in tmp_path.iterdir()] == [model.name]
 
 

@@ -40,6 +40,14 @@ class ClusterMember:
         As in the store.
     length : int
         Residues.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder, embed_into_store, search
+    >>> summary = embed_into_store(Embedder(device="cpu"), ["1a8o.cif"], "store")
+    >>> (member,) = search.cluster_store("store")
+    >>> member.id, member.cluster, member.size, member.representative
+    ('1a8o_A', 1, 1, True)
     """
 
     cluster: int
@@ -124,9 +132,10 @@ def cluster_store(store: str | PathLike[str], similarity: float = SIMILARITY) ->
 
     Examples
     --------
-    >>> from protemb_sdk.search import cluster_store
-    >>> for member in cluster_store("store", similarity=0.6):
-    ...     print(member.cluster, member.id, member.similarity)
+    >>> from protemb_sdk import Embedder, embed_into_store, search
+    >>> summary = embed_into_store(Embedder(device="cpu"), ["1a8o.cif"], "store")
+    >>> [member.id for member in search.cluster_store("store", similarity=0.6)]
+    ['1a8o_A']
     """
     path = Path(store)
     header = header_of(path)

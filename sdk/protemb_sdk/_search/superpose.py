@@ -36,6 +36,17 @@ class Superposition:
     rotation : ndarray, float64, shape (3, 3)
     shift : ndarray, float64, shape (3,)
         The target lies at ``target @ rotation + shift``.
+
+    Examples
+    --------
+    >>> from protemb_sdk import Embedder, embed_into_store, search
+    >>> embedder = Embedder(device="cpu")
+    >>> summary = embed_into_store(embedder, ["1a8o.cif"], "store")
+    >>> search.build_index("store", "index")
+    1
+    >>> (found,) = search.open_index("index").superpose(embedder.embed("1a8o.cif"), [0])
+    >>> found.rotation.shape, found.pairs.shape
+    ((3, 3), (70, 2))
     """
 
     pairs: NDArray[np.int64]
