@@ -125,7 +125,7 @@ def test_a_store_of_proteins_alone_is_found_by_cosine(
     assert [hit.id for hit in index.search(query, sort="similarity")] == [first.id, *(h.id for h in others)]
     with pytest.raises(EmbeddingError, match="only protein vectors"):
         index.search(query, sort="tm")
-    with pytest.raises(EmbeddingError, match="proteins alone"):
+    with pytest.raises(EmbeddingError, match="contains no residue embeddings"):
         index.align(query, np.array([0]))
 
 
