@@ -141,7 +141,7 @@ def test_it_is_exported_verified_with_its_card(made: tuple[Path, dict[str, str]]
         "| noise level | 1 angstrom |",
         "| licence | MIT |",
         "| warmup steps | 10 |",
-        f"mean {judgement['mean_share']:.3f}, floor {judgement['floor']:.3f}",
+        f"Mean {judgement['mean_share']:.3f}; lowest possible value {judgement['floor']:.3f}.",
         *(f"| {level['sigma']:.3g} | {level['share']:.3f} |" for level in judgement["levels"]),
     ]
     assert not [fact for fact in facts if fact not in page]

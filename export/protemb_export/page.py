@@ -171,7 +171,7 @@ def _curve(points: Iterable[Mapping[str, Any]]) -> str:
 
 def _levels(judgement: Mapping[str, Any]) -> str:
     head = (
-        f"{RELATIVE}, on {judgement['chains']} whole validation chains. Mean {judgement['mean_share']:.3f}; "
+        f"{RELATIVE}, on {judgement['chains']} whole held-out chains. Mean {judgement['mean_share']:.3f}; "
         f"lowest possible value {judgement['floor']:.3f}."
     )
     rows = [f"| {level['sigma']:.3g} | {level['share']:.3f} |" for level in judgement["levels"]]
