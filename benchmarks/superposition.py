@@ -31,8 +31,6 @@ CLOSE = 0.02
 LENGTHS = (40, 300)
 BANDS = ((20, 29), (30, 39), (40, 59), (60, 79), (80, 119), (120, 200))
 """Lengths of unrelated chains; both chains of a pair are in the same band."""
-BEFORE = 200
-"""Candidates whose residue embeddings were aligned for each query before superposition."""
 
 
 @dataclass(frozen=True)
@@ -100,25 +98,19 @@ def short_chains(corpus: Corpus, structures: list[Chain], count: int) -> list[st
     return lines
 
 
-def query_times(index: Index, structures: list[Chain], count: int) -> tuple[float, float, float]:
-    """Return median seconds of a search, of aligning `BEFORE` candidates, and the median ratio."""
+def query_time(index: Index, structures: list[Chain], count: int) -> float:
+    """Return median seconds of a search."""
     embedder = Embedder(index.header["provenance"]["model"], "cpu", threads=1)
     place = {chain.name: chain for chain in structures}
     known = [place[name] for name in index._chains["name"].to_pylist() if name in place]
-    rng = np.random.default_rng(0)
-    searches, alignments = [], []
-    for n in rng.choice(len(known), count, replace=False):
+    times = []
+    for n in np.random.default_rng(0).choice(len(known), count, replace=False):
         query = embedder.embed(known[n])
         index.search(query)  # reads the candidates from disk
         start = time.process_time()
         index.search(query)
-        between = time.process_time()
-        numbers, _ = index._candidates(query, BEFORE)
-        index.align(query, numbers)
-        searches.append(between - start)
-        alignments.append(time.process_time() - between)
-    ratios = [search / alignment for search, alignment in zip(searches, alignments, strict=True)]
-    return tuple(map(statistics.median, (searches, alignments, ratios)))  # type: ignore[return-value]
+        times.append(time.process_time() - start)
+    return statistics.median(times)
 
 
 def main(
@@ -164,14 +156,14 @@ def main(
         *short_chains(every, structures, count),
     ]
     if index is not None:
-        search, alignment, ratio = query_times(open_index(index), structures, queries)
+        opened = open_index(index)
+        seconds = query_time(opened, structures, queries)
         lines += [
             "",
             "## Time of a query",
             "",
-            f"Median of {queries} queries in {len(open_index(index)):,} chains, after the query is embedded: "
-            f"search with {CANDIDATES} superposed candidates {search:.2f} s. Aligning the residue vectors of "
-            f"{BEFORE} candidates, as search did before: {alignment:.2f} s. Median ratio {ratio:.2f}.",
+            f"Median of {queries} queries in {len(opened):,} chains, after the query is embedded, with "
+            f"{CANDIDATES} superposed candidates: {seconds:.2f} s.",
         ]
     out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
