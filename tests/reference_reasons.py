@@ -121,7 +121,7 @@ class Facts:
         return ""
 
     def why_only_ours(self, mine: Residue, matched: list[Residue]) -> str:
-        """Return why a reader lacks a residue; `matched` are those of ours that it has."""
+        """Return why a reader lacks a residue; `matched` are the residues that both readers have."""
         atom = self.at(mine)
         if atom is None:
             return ""

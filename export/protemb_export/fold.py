@@ -101,6 +101,13 @@ class FoldedBaseBlock(nn.Module):
         return torch.relu(self.branch(x) + x)
 
 
+def conv_without_effect(channels: int) -> nn.Conv2d:
+    """Return a convolution that returns its input; `FoldedBaseStem` says what for."""
+    conv = nn.Conv2d(channels, channels, 1, groups=channels, bias=False)
+    nn.init.ones_(conv.weight)
+    return conv
+
+
 class FoldedBaseStem(nn.Module):
     """`BaseStem` at one noise level, and a convolution that changes nothing.
 
@@ -116,10 +123,7 @@ class FoldedBaseStem(nn.Module):
         self.features, self.row, self.column = copy.deepcopy((stem.features, stem.row, stem.column))
         self.first = stem.first
         self.conv = fold_conv(stem.conv, stem.affine, condition_1K)
-        self.same = nn.Conv2d(
-            self.conv.out_channels, self.conv.out_channels, 1, groups=self.conv.out_channels, bias=False
-        )
-        nn.init.ones_(self.same.weight)
+        self.same = conv_without_effect(self.conv.out_channels)
         self.register_buffer("sigma", torch.full((1,), sigma))
 
     def forward(self, coords: Tensor, types: Tensor, index: Tensor, rows: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from protemb_export.fold import FoldedBaseStem, folded_block
+from protemb_export.fold import FoldedBaseStem, conv_without_effect, folded_block
 from protemb_sdk._model.readouts import CONTACT_SCALE
 from protemb_train.network.features import BaseFeatures, centred, one_hot, pair_differences
 from protemb_train.network.neighbours import find_neighbours
@@ -90,22 +90,16 @@ def finished(means_BLM: Tensor) -> Tensor:
     return torch.cat([means_BLM[:, :, : 3 * channels], numerator / total], dim=-1)
 
 
-class FoldedWrite(nn.Module):
+class FoldedWrite(WriteBack):
     """`WriteBack`, and a convolution that changes nothing (see `FoldedBaseStem`)."""
 
-    def __init__(self, write: nn.Module) -> None:
-        super().__init__()
-        assert isinstance(write, WriteBack)  # SingleRepresentation has no other
-        self.norm, self.row, self.column = copy.deepcopy((write.norm, write.row, write.column))
-        channels = write.row.out_features
-        self.same = nn.Conv2d(channels, channels, 1, groups=channels, bias=False)
-        nn.init.ones_(self.same.weight)
+    def __init__(self, write: WriteBack) -> None:
+        super().__init__(write.row.out_features, write.row.in_features)
+        self.load_state_dict(write.state_dict())
+        self.same = conv_without_effect(write.row.out_features)
 
     def forward(self, x_BCRL: Tensor, state_BLH: Tensor, rows_R: Tensor) -> Tensor:
-        state = self.norm(state_BLH)
-        row = self.row(state.index_select(1, rows_R)).transpose(1, 2)[:, :, :, None]
-        column = self.column(state).transpose(1, 2)[:, :, None, :]
-        return torch.relu(self.same(x_BCRL + row + column))
+        return torch.relu(self.same(self.summed(x_BCRL, state_BLH, rows_R)))
 
 
 class StatesNetwork(nn.Module):
@@ -173,8 +167,7 @@ class StatesNetwork(nn.Module):
         """
         coords = centred(ca_coords)
         strip = strip_of(coords, row_list, first, past)
-        features = self.stem.features.residue(coords, residue_type, residue_index)
-        known = features[:, :, BaseFeatures.residue_types :]
+        known = self.stem.features.geometry(coords, residue_index)
         neighbours, state = None, None
         if self.single.enter is not None:
             neighbours = find_neighbours(self.stem.features, coords, residue_index)

@@ -6,7 +6,7 @@ import csv
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,15 @@ from protemb_sdk import ALPHABET, Chain, Embedder, Embedding, read_chain
 @pytest.fixture(scope="session")
 def embedder() -> Embedder:
     return Embedder(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """A Ray cluster of two cores. Ray allows one at a time in a process."""
+    ray = pytest.importorskip("ray", reason="needs Ray")
+    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -66,14 +66,6 @@ def label_head(structures: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder / "curled.onnx"
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[None]:
-    ray_itself = pytest.importorskip("ray", reason="needs Ray")
-    ray_itself.init(num_cpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-    yield
-    ray_itself.shutdown()
-
-
 @pytest.mark.parametrize(("name", "value"), [needs(*each) for each in documented()])
 def test_an_example_gives_what_it_shows(
     name: str,

@@ -72,7 +72,7 @@ def test_predict_says_whose_head_it_wants(protemb: Run, model: Path, tmp_path: P
     for name in ("quality", "sites"):
         done = protemb("predict", model, "--head", name, "-o", tmp_path / "x.csv")
         assert done.status == 1 and "is a bundled head" in done.errors[0] and "of your own" in done.errors[0]
-        assert f"protemb {name} " in done.errors[0] and "no head named" not in done.errors[0]
+        assert f"protemb {name};" in done.errors[0] and "no head named" not in done.errors[0]
     done = protemb("predict", model, "--head", tmp_path / "no.onnx", "-o", tmp_path / "x.csv")
     assert (
         done.status == 1

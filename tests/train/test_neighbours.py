@@ -17,6 +17,7 @@ from protemb_train.network.features import BaseFeatures
 from protemb_train.network.neighbours import EDGE, NEAREST, REACH, find_neighbours
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import PRESETS, ConfigError
+from protemb_train.pretrain.auxiliary import StepBatches
 from protemb_train.pretrain.objective import Pretraining, TrainingError
 from protemb_train.pretrain.pretrain import pretrain
 
@@ -141,8 +142,6 @@ def test_messages_are_trained_alone_and_then_with_the_map(real_corpus, tmp_path,
 def test_without_a_map_only_states_are_learnt(real_corpus, damaged):
     module = Pretraining(real_corpus, real_corpus, MESSAGES, ALONE, 10, 0, {}, damaged=damaged)
     module.log = lambda *a, **k: None
-    from protemb_train.pretrain.auxiliary import StepBatches
-
     batch = StepBatches(real_corpus, MESSAGES, ALONE, 0, damaged=damaged).batch(0)
     module.training_step(batch, 0).backward()
     learnt = {name for name, p in module.network.named_parameters() if p.grad is not None and p.grad.any()}
@@ -153,7 +152,6 @@ def test_without_a_map_only_states_are_learnt(real_corpus, damaged):
 def test_single_representations_are_taken_whole_or_not_at_all():
     network, start = ScoreNetwork(MESSAGES), ScoreNetwork(CONFIG)
     with torch.no_grad():
-        start.blocks[0].conv_in.weight.add_(1.0) if hasattr(start.blocks[0], "conv_in") else None
         start.conv_out.weight.add_(1.0)
     before = {name: w.clone() for name, w in network.state_dict().items()}
     missing = take_weights(network, start)

@@ -106,7 +106,8 @@ class BaseFeatures(nn.Module):
     radial_bins = 32
     pair_channels = radial_bins + 1 + 2 + 11 + 6
     residue_types = len(ALPHABET)
-    residue_channels = residue_types + 5
+    geometry_channels = 5
+    residue_channels = residue_types + geometry_channels
 
     centres: Tensor
     separations: Tensor
@@ -131,8 +132,8 @@ class BaseFeatures(nn.Module):
         axes = torch.stack([tangent, normal, binormal], dim=2)
         return axes * _linked(index_BL, -1, 1)[..., None]
 
-    def residue(self, coords_BL3: Tensor, type_BL: Tensor, index_BL: Tensor) -> Tensor:
-        """Return type one-hot, cosine of the bond angle, sine and cosine of the torsion, two masks."""
+    def geometry(self, coords_BL3: Tensor, index_BL: Tensor) -> Tensor:
+        """Return cosine of the bond angle, sine and cosine of the torsion, two masks, shape (B, L, 5)."""
         b0 = coords_BL3 - _shifted(coords_BL3, -1)
         b1 = _shifted(coords_BL3, 1) - coords_BL3
         b2 = _shifted(coords_BL3, 2) - _shifted(coords_BL3, 1)
@@ -143,8 +144,13 @@ class BaseFeatures(nn.Module):
         angle = (_unit(b0, soft=0.5) * _unit(b1, soft=0.5)).sum(dim=-1, keepdim=True)
         cosine = (n0 * n1).sum(dim=-1, keepdim=True)
         sine = (torch.linalg.cross(n0, n1) * _unit(b1, soft=0.5)).sum(dim=-1, keepdim=True)
-        geometry = [angle * has_angle, sine * has_torsion, cosine * has_torsion, has_angle, has_torsion]
-        return torch.cat([one_hot(type_BL, len(ALPHABET)), *geometry], dim=-1)
+        parts = [angle * has_angle, sine * has_torsion, cosine * has_torsion, has_angle, has_torsion]
+        return torch.cat(parts, dim=-1)
+
+    def residue(self, coords_BL3: Tensor, type_BL: Tensor, index_BL: Tensor) -> Tensor:
+        """Return type one-hot and `geometry`, shape (B, L, 26)."""
+        types = one_hot(type_BL, self.residue_types)
+        return torch.cat([types, self.geometry(coords_BL3, index_BL)], dim=-1)
 
     def _separation(self, gap_B1RL: Tensor) -> Tensor:
         """Return indicators of |gap| = 0..4 and soft bins of its logarithm: 11 channels.

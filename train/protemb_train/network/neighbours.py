@@ -25,8 +25,8 @@ RADIAL, SEPARATIONS, OCTAVES = 16, 4, 6
 EDGE = RADIAL + 3 + 3 + 9 + 2 * SEPARATIONS + OCTAVES
 """Features of an edge: distance; direction seen from either residue; the turn between their frames; and
 separation along the chain, with its sign for near residues."""
-DENSITY = ((6.0, 5.3), (10.0, 19.0), (16.0, 52.0))
-"""Scales in angstrom of soft neighbour counts, and their mean over 600 chains of the corpus."""
+BURIAL = ((6.0, 5.3), (10.0, 19.0), (16.0, 52.0))
+"""Scales in angstrom of soft neighbour counts, and their mean over DeepPPISP's training chains."""
 
 
 class Neighbours(NamedTuple):
@@ -40,14 +40,14 @@ class Neighbours(NamedTuple):
         Positions of the neighbours among the residues of the batch, nearest first.
     there_LK : Tensor, float32, shape (N, K)
         Weights from 1 (distance 0) to 0 (the nearest residue that is no neighbour, or `REACH`).
-    density_BLD : Tensor, float32, shape (B, L, 3)
+    burial_BLD : Tensor, float32, shape (B, L, 3)
         Soft neighbour counts at three scales, around zero.
     """
 
     edge_LKE: Tensor
     neighbour_LK: Tensor
     there_LK: Tensor
-    density_BLD: Tensor
+    burial_BLD: Tensor
 
 
 def find_neighbours(features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor) -> Neighbours:
@@ -70,7 +70,7 @@ def find_neighbours(features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor
     others = (residues[:, None] != residues[None, :]).to(torch.float32)
     counts = [
         ((squared_BLL / -(scale**2)).clamp(min=-69.0).exp() * others).sum(dim=2) / usual - 1
-        for scale, usual in DENSITY
+        for scale, usual in BURIAL
     ]
     far = REACH**2
     squared_BLL = (squared_BLL * others + far * (1 - others)).clamp(max=far)

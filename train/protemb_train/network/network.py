@@ -194,7 +194,7 @@ class ScoreNetwork(nn.Module):
                 channels,
                 config.single_channels,
                 len(config.exchanges),
-                BaseFeatures.residue_channels - BaseFeatures.residue_types,
+                BaseFeatures.geometry_channels,
                 BaseFeatures.residue_types,
                 config.messages or (),
             )
@@ -312,16 +312,11 @@ class ScoreNetwork(nn.Module):
         assert self.single is not None and isinstance(self.stem, BaseStem)
         neighbours = self.neighbours(coords_BL3, index_BL)
         assert neighbours is not None  # a network with messages
-        geometry = self._geometry(centred(coords_BL3), type_BL, index_BL)
+        geometry = self.stem.features.geometry(centred(coords_BL3), index_BL)
         structure = self.single.first(geometry, neighbours)
         types = one_hot(type_BL, BaseFeatures.residue_types)
         state: Tensor = self.single.norm_out(self.single.with_types(structure, types, neighbours))
         return States(structure, state)
-
-    def _geometry(self, coords_BL3: Tensor, type_BL: Tensor, index_BL: Tensor) -> Tensor:
-        assert isinstance(self.stem, BaseStem)
-        features = self.stem.features.residue(coords_BL3, type_BL, index_BL)
-        return features[:, :, BaseFeatures.residue_types :]
 
     def _structure(
         self,
@@ -337,7 +332,7 @@ class ScoreNetwork(nn.Module):
         assert isinstance(self.stem, BaseStem)
         coords_BL3 = centred(coords_BL3)
         rows_R = torch.arange(coords_BL3.shape[1], device=coords_BL3.device)
-        geometry = self._geometry(coords_BL3, type_BL, index_BL)
+        geometry = self.stem.features.geometry(coords_BL3, index_BL)
         x = self.stem(coords_BL3, type_BL, index_BL, sigma_B, condition, rows_R)
         state = None if neighbours is None else self.single.first(geometry, neighbours)
         done = 0

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from protemb_train.network.means import mean_readouts
 from protemb_train.network.messages import Messages
-from protemb_train.network.neighbours import DENSITY, EDGE, Neighbours
+from protemb_train.network.neighbours import BURIAL, EDGE, Neighbours
 
 MEANS = ("mean", "column", "contact", "column-contact")
 """Readouts of the map that a state is read from, in the order of their channels."""
@@ -78,11 +78,16 @@ class WriteBack(nn.Module):
         nn.init.zeros_(self.row.weight)
         nn.init.zeros_(self.column.weight)
 
-    def forward(self, x_BCRL: Tensor, state_BLH: Tensor, rows_R: Tensor) -> Tensor:
+    def summed(self, x_BCRL: Tensor, state_BLH: Tensor, rows_R: Tensor) -> Tensor:
+        """Return x + A s_i + B s_j."""
         state = self.norm(state_BLH)
         row = self.row(state.index_select(1, rows_R)).transpose(1, 2)[:, :, :, None]
         column = self.column(state).transpose(1, 2)[:, :, None, :]
-        return F.relu(x_BCRL + row + column)
+        out: Tensor = x_BCRL + row + column
+        return out
+
+    def forward(self, x_BCRL: Tensor, state_BLH: Tensor, rows_R: Tensor) -> Tensor:
+        return F.relu(self.summed(x_BCRL, state_BLH, rows_R))
 
 
 class SingleRepresentation(nn.Module):
@@ -111,7 +116,7 @@ class SingleRepresentation(nn.Module):
     ) -> None:
         super().__init__()
         before, after = messages or (0, 0)
-        self.enter = nn.Linear(geometry + len(DENSITY), hidden) if messages else None
+        self.enter = nn.Linear(geometry + len(BURIAL), hidden) if messages else None
         self.before = nn.ModuleList(Messages(hidden, EDGE) for _ in range(before))
         self.after = nn.ModuleList(Messages(hidden, EDGE) for _ in range(after))
         self.reads = nn.ModuleList(
@@ -132,7 +137,7 @@ class SingleRepresentation(nn.Module):
     def first(self, geometry_BLG: Tensor, neighbours: Neighbours) -> Tensor:
         """Return the state after the messages from structure alone, before any map is read."""
         assert self.enter is not None  # a network with messages
-        state: Tensor = self.enter(torch.cat([geometry_BLG, neighbours.density_BLD], dim=-1))
+        state: Tensor = self.enter(torch.cat([geometry_BLG, neighbours.burial_BLD], dim=-1))
         return self._through(self.before, state, neighbours)
 
     @staticmethod

@@ -42,8 +42,9 @@ class StepBatches(CropBatches):
         self._auxiliary = AuxiliaryBatches(corpus, self.config, self.seed, self.rank, damaged)
 
     def batch(self, step: int) -> Batch:
-        """Return the crops of a step with the lists of `AuxiliaryBatches.batch`."""
-        return super().batch(step) | self._auxiliary.batch(step)
+        """Return the crops of a step, where a pair map learns from them, and `AuxiliaryBatches.batch`."""
+        crops = super().batch(step) if self.config.pair_map else {}
+        return crops | self._auxiliary.batch(step)
 
 
 class _Piece(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
-from torch import nn
+from torch import Tensor, nn
 
 from protemb_train.corpus.corpus import Corpus, CorpusError, Trace
 from protemb_train.corpus.cuts import CutRule, cut_chains
@@ -19,7 +19,6 @@ from protemb_train.network.features import UNKNOWN
 from protemb_train.network.loss import score_matching_loss
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.noise import denoising_score, perturb
-from protemb_train.network.single import States
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,7 +141,11 @@ def judge_states(
     right, nats, count = 0.0, 0.0, 0
     for position in corpus.one_a_cluster(STATE_CHAINS, (50, 200)):
         trace = corpus[position]
-        state = _states(network, trace, slice(None), pair_map).structure
+        coords, types, index = _inputs(trace, slice(None))
+        if pair_map:  # half of the map is enough
+            state = network.structure_state(coords, index, torch.tensor([EMBEDDING_SIGMA]))
+        else:
+            state = network.states_without_map(coords, types, index).structure
         profile, true = network.single.log_profile(state)[0], torch.from_numpy(np.array(trace.residue_type))
         known = true != UNKNOWN
         right += float((profile.argmax(dim=1) == true)[known].sum())
@@ -154,20 +157,22 @@ def judge_states(
     return found
 
 
-def _states(network: ScoreNetwork, trace: Trace, part: slice, pair_map: bool) -> States:
-    coords = torch.from_numpy(np.array(trace.ca_coords[part]))[None]
-    types = torch.from_numpy(np.array(trace.residue_type[part]))[None]
-    index = torch.from_numpy(np.array(trace.residue_index[part]))[None]
-    if not pair_map:
-        return network.states_without_map(coords, types, index)
-    return network.embed_all(coords, types, index, torch.tensor([EMBEDDING_SIGMA]))[1]
+def _inputs(trace: Trace, part: slice) -> tuple[Tensor, Tensor, Tensor]:
+    """Return coordinates, types and indices of a part of a chain, as a batch of one."""
+    arrays = (trace.ca_coords, trace.residue_type, trace.residue_index)
+    coords, types, index = (torch.from_numpy(np.array(a[part]))[None] for a in arrays)
+    return coords, types, index
 
 
 def _site_precision(network: ScoreNetwork, site_head: nn.Module, corpus: Corpus, pair_map: bool) -> float:
     logits, labels = [], []
     for _, trace, cuts in islice(cut_chains(corpus, CutRule(longest=200, pieces=1)), STATE_CHAINS):
         part = slice(cuts[0].first, cuts[0].behind)
-        states = _states(network, trace, part, pair_map)
+        inputs = _inputs(trace, part)
+        if pair_map:
+            states = network.embed_all(*inputs, torch.tensor([EMBEDDING_SIGMA]))[1]
+        else:
+            states = network.states_without_map(*inputs)
         logits.append(site_head(states.state)[0, :, 0].numpy())
         labels.append(cuts[0].touching)
     if not labels or not np.concatenate(labels).any():

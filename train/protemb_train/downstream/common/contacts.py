@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from protemb_train.network.neighbours import BURIAL
+
 NEIGHBOURS = 20
 REACH = 20.0
 """Angstrom; who is farther is no neighbour."""
@@ -20,8 +22,6 @@ CENTRES = 16  # of distances, from 3 angstrom to REACH
 WIDTH = 1.5  # angstrom, of a bin of distance
 SEPARATION = 5  # residues along the chain told apart, on either side
 EDGE = CENTRES + 6 + 2 * SEPARATION + 1
-BURIAL = ((6.0, 5.3), (10.0, 19.0), (16.0, 52.0))
-"""Scales in angstrom of soft neighbour counts, and their mean over DeepPPISP's training chains."""
 
 
 class Graph(NamedTuple):

@@ -154,7 +154,7 @@ class LanguageEncoder:
 
 
 class ResidueEncoder:
-    """A frozen encoder of `protemb_train.encoders`: a checkpoint of ours, or a published rival.
+    """A frozen encoder of `protemb_train.encoders`: a checkpoint, or a published rival.
 
     Parameters
     ----------

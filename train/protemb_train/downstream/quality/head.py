@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.utils import scatter
 
-from protemb_train.downstream.common.contacts import BURIAL, EDGE, Graph, contact_graph
+from protemb_train.downstream.common.contacts import EDGE, Graph, contact_graph
 from protemb_train.downstream.common.messages import BURIAL_SPREAD, DROPOUT, HIDDEN, LARGEST, TYPES
 from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL
 from protemb_train.downstream.quality.naming import FEATURES, Namer
 from protemb_train.network.messages import Messages
+from protemb_train.network.neighbours import BURIAL
 
 LAYERS = 4
 RESIDUES = 150  # of an ordinary chain

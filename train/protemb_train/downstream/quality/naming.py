@@ -26,12 +26,13 @@ from protemb_sdk._base.output import written_whole
 from protemb_sdk._structure.chain import encode_sequence
 from protemb_train.base.origin import origin
 from protemb_train.corpus.corpus import Corpus
-from protemb_train.downstream.common.contacts import BURIAL, EDGE, Graph, contact_graph, end_to_end, joined
+from protemb_train.downstream.common.contacts import EDGE, Graph, contact_graph, end_to_end, joined
 from protemb_train.downstream.common.messages import BURIAL_SPREAD, LARGEST, TYPES
 from protemb_train.downstream.quality.decoys import Decoy
 from protemb_train.downstream.quality.kept import digest_of, kept, weights_of
 from protemb_train.network.checkpoint import read_tensors
 from protemb_train.network.messages import Messages
+from protemb_train.network.neighbours import BURIAL
 from protemb_train.pretrain.pretrain import quiet_lightning
 
 FORMAT = "protemb-quality-names-1"

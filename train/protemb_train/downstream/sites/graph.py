@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from protemb_train.downstream.common.contacts import BURIAL, EDGE, Graph
+from protemb_train.downstream.common.contacts import EDGE, Graph
 from protemb_train.downstream.common.messages import (
     BURIAL_SPREAD,
     DROPOUT,
@@ -20,6 +20,7 @@ from protemb_train.downstream.common.messages import (
 )
 from protemb_train.downstream.sites.deepppisp import SiteBatch
 from protemb_train.network.messages import Messages
+from protemb_train.network.neighbours import BURIAL
 
 LAYERS = 3
 
