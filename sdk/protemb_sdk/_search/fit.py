@@ -9,6 +9,7 @@ shape (3, 4), and takes moved points x to ``placement[:, :3] @ x + placement[:, 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,17 @@ ROUNDS = 20
 """How often a start is superposed anew on the pairs that came near, at most."""
 NEAREST, FARTHEST = 4.5, 8.0
 """Limits in angstrom of the distance within which pairs are superposed on again."""
+
+
+@compiled
+def copy_rows(source: NDArray[Any], target: NDArray[Any]) -> None:
+    """Copy the rows of a matrix to the first rows of another one.
+
+    Numba takes seconds to compile an assignment of arrays, for the text of its error message.
+    """
+    for a in range(source.shape[0]):
+        for b in range(source.shape[1]):
+            target[a, b] = source[a, b]
 
 
 @compiled
@@ -223,7 +235,7 @@ def best_placement(
                 score = _score(squared_P, scale)
                 if score > best:
                     best = score
-                    placement_34[:] = trial
+                    copy_rows(trial, placement_34)
                 limit = near - 1.0 if turn == 0 else near + 1.0
                 limit = max(limit * limit, _third(squared_P))  # three pairs at least
                 changed = False

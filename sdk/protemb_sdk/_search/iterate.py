@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._model.pooling import compiled
-from protemb_sdk._search.fit import Floats, best_placement, squared_distances
+from protemb_sdk._search.fit import Floats, best_placement, copy_rows, squared_distances
 from protemb_sdk._search.realign import Singles, fill, trace
 from protemb_sdk._search.seeds import fragment_placements, moved
 
@@ -93,9 +93,18 @@ def _climb(
         if new <= score * (1 + GAIN):
             break
         score, kept = new, count
-        pairs_P2[:count] = pairs
-        placement_34[:] = place_34
+        copy_rows(pairs, pairs_P2)
+        copy_rows(place_34, placement_34)
     return score, kept
+
+
+@compiled
+def _largest(numbers: Floats) -> int:
+    found = 0
+    for n in range(len(numbers)):
+        if numbers[n] > numbers[found]:
+            found = n
+    return found
 
 
 @compiled
@@ -159,16 +168,17 @@ def superpose_and_align(
             few_fixed, few_moved, places[n], reach, SOFT, GAP, parts[0], ROUNDS[0], 0.0, pairs[0], table, work
         )
 
-    order = np.argsort(-scores)
     table = _table(rows, columns)
     best, best_score, count = 0, -1.0, 0
     for n in range(min(kept, total)):
-        if scores[order[n]] < 0:
+        first = _largest(scores)
+        if scores[first] < 0:
             break
+        scores[first] = -1.0
         score, found = _climb(
             fixed_3Q,
             moved_3T,
-            places[order[n]],
+            places[first],
             reach,
             SOFT,
             GAP,
@@ -181,7 +191,7 @@ def superpose_and_align(
         )
         if score > best_score:
             best, best_score, count = n, score, found
-    placement_34[:] = places[order[best]]
+            copy_rows(places[first], placement_34)
     best_score, found = _climb(
         fixed_3Q,
         moved_3T,

@@ -120,5 +120,8 @@ def trace(
             break
         i -= up
         j -= left
-    pairs_P2[:count] = pairs_P2[:count][::-1].copy()
+    for k in range(count // 2):
+        for side in range(2):
+            first, last = pairs_P2[k, side], pairs_P2[count - 1 - k, side]
+            pairs_P2[k, side], pairs_P2[count - 1 - k, side] = last, first
     return count

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from protemb_sdk._model.pooling import compiled
-from protemb_sdk._search.fit import Floats, place
+from protemb_sdk._search.fit import Floats, copy_rows, place
 from protemb_sdk._search.realign import Singles
 
 WIDTH = 20
@@ -69,10 +69,10 @@ def _rank(placement_34: Floats, score: float, spread: float, found_N34: Floats, 
         return
     while at > 0 and scores_N[at - 1] < score:
         scores_N[at] = scores_N[at - 1]
-        found_N34[at] = found_N34[at - 1]
+        copy_rows(found_N34[at - 1], found_N34[at])
         at -= 1
     scores_N[at] = score
-    found_N34[at] = placement_34
+    copy_rows(placement_34, found_N34[at])
 
 
 @compiled
