@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protemb_sdk import ModelError
-from protemb_train.network.checkpoint import load_network, take_weights
-from protemb_train.network.features import BaseFeatures
+from protemb_train.network.checkpoint import load_network, take_map, take_weights
+from protemb_train.network.features import UNKNOWN, BaseFeatures
 from protemb_train.network.neighbours import EDGE, NEAREST, REACH, find_neighbours
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import PRESETS, ConfigError
@@ -164,6 +164,24 @@ def test_single_representations_are_taken_whole_or_not_at_all():
     del other.conv_out, other.blocks, other.stem
     with pytest.raises(ModelError, match="no weights in common"):
         take_weights(network, other)
+
+
+def test_a_map_starts_as_it_was_trained_with_all_types_hidden(randomised):
+    start, network = randomised(replace(CONFIG, exchanges=None)), randomised(MESSAGES)
+    coords, index, types = walk(40, 5), torch.arange(40)[None], torch.arange(40)[None] % 20
+    sigma = torch.tensor([0.4])
+    with torch.no_grad():
+        states = network.states_without_map(coords, types, index)
+        take_map(network, start)
+        hidden = start.embed(coords, torch.full_like(types, UNKNOWN), index, sigma)
+        pair, both = network.embed_all(coords, types, index, sigma)
+    torch.testing.assert_close(pair, hidden, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(both.structure, states.structure)
+    torch.testing.assert_close(both.state, states.state)
+    with pytest.raises(ModelError, match="without states"):
+        take_map(start, start)
+    with pytest.raises(ModelError, match="another shape"):
+        take_map(network, ScoreNetwork(replace(start.config, bottleneck=3)))
 
 
 def test_messages_need_exchanges_and_the_recipe_something_to_learn():

@@ -79,6 +79,10 @@ def pretrain(
     start: Annotated[
         Path | None, typer.Option(help="Checkpoint whose weights a new run starts from.")
     ] = None,
+    pair_map: Annotated[
+        Path | None,
+        typer.Option("--map", help="Checkpoint of preset base whose pair map base-2 starts from."),
+    ] = None,
 ) -> None:
     """Pre-train a network by denoising score matching (resumes by itself)."""
     import torch
@@ -92,7 +96,8 @@ def pretrain(
 
     preset, network, recipe = _configured(preset, config)
     record = {"preset": preset, "origin": origin()}
-    record |= {name: file_record(path) for name, path in (("damaged", damaged), ("start", start)) if path}
+    files = ("damaged", damaged), ("start", start), ("map", pair_map)
+    record |= {name: file_record(path) for name, path in files if path}
     if threads:
         torch.set_num_threads(threads)
     console.print(
@@ -113,6 +118,7 @@ def pretrain(
         progress=progress,
         damaged=read_damaged(damaged) if damaged else (),
         start=load_network(start)[0] if start else None,
+        pair_map=load_network(pair_map)[0] if pair_map else None,
     )
     say(console, str(last))
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
+from protemb_train.network.features import UNKNOWN, BaseFeatures
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import NetworkConfig
 
@@ -93,6 +94,35 @@ def take_weights(network: ScoreNetwork, start: ScoreNetwork) -> list[str]:
         raise ModelError("the network to start from has no weights in common with this one")
     network.load_state_dict(shared, strict=False)
     return sorted(own.keys() - shared.keys())
+
+
+def take_map(network: ScoreNetwork, start: ScoreNetwork) -> None:
+    """Copy the pair map of a network that has no states into one that has, where it sees no residue types.
+
+    The map sees what `start` sees where every type is hidden, so its features of hidden types become a bias.
+    Until training changes it, map and states have no effect on each other.
+
+    Raises
+    ------
+    ModelError
+        If the blocks of the two networks differ, or `network` has no states.
+    """
+    own = network.state_dict()
+    wanted = {name for name in own if not name.startswith("single.")}
+    given = start.state_dict()
+    if network.single is None or wanted != given.keys():
+        raise ModelError("the pair map to start from needs the same blocks, in a network without states")
+    taken = {name: given[name].clone() for name in wanted}
+    types = BaseFeatures.residue_types
+    for name in ("stem.row.weight", "stem.column.weight"):
+        taken["stem.affine.bias"] += given[name][:, UNKNOWN]
+        taken[name] = given[name][:, types:].clone()
+    try:
+        network.load_state_dict(taken, strict=False)
+    except RuntimeError as error:
+        fault = str(error).splitlines()[-1].strip()
+        raise ModelError(f"the pair map to start from has another shape ({fault})") from error
+    network.single.silence()
 
 
 def load_network(path: str | Path) -> tuple[ScoreNetwork, dict[str, Any]]:

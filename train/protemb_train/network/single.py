@@ -58,6 +58,11 @@ class Read(nn.Module):
         self.into = nn.Linear(4 * channels + known, 2 * hidden)
         self.out = nn.Linear(2 * hidden, hidden)
 
+    def silence(self) -> None:
+        """Start without influence: the update is zero."""
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
     def forward(self, means_BLM: Tensor, known_BLF: Tensor) -> Tensor:
         hidden = F.relu(self.into(torch.cat([self.norm(means_BLM), known_BLF], dim=-1)))
         update: Tensor = self.out(hidden)
@@ -74,7 +79,7 @@ class WriteBack(nn.Module):
         self.column = nn.Linear(hidden, channels, bias=False)
 
     def silence(self) -> None:
-        """Start without influence, for maps and states that were trained apart."""
+        """Start without influence: the map stays as it is."""
         nn.init.zeros_(self.row.weight)
         nn.init.zeros_(self.column.weight)
 
@@ -133,6 +138,12 @@ class SingleRepresentation(nn.Module):
             for write in self.writes:
                 assert isinstance(write, WriteBack)
                 write.silence()
+
+    def silence(self) -> None:
+        """Start without influence between states and map, for those that were trained apart."""
+        for module in self.modules():
+            if isinstance(module, Read | WriteBack):
+                module.silence()
 
     def first(self, geometry_BLG: Tensor, neighbours: Neighbours) -> Tensor:
         """Return the state after the messages from structure alone, before any map is read."""

@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from protemb_sdk import OutputError
 from protemb_train.corpus.corpus import Corpus
-from protemb_train.network.checkpoint import read_tensors, take_weights
+from protemb_train.network.checkpoint import read_tensors, take_map, take_weights
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import NetworkConfig, PretrainConfig
 from protemb_train.pretrain.auxiliary import Damaged
@@ -169,6 +169,7 @@ def pretrain(
     progress: bool = True,
     damaged: Sequence[Damaged] = (),
     start: ScoreNetwork | None = None,
+    pair_map: ScoreNetwork | None = None,
 ) -> Path:
     """Train, continuing from `out/last.ckpt` where it exists.
 
@@ -197,6 +198,8 @@ def pretrain(
     start : ScoreNetwork, optional
         Trained network whose weights a new run starts from; weights that it has not, or in another shape,
         stay random, with a warning that names them.
+    pair_map : ScoreNetwork, optional
+        Trained network without states whose pair map a new run starts from (`take_map`).
 
     Returns
     -------
@@ -227,6 +230,8 @@ def pretrain(
         random = take_weights(module.network, start)
         if random:
             logger.warning("weights that the start has not, which stay random: %s", _summary(random))
+    if pair_map is not None:
+        take_map(module.network, pair_map)
     for weight in module.network.parameters():
         if weight.dim() == 4 and not machine.compile:  # 1.5 times faster on the CPU, but not compiled
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
