@@ -12,7 +12,7 @@ from torch import nn
 
 from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
-from protemb_train.base.origin import made_otherwise
+from protemb_train.downstream.common.seeds import check_alike
 from protemb_train.downstream.quality.decoys import DecoyError
 from protemb_train.downstream.quality.finetune import EndToEnd
 from protemb_train.downstream.quality.graphqa import GraphQA, GraphQAConfig
@@ -135,12 +135,5 @@ def load_rows(folder: Path, only: str | None = None) -> dict[str, list[Learnt]]:
     if not rows:
         raise DecoyError(f"holds no {only or 'rows'}; make some with protemb-train quality row", folder)
     for name, seeds in rows.items():
-        first = {key: value for key, value in seeds[0].record.items() if key in _OF_A_ROW}
-        for other in seeds[1:]:
-            if different := made_otherwise(other.record, first):
-                raise DecoyError(
-                    f"its seeds {seeds[0].record['seed']} and {other.record['seed']} were "
-                    f"made with another {' and '.join(different)}; remove those that are not the row's",
-                    folder / name,
-                )
+        check_alike(folder / name, [seed.record for seed in seeds], _OF_A_ROW, DecoyError)
     return rows

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from protemb_sdk import ModelError, OutputError
-from protemb_train.base.origin import made_otherwise, origin
+from protemb_train.base.origin import origin
 from protemb_train.downstream.common.embeddings import Encoder
+from protemb_train.downstream.common.seeds import missing_seeds, seed_path
 from protemb_train.downstream.quality.data import few_a_target
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
 from protemb_train.downstream.quality.finetune import FEW, LONGEST_LEARNT, UNFROZEN, EndToEnd, bare
@@ -29,6 +29,8 @@ from protemb_train.downstream.quality.naming import FEATURES, Namer, names_of_al
 from protemb_train.downstream.quality.training import Examples, Recipe, judged, predict, train
 from protemb_train.downstream.quality.vectors import Scales, Vectors, embed_decoys
 from protemb_train.network.network import ScoreNetwork
+
+ENDING = ".pt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,13 +147,9 @@ def run_row(
         "namer_sha256": None if row.namer is None else weights_of(row.namer),
     }
     named = {"names": row.namer is not None}
-    wanted = [seed for seed in seeds if not _is_trained(folder / f"seed-{seed}.pt", made | named)]
+    wanted = missing_seeds(folder, ENDING, seeds, made | named, _record_of, DecoyError)
     if not wanted:
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"the folder cannot be made ({error.strerror})", folder) from error
     pairs = row.network == "graphqa"
     vectors = [embed_decoys(row.encoder, side, cache, pairs=pairs) for side in (learning, validation)]
     scales = Scales.of(vectors[0], range(len(learning)))
@@ -179,7 +177,7 @@ def run_row(
             "origin": origin(),
         }
         learnt_row = Learnt(run.network, scales, record)
-        save_row(learnt_row, folder / f"seed-{seed}.pt")
+        save_row(learnt_row, seed_path(folder, seed, ENDING))
         yield learnt_row
 
 
@@ -195,21 +193,10 @@ def _made(learning: Sequence[Decoy], validation: Sequence[Decoy]) -> dict[str, A
     }
 
 
-def _is_trained(path: Path, made: dict[str, Any]) -> bool:
-    """Return whether a seed is there, after checking that it is one of this row: it is not trained again."""
-    if not path.exists():
-        return False
-    try:
-        record = load_row(path).record
-    except ModelError as error:
-        raise DecoyError(f"{error.problem}; remove it to train this seed again", path) from error
-    different = made_otherwise(record | {"names": record["shape"].get("named", False)}, made)
-    if different:
-        raise DecoyError(
-            f"was made with another {' and '.join(different)}; ask for the same, or name the row otherwise",
-            path,
-        )
-    return True
+def _record_of(path: Path) -> dict[str, Any]:
+    """Return the record of a seed, and whether it names residues."""
+    record = load_row(path).record
+    return record | {"names": record["shape"].get("named", False)}
 
 
 def fine_tune_row(
@@ -245,15 +232,15 @@ def fine_tune_row(
     sides = [bare(short), bare(watched)]
     made = _made(short, watched) | {"recipe": asdict(UNFROZEN), "unfrozen_sha256": weights_of(encoder)}
     for seed in frozen:
-        path = out / name / f"seed-{seed.record['seed']}.pt"
         made |= {"from": seed.record["row"], "encoder": seed.record["encoder"], "network": "graphqa"}
-        if _is_trained(path, made):
+        number = seed.record["seed"]
+        if not missing_seeds(out / name, ENDING, [number], made, _record_of, DecoyError):
             continue
         if seed.record["network"] != "graphqa" or seed.record["shape"]["edge"] != encoder.config.channels:
             raise DecoyError(f"row {seed.record['row']}: fine-tuning goes on from GraphQA on this encoder")
         sigma = float(seed.record["encoder"]["sigma"])
         whole = EndToEnd(encoder, sigma, seed.network, seed.scales).train()
-        run = train(lambda whole=whole: whole, sides[0], sides[1], UNFROZEN, seed=seed.record["seed"])  # type: ignore[misc]
+        run = train(lambda whole=whole: whole, sides[0], sides[1], UNFROZEN, seed=number)  # type: ignore[misc]
         record = seed.record | {
             "row": name,
             **made,
@@ -262,9 +249,8 @@ def fine_tune_row(
             "unfrozen": {"network": encoder.config.as_dict(), "sigma": sigma},
             "origin": origin(),
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
         learnt = Learnt(run.network, seed.scales, record)
-        save_row(learnt, path)
+        save_row(learnt, seed_path(out / name, number, ENDING))
         yield learnt
 
 

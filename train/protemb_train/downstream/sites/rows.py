@@ -13,19 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from protemb_sdk import OutputError
 from protemb_sdk._base.output import written_whole
 from protemb_train.base.arrays import ArrayFileError, read_arrays
-from protemb_train.base.origin import made_otherwise, origin
+from protemb_train.base.origin import origin
 from protemb_train.downstream.common.embeddings import Encoder, embed_all
 from protemb_train.downstream.common.overlap import families
+from protemb_train.downstream.common.seeds import check_alike, missing_seeds, seed_path
 from protemb_train.downstream.sites.batches import as_tensors, validation_split
 from protemb_train.downstream.sites.data import SiteChain, SitesError
 from protemb_train.downstream.sites.finetune import fine_tuned
 from protemb_train.downstream.sites.training import Recipe, Run, Start, train
 from protemb_train.network.network import ScoreNetwork
 
-_OF_A_SEED = ("row", "seed", "data", "chains", "curve", "origin")
+_OF_A_SEED = {"row", "seed", "data", "chains", "curve", "origin"}
 
 VALIDATION_SHARE = 1 / 7
 """Of the training chains, held out whole: 50 of 352, as the paper has it."""
@@ -107,18 +107,18 @@ def run_row(
         "chains_sha256": _digest(training, test),
         **(about or {}),
     }
-    wanted = []
-    for seed in seeds:
-        if (folder / f"seed-{seed}.npz").exists():
-            _check_made(folder / f"seed-{seed}.npz", made, len(training), len(test))
-        else:
-            wanted.append(seed)
+
+    def record_of(path: Path) -> dict[str, Any]:
+        record = _read(path).record
+        if record.get("chains_sha256") == made["chains_sha256"]:  # whatever the file is called
+            record["data"] = made.get("data")
+        learning, validation, tested = record["chains"]
+        return record | {"number of chains": [learning + validation, tested]}
+
+    checked = made | {"number of chains": [len(training), len(test)]}
+    wanted = missing_seeds(folder, ".npz", seeds, checked, record_of, SitesError)
     if not wanted:
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"the folder cannot be made ({error.strerror})", folder) from error
     vectors = embed_all(row.encoder, [*training, *test], cache)
     tensors = as_tensors([*training, *test], vectors, features=row.features, graph=row.recipe.graph)
     learnable, tested = tensors[: len(training)], tensors[len(training) :]
@@ -138,7 +138,7 @@ def run_row(
             "origin": origin(),
             **made,
         }
-        _keep(folder / f"seed-{seed}.npz", record, run, [training[i] for i in validation], test)
+        _keep(seed_path(folder, seed, ".npz"), record, run, [training[i] for i in validation], test)
         yield run
 
 
@@ -150,25 +150,6 @@ def _digest(training: Sequence[SiteChain], test: Sequence[SiteChain]) -> str:
         for array in (chain.label, chain.pssm, chain.structure, np.nan_to_num(chain.ca_coords)):
             digest.update(array.tobytes())
     return digest.hexdigest()
-
-
-def _check_made(path: Path, made: dict[str, Any], training: int, test: int) -> None:
-    """Check that a seed that is there is one of this row: it is not trained again."""
-    try:
-        before = _read(path).record
-    except ArrayFileError as error:
-        raise SitesError(f"{error.problem}; remove it to train this seed again", path) from error
-    same_chains = before.get("chains_sha256") == made["chains_sha256"]
-    now = {name: value for name, value in made.items() if not (name == "data" and same_chains)}
-    different = made_otherwise(before, now)
-    learnt, watched, tested = before["chains"]
-    if not different and (learnt + watched, tested) != (training, test):
-        different = ["number of chains"]
-    if different:
-        raise SitesError(
-            f"was made with another {' and '.join(different)}; ask for the same, or name the row otherwise",
-            path,
-        )
 
 
 def _keep(
@@ -260,12 +241,6 @@ def read_rows(folder: Path, split: str | None = None) -> dict[str, list[Kept]]:
     if not found:
         raise SitesError("holds no rows; make some with protemb-train sites row", folder)
     for name, seeds in found.items():
-        first = {key: value for key, value in seeds[0].record.items() if key not in _OF_A_SEED}
-        for other in seeds[1:]:
-            if different := made_otherwise(other.record, first):
-                raise SitesError(
-                    f"its seeds {seeds[0].record['seed']} and {other.record['seed']} were "
-                    f"made with another {' and '.join(different)}; remove those that are not the row's",
-                    folder / name,
-                )
+        records = [kept.record for kept in seeds]
+        check_alike(folder / name, records, records[0].keys() - _OF_A_SEED, SitesError)
     return {name: sorted(seeds, key=lambda kept: kept.record["seed"]) for name, seeds in found.items()}
