@@ -121,7 +121,9 @@ def test_readouts_are_the_means_they_say(traces):
             both[i], [*pair[:, i].mean(axis=1), *pair[:, i, near].mean(axis=1)], rtol=1e-4, atol=1e-6
         )
     assert (
-        both[:, readout_columns("mean", 3)].shape == both[:, readout_columns("contact", 3)].shape == (20, 3)
+        both[:, readout_columns("mean", 3)].shape
+        == both[:, readout_columns("neighbours", 3)].shape
+        == (20, 3)
     )
     assert both[:, readout_columns("both", 3)].shape == (20, 6)
 

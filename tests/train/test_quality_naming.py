@@ -11,9 +11,9 @@ import torch
 from protemb_sdk import ModelError
 from protemb_sdk._structure.chain import ALPHABET
 from protemb_train.corpus.corpus import Corpus, Trace
-from protemb_train.downstream.common.contacts import contact_graph
 from protemb_train.downstream.common.embeddings import StructureEncoder
 from protemb_train.downstream.common.messages import TYPES
+from protemb_train.downstream.common.neighbour_graph import neighbour_graph
 from protemb_train.downstream.quality.decoys import Decoy, labelled
 from protemb_train.downstream.quality.learnt import load_row
 from protemb_train.downstream.quality.naming import (
@@ -58,7 +58,7 @@ def corpus(make_corpus: CorpusMaker, traces: list[Trace]) -> Corpus:
 
 def test_a_hidden_residue_does_not_name_itself(traces: list[Trace]) -> None:
     namer, trace = namer_at_random(), traces[0]
-    graph = single(contact_graph(torch.from_numpy(trace.ca_coords)))
+    graph = single(neighbour_graph(torch.from_numpy(trace.ca_coords)))
     types = torch.from_numpy(trace.residue_type)
     other = types.clone()
     other[10] = (types[10] + 5) % TYPES
@@ -79,7 +79,7 @@ def test_a_hidden_residue_does_not_name_itself(traces: list[Trace]) -> None:
 
 def test_unknown_residues_have_no_odds_of_their_own(traces: list[Trace]) -> None:
     namer = namer_at_random()
-    graph = single(contact_graph(torch.from_numpy(traces[0].ca_coords)))
+    graph = single(neighbour_graph(torch.from_numpy(traces[0].ca_coords)))
     unknown = torch.full((len(traces[0].ca_coords),), TYPES)
     with torch.inference_mode():
         found = namer.features(unknown, graph)
@@ -94,7 +94,7 @@ def test_it_learns_what_can_be_told_from_the_fold(corpus: Corpus, tmp_path: Path
     again, kept = load_names(tmp_path / "names.pt")
     assert kept["corpus_sha256"] == corpus.sha256
     trace = corpus[0]
-    graph = single(contact_graph(torch.from_numpy(trace.ca_coords.copy())))
+    graph = single(neighbour_graph(torch.from_numpy(trace.ca_coords.copy())))
     types = torch.from_numpy(trace.residue_type)
     with torch.inference_mode():
         right = again.features(types, graph)[:, 0].mean()

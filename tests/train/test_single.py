@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from protemb_train.corpus.corpus import CorpusError
-from protemb_train.corpus.cuts import BONDED, CONTACT
+from protemb_train.corpus.cuts import BONDED, TOUCHING
 from protemb_train.network.checkpoint import load_network, read_tensors, write_tensors
 from protemb_train.network.features import UNKNOWN
 from protemb_train.network.network import ScoreNetwork
@@ -146,7 +146,7 @@ def test_pieces_are_labelled_by_contacts_with_the_removed_part(real_corpus, dama
                         # The four residues on either side of the cut belong to the removed part's side.
                         far = np.abs(places[None] - (a + np.arange(len(own)))[:, None]) > BONDED
                         rest = (places < a - 4) | (places >= a + len(own) + 4)
-                        touching = ((distance < CONTACT) & far & rest[None]).any(axis=1)
+                        touching = ((distance < TOUCHING) & far & rest[None]).any(axis=1)
                         assert (piece["touching"][0].numpy() >= touching).all()
                         checked += 1
     assert checked

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from protemb_train.corpus.corpus import Trace
-from protemb_train.downstream.common.contacts import (
+from protemb_train.downstream.common.neighbour_graph import (
     EDGE,
     NEIGHBOURS,
     REACH,
-    contact_graph,
     frames,
     joined,
+    neighbour_graph,
     no_graph,
 )
-from protemb_train.downstream.sites.cuts import CONTACT, CutRule, cut_chain, cut_corpus
+from protemb_train.downstream.sites.cuts import TOUCHING, CutRule, cut_chain, cut_corpus
 
 
 def walk(length: int, seed: int) -> torch.Tensor:
@@ -35,7 +35,7 @@ def walk(length: int, seed: int) -> torch.Tensor:
 def test_the_graph_does_not_turn_with_the_chain(length: int, seed: int) -> None:
     coords = walk(length, seed)
     turned = torch.from_numpy(Rotation.random(rng=seed).as_matrix()).float()
-    here, there = contact_graph(coords), contact_graph(coords @ turned.T + torch.tensor([5.0, -9.0, 2.0]))
+    here, there = neighbour_graph(coords), neighbour_graph(coords @ turned.T + torch.tensor([5.0, -9.0, 2.0]))
     torch.testing.assert_close(here.burial_LB, there.burial_LB, atol=1e-4, rtol=1e-4)
     # In whatever order: two neighbours may be as far.
     torch.testing.assert_close(here.there_LK.sum(dim=1), there.there_LK.sum(dim=1))
@@ -45,8 +45,8 @@ def test_the_graph_does_not_turn_with_the_chain(length: int, seed: int) -> None:
 
 def test_a_mirror_image_is_another_graph() -> None:
     coords = walk(40, 0)
-    mirrored = contact_graph(coords * torch.tensor([1.0, 1.0, -1.0]))
-    assert (mirrored.edge_LKE - contact_graph(coords).edge_LKE).abs().max() > 0.5
+    mirrored = neighbour_graph(coords * torch.tensor([1.0, 1.0, -1.0]))
+    assert (mirrored.edge_LKE - neighbour_graph(coords).edge_LKE).abs().max() > 0.5
 
 
 def test_frames_are_right_handed_axes_inside_a_chain() -> None:
@@ -59,7 +59,7 @@ def test_frames_are_right_handed_axes_inside_a_chain() -> None:
 @pytest.mark.parametrize("length", [1, 2, 5, NEIGHBOURS + 1, 80])
 def test_neighbours_are_the_nearest_within_reach(length: int) -> None:
     coords = walk(length, length)
-    graph = contact_graph(coords)
+    graph = neighbour_graph(coords)
     distance = torch.cdist(coords, coords, compute_mode="donot_use_mm_for_euclid_dist")
     assert graph.edge_LKE.shape == (length, NEIGHBOURS, EDGE)
     for i in range(length):
@@ -73,14 +73,14 @@ def test_a_residue_without_coordinates_has_no_neighbours_and_changes_nothing() -
     coords = walk(40, 3)
     coords[7] = torch.nan
     coords[20] = coords[21]  # and two in one place
-    graph = contact_graph(coords)
+    graph = neighbour_graph(coords)
     assert all(torch.isfinite(part.float()).all() for part in graph)
     assert graph.there_LK[7].sum() == 0
     assert not ((graph.neighbour_LK == 7) & graph.there_LK.bool()).any()
 
 
 def test_graphs_of_a_batch_keep_to_themselves() -> None:
-    first, second = contact_graph(walk(30, 4)), contact_graph(walk(12, 5))
+    first, second = neighbour_graph(walk(30, 4)), neighbour_graph(walk(12, 5))
     both = joined([first, second], [35, 20])
     assert len(both.neighbour_LK) == 55 and (both.there_LK[30:35] == 0).all()
     torch.testing.assert_close(both.neighbour_LK[35:47], second.neighbour_LK + 35)
@@ -128,7 +128,7 @@ def test_a_site_is_what_touched_the_rest(traces: list[Trace]) -> None:
         first, behind = a - rule.linker * (a > 0), b + rule.linker * (b < len(coords))
         for i in range(a, b):
             rest = [j for j in range(len(coords)) if not first <= j < behind and abs(i - j) > 4]
-            touches = min(np.linalg.norm(coords[i] - coords[j]) for j in rest) < CONTACT
+            touches = min(np.linalg.norm(coords[i] - coords[j]) for j in rest) < TOUCHING
             assert piece.label[i - a] == touches
         assert rule.shortest - rule.linker <= len(piece) <= rule.longest
         assert len(coords) - len(piece) >= rule.rest

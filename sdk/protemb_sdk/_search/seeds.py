@@ -19,7 +19,7 @@ OTHER_STEP, OTHER_MOST = 1, 32
 """The same of the second chain. Small steps, because a shift along the chain is hard to correct later."""
 SAMPLE = 3
 """Every third residue counts when the overlap of the chains is measured."""
-CONTACT = 6.0
+OVERLAP = 6.0
 """Distance in angstrom from which residues do not overlap."""
 ALIKE = 4.0
 """Placements are the same if residues lie this many angstrom apart, root mean square."""
@@ -39,7 +39,7 @@ def moved(points_3N: Floats, placement_34: Floats, out_3N: Singles, backward: bo
 
 @compiled
 def _overlap(fx: Singles, fy: Singles, fz: Singles, mx: Singles, my: Singles, mz: Singles) -> float:
-    one, none, inverse = np.float32(1), np.float32(0), np.float32(1 / CONTACT**2)
+    one, none, inverse = np.float32(1), np.float32(0), np.float32(1 / OVERLAP**2)
     total = none
     for i in range(len(fx)):
         x, y, z = fx[i], fy[i], fz[i]

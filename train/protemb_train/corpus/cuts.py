@@ -16,7 +16,7 @@ from scipy.spatial.distance import cdist
 
 from protemb_train.corpus.corpus import Corpus, Trace
 
-CONTACT = 8.0
+TOUCHING = 8.0
 """Angstrom between C-alphas of a contact."""
 BONDED = 4
 """Residues along the chain that are near anyway: no contact of theirs counts."""
@@ -100,7 +100,7 @@ def find_cuts(trace: Trace, rule: CutRule = DEFAULT) -> list[Cut]:
     length = len(trace.ca_coords)
     coords = trace.ca_coords.astype(np.float64)
     apart = np.abs(np.arange(length)[:, None] - np.arange(length)) > BONDED
-    near = (cdist(coords, coords) < CONTACT) & apart
+    near = (cdist(coords, coords) < TOUCHING) & apart
     runs: list[tuple[int, int]] = []
     found: list[Cut] = []
     for a, b in _runs(near, rule):

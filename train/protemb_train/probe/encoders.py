@@ -26,9 +26,9 @@ from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import NetworkConfig
 from protemb_train.pretrain.crops import WholeChains
 from protemb_train.pretrain.recalibrate import recalibrate
-from protemb_train.probe.labels import CONTACT_RADIUS
+from protemb_train.probe.labels import NEIGHBOUR_RADIUS
 
-READOUTS = ("mean", "contact", "both")
+READOUTS = ("mean", "neighbours", "both")
 
 PairMap = Callable[[Trace], NDArray[np.float32]]
 
@@ -78,14 +78,14 @@ class Encoder:
 
 
 def readouts(pair_CLL: NDArray[np.float32], ca_coords: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return the row mean over all columns beside that over columns in contact, shape (L, 2 C).
+    """Return the row mean over all columns beside that over neighbours, shape (L, 2 C).
 
-    The first half is the paper's 1D average pooling. In contact are C-alphas within 10 angstrom, the residue
+    The first half is the paper's 1D average pooling. Neighbours are C-alphas within 10 angstrom, the residue
     itself among them. Every row of the table passes through here.
     """
-    contact = (cdist(ca_coords, ca_coords) < CONTACT_RADIUS).astype(np.float32)
-    contact /= contact.sum(axis=1, keepdims=True)
-    near_CL = np.einsum("cij,ij->ci", pair_CLL, contact)
+    near_LL = (cdist(ca_coords, ca_coords) < NEIGHBOUR_RADIUS).astype(np.float32)
+    near_LL /= near_LL.sum(axis=1, keepdims=True)
+    near_CL = np.einsum("cij,ij->ci", pair_CLL, near_LL)
     return np.concatenate([mean_over_columns(pair_CLL, threads=1), near_CL.T], axis=1)
 
 
@@ -93,7 +93,7 @@ def readout_columns(readout: str, channels: int) -> slice:
     """Return which columns of `readouts` a readout takes."""
     return {
         "mean": slice(0, channels),
-        "contact": slice(channels, 2 * channels),
+        "neighbours": slice(channels, 2 * channels),
         "both": slice(0, 2 * channels),
     }[readout]
 

@@ -14,7 +14,7 @@ from protemb_sdk._structure.chain import BREAK_DISTANCE
 from protemb_train.corpus.corpus import Trace
 
 HSE_RADIUS = 13.0  # Hamelryck 2005
-CONTACT_RADIUS = 10.0
+NEIGHBOUR_RADIUS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ TASKS = (
     Task("secondary_structure", "Secondary structure (P-SEA: helix, strand, coil)", 3),
     Task("residue_type", "Residue type (20, hidden from the network)", 20),
     Task("exposure", f"Half-sphere exposure (HSE-alpha up, {HSE_RADIUS:g} angstrom)"),
-    Task("neighbours", f"Neighbours (C-alphas within {CONTACT_RADIUS:g} angstrom)"),
+    Task("neighbours", f"Neighbours (C-alphas within {NEIGHBOUR_RADIUS:g} angstrom)"),
     Task("position", "Position along the chain (i / L; lower is better)"),
 )
 
@@ -94,7 +94,7 @@ def half_sphere_exposure(
     return exposure
 
 
-def neighbour_count(ca_coords: NDArray[np.floating], radius: float = CONTACT_RADIUS) -> NDArray[np.float64]:
+def neighbour_count(ca_coords: NDArray[np.floating], radius: float = NEIGHBOUR_RADIUS) -> NDArray[np.float64]:
     """Return how many other C-alphas lie within `radius` of each, shape (L,)."""
     return np.asarray(np.sum(cdist(ca_coords, ca_coords) < radius, axis=1) - 1.0)
 

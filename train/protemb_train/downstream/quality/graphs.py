@@ -15,7 +15,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from protemb_sdk._structure.chain import encode_sequence
-from protemb_train.downstream.common.contacts import distances, frames
+from protemb_train.downstream.common.neighbour_graph import distances, frames
 from protemb_train.downstream.quality.decoys import Decoy
 
 REACH = 12.0  # angstrom

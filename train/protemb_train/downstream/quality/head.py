@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.utils import scatter
 
-from protemb_train.downstream.common.contacts import EDGE, Graph, contact_graph
 from protemb_train.downstream.common.messages import BURIAL_SPREAD, DROPOUT, HIDDEN, LARGEST, TYPES
+from protemb_train.downstream.common.neighbour_graph import EDGE, Graph, neighbour_graph
 from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL
 from protemb_train.downstream.quality.naming import FEATURES, Namer
 from protemb_train.network.messages import Messages
@@ -27,14 +27,14 @@ LAYERS = 4
 RESIDUES = 150  # of an ordinary chain
 
 
-class ContactData(Data):  # type: ignore[misc]
-    """A model's contact graph; who is near whom is counted on from model to model in a batch."""
+class GraphData(Data):  # type: ignore[misc]
+    """The graph of a model; who is near whom is counted on from model to model in a batch."""
 
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
         return self.num_nodes if key == "neighbour" else super().__inc__(key, value, *args, **kwargs)
 
 
-def contacts_of(types_L: Tensor, coords_L3: Tensor) -> ContactData:
+def graph_data(types_L: Tensor, coords_L3: Tensor) -> GraphData:
     """Return a model's graph.
 
     Parameters
@@ -44,8 +44,8 @@ def contacts_of(types_L: Tensor, coords_L3: Tensor) -> ContactData:
     coords_L3 : Tensor, float32, shape (L, 3)
         C-alphas in angstrom, centred.
     """
-    graph = contact_graph(coords_L3)
-    return ContactData(
+    graph = neighbour_graph(coords_L3)
+    return GraphData(
         types=types_L,
         edge=graph.edge_LKE,
         neighbour=graph.neighbour_LK,

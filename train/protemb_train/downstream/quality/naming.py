@@ -26,8 +26,8 @@ from protemb_sdk._base.output import written_whole
 from protemb_sdk._structure.chain import encode_sequence
 from protemb_train.base.origin import origin
 from protemb_train.corpus.corpus import Corpus
-from protemb_train.downstream.common.contacts import EDGE, Graph, contact_graph, end_to_end, joined
 from protemb_train.downstream.common.messages import BURIAL_SPREAD, LARGEST, TYPES
+from protemb_train.downstream.common.neighbour_graph import EDGE, Graph, end_to_end, joined, neighbour_graph
 from protemb_train.downstream.quality.decoys import Decoy
 from protemb_train.downstream.quality.kept import digest_of, kept, weights_of
 from protemb_train.network.checkpoint import read_tensors
@@ -127,7 +127,7 @@ def tensors_of(decoy: Decoy) -> tuple[Tensor, Tensor]:
 def names_of(namer: Namer, decoy: Decoy) -> Tensor:
     """Return what a namer makes of a model, shape (L, F)."""
     types, coords = tensors_of(decoy)
-    return namer.eval().features(types, single(contact_graph(coords)))
+    return namer.eval().features(types, single(neighbour_graph(coords)))
 
 
 def names_of_all(namer: Namer | None, decoys: Sequence[Decoy], cache: Path) -> list[Tensor] | None:
@@ -180,7 +180,7 @@ class Natives(IterableDataset[tuple[Tensor, Tensor, Graph]]):
         types = torch.from_numpy(trace.residue_type[first : first + LONGEST])
         share = 1.0 if rng.random() < 0.4 else rng.uniform(0.15, 0.6)
         hidden = torch.from_numpy(rng.random(len(types)) < share)
-        return types, hidden, contact_graph(torch.from_numpy(coords.astype(np.float32)))
+        return types, hidden, neighbour_graph(torch.from_numpy(coords.astype(np.float32)))
 
 
 class Naming(pl.LightningModule):

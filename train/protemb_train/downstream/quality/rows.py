@@ -22,7 +22,7 @@ from protemb_train.downstream.quality.data import few_a_target
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
 from protemb_train.downstream.quality.finetune import FEW, LONGEST_LEARNT, UNFROZEN, EndToEnd, bare
 from protemb_train.downstream.quality.graphs import graph_of
-from protemb_train.downstream.quality.head import contacts_of
+from protemb_train.downstream.quality.head import graph_data
 from protemb_train.downstream.quality.kept import digest_of, weights_of
 from protemb_train.downstream.quality.learnt import GRAPHQA, Learnt, load_row, make_network, save_row
 from protemb_train.downstream.quality.naming import FEATURES, Namer, names_of_all, tensors_of
@@ -78,7 +78,7 @@ def examples(
     names : sequence of Tensor, optional
         What the namer of the row says of each.
     """
-    made = [graph_of(d) if kind in GRAPHQA else _contacts(d) for d in decoys]
+    made = [graph_of(d) if kind in GRAPHQA else _neighbours(d) for d in decoys]
     if names is not None:
         for names_LF, graph_n in zip(names, made, strict=True):
             if kind in GRAPHQA:
@@ -99,8 +99,8 @@ def examples(
     return Examples(decoys, graph)
 
 
-def _contacts(decoy: Decoy) -> Data:
-    graph = contacts_of(*tensors_of(decoy))
+def _neighbours(decoy: Decoy) -> Data:
+    graph = graph_data(*tensors_of(decoy))
     graph.quality = torch.from_numpy(decoy.quality)[None]
     graph.residue_quality = torch.from_numpy(decoy.residue_quality)
     return graph

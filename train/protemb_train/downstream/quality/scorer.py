@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
-from protemb_train.downstream.common.contacts import Graph, contact_graph
+from protemb_train.downstream.common.neighbour_graph import Graph, neighbour_graph
 from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL, Decoy, DecoyError
 from protemb_train.downstream.quality.graphqa import GraphQA
 from protemb_train.downstream.quality.graphs import edges_in, geometry_of
@@ -74,7 +74,7 @@ class QualityModel(nn.Module):
         ca_coords_L3 : Tensor, float32, shape (L, 3)
             C-alphas in angstrom, centred.
         """
-        graph = single(contact_graph(ca_coords_L3))
+        graph = single(neighbour_graph(ca_coords_L3))
         names_LF = None if self.namer is None else self.namer.features(residue_type_L, graph)
         scaled_HLE = (features_LKC.flatten(1) - self.mean_HE[:, None]) / self.spread_HE[:, None]
         if isinstance(self.heads[0], GraphQA):

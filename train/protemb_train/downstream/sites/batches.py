@@ -13,16 +13,16 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from protemb_sdk._structure.chain import encode_sequence
-from protemb_train.downstream.common.contacts import (
+from protemb_train.downstream.common.embeddings import Embedded
+from protemb_train.downstream.common.messages import TYPES
+from protemb_train.downstream.common.neighbour_graph import (
     Graph,
-    contact_graph,
     end_to_end,
     joined,
+    neighbour_graph,
     no_graph,
     starts_of,
 )
-from protemb_train.downstream.common.embeddings import Embedded
-from protemb_train.downstream.common.messages import TYPES
 from protemb_train.downstream.sites.data import SiteChain, SitesError
 from protemb_train.downstream.sites.deepppisp import GAP, SiteBatch
 
@@ -75,7 +75,7 @@ def as_tensors(
                 torch.from_numpy(vectors.protein),
                 torch.from_numpy(chain.label[: chain.cut].astype(np.float32)),
                 coords,
-                contact_graph(coords) if graph else no_graph(chain.cut),
+                neighbour_graph(coords) if graph else no_graph(chain.cut),
             )
         )
     return found

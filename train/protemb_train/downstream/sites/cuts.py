@@ -9,10 +9,10 @@ import numpy as np
 
 from protemb_sdk import ALPHABET
 from protemb_train.corpus.corpus import Corpus, Trace
-from protemb_train.corpus.cuts import CONTACT, DEFAULT, Cut, CutRule, cut_chains, find_cuts
+from protemb_train.corpus.cuts import DEFAULT, TOUCHING, Cut, CutRule, cut_chains, find_cuts
 from protemb_train.downstream.sites.data import DSSP_STATES, PROFILE, SiteChain
 
-__all__ = ["CONTACT", "CutRule", "cut_chain", "cut_corpus"]
+__all__ = ["TOUCHING", "CutRule", "cut_chain", "cut_corpus"]
 
 
 def cut_chain(trace: Trace, rule: CutRule = DEFAULT) -> list[SiteChain]:

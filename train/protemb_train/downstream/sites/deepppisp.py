@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from protemb_train.downstream.common.contacts import Graph
 from protemb_train.downstream.common.messages import TYPES
+from protemb_train.downstream.common.neighbour_graph import Graph
 from protemb_train.downstream.sites.data import LONGEST
 
 WINDOW = 7

@@ -10,7 +10,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from protemb_train.downstream.common.contacts import EDGE, Graph
 from protemb_train.downstream.common.messages import (
     BURIAL_SPREAD,
     DROPOUT,
@@ -18,6 +17,7 @@ from protemb_train.downstream.common.messages import (
     LARGEST,
     TYPES,
 )
+from protemb_train.downstream.common.neighbour_graph import EDGE, Graph
 from protemb_train.downstream.sites.deepppisp import SiteBatch
 from protemb_train.network.messages import Messages
 from protemb_train.network.neighbours import BURIAL

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
 from protemb_sdk._structure.chain import encode_sequence
-from protemb_train.downstream.common.contacts import contact_graph
 from protemb_train.downstream.common.embeddings import StructureEncoder, embed_all
 from protemb_train.downstream.common.messages import TYPES
 from protemb_train.downstream.common.metrics import best_f_threshold, binary_scores
+from protemb_train.downstream.common.neighbour_graph import neighbour_graph
 from protemb_train.downstream.common.overlap import families
 from protemb_train.downstream.sites.batches import Scaling, as_tensors, validation_split
 from protemb_train.downstream.sites.data import SiteChain
@@ -74,7 +74,7 @@ class SitesModel(nn.Module):
             C-alphas in angstrom, centred.
         """
         types_LT = (residue_type_L[:, None] == torch.arange(TYPES)).to(torch.float32)
-        graph = contact_graph(ca_coords_L3)
+        graph = neighbour_graph(ca_coords_L3)
         logits = []
         for n, module in enumerate(self.heads):
             scaled_LE = (features_LKC.flatten(1) - self.mean_HE[n]) / self.spread_HE[n]

@@ -68,7 +68,7 @@ def distances(coords_L3: Tensor) -> Tensor:
     return cast(Tensor, squared).sqrt()
 
 
-def contact_graph(coords_L3: Tensor) -> Graph:
+def neighbour_graph(coords_L3: Tensor) -> Graph:
     """Return the graph of a chain; residues without coordinates (NaN) are nobody's neighbours.
 
     Parameters
