@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),  # of compilers
 ]
 
-CHECKPOINT = Path(__file__).parents[1] / "train" / "results" / "base.ckpt"
+CHECKPOINT = Path(__file__).parents[1] / "train" / "results" / "base-1.ckpt"
 LENGTHS = (128, 256, 512)
 BATCHES = (1, 8)
 SIGMA = 1.0

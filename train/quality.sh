@@ -60,7 +60,7 @@ row 6-paper-c100 "${small[@]}" --encoder paper-c100
 row 7-base "${small[@]}" --encoder base
 if [[ 8-base-fine-tuned =~ ^($wanted)$ ]]; then
     protemb-train quality finetune 8-base-fine-tuned --from 7-base --rows "$quality/rows" --real "$real" "${small[@]}" \
-        --watched "$quality/made-val.npz" --checkpoint "$root/train/results/base.ckpt" "${threads[@]}"
+        --watched "$quality/made-val.npz" --checkpoint "$root/train/results/base-1.ckpt" "${threads[@]}"
 fi
 row 11-small "${small[@]}" --encoder small
 row 11-small-untrained "${small[@]}" --encoder "$runs/small-untrained.onnx"

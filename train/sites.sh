@@ -60,7 +60,7 @@ row sites 4-authors "${d[@]}" --encoder "$runs/authors.onnx"
 row sites 5-paper-c30 "${d[@]}" --encoder paper-c30
 row sites 6-paper-c100 "${d[@]}" --encoder paper-c100
 row sites 7-base "${d[@]}" --encoder base
-row sites 8-base-fine-tuned "${d[@]}" --encoder base --unfreeze "$root/train/results/base.ckpt"
+row sites 8-base-fine-tuned "${d[@]}" --encoder base --unfreeze "$root/train/results/base-1.ckpt"
 row sites 10-small "${d[@]}" --encoder small
 row sites 10-small-untrained "${d[@]}" --encoder "$runs/small-untrained.onnx"
 row sites 11-base-int8 "${d[@]}" --encoder base-int8

@@ -122,7 +122,7 @@ def tasks(embedder: Embedder) -> Figure:
 
 def main() -> None:
     """Write both figures."""
-    embedder = Embedder(device="cpu")
+    embedder = Embedder("base-1", device="cpu")  # the network of the paper has no states
     for name, draw in (("pretraining", pre_training), ("tasks", tasks)):
         draw(embedder).savefig(HERE / f"{name}.png", dpi=110)
         print(HERE / f"{name}.png")

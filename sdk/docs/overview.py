@@ -92,7 +92,7 @@ def mark(ax: Axes, numbers: NDArray[np.int32], helices: list[tuple[int, int]], s
 def overview(embedding: Embedding, helices: list[tuple[int, int]]) -> Figure:
     """Return the figure: fold, distance map, pair embedding and residue embedding of one chain."""
     assert embedding.pair is not None  # asked for
-    numbers, channels = embedding.auth_seq, embedding.residue.shape[1]
+    numbers, channels = embedding.auth_seq, embedding.pair.shape[2]
     edges = (numbers[0] - 0.5, numbers[-1] + 0.5)
     coords = embedding.chain.ca_coords
     distances = np.linalg.norm(coords[:, None] - coords, axis=-1)
@@ -110,7 +110,7 @@ def overview(embedding: Embedding, helices: list[tuple[int, int]]) -> Figure:
         "fold": "Structure: 1A8O, C-alpha trace",
         "distance": "Input: C-alpha distances",
         "pair": f"Pair embedding, {len(numbers)} x {len(numbers)} x {channels}",
-        "residue": f"Residue embedding, {len(numbers)} x {channels}",
+        "residue": f"Residue embedding, {len(numbers)} x {embedding.residue.shape[1]}",
     }
     for name, ax in axes.items():
         ax.set_title(titles[name], fontsize=11, color=INK, pad=6 if name == "fold" else 24)

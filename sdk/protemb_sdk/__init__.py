@@ -4,7 +4,7 @@
 >>> embedder = Embedder()
 >>> embedding = embedder.embed("1a8o.cif")
 >>> embedding.protein.shape, embedding.residue.shape
-((64,), (70, 64))
+((128,), (70, 384))
 
 Importing this package is fast: gemmi, ONNX Runtime and Numba are loaded when first used.
 """

@@ -42,7 +42,7 @@ def random_walk(length, seed):
     return np.cumsum(rng.normal(size=(length, 3)) * 2.2, axis=0), "A" * length
 
 
-@pytest.mark.parametrize("name", ["base", "small", "paper-c30"])
+@pytest.mark.parametrize("name", ["base-1", "small", "paper-c30"])
 @pytest.mark.parametrize(("length", "count", "rows"), [(5, 1, None), (70, 2, None), (90, 1, (20, 41))])
 def test_equal_without_convolutions(name, length, count, rows):
     model = onnx.load(find_model(name).path)
@@ -57,7 +57,7 @@ def test_equal_without_convolutions(name, length, count, rows):
 
 
 def test_what_is_no_product_is_refused():
-    model = onnx.load(find_model("base").path)
+    model = onnx.load(find_model("base-1").path)
     wide = next(node for node in model.graph.node if node.op_type == "Conv" and len(node.input) > 2)
     next(a for a in wide.attribute if a.name == "strides").ints[:] = [2, 2]
     with pytest.raises(ExportError, match="cannot be written as a product"):
@@ -66,7 +66,7 @@ def test_what_is_no_product_is_refused():
 
 def test_bundled_graphs_for_gpus_equal_the_models(structures):
     chain = read_chain(structures / "1a8o.pdb")
-    for name in ("base", "small"):
+    for name in ("base", "base-1", "small"):
         model = find_model(name)
         exact, other = Embedder(name, "cpu"), Embedder(model.gpu_path, "cpu")
         assert exact.provenance["model_sha256"] == other.provenance["model_sha256"]
@@ -97,7 +97,7 @@ def test_only_cuda_takes_it(twin):
 
 
 def test_of_another_graph_it_is_refused(twin):
-    shutil.copy(find_model("base").path, twin.path)
+    shutil.copy(find_model("base-1").path, twin.path)
     graph = Graph.of(twin, twin.gpu_path)
     fields = {p.key: p.value for p in onnx.load(twin.gpu_path).metadata_props}
     with pytest.raises(ModelError, match="not equal to"):

@@ -42,7 +42,7 @@ MEASURED = {
 def trained(request: pytest.FixtureRequest) -> Trained:
     """Two networks at random, as far from their start as training would take them."""
     torch.manual_seed(1)
-    about = StructureEncoder("base", READOUTS, threads=1).about
+    about = StructureEncoder("base-1", READOUTS, threads=1).about
     channels = 4 * 64
     namer = Namer()
     namer.background.normal_()

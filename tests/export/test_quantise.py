@@ -28,15 +28,15 @@ RESULTS = Path(__file__).parents[2] / "train" / "results"
 def quantised(chains, tmp_path_factory):
     out = tmp_path_factory.mktemp("int8") / "base-int8.onnx"
     long = [chain for chain in chains if len(chain) > 20]
-    return out, pack.pack_int8(find_model("base"), out, long, long)
+    return out, pack.pack_int8(find_model("base-1"), out, long, long)
 
 
 def test_embeddings_are_alike_and_the_card_says_how(quantised):
     out, alike = quantised
     assert min(alike.protein_least, alike.residue_least) > 0.999
     card = Embedder(out, "cpu").card
-    assert card["quantised"]["from"] == "base" and card["quantised"]["cosine_to_float32"] == alike.as_dict()
-    assert card["weights_sha256"] == Embedder("base", "cpu").card["weights_sha256"]
+    assert card["quantised"]["from"] == "base-1" and card["quantised"]["cosine_to_float32"] == alike.as_dict()
+    assert card["weights_sha256"] == Embedder("base-1", "cpu").card["weights_sha256"]
     assert "parity" not in card
 
 
@@ -51,7 +51,7 @@ def test_strips_are_equal_to_the_bit(quantised, chains):
 
 def test_every_convolution_of_the_blocks_is_in_integers(quantised):
     kinds = [node.op_type for node in onnx.load(quantised[0]).graph.node]
-    exact = [node.op_type for node in onnx.load(find_model("base").path).graph.node]
+    exact = [node.op_type for node in onnx.load(find_model("base-1").path).graph.node]
     # Of the stem's two one changes nothing, and is gone.
     assert kinds.count("Conv") == 1 and kinds.count("QLinearConv") == exact.count("Conv") - 2
     assert kinds.count("Relu") == 0
@@ -60,7 +60,7 @@ def test_every_convolution_of_the_blocks_is_in_integers(quantised):
 def test_other_embeddings_than_float32s_are_not_written(chains, tmp_path, monkeypatch):
     monkeypatch.setattr(pack, "LEAST_COSINE", 1.0)
     with pytest.raises(ParityError, match=r"in 8-bit integers the embeddings of .* have a mean cosine"):
-        pack.pack_int8(find_model("base"), tmp_path / "x.onnx", chains[-1:], chains[-1:])
+        pack.pack_int8(find_model("base-1"), tmp_path / "x.onnx", chains[-1:], chains[-1:])
     assert not list(tmp_path.iterdir())
 
 
@@ -69,7 +69,7 @@ def test_what_cannot_be_quantised_is_refused(quantised, chains):
         with pytest.raises(ExportError, match="only graphs of float32 networks of the family base"):
             Int8Blocks(onnx.load(model))
     with pytest.raises(ExportError, match="no chain to calibrate on"):
-        Int8Blocks(onnx.load(find_model("base").path)).ranges([])
+        Int8Blocks(onnx.load(find_model("base-1").path)).ranges([])
 
 
 def test_an_untrained_network_can_be_quantised(chains):
@@ -84,7 +84,7 @@ def test_onnx_runtime_adds_within_the_convolutions(tmp_path):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
-    onnxruntime.InferenceSession(find_model("base").path, options, providers=["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(find_model("base-1").path, options, providers=["CPUExecutionProvider"])
     nodes = onnx.load(tmp_path / "optimised.onnx").graph.node
     if not any(node.domain == "com.microsoft.nchwc" for node in nodes):
         pytest.skip("ONNX Runtime keeps no blocks of channels on this processor")
@@ -97,17 +97,17 @@ def test_onnx_runtime_adds_within_the_convolutions(tmp_path):
 
 def test_the_page_tells_what_it_was_compared_with(quantised):
     page = as_page(read_card(quantised[0]))
-    assert "made of the graph of base" in page and "cosine to float32" in page
+    assert "made of the graph of base-1" in page and "cosine to float32" in page
     assert "deviation from PyTorch" not in page
 
 
 def test_blocks_in_float16_are_alike_and_of_that_checkpoint(chains, tmp_path):
-    network, _ = load_network(RESULTS / "base.ckpt")
+    network, _ = load_network(RESULTS / "base-1.ckpt")
     out = tmp_path / "half.onnx"
-    alike = pack.pack_half(network, find_model("base"), out, chains[:3])
+    alike = pack.pack_half(network, find_model("base-1"), out, chains[:3])
     assert min(alike.protein_least, alike.residue_least) > 0.99999
     card = read_card(out)
-    assert card["quantised"]["blocks"] == "float16" and "in float16, made of the graph of base" in as_page(
+    assert card["quantised"]["blocks"] == "float16" and "in float16, made of the graph of base-1" in as_page(
         card
     )
     of_blocks = [t for t in onnx.load(out).graph.initializer if t.name.startswith("blocks.")]

@@ -59,15 +59,20 @@ def reference(embedder: Embedder, chain_1a8o: Chain) -> Embedding:
 
 
 def test_shapes_types_and_levels(embedder: Embedder, reference: Embedding) -> None:
-    c = embedder.channels
+    width = embedder.widths
     assert reference.pair is not None
-    for array, shape in (
-        (reference.protein, (c,)), (reference.residue, (70, c)), (reference.pair, (70, 70, c)),
-    ):  # fmt: skip
-        assert array.shape == shape and array.dtype == np.float32
-    assert deviation(reference.residue, reference.pair.mean(axis=1)) < 1e-5
-    assert deviation(reference.protein, reference.residue.mean(axis=0)) < 1e-5
+    for name, shape in (("protein", ()), ("residue", (70,)), ("pair", (70, 70))):
+        array = getattr(reference, name)
+        assert array.shape == (*shape, width[name]) and array.dtype == np.float32
+    assert abs(np.linalg.norm(reference.protein) - 1) < 1e-5
     assert reference.protein.std() > 0 and reference.residue.std(axis=0).max() > 0
+
+
+def test_levels_of_contract_1_are_means_of_the_pair_embedding(chain_1a8o: Chain) -> None:
+    found = Embedder("base-1", "cpu", threads=1).embed(chain_1a8o, pair=True)
+    assert found.pair is not None and found.pair.shape == (70, 70, 64)
+    assert deviation(found.residue, found.pair.mean(axis=1)) < 1e-5
+    assert deviation(found.protein, found.residue.mean(axis=0)) < 1e-5
 
 
 def test_identity_and_provenance_come_along(embedder: Embedder, structures: Path) -> None:
@@ -113,7 +118,7 @@ def test_biotite_arrays_give_the_same_vector(embedder: Embedder, structures: Pat
 def test_one_residue_and_two_have_an_embedding(embedder: Embedder, random_walk: Walk) -> None:
     for length in (1, 2):
         embedding = embedder.embed(random_walk(length), pair=True)
-        assert embedding.residue.shape == (length, embedder.channels)
+        assert embedding.residue.shape == (length, embedder.widths["residue"])
         assert np.isfinite(embedding.residue).all() and embedding.windows(7).shape[1] == 7
         assert embedder.denoising_gradient(random_walk(length), sigma=1.0).shape == (length, 3)
 
@@ -151,9 +156,10 @@ def test_the_mirror_image_is_another_protein(embedder: Embedder, chain_1a8o: Cha
 
 def test_the_sequence_and_the_gaps_matter(embedder: Embedder, chain_1a8o: Chain) -> None:
     coords, sequence, index = as_tuple(chain_1a8o)
-    one = embedder.embed(chain_1a8o).protein
-    assert deviation(one, embedder.embed((coords, "A" * len(sequence), index)).protein) > 1e-3
-    assert not np.array_equal(one, embedder.embed((coords, sequence, index * 2)).protein)
+    one = embedder.embed(chain_1a8o)
+    other = embedder.embed((coords, "A" * len(sequence), index))
+    assert deviation(one.residue, other.residue) > 1e-3
+    assert not np.array_equal(one.protein, embedder.embed((coords, sequence, index * 2)).protein)
 
 
 def test_again_in_threads_and_with_other_threads_gives_the_same(
@@ -296,7 +302,7 @@ def test_memory_that_is_not_there_is_an_error_of_ours(
     def none_left(*arguments: object, **options: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("protemb_sdk._model.batches.run_strips", none_left)
+    monkeypatch.setattr("protemb_sdk._model.batches.run_passes", none_left)
     with pytest.raises(EmbeddingError, match="1a8o_A: 70 residues need more memory than there is"):
         embedder.embed(chain_1a8o)
 

@@ -84,7 +84,7 @@ def test_time_is_up_in_the_network(random_walk: object) -> None:
     with pytest.raises(EmbeddingError, match="array: was not done within time_limit; set it higher"):
         embedder.embed(walk(2000))  # takes some 6 s
     assert time.perf_counter() - start < 4
-    assert embedder.embed(walk(30)).protein.shape == (64,)  # and it goes on working
+    assert embedder.embed(walk(30)).protein.shape == (128,)  # and it goes on working
     with pytest.raises(EmbeddingError, match="time_limit"):
         embedder.denoising_gradient(walk(2000), sigma=1.0)
     np.testing.assert_array_equal(

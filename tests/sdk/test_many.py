@@ -24,6 +24,7 @@ from protemb_sdk import (
     read_chain,
 )
 from protemb_sdk._model.batches import pool_alike
+from protemb_sdk._model.strips import MAPS_WITH_STATES
 
 
 def names(run: object) -> list[str]:
@@ -319,7 +320,7 @@ def test_chains_of_one_length_go_together_as_far_as_memory_allows(
     monkeypatch.setattr(embedder._session, "run", watched)
     assert len(list(embedder.embed_many(chains, batch=5))) == 5 and sizes == [5]
     sizes.clear()
-    monkeypatch.setattr(embedder, "_memory_limit", 2 * 26**2 * 64 * 4 * 6)
+    monkeypatch.setattr(embedder, "_memory_limit", int(2 * 26**2 * 64 * 4 * MAPS_WITH_STATES))
     assert len(embedder.embed_batch(chains)) == 5 and sorted(sizes) == [1, 2, 2]
 
 

@@ -32,8 +32,8 @@ Walk = Callable[..., tuple[np.ndarray, str]]
 
 
 @pytest.fixture(scope="module")
-def scorer(embedder: Embedder) -> QualityScorer:
-    return QualityScorer(embedder=embedder)
+def scorer() -> QualityScorer:
+    return QualityScorer(embedder=Embedder("base-1", "cpu", threads=1))
 
 
 def kept(chain: Chain, rows: np.ndarray) -> Chain:

@@ -264,7 +264,7 @@ def test_other_folders_and_formats_are_refused(copied: Path, store: Path) -> Non
     with pytest.raises(OutputError, match="is not an index"):
         open_index(store)
     header = copied / module.HEADER
-    header.write_text(header.read_text().replace(module.FORMAT, "protemb-index-0"))
+    header.write_text(header.read_text().replace(module.FORMAT_PLAIN, "protemb-index-0"))
     with pytest.raises(OutputError, match="an index of format 'protemb-index-0'"):
         open_index(copied)
     header.write_text("{")

@@ -274,12 +274,12 @@ def test_the_store_opens_everywhere(files: Path, embedder: Embedder, tmp_path: P
     pandas = pytest.importorskip("pandas")
     frame = pandas.read_parquet(store)
     assert len(frame) == 7 and frame.protein[0].dtype == dtype
-    assert np.stack(frame.residue[0]).shape == (frame.length[0], 64)
+    assert np.stack(frame.residue[0]).shape == (frame.length[0], 384)
     polars = pytest.importorskip("polars")
     assert polars.read_parquet(store / "*.parquet").height == 7
     duckdb = pytest.importorskip("duckdb")
     found = duckdb.sql(f"select max(length), min(len(protein)) from '{store}/*.parquet'").fetchall()
-    assert found == [(70, 64)]
+    assert found == [(70, 128)]
     exact = rows_of(store)["1a8o.cif:A"]["protein"]
     np.testing.assert_allclose(exact, embedder.embed(files / "deep" / "er" / "1a8o.cif").protein, rtol=1e-3)
 
@@ -373,9 +373,8 @@ def test_by_default_one_process_works_in_silence(
     with pytest.raises(OutputError, match=r"is not a store, and not empty \(only\.txt\)"):
         embed_into_store(embedder, files, tmp_path / "other")
     header = (tmp_path / "store" / module.HEADER).read_text()
-    assert (
-        json.loads(header)["channels"] == 64 and header.startswith('{\n "format"') and header.endswith("}\n")
-    )
+    assert header.startswith('{\n "format"') and header.endswith("}\n")
+    assert json.loads(header)["channels"] == 64 and json.loads(header)["widths"]["residue"] == 384
 
 
 def test_progress_knows_how_many_there_are_where_that_can_be_known(

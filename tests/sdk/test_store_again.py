@@ -104,7 +104,7 @@ def test_vectors_that_are_no_numbers_do_not_verify(
     (part,) = (tmp_path / "store").glob("part-*")
     table = pq.read_table(part)
     place = table.schema.get_field_index("protein")
-    broken = pa.array([[np.nan] * embedder.channels], type=table.schema.field(place).type)
+    broken = pa.array([[np.nan] * embedder.widths["protein"]], type=table.schema.field(place).type)
     pq.write_table(table.set_column(place, table.schema.field(place), broken), part)
     found = verify_store(tmp_path / "store")
     assert found.wrong == ["1orc_A"] and found.worst == np.inf

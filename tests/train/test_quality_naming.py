@@ -138,7 +138,7 @@ def test_a_row_keeps_its_namer_as_it_was(
     sides: dict[str, list[Decoy]],  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    encoder, namer = StructureEncoder("base", READOUTS, threads=1), namer_at_random()
+    encoder, namer = StructureEncoder("base-1", READOUTS, threads=1), namer_at_random()
     row = Row(name="n", network=network, encoder=encoder, recipe=Recipe(epochs=1, batch=2), namer=namer)
     made = list(run_row(row, twice(sides["train"]), sides["val"], tmp_path, seeds=[0], cache=tmp_path / "c"))
     kept = load_row(tmp_path / "n" / "seed-0.pt")

@@ -49,7 +49,7 @@ def sides(traces: list[Trace]) -> dict[str, list[Decoy]]:
 
 @pytest.fixture(scope="module")
 def encoder() -> StructureEncoder:
-    return StructureEncoder("base", READOUTS, threads=1)
+    return StructureEncoder("base-1", READOUTS, threads=1)
 
 
 RECIPE = Recipe(epochs=2, batch=2)
@@ -88,7 +88,7 @@ def test_a_row_is_read_back_as_it_was_trained(rows: Path, sides: dict[str, list[
     record = found["base"][1].record
     assert record["seed"] == 1 and record["models"] == [8, 4] and record["targets"] == [2, 1]
     assert len(record["curve"]) == 2 and record["curve"][-1]["gdt_ts_rmse"] >= 0
-    assert set(record["validation"]) == {"real"} and record["encoder"]["encoder"] == "base"
+    assert set(record["validation"]) == {"real"} and record["encoder"]["encoder"] == "base-1"
     assert set(load_rows(rows / "r", only="head")) == {"head"}
     with pytest.raises(DecoyError, match="holds no other; make some"):
         load_rows(rows / "r", only="other")
@@ -208,7 +208,7 @@ def test_embeddings_are_kept_and_are_the_sdks(
     assert len(list(tmp_path.iterdir())) == 1
     again = embed_decoys(encoder, decoys, tmp_path)
     np.testing.assert_array_equal(made.node, again.node)
-    own = Embedder("base", "cpu", threads=1).embed((decoys[1].ca_coords, decoys[1].sequence), pair=True)
+    own = Embedder("base-1", "cpu", threads=1).embed((decoys[1].ca_coords, decoys[1].sequence), pair=True)
     node, edge = made[1]
     np.testing.assert_allclose(node[:, : own.residue.shape[1]], own.residue, rtol=2e-3, atol=2e-3)
     from protemb_train.downstream.quality.graphs import edges_of
@@ -285,7 +285,7 @@ def test_a_scorer_is_the_mean_of_its_networks(
 
 def test_the_score_network_alone_ranks_noisy_copies(sides: dict[str, list[Decoy]]) -> None:
     decoys = sides["train"] + sides["val"]
-    found = scan(Embedder("base", "cpu", threads=1), decoys, (1.0,))
+    found = scan(Embedder("base-1", "cpu", threads=1), decoys, (1.0,))
     assert correlations(decoys, found)[1.0][1] > 0.5
 
 
@@ -315,7 +315,7 @@ def test_the_command_line_from_models_to_scorer(
     common = ["--real", str(path), "--cache", str(tmp_path / "cache")]
     made = run(
         app,
-        ["quality", "row", "h", *common, "-o", str(tmp_path / "r"), "--encoder", "base", "--network", "head",
+        ["quality", "row", "h", *common, "-o", str(tmp_path / "r"), "--encoder", "base-1", "--network", "head",
          "--epochs", "1", "--seeds", "2", "--threads", "1", "--made", str(tmp_path / "made.npz")],
     )  # fmt: skip
     assert made.exit_code == 0, made.output
@@ -343,7 +343,7 @@ def test_the_command_line_from_models_to_scorer(
 def test_an_unfrozen_encoder_starts_as_the_frozen_one_and_learns(
     rows: Path, sides: dict[str, list[Decoy]], encoder: StructureEncoder, tmp_path: Path
 ) -> None:
-    network, _ = load_network(Path(__file__).parents[2] / "train" / "results" / "base.ckpt")
+    network, _ = load_network(Path(__file__).parents[2] / "train" / "results" / "base-1.ckpt")
     shutil.copytree(rows / "r" / "base", tmp_path / "base")
     frozen = load_rows(tmp_path, only="base")["base"]
     made = EndToEnd(network, 1.0, frozen[0].network, frozen[0].scales).eval()

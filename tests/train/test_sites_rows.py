@@ -30,7 +30,7 @@ from protemb_train.downstream.sites.table import SCORES, Compared, as_table, pai
 from protemb_train.downstream.sites.training import Recipe, predict, started, train
 from protemb_train.network.checkpoint import load_network
 
-BASE_CHECKPOINT = Path(__file__).resolve().parents[2] / "train" / "results" / "base.ckpt"
+BASE_CHECKPOINT = Path(__file__).resolve().parents[2] / "train" / "results" / "base-1.ckpt"
 
 
 def quick(epochs: int, lr: float = 1e-2) -> Recipe:
@@ -217,7 +217,7 @@ def test_fine_tuning_moves_the_encoder_and_starts_from_the_row(
 ) -> None:
     encoder, _ = load_network(BASE_CHECKPOINT)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    source = StructureEncoder("base", threads=1)
+    source = StructureEncoder("base-1", threads=1)
     sides = [[c for c in side if len(c) < 100] for side in split]
     learning, test = (as_tensors(side, embed_all(source, side)) for side in sides)
     run = train(DeepPPISP, learning, learning[:1], test, quick(1), seed=0)

@@ -82,9 +82,9 @@ class Embedder:
     >>> from protemb_sdk import Embedder
     >>> embedder = Embedder("base", device="cpu", threads=1)
     >>> embedder.device, embedder.channels, embedder.widths, embedder.noise_level
-    ('cpu', 64, {'pair': 64, 'residue': 64, 'protein': 64}, 1.0)
+    ('cpu', 64, {'pair': 64, 'residue': 384, 'protein': 128}, 0.3)
     >>> embedder.embed("1a8o.cif").protein.shape
-    (64,)
+    (128,)
     """
 
     def __init__(
@@ -217,7 +217,7 @@ class Embedder:
         >>> from protemb_sdk import Embedder
         >>> embedding = Embedder(device="cpu").embed("1a8o.cif", pair=True, readouts=["max"])
         >>> embedding.protein.shape, embedding.residue.shape, embedding.pair.shape
-        ((64,), (70, 64), (70, 70, 64))
+        ((128,), (70, 384), (70, 70, 64))
         >>> embedding.chain_id, embedding.readouts["max"].shape
         ('A', (70, 64))
         """
@@ -235,7 +235,7 @@ class Embedder:
         --------
         >>> from protemb_sdk import Embedder, read_chain
         >>> Embedder(device="cpu").embed_chain(read_chain("1a8o.cif")).residue.shape
-        (70, 64)
+        (70, 384)
         """
         self._check_profile(profile)
         return self._embed_alike([chain], pair, check_readouts(readouts), profile)[0]
@@ -280,7 +280,7 @@ class Embedder:
         >>> from protemb_sdk import Embedder
         >>> embeddings = Embedder(device="cpu").embed_batch(["1a8o.cif", "1a8o.cif"])
         >>> [embedding.residue.shape for embedding in embeddings]
-        [(70, 64), (70, 64)]
+        [(70, 384), (70, 384)]
         """
         names = check_readouts(readouts)
         self._check_profile(profile)

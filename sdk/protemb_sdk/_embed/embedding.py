@@ -52,7 +52,7 @@ class Embedding:
     >>> from protemb_sdk import Embedder
     >>> embedding = Embedder(device="cpu").embed("1a8o.cif")
     >>> embedding.id, embedding.protein.shape, embedding.residue.shape
-    ('1a8o_A', (64,), (70, 64))
+    ('1a8o_A', (128,), (70, 384))
     >>> embedding.pair is None, embedding.sequence[:5], embedding.auth_seq[:3].tolist()
     (True, 'MDIRQ', [151, 152, 153])
     """
@@ -191,7 +191,7 @@ class Embedding:
         >>> from protemb_sdk import Embedder
         >>> embedding = Embedder(device="cpu").embed("1a8o.cif")
         >>> embedding.windows(15).shape
-        (70, 15, 64)
+        (70, 15, 384)
         """
         from protemb_sdk._model.pooling import clip_windows
 
@@ -289,6 +289,6 @@ class Embedding:
         >>> from protemb_sdk import Embedder, Embedding
         >>> path = Embedder(device="cpu").embed("1a8o.cif").save("1a8o.npz")
         >>> Embedding.load(path).residue.shape
-        (70, 64)
+        (70, 384)
         """
         return cls(**load(path))

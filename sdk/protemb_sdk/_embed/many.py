@@ -159,13 +159,13 @@ class EmbeddingRun(Iterator[Embedding]):
         >>> from protemb_sdk import Embedder
         >>> ids, embeddings = Embedder(device="cpu").embed_many(["1a8o.cif"]).proteins()
         >>> ids, embeddings.shape
-        (['1a8o_A'], (1, 64))
+        (['1a8o_A'], (1, 128))
         """
         ids, rows = [], []
         for embedding in self:
             ids.append(embedding.id)
             rows.append(embedding.protein)
-        return ids, np.stack(rows) if rows else np.empty((0, self._embedder.channels), np.float32)
+        return ids, np.stack(rows) if rows else np.empty((0, self._embedder.widths["protein"]), np.float32)
 
     def outcomes(self) -> Outcomes:
         """Return the outcome of each input, with embeddings, skipped chains and errors.
