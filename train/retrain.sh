@@ -12,13 +12,15 @@ data=${1:?"name the folder of the data: train/retrain.sh DATA [RUNS]"}
 runs=${2:-$root/runs}
 bundled=$root/sdk/protemb_sdk/bundled
 models=${MODELS:-$bundled} cards=${CARDS:-$root/sdk/docs/models} results=${RESULTS:-$root/train/results}
-names=(base paper-c100 paper-c30)
+names=(base base-1 paper-c100 paper-c30)
 declare -A summary=(
-    [base]="our network, all chains of the corpus"
+    [base]="states of residues and a pair map, all chains of the corpus"
+    [base-1]="a pair map alone, all chains of the corpus"
     [paper-c100]="the published network and recipe, all chains of the corpus"
     [paper-c30]="the published network and recipe, one chain a cluster (30% identity)"
 )
-sigma=1 # angstrom, of the embedding; paper takes its nearest level
+declare -A sigma=([base]=.3) # angstrom, of the embedding; 1 for the others, of which paper takes its nearest level
+messages=5200 together=1000 # steps of base: messages between neighbours alone, then the whole network
 read -ra pretrain_options <<<"${PRETRAIN:-}"
 read -ra judge_options <<<"${JUDGE:-}"
 read -ra probe_options <<<"${PROBE:-}"
@@ -70,9 +72,17 @@ for name in "${names[@]}"; do
     run=$runs/$name chains=$corpus options=()
     [[ $name == *-c30 ]] && chains=$runs/corpus-c30.arrow
     [[ $name == paper-* ]] && options=("${paper_options[@]}")
-    # Always called: it knows itself whether it is done.
-    protemb-train pretrain --corpus "$chains" -o "$run" --preset "${name%%-*}" --steps "$steps" \
-        "${options[@]}" "${pretrain_options[@]}"
+    # Always called: a run that is finished ends at once.
+    if [[ $name == base ]]; then
+        protemb-train pretrain --corpus "$chains" -o "$runs/messages" --preset base-2-messages \
+            --steps "${STEPS:-$messages}" "${pretrain_options[@]}"
+        protemb-train pretrain --corpus "$chains" -o "$run" --config "$root/train/results/base.toml" \
+            --steps "${STEPS:-$together}" --start "$runs/messages/last.ckpt" \
+            --map "$root/train/results/base-long.ckpt" "${pretrain_options[@]}"
+    else
+        protemb-train pretrain --corpus "$chains" -o "$run" --preset "${name%%-*}" --steps "$steps" \
+            "${options[@]}" "${pretrain_options[@]}"
+    fi
     # As published; batch statistics taken anew on whole chains were worse (train/results/README.md).
     checkpoint[$name]=$run/best.ckpt
     # All on the same chains; those of corpus-c30 are in the same split.
@@ -88,13 +98,20 @@ make_file "$results/levels.md" "${judgements[@]}" -- \
 make_file "$results/probe.json" "${checkpoint[@]}" -- \
     protemb-train probe --corpus "$corpus" "${encoders[@]}" -o "$results/probe.json" "${probe_options[@]}"
 
+# TM-scores of training chains by TM-align, and the linear map of the protein vector.
+make_file "$runs/pairs.npz" "$corpus" -- protemb-train pairs "$corpus" -o "$runs/pairs.npz" --count "${PAIRS:-8000}"
+make_file "$runs/protein-map.npz" "${checkpoint[base]}" "$runs/pairs.npz" -- \
+    protemb-train fit-map "${checkpoint[base]}" --corpus "$corpus" --pairs "$runs/pairs.npz" --cache "$runs/cache" \
+        --width 128 -o "$runs/protein-map.npz"
+
 for name in "${names[@]}"; do
     model=$models/$name.onnx options=()
-    [[ $models == "$bundled" ]] && options=(--bundle "${summary[$name]}")
+    [[ $name == base ]] && options=(--protein-map "$runs/protein-map.npz")
+    [[ $models == "$bundled" ]] && options+=(--bundle "${summary[$name]}")
     make_file "$model" "${checkpoint[$name]}" "$results/$name.json" -- \
-        protemb-export model "${checkpoint[$name]}" -o "$model" --sigma "$sigma" --verify "$corpus" \
+        protemb-export model "${checkpoint[$name]}" -o "$model" --sigma "${sigma[$name]:-1}" --verify "$corpus" \
         --judgement "$results/$name.json" "${options[@]}" "${export_options[@]}"
-    [[ $name != base ]] || make_file "${model%.onnx}-gpu.onnx" "$model" -- \
+    [[ $name != base* ]] || make_file "${model%.onnx}-gpu.onnx" "$model" -- \
         protemb-export gpu "$model" --verify "$corpus" "${export_options[@]}"
     make_file "$results/$name.ckpt" "${checkpoint[$name]}" -- \
         protemb-train weights "${checkpoint[$name]}" -o "$results/$name.ckpt"

@@ -358,4 +358,4 @@ def test_a_run_is_collected_into_a_matrix(embedder: Embedder, some: list[Path]) 
     assert ids == [embedding.id for embedding in wanted] and proteins.dtype == np.float32
     np.testing.assert_array_equal(proteins, [embedding.protein for embedding in wanted])
     none, empty = embedder.embed_many([]).proteins()
-    assert none == [] and empty.shape == (0, embedder.channels)
+    assert none == [] and empty.shape == (0, embedder.widths["protein"])
