@@ -150,7 +150,7 @@ def test_too_few_chains_are_said(structures: Path, tmp_path: Path, command: Run)
     status, _, err = command(cli, "finetune", *options)
     assert status == 1 and "chains have labels; 10 are needed at least" in err
     status, _, err = command(cli, "finetune", *options, "--task", "atom")
-    assert status == 1 and "--task is residue or protein, not 'atom'" in err
+    assert status == 1 and "--task must be residue or protein, not 'atom'" in err
     assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]
     with pytest.raises(LabelError, match="cannot be read as a table"):
         read_labels(tmp_path / "none.csv", structures, "residue")

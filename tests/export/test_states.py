@@ -234,11 +234,11 @@ def test_what_does_not_fit_is_refused(tmp_path, states):
     with pytest.raises(ConfigError, match=r"bias of the protein vector has shape \(4,\)"):
         read_vectors(network, tmp_path / "bias.npz", None)
     np.savez(tmp_path / "nan.npz", matrix=np.full((115, 3), np.nan))
-    with pytest.raises(ArrayFileError, match="its matrix must hold finite numbers"):
+    with pytest.raises(ArrayFileError, match="its matrix must contain finite numbers"):
         read_vectors(network, tmp_path / "nan.npz", None)
     old = ScoreNetwork(replace(BASE, dilations=(1,))).eval()
     assert read_vectors(old, None, None) is None
-    with pytest.raises(ExportError, match="for networks with a single representation"):
+    with pytest.raises(ExportError, match="require a network with a single representation"):
         read_vectors(old, None, "state")
 
 
