@@ -20,7 +20,7 @@ from protemb_sdk._base.output import written_whole
 from protemb_sdk._model.models import beside, find_model
 from protemb_train.downstream.labels.head import TrainedLabels
 from protemb_train.downstream.labels.table import LabelTable, Per, class_counts, read_labels
-from protemb_train.downstream.labels.training import judge_again, train_labels
+from protemb_train.downstream.labels.training import evaluate_again, train_labels
 from protemb_train.downstream.labels.unfrozen import train_on
 from protemb_train.network.checkpoint import load_network
 
@@ -123,7 +123,7 @@ def _unfrozen(
             licence=licence, chains=chains, score=False,
         )  # fmt: skip
         own = Embedder(part, "cpu", threads=threads)
-        trained = judge_again(trained, model, table, own, ENCODER_TOO)
+        trained = evaluate_again(trained, model, table, own, ENCODER_TOO)
         worst = pack_head(trained, out, name=out.stem, licence=licence, chains=chains, embedder=own)
     return trained, worst
 

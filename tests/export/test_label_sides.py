@@ -75,7 +75,7 @@ def test_a_class_of_no_chain_is_refused(model: Chain) -> None:
 
 
 def test_more_classes_than_families_that_judge_are_refused(model: Chain) -> None:
-    with pytest.raises(LabelError, match="no way was found to deal 10 families"):
+    with pytest.raises(LabelError, match="no split of 10 families was found"):
         sides_of(table_of(model, strangers(10), "aabbccddee"))
 
 

@@ -119,9 +119,9 @@ def test_words_and_few_whole_numbers_are_classes(
         (
             "structure chain residue label",
             [("1orc", "", "4", "x"), ("1orc.pdb", "A", "4", "y")],
-            "line 3: a second label for 1orc_A 4; keep one",
+            "line 3: a second label for 1orc_A 4; remove one",
         ),
-        ("structure residue label", [("9xyz", "1", "x"), ("9xyz", "2", "y")], "no row is about a chain"),
+        ("structure residue label", [("9xyz", "1", "x"), ("9xyz", "2", "y")], "no row matches a chain"),
         ("structure residue label", [("1a8o.pdb", "1", "nan"), ("1a8o.pdb", "2", "1")], "line 2: 'nan' is"),
         (
             "structure residue label",
@@ -148,7 +148,7 @@ def test_too_few_chains_are_said(structures: Path, tmp_path: Path, command: Run)
     path = written(tmp_path / "t.csv", "structure chain residue label", rows)
     options = ("--labels", path, "--structures", structures, "-o", tmp_path / "x.onnx")
     status, _, err = command(cli, "finetune", *options)
-    assert status == 1 and "chains have labels; 10 are needed at least" in err
+    assert status == 1 and "chains have labels; at least 10 are required" in err
     status, _, err = command(cli, "finetune", *options, "--task", "atom")
     assert status == 1 and "--task must be residue or protein, not 'atom'" in err
     assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]

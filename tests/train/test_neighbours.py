@@ -41,7 +41,7 @@ def test_neighbours_are_the_nearest_residues(length, seed):
     found = find_neighbours(FEATURES, coords, index)
     assert found.edge_LKE.shape == (length, NEAREST, EDGE) and torch.isfinite(found.edge_LKE).all()
     distance = torch.linalg.norm(coords[0][:, None] - coords[0], dim=2).fill_diagonal_(torch.inf)
-    weight = torch.zeros(length, length).scatter_add_(1, found.neighbour_LK, found.there_LK)
+    weight = torch.zeros(length, length).scatter_add_(1, found.neighbour_LK, found.present_LK)
     assert (weight.diagonal() == 0).all() and (weight >= 0).all() and (weight < 1).all()
     for i in range(length):
         order = distance[i].argsort()

@@ -71,7 +71,7 @@ def test_kinds_are_chosen_by_name(corpus: Corpus) -> None:
     made = list(decoys_of(Maker(corpus), 0, Plan(1, 6, kinds=("noisy", "coils"))))
     assert {d.source for d in made} == {"noisy", "coils"}
     assert max(d.gdt_ts for d in made if d.source == "coils") < 0.35
-    with pytest.raises(DecoyError, match="no kind of models named 'good'; there are homologs"):
+    with pytest.raises(DecoyError, match="there is no kind of models 'good'; available are homologs"):
         list(generate(corpus.path, Plan(1, 1, kinds=("good",))))
 
 
@@ -109,7 +109,7 @@ def test_regularised_closes_any_chain_with_one_known_place(length: int, seed: in
 
 
 def test_nothing_known_is_refused() -> None:
-    with pytest.raises(ValueError, match="no residue has a place"):
+    with pytest.raises(ValueError, match="no residue has a position"):
         perturb.regularised(np.full((5, 3), np.nan))
 
 
@@ -227,7 +227,7 @@ def test_a_casp_folder_and_a_tarball_of_it_give_the_same(structures: Path, tmp_p
 
 
 def test_a_folder_without_natives_or_models_says_so(tmp_path: Path, structures: Path) -> None:
-    with pytest.raises(DecoyError, match=r"holds no native/TARGET\.pdb"):
+    with pytest.raises(DecoyError, match=r"contains no native/TARGET\.pdb"):
         read_casp(tmp_path)
     (tmp_path / "native").mkdir()
     (tmp_path / "native" / "T1.pdb").write_text((structures / "1a8o.pdb").read_text())

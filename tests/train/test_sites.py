@@ -78,16 +78,16 @@ def test_a_long_chain_is_cut_as_published_and_says_so(
         z[name][-1] *= 2
     sites = read_sites(written(**z))
     assert len(sites.chains[-1]) > 500 and sites.chains[-1].cut == 500
-    assert "DeepPPISP sees the first 500" in sites.notes[-1]
+    assert "DeepPPISP uses the first 500" in sites.notes[-1]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"label": lambda a: a[:-1]}, "label has .* rows where the chains have .* residues"),
+        ({"label": lambda a: a[:-1]}, "label has .* rows, but the chains have .* residues"),
         ({"label": lambda a: a + 1}, "has labels other than 0 and 1"),
         ({"offset": lambda a: a[:-1]}, "offsets do not match its .* chains"),
-        ({"pssm": lambda a: a[:, :3]}, "profile that is not 20 numbers"),
+        ({"pssm": lambda a: a[:, :3]}, "profile without 20 numbers"),
         ({"pssm": lambda a: np.where(a == 3, np.nan, a)}, "a feature is not finite"),
     ],
 )
@@ -103,7 +103,7 @@ def test_a_set_that_does_not_fit_is_refused(
 def test_a_missing_file_and_a_missing_split_are_sentences(written: Written, tmp_path: Path) -> None:
     with pytest.raises(ProtembError, match="no such file"):
         read_sites(tmp_path / "none.npz")
-    with pytest.raises(SitesError, match="has no split 'Test_60'; there are test, train"):
+    with pytest.raises(SitesError, match="has no split 'Test_60'; available are test, train"):
         read_sites(written()).of("Test_60")
 
 
@@ -283,7 +283,7 @@ def test_no_family_is_divided_between_learning_and_validation(family: list[int],
 
 
 def test_an_unknown_network_is_a_sentence() -> None:
-    with pytest.raises(SitesError, match="no network named 'x'; there are deepppisp"):
+    with pytest.raises(SitesError, match="there is no network 'x'; available are deepppisp"):
         find_network("x")
 
 

@@ -35,7 +35,7 @@ def file_record(path: Path) -> dict[str, str]:
         raise ProtembError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def made_otherwise(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differing_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the names of fields that differ in two records; missing ones (older records) are ignored."""
     plain = json.loads(json.dumps([before, now]))
     return [name for name in plain[1] if name in plain[0] and plain[0][name] != plain[1][name]]

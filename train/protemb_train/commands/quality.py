@@ -55,7 +55,7 @@ def row(
     import torch
 
     from protemb_train.downstream.common.embeddings import find_encoder
-    from protemb_train.downstream.quality.data import learnable, real_decoys
+    from protemb_train.downstream.quality.data import real_decoys, training_models
     from protemb_train.downstream.quality.decoys import read_decoys
     from protemb_train.downstream.quality.naming import load_names
     from protemb_train.downstream.quality.rows import Row, run_row
@@ -65,8 +65,8 @@ def row(
     if threads:
         torch.set_num_threads(threads)
     learnt, held, left_out = real_decoys(real)
-    learning = learnable(learnt, [d for path in made or [] for d in read_decoys(path)])
-    validation = learnable(held, [d for path in watched or [] for d in read_decoys(path)])
+    learning = training_models(learnt, [d for path in made or [] for d in read_decoys(path)])
+    validation = training_models(held, [d for path in watched or [] for d in read_decoys(path)])
     say(
         console,
         f"{name}: {len(learning)} models to learn from, {len(validation)} to watch, "
@@ -79,12 +79,12 @@ def row(
         recipe=Recipe(epochs=epochs),
         namer=None if names is None else load_names(names)[0],
     )
-    for learnt_row in run_row(wanted, learning, validation, out, seeds=range(seeds), cache=cache):
+    for trained_row in run_row(wanted, learning, validation, out, seeds=range(seeds), cache=cache):
         shown = {
             kind: {n: round(of[n], 3) for n in ("gdt_ts_r_target", "gdt_ts_z", "residue_lddt_rho_decoy")}
-            for kind, of in learnt_row.record["validation"].items()
+            for kind, of in trained_row.record["validation"].items()
         }
-        say(console, f"{name}, seed {learnt_row.record['seed']}: validation {shown}")
+        say(console, f"{name}, seed {trained_row.record['seed']}: validation {shown}")
 
 
 @app.command()
@@ -103,17 +103,17 @@ def finetune(
     """Train a row on together with its encoder, end to end; models up to 200 residues."""
     import torch
 
-    from protemb_train.downstream.quality.data import learnable, real_decoys
+    from protemb_train.downstream.quality.data import real_decoys, training_models
     from protemb_train.downstream.quality.decoys import read_decoys
-    from protemb_train.downstream.quality.learnt import load_rows
     from protemb_train.downstream.quality.rows import fine_tune_row
+    from protemb_train.downstream.quality.trained import load_rows
     from protemb_train.network.checkpoint import load_network
 
     if threads:
         torch.set_num_threads(threads)
     learnt, held, _ = real_decoys(real)
     sides = [
-        learnable(side, [d for path in files or [] for d in read_decoys(path)])
+        training_models(side, [d for path in files or [] for d in read_decoys(path)])
         for side, files in ((learnt, made), (held, watched))
     ]
     frozen = load_rows(rows, only=start)[start]
@@ -142,18 +142,18 @@ def scorer(
     import torch
 
     from protemb_train.downstream.common.embeddings import find_encoder
-    from protemb_train.downstream.quality.data import learnable, real_decoys
+    from protemb_train.downstream.quality.data import real_decoys, training_models
     from protemb_train.downstream.quality.decoys import read_decoys
-    from protemb_train.downstream.quality.learnt import load_rows
     from protemb_train.downstream.quality.predictions import predictions
     from protemb_train.downstream.quality.scorer import assemble, by_source, save_scorer, together
+    from protemb_train.downstream.quality.trained import load_rows
     from protemb_train.downstream.quality.vectors import READOUTS
 
     check_output(out, (".ckpt", ".pt"), [real, encoder, measured, *(watched or [])])
     if threads:
         torch.set_num_threads(threads)
     seeds = load_rows(rows, only=name)[name]
-    held = learnable(real_decoys(real)[1], [d for path in watched or [] for d in read_decoys(path)])
+    held = training_models(real_decoys(real)[1], [d for path in watched or [] for d in read_decoys(path)])
     of_row = predictions({name: seeds}, held, [find_encoder(encoder, READOUTS, threads)], cache)[name]
     quality = {"watched": by_source(held, together(of_row))}
     if measured is not None:
@@ -189,10 +189,10 @@ def table(
     from protemb_sdk import Embedder
     from protemb_train.downstream.common.embeddings import find_encoder
     from protemb_train.downstream.quality.decoys import read_decoys
-    from protemb_train.downstream.quality.learnt import load_rows
     from protemb_train.downstream.quality.naming import load_names
     from protemb_train.downstream.quality.predictions import predictions
     from protemb_train.downstream.quality.table import as_table, curves_of, read_energies
+    from protemb_train.downstream.quality.trained import load_rows
     from protemb_train.downstream.quality.vectors import READOUTS
     from protemb_train.experiments.zero_shot import fitting, still
 

@@ -83,12 +83,12 @@ def names(
     """Learn to name hidden residues of natives, without labels: whether a sequence fits a fold."""
     import torch
 
-    from protemb_train.downstream.quality.naming import learn_names, save_names
+    from protemb_train.downstream.quality.naming import save_names, train_namer
 
     check_output(out, (".pt", ".ckpt"), [corpus])
     if threads:
         torch.set_num_threads(threads)
-    namer, record = learn_names(
+    namer, record = train_namer(
         corpus, epochs, seed, hidden=hidden, layers=layers, batch=batch, workers=workers
     )
     save_names(namer, record, out)
@@ -107,13 +107,13 @@ def zero_shot(
 ) -> None:
     """Scan noise levels of the score network as a judge, on training targets."""
     from protemb_sdk import Embedder
-    from protemb_train.downstream.quality.data import few_a_target, learnable, real_decoys
+    from protemb_train.downstream.quality.data import few_a_target, real_decoys, training_models
     from protemb_train.downstream.quality.decoys import read_decoys
     from protemb_train.experiments.zero_shot import correlations, scan
 
     check_output(out, ".json", [real, model, *(made or [])])
     learnt, _, _ = real_decoys(real)
-    every = learnable(learnt, [d for path in made or [] for d in read_decoys(path)])
+    every = training_models(learnt, [d for path in made or [] for d in read_decoys(path)])
     chosen = [
         d
         for side in (False, True)

@@ -127,7 +127,7 @@ def start(
     from protemb_train.downstream.common.embeddings import find_encoder
     from protemb_train.downstream.sites.cuts import cut_corpus
     from protemb_train.downstream.sites.networks import START_EPOCHS, find_network
-    from protemb_train.downstream.sites.start import learn_from_cuts, save_start
+    from protemb_train.downstream.sites.start import save_start, train_on_cuts
 
     check_output(out, (".pt", ".ckpt"), [corpus, encoder])
     if threads:
@@ -136,7 +136,7 @@ def start(
     read = Corpus(corpus, splits=["train"])
     pieces = cut_corpus(read, seed=seed)
     say(console, f"{len(pieces)} pieces of {len(read)} chains")
-    made = learn_from_cuts(
+    made = train_on_cuts(
         pieces,
         find_encoder(encoder, readout or READOUTS, threads),
         make,

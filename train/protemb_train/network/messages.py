@@ -24,7 +24,7 @@ class Edges(Protocol):
         """Position of each neighbour, int64."""
 
     @property
-    def there_LK(self) -> Tensor:
+    def present_LK(self) -> Tensor:
         """Weight of each neighbour; 0 where there is none."""
 
 
@@ -52,11 +52,11 @@ class Messages(nn.Module):
     def forward(self, y_LH: Tensor, graph: Edges) -> Tensor:
         """Return the states after the layer, shape (L, H)."""
         v_LH = self.norm(y_LH)
-        there_LK = graph.there_LK
+        present_LK = graph.present_LK
         # The bias joins the residue, not each edge: few passes over (L, K, H) are what this costs.
         own_LH = self.own(v_LH) + self.edge.bias
         edge_LKH = F.linear(graph.edge_LKE, self.edge.weight)
         message = F.relu(edge_LKH + own_LH[:, None] + self.other(v_LH)[graph.neighbour_LK])
-        mean = (there_LK[:, None] @ message)[:, 0] / there_LK.sum(dim=1, keepdim=True).clamp(min=1.0)
+        mean = (present_LK[:, None] @ message)[:, 0] / present_LK.sum(dim=1, keepdim=True).clamp(min=1.0)
         out: Tensor = y_LH + self.mix(torch.cat([v_LH, mean], dim=1))
         return out

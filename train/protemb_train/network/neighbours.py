@@ -38,7 +38,7 @@ class Neighbours(NamedTuple):
         Features of the edges.
     neighbour_LK : Tensor, int64, shape (N, K)
         Positions of the neighbours among the residues of the batch, nearest first.
-    there_LK : Tensor, float32, shape (N, K)
+    present_LK : Tensor, float32, shape (N, K)
         Weights from 1 (distance 0) to 0 (the nearest residue that is no neighbour, or `REACH`).
     burial_BLD : Tensor, float32, shape (B, L, 3)
         Soft neighbour counts at three scales, around zero.
@@ -46,7 +46,7 @@ class Neighbours(NamedTuple):
 
     edge_LKE: Tensor
     neighbour_LK: Tensor
-    there_LK: Tensor
+    present_LK: Tensor
     burial_BLD: Tensor
 
 

@@ -64,9 +64,9 @@ def scores_of(kept: Kept, protocol: str) -> BinaryScores:
     Parameters
     ----------
     kept : Kept
-        A run.
+        Saved seed.
     protocol : {"paper", "clean"}
-        "paper": the threshold with the best F on the test chains themselves, as the published code has it;
+        "paper": the threshold with the best F on the test chains, as in the published code;
         "clean": the one with the best F on the validation chains.
     """
     label, probability = kept.test_label, kept.test_probability
@@ -79,18 +79,18 @@ def scores_of(kept: Kept, protocol: str) -> BinaryScores:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Compared:
-    """Scores of one row, computed once for all differences.
+    """Scores of one row, calculated once for all differences.
 
     Parameters
     ----------
     seeds : list of int
-        In order.
+        Seeds in order.
     test_id : ndarray of str
         Test chains.
     clean : list of BinaryScores
-        Of each seed, protocol "clean".
+        Scores of each seed, protocol "clean".
     drawn : dict of str to ndarray
-        From `drawn_scores`.
+        Result of `drawn_scores`.
     """
 
     seeds: list[int]
@@ -108,7 +108,7 @@ class Compared:
 def paired(a: Compared, b: Compared, score: str) -> Difference | None:
     """Return the difference of two rows in AUPRC or MCC (clean), None if seeds or test chains differ.
 
-    The interval over samples is a bootstrap of the test chains, of the mean over seeds.
+    The interval over samples is a bootstrap over test chains of the mean over seeds.
     """
     if a.seeds != b.seeds or not np.array_equal(a.test_id, b.test_id):
         return None
@@ -118,12 +118,12 @@ def paired(a: Compared, b: Compared, score: str) -> Difference | None:
 
 
 def as_table(rows: Mapping[str, Sequence[Kept]], base: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """Return the page of a results folder, and everything it summarises.
+    """Return the page of a results folder and the values it summarises.
 
     Parameters
     ----------
     rows : mapping of str to sequence of Kept
-        Runs of each row.
+        Saved seeds of each row.
     base : sequence of str
         Rows to subtract.
 
@@ -138,11 +138,11 @@ def as_table(rows: Mapping[str, Sequence[Kept]], base: Sequence[str]) -> tuple[s
     Raises
     ------
     SitesError
-        If there is no row of a name in `base`.
+        If a name in `base` is not a row.
     """
     for name in base:
         if name not in rows:
-            raise SitesError(f"there is no row {name!r}; there are {', '.join(rows)}")
+            raise SitesError(f"there is no row {name!r}; available are {', '.join(rows)}")
     scores = {
         protocol: {name: _spreads(seeds, protocol) for name, seeds in rows.items()} for protocol in PROTOCOLS
     }
