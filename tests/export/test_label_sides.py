@@ -63,7 +63,7 @@ def test_a_class_of_one_family_is_refused(model: Chain) -> None:
     sequences[1] = sequences[0]
     table = table_of(model, sequences, ["rare", "rare", *"ab" * 9])
     with pytest.raises(
-        LabelError, match="the chains with label 'rare' are of 1 families; at least 2 are needed"
+        LabelError, match="the chains with label 'rare' form 1 families; at least 2 are required"
     ):
         sides_of(table)
 

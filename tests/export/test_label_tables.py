@@ -114,7 +114,7 @@ def test_words_and_few_whole_numbers_are_classes(
         (
             "structure residue label",
             [("1orc", "4", "x"), ("1a8o", "151", "y")],
-            r"line 3: 1a8o may be .*1a8o\.cif or .*1a8o\.pdb; name one with its endings",
+            r"line 3: 1a8o may be .*1a8o\.cif or .*1a8o\.pdb; use the name with its suffixes",
         ),
         (
             "structure chain residue label",

@@ -226,7 +226,7 @@ def test_other_files_are_no_judgement(corpus, tmp_path, change):
     path = checkpoint("base", tmp_path, corpus)
     found = judged(path, corpus)
     found.write_text(json.dumps(change(json.loads(found.read_text()))))
-    with pytest.raises(ProtembError, match=r"judged\.json: not a judgement of protemb-train judge"):
+    with pytest.raises(ProtembError, match=r"judged\.json: is not an evaluation of protemb-train judge"):
         read_evaluation(found, load_network(path)[1])
-    with pytest.raises(ProtembError, match=r"no\.json: not a judgement"):
+    with pytest.raises(ProtembError, match=r"no\.json: is not an evaluation"):
         read_evaluation(tmp_path / "no.json", {})

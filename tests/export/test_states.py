@@ -223,9 +223,9 @@ def test_contents_and_map_are_options(tmp_path, states, chains):
 
 def test_what_does_not_fit_is_refused(tmp_path, states):
     network, _, _ = states
-    with pytest.raises(ConfigError, match="made of different ones of state, structure, mean"):
+    with pytest.raises(ConfigError, match="consists of different ones of state, structure, mean"):
         read_vectors(network, None, "state,state")
-    with pytest.raises(ConfigError, match="made of different ones of"):
+    with pytest.raises(ConfigError, match="consists of different ones of"):
         read_vectors(network, None, "middle")
     np.savez(tmp_path / "narrow.npz", matrix=np.zeros((7, 3)))
     with pytest.raises(ConfigError, match=r"has shape \(7, 3\); this network needs \(115, any width\)"):

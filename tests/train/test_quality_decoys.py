@@ -155,9 +155,9 @@ def test_decoys_survive_their_file(corpus: Corpus, tmp_path: Path) -> None:
         np.testing.assert_allclose(a.quality, b.quality, atol=1e-6)
         np.testing.assert_allclose(a.residue_quality, b.residue_quality, atol=0.0026)
         assert np.isnan(b.residue_quality[:, 1]).all() and np.isnan(b.quality[GLOBAL.index("cad")])
-    with pytest.raises(DecoyError, match="holds no test models"):
+    with pytest.raises(DecoyError, match="contains no test models"):
         read_decoys(path, test=True)
-    with pytest.raises(DecoyError, match="holds no training models of"):
+    with pytest.raises(DecoyError, match="contains no training models of"):
         read_decoys(path, sources=["casp13"])
 
 

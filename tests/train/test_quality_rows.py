@@ -90,7 +90,7 @@ def test_a_row_is_read_back_as_it_was_trained(rows: Path, sides: dict[str, list[
     assert len(record["curve"]) == 2 and record["curve"][-1]["gdt_ts_rmse"] >= 0
     assert set(record["validation"]) == {"real"} and record["encoder"]["encoder"] == "base"
     assert set(load_rows(rows / "r", only="head")) == {"head"}
-    with pytest.raises(DecoyError, match="holds no other; make some"):
+    with pytest.raises(DecoyError, match="contains no other; train some"):
         load_rows(rows / "r", only="other")
 
 

@@ -57,7 +57,7 @@ def test_what_is_odd_in_a_set_is_named_and_nothing_is_dropped(
     assert np.flatnonzero(~sites.chains[2].seen).tolist() == [4]
     called = "\n".join(sites.notes)
     for part in (
-        "0abc_0: residue types B are not known, and read as X",
+        "0abc_0: residue types B are unknown, and replaced by X",
         "0abc_1: no coordinates",
         "0abc_2: 1 of 31 residues have no coordinates",
         "DSSP states for",

@@ -1,4 +1,4 @@
-"""Messages between residues that are near in space: the layer of the single representation and of both tasks.
+"""Message passing between spatial neighbours: the layer of the single representation and of both tasks.
 
 Shapes: L residues, K neighbours, E features of an edge, H hidden channels.
 """
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class Edges(Protocol):
-    """Neighbours of each residue, as `protemb_train.network.neighbours.Neighbours` holds them."""
+    """Neighbours of each residue, such as `protemb_train.network.neighbours.Neighbours`."""
 
     @property
     def edge_LKE(self) -> Tensor:
@@ -21,7 +21,7 @@ class Edges(Protocol):
 
     @property
     def neighbour_LK(self) -> Tensor:
-        """Position of each neighbour, int64."""
+        """Index of each neighbour, int64."""
 
     @property
     def present_LK(self) -> Tensor:
@@ -53,7 +53,7 @@ class Messages(nn.Module):
         """Return the states after the layer, shape (L, H)."""
         v_LH = self.norm(y_LH)
         present_LK = graph.present_LK
-        # The bias joins the residue, not each edge: few passes over (L, K, H) are what this costs.
+        # The bias is added per residue, not per edge: the cost is dominated by passes over (L, K, H).
         own_LH = self.own(v_LH) + self.edge.bias
         edge_LKH = F.linear(graph.edge_LKE, self.edge.weight)
         message = F.relu(edge_LKH + own_LH[:, None] + self.other(v_LH)[graph.neighbour_LK])
