@@ -332,17 +332,17 @@ def register(out: Path, summary: str, score: Path | None = None) -> None:
 
     Parameters
     ----------
-    Embedding graph; its name without the suffix is the name of the model.
-        Embedding graph; its name without the ending is the model's.
+    out : Path
+        Embedding graph; its name without the suffix is the name of the model.
     summary : str
         One line for `protemb models`.
-    Score graph in that folder, if it is not the one next to `out`.
-        Score graph in that folder, where it is not the one beside `out`.
+    score : Path, optional
+        Score graph in that folder, if it is not the one next to `out`.
 
     Raises
     ------
-    If the file is not in that folder.
-        If the file does not lie in that folder.
+    ExportError
+        If the file is not in that folder.
     OutputError
         If the registry cannot be written.
     """

@@ -56,8 +56,8 @@ def read_published(path: Path) -> dict[str, NDArray[np.float32]]:
 
     Raises
     ------
-    If the file is missing or has other contents.
-        If the file is missing or holds anything else.
+    ArrayFileError
+        If the file is missing or has other contents.
     """
     return read_arrays(path, ("pair", "residue", "protein"), "a published embedding")
 

@@ -161,11 +161,11 @@ def test_the_command_refuses_in_a_sentence_and_leaves_nothing(compare: Any, tmp_
     (tmp_path / "out").mkdir()
     out = tmp_path / "out" / "levels.md"
     for arguments, sentence in [
-        ([a, "-o", out], "name every judgement: NAME=FILE"),
+        ([a, "-o", out], "every evaluation needs a name: NAME=FILE"),
         ([f"a={a}", f"b={b}", "-o", out], "b and a were evaluated on different levels or chains"),
-        ([f"a={a}", f"a={b}", "-o", out], "two judgements have one name"),
+        ([f"a={a}", f"a={b}", "-o", out], "two evaluations have the same name"),
         ([f"a={tmp_path / 'no.json'}", "-o", out], "is not an evaluation of protemb-train judge"),
-        ([f"a={a}", "-o", out.with_suffix(".png")], "is where the plot goes"),
+        ([f"a={a}", "-o", out.with_suffix(".png")], "is the name of the plot"),
     ]:
         status, output = compare(*arguments)
         assert status == 1 and sentence in output

@@ -281,5 +281,7 @@ def test_the_command_line_trains_and_judges(real_corpus, tmp_path, monkeypatch, 
     assert (saved["split"], saved["corpus_sha256"]) == ("val", real_corpus.sha256)
     write_corpus(Corpus(corpus).table, tmp_path / "other.arrow", seed=1)
     status, output = command(*judged, tmp_path / "other.arrow")
-    assert status == 0 and "is not the corpus that" in output and "may be in the training set" in output
+    assert (
+        status == 0 and "was not trained on this corpus" in output and "may be in the training set" in output
+    )
     assert torch.get_num_threads() == threads

@@ -118,7 +118,7 @@ def test_pairs_of_a_corpus_find_its_folds_and_go_on(training, tmp_path, monkeypa
 
 
 def test_pairs_are_of_training_chains_of_one_corpus(training, folds, tmp_path, make_corpus):
-    with pytest.raises(PairsError, match="training chains alone"):
+    with pytest.raises(PairsError, match="training chains only"):
         make_pairs(Corpus(tmp_path / "corpus.arrow"), tmp_path / "pairs.npz", 5)
     make_pairs(training, tmp_path / "pairs.npz", 5)
     other = make_corpus(folds[0][:20])
@@ -179,7 +179,7 @@ def test_alike_chains_are_those_of_pairs_and_clusters(training, tmp_path):
     expected = {tuple(sorted(pairs.ids[pair])) for pair in pairs.alike()}
     assert {tuple(sorted(names[pair])) for pair in alike.pairs} == expected
     none = Pairs(pairs.corpus_sha256, pairs.ids, pairs.pair, np.zeros_like(pairs.tm))
-    with pytest.raises(MapError, match="none of the pairs is alike"):
+    with pytest.raises(MapError, match="none of the pairs is similar"):
         alike_chains(training, none)
     with pytest.raises(MapError, match="another corpus"):
         alike_chains(training, Pairs("0", pairs.ids, pairs.pair, pairs.tm))

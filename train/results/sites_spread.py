@@ -1,12 +1,12 @@
-"""Why pre-training does not help a frozen readout: over how few directions it spreads, and whitening.
+"""Reason why pre-training does not help a frozen readout: number of effective dimensions, and whitening.
 
     python train/results/sites_spread.py deepppisp.npz --encoder base --encoder runs/untrained.onnx \
         --cache runs/cache -o train/results/sites_spread.md
 
-DeepPPISP's training chains alone, three folds without relatives across them. Dimensions: participation ratio
-of the variances along principal components of the standardised embedding. AUPRC: our head from scratch with
-PSSM and DSSP, on embeddings as they are (standardised by channel) and whitened (principal components that
-hold 99.9% of the variance, each of spread 1; fitted on the chains learnt from).
+DeepPPISP's training chains only, three folds without relatives across them. Dimensions: participation ratio
+of the variances along principal components of the standardised embedding. AUPRC: our head trained from
+scratch with PSSM and DSSP, on embeddings standardised by channel and on whitened ones (principal components
+with 99.9% of the variance, each scaled to standard deviation 1; fitted on the training chains).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FOLDS, KEPT = 3, 0.999
 
 
 def standardised(residue: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return channels that vary, of mean 0 and spread 1; residues without an embedding are left out."""
+    """Return non-constant channels with mean 0 and standard deviation 1, without missing residues."""
     seen = residue[(residue != 0).any(axis=1)]
     return np.asarray(StandardScaler().fit_transform(seen[:, seen.std(axis=0) > 1e-6]))
 
@@ -48,7 +48,7 @@ def dimensions(residue: NDArray[np.float32]) -> float:
 
 
 def whitened(learning: list[ChainTensors], others: list[ChainTensors]) -> list[list[ChainTensors]]:
-    """Return both sides with embeddings of independent channels."""
+    """Return both sets with embeddings of uncorrelated channels."""
     seen = np.concatenate([c.extra_LE.numpy() for c in learning])
     there = (seen != 0).any(axis=1)
     scaler = StandardScaler().fit(seen[there])

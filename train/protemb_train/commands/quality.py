@@ -1,4 +1,4 @@
-"""`protemb-train quality`: models to learn from, rows of the table, the table, and the scorer of the SDK."""
+"""`protemb-train quality`: training models, rows of the table, the table, and the scorer of the SDK."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from protemb_train.commands.quality_models import Made, Real, Threads
 Encoding = Annotated[
     str, typer.Option(help="none, a model, an .onnx or .ckpt file, a sequence model, proteinmpnn, 3di.")
 ]
-Cache = Annotated[Path, typer.Option(help="Folder to keep embeddings in.")]
+Cache = Annotated[Path, typer.Option(help="Cache folder for embeddings.")]
 
 app = typer.Typer(no_args_is_help=True, help="Model quality: the paper's first task.")
 for command in (
@@ -32,13 +32,13 @@ for command in (
 
 @app.command()
 def row(
-    name: Annotated[str, typer.Argument(help="Name of the row, and of its folder.")],
+    name: Annotated[str, typer.Argument(help="Name of the row and of its folder.")],
     real: Real,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of rows; existing seeds are kept.")],
     cache: Cache,
     made: Made = None,
     watched: Annotated[
-        list[Path] | None, typer.Option(help="Models made of natives for validation; may be repeated.")
+        list[Path] | None, typer.Option(help="Models generated for validation; may be repeated.")
     ] = None,
     encoder: Encoding = "none",
     network: Annotated[
@@ -47,11 +47,11 @@ def row(
     names: Annotated[
         Path | None, typer.Option(help="Network that predicts residue types: a file of quality names.")
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Random models of each training target.")] = 12,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs.")] = 5,
+    epochs: Annotated[int, typer.Option(min=1, help="Number of random models of each training target.")] = 12,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 5,
     threads: Threads = None,
 ) -> None:
-    """Train one row of the table, the seeds that are not there yet; test models are not read."""
+    """Train the missing seeds of one row of the table; test models are not read."""
     import torch
 
     from protemb_train.downstream.common.embeddings import find_encoder
@@ -64,13 +64,13 @@ def row(
 
     if threads:
         torch.set_num_threads(threads)
-    learnt, held, left_out = real_decoys(real)
-    learning = training_models(learnt, [d for path in made or [] for d in read_decoys(path)])
+    fitted, held, left_out = real_decoys(real)
+    learning = training_models(fitted, [d for path in made or [] for d in read_decoys(path)])
     validation = training_models(held, [d for path in watched or [] for d in read_decoys(path)])
     say(
         console,
-        f"{name}: {len(learning)} models to learn from, {len(validation)} to watch, "
-        f"{len(left_out)} targets left out as relatives of test targets",
+        f"{name}: {len(learning)} training models, {len(validation)} validation models, "
+        f"{len(left_out)} targets excluded as relatives of test targets",
     )
     wanted = Row(
         name=name,
@@ -96,11 +96,11 @@ def finetune(
     real: Real,
     made: Made = None,
     watched: Annotated[
-        list[Path] | None, typer.Option(help="Models made of natives for validation; may be repeated.")
+        list[Path] | None, typer.Option(help="Models generated for validation; may be repeated.")
     ] = None,
     threads: Threads = None,
 ) -> None:
-    """Train a row on together with its encoder, end to end; models up to 200 residues."""
+    """Fine-tune a row together with its encoder, end to end, on models of up to 200 residues."""
     import torch
 
     from protemb_train.downstream.quality.data import real_decoys, training_models
@@ -111,15 +111,17 @@ def finetune(
 
     if threads:
         torch.set_num_threads(threads)
-    learnt, held, _ = real_decoys(real)
+    fitted, held, _ = real_decoys(real)
     sides = [
         training_models(side, [d for path in files or [] for d in read_decoys(path)])
-        for side, files in ((learnt, made), (held, watched))
+        for side, files in ((fitted, made), (held, watched))
     ]
     frozen = load_rows(rows, only=start)[start]
     for tuned in fine_tune_row(name, frozen, load_network(checkpoint)[0], sides[0], sides[1], rows):
         last = tuned.record["curve"][-1]
-        say(console, f"{name}, seed {tuned.record['seed']}: watched R_target {last['gdt_ts_r_target']:.3f}")
+        say(
+            console, f"{name}, seed {tuned.record['seed']}: validation R_target {last['gdt_ts_r_target']:.3f}"
+        )
 
 
 @app.command()
@@ -130,15 +132,15 @@ def scorer(
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write, for protemb-export head.")],
     cache: Cache,
     watched: Annotated[
-        list[Path] | None, typer.Option(help="Models made of natives for validation; may be repeated.")
+        list[Path] | None, typer.Option(help="Models generated for validation; may be repeated.")
     ] = None,
     encoder: Encoding = "base",
     measured: Annotated[
-        Path | None, typer.Option(help="Values of quality table (.json beside the page), for the model card.")
+        Path | None, typer.Option(help="Values of quality table (.json), for the model card.")
     ] = None,
     threads: Threads = None,
 ) -> None:
-    """Put the seeds of a row together into the scorer of the SDK, measured on validation models."""
+    """Combine the seeds of a row into the scorer of the SDK, evaluated on validation models."""
     import torch
 
     from protemb_train.downstream.common.embeddings import find_encoder

@@ -144,8 +144,9 @@ def _about(found: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{quality.LONGEST} residues and {quality.MOST} models of a target; {quality.FOLDS}-fold "
         "cross-validation by family of targets; a perceptron of single residue vectors predicts lDDT.",
         f"- *Folds*: {settings['queries']} validation chains are searched among {settings['chains']} "
-        "validation and test chains of the corpus, one per 30% cluster; the reference is the "
-        "TM-score of TM-align, normalised by the length of the query. The linear map is fitted for each network separately, on training chains"
+        "validation and test chains of the corpus, one per 30% cluster; the reference is "
+        "the TM-score of TM-align, normalised by the length of the query. The linear map is fitted for each "
+        "network separately, on training chains"
         f'{fitted}. "Possible" refers to the hits of all networks evaluated before.',
         "- ProteinMPNN was trained on the PDB up to August 2021, which includes many of these chains.",
     ]

@@ -92,8 +92,8 @@ class NetworkConfig(Checked):
         Width of the residual stream, which is the width C of every embedding.
     bottleneck : int
         Width inside a block, where the 3x3 convolution runs.
-    Dilation of each block's 3x3 convolution, one entry per block.
-        Dilation of each block's 3x3 convolution, one entry a block.
+    dilations : tuple of int
+        Dilation of each block's 3x3 convolution, one entry per block.
     noise_levels : int
         K of eq. 5.
     sigma_max, sigma_min : float

@@ -222,8 +222,8 @@ def read_rows(folder: Path, split: str | None = None) -> dict[str, list[Kept]]:
 
     Parameters
     ----------
-    Folder of `run_row`.
-        Of `run_row`.
+    folder : Path
+        Folder of `run_row`.
     split : str, optional
         Only test chains of one published split.
 
