@@ -156,7 +156,7 @@ def main(
         f"Written by `python benchmarks/folder.py {structures.name}`: {len(paths)} files, {processor()}, "
         f"{psutil.cpu_count()} cores.\n",
         "| model | workers | threads each | chains | failed inputs and chains | s | chains/s | "
-        "million pairs/s | memory held, largest in each quarter of the run, MiB |",
+        "million pairs/s | peak memory in each quarter of the run, MiB |",
         "|---" * 9 + "|",
     ]
     models = model or ["base", "base-int8"]
@@ -169,8 +169,8 @@ def main(
             print(lines[-1], flush=True)
     lines += [
         "\nMemory is that of the process and its workers together (resident set size).",
-        "\n## Where the time of a chain goes\n",
-        "Milliseconds on one thread, medians by length; features are made in the network's graph "
+        "\n## Time per chain\n",
+        "Milliseconds on one thread, medians by length; features are computed in the network's graph "
         "(`roofline.md`).\n",
         "| model | residues | chains | median | reading | network | checks, arrays, pooling | outside the "
         "network |",

@@ -3,8 +3,8 @@
     python benchmarks/roofline.py -o benchmarks/roofline.md
 
 The time of a kernel is at least that of its products at the rate of a matrix product, and that of its maps
-and weights at the rate of a copy; the sum over the kernels of ONNX Runtime's optimised graph is the floor. Shapes
-and bytes are from ONNX Runtime's profile. One thread is used.
+and weights at the rate of a copy; the sum over the kernels of ONNX Runtime's optimised graph is the floor.
+Shapes and bytes are from ONNX Runtime's profile. One thread is used.
 """
 
 from __future__ import annotations
@@ -140,8 +140,8 @@ def of_model(model: str, lengths: list[int], machine: Machine) -> Iterator[str]:
     session = Embedder(model, "cpu", threads=1)._session
     yield f"\n## {model}\n"
     yield (
-        "| residues | products a pair | bytes a pair | floor, ms | network, ms | floor / network | GFLOP/s | "
-        "of ONNX Runtime's matrix product | of NumPy's |"
+        "| residues | operations per pair | bytes per pair | floor, ms | network, ms | floor / network | "
+        "GFLOP/s | of ONNX Runtime's matrix product | of NumPy's |"
     )
     yield "|---" * 9 + "|"
     found: dict[int, list[Kernel]] = {}
@@ -161,8 +161,8 @@ def of_model(model: str, lengths: list[int], machine: Machine) -> Iterator[str]:
             *(f"{rate / machine.float_products:.2f}", f"{rate / machine.numpy_products:.2f}"),
         ]
         yield "| " + " | ".join(map(str, cells)) + " |"
-    yield "\nBy kernels, under the profiler:\n"
-    yield "| what | " + " | ".join(f"{n}: ms | floor | GFLOP/s | GB/s" for n in lengths) + " |"
+    yield "\nBy kernel, under the profiler:\n"
+    yield "| kernel | " + " | ".join(f"{n}: ms | floor | GFLOP/s | GB/s" for n in lengths) + " |"
     yield "|---" * (1 + 4 * len(lengths)) + "|"
     for kind in (STEM, *CONVOLUTIONS.values(), REST):
         cells = [kind]
@@ -184,9 +184,9 @@ def page(models: list[str], lengths: list[int]) -> Iterator[str]:
         f"{onnxruntime.__version__}, medians of {ROUNDS} runs. {machine}"
     )
     yield (
-        "\nThe floor of a kernel is the longer of its products at the better rate (integers at theirs) and "
-        "its bytes at that of the copy; a product counts as two operations. A floor may lie above what is "
-        "measured where a cache holds the maps."
+        "\nThe floor of a kernel is the longer of the time of its products at the higher rate (for integers "
+        "theirs) and that of its bytes at the rate of the copy; a product counts as two operations. A floor "
+        "may exceed the measured time if the maps fit into a cache."
     )
     for model in models:
         yield from of_model(model, lengths, machine)

@@ -245,7 +245,7 @@ def _page(task: Task, indexes: list[str], workers: int) -> list[str]:
     lines += ["", f"## In the whole corpus, {len(pool):,} chains", "", *_columns(folds=False)]
     lines += [judge.row(name, ranking, pool, folds=False) for name, ranking in rankings.items()]
     lines += _gains(judge, models, folds=False)
-    lines += ["", f"## Among the {len(task.targets)} test chains, where TM-align ranked all", ""]
+    lines += ["", f"## Among the {len(task.targets)} test chains, ranked by TM-align", ""]
     lines += _columns(folds=True)
     rankings["TM-align"] = by_tm_align(task)
     lines += [judge.row(name, ranking, task.targets, folds=True) for name, ranking in rankings.items()]
@@ -255,7 +255,7 @@ def _page(task: Task, indexes: list[str], workers: int) -> list[str]:
         f"First {K} hits of each query.",
         "",
         "| model | TM-scores within .02 of TM-align's | median difference | "
-        "TM-score above aligned / length | ms a query, median | slowest | MiB |",
+        "TM-score above aligned / length | ms per query, median | maximum | MiB |",
         "|---|---|---|---|---|---|---|",
     ]
     for model in models[:1]:
@@ -280,20 +280,20 @@ def _gains(judge: Judge, models: list[Model], *, folds: bool) -> list[str]:
 
 def _head(task: Task) -> list[str]:
     return [
-        "# What search finds",
+        "# Search results",
         "",
         f"Written by `python benchmarks/search.py` ({processor()}, one thread). Queries are "
-        f"{len(task.asked)} test chains of 40 residues and more, one of each 30% cluster that has others; no "
-        "network saw their clusters in training. A query is never its own hit. Means over queries, with 95% "
-        "intervals of resampling them.",
+        f"{len(task.asked)} test chains of 40 residues and more, one per 30% cluster with other members; no "
+        "network was trained on their clusters. Queries are excluded from their hits. Means over queries, "
+        "with 95% confidence intervals by bootstrap.",
         "",
         "- *Family*: mean average precision for chains of the query's 30% cluster, and how often the first "
-        "hit is one. The clusters were made by MMseqs2 itself, from sequences: it all but has the answers.",
+        "hit is one. The clusters are from MMseqs2, which therefore has an advantage here.",
         f"- *Fold*: mean average precision for chains of other clusters with TM-score {FOLD} or more by "
-        "TM-align, normalised by the query. TM-align has the answers.",
+        "TM-align, normalised by the query. TM-align is the reference here.",
         f"- *TM-score*: by TM-align, normalised by the query, mean of the first {K} hits, and of the first "
         f"{K} of other clusters.",
-        "- *Protein vectors*: cosine similarity. *Search*: what `protemb search` does, the first "
+        "- *Protein vectors*: cosine similarity. *Search*: the method of `protemb search`, the first "
         f"{CANDIDATES} by protein vectors sorted by the TM-score of our superposition (mean of both "
         "normalisations). *Candidates by ...*: the same candidates in another order.",
         "- *3Di, Smith-Waterman*: 3Di states of mini3di on backbones of PULCHRA, the matrix of Foldseek, no "

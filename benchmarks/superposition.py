@@ -135,11 +135,11 @@ def main(
         "",
         "## TM-scores compared with TM-align",
         "",
-        f"Chains of {LENGTHS[0]} to {LENGTHS[1]} residues, both normalisations. No alignment of residue "
-        "embeddings is given as a start (`protemb search` gives one), so that nothing depends on a model.",
+        f"Chains of {LENGTHS[0]} to {LENGTHS[1]} residues, both normalisations. Unlike in `protemb search`, "
+        "no initial alignment of residue embeddings is used, so that the results do not depend on a model.",
         "",
         f"| pairs | number | within {CLOSE} | lower by more | higher by more | median difference | "
-        "ms a pair | TM-align, ms |",
+        "ms per pair | TM-align, ms |",
         "|---|---|---|---|---|---|---|---|",
         related.row("one 30% cluster, TM-score from 0.5", alike),
         related.row("one 30% cluster, all", np.ones(len(alike), dtype=bool)),
@@ -151,7 +151,7 @@ def main(
         "length. A TM-score above 0.5 usually means the same fold (Xu and Zhang 2010, "
         "doi:10.1093/bioinformatics/btq066), but not for short chains.",
         "",
-        "| residues | pairs | median | 95th percentile | 99th percentile | share from 0.5 |",
+        "| residues | pairs | median | 95th percentile | 99th percentile | share above 0.5 |",
         "|---|---|---|---|---|---|",
         *short_chains(every, structures, count),
     ]
@@ -162,7 +162,7 @@ def main(
             "",
             "## Time of a query",
             "",
-            f"Median of {queries} queries in {len(opened):,} chains, after the query is embedded, with "
+            f"Median of {queries} queries in {len(opened):,} chains, without embedding the query, with "
             f"{CANDIDATES} superposed candidates: {seconds:.2f} s.",
         ]
     out.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -86,17 +86,18 @@ def main(
     law = lognorm(spread, scale=mean_length / np.exp(spread**2 / 2))
     lengths = np.minimum(law.ppf((np.arange(100_000) + 0.5) / 100_000), longest)
     square = float(np.mean(lengths**2))
+    number = human(structures, ["", "thousand", "million", "billion"])
     reading_hours = structures * reading / 1e3 / 3600
     lines = [
-        f"# What {human(structures, ['', 'thousand', 'million', 'billion'])} structures would cost\n",
+        f"# Estimated cost of embedding {number} structures\n",
         "Written by `python benchmarks/experiments/archive.py`, from [results.md](../results.md) and "
-        "[cuda.md](../cuda.md): measured medians, fitted by a + b L^2. **On paper**: nothing of this size "
-        "was run.\n",
+        "[cuda.md](../cuda.md): measured medians, fitted by a + b L^2. **An estimate**: nothing of this "
+        "size was run.\n",
         f"Assumed (each an option): lengths log-normal, {mean_length:g} on average, spread {spread:g}, up to "
-        f"{longest:g}, so the mean of L^2 is {square:,.0f}; {reading:g} ms of a core to read a file; "
-        f"{core_hour:g} dollars for a core and {gpu_hour:g} for a GPU an hour. A vCPU that shares its core "
-        "with another does less.\n",
-        f"| model | on | chains/s of one | years of one | of them for {days:g} days | dollars |",
+        f"{longest:g}, so the mean of L^2 is {square:,.0f}; {reading:g} ms on a core to read a file; "
+        f"{core_hour:g} dollars per hour for a core and {gpu_hour:g} for a GPU. A vCPU that shares its core "
+        "with another is slower.\n",
+        f"| model | device | chains/s per device | device years | devices for {days:g} days | dollars |",
         "|---|---|---|---|---|---|",
     ]
     for (model, device), seconds in measured().items():
@@ -110,7 +111,8 @@ def main(
         cells = (model, device, f"{1 / each:.3g}", f"{hours / YEAR_HOURS:.3g}")
         lines.append(f"| {' | '.join(cells)} | {np.ceil(hours / 24 / days):,.0f} | {dollars:,.0f} |")
     lines += [
-        f"\nReading alone: {reading_hours / YEAR_HOURS:.2g} years of a core, in the dollars of every row.\n",
+        f"\nReading files: {reading_hours / YEAR_HOURS:.2g} core years, included in the dollars of every "
+        "row.\n",
         "| level | base, float32 | base, float16 | small, float16 |",
         "|---|---|---|---|",
     ]
@@ -122,7 +124,7 @@ def main(
             for model, width in (("base", 4), ("base", 2), ("small", 2))
         ]
         lines.append(f"| {level} | {' | '.join(human(size, units) for size in sizes)} |")
-    lines.append("\nPair maps are better computed again than kept.")
+    lines.append("\nRecomputing pair maps is cheaper than storing them.")
     out.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 

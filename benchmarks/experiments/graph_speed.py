@@ -73,12 +73,12 @@ def main(
     longest = next(validation[i] for i in range(len(validation)) if validation.lengths[i] >= max(LENGTHS))
     sessions = {name: sessions_of(config, validation) for name, config in shapes.items()}
     rows = [
-        "# Shapes of the network",
+        "# Speed by network architecture",
         "",
         "Written by `python benchmarks/experiments/graph_speed.py corpus.arrow`. Seconds, one thread, "
-        f"medians of {rounds} rounds in turn.",
+        f"medians of {rounds} alternating rounds.",
         "",
-        f"| network | multiplications a pair | {' | '.join(f'{n} float32 | {n} int8' for n in LENGTHS)} |",
+        f"| network | multiplications per pair | {' | '.join(f'{n} float32 | {n} int8' for n in LENGTHS)} |",
         "|---" * (2 + 2 * len(LENGTHS)) + "|",
     ]
     seconds: dict[tuple[str, int, str], list[float]] = {}

@@ -122,8 +122,8 @@ def open_voyager(path: Path, width: int) -> Find:
 
 
 KINDS: dict[str, tuple[str, Callable[[Vectors, Path], None], Callable[[Path, int], Find]]] = {
-    "NumPy, all of them": ("numpy", numpy_product, open_numpy),
-    "usearch, all of them, float16": (
+    "NumPy, exhaustive": ("numpy", numpy_product, open_numpy),
+    "usearch, exhaustive, float16": (
         "usearch",
         usearch,
         lambda path, width: open_usearch(path, width, exact=True),
@@ -208,22 +208,22 @@ def main(
 
 def _page(vectors: Vectors, many: Vectors, queries: Vectors) -> list[str]:
     lines = [
-        "# Which library finds neighbours",
+        "# Libraries for nearest neighbours",
         "",
         f"By `python benchmarks/experiments/vector_index.py`: {processor()}, one thread, {QUERIES} queries; "
-        f"medians, cosine in {vectors.shape[1]} dimensions; the nearest {K} of each query, for the residues "
-        f"to decide. Graphs with {LINKS} links, searched {BUILD} wide on adding, {LOOK} on looking. Recall "
-        "is against all products in float32.",
+        f"medians, cosine in {vectors.shape[1]} dimensions; the nearest {K} of each query, for "
+        f"reranking. Graphs with {LINKS} links, search width {BUILD} when adding, {LOOK} in queries. Recall "
+        "is relative to all products in float32.",
         "",
-        "The package takes usearch: all of them or the graph out of one file, mapped from disk, in float16 "
-        "and the smallest; recall and time of the graph are those of the others.",
+        "The package uses usearch: exhaustive search or the graph from one memory-mapped file, in float16, "
+        "and the smallest; recall and time of the graph are similar to those of the others.",
     ]
     with tempfile.TemporaryDirectory() as folder:
-        for name, held in (("chains", vectors), ("chains, each many times with noise", many)):
+        for name, held in (("chains", vectors), ("chains, many noisy copies of each", many)):
             lines += ["", f"## {len(held):,} {name}", ""]
             lines += [
-                f"| library | recall of the first 20 | of all {K} | ms a query | ms to open and ask first | "
-                "s to build | MiB | ms to import |",
+                f"| library | recall of the first 20 | of all {K} | ms per query | "
+                "ms to open and first query | s to build | MiB | ms to import |",
                 "|---|---|---|---|---|---|---|---|",
             ]
             lines += rows(held, queries, Path(folder))

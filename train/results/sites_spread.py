@@ -77,7 +77,7 @@ def main() -> None:
     chains = [chain for chain in read_sites(given.data).of("train") if chain.has_coordinates]
     folds = list(GroupKFold(FOLDS).split(chains, groups=families(chains)))
     lines = [
-        f"| encoder | dimensions of the mean readout | of {len(READOUTS)} readouts | AUPRC, as it is | "
+        f"| encoder | dimensions of the mean readout | of {len(READOUTS)} readouts | AUPRC, standardised | "
         "whitened |",
         "|---|---|---|---|---|",
     ]
@@ -86,11 +86,11 @@ def main() -> None:
         residue = np.concatenate([v.residue for v in vectors])
         channels = residue.shape[1] // len(READOUTS)
         tensors = as_tensors(chains, vectors, graph=True)
-        scores: dict[str, list[float]] = {"as it is": [], "whitened": []}
+        scores: dict[str, list[float]] = {"standardised": [], "whitened": []}
         for seed, (learn, hold) in enumerate(folds):
             sides = [[tensors[i] for i in side] for side in (learn, hold)]
             label = np.concatenate([c.label_L.numpy() for c in sides[1]])
-            for way, (learning, held_out) in {"as it is": sides, "whitened": whitened(*sides)}.items():
+            for way, (learning, held_out) in {"standardised": sides, "whitened": whitened(*sides)}.items():
                 predicted = train(make, learning, held_out, [], recipe, seed=seed).validation
                 scores[way].append(float(average_precision_score(label, np.concatenate(predicted))))
         cells = " | ".join(f"{np.mean(s):.3f} ({', '.join(f'{x:.3f}' for x in s)})" for s in scores.values())

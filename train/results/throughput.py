@@ -107,10 +107,10 @@ def main(
             seconds[name] += [b - a for a, b in zip(ends, ends[1:], strict=False)]
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     rows = [
-        f"Preset {preset}, {chains} chains and {pairs:,} residue pairs a step, {threads} thread(s), "
-        f"{rounds} x {steps} steps in turn; median step.",
+        f"Preset {preset}, {chains} chains and {pairs:,} residue pairs per step, {threads} thread(s), "
+        f"{rounds} x {steps} steps, alternating; median step.",
         "",
-        "| | s a step | chains/s | pairs/s | of the plain loop |",
+        "| | s per step | chains/s | pairs/s | relative to the plain loop |",
         "|---|---|---|---|---|",
     ]
     for name, median in medians.items():

@@ -158,7 +158,7 @@ def main(
             f"Mean share of the zero predictor's loss over all noise levels on {VALIDATION_CHAINS} whole "
             f"validation chains after {steps} steps of {8 * 64**2:,} residue pairs.",
             "",
-            "| what differs | share |",
+            "| change | share |",
             "|---|---|",
         ]
         for trial in TRIALS[name]:
