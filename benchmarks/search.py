@@ -81,14 +81,14 @@ class Model:
         return np.concatenate([found[:CANDIDATES][np.argsort(-score, kind="stable")], found[CANDIDATES:]])
 
 
-def by_tm_align_of_candidates(model: Model, judge: Judge) -> Ranking:
+def by_tm_align_of_candidates(model: Model, evaluator: Evaluator) -> Ranking:
     """Return the ranking of the model's candidates by TM-align."""
 
     def ranking(row: int, pool: Order) -> Order:
         found = model.by_vector(row, pool)
         first = found[:CANDIDATES]
-        judge.ask_one(row, first)
-        score = np.array([judge.mean_score(row, int(chain)) for chain in first])
+        evaluator.ask_one(row, first)
+        score = np.array([evaluator.mean_score(row, int(chain)) for chain in first])
         return np.concatenate([first[np.argsort(-score, kind="stable")], found[CANDIDATES:]])
 
     return ranking
@@ -100,7 +100,7 @@ def average_precision(relevant: NDArray[np.bool_]) -> float:
     return float(np.mean(np.arange(1, len(ranks) + 1) / ranks)) if len(ranks) else np.nan
 
 
-class Judge:
+class Evaluator:
     """Evaluates rankings; each pair is aligned by TM-align once."""
 
     def __init__(self, task: Task, workers: int) -> None:
@@ -173,20 +173,20 @@ def _interval(values: NDArray[np.float64]) -> str:
     return f"{values.mean():.3f} ± {(high - low) / 2:.3f}"
 
 
-def _tm_beside(model: Model, judge: Judge) -> tuple[float, float, float]:
+def _tm_compared(model: Model, evaluator: Evaluator) -> tuple[float, float, float]:
     """Compare TM-scores of the first hits with those of TM-align.
 
     Returns the share within .02 and the median difference, over both normalisations, and the share of hits
     with a TM-score above the aligned residues over the length.
     """
     gaps, impossible = [], []
-    place = {identifier: position for position, identifier in enumerate(_ids(judge.task))}
-    for row in range(len(judge.task.asked)):
+    place = {identifier: position for position, identifier in enumerate(_ids(evaluator.task))}
+    for row in range(len(evaluator.task.asked)):
         query = model.queries[row]
-        hits = [hit for hit in model.index.search(query, K) if place[hit.id] != judge.task.asked[row]]
-        judge.ask_one(row, np.array([place[hit.id] for hit in hits], dtype=np.int64))
+        hits = [hit for hit in model.index.search(query, K) if place[hit.id] != evaluator.task.asked[row]]
+        evaluator.ask_one(row, np.array([place[hit.id] for hit in hits], dtype=np.int64))
         for hit in hits:
-            by_query, by_target = judge.both(row, place[hit.id])
+            by_query, by_target = evaluator.both(row, place[hit.id])
             gaps += [hit.tm_query - by_query, hit.tm_target - by_target]
             count = len(hit.pairs)
             impossible.append(hit.tm_query > count / len(query) or hit.tm_target > count / hit.length)
@@ -224,7 +224,7 @@ def main(
 
 
 def _page(task: Task, indexes: list[str], workers: int) -> list[str]:
-    judge, pool = Judge(task, workers), np.arange(len(task.corpus))
+    evaluator, pool = Evaluator(task, workers), np.arange(len(task.corpus))
     models = []
     for text in indexes:
         name, folder, *file = text.split("=")
@@ -240,16 +240,16 @@ def _page(task: Task, indexes: list[str], workers: int) -> list[str]:
         rankings[f"`{model.name}`, search"] = model.by_search
     first = models[0]
     rankings[f"`{first.name}`, candidates by residue alignment"] = first.by_alignment
-    rankings[_of_candidates(first)] = by_tm_align_of_candidates(first, judge)
+    rankings[_of_candidates(first)] = by_tm_align_of_candidates(first, evaluator)
     lines = _head(task)
     lines += ["", f"## In the whole corpus, {len(pool):,} chains", "", *_columns(folds=False)]
-    lines += [judge.row(name, ranking, pool, folds=False) for name, ranking in rankings.items()]
-    lines += _gains(judge, models, folds=False)
+    lines += [evaluator.row(name, ranking, pool, folds=False) for name, ranking in rankings.items()]
+    lines += _gains(evaluator, models, folds=False)
     lines += ["", f"## Among the {len(task.targets)} test chains, ranked by TM-align", ""]
     lines += _columns(folds=True)
     rankings["TM-align"] = by_tm_align(task)
-    lines += [judge.row(name, ranking, task.targets, folds=True) for name, ranking in rankings.items()]
-    lines += _gains(judge, models, folds=True)
+    lines += [evaluator.row(name, ranking, task.targets, folds=True) for name, ranking in rankings.items()]
+    lines += _gains(evaluator, models, folds=True)
     lines += ["", "## Index", ""]
     lines += [
         f"First {K} hits of each query.",
@@ -259,7 +259,7 @@ def _page(task: Task, indexes: list[str], workers: int) -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     for model in models[:1]:
-        close, gap, impossible = _tm_beside(model, judge)
+        close, gap, impossible = _tm_compared(model, evaluator)
         numbers: list[Any] = [f"{close:.3f}", f"{gap:+.4f}", f"{impossible:.4f}"]
         numbers += [f"{1e3 * seconds:.0f}" for seconds in _seconds(model)]
         size = sum(file.stat().st_size for file in model.index.path.iterdir())
@@ -271,11 +271,11 @@ def _of_candidates(model: Model) -> str:
     return f"`{model.name}`, candidates by TM-align"
 
 
-def _gains(judge: Judge, models: list[Model], *, folds: bool) -> list[str]:
+def _gains(evaluator: Evaluator, models: list[Model], *, folds: bool) -> list[str]:
     """Return the gains of the first model's search over other rankings."""
     name, last = f"`{models[0].name}`, search", f"`{models[-1].name}`, search"
     others = dict.fromkeys(("MMseqs2", THREE_DI, last, _of_candidates(models[0])))
-    return [judge.gain(name, over, folds=folds) for over in others if over != name]
+    return [evaluator.gain(name, over, folds=folds) for over in others if over != name]
 
 
 def _head(task: Task) -> list[str]:

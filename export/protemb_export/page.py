@@ -116,7 +116,7 @@ def _of_vectors(card: Mapping[str, Any]) -> dict[str, Any]:
         "residue embedding": ", ".join(card.get("residue", [])),
         "protein embedding": protein.get("from"),
         "linear map (SHA-256)": protein.get("map_sha256") or "none",
-        "rows beside a strip": ", ".join(map(str, card.get("radii", []))),
+        "additional rows per strip": ", ".join(map(str, card.get("radii", []))),
     }
 
 

@@ -78,12 +78,12 @@ class Int8Blocks:
 
     def ranges(self, feeds: Iterable[Mapping[str, NDArray[Any]]]) -> dict[str, tuple[float, float]]:
         """Return the smallest and the largest value of every map on the given chains."""
-        watched = copy.deepcopy(self.model)
-        watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in self.maps)
+        observed = copy.deepcopy(self.model)
+        observed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in self.maps)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(
-            watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            observed.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         found = {name: (np.inf, -np.inf) for name in self.maps}
         for feed in feeds:

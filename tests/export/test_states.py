@@ -85,7 +85,8 @@ def test_the_card_tells_widths_contents_and_halos(states, states_path):
     page = as_page(card)
     assert "| residue embedding | state, mean, column, contact, column-contact |" in page
     assert (
-        "| widths | pair 8, residue 44, protein 16 |" in page and "| rows beside a strip | 1, 3, 4 |" in page
+        "| widths | pair 8, residue 44, protein 16 |" in page
+        and "| additional rows per strip | 1, 3, 4 |" in page
     )
 
 

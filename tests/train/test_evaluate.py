@@ -89,7 +89,7 @@ def test_contents_are_columns_of_one_embedding(encoder, traces, tmp_path):
 
 def test_pretraining_measures_are_those_of_judge(encoder, corpus):
     validation, training = (Corpus(corpus, [split]) for split in ("val", "train"))
-    positions = validation.one_a_cluster(pretraining.DENOISED, pretraining.LENGTHS)
+    positions = validation.one_per_cluster(pretraining.DENOISED, pretraining.LENGTHS)
     assert positions
     share, by_level = pretraining.denoising(encoder.network, validation)
     alone = [

@@ -16,7 +16,12 @@ from protemb_sdk import Embedder, ModelError
 from protemb_train.cli import app
 from protemb_train.corpus.corpus import Trace
 from protemb_train.downstream.common.embeddings import NoEncoder, StructureEncoder
-from protemb_train.downstream.quality.data import few_a_target, real_decoys, sequences_tested, training_models
+from protemb_train.downstream.quality.data import (
+    few_per_target,
+    real_decoys,
+    sequences_tested,
+    training_models,
+)
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError, write_decoys
 from protemb_train.downstream.quality.finetune import EndToEnd, bare
 from protemb_train.downstream.quality.naming import Namer
@@ -25,7 +30,7 @@ from protemb_train.downstream.quality.rows import Row, fine_tune_row, run_row
 from protemb_train.downstream.quality.scorer import assemble, load_scorer, save_scorer, together
 from protemb_train.downstream.quality.table import COLUMNS, as_table, by_target, gains, read_energies
 from protemb_train.downstream.quality.trained import TrainedNetwork, load_row, load_rows
-from protemb_train.downstream.quality.training import Examples, OneATarget, Recipe, predict
+from protemb_train.downstream.quality.training import Examples, OnePerTarget, Recipe, predict
 from protemb_train.downstream.quality.vectors import READOUTS, embed_decoys
 from protemb_train.experiments.zero_shot import correlations, scan
 from protemb_train.network.checkpoint import load_network
@@ -195,7 +200,7 @@ def test_an_epoch_is_one_model_of_each_target(sides: dict[str, list[Decoy]]) -> 
     graphs = [graph_of(d) for d in every]
     for n, graph in enumerate(graphs):
         graph.which = torch.tensor([n])
-    drawn = OneATarget(Examples(every, lambda n: graphs[n]), 1, seed=0)
+    drawn = OnePerTarget(Examples(every, lambda n: graphs[n]), 1, seed=0)
     epochs = [[int(b.which[0]) for b in drawn] for _ in range(8)]
     for epoch in epochs:
         assert sorted(n // len(NOISE) for n in epoch) == [0, 1, 2]
@@ -303,7 +308,7 @@ def test_real_targets_are_split_by_family_and_test_sequences_are_kept_out(
     assert len(learnt) + len(watched) == 2 * len(NOISE)
     assert {d.split for d in learnt} <= {"train"} and {d.split for d in watched} <= {"val"}
     assert sequences_tested(path) == [sides["test"][0].sequence]
-    assert len(few_a_target(learnt + watched, 2)) == 4 and training_models(learnt, watched, 10) == []
+    assert len(few_per_target(learnt + watched, 2)) == 4 and training_models(learnt, watched, 10) == []
 
 
 def test_the_command_line_from_models_to_scorer(

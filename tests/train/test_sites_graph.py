@@ -146,7 +146,7 @@ def test_a_cluster_gives_a_few_chains_only(make_corpus) -> None:  # type: ignore
     trace = two_domains()
     letters = "".join("ACDEFGHIKLMNPQRSTVWY"[t] for t in trace.residue_type)
     corpus = make_corpus([(letters, trace.ca_coords, 7)] * 5 + [(letters, trace.ca_coords, 8)])
-    chains = [piece.id.split(":")[0] for piece in cut_corpus(corpus, CutRule(pieces=1), a_cluster=2)]
+    chains = [piece.id.split(":")[0] for piece in cut_corpus(corpus, CutRule(pieces=1), per_cluster=2)]
     assert len(chains) == len(set(chains)) == 3
-    again = cut_corpus(corpus, CutRule(pieces=1), a_cluster=2)
+    again = cut_corpus(corpus, CutRule(pieces=1), per_cluster=2)
     assert [piece.id.split(":")[0] for piece in again] == chains

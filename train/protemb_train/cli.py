@@ -152,7 +152,7 @@ def judge(
             f"{training.get('corpus')}, and its {split} chains may be in the training set; use that corpus, "
             "unless both have one split",
         )
-    drawn = held_out.one_a_cluster(chains, (1, max_length))
+    drawn = held_out.one_per_cluster(chains, (1, max_length))
     evaluation = run(network, (held_out[position] for position in drawn))
     values = evaluation.as_dict()
     loaded = {

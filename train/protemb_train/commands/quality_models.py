@@ -109,7 +109,7 @@ def zero_shot(
 ) -> None:
     """Score training targets with the score network at different noise levels."""
     from protemb_sdk import Embedder
-    from protemb_train.downstream.quality.data import few_a_target, real_decoys, training_models
+    from protemb_train.downstream.quality.data import few_per_target, real_decoys, training_models
     from protemb_train.downstream.quality.decoys import read_decoys
     from protemb_train.experiments.zero_shot import correlations, scan
 
@@ -119,7 +119,7 @@ def zero_shot(
     chosen = [
         d
         for side in (False, True)
-        for d in few_a_target([d for d in every if d.made == side], models, targets=targets)
+        for d in few_per_target([d for d in every if d.made == side], models, targets=targets)
     ]
     embedder = Embedder(model, "cpu", threads=threads)
     found = scan(embedder, chosen)
@@ -158,7 +158,7 @@ def refine(
     read = Corpus(corpus, ["test"])
     embedder = Embedder(model, "cpu", threads=threads)
     found = []
-    for position in read.one_a_cluster(chains, (50, max_length)):
+    for position in read.one_per_cluster(chains, (50, max_length)):
         trace = read[position]
         sequence = "".join(ALPHABET[t] for t in trace.residue_type)
 

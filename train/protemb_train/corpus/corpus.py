@@ -113,7 +113,7 @@ class Corpus:
             residue_index=row["residue_index"].values.to_numpy().astype(np.int64),
         )
 
-    def one_a_cluster(self, count: int, lengths: tuple[int, int], seed: int = 0) -> list[int]:
+    def one_per_cluster(self, count: int, lengths: tuple[int, int], seed: int = 0) -> list[int]:
         """Return indices of random chains, one per cluster.
 
         Parameters

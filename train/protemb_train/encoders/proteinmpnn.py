@@ -116,16 +116,16 @@ class ProteinMPNNEncoder:
         for layer in self.network.encoder_layers:
             state, edges = layer(state, edges, neighbours, mask, attend)
         found = {"encoder": state}
-        beside = self._library.cat_neighbors_nodes
-        from_encoder = beside(state, beside(torch.zeros_like(state), edges, neighbours), neighbours)
+        combined = self._library.cat_neighbors_nodes
+        from_encoder = combined(state, combined(torch.zeros_like(state), edges, neighbours), neighbours)
         if "blind" in wanted:
             found["blind"] = self._decoded(state, lambda y: from_encoder, mask)
         if "decoder" in wanted:
-            with_types = beside(self.network.W_s(types), edges, neighbours)
+            with_types = combined(self.network.W_s(types), edges, neighbours)
             itself = (neighbours == torch.arange(neighbours.shape[1])[None, :, None])[..., None].float()
             found["decoder"] = self._decoded(
                 state,
-                lambda y: (1 - itself) * beside(y, with_types, neighbours) + itself * from_encoder,
+                lambda y: (1 - itself) * combined(y, with_types, neighbours) + itself * from_encoder,
                 mask,
             )
         return {name: np.asarray(vectors[0].numpy()) for name, vectors in found.items()}

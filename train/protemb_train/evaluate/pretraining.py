@@ -34,7 +34,7 @@ def denoising(network: ScoreNetwork, validation: Corpus) -> tuple[Measure, dict[
 
     Chains and noise are the same for every network.
     """
-    positions = validation.one_a_cluster(DENOISED, LENGTHS)
+    positions = validation.one_per_cluster(DENOISED, LENGTHS)
     shares = np.stack(
         [judge(network, [validation[p]], seed=n, every=EVERY).share for n, p in enumerate(positions)]
     )
@@ -51,7 +51,7 @@ def types(encoder: VectorEncoder, validation: Corpus) -> dict[str, Measure]:
     Empty if the encoder does not predict them.
     """
     right, nats, count = [], [], []
-    for position in validation.one_a_cluster(STATE_CHAINS, LENGTHS):
+    for position in validation.one_per_cluster(STATE_CHAINS, LENGTHS):
         trace = validation[position]
         profile = encoder.log_profile(trace.ca_coords, trace.residue_index)
         if profile is None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from protemb_train.corpus.exact import exact_relatives
 from protemb_train.downstream.common.embeddings import Embedded
 from protemb_train.downstream.common.overlap import families
-from protemb_train.downstream.quality.data import few_a_target, sequences_tested
+from protemb_train.downstream.quality.data import few_per_target, sequences_tested
 from protemb_train.downstream.quality.decoys import LOCAL, Decoy, read_decoys
 from protemb_train.downstream.quality.scores import residue_scores
 from protemb_train.evaluate.measures import Measure, draws_of
@@ -30,7 +30,7 @@ LARGEST = 5.0
 
 def real_models(path: Path) -> list[Decoy]:
     """Return the models for the evaluation, without test targets and their relatives."""
-    few = few_a_target([d for d in read_decoys(path) if len(d) <= LONGEST], MOST, LEAST)
+    few = few_per_target([d for d in read_decoys(path) if len(d) <= LONGEST], MOST, LEAST)
     relatives = exact_relatives(sequences_tested(path), [d.sequence for d in few])
     return [d for n, d in enumerate(few) if n not in relatives]
 

@@ -131,7 +131,7 @@ def perplexities(
     """
     rng, folds = np.random.default_rng(0), round(1 / config.hidden)
     chains = tokens(validation)
-    crops = [crop(chains[i], config.crop, rng) for i in validation.one_a_cluster(len(chains), ANY_LENGTH)]
+    crops = [crop(chains[i], config.crop, rng) for i in validation.one_per_cluster(len(chains), ANY_LENGTH)]
     crops.sort(key=len)  # reduces padding
     fold = [np.where(chain == X, -1, rng.permutation(len(chain)) % folds) for chain in crops]
     known = np.concatenate([chain[chain != X] for chain in crops])
@@ -155,7 +155,7 @@ def perplexities(
 
 def _frequencies(corpus: Corpus) -> NDArray[np.float64]:
     chains = tokens(corpus)
-    seen = np.concatenate([chains[i] for i in corpus.one_a_cluster(len(chains), ANY_LENGTH)])
+    seen = np.concatenate([chains[i] for i in corpus.one_per_cluster(len(chains), ANY_LENGTH)])
     count = np.bincount(seen, minlength=len(VOCABULARY))
     share = np.zeros(len(VOCABULARY))
     share[RESIDUES] = (count[RESIDUES] + 1) / (count[RESIDUES] + 1).sum()

@@ -78,8 +78,8 @@ def find_neighbours(features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor
     squared, place = F.pad(squared_BLL, (0, NEAREST + 1), value=far).topk(NEAREST + 1, dim=2, largest=False)
     end_BL1 = squared[:, :, NEAREST:].clamp(min=1.0)
     squared_BLK = squared[:, :, :NEAREST]
-    there_BLK = (1 - squared_BLK / end_BL1).clamp(min=0.0)
-    place_BLK = torch.where(there_BLK > 0, place[:, :, :NEAREST], 0)
+    present_BLK = (1 - squared_BLK / end_BL1).clamp(min=0.0)
+    place_BLK = torch.where(present_BLK > 0, place[:, :, :NEAREST], 0)
     starts = torch.arange(batch, device=coords_BL3.device)[:, None, None] * length
     neighbour = (place_BLK + starts).flatten(0, 1)
 
@@ -93,8 +93,8 @@ def find_neighbours(features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor
     turn = (theirs.flatten(1, 2) @ frames.transpose(1, 2)).reshape(-1, NEAREST, 9)
     gap = index[neighbour] - index[:, None]
     edge = torch.cat([_radial(distance), seen, seen_back, turn, _separation(gap)], dim=2)
-    there = there_BLK.flatten(0, 1)
-    return Neighbours(edge, neighbour, there, torch.stack(counts, dim=2))
+    present = present_BLK.flatten(0, 1)
+    return Neighbours(edge, neighbour, present, torch.stack(counts, dim=2))
 
 
 def _radial(distance_LK1: Tensor) -> Tensor:

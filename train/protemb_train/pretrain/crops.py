@@ -198,7 +198,7 @@ class WholeChains(Dataset[Batch]):
     ) -> None:
         self.corpus = corpus
         self.levels = geometric_levels(network.noise_levels, network.sigma_max, network.sigma_min)
-        self.positions = corpus.one_a_cluster(chains, lengths)
+        self.positions = corpus.one_per_cluster(chains, lengths)
 
     def __len__(self) -> int:
         return len(self.positions)

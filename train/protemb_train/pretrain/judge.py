@@ -139,7 +139,7 @@ def judge_states(
     """
     assert network.single is not None
     right, nats, count = 0.0, 0.0, 0
-    for position in corpus.one_a_cluster(STATE_CHAINS, (50, 200)):
+    for position in corpus.one_per_cluster(STATE_CHAINS, (50, 200)):
         trace = corpus[position]
         coords, types, index = _inputs(trace, slice(None))
         if pair_map:  # half of the blocks suffice

@@ -115,7 +115,7 @@ def held_out_sides(
     sides, clusters = [], []
     for split, count in zip(("val", "test"), chains, strict=True):
         corpus = Corpus(path, [split])
-        positions = corpus.one_a_cluster(count, lengths, seed)
+        positions = corpus.one_per_cluster(count, lengths, seed)
         if len(positions) < FOLDS:
             raise ProbeError(
                 f"{split} has {len(positions)} clusters of chains of {lengths[0]} to "

@@ -8,7 +8,7 @@ from pathlib import Path
 from protemb_train.corpus.corpus import Corpus
 from protemb_train.encoders.vectors import VectorEncoder
 from protemb_train.protein_vector.features import features_of, make_folder
-from protemb_train.protein_vector.linear_map import LinearMap, alike_chains, fit_map
+from protemb_train.protein_vector.linear_map import LinearMap, fit_map, similar_chains
 from protemb_train.protein_vector.pairs import read_pairs
 from protemb_train.protein_vector.retrieval import (
     Retrieved,
@@ -55,7 +55,7 @@ def maps_and_hits(
     tm = TMScores(task, cache / "tm.npz")
     align_likely(task, tm)
     training = Corpus(corpus, ["train"])
-    alike = alike_chains(training, read_pairs(pairs), fitted)
+    alike = similar_chains(training, read_pairs(pairs), fitted)
     features = features_of(encoder, [training[int(p)] for p in alike.positions], cache)
     searched = features_of(encoder, task.traces, cache)
     record = {

@@ -30,7 +30,7 @@ SHRINK = 0.1
 """Regularisation: share of the mean that is added to every direction of a scatter matrix."""
 SHAPE_WEIGHT = 0.7
 """Weight of the 55 numbers of `segment_distances` relative to the part means of the state."""
-A_CLUSTER = 3
+PER_CLUSTER = 3
 """Largest number of chains per cluster."""
 
 
@@ -88,7 +88,7 @@ def write_map(fitted: LinearMap, path: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AlikeChains:
+class SimilarChains:
     """Chains for fitting a map, and their similarities.
 
     Parameters
@@ -106,7 +106,7 @@ class AlikeChains:
     pairs: NDArray[np.int64]
 
 
-def alike_chains(corpus: Corpus, pairs: Pairs, most: int | None = None) -> AlikeChains:
+def similar_chains(corpus: Corpus, pairs: Pairs, most: int | None = None) -> SimilarChains:
     """Return the training chains with a relative or a pair, at most `most` of each kind.
 
     Parameters
@@ -141,7 +141,7 @@ def alike_chains(corpus: Corpus, pairs: Pairs, most: int | None = None) -> Alike
     # Chains that are already embedded come first.
     for p in [*chosen, *np.random.default_rng(0).permutation(np.flatnonzero(fitting)).tolist()]:
         of = members.setdefault(int(corpus.clusters[p]), [])
-        if p not in of and len(of) < A_CLUSTER:
+        if p not in of and len(of) < PER_CLUSTER:
             of.append(p)
     relatives: dict[int, None] = {}
     for of in members.values():
@@ -151,7 +151,7 @@ def alike_chains(corpus: Corpus, pairs: Pairs, most: int | None = None) -> Alike
     local = {int(p): n for n, p in enumerate(positions)}
     of_pair = [[local.get(place[str(pairs.ids[n])], -1) for n in pair] for pair in alike.tolist()]
     kept = np.array([pair for pair in of_pair if -1 not in pair], dtype=np.int64).reshape(-1, 2)
-    return AlikeChains(positions, corpus.clusters[positions], kept)
+    return SimilarChains(positions, corpus.clusters[positions], kept)
 
 
 def fit_map(

@@ -200,7 +200,7 @@ def make_pairs(
     """
     if corpus.splits != ("train",):
         raise PairsError(f"{corpus.path}: pairs must be of training chains only; read split train")
-    positions = np.sort(corpus.one_a_cluster(len(corpus), LENGTHS, seed))
+    positions = np.sort(corpus.one_per_cluster(len(corpus), LENGTHS, seed))
     names = np.array([str(corpus.table["id"][int(p)]) for p in positions])
     pairs = _begun(corpus, out, names)
     chains: dict[int, Trace] = {}

@@ -54,7 +54,7 @@ def retrieval_task(path: Path, queries: int, chains: int, seed: int = 0) -> Task
     """
     held_out = Corpus(path, ["val", "test"])
     split = held_out.table["split"].to_numpy(zero_copy_only=False)
-    positions = held_out.one_a_cluster(chains, LENGTHS, seed)
+    positions = held_out.one_per_cluster(chains, LENGTHS, seed)
     asked = [n for n, p in enumerate(positions) if split[p] == "val"][:queries]
     return Task([held_out[p] for p in positions], np.array(asked, dtype=np.int64))
 

@@ -63,7 +63,7 @@ def training_models(real: Sequence[Decoy], made: Sequence[Decoy], longest: int =
     return [d for d in (*real, *made) if len(d) <= longest]
 
 
-def few_a_target(
+def few_per_target(
     decoys: Sequence[Decoy], most: int, least: int = 4, targets: int | None = None
 ) -> list[Decoy]:
     """Return models of targets that have at least `least`, the first `most` of each.

@@ -260,7 +260,7 @@ def generate(path: Path, plan: Plan, workers: int = 1) -> Iterator[list[Decoy]]:
     """
     if unknown := [kind for kind in plan.kinds if kind not in WAYS]:
         raise DecoyError(f"there is no kind of models {unknown[0]!r}; available are {', '.join(WAYS)}")
-    positions = Corpus(path, [plan.split]).one_a_cluster(plan.natives, LENGTHS, plan.seed)
+    positions = Corpus(path, [plan.split]).one_per_cluster(plan.natives, LENGTHS, plan.seed)
     if not positions:
         raise DecoyError(f"no chain of {LENGTHS[0]} to {LENGTHS[1]} residues in split {plan.split}", path)
     jobs = [(path, position, plan) for position in positions]

@@ -49,7 +49,7 @@ def graph_data(types_L: Tensor, coords_L3: Tensor) -> GraphData:
         types=types_L,
         edge=graph.edge_LKE,
         neighbour=graph.neighbour_LK,
-        there=graph.present_LK,
+        present=graph.present_LK,
         burial=graph.burial_LB,
         num_nodes=len(types_L),
     )
@@ -81,7 +81,7 @@ class QualityHead(nn.Module):
 
     def forward(self, graphs: Batch) -> tuple[Tensor, Tensor]:
         """Return scores of residues (L, 2) and of models (B, 5), in the order of `LOCAL` and `GLOBAL`."""
-        graph = Graph(graphs.edge.float(), graphs.neighbour, graphs.there.float(), graphs.burial)
+        graph = Graph(graphs.edge.float(), graphs.neighbour, graphs.present.float(), graphs.burial)
         names = None if self.namer is None else graphs.names
         y_LH, local_L2 = self.residues(graphs.types, graphs.node_embedding, graph, names)
         pooled = [

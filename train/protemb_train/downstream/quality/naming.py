@@ -28,8 +28,8 @@ from protemb_train.base.origin import origin
 from protemb_train.corpus.corpus import Corpus
 from protemb_train.downstream.common.messages import BURIAL_SPREAD, LARGEST, TYPES
 from protemb_train.downstream.common.neighbour_graph import EDGE, Graph, end_to_end, joined, neighbour_graph
+from protemb_train.downstream.quality.cache import cached, digest_of, weights_of
 from protemb_train.downstream.quality.decoys import Decoy
-from protemb_train.downstream.quality.kept import digest_of, kept, weights_of
 from protemb_train.network.checkpoint import read_tensors
 from protemb_train.network.messages import Messages
 from protemb_train.network.neighbours import BURIAL
@@ -44,7 +44,7 @@ KNOWN = 2  # index of a feature: log-odds of the residue's own type, given the o
 ORDINARY = 2.7  # nats, entropy of an uninformative distribution over types
 JITTER = 0.5  # angstrom, largest noise, since models are not exact
 LONGEST = 300  # residues of a crop
-CHAINS_A_BATCH = 8
+CHAINS_PER_BATCH = 8
 VALIDATIONS = 20  # largest number in a run
 
 
@@ -136,7 +136,7 @@ def names_of_all(namer: Namer | None, decoys: Sequence[Decoy], cache: Path) -> l
     if namer is None:
         return None
     path = cache / f"names-{digest_of(decoys, weights_of(namer))}.npz"
-    every = kept(path, lambda: {"names": torch.cat([names_of(namer, d) for d in decoys]).numpy()})["names"]
+    every = cached(path, lambda: {"names": torch.cat([names_of(namer, d) for d in decoys]).numpy()})["names"]
     return list(torch.split(torch.from_numpy(every), [len(d) for d in decoys]))
 
 
@@ -151,7 +151,7 @@ class Natives(IterableDataset[tuple[Tensor, Tensor, Graph]]):
     Each worker counts its epochs: workers must be persistent.
     """
 
-    def __init__(self, corpus: Corpus, seed: int, batch: int = CHAINS_A_BATCH) -> None:
+    def __init__(self, corpus: Corpus, seed: int, batch: int = CHAINS_PER_BATCH) -> None:
         self.corpus, self.seed, self.batch, self.epoch = corpus, seed, batch, 0
         self.count = len(np.unique(corpus.clusters[corpus.lengths >= 40]))
 
@@ -160,7 +160,7 @@ class Natives(IterableDataset[tuple[Tensor, Tensor, Graph]]):
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Graph]]:
         rng = np.random.default_rng((self.seed, self.epoch))
-        drawn = self.corpus.one_a_cluster(self.count, (40, 10_000), seed=int(rng.integers(2**31)))
+        drawn = self.corpus.one_per_cluster(self.count, (40, 10_000), seed=int(rng.integers(2**31)))
         worker = get_worker_info()
         turn, turns = (worker.id, worker.num_workers) if worker else (0, 1)
         starts = range(0, len(drawn), self.batch)[turn::turns]
@@ -233,7 +233,7 @@ def train_namer(
     *,
     hidden: int = HIDDEN,
     layers: int = LAYERS,
-    batch: int = CHAINS_A_BATCH,
+    batch: int = CHAINS_PER_BATCH,
     workers: int = 0,
 ) -> tuple[Namer, dict[str, Any]]:
     """Train a network that predicts residue types on a corpus; return it and its record.

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_train.downstream.common.embeddings import Encoder
+from protemb_train.downstream.quality.cache import cached, digest_of, weights_of
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
 from protemb_train.downstream.quality.finetune import bare
-from protemb_train.downstream.quality.kept import digest_of, kept, weights_of
 from protemb_train.downstream.quality.naming import names_of_all
 from protemb_train.downstream.quality.rows import examples
 from protemb_train.downstream.quality.trained import TrainedNetwork
@@ -66,6 +66,6 @@ def _unfrozen(trained: TrainedNetwork, decoys: Sequence[Decoy], cache: Path) -> 
         predicted = predict(trained.network, bare(decoys))
         return {"quality": predicted.quality, "residue_quality": np.concatenate(predicted.residue_quality)}
 
-    predicted = kept(cache / f"said-{digest_of(decoys, weights_of(trained.network))}.npz", make)
+    predicted = cached(cache / f"said-{digest_of(decoys, weights_of(trained.network))}.npz", make)
     starts = np.cumsum([len(d) for d in decoys])[:-1]
     return Predicted(predicted["quality"], np.split(predicted["residue_quality"], starts))

@@ -18,12 +18,12 @@ from torch_geometric.data import Data
 from protemb_train.base.origin import origin
 from protemb_train.downstream.common.embeddings import Encoder
 from protemb_train.downstream.common.seeds import missing_seeds, seed_path
-from protemb_train.downstream.quality.data import few_a_target
+from protemb_train.downstream.quality.cache import digest_of, weights_of
+from protemb_train.downstream.quality.data import few_per_target
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
 from protemb_train.downstream.quality.finetune import FEW, LONGEST_TRAINED, UNFROZEN, EndToEnd, bare
 from protemb_train.downstream.quality.graphs import graph_of
 from protemb_train.downstream.quality.head import graph_data
-from protemb_train.downstream.quality.kept import digest_of, weights_of
 from protemb_train.downstream.quality.naming import FEATURES, Namer, names_of_all, tensors_of
 from protemb_train.downstream.quality.trained import GRAPHQA, TrainedNetwork, load_row, make_network, save_row
 from protemb_train.downstream.quality.training import Examples, Recipe, all_scores, predict, train
@@ -261,7 +261,7 @@ def scores_by_kind(
 ) -> dict[str, dict[str, float]]:
     """Return scores on validation models, for real and generated ones separately."""
     predicted = predict(network, inputs)
-    kept = {id(d) for d in few_a_target(decoys, len(decoys))}
+    kept = {id(d) for d in few_per_target(decoys, len(decoys))}
     found = {}
     for name, made in (("real", False), ("made", True)):
         of = [n for n, d in enumerate(decoys) if d.made == made and id(d) in kept]

@@ -26,7 +26,7 @@ from protemb_train.downstream.quality.training import Predicted
 from protemb_train.network.checkpoint import read_tensors
 
 FORMAT = "protemb-quality-2"
-Judge = QualityHead | GraphQA
+QualityNetwork = QualityHead | GraphQA
 
 
 class QualityModel(nn.Module):
@@ -47,7 +47,7 @@ class QualityModel(nn.Module):
 
     def __init__(
         self,
-        heads: Sequence[Judge],
+        heads: Sequence[QualityNetwork],
         means: Sequence[Tensor],
         spreads: Sequence[Tensor],
         namer: Namer | None = None,
@@ -155,7 +155,7 @@ def assemble(seeds: Sequence[TrainedNetwork], readouts: Sequence[str], quality: 
             f"row {record['row']}: a scorer requires networks of kind residues or head on a structure "
             "embedding"
         )
-    heads = [copy.deepcopy(cast(Judge, s.network)) for s in seeds]
+    heads = [copy.deepcopy(cast(QualityNetwork, s.network)) for s in seeds]
     model = QualityModel(
         heads, [s.scales.node_mean for s in seeds], [s.scales.node_spread for s in seeds], heads[0].namer
     )
@@ -241,7 +241,7 @@ def load_scorer(path: Path) -> Trained:
         namer = Namer.like(loaded["state"]) if shape["named"] else None
         features = FEATURES if namer else 0
         heads = [make_network(shape["network"], extra, 0, 1, features, namer) for _ in range(count)]
-        model = QualityModel([cast(Judge, head) for head in heads], zeros, zeros, namer)
+        model = QualityModel([cast(QualityNetwork, head) for head in heads], zeros, zeros, namer)
         model.load_state_dict(loaded["state"])
         return Trained(model.eval(), dict(loaded["card"]))
     except (KeyError, TypeError, RuntimeError) as error:

@@ -68,7 +68,7 @@ class Examples:
         return len(self.decoys)
 
 
-class OneATarget(IterableDataset[Batch]):
+class OnePerTarget(IterableDataset[Batch]):
     """Batches of one random model of each target, in random order; an epoch is determined by the seed."""
 
     def __init__(self, examples: Examples, batch: int, seed: int) -> None:
@@ -212,6 +212,6 @@ def train(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        loader: Any = DataLoader(OneATarget(learning, recipe.batch, seed), batch_size=None)
+        loader: Any = DataLoader(OnePerTarget(learning, recipe.batch, seed), batch_size=None)
         trainer.fit(module, loader)
     return Run(module.network.eval(), module.curve)

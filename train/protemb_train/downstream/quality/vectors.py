@@ -25,9 +25,9 @@ from protemb_train.downstream.common.embeddings import (
     ResidueEncoder,
     StructureEncoder,
 )
+from protemb_train.downstream.quality.cache import digest_of
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
 from protemb_train.downstream.quality.graphs import edges_of
-from protemb_train.downstream.quality.kept import digest_of
 
 READOUTS = ("mean", "contact", "column", "column-contact")
 SAMPLE = 400  # number of models whose embeddings determine the scale

@@ -26,8 +26,8 @@ from protemb_train.downstream.common.neighbour_graph import (
 from protemb_train.downstream.sites.data import SiteChain, SitesError
 from protemb_train.downstream.sites.deepppisp import GAP, SiteBatch
 
-CHAINS_A_BATCH = 4
-RESIDUES_A_CHAIN = 128
+CHAINS_PER_BATCH = 4
+RESIDUES_PER_CHAIN = 128
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,8 +182,8 @@ class ResidueBatches(IterableDataset[SiteBatch]):
         seed: int,
         pad_to: int = 0,
         *,
-        chains_a_batch: int = CHAINS_A_BATCH,
-        residues_a_chain: int = RESIDUES_A_CHAIN,
+        chains_a_batch: int = CHAINS_PER_BATCH,
+        residues_a_chain: int = RESIDUES_PER_CHAIN,
     ) -> None:
         self.chains, self.seed, self.pad_to, self.epoch = list(chains), seed, pad_to, 0
         self.chains_a_batch, self.residues_a_chain = chains_a_batch, residues_a_chain

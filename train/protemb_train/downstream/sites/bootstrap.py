@@ -8,19 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_train.downstream.common.metrics import best_f_threshold
-from protemb_train.downstream.sites.rows import Kept
+from protemb_train.downstream.sites.rows import SavedSeed
 
 DRAWS = 1000
 
 
-def drawn_scores(row: Sequence[Kept]) -> dict[str, NDArray[np.float64]]:
+def drawn_scores(row: Sequence[SavedSeed]) -> dict[str, NDArray[np.float64]]:
     """Return AUPRC and MCC (clean) of a row, averaged over its seeds, for each sample of test chains.
 
     The samples depend only on the number of chains: rows on the same chains can be subtracted.
 
     Parameters
     ----------
-    row : sequence of Kept
+    row : sequence of SavedSeed
         Seeds of the row, all on the same test chains.
 
     Returns
@@ -80,7 +80,7 @@ def average_precisions(
     return found
 
 
-def _correlations(kept: Kept, counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def _correlations(kept: SavedSeed, counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Matthews correlation at the validation threshold, from the confusion matrix of each chain."""
     threshold = best_f_threshold(kept.validation_label, kept.validation_probability)
     called, label = kept.test_probability >= threshold, kept.test_label

@@ -48,8 +48,8 @@ def _piece(trace: Trace, cut: Cut) -> SiteChain:
 
 
 def cut_corpus(
-    corpus: Corpus, rule: CutRule = DEFAULT, *, a_cluster: int = 1, seed: int = 0
+    corpus: Corpus, rule: CutRule = DEFAULT, *, per_cluster: int = 1, seed: int = 0
 ) -> list[SiteChain]:
     """Return pieces of the chains of a corpus; parameters as in `protemb_train.corpus.cuts.cut_chains`."""
-    found = cut_chains(corpus, rule, per_cluster=a_cluster, seed=seed)
+    found = cut_chains(corpus, rule, per_cluster=per_cluster, seed=seed)
     return [_piece(trace, cut) for _, trace, cuts in found for cut in cuts]

@@ -170,7 +170,7 @@ def _keep(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Kept:
+class SavedSeed:
     """One saved seed of a row: arrays over residues, and lengths of the test chains."""
 
     record: dict[str, Any]
@@ -182,7 +182,7 @@ class Kept:
     validation_label: NDArray[np.bool_]
     validation_probability: NDArray[np.float32]
 
-    def of(self, split: str) -> Kept:
+    def of(self, split: str) -> SavedSeed:
         """Return the seed with the test chains of one published split.
 
         Raises
@@ -205,8 +205,8 @@ class Kept:
         )
 
 
-def _read(path: Path) -> Kept:
-    z = read_arrays(path, tuple(Kept.__annotations__), "a run of protemb-train sites")
+def _read(path: Path) -> SavedSeed:
+    z = read_arrays(path, tuple(SavedSeed.__annotations__), "a run of protemb-train sites")
     try:
         record = json.loads(str(z["record"][()]))
         _ = record["seed"], dict(record["encoder"]), record["features"], record["curve"], record["row"]
@@ -214,10 +214,10 @@ def _read(path: Path) -> Kept:
             raise ValueError("not three numbers of chains")
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise ArrayFileError(f"not a run of protemb-train sites (its record: {error})", path) from error
-    return Kept(**{**z, "record": record})
+    return SavedSeed(**{**z, "record": record})
 
 
-def read_rows(folder: Path, split: str | None = None) -> dict[str, list[Kept]]:
+def read_rows(folder: Path, split: str | None = None) -> dict[str, list[SavedSeed]]:
     """Return every seed of every row in a folder, rows by name, seeds in order.
 
     Parameters
@@ -234,7 +234,7 @@ def read_rows(folder: Path, split: str | None = None) -> dict[str, list[Kept]]:
     ArrayFileError
         If a file is damaged.
     """
-    found: dict[str, list[Kept]] = {}
+    found: dict[str, list[SavedSeed]] = {}
     for path in sorted(folder.glob("*/seed-*.npz")):
         kept = _read(path)
         found.setdefault(path.parent.name, []).append(kept.of(split) if split else kept)

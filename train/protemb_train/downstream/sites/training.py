@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader
 
 from protemb_train.downstream.common.metrics import best_f_threshold, binary_scores
 from protemb_train.downstream.sites.batches import (
-    CHAINS_A_BATCH,
-    RESIDUES_A_CHAIN,
+    CHAINS_PER_BATCH,
+    RESIDUES_PER_CHAIN,
     ChainTensors,
     ResidueBatches,
     Scaling,
@@ -58,8 +58,8 @@ class Recipe:
 
     epochs: int = 10
     patience: int | None = 5
-    chains_a_batch: int = CHAINS_A_BATCH
-    residues_a_chain: int = RESIDUES_A_CHAIN
+    chains_a_batch: int = CHAINS_PER_BATCH
+    residues_a_chain: int = RESIDUES_PER_CHAIN
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     one_cycle: bool = False

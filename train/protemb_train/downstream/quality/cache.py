@@ -32,7 +32,7 @@ def weights_of(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def kept(path: Path, make: Callable[[], Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+def cached(path: Path, make: Callable[[], Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
     """Return arrays from a file; if it is missing, compute them and write it atomically.
 
     Raises
