@@ -108,7 +108,8 @@ def _unfrozen(
     network, record = load_network(checkpoint)
     if weights_sha256(network) != embedder.card["weights_sha256"]:
         raise ExportError(
-            f"was not exported from the model {embedder.model.name}; pass its own checkpoint", checkpoint
+            f"is not the checkpoint of the model {embedder.model.name}; pass the one it was exported from",
+            checkpoint,
         )
     with _shown("encoder and head") as progress:
         model, tuned, losses = train_on(trained, network, embedder.noise_level, table, progress)

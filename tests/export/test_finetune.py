@@ -280,7 +280,7 @@ def test_a_head_finds_the_encoder_that_learnt_with_it(
     value, _ = json.loads(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
     np.testing.assert_allclose(value, predictor.predict(structures / "1orc.pdb").value, atol=1e-6)
     status, _, err = command(cli, "finetune", *options, "--model", "base", "--unfreeze", CHECKPOINT)
-    assert status == 1 and "was not exported from the model base" in err
+    assert status == 1 and "is not the checkpoint of the model base" in err
     (tmp_path / "curled-encoder.onnx").unlink()
     with pytest.raises(ModelError, match=r"does not lie beside it as curled-encoder\.onnx; pass embedder="):
         LabelPredictor(out, "cpu")

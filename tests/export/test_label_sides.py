@@ -70,7 +70,7 @@ def test_a_class_of_one_family_is_refused(model: Chain) -> None:
 
 def test_a_class_of_no_chain_is_refused(model: Chain) -> None:
     table = table_of(model, strangers(20), "ab" * 10)
-    with pytest.raises(LabelError, match="label 'c' are of 0 families"):
+    with pytest.raises(LabelError, match="label 'c' form 0 families"):
         sides_of(replace(table, classes=("a", "b", "c")))
 
 

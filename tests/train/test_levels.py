@@ -106,7 +106,7 @@ def test_other_files_are_no_judgement(tmp_path: Path, content: bytes) -> None:
     ) as refused:
         read_judgement(tmp_path / "j.json")
     assert "\n" not in str(refused.value)
-    with pytest.raises(ProtembError, match=r"no\.json: not a judgement"):
+    with pytest.raises(ProtembError, match=r"no\.json: is not an evaluation"):
         read_judgement(tmp_path / "no.json")
 
 

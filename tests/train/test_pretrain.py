@@ -127,7 +127,7 @@ def test_a_run_without_validation_chains_says_what_is_missing(make_corpus, trace
 
 def test_bad_folders_and_corpora_are_said(real_corpus, config, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="the folder cannot be made"):
+    with pytest.raises(OutputError, match="the folder cannot be created"):
         run(real_corpus, config, tmp_path / "file" / "run", steps=1)
     with pytest.raises(CorpusError, match="crop of 5000 residues"):
         run(real_corpus, config, tmp_path / "run", steps=1, crops=(5000,))

@@ -274,7 +274,7 @@ def test_one_chain_a_cluster(make_corpus, pieces):
 
 
 def test_too_few_clusters_are_said(small_corpus):
-    with pytest.raises(ProbeError, match="val holds 0 clusters of chains of 4000 to 5000 residues"):
+    with pytest.raises(ProbeError, match="val has 0 clusters of chains of 4000 to 5000 residues"):
         held_out_sides(small_corpus.path, (4, 4), (4000, 5000))
 
 

@@ -167,7 +167,7 @@ def test_a_corrupt_file_of_models_is_one_sentence(content: bytes, tmp_path: Path
     path.write_bytes(content)
     with pytest.raises(ProtembError, match=r"decoys\.npz: not a set of models"):
         read_decoys(path)
-    with pytest.raises(ProtembError, match="no such file"):
+    with pytest.raises(ProtembError, match="the file does not exist"):
         read_decoys(tmp_path / "none.npz")
 
 

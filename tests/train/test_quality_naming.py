@@ -126,7 +126,7 @@ def test_epochs_differ_and_seeds_do_not(corpus: Corpus) -> None:
 
 def test_a_broken_file_of_names_is_one_sentence(tmp_path: Path) -> None:
     torch.save({"format": "other"}, tmp_path / "n.pt")
-    with pytest.raises(ModelError, match="holds 'other', this reads"):
+    with pytest.raises(ModelError, match="has the format 'other'; only"):
         load_names(tmp_path / "n.pt")
     with pytest.raises(ModelError, match=r"none\.pt"):
         load_names(tmp_path / "none.pt")

@@ -146,7 +146,7 @@ def test_a_seed_that_is_there_is_the_rows_or_refused(
         del whole["record"][name]
     torch.save(whole, path)
     assert run() == [] and len(load_rows(tmp_path)["head"]) == 2
-    with pytest.raises(DecoyError, match="another names"):
+    with pytest.raises(DecoyError, match=r"different settings \(names\)"):
         list(
             run_row(
                 replace(row, namer=Namer(8, 1)), learning, sides["val"], tmp_path, seeds=[1], cache=tmp_path

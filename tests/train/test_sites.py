@@ -101,7 +101,7 @@ def test_a_set_that_does_not_fit_is_refused(
 
 
 def test_a_missing_file_and_a_missing_split_are_sentences(written: Written, tmp_path: Path) -> None:
-    with pytest.raises(ProtembError, match="no such file"):
+    with pytest.raises(ProtembError, match="the file does not exist"):
         read_sites(tmp_path / "none.npz")
     with pytest.raises(SitesError, match="has no split 'Test_60'; available are test, train"):
         read_sites(written()).of("Test_60")
@@ -168,7 +168,7 @@ def test_scores_are_those_of_scikit_learn_and_of_their_definitions(seed: int, co
     [
         ([True, True], [0.1, 0.2], "only one class"),
         ([True, False], [0.1, np.nan], "1 of 2 predictions are not finite"),
-        ([True, False], [0.1], "do not belong together"),
+        ([True, False], [0.1], "the numbers must be equal"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(label: list[bool], probability: list[float], message: str) -> None:

@@ -87,7 +87,7 @@ def test_a_seed_that_is_there_is_the_rows_or_refused(
         del record[name]
     np.savez(path, **z | {"record": np.array(json.dumps(record))})
     assert run() == [] and len(read_rows(tmp_path)["none"]) == 2
-    with pytest.raises(SitesError, match="another number of chains"):
+    with pytest.raises(SitesError, match=r"different settings \(number of chains"):
         list(run_row(row, split[0][1:], split[1], tmp_path, seeds=[1]))
     # Of another encoder: no part of the row in the table either.
     record["encoder"] = {"encoder": "old"}
