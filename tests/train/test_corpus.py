@@ -136,8 +136,8 @@ def test_arrays_of_which_a_part_would_not_be_searched_are_refused(tmp_path, seq,
 @pytest.mark.parametrize(
     ("name", "spoilt", "expected"),
     [
-        ("cluster30", lambda x: x[:2], "cluster30 is of int64 and shape"),
-        ("cluster30", lambda x: x + 0.5, "cluster30 is of float64"),
+        ("cluster30", lambda x: x[:2], "cluster30 has type int64 and shape"),
+        ("cluster30", lambda x: x + 0.5, "cluster30 has type float64"),
         ("source", lambda x: x + 99, "a source is not among its 2 names"),
         ("source", lambda x: x.astype(int) - 1, "a source is not among its 2 names"),
         ("source_names", lambda x: x[0], "a source is not among its 1 names"),
@@ -148,8 +148,8 @@ def test_arrays_of_which_a_part_would_not_be_searched_are_refused(tmp_path, seq,
         ("offsets", lambda x: x.astype(float), "offsets have type float64"),
         ("offsets", lambda x: np.concatenate([x[:1], x[:1], x[2:]]), "do not divide its"),
         ("offsets", lambda x: x[1:], "its offsets do not match"),
-        ("dxyz_milliA", lambda x: x * 1.0, "dxyz_milliA is of float64"),
-        ("resnum", lambda x: x[:-1], "resnum is of int32 and shape"),
+        ("dxyz_milliA", lambda x: x * 1.0, "dxyz_milliA has type float64"),
+        ("resnum", lambda x: x[:-1], "resnum has type int32 and shape"),
     ],
 )
 def test_damaged_collections_are_one_sentence(collection, name, spoilt, expected):
