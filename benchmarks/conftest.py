@@ -1,4 +1,4 @@
-"""Benchmarks run with `pytest --benchmark-only` and are left out of an ordinary test run."""
+"""Benchmarks run with `pytest --benchmark-only` and are excluded from ordinary test runs."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def protease() -> Chain:
 
 @pytest.fixture(scope="session")
 def embedder() -> Embedder:
-    """The bundled model on one thread, so that rows compare."""
+    """The bundled model on one thread, for comparable rows."""
     return Embedder(device="cpu", threads=1)
 
 
 @pytest.fixture(scope="session")
 def pair_map() -> np.ndarray:
-    """A pair map of 512 residues as the graph returns it, (C, L, L)."""
+    """A pair map of 512 residues as returned by the graph, (C, L, L)."""
     return np.random.default_rng(0).standard_normal((64, 512, 512), dtype=np.float32)

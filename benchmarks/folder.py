@@ -1,8 +1,8 @@
-"""A folder of real files: throughput by workers and threads, memory over the run, where the time goes.
+"""A folder of real files: throughput by workers and threads, memory during the run, and profile.
 
     python benchmarks/folder.py STRUCTURES -o benchmarks/folder.md --files 1000
 
-Files that are no protein structures are skipped, as a user would have it, and counted.
+Files that are not protein structures are skipped and counted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BINS = ((30, 100), (100, 160), (160, 300), (300, 450), (450, 600), (600, 1500))
 
 
 class Memory(threading.Thread):
-    """Watches the memory that this process and its children hold, twice a second."""
+    """Records the memory of this process and its children, twice per second."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -44,7 +44,7 @@ class Memory(threading.Thread):
             for process in (me, *me.children(recursive=True)):
                 try:
                     held += process.memory_info().rss
-                except psutil.Error:  # ended meanwhile
+                except psutil.Error:  # the process has ended
                     continue
             self.mib.append(held / 2**20)
 
@@ -57,12 +57,12 @@ class Memory(threading.Thread):
         self.join()
 
     def quarters(self) -> list[int]:
-        """Return the largest amount held in each quarter of the run."""
+        """Return the largest amount in each quarter of the run."""
         return [round(max(part)) for part in np.array_split(self.mib, 4) if len(part)]
 
 
 def throughput(paths: list[str], model: str, workers: int, threads: int) -> Iterator[object]:
-    """Embed all files once; give the cells of a row."""
+    """Embed all files once; yield the cells of a row."""
     embedder = Embedder(model, device="cpu", threads=threads)
     lengths = []
     start = time.perf_counter()
@@ -79,7 +79,7 @@ def throughput(paths: list[str], model: str, workers: int, threads: int) -> Iter
 
 @dataclass
 class Share:
-    """Seconds of one chain."""
+    """Times of one chain in seconds."""
 
     length: int
     reading: float
@@ -88,13 +88,13 @@ class Share:
 
     @property
     def outside(self) -> float:
-        """Share of the time that is not the network's."""
+        """Share of the time outside the network."""
         return (self.reading + self.rest) / (self.reading + self.network + self.rest)
 
 
 @dataclass
 class Stopwatch:
-    """Times a session's runs."""
+    """Measures the times of a session's runs."""
 
     run: Any
     taken: list[float] = field(default_factory=list)
@@ -107,7 +107,7 @@ class Stopwatch:
 
 
 def shares(paths: list[str], model: str) -> Iterator[Share]:
-    """Embed files one by one on one thread; a chain takes its part of the reading of its file."""
+    """Embed files one by one on one thread; the time of reading a file is divided among its chains."""
     embedder = Embedder(model, device="cpu", threads=1)
     watch = Stopwatch(embedder._session.run)
     embedder._session.run = watch  # type: ignore[method-assign]
@@ -127,7 +127,7 @@ def shares(paths: list[str], model: str) -> Iterator[Share]:
 
 
 def of_shares(paths: list[str], model: str) -> Iterator[str]:
-    """Give the rows of one model: medians by length."""
+    """Yield the rows of one model: medians by length."""
     found = list(shares(paths, model))
     for low, high in BINS:
         of = [share for share in found if low <= share.length < high]
@@ -144,7 +144,7 @@ def of_shares(paths: list[str], model: str) -> Iterator[str]:
 def main(
     structures: Annotated[Path, typer.Argument(help="Folder of structure files.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Page to write.")],
-    files: Annotated[int, typer.Option(help="Files to take, at random.")] = 1000,
+    files: Annotated[int, typer.Option(help="Number of random files.")] = 1000,
     model: Annotated[list[str] | None, typer.Option(help="Bundled model.")] = None,
 ) -> None:
     """Measure, and write the page."""
@@ -156,21 +156,21 @@ def main(
         f"Written by `python benchmarks/folder.py {structures.name}`: {len(paths)} files, {processor()}, "
         f"{psutil.cpu_count()} cores.\n",
         "| model | workers | threads each | chains | failed inputs and chains | s | chains/s | "
-        "million pairs/s | memory held, largest in each quarter of the run, MiB |",
+        "million pairs/s | peak memory in each quarter of the run, MiB |",
         "|---" * 9 + "|",
     ]
     models = model or ["base", "base-int8"]
     for name in models:
         for workers, threads in ((1, 1), (1, 2), (2, 2)):
-            # embed_many shares the threads of an embedder among its workers.
+            # embed_many divides the threads of an embedder among its workers.
             row = list(throughput(paths, name, workers, threads))
             row[2] = threads // workers
             lines.append("| " + " | ".join(map(str, row)) + " |")
             print(lines[-1], flush=True)
     lines += [
         "\nMemory is that of the process and its workers together (resident set size).",
-        "\n## Where the time of a chain goes\n",
-        "Milliseconds on one thread, medians by length; features are made in the network's graph "
+        "\n## Time per chain\n",
+        "Milliseconds on one thread, medians by length; features are computed in the network's graph "
         "(`roofline.md`).\n",
         "| model | residues | chains | median | reading | network | checks, arrays, pooling | outside the "
         "network |",

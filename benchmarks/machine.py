@@ -1,4 +1,4 @@
-"""What one thread of this machine can do: matrix products and copies, each by the best that is at hand."""
+"""Peak rates of one thread of this machine: matrix products and copies, by the fastest library."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def processor() -> str:
 
 
 def median_seconds(run: Callable[[], object], rounds: int = 9) -> float:
-    """Return the median of some runs, after one to warm up."""
+    """Return the median time of some runs, after a warm-up."""
     run()
     taken = []
     for _ in range(rounds):
@@ -40,14 +40,14 @@ def median_seconds(run: Callable[[], object], rounds: int = 9) -> float:
 
 
 def compact_coords(length: int) -> np.ndarray:
-    """Return a compact random walk of C-alphas, in angstrom: speed does not ask what a chain looks like."""
+    """Return a compact random walk of C-alphas, in angstrom; the speed does not depend on the structure."""
     rng = np.random.default_rng(length)
     steps = rng.normal(size=(length, 3))
     return np.cumsum(3.8 * steps / np.linalg.norm(steps, axis=1, keepdims=True), axis=0) * 0.5
 
 
 def one_thread() -> onnxruntime.SessionOptions:
-    """Return options of a session on one thread."""
+    """Return session options for one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -55,7 +55,7 @@ def one_thread() -> onnxruntime.SessionOptions:
 
 
 def product(operator: str, a: np.ndarray, b: np.ndarray, out: int) -> Callable[[], object]:
-    """Return a run of one of ONNX Runtime's matrix products, with results of a type of ONNX."""
+    """Return a function that runs one of ONNX Runtime's matrix products, with a given ONNX type of result."""
     value = onnx.helper.make_tensor_value_info
     types = [onnx.helper.np_dtype_to_tensor_dtype(matrix.dtype) for matrix in (a, b)]
     graph = onnx.helper.make_graph(
@@ -68,7 +68,7 @@ def product(operator: str, a: np.ndarray, b: np.ndarray, out: int) -> Callable[[
 
 
 def reduction(array: np.ndarray) -> Callable[[], np.ndarray]:
-    """Return a run of ONNX Runtime's mean over the last axis of an array, of which no copy is made."""
+    """Return a function that runs ONNX Runtime's mean over the last axis of an array, without copying it."""
     value = onnx.helper.make_tensor_value_info
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("ReduceMean", ["a", "axes"], ["mean"], keepdims=0)],
@@ -95,10 +95,10 @@ class Machine:
     Parameters
     ----------
     numpy_products, float_products, integer_products : float
-        Multiplications and additions a second in a matrix product: NumPy's and ONNX Runtime's of float32,
+        Multiplications and additions per second in a matrix product: NumPy's and ONNX Runtime's of float32,
         ONNX Runtime's of uint8 times int8.
     copied : float
-        Bytes read and bytes written a second, of arrays that no cache holds.
+        Bytes read and written per second, for arrays larger than the caches.
     """
 
     numpy_products: float
@@ -108,12 +108,12 @@ class Machine:
 
     @property
     def products(self) -> float:
-        """The better of the two in float32: NumPy may bring kernels for older processors alone."""
+        """The faster of the two in float32: NumPy may only have kernels for older processors."""
         return max(self.numpy_products, self.float_products)
 
     @staticmethod
     def measured() -> Machine:
-        """Time them."""
+        """Measure them."""
         rng = np.random.default_rng(0)
         a, b = rng.standard_normal((2, MATRIX, MATRIX), dtype=np.float32)
         whole_a = rng.integers(0, 255, a.shape, dtype=np.uint8)

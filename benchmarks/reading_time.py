@@ -1,9 +1,9 @@
-"""Milliseconds to read a structure file, here and in another checkout, file by file in turn.
+"""Milliseconds to read a structure file, in this and in another checkout, alternating file by file.
 
     python benchmarks/reading_time.py --before ../before -o benchmarks/reading.md
 
-CPU time of reading bytes that are in memory and unzipped; of each file the best of eight. Two processes take
-turns at each file, so that what else the machine does falls on both.
+CPU time of reading uncompressed bytes in memory; the best of eight for each file. Two processes alternate at
+each file, so that other load on the machine affects both.
 """
 
 from __future__ import annotations

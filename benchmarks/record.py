@@ -60,9 +60,9 @@ def numbers_as_numbers(text: str) -> list[tuple[int, str]]:
 
 
 def table(rows: list[tuple[tuple[str, str, str], dict[str, str]]]) -> list[str]:
-    """Return the lines of a table of names, medians and ratios, with a column for each further value.
+    """Return the lines of a table of names, medians and ratios, with a column for each additional value.
 
-    Values that all rows share stand above the table.
+    Values shared by all rows are given above the table.
     """
     keys = list(dict.fromkeys(key for _, extra in rows for key in extra))
     shared = [key for key in keys if len(rows) > 1 and len({extra.get(key) for _, extra in rows}) == 1]
@@ -76,7 +76,7 @@ def table(rows: list[tuple[tuple[str, str, str], dict[str, str]]]) -> list[str]:
 
 
 def main(source: Path, target: Path) -> None:
-    """Write medians, grouped, with ratios to the fastest row of each group."""
+    """Write medians by group, with ratios to the fastest row of each group."""
     loaded = json.loads(source.read_text())
     cpu = loaded["machine_info"]["cpu"]
     lines = [
@@ -100,7 +100,7 @@ def main(source: Path, target: Path) -> None:
 
 
 def draw(source: Path, target: Path) -> None:
-    """Draw median seconds against residues, a line for each benchmark name."""
+    """Plot median seconds against residues, one line per benchmark name."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,7 +1,7 @@
-"""What a user would pick instead, with random weights, through its usual library.
+"""Other encoders, with random weights, through their usual libraries.
 
-ESM-2 is Hugging Face's at its published sizes. The two structure encoders are like GearNet and ProteinMPNN in
-depth, width and graph (`gearnet`, `proteinmpnn`), not their authors' code.
+ESM-2 is Hugging Face's at its published sizes. The two structure encoders have the depth, width and graph of
+GearNet and ProteinMPNN (`gearnet`, `proteinmpnn`), but are not their authors' code.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Encoder = Callable[[Chain], np.ndarray]
 
 
 def esm2(size: str) -> Encoder:
-    """Return a protein language model: it sees the sequence alone."""
+    """Return a protein language model, which uses the sequence only."""
     from transformers import EsmConfig, EsmModel
 
     layers, width, heads = ESM2[size]
@@ -37,7 +37,7 @@ def esm2(size: str) -> Encoder:
 
     @torch.inference_mode()
     def encode(chain: Chain) -> np.ndarray:
-        tokens = torch.from_numpy(chain.residue_type)[None] + 4  # any of the letters
+        tokens = torch.from_numpy(chain.residue_type)[None] + 4  # arbitrary letters
         return model(tokens).last_hidden_state.mean(dim=1).numpy()
 
     return encode
@@ -51,7 +51,7 @@ def neighbours(coords: np.ndarray, k: int) -> np.ndarray:
 
 
 class GearNet(nn.Module):
-    """Six relational convolutions of width 512 over seven kinds of edges: sequence (5), radius, near."""
+    """Six relational convolutions of width 512 over seven kinds of edges: sequence (5), radius, nearest."""
 
     WIDTH, LAYERS, RELATIONS = 512, 6, 7
 
@@ -114,7 +114,7 @@ class MPNNLayer(MessagePassing):
 
 
 class ProteinMPNN(nn.Module):
-    """Three such layers over 48 neighbours; edges know distance (16 radial functions) and separation."""
+    """Three such layers over 48 neighbours; edges have distance (16 radial functions) and separation."""
 
     WIDTH, NEIGHBOURS, LAYERS = 128, 48, 3
 
@@ -138,7 +138,7 @@ class ProteinMPNN(nn.Module):
 
 
 def of_module(module: nn.Module) -> Encoder:
-    """Return a module's run from a chain to a protein vector."""
+    """Return a function that computes a protein vector from a chain with a module."""
     module = module.eval()
 
     @torch.inference_mode()

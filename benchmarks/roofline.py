@@ -1,10 +1,10 @@
-"""What the machine allows, what each kernel of the exported graph asks for, and where the time goes.
+"""Roofline of the exported graph: limits of the machine, requirements of each kernel, and measured times.
 
     python benchmarks/roofline.py -o benchmarks/roofline.md
 
-A kernel cannot be done sooner than its products take at the rate of a matrix product, nor than its maps and
-weights take at the rate of a copy; the sum over the kernels that ONNX Runtime makes of the graph is the
-floor. Shapes and bytes are those of ONNX Runtime's own profile. One thread.
+The time of a kernel is at least that of its products at the rate of a matrix product, and that of its maps
+and weights at the rate of a copy; the sum over the kernels of ONNX Runtime's optimised graph is the floor.
+Shapes and bytes are from ONNX Runtime's profile. One thread is used.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ REST = "layout, sums, rectifiers, pooling"
 
 @dataclass
 class Kernel:
-    """One kernel of the graph as ONNX Runtime optimised it."""
+    """One kernel of the graph optimised by ONNX Runtime."""
 
     kind: str
     operator: str
@@ -49,31 +49,31 @@ class Kernel:
     seconds: float
 
     def floor(self, machine: Machine) -> float:
-        """Return the seconds below which it cannot come."""
+        """Return the minimum time in seconds."""
         rate = machine.integer_products if self.operator == "QLinearConv" else machine.products
         return max(self.products / rate, self.moved / machine.copied)
 
 
 def floor_of(kernels: list[Kernel], machine: Machine) -> float:
-    """Return the seconds below which some kernels cannot come."""
+    """Return the minimum time of several kernels in seconds."""
     return sum(kernel.floor(machine) for kernel in kernels)
 
 
 def shape_of(value: dict[str, list[int]]) -> list[int]:
-    """Return the shape in a profile's {type: shape}."""
+    """Return the shape from a profile's {type: shape}."""
     return next(iter(value.values()))
 
 
 def products_of(operator: str, arguments: dict[str, Any], filters: list[int]) -> tuple[int, int]:
-    """Return multiplications and additions of a kernel, and the width of its filter (0: no convolution).
+    """Return multiplications and additions of a kernel, and the width of its filter (0: not a convolution).
 
-    `filters` is the shape of the filter of a convolution in integers, of which a profile says nothing.
+    `filters` is the filter shape of a convolution in integers, which a profile does not include.
     """
     inputs = [shape_of(value) for value in arguments["input_type_shape"]]
     out = shape_of(arguments["output_type_shape"][0])
     if "Conv" in operator:
         filters = next((shape for shape in inputs[1:] if len(shape) == 4), filters)
-        if filters[1] == 1:  # the convolution that changes nothing: no product that anybody needs
+        if filters[1] == 1:  # the identity convolution, which needs no products
             return 0, 0
         return 2 * int(np.prod(out)) * int(np.prod(filters[1:])), filters[2]
     if operator in ("MatMul", "FusedMatMul", "Gemm"):
@@ -104,7 +104,7 @@ def profiled(path: Path, feeds: dict[str, Any]) -> list[Kernel]:
 
 
 def integer_filters(path: Path) -> Iterator[list[int]]:
-    """Give the shapes of the filters of convolutions in integers, in order."""
+    """Yield the filter shapes of convolutions in integers, in order."""
     graph = onnx.load(path).graph
     shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     for node in graph.node:
@@ -115,9 +115,9 @@ def integer_filters(path: Path) -> Iterator[list[int]]:
 def classified(
     seconds: dict[str, list[float]], arguments: dict[str, dict[str, Any]], filters: Iterator[list[int]]
 ) -> Iterator[Kernel]:
-    """Give kernels in order; the stem ends where maps become integers, or at a block."""
+    """Yield kernels in order; the stem ends where maps become integers, or at a block."""
     in_stem = True
-    convolutions = 0  # with products: the first is the stem's own
+    convolutions = 0  # with products; the first belongs to the stem
     for name, taken in seconds.items():
         about = arguments[name]
         operator = about["op_name"]
@@ -130,18 +130,18 @@ def classified(
 
 
 def compact_chain(length: int) -> dict[str, Any]:
-    """Return a compact random walk as the graph takes it."""
+    """Return a compact random walk as input of the graph."""
     return feeds_of(read_chain((compact_coords(length), ("ACDEFGHIKLMNPQRSTVWY" * length)[:length])))
 
 
 def of_model(model: str, lengths: list[int], machine: Machine) -> Iterator[str]:
-    """Give the lines of one model."""
+    """Yield the lines of one model."""
     path = find_model(model).path
     session = Embedder(model, "cpu", threads=1)._session
     yield f"\n## {model}\n"
     yield (
-        "| residues | products a pair | bytes a pair | floor, ms | network, ms | floor / network | GFLOP/s | "
-        "of ONNX Runtime's matrix product | of NumPy's |"
+        "| residues | operations per pair | bytes per pair | floor, ms | network, ms | floor / network | "
+        "GFLOP/s | of ONNX Runtime's matrix product | of NumPy's |"
     )
     yield "|---" * 9 + "|"
     found: dict[int, list[Kernel]] = {}
@@ -161,8 +161,8 @@ def of_model(model: str, lengths: list[int], machine: Machine) -> Iterator[str]:
             *(f"{rate / machine.float_products:.2f}", f"{rate / machine.numpy_products:.2f}"),
         ]
         yield "| " + " | ".join(map(str, cells)) + " |"
-    yield "\nBy kernels, under the profiler:\n"
-    yield "| what | " + " | ".join(f"{n}: ms | floor | GFLOP/s | GB/s" for n in lengths) + " |"
+    yield "\nBy kernel, under the profiler:\n"
+    yield "| kernel | " + " | ".join(f"{n}: ms | floor | GFLOP/s | GB/s" for n in lengths) + " |"
     yield "|---" * (1 + 4 * len(lengths)) + "|"
     for kind in (STEM, *CONVOLUTIONS.values(), REST):
         cells = [kind]
@@ -176,7 +176,7 @@ def of_model(model: str, lengths: list[int], machine: Machine) -> Iterator[str]:
 
 
 def page(models: list[str], lengths: list[int]) -> Iterator[str]:
-    """Give the lines of the page."""
+    """Yield the lines of the page."""
     machine = Machine.measured()
     yield "# Roofline\n"
     yield (
@@ -184,9 +184,9 @@ def page(models: list[str], lengths: list[int]) -> Iterator[str]:
         f"{onnxruntime.__version__}, medians of {ROUNDS} runs. {machine}"
     )
     yield (
-        "\nThe floor of a kernel is the longer of its products at the better rate (integers at theirs) and "
-        "its bytes at that of the copy; a product counts as two operations. A floor may lie above what is "
-        "measured where a cache holds the maps."
+        "\nThe floor of a kernel is the longer of the time of its products at the higher rate (for integers "
+        "theirs) and that of its bytes at the rate of the copy; a product counts as two operations. A floor "
+        "may exceed the measured time if the maps fit into a cache."
     )
     for model in models:
         yield from of_model(model, lengths, machine)

@@ -1,10 +1,10 @@
-"""What search finds: neighbours of test chains in the corpus, compared with other methods.
+"""Search results: neighbours of test chains in the corpus, compared with other methods.
 
     python benchmarks/search.py CORPUS.arrow TM.npz -o benchmarks/search.md \\
         --index base=INDEX --index untrained=INDEX
 
-TM.npz and the stores of the indexes are made by benchmarks/search_data.py. Needs MMseqs2, mini3di, pulchra,
-tmtools. One thread.
+TM.npz and the stores of the indexes are made by benchmarks/search_data.py. Requires MMseqs2, mini3di, pulchra
+and tmtools. One thread is used.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from protemb_sdk import Embedder, Embedding
 from protemb_sdk.search import CANDIDATES, Index, open_index
 from protemb_train.corpus.corpus import Corpus
 
-K = 10  # hits whose TM-scores are averaged
+K = 10  # number of hits whose TM-scores are averaged
 THREE_DI = "3Di, Smith-Waterman"
 FOLD = (
-    0.5  # TM-score from which two chains share a fold (Xu and Zhang 2010, doi:10.1093/bioinformatics/btq066)
+    0.5  # TM-score above which two chains share a fold (Xu and Zhang 2010, doi:10.1093/bioinformatics/btq066)
 )
 BOOTSTRAPS = 2000
 
@@ -54,7 +54,7 @@ class Model:
         self.name, self.task = name, task
         self.index: Index = open_index(path)
         place = {identifier: number for number, identifier in enumerate(self.index.ids)}
-        # Of each chain of the corpus, its number in the index.
+        # For each chain of the corpus, its number in the index.
         self.number = np.array([place[identifier] for identifier in task.corpus.table["id"].to_pylist()])
         self.descriptors = self.index.descriptors[self.number]
         self.queries: list[Embedding] = [embedder.embed(task.structures[q]) for q in task.asked]
@@ -81,38 +81,38 @@ class Model:
         return np.concatenate([found[:CANDIDATES][np.argsort(-score, kind="stable")], found[CANDIDATES:]])
 
 
-def by_tm_align_of_candidates(model: Model, judge: Judge) -> Ranking:
+def by_tm_align_of_candidates(model: Model, evaluator: Evaluator) -> Ranking:
     """Return the ranking of the model's candidates by TM-align."""
 
     def ranking(row: int, pool: Order) -> Order:
         found = model.by_vector(row, pool)
         first = found[:CANDIDATES]
-        judge.ask_one(row, first)
-        score = np.array([judge.mean_score(row, int(chain)) for chain in first])
+        evaluator.ask_one(row, first)
+        score = np.array([evaluator.mean_score(row, int(chain)) for chain in first])
         return np.concatenate([first[np.argsort(-score, kind="stable")], found[CANDIDATES:]])
 
     return ranking
 
 
 def average_precision(relevant: NDArray[np.bool_]) -> float:
-    """Return the mean precision at the rank of each relevant chain, of a ranking; NaN if there is none."""
+    """Return the mean precision at the rank of each relevant chain of a ranking; NaN if there is none."""
     ranks = np.flatnonzero(relevant) + 1
     return float(np.mean(np.arange(1, len(ranks) + 1) / ranks)) if len(ranks) else np.nan
 
 
-class Judge:
-    """Judges rankings; TM-align is asked about each pair once."""
+class Evaluator:
+    """Evaluates rankings; each pair is aligned by TM-align once."""
 
     def __init__(self, task: Task, workers: int) -> None:
         self.task, self.workers = task, workers
-        self.kept: dict[tuple[str, bool], NDArray[np.float64]] = {}  # of each ranking, a row a query
-        self._tm: dict[tuple[int, int], tuple[float, float]] = {}  # by the length of the query, of the target
+        self.kept: dict[tuple[str, bool], NDArray[np.float64]] = {}  # for each ranking, one row per query
+        self._tm: dict[tuple[int, int], tuple[float, float]] = {}  # normalised by query and by target
         for row, column in np.ndindex(task.tm.shape[:2]):
             by_query, by_target = map(float, task.tm[row, column])
             self._tm[row, int(task.targets[column])] = by_query, by_target
 
     def ask(self, found: list[Order]) -> None:
-        """Have TM-align score chains that were found, for each query."""
+        """Align hits with TM-align, for each query."""
         missing = {
             (row, int(chain)) for row, chains in enumerate(found) for chain in chains
         } - self._tm.keys()
@@ -124,19 +124,19 @@ class Judge:
             self._tm |= dict(zip(pairs, scores, strict=True))
 
     def ask_one(self, row: int, found: Order) -> None:
-        """Have TM-align score chains that were found for one query."""
+        """Align the hits of one query with TM-align."""
         self.ask([found if row == n else found[:0] for n in range(len(self.task.asked))])
 
     def mean_score(self, row: int, chain: int) -> float:
-        """Return the mean of both TM-scores of a query and a chain that were asked about."""
+        """Return the mean of both TM-scores of a query and an aligned chain."""
         return float(np.mean(self._tm[row, chain]))
 
     def both(self, row: int, chain: int) -> tuple[float, float]:
-        """Return both TM-scores of a query and a chain that were asked about."""
+        """Return both TM-scores of a query and an aligned chain."""
         return self._tm[row, chain]
 
     def tm(self, row: int, found: Order) -> float:
-        """Return the mean TM-score of hits that were asked about, by the length of the query."""
+        """Return the mean TM-score of aligned hits, normalised by the length of the query."""
         return float(np.mean([self._tm[row, int(chain)][0] for chain in found]))
 
     def row(self, name: str, ranking: Ranking, pool: Order, *, folds: bool) -> str:
@@ -159,34 +159,34 @@ class Judge:
         return f"| {name} | {line} |"
 
     def gain(self, name: str, over: str, *, folds: bool) -> str:
-        """Return a line of what a ranking has more than another, query by query."""
+        """Return a line of the table: the mean difference of two rankings over queries."""
         difference = self.kept[name, folds] - self.kept[over, folds]
         line = " | ".join(_interval(column) for column in difference.T)
         return f"| {name}, gain over {over} | {line} |"
 
 
 def _interval(values: NDArray[np.float64]) -> str:
-    """Return a mean over queries, with half of the width that 95% of resamplings take."""
+    """Return a mean over queries, with half of the 95% confidence interval by bootstrap."""
     values = values[~np.isnan(values)]
     drawn = np.random.default_rng(0).choice(values, (BOOTSTRAPS, len(values))).mean(axis=1)
     low, high = np.percentile(drawn, [2.5, 97.5])
     return f"{values.mean():.3f} ± {(high - low) / 2:.3f}"
 
 
-def _tm_beside(model: Model, judge: Judge) -> tuple[float, float, float]:
-    """Compare TM-scores of the first hits with TM-align's.
+def _tm_compared(model: Model, evaluator: Evaluator) -> tuple[float, float, float]:
+    """Compare TM-scores of the first hits with those of TM-align.
 
     Returns the share within .02 and the median difference, over both normalisations, and the share of hits
     with a TM-score above the aligned residues over the length.
     """
     gaps, impossible = [], []
-    place = {identifier: position for position, identifier in enumerate(_ids(judge.task))}
-    for row in range(len(judge.task.asked)):
+    place = {identifier: position for position, identifier in enumerate(_ids(evaluator.task))}
+    for row in range(len(evaluator.task.asked)):
         query = model.queries[row]
-        hits = [hit for hit in model.index.search(query, K) if place[hit.id] != judge.task.asked[row]]
-        judge.ask_one(row, np.array([place[hit.id] for hit in hits], dtype=np.int64))
+        hits = [hit for hit in model.index.search(query, K) if place[hit.id] != evaluator.task.asked[row]]
+        evaluator.ask_one(row, np.array([place[hit.id] for hit in hits], dtype=np.int64))
         for hit in hits:
-            by_query, by_target = judge.both(row, place[hit.id])
+            by_query, by_target = evaluator.both(row, place[hit.id])
             gaps += [hit.tm_query - by_query, hit.tm_target - by_target]
             count = len(hit.pairs)
             impossible.append(hit.tm_query > count / len(query) or hit.tm_target > count / hit.length)
@@ -212,19 +212,19 @@ def main(
     tm: Annotated[Path, typer.Argument(help="TM-scores, by search_data.py align.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Page to write.")],
     index: Annotated[list[str], typer.Option(help="NAME=FOLDER; NAME=FOLDER=MODEL.onnx if not bundled.")],
-    workers: Annotated[int, typer.Option(min=1, help="Processes of TM-align.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Number of TM-align processes.")] = 1,
 ) -> None:
     """Compare rankings of the corpus, and write the page."""
     every, kept = Corpus(corpus), np.load(tm)
     assert str(kept["corpus"]) == every.sha256 and (kept["queries"] == queries(every)).all()
-    assert not np.isnan(kept["tm"]).any(), "search_data.py align is not done"
+    assert not np.isnan(kept["tm"]).any(), "search_data.py align is not complete"
     task = Task(every, chains(every), kept["queries"], kept["targets"], kept["tm"])
     with threadpool_limits(1):
         out.write_text("\n".join(_page(task, index, workers)) + "\n", encoding="utf-8")
 
 
 def _page(task: Task, indexes: list[str], workers: int) -> list[str]:
-    judge, pool = Judge(task, workers), np.arange(len(task.corpus))
+    evaluator, pool = Evaluator(task, workers), np.arange(len(task.corpus))
     models = []
     for text in indexes:
         name, folder, *file = text.split("=")
@@ -240,26 +240,26 @@ def _page(task: Task, indexes: list[str], workers: int) -> list[str]:
         rankings[f"`{model.name}`, search"] = model.by_search
     first = models[0]
     rankings[f"`{first.name}`, candidates by residue alignment"] = first.by_alignment
-    rankings[_of_candidates(first)] = by_tm_align_of_candidates(first, judge)
+    rankings[_of_candidates(first)] = by_tm_align_of_candidates(first, evaluator)
     lines = _head(task)
     lines += ["", f"## In the whole corpus, {len(pool):,} chains", "", *_columns(folds=False)]
-    lines += [judge.row(name, ranking, pool, folds=False) for name, ranking in rankings.items()]
-    lines += _gains(judge, models, folds=False)
-    lines += ["", f"## Among the {len(task.targets)} test chains, where TM-align ranked all", ""]
+    lines += [evaluator.row(name, ranking, pool, folds=False) for name, ranking in rankings.items()]
+    lines += _gains(evaluator, models, folds=False)
+    lines += ["", f"## Among the {len(task.targets)} test chains, ranked by TM-align", ""]
     lines += _columns(folds=True)
     rankings["TM-align"] = by_tm_align(task)
-    lines += [judge.row(name, ranking, task.targets, folds=True) for name, ranking in rankings.items()]
-    lines += _gains(judge, models, folds=True)
+    lines += [evaluator.row(name, ranking, task.targets, folds=True) for name, ranking in rankings.items()]
+    lines += _gains(evaluator, models, folds=True)
     lines += ["", "## Index", ""]
     lines += [
         f"First {K} hits of each query.",
         "",
         "| model | TM-scores within .02 of TM-align's | median difference | "
-        "TM-score above aligned / length | ms a query, median | slowest | MiB |",
+        "TM-score above aligned / length | ms per query, median | maximum | MiB |",
         "|---|---|---|---|---|---|---|",
     ]
     for model in models[:1]:
-        close, gap, impossible = _tm_beside(model, judge)
+        close, gap, impossible = _tm_compared(model, evaluator)
         numbers: list[Any] = [f"{close:.3f}", f"{gap:+.4f}", f"{impossible:.4f}"]
         numbers += [f"{1e3 * seconds:.0f}" for seconds in _seconds(model)]
         size = sum(file.stat().st_size for file in model.index.path.iterdir())
@@ -271,29 +271,29 @@ def _of_candidates(model: Model) -> str:
     return f"`{model.name}`, candidates by TM-align"
 
 
-def _gains(judge: Judge, models: list[Model], *, folds: bool) -> list[str]:
-    """Return what the first model's search has more than other rankings, query by query."""
+def _gains(evaluator: Evaluator, models: list[Model], *, folds: bool) -> list[str]:
+    """Return the gains of the first model's search over other rankings."""
     name, last = f"`{models[0].name}`, search", f"`{models[-1].name}`, search"
     others = dict.fromkeys(("MMseqs2", THREE_DI, last, _of_candidates(models[0])))
-    return [judge.gain(name, over, folds=folds) for over in others if over != name]
+    return [evaluator.gain(name, over, folds=folds) for over in others if over != name]
 
 
 def _head(task: Task) -> list[str]:
     return [
-        "# What search finds",
+        "# Search results",
         "",
         f"Written by `python benchmarks/search.py` ({processor()}, one thread). Queries are "
-        f"{len(task.asked)} test chains of 40 residues and more, one of each 30% cluster that has others; no "
-        "network saw their clusters in training. A query is never its own hit. Means over queries, with 95% "
-        "intervals of resampling them.",
+        f"{len(task.asked)} test chains of 40 residues and more, one per 30% cluster with other members; no "
+        "network was trained on their clusters. Queries are excluded from their hits. Means over queries, "
+        "with 95% confidence intervals by bootstrap.",
         "",
         "- *Family*: mean average precision for chains of the query's 30% cluster, and how often the first "
-        "hit is one. The clusters were made by MMseqs2 itself, from sequences: it all but has the answers.",
+        "hit is one. The clusters are from MMseqs2, which therefore has an advantage here.",
         f"- *Fold*: mean average precision for chains of other clusters with TM-score {FOLD} or more by "
-        "TM-align, normalised by the query. TM-align has the answers.",
+        "TM-align, normalised by the query. TM-align is the reference here.",
         f"- *TM-score*: by TM-align, normalised by the query, mean of the first {K} hits, and of the first "
         f"{K} of other clusters.",
-        "- *Protein vectors*: cosine similarity. *Search*: what `protemb search` does, the first "
+        "- *Protein vectors*: cosine similarity. *Search*: the method of `protemb search`, the first "
         f"{CANDIDATES} by protein vectors sorted by the TM-score of our superposition (mean of both "
         "normalisations). *Candidates by ...*: the same candidates in another order.",
         "- *3Di, Smith-Waterman*: 3Di states of mini3di on backbones of PULCHRA, the matrix of Foldseek, no "

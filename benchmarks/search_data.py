@@ -1,10 +1,10 @@
-"""What `benchmarks/search.py` judges by: a store of the corpus, and TM-align of its queries.
+"""Data for `benchmarks/search.py`: a store of the corpus, and TM-align of its queries.
 
     python benchmarks/search_data.py store CORPUS.arrow -o STORE --model base
     python benchmarks/search_data.py align CORPUS.arrow -o TM.npz
 
-Queries are test chains, which no network saw in training. TM-align of each with every test chain takes
-two hours of a core; stopped and called again, it goes on.
+Queries are test chains, which no network was trained on. TM-align of each with every test chain takes two
+hours on one core; an interrupted run is continued.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from protemb_train.corpus.corpus import Corpus
 
 SHORTEST = 40  # residues of a query
 SEED = 0
-SAVED = 60.0  # seconds between two saves of the alignments
+SAVED = 60.0  # seconds between saving the alignments
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 def chains(corpus: Corpus) -> list[Chain]:
-    """Return the chains of a corpus as the SDK takes them."""
+    """Return the chains of a corpus as `Chain` objects of the SDK."""
     found = []
     for position in range(len(corpus)):
         trace = corpus[position]
@@ -56,7 +56,7 @@ def chains(corpus: Corpus) -> list[Chain]:
 
 
 def queries(corpus: Corpus, split: str = "test") -> list[int]:
-    """Return positions of queries: of each cluster of a split with relatives to find, a chain at random."""
+    """Return indices of queries: one random chain of each cluster of a split with relatives in the corpus."""
     member = corpus.table["split"].to_numpy(zero_copy_only=False) == split
     sizes = dict(zip(*np.unique(corpus.clusters[member], return_counts=True), strict=True))
     rng = np.random.default_rng(SEED)
@@ -69,7 +69,7 @@ def queries(corpus: Corpus, split: str = "test") -> list[int]:
 
 
 def tm_align(query: Chain, other: Chain) -> tuple[float, float]:
-    """Return TM-align's TM-scores of two chains, by the length of the first and of the second."""
+    """Return the TM-scores of two chains by TM-align, normalised by the first and by the second."""
     import tmtools
 
     found = tmtools.tm_align(query.ca_coords, other.ca_coords, query.sequence, other.sequence)
@@ -81,7 +81,7 @@ def store(
     corpus: Annotated[Path, typer.Argument(help="Corpus, by protemb-train corpus.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the store.")],
     model: Annotated[str, typer.Option(help="Bundled model, or path of an .onnx file.")] = "base",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Number of CPU threads.")] = 1,
 ) -> None:
     """Embed every chain of a corpus into a store."""
     done = embed_into_store(Embedder(model, "cpu", threads=threads), chains(Corpus(corpus)), out)
@@ -92,7 +92,7 @@ def store(
 def align(
     corpus: Annotated[Path, typer.Argument(help="Corpus, by protemb-train corpus.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="File of TM-scores, .npz.")],
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
 ) -> None:
     """Align each query with every test chain by TM-align."""
     every = Corpus(corpus)

@@ -1,4 +1,4 @@
-"""Rankings that `benchmarks/search.py` compares search with: they share no code with it but the corpus."""
+"""Rankings for comparison in `benchmarks/search.py`; they share only the corpus with it."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from protemb_train.corpus.mmseqs import search as search_sequences
 from protemb_train.encoders.three_di import ThreeDiEncoder
 from protemb_train.network.protein import segment_distances
 
-SIMILAR_LENGTH = 0.1  # of a chain drawn at random
-E_VALUE = 10.0  # the largest of a sequence hit
-GAP_OPEN, GAP_EXTEND = 10, 1  # of 3Di sequences, as Foldseek's
+SIMILAR_LENGTH = 0.1  # relative difference of random chains
+E_VALUE = 10.0  # largest E-value of a sequence hit
+GAP_OPEN, GAP_EXTEND = 10, 1  # for 3Di sequences, as in Foldseek
 
 Order = NDArray[np.int64]
 Ranking = Callable[[int, Order], Order]
-"""Of a query's row and positions in the corpus without the query's: those positions, best first."""
+"""From a query's row and indices in the corpus without the query: these indices, best first."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is searched, for what."""
+    """Queries and searched chains."""
 
     corpus: Corpus
     structures: list[Chain]
     asked: Order
     targets: Order
-    tm: NDArray[np.float32]  # of each query with each target, by the length of the query and of the target
+    tm: NDArray[np.float32]  # of each query with each target, normalised by query and by target
 
     def relatives(self, row: int) -> NDArray[np.bool_]:
-        """Return which chains of the corpus lie in the query's cluster."""
+        """Return which chains of the corpus are in the query's cluster."""
         return np.asarray(self.corpus.clusters == self.corpus.clusters[self.asked[row]])
 
     def others(self, row: int, pool: Order) -> Order:
@@ -48,7 +48,7 @@ class Task:
 
 
 def by_sequence(task: Task) -> Ranking:
-    """Return the ranking of MMseqs2, by E-value; what it does not find comes in random order behind."""
+    """Return the ranking of MMseqs2, by E-value; chains that it does not find follow in random order."""
     sequences = [chain.sequence for chain in task.structures]
     asked = [sequences[query] for query in task.asked]
     values = np.full((len(asked), len(sequences)), np.inf)
@@ -61,7 +61,7 @@ def by_sequence(task: Task) -> Ranking:
 
 
 def at_random(task: Task) -> Ranking:
-    """Return a random ranking: chains of about the query's length first."""
+    """Return a random ranking, with chains of similar length first."""
     lengths, chance = task.corpus.lengths, np.random.default_rng(1)
 
     def ranking(row: int, pool: Order) -> Order:
@@ -74,7 +74,7 @@ def at_random(task: Task) -> Ranking:
 
 
 def by_tm_align(task: Task) -> Ranking:
-    """Return the ranking of TM-align, mean of both normalisations, within its targets."""
+    """Return the ranking by TM-align, mean of both normalisations, among its targets."""
     place = {int(target): column for column, target in enumerate(task.targets)}
 
     def ranking(row: int, pool: Order) -> Order:
@@ -85,7 +85,7 @@ def by_tm_align(task: Task) -> Ranking:
 
 
 def by_three_di(task: Task) -> Ranking:
-    """Return the ranking by local alignment of 3Di sequences, of all pairs."""
+    """Return the ranking by local alignment of 3Di sequences, for all pairs."""
     from biotite.sequence.align import SubstitutionMatrix
     from pyopal import Aligner, Database
     from scoring_matrices import ScoringMatrix

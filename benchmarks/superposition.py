@@ -1,8 +1,8 @@
-"""Superposition of `protemb search`: TM-scores beside those of TM-align, short chains, and time of a query.
+"""Superposition of `protemb search`: TM-scores compared with TM-align, short chains, and time of a query.
 
     python benchmarks/superposition.py CORPUS.arrow -o benchmarks/superposition.md --index INDEX
 
-INDEX is an index of chains of the corpus (benchmarks/search_data.py, protemb index). One thread.
+INDEX is an index of chains of the corpus (benchmarks/search_data.py, protemb index). One thread is used.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ BANDS = ((20, 29), (30, 39), (40, 59), (60, 79), (80, 119), (120, 200))
 
 @dataclass(frozen=True)
 class Compared:
-    """TM-scores of some pairs, ours and TM-align's, shape (P, 2) each, and milliseconds a pair."""
+    """TM-scores of some pairs, ours and TM-align's, shape (P, 2) each, and milliseconds per pair."""
 
     ours: NDArray[np.float64]
     theirs: NDArray[np.float64]
     times: NDArray[np.float64]
 
     def row(self, name: str, chosen: NDArray[np.bool_]) -> str:
-        """Return a line of the table, for some of the pairs."""
+        """Return a line of the table for some of the pairs."""
         gap = (self.ours - self.theirs)[chosen].ravel()
         ours, theirs = np.median(self.times[chosen], axis=0)
         shares = [float(np.mean(x)) for x in (np.abs(gap) <= CLOSE, gap < -CLOSE, gap > CLOSE)]
@@ -53,7 +53,7 @@ class Compared:
 
 
 def compared(pairs: list[tuple[Chain, Chain]]) -> Compared:
-    """Superpose pairs of chains by both programs."""
+    """Superpose pairs of chains with both programs."""
     ours, theirs, times = [], [], []
     superpose_chains(pairs[0][0].ca_coords, pairs[0][1].ca_coords)  # compiles
     for one, other in pairs:
@@ -69,7 +69,7 @@ def compared(pairs: list[tuple[Chain, Chain]]) -> Compared:
 def random_pairs(
     corpus: Corpus, structures: list[Chain], lengths: tuple[int, int], count: int, *, same: bool
 ) -> list[tuple[Chain, Chain]]:
-    """Return pairs of chains of one 30% cluster, one pair a cluster, or of two clusters."""
+    """Return pairs of chains of one 30% cluster, one pair per cluster, or of two clusters."""
     rng = np.random.default_rng(0)
     usable = np.flatnonzero((corpus.lengths >= lengths[0]) & (corpus.lengths <= lengths[1]))
     chosen: list[tuple[int, int]] = []
@@ -99,7 +99,7 @@ def short_chains(corpus: Corpus, structures: list[Chain], count: int) -> list[st
 
 
 def query_time(index: Index, structures: list[Chain], count: int) -> float:
-    """Return median seconds of a search."""
+    """Return the median time of a search in seconds."""
     embedder = Embedder(index.header["provenance"]["model"], "cpu", threads=1)
     place = {chain.name: chain for chain in structures}
     known = [place[name] for name in index._chains["name"].to_pylist() if name in place]
@@ -117,10 +117,10 @@ def main(
     corpus: Annotated[Path, typer.Argument(help="Corpus, by protemb-train corpus.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Page to write.")],
     index: Annotated[
-        Path | None, typer.Option(help="Index of chains of the corpus, to time queries.")
+        Path | None, typer.Option(help="Index of chains of the corpus, to measure the time of queries.")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="Pairs of each kind.")] = 300,
-    queries: Annotated[int, typer.Option(min=1, help="Queries that are timed.")] = 40,
+    count: Annotated[int, typer.Option(min=1, help="Number of pairs of each kind.")] = 300,
+    queries: Annotated[int, typer.Option(min=1, help="Number of queries.")] = 40,
 ) -> None:
     """Compare, and write the page."""
     every = Corpus(corpus)
@@ -135,11 +135,11 @@ def main(
         "",
         "## TM-scores compared with TM-align",
         "",
-        f"Chains of {LENGTHS[0]} to {LENGTHS[1]} residues, both normalisations. No alignment of residue "
-        "embeddings is given as a start (`protemb search` gives one), so that nothing depends on a model.",
+        f"Chains of {LENGTHS[0]} to {LENGTHS[1]} residues, both normalisations. Unlike in `protemb search`, "
+        "no initial alignment of residue embeddings is used, so that the results do not depend on a model.",
         "",
         f"| pairs | number | within {CLOSE} | lower by more | higher by more | median difference | "
-        "ms a pair | TM-align, ms |",
+        "ms per pair | TM-align, ms |",
         "|---|---|---|---|---|---|---|---|",
         related.row("one 30% cluster, TM-score from 0.5", alike),
         related.row("one 30% cluster, all", np.ones(len(alike), dtype=bool)),
@@ -151,7 +151,7 @@ def main(
         "length. A TM-score above 0.5 usually means the same fold (Xu and Zhang 2010, "
         "doi:10.1093/bioinformatics/btq066), but not for short chains.",
         "",
-        "| residues | pairs | median | 95th percentile | 99th percentile | share from 0.5 |",
+        "| residues | pairs | median | 95th percentile | 99th percentile | share above 0.5 |",
         "|---|---|---|---|---|---|",
         *short_chains(every, structures, count),
     ]
@@ -162,7 +162,7 @@ def main(
             "",
             "## Time of a query",
             "",
-            f"Median of {queries} queries in {len(opened):,} chains, after the query is embedded, with "
+            f"Median of {queries} queries in {len(opened):,} chains, without embedding the query, with "
             f"{CANDIDATES} superposed candidates: {seconds:.2f} s.",
         ]
     out.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,8 +1,8 @@
-"""Beside what a user would pick instead: from a structure file to a protein vector, one thread, one run.
+"""Comparison with other encoders: from a structure file to a protein vector, one thread, one run.
 
     make bench-compare
 
-Medians, and the memory that a first run adds to the process at its peak.
+Medians, and the additional peak memory of a first run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from protemb_sdk import Chain, Embedder, read_chain
 
 from .machine import compact_coords
 
-torch = pytest.importorskip("torch", reason="the encoders beside ours need torch")
+torch = pytest.importorskip("torch", reason="the other encoders need torch")
 
 from protemb_train.network.network import ScoreNetwork  # noqa: E402
 from protemb_train.network.presets import PRESETS  # noqa: E402
@@ -31,15 +31,15 @@ from protemb_train.network.presets import PRESETS  # noqa: E402
 Encoder = Callable[[Chain], np.ndarray]
 
 LENGTHS = (64, 128, 256, 512, 1024)
-SLOW = 3.0  # seconds; above, three runs are enough
-TOO_LONG = {"the paper's network, PyTorch": 512}  # a minute each beyond
+SLOW = 3.0  # seconds; slower encoders are run three times
+TOO_LONG = {"the paper's network, PyTorch": 512}  # a minute each for longer chains
 
 pytestmark = pytest.mark.filterwarnings("default")  # of compilers
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Give torch one thread, and keep a compiled program for each length."""
+    """Set one thread in torch, and keep a compiled program for each length."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     torch._dynamo.config.cache_size_limit = 64
@@ -49,7 +49,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """Compact random chains of C-alphas as PDB files; reading a real one is in folder.md."""
+    """Compact random chains of C-alphas as PDB files; for reading real files see folder.md."""
     folder = tmp_path_factory.mktemp("chains")
     found = {}
     for length in LENGTHS:
@@ -113,11 +113,11 @@ def encoder(kind: str) -> Encoder:
 
 
 def peak_mib(run: Callable[[], object]) -> float:
-    """Return what a run adds to the memory of this process at its peak (Linux), in MiB."""
+    """Return the additional peak memory of a run in this process (Linux), in MiB."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     status, refs = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    refs.write_text("5")  # forget the peak so far
+    refs.write_text("5")  # resets the peak
     before = int(re.search(r"VmRSS:\s+(\d+)", status.read_text())[1])
     run()
     return (int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) - before) / 1024
@@ -127,7 +127,7 @@ def peak_mib(run: Callable[[], object]) -> float:
 @pytest.mark.parametrize("length", LENGTHS)
 def test_structure_to_protein_vector(benchmark, files, length, kind):
     if length > TOO_LONG.get(kind, max(LENGTHS)):
-        pytest.skip("minutes, and gigabytes")
+        pytest.skip("takes minutes and gigabytes")
     benchmark.group, benchmark.name = f"{length} residues, file to protein vector, 1 thread", kind
     encode = encoder(kind)
 

@@ -3,7 +3,8 @@
     python -m pytest benchmarks/test_cuda.py --benchmark-only --benchmark-json=.benchmarks/cuda.json
     python benchmarks/record.py .benchmarks/cuda.json benchmarks/cuda.md
 
-Unattended; skipped, with the reason, where there is no GPU. From host arrays to protein vectors on the host.
+Runs unattended; skipped with a reason if there is no GPU. Measured from host arrays to protein vectors on the
+host.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from protemb_sdk import Embedder, read_chain
 from protemb_sdk._model.models import find_model
 from protemb_sdk._model.session import CUDA_OPTIONS
 
-torch = pytest.importorskip("torch", reason="the networks beside ours need torch")
+torch = pytest.importorskip("torch", reason="the other networks need torch")
 runtime = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
 
 pytestmark = [
@@ -43,13 +44,13 @@ Vectors = Callable[[], np.ndarray]
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_for_a_while() -> None:
-    """Let torch.compile keep one program for each shape."""
+    """Set torch.compile to keep one program for each shape."""
     torch._dynamo.config.cache_size_limit = 64
 
 
 @cache
 def chains(length: int, count: int) -> dict[str, np.ndarray]:
-    """Compact random chains as the graph takes them: weights and speed do not care."""
+    """Return compact random chains as inputs of the graph; speed does not depend on the structure."""
     rng = np.random.default_rng(length)
     steps = rng.normal(size=(count, length, 3))
     steps *= 3.8 / np.linalg.norm(steps, axis=2, keepdims=True)
@@ -62,14 +63,14 @@ def chains(length: int, count: int) -> dict[str, np.ndarray]:
 
 @cache
 def on_the_cpu(length: int, count: int) -> np.ndarray:
-    """Protein vectors in float32 on the CPU, to compare with."""
+    """Return protein vectors in float32 on the CPU, for comparison."""
     session = runtime.InferenceSession(find_model("base").path, providers=["CPUExecutionProvider"])
     return session.run(["protein"], chains(length, count))[0]
 
 
 @cache
 def graph(half: bool, convolutions: bool) -> bytes:
-    """The bundled graphs, of matrix products, or the same network's with convolutions."""
+    """Return the bundled graphs with matrix products, or those of the same network with convolutions."""
     if not convolutions:
         model = find_model("base-fp16" if half else "base")
         return (model.gpu_path or model.path).read_bytes()
@@ -101,7 +102,7 @@ def onnx(
         runner = session(half, convolutions, **options)
         if not bound:
             return lambda: runner.run(["protein"], feeds)[0]
-        binding = runner.io_binding()  # inputs and result stay on the card
+        binding = runner.io_binding()  # inputs and result stay on the GPU
         for name, value in feeds.items():
             binding.bind_ortvalue_input(name, runtime.OrtValue.ortvalue_from_numpy(value, "cuda", 0))
         binding.bind_output("protein", "cuda")
@@ -124,7 +125,7 @@ def pytorch(
         from protemb_train.network.network import ScoreNetwork
         from protemb_train.network.presets import PRESETS
 
-        # Not fp32_precision: torch.export still asks in the old words, which the new ones make ambiguous.
+        # Not fp32_precision: torch.export uses the old setting, which conflicts with the new one.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
         if preset == "base":
             module: Any = EmbeddingNetwork(load_network(CHECKPOINT)[0], SIGMA, half=half).cuda()

@@ -1,4 +1,4 @@
-"""One embedding: the SDK beside the same architecture in PyTorch, and where the time goes."""
+"""One embedding: the SDK compared with the same architecture in PyTorch, and profile."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_embed_pytorch(benchmark, protease, preset):
 
 
 def ring(length: int) -> Chain:
-    """A closed helix: any length, protein-like distances."""
+    """Return a closed helix of any length, with protein-like distances."""
     turn = np.arange(length) * np.deg2rad(100.0)
     coords = np.stack([2.3 * np.cos(turn), 2.3 * np.sin(turn), 1.5 * np.arange(length)], axis=1)
     return read_chain((coords, "A" * length))
@@ -75,7 +75,7 @@ def test_read_structure(benchmark, embedder):
     ids=["numpy", "import", "first-embedding"],
 )
 def test_cold_start(benchmark, code):
-    subprocess.run([sys.executable, "-c", code], check=True)  # fills Numba's cache, as an installation would
+    subprocess.run([sys.executable, "-c", code], check=True)  # fills Numba's cache, as an installation does
     benchmark.pedantic(subprocess.run, ([sys.executable, "-c", code],), {"check": True}, rounds=5)
 
 

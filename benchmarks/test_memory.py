@@ -1,4 +1,4 @@
-"""Seconds and peak memory of one embedding against the length of the chain, each in a process of its own."""
+"""Time and peak memory of one embedding against the length of the chain, each in a separate process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ print(json.dumps([peak_mib() - before, time.perf_counter() - start]))
 
 
 def embedded(length: int, limit: int, model: str) -> tuple[float, float]:
-    """Return what one embedding adds to the resident memory, in MiB, and its seconds."""
+    """Return the additional resident memory of one embedding, in MiB, and its time in seconds."""
     command = [sys.executable, "-c", CODE, str(length), str(limit), model]
     run = subprocess.run(command, check=True, capture_output=True, text=True)
     mib, seconds = json.loads(run.stdout)
@@ -47,7 +47,7 @@ def embedded(length: int, limit: int, model: str) -> tuple[float, float]:
 )
 def test_peak_memory(benchmark, length, limit, model):
     if limit == 512 and model != "base":
-        pytest.skip("one model shows what a limit does")
+        pytest.skip("limits are tested with one model")
     mib, seconds = benchmark.pedantic(embedded, (length, limit, model), rounds=1)
     benchmark.extra_info |= {
         "limit MiB": limit,

@@ -1,4 +1,4 @@
-"""Pooling and windows: Numba beside NumPy, on one pair map of 512 residues (64 MiB)."""
+"""Pooling and windows: Numba compared with NumPy, on one pair map of 512 residues (64 MiB)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ THREADS = [1, usable_threads()] if usable_threads() > 1 else [1]
 
 
 def rate(benchmark: Any, moved: int) -> None:
-    """Note the bytes read and written a second, by the median."""
+    """Record the bytes read and written per second, from the median time."""
     benchmark.extra_info["GB/s"] = round(moved / benchmark.stats.stats.median / 1e9, 1)
 
 
@@ -36,7 +36,7 @@ def test_pooling_numpy(benchmark, pair_map):
 
 @pytest.mark.benchmark(group="pooling, L = 512")
 def test_pooling_in_the_graph(benchmark, pair_map):
-    """The reduction of the exported graph, alone, on a map that is in ONNX Runtime already."""
+    """The reduction of the exported graph alone, on a map that is already in ONNX Runtime."""
     from .machine import reduction
 
     run = reduction(pair_map)
@@ -47,7 +47,7 @@ def test_pooling_in_the_graph(benchmark, pair_map):
 
 @pytest.mark.benchmark(group="pooling, L = 512")
 def test_copy_of_the_map(benchmark, pair_map):
-    """What the machine can do: bytes read and bytes written counted."""
+    """Peak rate of the machine; bytes read and bytes written are counted."""
     out = np.empty_like(pair_map)
     benchmark(np.copyto, out, pair_map)
     rate(benchmark, 2 * pair_map.nbytes)
@@ -55,7 +55,7 @@ def test_copy_of_the_map(benchmark, pair_map):
 
 @pytest.fixture(scope="module")
 def trace() -> np.ndarray:
-    """C-alphas of a compact chain of 512 residues, in angstrom."""
+    """C-alpha coordinates of a compact chain of 512 residues, in angstrom."""
     return np.random.default_rng(0).normal(size=(512, 3)) * 12
 
 
@@ -101,7 +101,7 @@ def numpy_windows(residue_LC: np.ndarray, size: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def residue() -> np.ndarray:
-    """Residue embeddings of a long chain: with windows of 15, 15 MiB are written."""
+    """Residue embeddings of a long chain: windows of 15 take 15 MiB."""
     return np.random.default_rng(0).standard_normal((4096, 64), dtype=np.float32)
 
 
@@ -124,7 +124,7 @@ def test_windows_numpy(benchmark, residue):
 
 @pytest.mark.benchmark(group=WINDOWS)
 def test_copy_of_windows(benchmark, residue):
-    """A copy into a new array, as windows are."""
+    """A copy into a new array of the size of the windows."""
     windows = clip_windows(residue, 15, 1)
     benchmark(windows.copy)
     rate(benchmark, 2 * windows.nbytes)

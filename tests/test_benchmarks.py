@@ -46,7 +46,7 @@ def test_the_archive_is_estimated_from_the_recorded_pages(tmp_path: Path) -> Non
     assert any(archive.GPU in device for _, device in found)
     assert all(math.isfinite(s) and s > 0 for law in found.values() for s in law.values())
     archive.main(tmp_path / "archive.md")
-    assert "On paper" in (tmp_path / "archive.md").read_text()
+    assert "An estimate" in (tmp_path / "archive.md").read_text()
 
 
 def test_rows_of_a_table_have_ratios_to_the_fastest(tmp_path: Path) -> None:

@@ -31,9 +31,9 @@ row() {
 }
 
 # The encoders that are not bundled.
-unless "$runs/untrained.ckpt" protemb-train untrained -o "$runs/untrained.ckpt"
+unless "$runs/untrained.ckpt" protemb-train untrained --preset base-2 -o "$runs/untrained.ckpt"
 unless "$runs/untrained.onnx" protemb-export model "$runs/untrained.ckpt" -o "$runs/untrained.onnx" \
-    --sigma 1 --verify "$corpus" --chains 3
+    --sigma .3 --verify "$corpus" --chains 3
 unless "$runs/small-untrained.ckpt" protemb-train untrained --config "$root/train/results/small.toml" \
     -o "$runs/small-untrained.ckpt"
 unless "$runs/small-untrained.onnx" protemb-export model "$runs/small-untrained.ckpt" \
@@ -42,41 +42,50 @@ unless "$runs/authors.onnx" protemb-export released "$release/model.pth" --struc
     --embedding "$release/A0AEI5_embedding.npz" --level 20 -o "$runs/authors.onnx" # level 20: 1 angstrom
 unless "$runs/language" protemb-train language --corpus "$corpus" -o "$runs/language"
 
-# What heads learn on chains cut in two.
-readouts=() # of our head; see train/results/README.md
-for name in mean contact column column-contact; do readouts+=(--readout "$name"); done
-declare -A start_of=([none]=none [untrained]=$runs/untrained.onnx [base]=base)
+# What heads learn on chains cut in two. Vectors of residues: `residue` of base and its untrained twin, four means of the
+# map of the network of contract 1.
+residue=(--readout residue) means=()
+for name in mean contact column column-contact; do means+=(--readout "$name"); done
+declare -A start_of=([none]="" [untrained]="--encoder $runs/untrained.onnx ${residue[*]}" [base]="--encoder base ${residue[*]}")
 for name in none untrained base; do
+    read -ra encoder <<<"${start_of[$name]}"
     unless "$runs/start-$name.pt" protemb-train sites start "$corpus" -o "$runs/start-$name.pt" \
-        --encoder "${start_of[$name]}" "${readouts[@]}" "${cache[@]}" "${threads[@]}"
+        "${encoder[@]}" "${cache[@]}" "${threads[@]}"
 done
 
-# Table 2 of the paper: DeepPPISP, mean readout.
+# Table 2 of the paper: DeepPPISP.
 d=(--data "$deepppisp")
 row sites 1-none "${d[@]}"
-row sites 2-untrained "${d[@]}" --encoder "$runs/untrained.onnx"
+row sites 2-untrained "${d[@]}" --encoder "$runs/untrained.onnx" "${residue[@]}"
 row sites 3-sequence "${d[@]}" --encoder "$runs/language"
 row sites 4-authors "${d[@]}" --encoder "$runs/authors.onnx"
 row sites 5-paper-c30 "${d[@]}" --encoder paper-c30
 row sites 6-paper-c100 "${d[@]}" --encoder paper-c100
-row sites 7-base "${d[@]}" --encoder base
-row sites 8-base-fine-tuned "${d[@]}" --encoder base --unfreeze "$root/train/results/base-1.ckpt"
+row sites 7-base "${d[@]}" --encoder base "${residue[@]}"
+row sites 8-base-1-fine-tuned "${d[@]}" --encoder base-1 --unfreeze "$root/train/results/base-1.ckpt"
+row sites 9-base-1 "${d[@]}" --encoder base-1 "${means[@]}"
 row sites 10-small "${d[@]}" --encoder small
 row sites 10-small-untrained "${d[@]}" --encoder "$runs/small-untrained.onnx"
-row sites 11-base-int8 "${d[@]}" --encoder base-int8
+row sites 11-base-int8 "${d[@]}" --encoder base-int8 "${residue[@]}"
+row sites 12-proteinmpnn "${d[@]}" --encoder proteinmpnn
+row sites 13-3di "${d[@]}" --encoder 3di
 
-# Ours: a graph head; with and without embeddings, with and without what it learnt beforehand.
+# Ours: a graph head, frozen embeddings, structure alone, from scratch.
+g=("${d[@]}" --network graph --no-features)
+row sites graph-none-no-profile "${g[@]}"
+row sites graph-untrained-no-profile "${g[@]}" --encoder "$runs/untrained.onnx" "${residue[@]}"
+row sites graph-base-no-profile "${g[@]}" --encoder base "${residue[@]}"
+row sites graph-base-1-no-profile "${g[@]}" --encoder base-1 "${means[@]}"
+row sites graph-proteinmpnn-no-profile "${g[@]}" --encoder proteinmpnn
+row sites graph-3di-no-profile "${g[@]}" --encoder 3di
+
+# The same head with and without profiles, and with and without what it learnt beforehand.
 for name in none untrained base; do
-    e=("${d[@]}" --network graph --encoder "${start_of[$name]}" "${readouts[@]}")
-    row sites "graph-$name" "${e[@]}"
-    row sites "graph-$name-started" "${e[@]}" --start "$runs/start-$name.pt"
+    read -ra encoder <<<"${start_of[$name]}"
+    row sites "graph-$name" "${d[@]}" --network graph "${encoder[@]}"
+    row sites "graph-$name-started" "${d[@]}" --network graph "${encoder[@]}" --start "$runs/start-$name.pt"
+    row sites "graph-$name-started-no-profile" "${g[@]}" "${encoder[@]}" --start "$runs/start-$name.pt"
 done
-for name in none untrained base; do
-    row sites "graph-$name-unlabelled" "${d[@]}" --network graph-unlabelled --encoder "${start_of[$name]}" \
-        "${readouts[@]}" --start "$runs/start-$name.pt" --no-features
-done
-row sites graph-base-started-no-profile "${d[@]}" --network graph --encoder base "${readouts[@]}" \
-    --start "$runs/start-base.pt" --no-features
 
 # Row 1 on all 422 chains, and once with the one-hot layer as published.
 row sites-422 1-none-422 "${d[@]}" --every-chain
@@ -89,13 +98,14 @@ seeds=1 row sites-one-hot 1-none-published-one-hot "${d[@]}" --network deepppisp
 g=(--data "$graphppis" --train-split Train_335 --test-split Test_60 --test-split Test_315)
 row sites-graphppis 1-none "${g[@]}"
 for name in none untrained base; do
-    e=("${g[@]}" --network graph --encoder "${start_of[$name]}" "${readouts[@]}" --start "$runs/start-$name.pt")
+    read -ra encoder <<<"${start_of[$name]}"
+    e=("${g[@]}" --network graph "${encoder[@]}" --start "$runs/start-$name.pt")
     row sites-graphppis "graph-$name-started" "${e[@]}"
     row sites-graphppis "graph-$name-started-no-profile" "${e[@]}" --no-features
 done
 
-against=(--against 1-none --against 2-untrained --against graph-base
-    --against graph-untrained-started)
+against=(--against 2-untrained --against 12-proteinmpnn --against graph-untrained-no-profile
+    --against graph-proteinmpnn-no-profile)
 protemb-train sites table "$runs/sites" -o "$results/sites.md" "${against[@]}"
 protemb-train sites table "$runs/sites-422" -o "$results/sites-422.md"
 protemb-train sites table "$runs/sites-one-hot" -o "$results/sites-one-hot.md"
@@ -110,6 +120,6 @@ protemb-train sites overlap --data "$graphppis" --train-split Train_335 --test-s
 
 # The predictor of the SDK: Train_335 alone.
 unless "$runs/sites.ckpt" protemb-train sites predictor --data "$graphppis" -o "$runs/sites.ckpt" --encoder base \
-    "${readouts[@]}" --start "$runs/start-base.pt" "${cache[@]}" "${threads[@]}"
+    "${residue[@]}" --start "$runs/start-base.pt" "${cache[@]}" "${threads[@]}"
 unless "$runs/sites.onnx" protemb-export head "$runs/sites.ckpt" -o "$runs/sites.onnx" --verify "$corpus"
 # To bundle it: protemb-export head ... -o sdk/protemb_sdk/bundled/sites.onnx --bundle "..."; protemb-export card

@@ -1,9 +1,9 @@
-"""What all structures of an archive would cost: time, money and bytes, from the figures measured here.
+"""Cost of embedding all structures of an archive: time, money and bytes, estimated from measured values.
 
     python benchmarks/experiments/archive.py -o benchmarks/experiments/archive.md
 
-Seconds of a chain are a + b L^2, fitted to the medians in results.md (one thread) and cuda.md (one GPU);
-lengths are log-normal. Whatever is assumed is an option.
+The time of a chain is a + b L^2, fitted to the medians in results.md (one thread) and cuda.md (one GPU);
+lengths are log-normal. All assumptions are options.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ YEAR_HOURS = 365.25 * 24
 
 
 def medians(page: Path) -> Iterator[tuple[str, str, float]]:
-    """Give group, name and median seconds of each row that record.py wrote."""
+    """Yield group, name and median seconds of each row written by record.py."""
     group = ""
     for line in page.read_text().splitlines():
         if line.startswith("## "):
@@ -35,7 +35,7 @@ def medians(page: Path) -> Iterator[tuple[str, str, float]]:
 
 
 def measured() -> dict[tuple[str, str], dict[int, float]]:
-    """Return seconds a chain by length, of each model on each device."""
+    """Return seconds per chain by length, for each model and device."""
     found: dict[tuple[str, str], dict[int, float]] = {}
     for group, name, seconds in medians(HERE / "results.md"):
         if group.startswith("embedding against length"):
@@ -55,7 +55,7 @@ def measured() -> dict[tuple[str, str], dict[int, float]]:
 
 
 def fitted(seconds: dict[int, float], square: float) -> float:
-    """Return the mean seconds of a chain where the mean of L^2 is `square`; relative errors weigh alike."""
+    """Return the mean seconds per chain for a mean L^2 of `square`, fitted by relative error."""
     lengths, taken = np.array(list(seconds)), np.array(list(seconds.values()))
     terms = np.stack([np.ones(len(lengths)), lengths.astype(float) ** 2], axis=1) / taken[:, None]
     (a, b), _ = nnls(terms, np.ones(len(lengths)))
@@ -63,7 +63,7 @@ def fitted(seconds: dict[int, float], square: float) -> float:
 
 
 def human(value: float, units: list[str]) -> str:
-    """Return a size in units of a thousand."""
+    """Return a size with decimal unit prefixes."""
     for unit in units[:-1]:
         if value < 1000:
             return f"{value:.3g} {unit}"
@@ -73,30 +73,31 @@ def human(value: float, units: list[str]) -> str:
 
 def main(
     out: Annotated[Path, typer.Option("-o", "--out", help="Page to write.")],
-    structures: Annotated[float, typer.Option(help="Chains in the archive.")] = 214e6,
-    mean_length: Annotated[float, typer.Option(help="Mean residues of a chain.")] = 330,
+    structures: Annotated[float, typer.Option(help="Number of chains in the archive.")] = 214e6,
+    mean_length: Annotated[float, typer.Option(help="Mean number of residues per chain.")] = 330,
     spread: Annotated[float, typer.Option(help="Standard deviation of log length.")] = 0.65,
-    longest: Annotated[float, typer.Option(help="Residues of the longest.")] = 2700,
-    reading: Annotated[float, typer.Option(help="Milliseconds to read a file, one core.")] = 5.0,
-    core_hour: Annotated[float, typer.Option(help="Price of a core for an hour, dollars.")] = 0.03,
-    gpu_hour: Annotated[float, typer.Option(help="Price of a GPU for an hour, dollars.")] = 2.5,
-    days: Annotated[float, typer.Option(help="Days in which it should be done.")] = 7,
+    longest: Annotated[float, typer.Option(help="Largest number of residues.")] = 2700,
+    reading: Annotated[float, typer.Option(help="Milliseconds to read a file on one core.")] = 5.0,
+    core_hour: Annotated[float, typer.Option(help="Price of a core per hour, dollars.")] = 0.03,
+    gpu_hour: Annotated[float, typer.Option(help="Price of a GPU per hour, dollars.")] = 2.5,
+    days: Annotated[float, typer.Option(help="Available time, days.")] = 7,
 ) -> None:
-    """Reckon, and write the page."""
+    """Estimate the cost, and write the page."""
     law = lognorm(spread, scale=mean_length / np.exp(spread**2 / 2))
     lengths = np.minimum(law.ppf((np.arange(100_000) + 0.5) / 100_000), longest)
     square = float(np.mean(lengths**2))
+    number = human(structures, ["", "thousand", "million", "billion"])
     reading_hours = structures * reading / 1e3 / 3600
     lines = [
-        f"# What {human(structures, ['', 'thousand', 'million', 'billion'])} structures would cost\n",
+        f"# Estimated cost of embedding {number} structures\n",
         "Written by `python benchmarks/experiments/archive.py`, from [results.md](../results.md) and "
-        "[cuda.md](../cuda.md): measured medians, fitted by a + b L^2. **On paper**: nothing of this size "
-        "was run.\n",
+        "[cuda.md](../cuda.md): measured medians, fitted by a + b L^2. **An estimate**: nothing of this "
+        "size was run.\n",
         f"Assumed (each an option): lengths log-normal, {mean_length:g} on average, spread {spread:g}, up to "
-        f"{longest:g}, so the mean of L^2 is {square:,.0f}; {reading:g} ms of a core to read a file; "
-        f"{core_hour:g} dollars for a core and {gpu_hour:g} for a GPU an hour. A vCPU that shares its core "
-        "with another does less.\n",
-        f"| model | on | chains/s of one | years of one | of them for {days:g} days | dollars |",
+        f"{longest:g}, so the mean of L^2 is {square:,.0f}; {reading:g} ms on a core to read a file; "
+        f"{core_hour:g} dollars per hour for a core and {gpu_hour:g} for a GPU. A vCPU that shares its core "
+        "with another is slower.\n",
+        f"| model | device | chains/s per device | device years | devices for {days:g} days | dollars |",
         "|---|---|---|---|---|---|",
     ]
     for (model, device), seconds in measured().items():
@@ -110,7 +111,8 @@ def main(
         cells = (model, device, f"{1 / each:.3g}", f"{hours / YEAR_HOURS:.3g}")
         lines.append(f"| {' | '.join(cells)} | {np.ceil(hours / 24 / days):,.0f} | {dollars:,.0f} |")
     lines += [
-        f"\nReading alone: {reading_hours / YEAR_HOURS:.2g} years of a core, in the dollars of every row.\n",
+        f"\nReading files: {reading_hours / YEAR_HOURS:.2g} core years, included in the dollars of every "
+        "row.\n",
         "| level | base, float32 | base, float16 | small, float16 |",
         "|---|---|---|---|",
     ]
@@ -122,7 +124,7 @@ def main(
             for model, width in (("base", 4), ("base", 2), ("small", 2))
         ]
         lines.append(f"| {level} | {' | '.join(human(size, units) for size in sizes)} |")
-    lines.append("\nPair maps are better computed again than kept.")
+    lines.append("\nRecomputing pair maps is cheaper than storing them.")
     out.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 

@@ -1,8 +1,8 @@
-"""Speed of the exported graph of each architecture of trials.py, in float32 and int8, in turn.
+"""Speed of the exported graph of each architecture of trials.py, in float32 and int8, measured alternately.
 
     python benchmarks/experiments/graph_speed.py corpus.arrow -o benchmarks/experiments/graph_speed.md
 
-Weights are random: they do not change the speed.
+Weights are random; they do not affect the speed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
 
 
 def sessions_of(config: NetworkConfig, corpus: Corpus) -> dict[str, onnxruntime.InferenceSession]:
-    """Return a session of the float32 graph and, for the family base, one of the int8 graph."""
+    """Return sessions of the float32 graph and, for the family base, of the int8 graph."""
     exact = embedding_graph(ScoreNetwork(config).eval(), 1.0, {})
     found = {"float32": session(exact)}
     if config.family == "base":
@@ -73,12 +73,12 @@ def main(
     longest = next(validation[i] for i in range(len(validation)) if validation.lengths[i] >= max(LENGTHS))
     sessions = {name: sessions_of(config, validation) for name, config in shapes.items()}
     rows = [
-        "# Shapes of the network",
+        "# Speed by network architecture",
         "",
         "Written by `python benchmarks/experiments/graph_speed.py corpus.arrow`. Seconds, one thread, "
-        f"medians of {rounds} rounds in turn.",
+        f"medians of {rounds} alternating rounds.",
         "",
-        f"| network | multiplications a pair | {' | '.join(f'{n} float32 | {n} int8' for n in LENGTHS)} |",
+        f"| network | multiplications per pair | {' | '.join(f'{n} float32 | {n} int8' for n in LENGTHS)} |",
         "|---" * (2 + 2 * len(LENGTHS)) + "|",
     ]
     seconds: dict[tuple[str, int, str], list[float]] = {}

@@ -1,9 +1,9 @@
-"""Libraries of nearest neighbours on protein descriptors: recall, and time to ask, build and open.
+"""Libraries for nearest neighbours on protein descriptors: recall, and time to search, build and open.
 
     python benchmarks/experiments/vector_index.py INDEX -o benchmarks/experiments/vector_index.md
 
-INDEX is made by `protemb index`. The larger set is its vectors many times over, each time with noise. One
-thread.
+INDEX is made by `protemb index`. The larger set has many copies of its vectors with added noise. One thread
+is used.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.machine import processor
 
-K = 200  # candidates that the rerank is given
+K = 200  # number of candidates for reranking
 QUERIES = 300
-# Of a graph (HNSW): links of a node, width of the search when a node is added and when neighbours are sought.
+# For graphs (HNSW): links per node, and width of the search when a node is added and in queries.
 LINKS, BUILD, LOOK = 16, 128, 256
 
 Vectors = NDArray[np.float32]
@@ -122,8 +122,8 @@ def open_voyager(path: Path, width: int) -> Find:
 
 
 KINDS: dict[str, tuple[str, Callable[[Vectors, Path], None], Callable[[Path, int], Find]]] = {
-    "NumPy, all of them": ("numpy", numpy_product, open_numpy),
-    "usearch, all of them, float16": (
+    "NumPy, exhaustive": ("numpy", numpy_product, open_numpy),
+    "usearch, exhaustive, float16": (
         "usearch",
         usearch,
         lambda path, width: open_usearch(path, width, exact=True),
@@ -138,7 +138,7 @@ KINDS: dict[str, tuple[str, Callable[[Vectors, Path], None], Callable[[Path, int
 
 
 def import_seconds(module: str) -> float:
-    """Return what an import adds to that of NumPy, in a new process; the least of three."""
+    """Return the import time in addition to NumPy's, in a new process; minimum of three."""
     code = f"import numpy, time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
     if module == "usearch":
         code = code.replace("import usearch", "import usearch.index")
@@ -150,7 +150,7 @@ def import_seconds(module: str) -> float:
 
 
 def rows(vectors: Vectors, queries: Vectors, folder: Path) -> list[str]:
-    """Return a row for each library; recall is against all products in float32."""
+    """Return a row for each library; recall is relative to all products in float32."""
     wanted = [set(np.argsort(-(vectors @ query), kind="stable")[:K].tolist()) for query in queries]
     first = [set(np.argsort(-(vectors @ query), kind="stable")[:20].tolist()) for query in queries]
     lines = []
@@ -189,9 +189,9 @@ def _descriptors(index: Path) -> Vectors:
 def main(
     index: Annotated[Path, typer.Argument(help="Folder made by protemb index, or an .npy file.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Page to write.")],
-    copies: Annotated[int, typer.Option(help="How often the larger set holds each vector.")] = 25,
+    copies: Annotated[int, typer.Option(help="Number of copies of each vector in the larger set.")] = 25,
 ) -> None:
-    """Compare libraries on the descriptors of an index, and on many more like them."""
+    """Compare libraries on the descriptors of an index, and on a larger set of similar ones."""
     vectors: Any = np.load(index) if index.suffix == ".npy" else _descriptors(index)
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -208,22 +208,22 @@ def main(
 
 def _page(vectors: Vectors, many: Vectors, queries: Vectors) -> list[str]:
     lines = [
-        "# Which library finds neighbours",
+        "# Libraries for nearest neighbours",
         "",
         f"By `python benchmarks/experiments/vector_index.py`: {processor()}, one thread, {QUERIES} queries; "
-        f"medians, cosine in {vectors.shape[1]} dimensions; the nearest {K} of each query, for the residues "
-        f"to decide. Graphs with {LINKS} links, searched {BUILD} wide on adding, {LOOK} on looking. Recall "
-        "is against all products in float32.",
+        f"medians, cosine in {vectors.shape[1]} dimensions; the nearest {K} of each query, for "
+        f"reranking. Graphs with {LINKS} links, search width {BUILD} when adding, {LOOK} in queries. Recall "
+        "is relative to all products in float32.",
         "",
-        "The package takes usearch: all of them or the graph out of one file, mapped from disk, in float16 "
-        "and the smallest; recall and time of the graph are those of the others.",
+        "The package uses usearch: exhaustive search or the graph from one memory-mapped file, in float16, "
+        "and the smallest; recall and time of the graph are similar to those of the others.",
     ]
     with tempfile.TemporaryDirectory() as folder:
-        for name, held in (("chains", vectors), ("chains, each many times with noise", many)):
+        for name, held in (("chains", vectors), ("chains, many noisy copies of each", many)):
             lines += ["", f"## {len(held):,} {name}", ""]
             lines += [
-                f"| library | recall of the first 20 | of all {K} | ms a query | ms to open and ask first | "
-                "s to build | MiB | ms to import |",
+                f"| library | recall of the first 20 | of all {K} | ms per query | "
+                "ms to open and first query | s to build | MiB | ms to import |",
                 "|---|---|---|---|---|---|---|---|",
             ]
             lines += rows(held, queries, Path(folder))

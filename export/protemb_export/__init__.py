@@ -1,1 +1,1 @@
-"""From a trained network to one ONNX file that any program can run, verified against PyTorch."""
+"""Export of a trained network to ONNX files, verified against PyTorch."""

@@ -1,6 +1,6 @@
-"""`protemb` with all its commands: those of the SDK, and `finetune`, which trains and exports.
+"""The command `protemb` with all its commands: those of the SDK and `finetune`, which trains and exports.
 
-The SDK imports nothing of the training and export trees, so the whole command is put together here.
+The SDK imports nothing from the training and export packages, so the commands are combined here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ app.command()(finetune)
 
 
 def main() -> None:
-    """Run the command line; a `ProtembError` is printed as one sentence, with exit status 1."""
+    """Run the command line; a `ProtembError` is printed as one message, with exit status 1."""
     run(app)
 
 

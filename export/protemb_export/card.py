@@ -1,4 +1,4 @@
-"""The metadata that travel inside a graph: what it is, where it comes from; and the page made of them."""
+"""The metadata stored in a graph: identity, training and evaluation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def make_card(
     sigma: float | None,
     record: Mapping[str, Any],
     licence: str,
-    judged: Mapping[str, Any] | None = None,
+    evaluation: Mapping[str, Any] | None = None,
     vectors: ChainVectors | None = None,
 ) -> dict[str, Any]:
     """Return the card of a graph; `sigma` is None for a score graph.
@@ -32,19 +32,19 @@ def make_card(
     Parameters
     ----------
     network : ScoreNetwork
-        What is exported.
+        Exported network.
     name : str
         Name of the model.
     sigma : float or None
-        Noise level folded in, angstrom.
+        Fixed noise level, angstrom.
     record : mapping
         How the network was trained, from its checkpoint.
     licence : str
-        Of the weights.
-    judged : mapping, optional
+        Licence of the weights.
+    evaluation : mapping, optional
         `judgement` and `curve`, as written by `protemb-train judge`.
     vectors : ChainVectors, optional
-        What embeddings of a network with a single representation are made of.
+        Contents of the embeddings, for a network with a single representation.
     """
     config = network.config
     card = {
@@ -58,7 +58,7 @@ def make_card(
         "sigma_range": [config.sigma_min, config.sigma_max],
         "network": config.as_dict(),
         "training": dict(record),
-        **(judged or {}),
+        **(evaluation or {}),
         "weights_sha256": weights_sha256(network),
         "exported_by": origin(),
         "method": PAPER,
@@ -71,7 +71,7 @@ def _of_vectors(network: ScoreNetwork, vectors: ChainVectors) -> dict[str, Any]:
     dilations, exchanges = network.config.dilations, network.config.exchanges or ()
     given = vectors.matrix is not None
     return {
-        # Rows of the map that a strip needs beside it, for the means of each exchange and for the last map.
+        # Rows needed on either side of a strip, for the means of each exchange and for the last map.
         "radii": [sum(dilations[:blocks]) for blocks in (*exchanges, len(dilations))],
         "widths": {
             "pair": network.config.channels,
@@ -87,7 +87,7 @@ def _of_vectors(network: ScoreNetwork, vectors: ChainVectors) -> dict[str, Any]:
 
 
 def weights_sha256(network: ScoreNetwork) -> str:
-    """Return a hash of a network's weights, the same in its embedding and its score graph."""
+    """Return a hash of a network's weights; the embedding graph and the score graph share it."""
     return _sha256(network)
 
 
@@ -100,5 +100,5 @@ def _sha256(module: nn.Module) -> str:
 
 
 def as_metadata(card: Mapping[str, Any]) -> dict[str, str]:
-    """Return the card as ONNX metadata: the contract by itself, everything as JSON."""
+    """Return the card as ONNX metadata: the contract version, and everything as JSON."""
     return {"protemb.contract": str(card["contract"]), "protemb.card": json.dumps(card)}

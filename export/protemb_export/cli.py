@@ -1,4 +1,4 @@
-"""`protemb-export`: a checkpoint in, verified ONNX graphs out; parity with the authors' release."""
+"""`protemb-export`: exports checkpoints to verified ONNX graphs, and compares with the authors' release."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ OUR_LICENCE = "MIT"
 RELEASED_LICENCE = "none stated by the authors: for verification, not for redistribution"
 
 AUTHORS_TOLERANCE = 1e-4
-"""Largest absolute difference to the authors' published embedding."""
+"""Largest allowed absolute difference to the authors' published embedding."""
 
 
 @app.command()
 def model(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of protemb-train pretrain.")],
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="ONNX file; <name>-score.onnx is written beside it.")
+        Path, typer.Option("-o", "--out", help="ONNX file; <name>-score.onnx is written to the same folder.")
     ],
     verify: Annotated[Path, typer.Option(help="Corpus (.arrow) whose chains are compared with PyTorch.")],
     sigma: Annotated[float, typer.Option(help="Noise level, angstrom.")] = 1.0,
     chains: Annotated[
-        int, typer.Option(min=1, help="Chains to verify on, spread over 30 to 1,000 residues.")
+        int, typer.Option(min=1, help="Number of chains to verify on, of 30 to 1,000 residues.")
     ] = 60,
     judgement: Annotated[
         Path | None, typer.Option(help="Result of protemb-train judge (.json), for the model card.")
@@ -56,7 +56,7 @@ def model(
 ) -> None:
     """Export the embedding graph and the score graph of a trained network."""
     from protemb_export.pack import check_bundled, folded_level, pack, register
-    from protemb_export.page import read_judged
+    from protemb_export.page import read_evaluation
     from protemb_export.targets import check_graph
     from protemb_export.vectors import read_vectors
     from protemb_export.verify import spread_over_lengths
@@ -69,7 +69,7 @@ def model(
         check_bundled(out)
     network, record = load_network(checkpoint)
     level = folded_level(network, sigma)
-    judged = None if judgement is None else read_judged(judgement, record)
+    evaluation = None if judgement is None else read_evaluation(judgement, record)
     parity = pack(
         network,
         out,
@@ -78,7 +78,7 @@ def model(
         record=record,
         licence=OUR_LICENCE,
         chains=spread_over_lengths(Corpus(verify), chains),
-        judged=judged,
+        evaluation=evaluation,
         vectors=read_vectors(network, protein_map, residue),
     )
     if bundle is not None:
@@ -93,13 +93,13 @@ def int8(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.")],
     corpus: Annotated[
-        Path, typer.Option(help="Corpus (.arrow): training chains set the ranges, held-out ones compare.")
+        Path, typer.Option(help="Corpus (.arrow): training chains for calibration, held-out ones to compare.")
     ],
-    chains: Annotated[int, typer.Option(min=1, help="Chains that set the ranges, of all lengths.")] = 24,
-    compared: Annotated[int, typer.Option(min=1, help="Chains compared with float32.")] = 200,
+    chains: Annotated[int, typer.Option(min=1, help="Number of chains for calibration.")] = 24,
+    compared: Annotated[int, typer.Option(min=1, help="Number of chains compared with float32.")] = 200,
     bundle: Bundle = None,
 ) -> None:
-    """Write an embedding graph with its blocks in 8-bit integers, for the CPU."""
+    """Quantise the blocks of an embedding graph to 8-bit integers, for the CPU."""
     from protemb_export.pack import check_bundled, pack_int8, register
     from protemb_export.targets import check_graph, files_of
     from protemb_export.verify import spread_over_lengths
@@ -121,13 +121,13 @@ def int8(
 @app.command()
 def half(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of protemb-train pretrain.")],
-    model: Annotated[str, typer.Argument(help="Bundled model, or graph, exported of it in float32.")],
+    model: Annotated[str, typer.Argument(help="Bundled model, or float32 graph, exported from it.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.")],
     corpus: Annotated[Path, typer.Option(help="Corpus (.arrow) whose held-out chains are compared.")],
-    compared: Annotated[int, typer.Option(min=1, help="Chains compared with float32.")] = 200,
+    compared: Annotated[int, typer.Option(min=1, help="Number of chains compared with float32.")] = 200,
     bundle: Bundle = None,
 ) -> None:
-    """Export a network once more with its blocks in float16, for GPUs."""
+    """Export a network with its blocks in float16, for GPUs."""
     from protemb_export.pack import check_bundled, pack_half, register
     from protemb_export.targets import check_graph, files_of
     from protemb_export.verify import spread_over_lengths
@@ -149,14 +149,14 @@ def half(
 @app.command()
 def gpu(
     model: Annotated[
-        str, typer.Argument(help="Bundled model, or graph; <name>-gpu.onnx is written beside it.")
+        str, typer.Argument(help="Bundled model, or graph; <name>-gpu.onnx is written to its folder.")
     ],
     verify: Annotated[Path, typer.Option(help="Corpus (.arrow) whose chains are compared with the model.")],
     chains: Annotated[
-        int, typer.Option(min=1, help="Chains to verify on, spread over 30 to 1,000 residues.")
+        int, typer.Option(min=1, help="Number of chains to verify on, of 30 to 1,000 residues.")
     ] = 60,
 ) -> None:
-    """Write an equal graph without convolutions, which the SDK takes where CUDA runs it."""
+    """Write an equivalent graph without convolutions, which the SDK uses on CUDA devices."""
     from protemb_export.pack import pack_gpu, register
     from protemb_export.targets import check_graph
     from protemb_export.verify import spread_over_lengths
@@ -176,14 +176,14 @@ def gpu(
 @app.command()
 def head(
     predictor: Annotated[
-        Path, typer.Argument(help="File of protemb-train sites predictor or quality scorer.")
+        Path, typer.Argument(help="Output of protemb-train sites predictor or quality scorer.")
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.")],
     verify: Annotated[Path, typer.Option(help="Corpus (.arrow) whose chains are compared with PyTorch.")],
-    chains: Annotated[int, typer.Option(min=1, help="Chains to verify on.")] = 20,
+    chains: Annotated[int, typer.Option(min=1, help="Number of chains to verify on.")] = 20,
     bundle: Bundle = None,
 ) -> None:
-    """Export a predictor that runs on top of an embedding."""
+    """Export a predictor that takes an embedding as input."""
     from protemb_export.head import pack_head, register_head
     from protemb_export.pack import check_bundled
     from protemb_export.targets import check_graph, files_of
@@ -215,31 +215,29 @@ def head(
 @app.command()
 def finetune(
     labels: Annotated[
-        Path, typer.Option(help="CSV: structure, chain, residue (of residues: 52 or 52A), label.")
+        Path, typer.Option(help="CSV: structure, chain, residue (for residue labels: 52 or 52A), label.")
     ],
     structures: Annotated[Path, typer.Option(help="Folder of the structures.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.")],
-    task: Annotated[str, typer.Option(help="What a label is of: residue or protein.")] = "residue",
+    task: Annotated[str, typer.Option(help="Labels are per residue or per protein.")] = "residue",
     model: Annotated[str, typer.Option(help="Bundled model, or path of an .onnx file.")] = "base",
     unfreeze: Annotated[
         Path | None,
-        typer.Option(
-            help="Checkpoint of the model: train the encoder too, into <name>-encoder.onnx beside OUT."
-        ),
+        typer.Option(help="Checkpoint of the model: also train the encoder, written to <name>-encoder.onnx."),
     ] = None,
-    licence: Annotated[str, typer.Option(help="Of the predictor.")] = "none stated",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads in all.")] = None,
+    licence: Annotated[str, typer.Option(help="Licence of the predictor.")] = "none stated",
+    threads: Annotated[int | None, typer.Option(min=1, help="Number of CPU threads.")] = None,
 ) -> None:
-    """Train a predictor of labels of your own on an embedding, judge it, and export it: one command.
+    """Train a predictor of your own labels on an embedding, evaluate it and export it.
 
-    Labels that are words, or up to 10 whole numbers, are classes; other numbers are a quantity. A fifth of
-    the families of related chains judges the predictor and is not learnt from. `protemb predict` and
-    `protemb_sdk.LabelPredictor` run it, without PyTorch.
+    Words, or up to 10 different whole numbers, are classes; other numbers are a quantity. A fifth of the
+    families of related chains is held out for evaluation. `protemb predict` and
+    `protemb_sdk.LabelPredictor` run the predictor, without PyTorch.
     """
     from protemb_export.finetune import finetune as run
 
     if task not in ("residue", "protein"):
-        raise ProtembError(f"--task is residue or protein, not {task!r}")
+        raise ProtembError(f"--task must be residue or protein, not {task!r}")
     run(
         labels, structures, out, task=task, model=model, unfreeze=unfreeze, licence=licence,  # type: ignore[arg-type]
         threads=threads,
@@ -251,7 +249,7 @@ def card(
     graph: Annotated[Path, typer.Argument(help="Exported ONNX file.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Page to write (.md).")],
 ) -> None:
-    """Write the model card of an exported graph, from its metadata."""
+    """Write the model card of an exported graph from its metadata."""
     from protemb_export.page import read_card
     from protemb_export.pages import page_of
     from protemb_sdk._base.output import check_output
@@ -263,15 +261,15 @@ def card(
 
 @app.command()
 def released(
-    checkpoint: Annotated[Path, typer.Argument(help="model.pth of the paper's authors.")],
-    structure: Annotated[Path, typer.Option(help="Structure that they published an embedding of.")],
+    checkpoint: Annotated[Path, typer.Argument(help="model.pth of the authors of the paper.")],
+    structure: Annotated[Path, typer.Option(help="Structure whose embedding they published.")],
     embedding: Annotated[
-        Path, typer.Option(help="That embedding: npz with pair (C, L, L), residue, protein.")
+        Path, typer.Option(help="Their embedding: npz with pair (C, L, L), residue, protein.")
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.")],
-    level: Annotated[int, typer.Option(min=0, help="Index of the noise level, 0 the largest.")] = 20,
+    level: Annotated[int, typer.Option(min=0, help="Index of the noise level; 0 is the largest.")] = 20,
 ) -> None:
-    """Convert the authors' checkpoint and compare our SDK's embeddings with the ones they published."""
+    """Convert the authors' checkpoint and compare the embedding of the SDK with the published one."""
     from protemb_export.pack import pack
     from protemb_export.released import differences, load_released, read_published
     from protemb_export.targets import check_graph
@@ -281,7 +279,7 @@ def released(
     network = load_released(checkpoint)
     if level >= len(network.levels_K):
         raise ProtembError(
-            f"there is no noise level {level}; {checkpoint} has 0 to {len(network.levels_K) - 1}"
+            f"noise level {level} does not exist; {checkpoint} has 0 to {len(network.levels_K) - 1}"
         )
     published = read_published(embedding)
     chain = read_chain(structure)
@@ -308,7 +306,7 @@ def released(
 
 
 def main() -> None:
-    """Run the command line; a `ProtembError` is printed as one sentence, with exit status 1."""
+    """Run the command line; a `ProtembError` is printed as one message, with exit status 1."""
     run(app)
 
 

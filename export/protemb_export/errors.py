@@ -1,11 +1,11 @@
-"""What can go wrong between a checkpoint and its graph."""
+"""Exceptions of the export."""
 
 from protemb_sdk import ProtembError
 
 
 class ExportError(ProtembError):
-    """A graph cannot be made of what was passed."""
+    """A graph cannot be made from the given input."""
 
 
 class ParityError(ExportError):
-    """An exported graph does not give what the network gives."""
+    """The outputs of an exported graph differ from those of the network."""

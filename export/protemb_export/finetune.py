@@ -1,4 +1,4 @@
-"""A table of labels in, a verified predictor out."""
+"""Train, evaluate and export a predictor of a table of labels."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from protemb_sdk._base.output import written_whole
 from protemb_sdk._model.models import beside, find_model
 from protemb_train.downstream.labels.head import TrainedLabels
 from protemb_train.downstream.labels.table import LabelTable, Per, class_counts, read_labels
-from protemb_train.downstream.labels.training import judge_again, train_labels
+from protemb_train.downstream.labels.training import evaluate_again, train_labels
 from protemb_train.downstream.labels.unfrozen import train_on
 from protemb_train.network.checkpoint import load_network
 
 ENCODER_TOO = "embedding, encoder trained too"
-VERIFIED = 20  # chains that the exported predictor is compared on
+VERIFIED = 20  # chains on which the exported predictor is compared
 
 
 def finetune(
@@ -39,7 +39,7 @@ def finetune(
     licence: str = "none stated",
     threads: int | None = None,
 ) -> TrainedLabels:
-    """Train, test and export a predictor of a user's labels.
+    """Train, evaluate and export a predictor of a user's labels.
 
     Parameters
     ----------
@@ -48,14 +48,14 @@ def finetune(
     out : Path
         ONNX file.
     task : {"residue", "protein"}
-        What a label is of.
+        Whether labels are per residue or per protein.
     model : str
         Bundled model, or path of an `.onnx` file.
     unfreeze : Path, optional
-        Checkpoint that the model was exported from: the encoder is trained on too, and written beside `out`
-        as `<out>-encoder.onnx`, where the SDK finds it, if that helps on the families that watch.
+        Checkpoint that the model was exported from. The encoder is trained too and, if that improves the loss
+        on the validation families, written as `<out>-encoder.onnx`, where the SDK finds it.
     licence : str
-        Of the predictor.
+        Licence of the predictor.
     threads : int, optional
         CPU threads of the embedding.
 
@@ -64,9 +64,9 @@ def finetune(
     LabelError
         If the table cannot be used.
     ExportError
-        If the model is not of that checkpoint.
+        If the model was not exported from that checkpoint.
     ParityError
-        If ONNX Runtime says something else than PyTorch.
+        If ONNX Runtime and PyTorch differ.
     OutputError
         If the file cannot be written.
     """
@@ -76,7 +76,7 @@ def finetune(
     counts = ", ".join(f"{name} {count}" for name, count in class_counts(table).items())
     say(console, f"{len(table.chains)} chains with labels; {counts or 'a quantity'}")
     if table.unmatched:
-        say(console, f"note: {table.unmatched} rows are about no residue or chain of {structures}")
+        say(console, f"note: {table.unmatched} rows match no residue or chain of {structures}")
     embedder = Embedder(model, "cpu", threads=threads)
     with _shown("embedding") as progress:
         trained = train_labels(table, embedder, progress)
@@ -86,7 +86,7 @@ def finetune(
         better = _unfrozen(trained, unfreeze, table, embedder, chains, out, licence, threads)
     if better is None:
         worst = pack_head(trained, out, name=out.stem, licence=licence, chains=chains, embedder=embedder)
-        beside(out, "encoder").unlink(missing_ok=True)  # of an older head
+        beside(out, "encoder").unlink(missing_ok=True)  # from an earlier head
     else:
         trained, worst = better
     _report(trained)
@@ -104,16 +104,17 @@ def _unfrozen(
     licence: str,
     threads: int | None,
 ) -> tuple[TrainedLabels, float] | None:
-    """Return what `finetune` does of a head and its encoder, both written; None if that is no better."""
+    """Train a head with its encoder and write both, as in `finetune`; None if that is not better."""
     network, record = load_network(checkpoint)
     if weights_sha256(network) != embedder.card["weights_sha256"]:
         raise ExportError(
-            f"is not what {embedder.model.name} was exported from; name the model of it", checkpoint
+            f"is not the checkpoint of the model {embedder.model.name}; pass the one it was exported from",
+            checkpoint,
         )
     with _shown("encoder and head") as progress:
         model, tuned, losses = train_on(trained, network, embedder.noise_level, table, progress)
     if not any(loss < losses[0] for loss in losses[1:]):
-        say(console, "note: training the encoder did not help on the families that watch; it stays as it was")
+        say(console, "note: training the encoder did not improve the validation loss; it is left unchanged")
         return None
     about = {"from_weights_sha256": embedder.card["weights_sha256"], "watching_loss": losses}
     encoder = beside(out, "encoder")
@@ -123,14 +124,14 @@ def _unfrozen(
             licence=licence, chains=chains, score=False,
         )  # fmt: skip
         own = Embedder(part, "cpu", threads=threads)
-        trained = judge_again(trained, model, table, own, ENCODER_TOO)
+        trained = evaluate_again(trained, model, table, own, ENCODER_TOO)
         worst = pack_head(trained, out, name=out.stem, licence=licence, chains=chains, embedder=own)
     return trained, worst
 
 
 @contextmanager
 def _shown(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Draw a bar on stderr, where that is a terminal."""
+    """Show a progress bar on stderr if that is a terminal."""
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -139,7 +140,7 @@ def _shown(what: str) -> Iterator[Callable[[int, int], None]]:
 def _report(trained: TrainedLabels) -> None:
     quality = trained.card["quality"]
     names = list(quality["embedding"])
-    table = Table("on families held out", *names, box=None)
+    table = Table("on held-out families", *names, box=None)
     for row, scores in quality.items():
         table.add_row(row, *(f"{scores[name]:g}" for name in names))
     out_console.print(table)

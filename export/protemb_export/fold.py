@@ -1,4 +1,4 @@
-"""The embedding network at one fixed noise level: every gain, bias and normalisation folded away."""
+"""The embedding network at one fixed noise level, with gains, biases and normalisations folded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from protemb_train.network.network import (
 
 @torch.no_grad()
 def scale_and_shift(affine: Affine, condition_1K: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what an `Affine` does at a fixed condition as x * scale + shift, each of shape (C,)."""
+    """Return scale and shift, each of shape (C,), that equal an `Affine` at a fixed condition."""
     scale, shift = (condition_1K @ affine.gain)[0], (condition_1K @ affine.bias)[0]
     if isinstance(affine.norm, nn.BatchNorm2d):
         mean, variance = affine.norm.running_mean, affine.norm.running_var
@@ -33,7 +33,7 @@ def scale_and_shift(affine: Affine, condition_1K: Tensor) -> tuple[Tensor, Tenso
 
 @torch.no_grad()
 def fold_conv(conv: nn.Conv2d, affine: Affine | None = None, condition_1K: Tensor | None = None) -> nn.Conv2d:
-    """Return one plain convolution equal to `conv` followed by `affine` at a fixed condition."""
+    """Return one convolution equal to `conv` followed by `affine` at a fixed condition."""
     weight = conv.standardised() if isinstance(conv, StandardisedConv) else conv.weight
     bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias
     if affine is not None and condition_1K is not None:
@@ -49,7 +49,7 @@ def fold_conv(conv: nn.Conv2d, affine: Affine | None = None, condition_1K: Tenso
 
 
 class Scale(nn.Module):
-    """x * scale + shift per channel: a normalisation that follows an addition and so cannot fold."""
+    """x * scale + shift per channel: a normalisation that follows an addition and cannot be folded."""
 
     scale: Tensor
     shift: Tensor
@@ -85,7 +85,7 @@ class FoldedPaperBlock(nn.Module):
 
 
 class FoldedBaseBlock(nn.Module):
-    """`BaseBlock` as Conv, Relu and Add alone, which ONNX Runtime fuses."""
+    """`BaseBlock` as Conv, Relu and Add only, which ONNX Runtime fuses."""
 
     def __init__(self, block: BaseBlock, condition_1K: Tensor) -> None:
         super().__init__()
@@ -102,24 +102,24 @@ class FoldedBaseBlock(nn.Module):
 
 
 def conv_without_effect(channels: int) -> nn.Conv2d:
-    """Return a convolution that returns its input; `FoldedBaseStem` says what for."""
+    """Return a convolution that returns its input; see `FoldedBaseStem`."""
     conv = nn.Conv2d(channels, channels, 1, groups=channels, bias=False)
     nn.init.ones_(conv.weight)
     return conv
 
 
 class FoldedBaseStem(nn.Module):
-    """`BaseStem` at one noise level, and a convolution that changes nothing.
+    """`BaseStem` at one noise level, followed by an identity convolution.
 
-    ONNX Runtime keeps maps in blocks of channels from one convolution to the next. The sum of a map, a row
-    and a column is not in blocks, and as the first residual stream it would take every sum out of them.
+    Between convolutions ONNX Runtime stores maps in a blocked channel layout. The sum of a map, a row and a
+    column is not in that layout; without the convolution, no residual sum would be.
     """
 
     sigma: Tensor
 
     def __init__(self, stem: BaseStem, condition_1K: Tensor, sigma: float) -> None:
         super().__init__()
-        # Copies: freezing the folded network must not freeze the one in training.
+        # Copies: freezing the folded network must not freeze the network in training.
         self.features, self.row, self.column = copy.deepcopy((stem.features, stem.row, stem.column))
         self.first = stem.first
         self.conv = fold_conv(stem.conv, stem.affine, condition_1K)
@@ -136,7 +136,7 @@ class FoldedBaseStem(nn.Module):
 
 
 class FoldedPaperStem(nn.Module):
-    """`PaperStem`, which knows no noise level."""
+    """`PaperStem`, which does not depend on the noise level."""
 
     def __init__(self, stem: PaperStem) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ def folded_block(block: nn.Module, condition_1K: Tensor) -> nn.Module:
     """Return a block of either family at a fixed condition."""
     if isinstance(block, PaperBlock):
         return FoldedPaperBlock(block, condition_1K)
-    assert isinstance(block, BaseBlock)  # ScoreNetwork has no third kind
+    assert isinstance(block, BaseBlock)  # the only other kind
     return FoldedBaseBlock(block, condition_1K)
 
 
@@ -161,7 +161,7 @@ class EmbeddingNetwork(nn.Module):
     Parameters
     ----------
     network : ScoreNetwork
-        In eval mode, on the CPU; it is copied and stays as it is.
+        In eval mode, on the CPU; it is copied and not modified.
     sigma : float
         Noise level in angstrom.
     half : bool, default False

@@ -5,14 +5,14 @@ Contract, version 1 (shapes: B chains of one common length L, C channels, R rows
     in   ca_coords      float32 (B, L, 3)   angstrom; centre them first if they lie far from the origin
          residue_type   int64   (B, L)      positions in ACDEFGHIKLMNPQRSTVWYX
          residue_index  int64   (B, L)      increasing; a step above 1 is a gap
-         rows           int64   (2,)        optional: first row and the one past the last; all by default
+         rows           int64   (2,)        optional: first row and one past the last; all by default
     out  pair           float32 (B, C, R, L)
          residue        float32 (B, R, C)   mean of pair over its last axis
          protein        float32 (B, C)      mean of residue over its rows
 
-The rows of a map computed in strips equal those of the whole map: the graph itself computes as many
-more rows on either side as the receptive field reaches, and cuts them off. A batch holds chains of one
-length because padding would leak into every residue (tests/export/test_export.py measures it).
+Rows of a map computed in strips equal those of the whole map: the graph computes as many additional rows
+on either side as the receptive field requires, and removes them. A batch holds chains of one length because
+padding would change every residue (tests/export/test_export.py measures it).
 
 The score graph has the same first three inputs, `sigma` float32 (B,) in angstrom, and the output
 `score` float32 (B, L, 3), the gradient of log p on the coordinates in 1/angstrom (eq. 3-4).
@@ -42,14 +42,14 @@ from protemb_train.network.network import ScoreNetwork
 
 
 def _add_rows(model: onnx.ModelProto, radius: int, channels: int, half: bool) -> None:
-    """Replace the list of rows by a range with its halo, cut the halo off, and add the pooled outputs."""
+    """Replace the list of rows by a range with its halo, remove the halo, and add the pooled outputs."""
     graph = model.graph
     constant = Constants(graph)
     before = row_nodes(constant)
     constant("halo", radius)
     axis_1, axis_2, axis_3 = (constant(f"axis_{i}", [i]) for i in (1, 2, 3))
     node = helper.make_node
-    if half:  # pooled before it grows to twice the bytes
+    if half:  # pooled before the cast doubles its size
         cut = [
             node("Slice", ["map", "cut_first", "cut_past", axis_2], ["half"]),
             node("Cast", ["half"], ["pair"], to=TensorProto.FLOAT),
@@ -72,7 +72,7 @@ def _add_rows(model: onnx.ModelProto, radius: int, channels: int, half: bool) ->
     inputs = [value for value in graph.input if value.name != "row_list"]
     del graph.input[:], graph.output[:], graph.value_info[:]
     graph.input.extend([*inputs, helper.make_tensor_value_info("rows", TensorProto.INT64, [2])])
-    # An input that is also an initializer has a default: callers may leave it out.
+    # An input that is also an initializer has a default and is optional.
     constant("rows", [0, ALL_ROWS])
     outputs: dict[str, list[str | int]] = {
         "pair": ["batch", channels, "rows", "length"],
@@ -93,7 +93,7 @@ def embedding_graph(
     network : ScoreNetwork
         In eval mode.
     sigma : float
-        Noise level in angstrom; `paper` uses the trained level nearest to it.
+        Noise level in angstrom; `paper` uses the nearest trained level.
     metadata : mapping of str to str
         Written into the file.
     half : bool, default False
@@ -111,7 +111,7 @@ def embedding_graph(
 
 
 def score_graph(network: ScoreNetwork, metadata: Mapping[str, str]) -> onnx.ModelProto:
-    """Return the score graph: the gradient of log p on the coordinates, the noise level an input.
+    """Return the score graph: the gradient of log p on the coordinates, with the noise level as an input.
 
     Parameters
     ----------

@@ -1,10 +1,10 @@
-"""A predictor on top of an embedding as one ONNX file: written, verified through the SDK, bundled on request.
+"""A predictor on an embedding as an ONNX file: written, verified through the SDK, and registered on request.
 
 Contract of heads, version 1 (L residues, K readouts, C channels)
 
     in   features       float32 (L, K, C)   residue readouts, in the order of the card
          residue_type   int64   (L)         positions in ACDEFGHIKLMNPQRSTVWYX
-         ca_coords      float32 (L, 3)      angstrom, centred; only where a head looks at them
+         ca_coords      float32 (L, 3)      angstrom, centred; only for heads that use them
     out  probability    float32 (L)         kind "sites"
     out  residue_lddt   float32 (L)         kind "quality"
          lddt, gdt_ts   float32 ()
@@ -12,8 +12,8 @@ Contract of heads, version 1 (L residues, K readouts, C channels)
                         float32 (N)         kind "protein-label"
 
 Metadata: `protemb.head` (the version) and `protemb.card`, a JSON object with name, kind, encoder (name, hash
-of its weights, noise level), readouts, quality on held-out chains, licence, golden values; "sites" has a
-threshold; labels have classes (names, or null for a quantity).
+of its weights, noise level), readouts, quality on held-out chains, licence and golden values; for "sites" a
+threshold; for labels the classes (names, or null for a quantity).
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class Trained(Protocol):
 
     @property
     def model(self) -> SitesModel | QualityModel | LabelModel:
-        """In eval mode."""
+        """The module in eval mode."""
         ...
 
     @property
     def card(self) -> dict[str, Any]:
-        """Plain values."""
+        """The card as plain values."""
         ...
 
 
@@ -70,9 +70,9 @@ def head_graph(
     model : nn.Module
         In eval mode.
     readouts, channels : int
-        K and C of its features.
+        K and C of the features.
     card : mapping
-        Written into the file; its kind says what the outputs are.
+        Written into the file; its kind determines the outputs.
     """
     length = 12
     coords = torch.arange(3.0 * length).reshape(length, 3).square()
@@ -103,22 +103,22 @@ def pack_head(
     chains: Iterable[Chain],
     embedder: Embedder | None = None,
 ) -> float:
-    """Write a head, unless what the SDK makes of it differs from PyTorch; return the largest difference.
+    """Write a head if the SDK and PyTorch agree, and return the largest difference.
 
     Parameters
     ----------
     trained : Trained
-        What `protemb-train sites predictor` or `protemb-train quality scorer` wrote.
+        Output of `protemb-train sites predictor` or `protemb-train quality scorer`.
     out : Path
         ONNX file.
     name : str
-        Of the head.
+        Name of the head.
     licence : str
-        Of the weights.
+        Licence of the weights.
     chains : iterable of Chain
-        Real chains to compare on.
+        Real chains for the comparison.
     embedder : Embedder, optional
-        Of the model that it was trained on, where that is not bundled.
+        Embedder of the model that the head was trained on, if the model is not bundled.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def pack_head(
         worst = _deviation(predictor, model, names, chains)
         if not worst <= TOLERANCE:  # not ">": NaN must not pass
             raise ParityError(
-                f"not written, because what ONNX Runtime says differs from PyTorch's by "
+                f"not written: the outputs of ONNX Runtime and PyTorch differ by "
                 f"{worst:.1e} of its scale, more than {TOLERANCE:g}; please report this head",
                 out,
             )
@@ -169,9 +169,9 @@ def _deviation(
     names: list[str],
     chains: Iterable[Chain],
 ) -> float:
-    """Return the largest difference of an output, as a share of the largest magnitude it has on any chain.
+    """Return the largest difference of an output, relative to its largest magnitude on all chains.
 
-    Not on each: a quantity of one chain may be zero. Probabilities stay as they are.
+    Single chains are no reference: a quantity may be zero there. Probabilities are not scaled.
     """
     kind = predictor.info.card["kind"]
     least = float(np.finfo(np.float32).tiny) if predictor.info.is_quantity else 1.0
@@ -188,20 +188,20 @@ def _deviation(
             wanted = side.numpy()
             difference, magnitude = float(np.abs(found - wanted).max()), float(np.abs(wanted).max())
             if not np.isfinite([difference, magnitude]).all():
-                raise ParityError("PyTorch or ONNX Runtime gives values that are not finite", chain.id)
+                raise ParityError("PyTorch or ONNX Runtime returns values that are not finite", chain.id)
             worst[name], scale[name] = max(worst[name], difference), max(scale[name], magnitude)
     if chain is None:
-        raise ParityError("there is no chain to verify on; ask for at least one")
+        raise ParityError("no chain to verify on; pass at least one")
     return max(worst[name] / scale[name] for name in worst)
 
 
 def register_head(out: Path, summary: str, card: Mapping[str, Any]) -> None:
-    """Enter a head written into the SDK's folder, with the hash of its file, into the SDK's list of heads.
+    """Add a head in the SDK's folder, with the hash of its file, to the SDK's list of heads.
 
     Raises
     ------
     ExportError
-        If the file does not lie in that folder.
+        If the file is not in that folder.
     OutputError
         If the list cannot be written.
     """

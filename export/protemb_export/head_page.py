@@ -1,4 +1,4 @@
-"""The model card of a predictor as a page for people, made from its graph's metadata and nothing else."""
+"""The model card of a predictor as a page, made from the metadata of its graph."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ SCORES = {
 }
 
 LIMITS = """\
-- It sees one chain: C-alpha atoms and residue types. No profile, no side chains, no partner.
-- It knows interfaces with proteins; ligands, nucleic acids and crystal contacts are none of its labels.
-- Labels are those of complexes that were solved: a residue without a partner there may have one elsewhere.
-- Probabilities are calibrated on chains of the training set; mean probability beside the share of sites shows
-  how far another set is from it."""
+- The input is one chain: C-alpha atoms and residue types. No sequence profile, side chains or partners.
+- Sites are interfaces with proteins; ligands, nucleic acids and crystal contacts are not labelled.
+- Labels come from solved complexes: a residue without a partner in them may have one elsewhere.
+- Probabilities are calibrated on chains of the training set. The difference between mean probability and
+  share of sites shows the calibration error on other sets."""
 
 
 def as_head_page(card: Mapping[str, Any]) -> str:
-    """Return the card of a predictor as markdown: what it is, its quality, its training, limits.
+    """Return the card of a predictor as Markdown: identity, quality, training, limits.
 
     Parameters
     ----------
     card : mapping
-        From `read_card`; `training`'s list of chains and the golden values stay out.
+        From `read_card`; the list of training chains and the golden values are left out.
     """
     training = dict(card.get("training", {}))
     training.pop("ids", None)
     start = training.pop("start", None)
     if start is not None:
-        learnt, held_out = start["pieces"]
+        pieces, held_out = start["pieces"]
         training |= {
-            "learnt from beforehand": f"{learnt} pieces of corpus chains, {held_out} held out",
+            "pretrained on": f"{pieces} pieces of corpus chains, {held_out} held out",
             "corpus (SHA-256)": start.get("corpus_sha256"),
         }
     facts = {
@@ -60,7 +60,7 @@ def as_head_page(card: Mapping[str, Any]) -> str:
         "Made from the metadata of the graph by `protemb-export card`.",
         table(facts),
         "## Quality on held-out chains",
-        "The threshold was chosen on chains of the training set that the heads had not learnt from.",
+        "The threshold was chosen on held-out chains of the training set.",
         _quality(card.get("quality", {})),
         "## Training",
         table(training),
@@ -73,6 +73,6 @@ def as_head_page(card: Mapping[str, Any]) -> str:
 def _quality(quality: Mapping[str, Mapping[str, float]]) -> str:
     lines = [f"| set | {' | '.join(SCORES.values())} |", "|---|" + "---|" * len(SCORES)]
     for name, scores in quality.items():
-        cells = (str(scores.get(key, "not said")) for key in SCORES)
+        cells = (str(scores.get(key, "not reported")) for key in SCORES)
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)

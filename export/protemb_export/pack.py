@@ -1,4 +1,4 @@
-"""One model from network to files: both graphs, verified, with golden vector and card; bundled on request."""
+"""Exporting a network: both graphs, verified, with golden vector and card; registered on request."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ from protemb_train.network.vectors import ChainVectors
 
 
 def folded_level(network: ScoreNetwork, sigma: float) -> float:
-    """Return the noise level that a graph asked for at `sigma` will have, in angstrom.
+    """Return the noise level of a graph requested at `sigma`, in angstrom.
 
     That is `sigma` itself for `base`, and the trained level nearest to it for `paper`.
 
     Raises
     ------
     ExportError
-        If it lies outside the trained range.
+        If it is outside the trained range.
     """
     low, high = network.config.sigma_min, network.config.sigma_max
     if not low * (1 - 1e-6) <= sigma <= high * (1 + 1e-6):  # levels are kept as float32
         raise ExportError(
-            f"noise level {sigma:g} lies outside the trained range, {low:g} to {high:g} angstrom; "
+            f"noise level {sigma:g} is outside the trained range, {low:g} to {high:g} angstrom; "
             "choose one inside"
         )
     if network.config.family == "base":
         return sigma
     levels = network.levels_K.tolist()
-    # Seven digits are what float32 knows.
+    # float32 has seven significant digits.
     return float(f"{min(levels, key=lambda level: abs(math.log(level / sigma))):.7g}")
 
 
@@ -65,7 +65,7 @@ def _vectors_of(network: ScoreNetwork, vectors: ChainVectors | None) -> ChainVec
         if vectors is not None:
             raise ExportError(
                 "this network has no single representation: its residue and protein embeddings are means of "
-                "the pair embedding; leave their contents and the linear map out"
+                "the pair embedding; omit their contents and the linear map"
             )
         return None
     return vectors or ChainVectors(network.config.channels, network.config.single_channels)
@@ -84,18 +84,18 @@ def _with_card(model: onnx.ModelProto, card: Mapping[str, Any]) -> onnx.ModelPro
     return model
 
 
-def _judged(what: str, deviation: float, out: Path) -> None:
+def _check_deviation(what: str, deviation: float, out: Path) -> None:
     # Not ">": NaN must not pass.
     if not deviation <= TOLERANCE:
         raise ParityError(
-            f"not written, because the {what} differs from what it should be by "
+            f"not written: the {what} differs from the expected values by "
             f"{deviation:.1e} of its scale, more than {TOLERANCE:g}; please report this network",
             out,
         )
 
 
 def _golden(embedder: Embedder) -> dict[str, Any]:
-    """Return what any program that runs the graph should get of the example structure."""
+    """Return the embedding of the example structure that any program running the graph should reproduce."""
     protein = [float(f"{value:.7g}") for value in embedder.embed(EXAMPLE).protein]
     return {"structure": EXAMPLE.name, "protein": protein}
 
@@ -110,39 +110,39 @@ def pack(
     licence: str,
     chains: Iterable[Chain],
     score: bool = True,
-    judged: Mapping[str, Any] | None = None,
+    evaluation: Mapping[str, Any] | None = None,
     vectors: ChainVectors | None = None,
 ) -> Parity:
-    """Write `out` and, with `score`, `<out>-score.onnx` beside it; neither if verification fails.
+    """Write `out` and, with `score`, `<out>-score.onnx` next to it; neither if verification fails.
 
     Parameters
     ----------
     network : ScoreNetwork
-        What is exported, in eval mode, on the CPU.
+        Network in eval mode, on the CPU.
     out : Path
         ONNX file of the embedding graph.
     name : str
-        Name of the model, for its card.
+        Name of the model, written into the card.
     sigma : float
         Noise level in angstrom; see `folded_level`.
     record : mapping
-        How the network was trained, for its card.
+        How the network was trained, written into the card.
     licence : str
-        Of the weights.
+        Licence of the weights.
     chains : iterable of Chain
         Real chains to compare with PyTorch.
     score : bool, default True
         Whether to write the score graph.
-    judged : mapping, optional
-        What `protemb-train judge` found, for its card.
+    evaluation : mapping, optional
+        Result of `protemb-train judge`, written into the card.
     vectors : ChainVectors, optional
-        What embeddings of a network with a single representation are made of; by default `ChainVectors`
+        Contents of the embeddings of a network with a single representation; by default `ChainVectors`
         without a linear map.
 
     Raises
     ------
     ExportError
-        If the noise level lies outside the trained range, or vectors come with a network that has no single
+        If the noise level is outside the trained range, or vectors are given for a network without a single
         representation.
     OutputError
         If a file cannot be written.
@@ -151,46 +151,46 @@ def pack(
     """
     writable_target(out)
     chains, vectors = list(chains), _vectors_of(network, vectors)
-    card = make_card(network, name, folded_level(network, sigma), record, licence, judged, vectors)
+    card = make_card(network, name, folded_level(network, sigma), record, licence, evaluation, vectors)
     graph = _graph_of(network, card, vectors)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.onnx"
         onnx.save(graph, draft)
         if score:
-            score_card = make_card(network, name, None, record, licence, judged)
+            score_card = make_card(network, name, None, record, licence, evaluation)
             onnx.save(score_graph(network, as_metadata(score_card)), beside(draft, "score"))
         embedder = Embedder(draft, "cpu")
         parity = measure_parity(network, embedder, chains, vectors)
-        _judged("embedding", parity.worst, out)
+        _check_deviation("embedding", parity.worst, out)
         golden = _golden(embedder)
         card |= {"parity": parity.as_dict(), "golden": golden}
         if score:
             deviation = measure_score_parity(network, embedder, chains)
-            _judged("score", deviation, out)
+            _check_deviation("score", deviation, out)
             score_card |= {"parity": {"score": float(f"{deviation:.2e}")}}
             scores = _with_card(onnx.load(beside(draft, "score")), score_card)
             with written_whole(beside(out, "score")) as part:
                 onnx.save(scores, part)
     for kind in ("gpu",) if score else ("gpu", "score"):
-        beside(out, kind).unlink(missing_ok=True)  # an older network's
+        beside(out, kind).unlink(missing_ok=True)  # of an earlier network
     with written_whole(out) as part:
         onnx.save(_with_card(graph, card), part)
     return parity
 
 
 def pack_int8(model: Model, out: Path, calibration: Sequence[Chain], held_out: Sequence[Chain]) -> Likeness:
-    """Write `out`, an exported float32 graph with its blocks in 8-bit integers, if its embeddings are alike.
+    """Write `out`, a float32 graph with its blocks quantised to 8-bit integers, if its embeddings agree.
 
     Parameters
     ----------
     model : Model
-        Of the family `base`.
+        Model of the family `base`.
     out : Path
         ONNX file.
     calibration : sequence of Chain
-        Real chains that set the ranges.
+        Real chains used for calibration.
     held_out : sequence of Chain
-        Other real chains, to compare with float32.
+        Other real chains, for the comparison with float32.
 
     Raises
     ------
@@ -210,25 +210,25 @@ def pack_int8(model: Model, out: Path, calibration: Sequence[Chain], held_out: S
 
 
 def pack_half(network: ScoreNetwork, model: Model, out: Path, held_out: Sequence[Chain]) -> Likeness:
-    """Write `out`, the graph of a network with its blocks in float16, if its embeddings are alike.
+    """Write `out`, the graph of a network with its blocks in float16, if its embeddings agree.
 
     Parameters
     ----------
     network : ScoreNetwork
-        In eval mode, on the CPU.
+        Network in eval mode, on the CPU.
     model : Model
         Its exported float32 graph.
     out : Path
         ONNX file.
     held_out : sequence of Chain
-        Real chains, to compare with float32.
+        Real chains for the comparison with float32.
 
     Raises
     ------
     ExportError
-        If the graph is another network's.
+        If the graph was exported from another network.
     ParityError, OutputError
-        As of `pack_int8`.
+        See `pack_int8`.
     """
     writable_target(out)
     card = Embedder(model.path, "cpu").card
@@ -240,21 +240,21 @@ def pack_half(network: ScoreNetwork, model: Model, out: Path, held_out: Sequence
 
 
 def pack_gpu(model: Model, chains: Iterable[Chain]) -> Parity:
-    """Write the equal graph of an exported float32 model that CUDA runs faster, beside it.
+    """Write the equivalent graph of an exported float32 model that is faster on CUDA, next to it.
 
     Parameters
     ----------
     model : Model
-        Bundled, or a file.
+        Bundled model, or a file.
     chains : iterable of Chain
-        Real chains to compare on.
+        Real chains for the comparison.
 
     Raises
     ------
     ExportError
         If a convolution cannot be written as a product.
     ParityError
-        If the two differ by more than `TOLERANCE` of the embedding's scale; nothing is written.
+        If the two graphs differ by more than `TOLERANCE` of the embedding's scale; nothing is written.
     OutputError
         If the file cannot be written.
     """
@@ -265,7 +265,7 @@ def pack_gpu(model: Model, chains: Iterable[Chain]) -> Parity:
         draft = Path(folder) / "draft.onnx"
         onnx.save(graph, draft)
         parity = measure_equality(exact, Embedder(draft, "cpu"), chains)
-    _judged("embedding", parity.worst, out)
+    _check_deviation("embedding", parity.worst, out)
     card = exact.card | {
         "equals_sha256": exact.provenance["model_sha256"],
         "convolutions": {"as": "matrix products, for GPUs", "deviation": parity.as_dict()},
@@ -283,7 +283,7 @@ def _pack_narrow(
     blocks: str,
     about: Mapping[str, Any],
 ) -> Likeness:
-    """Write a graph with narrower blocks than those of a model, if it is like it, with that model's card."""
+    """Write a graph with blocks of lower precision than the model's if its embeddings agree."""
     exact = Embedder(model.path, "cpu")
     card = exact.card
     with tempfile.TemporaryDirectory() as folder:
@@ -294,7 +294,7 @@ def _pack_narrow(
         golden = _golden(embedder)
     if not min(alike.protein, alike.residue) >= LEAST_COSINE:
         raise ParityError(
-            f"not written, because in {blocks} the embeddings of {model.path} have a mean cosine "
+            f"not written: in {blocks} the embeddings of {model.path} have a mean cosine "
             f"of {alike.protein:.4f} (protein) and {alike.residue:.4f} (residue), below {LEAST_COSINE}",
             out,
         )
@@ -308,41 +308,41 @@ def _pack_narrow(
         },
         "golden": golden,
     }
-    del card["parity"]  # float32's
+    del card["parity"]  # of the float32 graph
     with written_whole(out) as part:
         onnx.save(_with_card(graph, card), part)
     return alike
 
 
 def check_bundled(out: Path) -> Path:
-    """Return the path, after checking that it lies where the SDK looks for bundled models.
+    """Return the path after checking that it is in the SDK's folder of bundled models.
 
     Raises
     ------
     ExportError
-        If it does not.
+        If it is not.
     """
     if out.resolve().parent != BUNDLED.resolve() or out.suffix != ".onnx":
-        raise ExportError(f"only {BUNDLED}/NAME.onnx can be bundled; write it there", out)
+        raise ExportError(f"only {BUNDLED}/NAME.onnx can be bundled; write the file there", out)
     return out
 
 
 def register(out: Path, summary: str, score: Path | None = None) -> None:
-    """Enter a model written into the SDK's folder, with the hashes of its files, into the SDK's registry.
+    """Add a model in the SDK's folder, with the hashes of its files, to the SDK's registry.
 
     Parameters
     ----------
     out : Path
-        Embedding graph; its name without the ending is the model's.
+        Embedding graph; its name without the suffix is the name of the model.
     summary : str
         One line for `protemb models`.
     score : Path, optional
-        Score graph in that folder, where it is not the one beside `out`.
+        Score graph in that folder, if it is not the one next to `out`.
 
     Raises
     ------
     ExportError
-        If the file does not lie in that folder.
+        If the file is not in that folder.
     OutputError
         If the registry cannot be written.
     """

@@ -21,7 +21,7 @@ LIMITS = """\
 
 
 def read_card(graph: Path) -> dict[str, Any]:
-    """Return the card inside an exported graph.
+    """Return the card stored in an exported graph.
 
     Raises
     ------
@@ -29,7 +29,7 @@ def read_card(graph: Path) -> dict[str, Any]:
         If the file is missing, or contains no card.
     """
     try:
-        # By its name alone, ONNX would read x.json or x.txt as a text format.
+        # With a file name alone, ONNX would read x.json or x.txt as a text format.
         model = onnx.load(graph, format="protobuf", load_external_data=False)
         found = json.loads({p.key: p.value for p in model.metadata_props}["protemb.card"])
         if not isinstance(found, dict):
@@ -39,21 +39,21 @@ def read_card(graph: Path) -> dict[str, Any]:
     return found
 
 
-def read_judged(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+def read_evaluation(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return `judgement` and `curve` of a file of `protemb-train judge`.
 
     Raises
     ------
     ExportError
-        If it is the judgement of another checkpoint than that of `record`.
+        If it evaluates another checkpoint than that of `record`.
     ProtembError
-        If the file is missing, or contains no judgement.
+        If the file is missing or contains no evaluation.
     """
     judgement = read_judgement(path)
     loaded = json.loads(path.read_text(encoding="utf-8"))
     if loaded.get("checkpoint") != json.loads(json.dumps(record)):
         raise ExportError(
-            "is the judgement of another checkpoint; run protemb-train judge on the exported one", path
+            "is the evaluation of another checkpoint; run protemb-train judge on the exported one", path
         )
     return {"judgement": judgement, "curve": loaded.get("curve", [])}
 
@@ -61,8 +61,8 @@ def read_judged(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
 def as_page(card: Mapping[str, Any]) -> str:
     """Return the card as Markdown: identity, data, recipe, training curve, losses, limits, licence.
 
-    Missing values are "not recorded". The golden vector and what the contract fixes are left out. A quantised
-    graph refers to the card of its original for the curve and the losses.
+    Missing values are "not recorded". The golden vector and properties fixed by the contract are left out. A
+    quantised graph refers to the card of its original for the curve and the losses.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def _of_vectors(card: Mapping[str, Any]) -> dict[str, Any]:
         "residue embedding": ", ".join(card.get("residue", [])),
         "protein embedding": protein.get("from"),
         "linear map (SHA-256)": protein.get("map_sha256") or "none",
-        "rows beside a strip": ", ".join(map(str, card.get("radii", []))),
+        "additional rows per strip": ", ".join(map(str, card.get("radii", []))),
     }
 
 
@@ -128,7 +128,7 @@ def _deviation(card: Mapping[str, Any]) -> dict[str, Any]:
     blocks = quantised.get("blocks", "8-bit integers")
     ranges = {"ranges set on": listed(quantised["calibration"])} if "calibration" in quantised else {}
     return {
-        "blocks": f"in {blocks}, made of the graph of {quantised['from']}",
+        "blocks": f"in {blocks}, made from the graph of {quantised['from']}",
         **ranges,
         "cosine to float32 on held-out chains": listed(quantised["cosine_to_float32"]),
     }
@@ -154,12 +154,12 @@ def _training(training: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def listed(facts: Mapping[str, Any] | None) -> str | None:
-    """Return facts in one cell, None if there are none."""
+    """Return facts as the text of one cell, None if there are none."""
     return ", ".join(f"{name} {value}" for name, value in facts.items()) if facts else None
 
 
 def table(rows: Mapping[str, Any]) -> str:
-    """Return facts as a table of two columns; None is "not recorded"."""
+    """Return facts as a table of two columns; None is written as "not recorded"."""
     found = {name: "not recorded" if value is None else value for name, value in rows.items()}
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in found.items())])
 

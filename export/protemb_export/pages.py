@@ -13,7 +13,7 @@ PAGES = {"sites": as_head_page, "quality": as_quality_page}
 
 
 def page_of(card: Mapping[str, Any]) -> str:
-    """Return the card of a model or of a predictor as markdown.
+    """Return the card of a model or of a predictor as Markdown.
 
     Parameters
     ----------

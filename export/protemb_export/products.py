@@ -1,7 +1,7 @@
 """An embedding graph whose convolutions are matrix products, for GPUs.
 
-ONNX Runtime prepares each of cuDNN's convolutions anew whenever the length of the chain changes, which
-takes longer than the chain itself (benchmarks/cuda.md; microsoft/onnxruntime issue 23006).
+ONNX Runtime sets up each cuDNN convolution again whenever the length of the chain changes, which takes
+longer than the chain itself (benchmarks/cuda.md; microsoft/onnxruntime issue 23006).
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ node = helper.make_node
 
 
 def as_products(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return an equal graph without convolutions; inputs, outputs and metadata stay.
+    """Return an equivalent graph without convolutions; inputs, outputs and metadata are unchanged.
 
-    A 1x1 convolution is a product of its filters (O, C) with a map (B, C, R L). Of a 3x3 one the map is
-    padded, each pixel's neighbours are gathered into (B, 9 C, R L), and the filters are (O, 9 C).
+    A 1x1 convolution is a product of its filters (O, C) with a map (B, C, R L). For a 3x3 convolution the map
+    is padded, the neighbours of each pixel are gathered into (B, 9 C, R L), and the filters are (O, 9 C).
 
     Parameters
     ----------
     model : ModelProto
-        Of `embedding_graph`, in float32 or float16.
+        Graph of `embedding_graph`, in float32 or float16.
 
     Raises
     ------
     ExportError
-        If a convolution keeps its map's size no longer, or has groups other than single channels.
+        If a convolution changes the size of its map, or has groups of more than one channel.
     """
     result = copy.deepcopy(model)
     graph = result.graph
@@ -61,7 +61,7 @@ def as_products(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _drop_identities(nodes: list[onnx.NodeProto]) -> None:
-    """Take out nodes that change nothing, and read their input instead."""
+    """Remove identity nodes, and connect their consumers to their inputs."""
     same = {part.output[0]: part.input[0] for part in nodes if part.op_type == "Identity"}
     nodes[:] = [part for part in nodes if part.op_type != "Identity"]
     for part in nodes:
@@ -78,14 +78,14 @@ def _product(
     indices: dict[tuple[int, int], str],
     shapes: set[str],
 ) -> Iterator[onnx.NodeProto]:
-    """Give the nodes that a convolution becomes, and keep their constants in `made`."""
+    """Yield the nodes that replace a convolution, and add their constants to `made`."""
     about = {a.name: helper.get_attribute_value(a) for a in part.attribute}
     source, out, name = part.input[0], part.output[0], part.input[1]
     filters = weights[name]
     width, reach = filters.shape[2], about["pads"][0]
     step = about["dilations"][0]
     if about["group"] == len(filters) and (filters == 1).all() and filters[0].size == 1:
-        yield node("Identity", [source], [out])  # fold.FoldedBaseStem's, for the CPU
+        yield node("Identity", [source], [out])  # the CPU layout convolution of fold.FoldedBaseStem
         return
     if (
         about["group"] != 1
@@ -132,7 +132,7 @@ def _product(
 def _neighbours(
     source: str, width: int, step: int, constant: Callable[[str, NDArray[np.generic]], str]
 ) -> Generator[onnx.NodeProto, None, str]:
-    """Give nodes that compute where, in the padded map laid out in a line, the neighbours of a pixel are."""
+    """Yield nodes that compute the positions of each pixel's neighbours in the flattened padded map."""
     key = f"near_{width}_{step}"
     reach = step * (width // 2)
 

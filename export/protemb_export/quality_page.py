@@ -1,4 +1,4 @@
-"""The model card of a quality scorer as a page for people, made from its graph's metadata alone."""
+"""The model card of a quality scorer as a page, made from the metadata of its graph."""
 
 from __future__ import annotations
 
@@ -16,35 +16,36 @@ OF_SOURCE = {
     "rho_decoy": "lDDT rho_decoy",
 }
 MADE = {
-    "homologs": "residues put on a relative's structure by alignment",
-    "foreign": "residues put on another fold",
-    "mixed": "several mistakes at once",
-    "grafts": "runs replaced by those of other chains",
+    "homologs": "residues placed on a related structure by alignment",
+    "foreign": "residues placed on another fold",
+    "mixed": "several kinds of errors combined",
+    "grafts": "segments replaced by those of other chains",
     "hinges": "torsions changed",
-    "shifts": "errors of register",
-    "denoised": "natives drowned in noise and repaired by the score network",
-    "segments": "runs moved and turned",
+    "shifts": "register errors",
+    "denoised": "native structures with strong noise, denoised by the score network",
+    "segments": "segments moved and rotated",
     "natives": "natives",
-    "noisy": "natives under noise, unrepaired",
+    "noisy": "native structures with noise",
     "coils": "random walks",
 }
 LIMITS = """\
-- It sees C-alphas and residue types of one chain: no side chains, no profile, no partner, no other models.
-- Values are what such models have on average; between models of one target they rank, and across targets they
-  are off by the RMSE above. On kinds of models outside the training set they may be biased:
-  see mean predicted beside mean GDT_TS.
-- It is not AlphaFold's pLDDT, and judges AlphaFold's models without their confidence.
-- A model of a fold switcher in its other native fold is a good model; its labels say otherwise.
-- Missing residues are not counted against a model: GDT_TS is of the residues that are there."""
+- The input is the C-alpha atoms and residue types of one chain: no side chains, sequence profile, partners
+  or other models.
+- Predicted values are averages over such models. They rank models of one target; across targets the error is
+  the RMSE above. Other kinds of models than those of the training set may have a bias: compare mean predicted
+  with mean GDT_TS.
+- The score is not AlphaFold's pLDDT; AlphaFold's models are scored without their confidence.
+- A model of a fold switcher in its other native fold is a good model, but its labels are low.
+- Missing residues are not counted: GDT_TS is calculated over the residues of the model."""
 
 
 def as_quality_page(card: Mapping[str, Any]) -> str:
-    """Return the card of a scorer as markdown: what it is, quality by kind of model, training, limits.
+    """Return the card of a scorer as Markdown: identity, quality by source of models, training, limits.
 
     Parameters
     ----------
     card : mapping
-        From `read_card`; golden values stay out.
+        From `read_card`; golden values are left out.
     """
     quality = dict(card.get("quality", {}))
     facts = {
@@ -60,11 +61,11 @@ def as_quality_page(card: Mapping[str, Any]) -> str:
         "Made from the metadata of the graph by `protemb-export card`.",
         table(facts),
         "## Quality on CASP12",
-        "447 server models of 23 targets, GDT_TS and residues. Choices were made on validation models; these "
-        "were scored five times (train/results/README.md).",
+        "447 server models of 23 targets, GDT_TS and residue scores. Choices were made on validation models; "
+        "these models were scored five times (train/results/README.md).",
         table({name.replace("_", " "): f"{value:.3f}" for name, value in quality.get("CASP12", {}).items()}),
-        "## Quality on validation models, by where they come from",
-        "Targets that were not learnt from. R over all models of a source.",
+        "## Quality on validation models, by source",
+        "Targets outside the training set. R is calculated over all models of a source.",
         _by_source(quality.get("watched", {})),
         "## Training",
         table(dict(card.get("training", {})) | {"origin": listed(card.get("training", {}).get("origin"))}),

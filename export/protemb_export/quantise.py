@@ -1,7 +1,7 @@
-"""An embedding graph whose blocks compute in 8-bit integers, with ranges measured on real chains.
+"""Quantisation of the blocks of an embedding graph to 8-bit integers, calibrated on real chains.
 
-Weights are int8, a scale for each output channel; maps are uint8, a scale for each map, from its smallest to
-its largest value on the chains. A rectifier costs nothing: its map starts at zero, where integers saturate.
+Weights are int8 with one scale per output channel; maps are uint8 with one scale per map, from its smallest
+to its largest value on the chains. A ReLU is free: its map starts at zero, where integers saturate.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from onnx import helper, numpy_helper
 from protemb_export.errors import ExportError
 
 RUNTIME = "com.microsoft"
-"""ONNX Runtime's own operators. The standard ones know no maps with channels last: each would be turned."""
+"""Operators of ONNX Runtime. The standard ones do not support channels last: each map would be transposed."""
 STEPS = 255
 REFUSAL = "only graphs of float32 networks of the family base can be quantised"
 
@@ -30,7 +30,7 @@ class Int8Blocks:
     Parameters
     ----------
     model : ModelProto
-        Is copied.
+        Graph; it is copied.
 
     Raises
     ------
@@ -42,8 +42,8 @@ class Int8Blocks:
         self.model = copy.deepcopy(model)
         graph = self.model.graph
         self.weights = {t.name: t for t in graph.initializer}
-        # In front of the first block, and behind each exchange with the states, is a convolution that changes
-        # nothing (fold.FoldedBaseStem), and a ReLU: there begins what is computed in integers.
+        # The first block, and each exchange with the states, is preceded by an identity convolution
+        # (fold.FoldedBaseStem) and a ReLU: computation in integers begins there.
         self.starts: dict[str, onnx.NodeProto] = {}
         self.blocks: list[onnx.NodeProto] = []
         inside: set[str] = set()
@@ -66,24 +66,24 @@ class Int8Blocks:
 
     @property
     def maps(self) -> list[str]:
-        """Names of the maps that are kept in integers, in order."""
+        """Names of the maps stored as integers, in order."""
         return [*self.starts, *(names for _, names in self._steps())]
 
     def _steps(self) -> Iterator[tuple[onnx.NodeProto, str]]:
-        """Give each convolution and sum, and the name of its result, after the ReLU where one follows."""
+        """Yield each convolution and sum, and the name of its result, after the ReLU if one follows."""
         rectified = {node.input[0]: node.output[0] for node in self.blocks if node.op_type == "Relu"}
         for node in self.blocks:
             if node.op_type != "Relu":
                 yield node, rectified.get(node.output[0], node.output[0])
 
     def ranges(self, feeds: Iterable[Mapping[str, NDArray[Any]]]) -> dict[str, tuple[float, float]]:
-        """Return the smallest and the largest value of every map on some chains."""
-        watched = copy.deepcopy(self.model)
-        watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in self.maps)
+        """Return the smallest and the largest value of every map on the given chains."""
+        observed = copy.deepcopy(self.model)
+        observed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in self.maps)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(
-            watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            observed.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         found = {name: (np.inf, -np.inf) for name in self.maps}
         for feed in feeds:
@@ -95,12 +95,12 @@ class Int8Blocks:
         return found
 
     def quantised(self, ranges: Mapping[str, tuple[float, float]]) -> onnx.ModelProto:
-        """Return the graph with blocks in integers; inputs, outputs and metadata stay.
+        """Return the graph with blocks in integers; inputs, outputs and metadata are unchanged.
 
         Parameters
         ----------
         ranges : mapping
-            Of `ranges`.
+            Result of `ranges`.
         """
         made: list[onnx.TensorProto] = []
         scales: dict[str, np.float32] = {}
@@ -110,7 +110,7 @@ class Int8Blocks:
             return name
 
         def grid(name: str) -> list[str]:
-            """Return names of the scale and zero point of a map, made on first use."""
+            """Return the names of scale and zero point of a map, created on first use."""
             if name not in scales:
                 low, high = min(ranges[name][0], 0.0), max(ranges[name][1], 1e-6)
                 scales[name] = np.float32((high - low) / STEPS)
@@ -121,7 +121,7 @@ class Int8Blocks:
         def convolution(node: onnx.NodeProto, out: str) -> onnx.NodeProto:
             source, name = node.input[0], node.input[1]
             filters = self._filter(node)
-            bias = np.zeros(len(filters), dtype=np.float32)  # an untrained network's, left out of the graph
+            bias = np.zeros(len(filters), dtype=np.float32)  # omitted for an untrained network
             if len(node.input) > 2:
                 bias = numpy_helper.to_array(self.weights[node.input[2]])
             widest = np.abs(filters).reshape(len(filters), -1).max(axis=1)
@@ -148,7 +148,7 @@ class Int8Blocks:
         floats: set[str] = set()
 
         def as_float(name: str) -> str:
-            """Return the name of a map in float32 with channels first, made on first use."""
+            """Return the name of a map in float32 with channels first, created on first use."""
             if name not in floats:
                 floats.add(name)
                 blocks.append(node("Transpose", [name], [f"{name}_first"], perm=[0, 3, 1, 2]))
@@ -169,10 +169,10 @@ class Int8Blocks:
                 sides = [name for side in part.input for name in (side, *grid(side))]
                 blocks.append(node("QLinearAdd", [*sides, *grid(steps[out])], [steps[out]], domain=RUNTIME))
             elif out in inside:
-                pass  # a ReLU, which is in the step before it
+                pass  # a ReLU, part of the step before it
             elif (
                 part.op_type == "Slice" and part.input[0] == "map"
-            ):  # cut before it grows to four times the bytes
+            ):  # sliced before the cast makes it four times larger
                 blocks += [
                     node("Slice", ["map", *part.input[1:3], "axis_1"], ["rows_uint8"]),
                     node("Transpose", ["rows_uint8"], ["rows_first"], perm=[0, 3, 1, 2]),

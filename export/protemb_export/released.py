@@ -1,6 +1,6 @@
-"""The checkpoint and the embedding that the paper's authors released, and our network in comparison.
+"""The checkpoint and embedding released by the authors of the paper, and their comparison with our network.
 
-Written from facts about the file's format; none of their code is here.
+Written from the description of the file's format; contains none of their code.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def _renamed(name: str) -> str:
 
 
 def load_released(path: str | Path) -> ScoreNetwork:
-    """Return the `paper` network holding the weights of a released checkpoint, in eval mode.
+    """Return the `paper` network with the weights of a released checkpoint, in eval mode.
 
     Raises
     ------
     ModelError
-        If the file is missing, is no such checkpoint, or its weights are not finite.
+        If the file is missing, has another format, or its weights are not finite.
     """
     state: dict[str, Tensor] = {_renamed(name): value for name, value in read_tensors(path).items()}
     for name in ("stem.conv.weight", "norm_out.gain"):
@@ -57,7 +57,7 @@ def read_published(path: Path) -> dict[str, NDArray[np.float32]]:
     Raises
     ------
     ArrayFileError
-        If the file is missing or holds anything else.
+        If the file is missing or has other contents.
     """
     return read_arrays(path, ("pair", "residue", "protein"), "a published embedding")
 
@@ -65,19 +65,19 @@ def read_published(path: Path) -> dict[str, NDArray[np.float32]]:
 def differences(
     found: Embedding, published: Mapping[str, NDArray[np.float32]], path: Path
 ) -> dict[str, float]:
-    """Return the largest absolute difference of each level between our embedding and a published one.
+    """Return the largest absolute difference per level between our embedding and a published one.
 
     Raises
     ------
     ExportError
-        If the two are not of one structure.
+        If the two are not embeddings of one structure.
     """
     assert found.pair is not None  # embedded with pair=True
     ours = {"pair": np.moveaxis(found.pair, 2, 0), "residue": found.residue.T, "protein": found.protein}
     for level, array in ours.items():
         if array.shape != published[level].shape:
             raise ExportError(
-                f"its {level} embedding has shape {published[level].shape}, and the structure's "
+                f"its {level} embedding has shape {published[level].shape}, but the structure's has "
                 f"{array.shape}; pass the structure that it was made from",
                 path,
             )

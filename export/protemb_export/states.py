@@ -1,7 +1,7 @@
-"""The network with a single representation at one fixed noise level, as contract 2 writes it.
+"""The network with a single representation at one fixed noise level, as in contract 2.
 
-Means of the map are taken over the rows of a strip, so that those of all strips add up to those of the
-chain.
+Means of the map are calculated over the rows of a strip, so that the results of all strips add up to those
+of the chain.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from protemb_train.network.single import States, WriteBack
 from protemb_train.network.vectors import ChainVectors
 
 SMALLEST_EXPONENT = -69.0
-"""Weights of contacts are at least exp of it, 1e-30: smaller ones are subnormal numbers, which are slow."""
+"""The weights of contacts have the lower limit exp of this, 1e-30: subnormal numbers are slow."""
 
 
 class Strip(NamedTuple):
-    """The rows of the map that are computed, and which of them are wanted.
+    """The rows of the map that are computed, and which of them are requested.
 
     Parameters
     ----------
@@ -34,13 +34,13 @@ class Strip(NamedTuple):
     wanted : Tensor, float32, shape (R,)
         1 for rows of the strip itself, 0 for the halo.
     position : Tensor, int64, shape (L,)
-        Where in `rows` each residue is; anywhere for residues that are not in it.
+        Index of each residue in `rows`; arbitrary for residues outside.
     inside : Tensor, float32, shape (L,)
-        1 for residues whose row is wanted.
+        1 for residues whose row is requested.
     near : Tensor, float32, shape (B, R, L)
         exp(-(distance / 8 angstrom)^2).
     total : Tensor, float32, shape (B, R)
-        Its sums over columns.
+        Sums of `near` over columns.
     """
 
     rows: Tensor
@@ -52,7 +52,7 @@ class Strip(NamedTuple):
 
 
 def strip_of(coords_BL3: Tensor, rows_R: Tensor, first: Tensor, past: Tensor) -> Strip:
-    """Return a strip from its rows with halo, and first and past row without, each int64 of shape (1,)."""
+    """Return a strip from its rows with halo, and its first and past row, each int64 of shape (1,)."""
     residues = torch.arange(coords_BL3.shape[1], device=coords_BL3.device)
     squared = pair_differences(coords_BL3.index_select(1, rows_R), coords_BL3).square().sum(dim=-1)
     near = torch.exp((squared / -(CONTACT_SCALE**2)).clamp(min=SMALLEST_EXPONENT))
@@ -67,10 +67,10 @@ def strip_of(coords_BL3: Tensor, rows_R: Tensor, first: Tensor, past: Tensor) ->
 
 
 def strip_means(x_BCRL: Tensor, strip: Strip) -> Tensor:
-    """Return what the wanted rows contribute to the means of a map, shape (B, L, 4 C + 1).
+    """Return the contribution of the requested rows to the means of a map, shape (B, L, 4 C + 1).
 
-    Channels are those of `MEANS`, the last of which is not divided by the sum of its weights yet, and that
-    sum. Summed over the strips of a chain they are complete; `finished` divides.
+    Channels are those of `MEANS`, the last of which is not yet divided by the sum of its weights, and that
+    sum. Add the results of all strips of a chain, then divide with `finished`.
     """
     weighted = x_BCRL * (strip.near * strip.wanted[:, None])[:, None]
     mean = x_BCRL.mean(dim=3)
@@ -91,7 +91,7 @@ def finished(means_BLM: Tensor) -> Tensor:
 
 
 class FoldedWrite(WriteBack):
-    """`WriteBack`, and a convolution that changes nothing (see `FoldedBaseStem`)."""
+    """`WriteBack` followed by an identity convolution (see `FoldedBaseStem`)."""
 
     def __init__(self, write: WriteBack) -> None:
         super().__init__(write.row.out_features, write.row.in_features)
@@ -108,11 +108,11 @@ class StatesNetwork(nn.Module):
     Parameters
     ----------
     network : ScoreNetwork
-        In eval mode, on the CPU; it is copied and stays as it is.
+        Network in eval mode, on the CPU; it is copied and not modified.
     sigma : float
         Noise level in angstrom.
     vectors : ChainVectors
-        What residue and protein embedding are made of.
+        Contents of the residue and protein embeddings.
     half : bool, default False
         Whether the blocks compute in float16; features, means and states stay in float32.
     """
@@ -146,7 +146,7 @@ class StatesNetwork(nn.Module):
         past: Tensor,
         *used: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Return everything that the graph computes.
+        """Return all outputs of the graph.
 
         Parameters
         ----------
@@ -155,9 +155,9 @@ class StatesNetwork(nn.Module):
         row_list : Tensor, int64, shape (R,)
             Rows of the strip with its halo.
         first, past : Tensor, int64, shape (1,)
-            First row of the strip and the one past its last.
+            First row of the strip and one past its last.
         *used : Tensor, float32, shape (B, L, 4 C + 1)
-            Of each exchange and of the end, `strip_means` of the whole chain.
+            For each exchange and for the end, `strip_means` of the whole chain.
 
         Returns
         -------
@@ -176,7 +176,7 @@ class StatesNetwork(nn.Module):
         maps, means = [], []
         for k, segment in enumerate(self.segments):
             if k:
-                assert state is not None  # read at the exchange before
+                assert state is not None  # computed at the previous exchange
                 structure = state
                 if k == len(self.writes):
                     types = one_hot(residue_type, BaseFeatures.residue_types)

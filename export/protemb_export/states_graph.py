@@ -5,19 +5,19 @@ Contract, version 2.0 (shapes: B chains of one common length L, C channels, R ro
     in   ca_coords      float32 (B, L, 3)   angstrom; centre them first if they lie far from the origin
          residue_type   int64   (B, L)      positions in ACDEFGHIKLMNPQRSTVWYX
          residue_index  int64   (B, L)      increasing; a step above 1 is a gap
-         rows           int64   (2,)        optional: first row and the one past the last; all by default
-         halo           int64   ()          optional: rows computed beside them and cut off; the card's radius
-         means_0 to _n  float32 (B, L, 4 C + 1)   optional: complete means, needed where rows are not all
+         rows           int64   (2,)        optional: first row and one past the last; all by default
+         halo           int64   ()          optional: extra rows on either side; by default the card's radius
+         means_0 to _n  float32 (B, L, 4 C + 1)   optional: complete means, required for some rows
     out  pair           float32 (B, C, R, L)
          residue        float32 (B, L, width of residue)
          protein        float32 (B, width of protein), of length 1
          profile        float32 (B, L, 20)  log probabilities of ACDEFGHIKLMNPQRSTVWY, without residue types
-         strip_means_0 to _n  float32 (B, L, 4 C + 1)   what the rows contribute to means_0 to _n
+         strip_means_0 to _n  float32 (B, L, 4 C + 1)   contribution of the rows to means_0 to _n
 
-A chain is run in one go, or in strips of rows: first all strips for `strip_means_0`, whose sum is `means_0`;
-with that given, all strips for `strip_means_1`; and so on. With all means given, `residue`, `protein` and
-`profile` need no more than one row. The map of a strip is exact where the halo is as wide as `radii` of the
-card says for the outputs that are wanted: `strip_means_k` needs radii[k], `pair` the last of them.
+A chain is computed in one run, or in strips of rows: first all strips for `strip_means_0`, whose sum is
+`means_0`; with that given, all strips for `strip_means_1`; and so on. With all means given, `residue`,
+`protein` and `profile` need only one row. The map of a strip is exact if the halo has at least the width in
+`radii` of the card: `strip_means_k` requires radii[k], `pair` the last of them.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ def states_graph(
     Parameters
     ----------
     network : ScoreNetwork
-        With a single representation, in eval mode.
+        Network with a single representation, in eval mode.
     sigma : float
         Noise level in angstrom.
     metadata : mapping of str to str
         Written into the file.
     vectors : ChainVectors
-        What residue and protein embedding are made of.
+        Contents of the residue and protein embeddings.
     half : bool, default False
         Whether the blocks compute in float16; inputs and outputs are the same.
     """
@@ -94,7 +94,7 @@ def states_graph(
 def _add_strips(
     model: onnx.ModelProto, network: ScoreNetwork, vectors: ChainVectors, count: int, half: bool
 ) -> None:
-    """Compute the rows of a strip from `rows` and `halo`, and take the means given where they are."""
+    """Compute the rows of a strip from `rows` and `halo`, and use the given means if present."""
     graph, channels = model.graph, network.config.channels
     width = 4 * channels + 1
     constant = Constants(graph)
@@ -112,8 +112,8 @@ def _add_strips(
         node("Neg", ["residues"], ["last_residues"]),
     ]
     for k in range(count):
-        # Given means follow those of the rows computed here, and the last B L of all are taken. Where not all
-        # rows are computed and no means are given, residues outside have no weights: all becomes NaN.
+        # Given means are appended to those of the computed rows, and the last B L are used. With neither
+        # all rows nor given means, residues outside have no weights: the results are NaN.
         nodes += [
             node("Reshape", [f"strip_means_{k}", flat], [f"own_flat_{k}"]),
             node("Reshape", [f"means_{k}", flat], [f"given_flat_{k}"], allowzero=0),
@@ -129,7 +129,7 @@ def _add_strips(
         nodes.append(node("Slice", cut, ["pair"]))
     for part in graph.node:
         if part.op_type == "Shape" and part.input[0].startswith("used_"):
-            part.input[0] = "ca_coords"  # of the same batch and length
+            part.input[0] = "ca_coords"  # same batch and length
     ordered = _in_order([*nodes, *graph.node], graph)
     del graph.node[:], graph.output[:], graph.value_info[:]
     graph.node.extend(ordered)
@@ -141,7 +141,7 @@ def _add_strips(
         given(f"means_{k}", TensorProto.FLOAT, [f"batch_{k}", f"length_{k}", width]) for k in range(count)
     ]
     graph.input.extend([*inputs, *optional])
-    # An input that is also an initializer has a default: callers may leave it out.
+    # An input that is also an initializer has a default and is optional.
     constant("rows", [0, ALL_ROWS])
     constant("halo", network.radius)
     for k in range(count):
@@ -158,7 +158,7 @@ def _add_strips(
 
 
 def _in_order(nodes: list[onnx.NodeProto], graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Return nodes so that each follows those whose results it takes, otherwise as they came."""
+    """Return nodes in topological order, otherwise in their original order."""
     made = {name for part in nodes for name in part.output}
     known = {"", *(t.name for t in graph.initializer), *(v.name for v in graph.input)} - made
     known |= {name for part in nodes for name in part.input} - made

@@ -1,4 +1,4 @@
-"""Where commands write, checked before they work."""
+"""Checks of output paths, made before a command starts its work."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from protemb_sdk._base.output import check_output
 
 
 def check_graph(out: Path, inputs: Iterable[Path], sides: Iterable[str] = ()) -> None:
-    """Check that a graph can be written, and that neither it nor graphs beside it are read.
+    """Check that a graph can be written, and that no input is overwritten.
 
     Parameters
     ----------
     out : Path
         ONNX file.
     inputs : iterable of Path
-        What the command reads.
+        Files that the command reads.
     sides : iterable of str
-        Kinds of graphs beside it that are written, or removed as an older one's.
+        Suffixes of the graphs next to it that are written, or removed if they exist.
 
     Raises
     ------
     OutputError
-        If not, or its name does not end as a graph's.
+        If the check fails, or the name has the wrong suffix.
     """
     check_output(out, ".onnx", inputs, beside=[f"-{kind}.onnx" for kind in sides])
 

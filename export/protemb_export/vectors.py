@@ -1,4 +1,4 @@
-"""What residue and protein embeddings are made of: from files and options, and from a graph that has it."""
+"""Contents of residue and protein embeddings: from files and options, or from an exported graph."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.vectors import CONTENTS, ChainVectors
 
 PREFIX = "vectors."
-"""Of the constants of a graph that are the linear map."""
+"""Prefix of the constants of a graph that store the linear map."""
 
 
 def read_vectors(
     network: ScoreNetwork, protein_map: Path | None, contents: str | None
 ) -> ChainVectors | None:
-    """Return what embeddings of a network are made of; None for a network without a single representation.
+    """Return the contents of a network's embeddings; None for a network without a single representation.
 
     Parameters
     ----------
     network : ScoreNetwork
-        What is exported.
+        Exported network.
     protein_map : Path, optional
-        npz with `matrix`, float32 (5 H + 55, P), and perhaps `bias`, float32 (P,).
+        npz with `matrix`, float32 (5 H + 55, P), and optionally `bias`, float32 (P,).
     contents : str, optional
         Contents of a residue embedding, separated by commas.
 
     Raises
     ------
     ArrayFileError
-        If the file is missing, or its arrays are not finite numbers.
+        If the file is missing, or its arrays contain non-finite values.
     ConfigError
         If the map does not fit the network, or a content is unknown.
     ExportError
@@ -46,8 +46,8 @@ def read_vectors(
     if network.single is None:
         if protein_map is not None or contents is not None:
             raise ExportError(
-                "--protein-map and --residue are for networks with a single representation, and this "
-                "checkpoint has none; leave them out"
+                "--protein-map and --residue require a network with a single representation, which this "
+                "checkpoint does not have; omit them"
             )
         return None
     arrays = (
@@ -56,7 +56,7 @@ def read_vectors(
     tensors = {}
     for name, array in arrays.items():
         if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-            raise ArrayFileError(f"{protein_map}: its {name} must hold finite numbers")
+            raise ArrayFileError(f"{protein_map}: its {name} must contain finite numbers")
         tensors[name] = torch.from_numpy(array.astype(np.float32))
     names = CONTENTS if contents is None else [name.strip() for name in contents.split(",")]
     return ChainVectors(network.config.channels, network.config.single_channels, names, **tensors)
@@ -65,7 +65,7 @@ def read_vectors(
 def vectors_of_graph(
     graph: onnx.ModelProto, card: Mapping[str, Any], network: ScoreNetwork
 ) -> ChainVectors | None:
-    """Return what the embeddings of an exported graph are made of; None in contract 1."""
+    """Return the contents of the embeddings of an exported graph; None for contract 1."""
     if network.single is None:
         return None
     tensors = {

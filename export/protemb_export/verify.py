@@ -1,4 +1,4 @@
-"""PyTorch against the exported file, through the SDK itself, on real chains of many lengths."""
+"""Comparison of PyTorch with the exported file, through the SDK, on real chains of different lengths."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from protemb_train.network.vectors import ChainVectors
 LEVELS = ("pair", "residue", "protein", "profile")
 
 TOLERANCE = 1e-4
-"""Largest deviation allowed, as a share of the embedding's scale (its largest magnitude on the chain)."""
+"""Largest deviation allowed, relative to the embedding's scale (its largest magnitude on the chain)."""
 
 SCORE_CHAINS, SCORE_LENGTH = 10, 300
-"""The score is compared on so many of the chains, none of them longer: it has no strips."""
+"""Number of chains for the comparison of scores, and their largest length: the score has no strips."""
 
 
 LEAST_COSINE = 0.999
-"""Least mean cosine to float32 of embeddings that are made in 8 bits."""
+"""Lowest allowed mean cosine between quantised and float32 embeddings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """Cosines of two embeddings of the same chains: means, and the smallest of any chain.
+    """Cosine similarities of two embeddings of the same chains: means, and the lowest of any chain.
 
     Parameters
     ----------
     protein, protein_least : float
-        Of the protein vectors.
+        Of the protein embeddings.
     residue, residue_least : float
-        Of residue vectors, averaged over each chain.
+        Of the residue embeddings, averaged over each chain.
     chains : int
-        How many.
+        Number of chains.
     """
 
     protein: float
@@ -51,22 +51,22 @@ class Likeness:
     chains: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for metadata."""
+        """Return plain values for metadata."""
         return {k: round(v, 6) for k, v in asdict(self).items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """Largest deviations between two graphs, or PyTorch and ONNX Runtime, as shares of the embedding's scale.
+    """Largest deviations between two graphs, or PyTorch and ONNX Runtime, relative to the embedding's scale.
 
     Parameters
     ----------
     pair, residue, protein : float
-        Of the levels.
+        Deviation of each level.
     chains, shortest, longest : int
-        Number of chains compared, and the lengths that they span.
+        Number of chains compared, and their range of lengths.
     profile : float, optional
-        Of the profile, where there is one.
+        Deviation of the profile, if there is one.
     """
 
     pair: float
@@ -79,48 +79,48 @@ class Parity:
 
     @property
     def worst(self) -> float:
-        """The largest of all levels."""
+        """Largest deviation of all levels."""
         return max(self.pair, self.residue, self.protein, self.profile or 0.0)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for metadata."""
+        """Return plain values for metadata."""
         values = {k: v for k, v in asdict(self).items() if v is not None}
         return {k: float(f"{v:.2e}") if isinstance(v, float) else v for k, v in values.items()}
 
 
 def chain_of(trace: Trace) -> Chain:
-    """Return a corpus chain as the SDK takes it."""
+    """Return a corpus chain as a `Chain` of the SDK."""
     sequence = "".join(ALPHABET[k] for k in trace.residue_type)
     return read_chain((trace.ca_coords, sequence, trace.residue_index), name=trace.id)
 
 
 def spread_over_lengths(corpus: Corpus, count: int, shortest: int = 30, longest: int = 1000) -> list[Chain]:
-    """Return chains whose lengths are spread evenly, on a logarithmic scale, over the range.
+    """Return chains whose lengths are evenly spaced on a logarithmic scale over the range.
 
     Parameters
     ----------
     corpus : Corpus
-        Where they are taken from.
+        Source of the chains.
     count : int
-        How many; fewer where the corpus has fewer in the range.
+        Number of chains; fewer are returned if the corpus has fewer in the range.
     shortest, longest : int
         The range, both ends included, in residues.
 
     Raises
     ------
     ExportError
-        If no chain lies in the range.
+        If no chain is in the range.
     """
     order = np.argsort(corpus.lengths, kind="stable")
     order = order[(corpus.lengths[order] >= shortest) & (corpus.lengths[order] <= longest)]
     if not order.size:
         raise ExportError(
-            f"no chain of {shortest} to {longest} residues to verify on; name another corpus", corpus.path
+            f"no chain of {shortest} to {longest} residues to verify on; use another corpus", corpus.path
         )
     lengths = corpus.lengths[order]
     wanted = np.geomspace(lengths[0], lengths[-1], min(count, len(order)))
     positions = np.searchsorted(lengths, np.rint(wanted))
-    # Where two wishes meet on one chain take the next, and leave room for those that follow.
+    # If two targets select one chain, take the next, and leave room for those that follow.
     room = np.arange(len(positions))
     positions = np.maximum.accumulate(positions - room) + room
     positions = np.minimum(positions, len(order) - len(positions) + room)
@@ -138,7 +138,7 @@ Levels = dict[str, NDArray[np.floating]]
 
 @torch.no_grad()
 def torch_pair(network: ScoreNetwork, chain: Chain, sigma: float) -> NDArray[np.float32]:
-    """Return the pair embedding by PyTorch, unfolded, shape (L, L, C)."""
+    """Return the pair embedding computed by PyTorch, unfolded, shape (L, L, C)."""
     pair = network.eval().embed(*_tensors(chain), torch.tensor([sigma]))[0]
     return pair.permute(1, 2, 0).numpy()
 
@@ -147,7 +147,7 @@ def torch_pair(network: ScoreNetwork, chain: Chain, sigma: float) -> NDArray[np.
 def torch_levels(
     network: ScoreNetwork, chain: Chain, sigma: float, vectors: ChainVectors | None = None
 ) -> Levels:
-    """Return all embeddings of a chain by PyTorch, unfolded.
+    """Return all embeddings of a chain computed by PyTorch, unfolded.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def torch_levels(
     sigma : float
         Noise level in angstrom.
     vectors : ChainVectors, optional
-        What embeddings of a network with a single representation are made of.
+        Contents of the embeddings of a network with a single representation.
     """
     if network.single is None or vectors is None:
         return _pooled(torch_pair(network, chain, sigma))
@@ -173,22 +173,22 @@ def torch_levels(
 
 
 def _pooled(pair_LLC: NDArray[np.float32]) -> Levels:
-    # In float64: NumPy's own float32 sum of a million entries is off by 1e-4.
+    # In float64: NumPy's float32 sum of a million entries has an error of 1e-4.
     residue = pair_LLC.mean(axis=1, dtype=np.float64)
     return {"pair": pair_LLC, "residue": residue, "protein": residue.mean(axis=0)}
 
 
 @torch.no_grad()
 def torch_score(network: ScoreNetwork, chain: Chain, sigma: float) -> NDArray[np.float32]:
-    """Return the gradient of log p by PyTorch in 1/angstrom, shape (L, 3)."""
+    """Return the gradient of log p computed by PyTorch in 1/angstrom, shape (L, 3)."""
     return network.eval()(*_tensors(chain), torch.tensor([sigma]))[0].numpy()  # type: ignore[no-any-return]
 
 
 def _deviation(found: NDArray[np.float32], wanted: NDArray[np.floating], where: str) -> float:
-    """Return the largest difference as a share of the scale of `wanted`, which may be zero throughout."""
+    """Return the largest difference relative to the scale of `wanted`, which may be zero."""
     difference, scale = float(np.abs(found - wanted).max()), float(np.abs(wanted).max())
     if not np.isfinite([difference, scale]).all():
-        raise ParityError("one of the two gives values that are not finite", where)
+        raise ParityError("one of the two returns values that are not finite", where)
     return difference / max(scale, float(np.finfo(np.float32).tiny))
 
 
@@ -202,7 +202,7 @@ def measure_parity(
     network : ScoreNetwork
         The network before export.
     embedder : Embedder
-        Holding the exported file.
+        Embedder of the exported file.
     chains : iterable of Chain
         Real chains.
     vectors : ChainVectors, optional
@@ -219,7 +219,7 @@ def measure_parity(
 
 
 def measure_equality(exact: Embedder, embedder: Embedder, chains: Iterable[Chain]) -> Parity:
-    """Compare two graphs that should be equal.
+    """Compare two graphs that should be equivalent.
 
     Raises
     ------
@@ -245,7 +245,7 @@ def _compare(levels_of: Callable[[Chain], Levels], embedder: Embedder, chains: I
             worst[level] = max(worst.get(level, 0.0), deviation)
         lengths.append(len(chain))
     if not lengths:
-        raise ParityError("there is no chain to verify on; ask for at least one")
+        raise ParityError("no chain to verify on; pass at least one")
     return Parity(**worst, chains=len(lengths), shortest=min(lengths), longest=max(lengths))
 
 
@@ -256,7 +256,7 @@ def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 
 def measure_likeness(one: Embedder, other: Embedder, chains: Iterable[Chain]) -> Likeness:
-    """Compare the embeddings of two models that should be alike.
+    """Compare the embeddings of two models that should agree approximately.
 
     Raises
     ------
@@ -265,14 +265,14 @@ def measure_likeness(one: Embedder, other: Embedder, chains: Iterable[Chain]) ->
     """
     pairs = [(one.embed_chain(chain), other.embed_chain(chain)) for chain in chains]
     if not pairs:
-        raise ParityError("there is no chain to compare on; ask for at least one")
+        raise ParityError("no chain to compare on; pass at least one")
     protein = [_cosine(a.protein, b.protein) for a, b in pairs]
     residue = [_cosine(a.residue, b.residue) for a, b in pairs]
     return Likeness(float(np.mean(protein)), min(protein), float(np.mean(residue)), min(residue), len(pairs))
 
 
 def measure_score_parity(network: ScoreNetwork, embedder: Embedder, chains: Iterable[Chain]) -> float:
-    """Return the largest deviation of the score graph, as a share of the score's largest magnitude.
+    """Return the largest deviation of the score graph, relative to the score's largest magnitude.
 
     It is compared at the largest, the middle and the smallest noise level.
 
@@ -281,7 +281,7 @@ def measure_score_parity(network: ScoreNetwork, embedder: Embedder, chains: Iter
     network : ScoreNetwork
         The network before export.
     embedder : Embedder
-        Holding the exported files.
+        Embedder of the exported files.
     chains : iterable of Chain
         Real chains; a few of at most `SCORE_LENGTH` residues are used.
 

@@ -1,4 +1,4 @@
-"""What all graphs have in common: tracing a module, rows and their halo, names of axes, metadata."""
+"""Functions shared by all graphs: tracing a module, rows and their halo, names of axes, metadata."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DYNAMIC = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
 
 
 def example(length: int = 12, batch: int = 2) -> tuple[Tensor, Tensor, Tensor]:
-    """Return coordinates, types and indices to trace with; nothing of them stays in the graph."""
+    """Return coordinates, types and indices for tracing; the graph contains none of them."""
     coords = torch.linspace(-9.0, 9.0, batch * length * 3).reshape(batch, length, 3)
     types = torch.arange(batch * length).reshape(batch, length) % 21
     return coords, types, torch.arange(length).expand(batch, length).contiguous()
@@ -31,7 +31,7 @@ def example(length: int = 12, batch: int = 2) -> tuple[Tensor, Tensor, Tensor]:
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Hold back what torch's exporter has to say to its own developers."""
+    """Suppress messages of torch's exporter."""
     talk = logging.getLogger("torch.onnx._internal.exporter._registration")  # "torchvision is not installed"
     level = talk.level
     talk.setLevel(logging.ERROR)
@@ -50,7 +50,7 @@ def to_onnx(
     outputs: list[str],
     shapes: tuple[Any, ...],
 ) -> onnx.ModelProto:
-    """Return what torch's exporter makes of a module, without a word of its own."""
+    """Export a module with torch's exporter, without its messages."""
     with tempfile.TemporaryDirectory() as folder, _quiet_exporter():
         path = Path(folder) / "graph.onnx"
         torch.onnx.export(
@@ -82,7 +82,7 @@ class Constants:
 
 
 def row_nodes(constant: Constants, halo: str = "halo") -> list[onnx.NodeProto]:
-    """Return nodes that turn `rows` and `halo` into `row_list`, and say where in it the rows begin and end.
+    """Return nodes that turn `rows` and `halo` into `row_list`, and the limits of the rows in it.
 
     They name `zero`, `one`, `axis_0`, `first` and `past` (the rows, within the chain), `cut_first` and
     `cut_past` (the same within `row_list`).
@@ -116,10 +116,10 @@ def _name_axes(value: onnx.ValueInfoProto, axes: list[str | int]) -> None:
 
 
 def name_maps(graph: onnx.GraphProto) -> None:
-    """Say of every map that it has as many rows and columns as the others.
+    """Declare that all maps have the same numbers of rows and columns.
 
-    ONNX Runtime does not work it out across a dilated convolution, and adds two maps within a convolution
-    only if it knows that they are alike.
+    ONNX Runtime does not infer this across a dilated convolution, and adds two maps within a convolution
+    only if their shapes are known to be equal.
     """
     filters = {tensor.name: tensor.dims[0] for tensor in graph.initializer if len(tensor.dims) == 4}
     channels: dict[str, int] = {}
@@ -143,7 +143,7 @@ CHAIN_AXES: dict[str, list[str | int]] = {
 def finish(
     model: onnx.ModelProto, name: str, metadata: Mapping[str, str], axes: Mapping[str, list[str | int]]
 ) -> onnx.ModelProto:
-    """Name the axes, take out what tells of the exporting machine, check, and write the metadata."""
+    """Name the axes, remove details of the exporting machine, check, and write the metadata."""
     for value in [*model.graph.input, *model.graph.output]:
         if value.name in axes:
             _name_axes(value, axes[value.name])

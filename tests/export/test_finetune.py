@@ -77,7 +77,7 @@ def residue_head(tables: dict[str, Path], structures: Path, tmp_path_factory: py
     options = ("--labels", tables["residue"], "--structures", structures, "-o", out, "--threads", 1)
     line = [sys.executable, "-m", "protemb_export.cli", "finetune", *map(str, options)]
     done = subprocess.run(line, capture_output=True, text=True, check=True)
-    assert "on families held out" in done.stdout and "residue types alone" in done.stdout
+    assert "on held-out families" in done.stdout and "residue types alone" in done.stdout
     return out
 
 
@@ -280,7 +280,7 @@ def test_a_head_finds_the_encoder_that_learnt_with_it(
     value, _ = json.loads(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
     np.testing.assert_allclose(value, predictor.predict(structures / "1orc.pdb").value, atol=1e-6)
     status, _, err = command(cli, "finetune", *options, "--model", "base", "--unfreeze", CHECKPOINT)
-    assert status == 1 and "is not what base was exported from" in err
+    assert status == 1 and "is not the checkpoint of the model base" in err
     (tmp_path / "curled-encoder.onnx").unlink()
     with pytest.raises(ModelError, match=r"does not lie beside it as curled-encoder\.onnx; pass embedder="):
         LabelPredictor(out, "cpu")
@@ -295,7 +295,7 @@ def test_an_encoder_that_learnt_nothing_is_neither_written_nor_told_of(
     (tmp_path / "curled-encoder.onnx").write_text("an older head's")
     options = ("--labels", tables["residue"], "--structures", structures, "-o", out, "--threads", 1)
     status, output, err = command(cli, "finetune", *options, "--model", "small", "--unfreeze", CHECKPOINT)
-    assert status == 0 and "it stays as it was" in err and "encoder trained too" not in output
+    assert status == 0 and "it is left unchanged" in err and "encoder trained too" not in output
     assert [file.name for file in tmp_path.iterdir()] == ["curled.onnx"]
     predictor = LabelPredictor(out, "cpu")
     assert predictor.card["encoder"]["name"] == "small" and len(predictor.card["quality"]) == 3

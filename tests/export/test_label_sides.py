@@ -63,19 +63,19 @@ def test_a_class_of_one_family_is_refused(model: Chain) -> None:
     sequences[1] = sequences[0]
     table = table_of(model, sequences, ["rare", "rare", *"ab" * 9])
     with pytest.raises(
-        LabelError, match="the chains with label 'rare' are of 1 families; at least 2 are needed"
+        LabelError, match="the chains with label 'rare' form 1 families; at least 2 are required"
     ):
         sides_of(table)
 
 
 def test_a_class_of_no_chain_is_refused(model: Chain) -> None:
     table = table_of(model, strangers(20), "ab" * 10)
-    with pytest.raises(LabelError, match="label 'c' are of 0 families"):
+    with pytest.raises(LabelError, match="label 'c' form 0 families"):
         sides_of(replace(table, classes=("a", "b", "c")))
 
 
 def test_more_classes_than_families_that_judge_are_refused(model: Chain) -> None:
-    with pytest.raises(LabelError, match="no way was found to deal 10 families"):
+    with pytest.raises(LabelError, match="no split of 10 families was found"):
         sides_of(table_of(model, strangers(10), "aabbccddee"))
 
 

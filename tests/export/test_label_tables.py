@@ -114,14 +114,14 @@ def test_words_and_few_whole_numbers_are_classes(
         (
             "structure residue label",
             [("1orc", "4", "x"), ("1a8o", "151", "y")],
-            r"line 3: 1a8o may be .*1a8o\.cif or .*1a8o\.pdb; name one with its endings",
+            r"line 3: 1a8o may be .*1a8o\.cif or .*1a8o\.pdb; use the name with its suffixes",
         ),
         (
             "structure chain residue label",
             [("1orc", "", "4", "x"), ("1orc.pdb", "A", "4", "y")],
-            "line 3: a second label for 1orc_A 4; keep one",
+            "line 3: a second label for 1orc_A 4; remove one",
         ),
-        ("structure residue label", [("9xyz", "1", "x"), ("9xyz", "2", "y")], "no row is about a chain"),
+        ("structure residue label", [("9xyz", "1", "x"), ("9xyz", "2", "y")], "no row matches a chain"),
         ("structure residue label", [("1a8o.pdb", "1", "nan"), ("1a8o.pdb", "2", "1")], "line 2: 'nan' is"),
         (
             "structure residue label",
@@ -148,9 +148,9 @@ def test_too_few_chains_are_said(structures: Path, tmp_path: Path, command: Run)
     path = written(tmp_path / "t.csv", "structure chain residue label", rows)
     options = ("--labels", path, "--structures", structures, "-o", tmp_path / "x.onnx")
     status, _, err = command(cli, "finetune", *options)
-    assert status == 1 and "chains have labels; 10 are needed at least" in err
+    assert status == 1 and "chains have labels; at least 10 are required" in err
     status, _, err = command(cli, "finetune", *options, "--task", "atom")
-    assert status == 1 and "--task is residue or protein, not 'atom'" in err
+    assert status == 1 and "--task must be residue or protein, not 'atom'" in err
     assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]
     with pytest.raises(LabelError, match="cannot be read as a table"):
         read_labels(tmp_path / "none.csv", structures, "residue")

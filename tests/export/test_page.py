@@ -18,7 +18,7 @@ import torch
 from protemb_export import cli
 from protemb_export.card import as_metadata, make_card
 from protemb_export.errors import ExportError
-from protemb_export.page import as_page, read_card, read_judged
+from protemb_export.page import as_page, read_card, read_evaluation
 from protemb_export.pages import page_of
 from protemb_export.verify import Parity
 from protemb_sdk._base.errors import ProtembError
@@ -101,7 +101,7 @@ def made(request, corpus, tmp_path) -> Path:
     """A graph with the card of a trained and judged network."""
     path = checkpoint(request.param, tmp_path, corpus)
     network, record = load_network(path)
-    card = make_card(network, "model", 1.0, record, "MIT", read_judged(judged(path, corpus), record))
+    card = make_card(network, "model", 1.0, record, "MIT", read_evaluation(judged(path, corpus), record))
     parity = Parity(1.5e-6, 2.5e-6, 3.5e-6, chains=60, shortest=30, longest=998)
     return graph_with(card | {"parity": parity.as_dict()}, tmp_path / "model.onnx")
 
@@ -212,13 +212,13 @@ def test_a_judgement_belongs_to_its_checkpoint(corpus, tmp_path, capsys):
     path = checkpoint("base", tmp_path, corpus)
     _, record = load_network(path)
     found = judged(path, corpus)
-    assert set(read_judged(found, record)) == {"judgement", "curve"}
-    with pytest.raises(ExportError, match="is the judgement of another checkpoint"):
-        read_judged(found, record | {"steps": 71})
+    assert set(read_evaluation(found, record)) == {"judgement", "curve"}
+    with pytest.raises(ExportError, match="is the evaluation of another checkpoint"):
+        read_evaluation(found, record | {"steps": 71})
     out = tmp_path / "model.onnx"
     torch.save(torch.load(path, weights_only=True) | {"global_step": 71}, tmp_path / "other.ckpt")
     assert run("model", tmp_path / "other.ckpt", "-o", out, "--verify", corpus, "--judgement", found) == 1
-    assert "judgement of another checkpoint" in capsys.readouterr().err and not out.exists()
+    assert "evaluation of another checkpoint" in capsys.readouterr().err and not out.exists()
 
 
 @pytest.mark.parametrize("change", [lambda j: {}, lambda j: [], lambda j: j | {"judgement": {}}])
@@ -226,7 +226,7 @@ def test_other_files_are_no_judgement(corpus, tmp_path, change):
     path = checkpoint("base", tmp_path, corpus)
     found = judged(path, corpus)
     found.write_text(json.dumps(change(json.loads(found.read_text()))))
-    with pytest.raises(ProtembError, match=r"judged\.json: not a judgement of protemb-train judge"):
-        read_judged(found, load_network(path)[1])
-    with pytest.raises(ProtembError, match=r"no\.json: not a judgement"):
-        read_judged(tmp_path / "no.json", {})
+    with pytest.raises(ProtembError, match=r"judged\.json: is not an evaluation of protemb-train judge"):
+        read_evaluation(found, load_network(path)[1])
+    with pytest.raises(ProtembError, match=r"no\.json: is not an evaluation"):
+        read_evaluation(tmp_path / "no.json", {})

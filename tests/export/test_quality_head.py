@@ -20,9 +20,9 @@ from protemb_sdk._model.models import EXAMPLE
 from protemb_sdk._structure.chain import Chain
 from protemb_train.downstream.common.embeddings import StructureEncoder
 from protemb_train.downstream.quality.decoys import KINDS
-from protemb_train.downstream.quality.learnt import make_network
 from protemb_train.downstream.quality.naming import FEATURES, Namer
 from protemb_train.downstream.quality.scorer import QualityModel, Trained, load_scorer, save_scorer
+from protemb_train.downstream.quality.trained import make_network
 from protemb_train.downstream.quality.vectors import READOUTS
 
 MEASURED = {

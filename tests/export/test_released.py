@@ -82,7 +82,7 @@ def test_bad_input_is_one_sentence(their_file, structures, tmp_path, monkeypatch
     for arguments, sentence in [
         (["released", tmp_path / "no.pth", *usual, "-o", out], "no such checkpoint"),
         (["released", path, *usual, "-o", tmp_path / "no" / "x.onnx"], "does not exist"),
-        (["released", path, *usual, "-o", out, "--level", 5], "no noise level 5"),
+        (["released", path, *usual, "-o", out, "--level", 5], "noise level 5 does not exist"),
         (["released", path, *usual, "-o", out, "--level", 0], "not a published embedding"),
         (["model", path, "-o", out, "--verify", published], "not a checkpoint of protemb-train"),
         (["model", path, "-o", out, "--verify", published, "--bundle", "mine"], "can be bundled"),

@@ -85,7 +85,8 @@ def test_the_card_tells_widths_contents_and_halos(states, states_path):
     page = as_page(card)
     assert "| residue embedding | state, mean, column, contact, column-contact |" in page
     assert (
-        "| widths | pair 8, residue 44, protein 16 |" in page and "| rows beside a strip | 1, 3, 4 |" in page
+        "| widths | pair 8, residue 44, protein 16 |" in page
+        and "| additional rows per strip | 1, 3, 4 |" in page
     )
 
 
@@ -223,9 +224,9 @@ def test_contents_and_map_are_options(tmp_path, states, chains):
 
 def test_what_does_not_fit_is_refused(tmp_path, states):
     network, _, _ = states
-    with pytest.raises(ConfigError, match="made of different ones of state, structure, mean"):
+    with pytest.raises(ConfigError, match="consists of different ones of state, structure, mean"):
         read_vectors(network, None, "state,state")
-    with pytest.raises(ConfigError, match="made of different ones of"):
+    with pytest.raises(ConfigError, match="consists of different ones of"):
         read_vectors(network, None, "middle")
     np.savez(tmp_path / "narrow.npz", matrix=np.zeros((7, 3)))
     with pytest.raises(ConfigError, match=r"has shape \(7, 3\); this network needs \(115, any width\)"):
@@ -234,11 +235,11 @@ def test_what_does_not_fit_is_refused(tmp_path, states):
     with pytest.raises(ConfigError, match=r"bias of the protein vector has shape \(4,\)"):
         read_vectors(network, tmp_path / "bias.npz", None)
     np.savez(tmp_path / "nan.npz", matrix=np.full((115, 3), np.nan))
-    with pytest.raises(ArrayFileError, match="its matrix must hold finite numbers"):
+    with pytest.raises(ArrayFileError, match="its matrix must contain finite numbers"):
         read_vectors(network, tmp_path / "nan.npz", None)
     old = ScoreNetwork(replace(BASE, dilations=(1,))).eval()
     assert read_vectors(old, None, None) is None
-    with pytest.raises(ExportError, match="for networks with a single representation"):
+    with pytest.raises(ExportError, match="require a network with a single representation"):
         read_vectors(old, None, "state")
 
 

@@ -65,15 +65,15 @@ def test_no_sequence_is_in_two_splits_whatever_the_clusters_are(structures, coll
 
 def test_options_that_make_no_sense_are_refused(collection, structures, tmp_path):
     out, pdb = tmp_path / "c.arrow", str(structures / "1a8o.pdb")
-    with pytest.raises(CorpusError, match="goes into a corpus alone"):
+    with pytest.raises(CorpusError, match="cannot be combined with other sources"):
         build_corpus([pdb, str(collection)], out, Recipe())
-    with pytest.raises(CorpusError, match="--drop-source is for a collection"):
+    with pytest.raises(CorpusError, match="--drop-source requires a collection"):
         build_corpus([pdb], out, Recipe(drop_sources=("demos",)))
-    with pytest.raises(CorpusError, match="structure files name no clusters"):
+    with pytest.raises(CorpusError, match="structure files contain no clusters"):
         build_corpus([pdb], out, Recipe(clusters="column"))
     entities = tmp_path / "entities.txt"
     entities.write_text("1A8O_1\n")
-    with pytest.raises(CorpusError, match="entities are known of mmCIF files only"):
+    with pytest.raises(CorpusError, match="only mmCIF files contain entities"):
         build_corpus([pdb], out, Recipe(clusters=str(entities)))
     assert not out.exists()
     report = build_corpus([str(structures / "1a8o.cif")], out, Recipe(clusters=str(entities)))
@@ -195,7 +195,7 @@ def test_official_entity_clusters_fit_real_mmcif_files(shared_data, tmp_path):
 def test_a_corpus_made_of_no_chain_is_not_written(collection, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "relatives", lambda queries, targets: set(range(len(targets))))
     (tmp_path / "a.fasta").write_text(">a\nACDEF\n")
-    with pytest.raises(CorpusError, match="no chain is left"):
+    with pytest.raises(CorpusError, match="no chain remains"):
         build_corpus(
             [str(collection)], tmp_path / "c.arrow", Recipe(avoid=(tmp_path / "a.fasta",), thorough=False)
         )

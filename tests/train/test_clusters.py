@@ -120,12 +120,12 @@ def test_no_sequence_is_in_two_clusters_however_they_are_listed(tmp_path_factory
 def test_files_that_map_nothing_are_refused(table, tmp_path):
     path = tmp_path / "c.txt"
     path.write_text("9ZZZ_1 8YYY_2\n")
-    with pytest.raises(CorpusError, match=r"names entities .* none of the 6 chains \(1ABC_A, \.\.\.\)"):
+    with pytest.raises(CorpusError, match=r"contains entities .* none of the 6 chains \(1ABC_A, \.\.\.\)"):
         cluster_by_file(table, path)
-    with pytest.raises(CorpusError, match="entities are known of mmCIF files only"):
+    with pytest.raises(CorpusError, match="only mmCIF files contain entities"):
         cluster_by_file(table.drop_columns(["entity"]), path)
     path.write_text("9ZZZ_A\n")
-    with pytest.raises(CorpusError, match=r"names chains .* --clusters mmseqs"):
+    with pytest.raises(CorpusError, match=r"contains chains .* --clusters mmseqs"):
         cluster_by_file(table, path)
 
 

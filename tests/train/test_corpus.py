@@ -40,7 +40,7 @@ def test_sources_can_be_dropped(collection, traces):
     assert read_collection(collection, ["demos"]).num_rows == len(traces) - 1
     with pytest.raises(CorpusError, match="no source cgdms; its sources are pdb, demos"):
         read_collection(collection, ["cgdms"])
-    with pytest.raises(CorpusError, match="no chain is left"):
+    with pytest.raises(CorpusError, match="no chain remains"):
         read_collection(collection, ["pdb", "demos"])
 
 
@@ -51,7 +51,7 @@ def test_what_is_dropped_is_not_judged(collection, traces):
     z["seq"][-5:] |= 32
     np.savez(collection, **z)
     assert read_collection(collection, ["demos"]).num_rows == len(traces) - 1
-    with pytest.raises(CorpusError, match="comes twice"):
+    with pytest.raises(CorpusError, match="is repeated"):
         read_collection(collection)
 
 
@@ -72,7 +72,9 @@ def test_the_split_cuts_no_cluster_and_is_80_10_10():
 def test_a_sequence_in_two_splits_is_refused():
     rows = [{"id": f"c{n}", "sequence": "AC", "ca": [0.0] * 6, "cluster": n} for n in range(20)]
     table = pa.Table.from_pylist([row | {"residue_index": [0, 1]} for row in rows], schema=SCHEMA)
-    with pytest.raises(CorpusError, match=r"c0 \(.*\) and c\d+ \(.*\) have one sequence .* give them one"):
+    with pytest.raises(
+        CorpusError, match=r"c0 \(.*\) and c\d+ \(.*\) have the same sequence .* assign them to one"
+    ):
         check_splits(table, seed=0)
     check_splits(table.set_column(4, "cluster", pa.array([7] * 20)), seed=0)
 
@@ -95,9 +97,9 @@ def test_sequences_are_read_as_people_write_them(tmp_path):
     [
         ("ACDE\n>b\nFG\n", r"has text before its first name \(ACDE\)"),
         ("ACDE\n", "has text before its first name"),
-        (">a\nAC1D\n", r"sequence 0 \(a\) holds '1'"),
+        (">a\nAC1D\n", r"sequence 0 \(a\) contains '1'"),
         (">a\nACD\n>ACDEF\n", r"sequence 1 \(ACDEF\) has no residue"),
-        (" \n", "holds no sequence"),
+        (" \n", "contains no sequence"),
     ],
 )
 def test_fasta_of_which_a_part_would_not_be_searched_is_refused(tmp_path, text, expected):
@@ -113,16 +115,16 @@ BYTES = np.frombuffer(b"ACDEFGHIK", dtype=np.uint8)
 @pytest.mark.parametrize(
     ("seq", "offset", "expected"),
     [
-        (np.array(list("ACDEFGHIK")), [0, 6, 9], "seq is of <U1"),
-        (BYTES.astype(np.int32), [0, 6, 9], "seq is of int32"),
+        (np.array(list("ACDEFGHIK")), [0, 6, 9], "seq has type <U1"),
+        (BYTES.astype(np.int32), [0, 6, 9], "seq has type int32"),
         (BYTES + 128, [0, 6, 9], "not ASCII"),
-        (BYTES - 60, [0, 6, 9], "sequence 0 holds"),
-        (BYTES, [0.0, 6.0, 9.0], "offsets are of float64"),
-        (BYTES, 9, "offsets are of int64"),
-        (BYTES, [0, 6], "do not cut its 9 residues"),
-        (BYTES, [3, 9], "do not cut its 9 residues"),
-        (BYTES, [0, 6, 3, 9], "do not cut its 9 residues"),
-        (BYTES[:0], [0], "holds no sequence"),
+        (BYTES - 60, [0, 6, 9], "sequence 0 contains"),
+        (BYTES, [0.0, 6.0, 9.0], "offsets have type float64"),
+        (BYTES, 9, "offsets have type int64"),
+        (BYTES, [0, 6], "do not divide its 9 residues"),
+        (BYTES, [3, 9], "do not divide its 9 residues"),
+        (BYTES, [0, 6, 3, 9], "do not divide its 9 residues"),
+        (BYTES[:0], [0], "contains no sequence"),
     ],
 )
 def test_arrays_of_which_a_part_would_not_be_searched_are_refused(tmp_path, seq, offset, expected):
@@ -134,20 +136,20 @@ def test_arrays_of_which_a_part_would_not_be_searched_are_refused(tmp_path, seq,
 @pytest.mark.parametrize(
     ("name", "spoilt", "expected"),
     [
-        ("cluster30", lambda x: x[:2], "cluster30 is of int64 and shape"),
-        ("cluster30", lambda x: x + 0.5, "cluster30 is of float64"),
-        ("source", lambda x: x + 99, "a source is none of its 2 names"),
-        ("source", lambda x: x.astype(int) - 1, "a source is none of its 2 names"),
-        ("source_names", lambda x: x[0], "a source is none of its 1 names"),
+        ("cluster30", lambda x: x[:2], "cluster30 has type int64 and shape"),
+        ("cluster30", lambda x: x + 0.5, "cluster30 has type float64"),
+        ("source", lambda x: x + 99, "a source is not among its 2 names"),
+        ("source", lambda x: x.astype(int) - 1, "a source is not among its 2 names"),
+        ("source_names", lambda x: x[0], "a source is not among its 1 names"),
         ("seq", lambda x: x | 128, "not ASCII"),
-        ("seq", lambda x: x.astype(str), "seq is of <U3"),
-        ("seq", lambda x: x | 32, "1a8o_A holds 'acdefgikl'"),
-        ("ids", lambda x: x[[0, *range(len(x) - 1)]], "the id .* comes twice"),
-        ("offsets", lambda x: x.astype(float), "offsets are of float64"),
-        ("offsets", lambda x: np.concatenate([x[:1], x[:1], x[2:]]), "do not cut its"),
+        ("seq", lambda x: x.astype(str), "seq has type <U3"),
+        ("seq", lambda x: x | 32, "1a8o_A contains 'acdefgikl'"),
+        ("ids", lambda x: x[[0, *range(len(x) - 1)]], "the id .* is repeated"),
+        ("offsets", lambda x: x.astype(float), "offsets have type float64"),
+        ("offsets", lambda x: np.concatenate([x[:1], x[:1], x[2:]]), "do not divide its"),
         ("offsets", lambda x: x[1:], "its offsets do not match"),
-        ("dxyz_milliA", lambda x: x * 1.0, "dxyz_milliA is of float64"),
-        ("resnum", lambda x: x[:-1], "resnum is of int32 and shape"),
+        ("dxyz_milliA", lambda x: x * 1.0, "dxyz_milliA has type float64"),
+        ("resnum", lambda x: x[:-1], "resnum has type int32 and shape"),
     ],
 )
 def test_damaged_collections_are_one_sentence(collection, name, spoilt, expected):

@@ -191,9 +191,9 @@ def test_rows_of_the_tables_can_name_them(checkpoint, mpnn, split):
 
 def test_unknown_names_are_refused(checkpoint):
     encoder = NetworkEncoder(checkpoint[0])
-    with pytest.raises(ModelError, match="no residue vectors named 'sate'; there are state, structure"):
+    with pytest.raises(ModelError, match="no residue vectors named 'sate'; available are state, structure"):
         ResidueEncoder(encoder, ["sate"])
-    with pytest.raises(ModelError, match="no frozen encoder named 'esm'"):
+    with pytest.raises(ModelError, match="there is no frozen encoder 'esm'"):
         find_vector_encoder("esm")
 
 

@@ -89,7 +89,7 @@ def test_contents_are_columns_of_one_embedding(encoder, traces, tmp_path):
 
 def test_pretraining_measures_are_those_of_judge(encoder, corpus):
     validation, training = (Corpus(corpus, [split]) for split in ("val", "train"))
-    positions = validation.one_a_cluster(pretraining.DENOISED, pretraining.LENGTHS)
+    positions = validation.one_per_cluster(pretraining.DENOISED, pretraining.LENGTHS)
     assert positions
     share, by_level = pretraining.denoising(encoder.network, validation)
     alone = [
@@ -202,11 +202,11 @@ def test_evaluations_that_cannot_be_compared_are_refused(encoder, corpus, tmp_pa
     out = tmp_path / "a.json"
     inputs = Inputs(corpus=corpus, cache=tmp_path / "cache")
     found = evaluate("a", encoder, ["state"], inputs, out)
-    with pytest.raises(EvaluationError, match="another seeds"):
+    with pytest.raises(EvaluationError, match=r"different settings \(seeds\)"):
         evaluate("a", encoder, ["state"], replace(inputs, seeds=3), out)
-    with pytest.raises(EvaluationError, match="one name"):
+    with pytest.raises(EvaluationError, match="the same name"):
         as_table([found, found])
-    with pytest.raises(EvaluationError, match="no evaluation named 'b'"):
+    with pytest.raises(EvaluationError, match="there is no evaluation 'b'"):
         as_table([found], "b")
     other = {**found, "name": "b", "settings": {**found["settings"], "corpus_sha256": "0"}}
     with pytest.raises(EvaluationError, match="different corpora"):

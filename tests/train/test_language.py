@@ -104,7 +104,7 @@ def test_a_run_learns_repeats_itself_and_says_what_it_is(repetitive, tmp_path):
 def test_a_corpus_without_validation_is_refused(make_corpus, tmp_path, monkeypatch):
     monkeypatch.delattr(MaskedBatches, "batch")  # before the first step
     corpus = make_corpus([("ACDEF" * 8, np.zeros((40, 3)), 0)])
-    with pytest.raises(CorpusError, match="no chain of val to judge on"):
+    with pytest.raises(CorpusError, match="no chain of val to evaluate on"):
         train_language(corpus.path, tmp_path / "out", steps=1, config=TINY, progress=False)
 
 
@@ -146,7 +146,7 @@ def test_the_command_line_trains(repetitive, tmp_path, monkeypatch, capsys):
 
     asked = ("--corpus", repetitive.path, "-o", out, "--steps", 2, "--threads", 1, "--no-progress")
     status, output = command(*asked)
-    assert status == 0 and "validation perplexity" in output and "of frequencies alone" in output
+    assert status == 0 and "validation perplexity" in output and "with frequencies alone" in output
     assert SequenceEncoder(out).channels == 32
     status, output = command(*asked)
-    assert status == 1 and "is there already; name a new folder" in output
+    assert status == 1 and "exists already; use another folder" in output

@@ -45,12 +45,12 @@ def test_a_table_has_a_row_a_level_and_a_column_a_network() -> None:
     "other", [judgement(0.9, 0.5, chains=4), judgement(0.9), judgement(0.9, 0.5, first=5)]
 )
 def test_what_was_not_judged_alike_is_not_compared(other: dict[str, Any]) -> None:
-    with pytest.raises(ProtembError, match="other and base were judged on other levels or chains"):
+    with pytest.raises(ProtembError, match="other and base were evaluated on different levels or chains"):
         as_table({"base": judgement(0.9, 0.5), "other": other})
 
 
 @pytest.mark.parametrize(
-    ("key", "what"), [("split", "another split each"), ("corpus_sha256", "another corpus each")]
+    ("key", "what"), [("split", "different split"), ("corpus_sha256", "different corpus")]
 )
 def test_other_splits_and_corpora_are_not_compared(tmp_path: Path, key: str, what: str) -> None:
     def read(name: str, **fields: str) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def test_other_splits_and_corpora_are_not_compared(tmp_path: Path, key: str, wha
     same = {"split": "test", "corpus_sha256": "a" * 64}
     old, one, other = read("old"), read("one", **same), read("other", **{**same, key: "another"})
     assert as_table({"old": old, "one": one, "again": one})  # older files do not say
-    with pytest.raises(ProtembError, match=f"other and one were judged on {what}"):
+    with pytest.raises(ProtembError, match=f"other and one were evaluated on {what}"):
         as_table({"old": old, "one": one, "other": other})
 
 
@@ -101,10 +101,12 @@ def test_a_judgement_is_read_back(tmp_path: Path) -> None:
 )
 def test_other_files_are_no_judgement(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "j.json").write_bytes(content)
-    with pytest.raises(ProtembError, match=r"j\.json: not a judgement of protemb-train judge") as refused:
+    with pytest.raises(
+        ProtembError, match=r"j\.json: is not an evaluation of protemb-train judge"
+    ) as refused:
         read_judgement(tmp_path / "j.json")
     assert "\n" not in str(refused.value)
-    with pytest.raises(ProtembError, match=r"no\.json: not a judgement"):
+    with pytest.raises(ProtembError, match=r"no\.json: is not an evaluation"):
         read_judgement(tmp_path / "no.json")
 
 
@@ -159,11 +161,11 @@ def test_the_command_refuses_in_a_sentence_and_leaves_nothing(compare: Any, tmp_
     (tmp_path / "out").mkdir()
     out = tmp_path / "out" / "levels.md"
     for arguments, sentence in [
-        ([a, "-o", out], "name every judgement: NAME=FILE"),
-        ([f"a={a}", f"b={b}", "-o", out], "b and a were judged on other levels or chains"),
-        ([f"a={a}", f"a={b}", "-o", out], "two judgements have one name"),
-        ([f"a={tmp_path / 'no.json'}", "-o", out], "not a judgement of protemb-train judge"),
-        ([f"a={a}", "-o", out.with_suffix(".png")], "is where the plot goes"),
+        ([a, "-o", out], "every evaluation needs a name: NAME=FILE"),
+        ([f"a={a}", f"b={b}", "-o", out], "b and a were evaluated on different levels or chains"),
+        ([f"a={a}", f"a={b}", "-o", out], "two evaluations have the same name"),
+        ([f"a={tmp_path / 'no.json'}", "-o", out], "is not an evaluation of protemb-train judge"),
+        ([f"a={a}", "-o", out.with_suffix(".png")], "is the name of the plot"),
     ]:
         status, output = compare(*arguments)
         assert status == 1 and sentence in output

@@ -41,7 +41,7 @@ def test_neighbours_are_the_nearest_residues(length, seed):
     found = find_neighbours(FEATURES, coords, index)
     assert found.edge_LKE.shape == (length, NEAREST, EDGE) and torch.isfinite(found.edge_LKE).all()
     distance = torch.linalg.norm(coords[0][:, None] - coords[0], dim=2).fill_diagonal_(torch.inf)
-    weight = torch.zeros(length, length).scatter_add_(1, found.neighbour_LK, found.there_LK)
+    weight = torch.zeros(length, length).scatter_add_(1, found.neighbour_LK, found.present_LK)
     assert (weight.diagonal() == 0).all() and (weight >= 0).all() and (weight < 1).all()
     for i in range(length):
         order = distance[i].argsort()
@@ -136,7 +136,7 @@ def test_messages_are_trained_alone_and_then_with_the_map(real_corpus, tmp_path,
             real_corpus.path, MESSAGES, whole, tmp_path / "b", steps=1, progress=False, damaged=damaged,
             start=start,
         )  # fmt: skip
-    assert "stay random" not in caplog.text
+    assert "which are random" not in caplog.text
 
 
 def test_without_a_map_only_states_are_learnt(real_corpus, damaged):
@@ -191,7 +191,7 @@ def test_messages_need_exchanges_and_the_recipe_something_to_learn():
         replace(MESSAGES, exchanges=None)
     with pytest.raises(ConfigError, match="set it to 0"):
         replace(ALONE, piece_loss=0.3)
-    with pytest.raises(ConfigError, match="nothing to learn from"):
+    with pytest.raises(ConfigError, match="there are no training data"):
         replace(ALONE, pieces=0, chains=0)
 
 

@@ -134,8 +134,8 @@ def test_a_configuration_file_changes_a_preset(tmp_path):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ('preset = "huge"', "no preset named 'huge'"),
-        ("[network]\nwidth = 3", "unknown field 'width'; there are bottleneck"),
+        ('preset = "huge"', "there is no preset 'huge'"),
+        ("[network]\nwidth = 3", "unknown field 'width'; available are bottleneck"),
         ("steps = 3", "unknown entry 'steps'; use preset"),
         ("preset = ", "cannot be read as a configuration"),
     ],

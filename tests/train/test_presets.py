@@ -45,7 +45,7 @@ RESULTS = Path(__file__).parents[2] / "train" / "results"
         ("training", "ema = 1.0", "it must be a number, 0 or more and below 1"),
         ("training", "per_residue_loss = 1", "it must be true or false"),
         ("training", "sphere = 0.7", "two_windows and sphere are shares of all crops"),
-        ("training", "swap_types = 0.6", "mask_types and twice swap_types"),
+        ("training", "swap_types = 0.6", "mask_types plus twice swap_types"),
     ],
 )
 def test_a_misspelt_field_is_refused(tmp_path: Path, table: str, line: str, words: str) -> None:
@@ -59,7 +59,7 @@ def test_a_misspelt_field_is_refused(tmp_path: Path, table: str, line: str, word
 @pytest.mark.parametrize("text", ['preset = ["base"]', "network = 5", 'training = "base"'])
 def test_what_is_no_table_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "c.toml").write_text(text)
-    with pytest.raises(ProtembError, match=r"c\.toml: (no preset named|network and training are tables)"):
+    with pytest.raises(ProtembError, match=r"c\.toml: (there is no preset|network and training are tables)"):
         read_config(tmp_path / "c.toml")
 
 

@@ -127,7 +127,7 @@ def test_a_run_without_validation_chains_says_what_is_missing(make_corpus, trace
 
 def test_bad_folders_and_corpora_are_said(real_corpus, config, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="the folder cannot be made"):
+    with pytest.raises(OutputError, match="the folder cannot be created"):
         run(real_corpus, config, tmp_path / "file" / "run", steps=1)
     with pytest.raises(CorpusError, match="crop of 5000 residues"):
         run(real_corpus, config, tmp_path / "run", steps=1, crops=(5000,))
@@ -181,7 +181,7 @@ def test_the_zero_network_is_judged_one_at_every_level(config, traces):
     assert verdict.floor == pytest.approx(np.mean([6 / (3 * n) for n in lengths]))
     assert verdict.chains == 2 and verdict.as_dict()["mean_share"] == 1
     assert len(verdict.as_dict()["levels"]) == config.noise_levels
-    with pytest.raises(CorpusError, match="no chain to judge on"):
+    with pytest.raises(CorpusError, match="no chain to evaluate on"):
         judge(ScoreNetwork(config), [])
 
 
@@ -271,7 +271,7 @@ def test_the_command_line_trains_and_judges(real_corpus, tmp_path, monkeypatch, 
     status, output = command("pretrain", "--corpus", corpus, "-o", out, "--seed", -1)
     assert status == 2 and "--seed" in output
     status, output = command("pretrain", "--corpus", corpus, "-o", out, "--preset", "huge")
-    assert status == 1 and "no preset named 'huge'; there are paper, base" in output
+    assert status == 1 and "there is no preset 'huge'; available are paper, base" in output
     status, output = command("judge", tmp_path / "no.ckpt", "--corpus", corpus, "-o", tmp_path / "j.json")
     assert status == 1 and "no such checkpoint" in output and not (tmp_path / "j.json").exists()
     judged = ("judge", out / "last.ckpt", "--split", "val", "-o", tmp_path / "j.json", "--corpus")
@@ -281,5 +281,7 @@ def test_the_command_line_trains_and_judges(real_corpus, tmp_path, monkeypatch, 
     assert (saved["split"], saved["corpus_sha256"]) == ("val", real_corpus.sha256)
     write_corpus(Corpus(corpus).table, tmp_path / "other.arrow", seed=1)
     status, output = command(*judged, tmp_path / "other.arrow")
-    assert status == 0 and "is not the corpus that" in output and "may be in the training set" in output
+    assert (
+        status == 0 and "was not trained on this corpus" in output and "may be in the training set" in output
+    )
     assert torch.get_num_threads() == threads

@@ -266,15 +266,15 @@ def test_sides_share_no_chain_and_no_cluster(small_corpus):
 def test_one_chain_a_cluster(make_corpus, pieces):
     rows = [("A" * 40, x.ca_coords, i // 3) for i, x in enumerate(pieces)]
     corpus = make_corpus(rows)
-    found = corpus.one_a_cluster(100, (40, 300))
+    found = corpus.one_per_cluster(100, (40, 300))
     assert len(found) == len(np.unique(corpus.clusters))
     assert len(set(corpus.clusters[found])) == len(found)
-    assert corpus.one_a_cluster(5, (40, 300)) == found[:5]
-    assert corpus.one_a_cluster(100, (41, 300)) == []
+    assert corpus.one_per_cluster(5, (40, 300)) == found[:5]
+    assert corpus.one_per_cluster(100, (41, 300)) == []
 
 
 def test_too_few_clusters_are_said(small_corpus):
-    with pytest.raises(ProbeError, match="val holds 0 clusters of chains of 4000 to 5000 residues"):
+    with pytest.raises(ProbeError, match="val has 0 clusters of chains of 4000 to 5000 residues"):
         held_out_sides(small_corpus.path, (4, 4), (4000, 5000))
 
 

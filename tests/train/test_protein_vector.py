@@ -13,9 +13,9 @@ from protemb_train.protein_vector.features import chain_features, features_of
 from protemb_train.protein_vector.linear_map import (
     LinearMap,
     MapError,
-    alike_chains,
     fit_map,
     read_map,
+    similar_chains,
     write_map,
 )
 from protemb_train.protein_vector.pairs import (
@@ -118,7 +118,7 @@ def test_pairs_of_a_corpus_find_its_folds_and_go_on(training, tmp_path, monkeypa
 
 
 def test_pairs_are_of_training_chains_of_one_corpus(training, folds, tmp_path, make_corpus):
-    with pytest.raises(PairsError, match="training chains alone"):
+    with pytest.raises(PairsError, match="training chains only"):
         make_pairs(Corpus(tmp_path / "corpus.arrow"), tmp_path / "pairs.npz", 5)
     make_pairs(training, tmp_path / "pairs.npz", 5)
     other = make_corpus(folds[0][:20])
@@ -174,15 +174,15 @@ def test_a_map_is_written_and_read(tmp_path):
 
 def test_alike_chains_are_those_of_pairs_and_clusters(training, tmp_path):
     pairs = make_pairs(training, tmp_path / "pairs.npz", 12)
-    alike = alike_chains(training, pairs)
+    alike = similar_chains(training, pairs)
     names = np.array(training.table["id"].to_pylist())[alike.positions]
     expected = {tuple(sorted(pairs.ids[pair])) for pair in pairs.alike()}
     assert {tuple(sorted(names[pair])) for pair in alike.pairs} == expected
     none = Pairs(pairs.corpus_sha256, pairs.ids, pairs.pair, np.zeros_like(pairs.tm))
-    with pytest.raises(MapError, match="none of the pairs is alike"):
-        alike_chains(training, none)
+    with pytest.raises(MapError, match="none of the pairs is similar"):
+        similar_chains(training, none)
     with pytest.raises(MapError, match="another corpus"):
-        alike_chains(training, Pairs("0", pairs.ids, pairs.pair, pairs.tm))
+        similar_chains(training, Pairs("0", pairs.ids, pairs.pair, pairs.tm))
     with pytest.raises(MapError, match="too few"):
         fit_map(np.zeros((5, 60)), np.arange(5), np.array([[0, 1]]), 8)
 

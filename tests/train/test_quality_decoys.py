@@ -71,7 +71,7 @@ def test_kinds_are_chosen_by_name(corpus: Corpus) -> None:
     made = list(decoys_of(Maker(corpus), 0, Plan(1, 6, kinds=("noisy", "coils"))))
     assert {d.source for d in made} == {"noisy", "coils"}
     assert max(d.gdt_ts for d in made if d.source == "coils") < 0.35
-    with pytest.raises(DecoyError, match="no kind of models named 'good'; there are homologs"):
+    with pytest.raises(DecoyError, match="there is no kind of models 'good'; available are homologs"):
         list(generate(corpus.path, Plan(1, 1, kinds=("good",))))
 
 
@@ -109,7 +109,7 @@ def test_regularised_closes_any_chain_with_one_known_place(length: int, seed: in
 
 
 def test_nothing_known_is_refused() -> None:
-    with pytest.raises(ValueError, match="no residue has a place"):
+    with pytest.raises(ValueError, match="no residue has a position"):
         perturb.regularised(np.full((5, 3), np.nan))
 
 
@@ -155,9 +155,9 @@ def test_decoys_survive_their_file(corpus: Corpus, tmp_path: Path) -> None:
         np.testing.assert_allclose(a.quality, b.quality, atol=1e-6)
         np.testing.assert_allclose(a.residue_quality, b.residue_quality, atol=0.0026)
         assert np.isnan(b.residue_quality[:, 1]).all() and np.isnan(b.quality[GLOBAL.index("cad")])
-    with pytest.raises(DecoyError, match="holds no test models"):
+    with pytest.raises(DecoyError, match="contains no test models"):
         read_decoys(path, test=True)
-    with pytest.raises(DecoyError, match="holds no training models of"):
+    with pytest.raises(DecoyError, match="contains no training models of"):
         read_decoys(path, sources=["casp13"])
 
 
@@ -167,7 +167,7 @@ def test_a_corrupt_file_of_models_is_one_sentence(content: bytes, tmp_path: Path
     path.write_bytes(content)
     with pytest.raises(ProtembError, match=r"decoys\.npz: not a set of models"):
         read_decoys(path)
-    with pytest.raises(ProtembError, match="no such file"):
+    with pytest.raises(ProtembError, match="the file does not exist"):
         read_decoys(tmp_path / "none.npz")
 
 
@@ -227,7 +227,7 @@ def test_a_casp_folder_and_a_tarball_of_it_give_the_same(structures: Path, tmp_p
 
 
 def test_a_folder_without_natives_or_models_says_so(tmp_path: Path, structures: Path) -> None:
-    with pytest.raises(DecoyError, match=r"holds no native/TARGET\.pdb"):
+    with pytest.raises(DecoyError, match=r"contains no native/TARGET\.pdb"):
         read_casp(tmp_path)
     (tmp_path / "native").mkdir()
     (tmp_path / "native" / "T1.pdb").write_text((structures / "1a8o.pdb").read_text())

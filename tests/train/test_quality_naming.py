@@ -15,19 +15,19 @@ from protemb_train.downstream.common.embeddings import StructureEncoder
 from protemb_train.downstream.common.messages import TYPES
 from protemb_train.downstream.common.neighbour_graph import neighbour_graph
 from protemb_train.downstream.quality.decoys import Decoy, labelled
-from protemb_train.downstream.quality.learnt import load_row
 from protemb_train.downstream.quality.naming import (
     FEATURES,
     FOLDS,
     Namer,
     Natives,
-    learn_names,
     load_names,
     save_names,
     single,
+    train_namer,
 )
 from protemb_train.downstream.quality.predictions import predictions
 from protemb_train.downstream.quality.rows import Row, run_row
+from protemb_train.downstream.quality.trained import load_row
 from protemb_train.downstream.quality.training import Recipe
 from protemb_train.downstream.quality.vectors import READOUTS
 from protemb_train.experiments.zero_shot import fitting
@@ -87,7 +87,7 @@ def test_unknown_residues_have_no_odds_of_their_own(traces: list[Trace]) -> None
 
 
 def test_it_learns_what_can_be_told_from_the_fold(corpus: Corpus, tmp_path: Path) -> None:
-    namer, record = learn_names(corpus.path, epochs=12)
+    namer, record = train_namer(corpus.path, epochs=12)
     assert len(record["curve"]) == 12 and record["curve"][-1]["loss"] < 0.8 * record["curve"][0]["loss"]
     assert record["curve"][-1]["loss_accuracy"] > 0.6
     save_names(namer, record, tmp_path / "names.pt")
@@ -126,7 +126,7 @@ def test_epochs_differ_and_seeds_do_not(corpus: Corpus) -> None:
 
 def test_a_broken_file_of_names_is_one_sentence(tmp_path: Path) -> None:
     torch.save({"format": "other"}, tmp_path / "n.pt")
-    with pytest.raises(ModelError, match="holds 'other', this reads"):
+    with pytest.raises(ModelError, match="has the format 'other'; only"):
         load_names(tmp_path / "n.pt")
     with pytest.raises(ModelError, match=r"none\.pt"):
         load_names(tmp_path / "none.pt")
@@ -152,7 +152,7 @@ def test_a_row_keeps_its_namer_as_it_was(
 
 
 def test_a_namer_of_another_size_is_read_as_it_is(corpus: Corpus, tmp_path: Path) -> None:
-    namer, record = learn_names(corpus.path, epochs=1, hidden=24, layers=2, batch=2, workers=1)
+    namer, record = train_namer(corpus.path, epochs=1, hidden=24, layers=2, batch=2, workers=1)
     save_names(namer, record, tmp_path / "names.pt")
     again, _ = load_names(tmp_path / "names.pt")
     assert len(again.layers) == 2 and again.input.out_features == 24

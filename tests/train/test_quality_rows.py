@@ -16,16 +16,21 @@ from protemb_sdk import Embedder, ModelError
 from protemb_train.cli import app
 from protemb_train.corpus.corpus import Trace
 from protemb_train.downstream.common.embeddings import NoEncoder, StructureEncoder
-from protemb_train.downstream.quality.data import few_a_target, learnable, real_decoys, sequences_tested
+from protemb_train.downstream.quality.data import (
+    few_per_target,
+    real_decoys,
+    sequences_tested,
+    training_models,
+)
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError, write_decoys
 from protemb_train.downstream.quality.finetune import EndToEnd, bare
-from protemb_train.downstream.quality.learnt import Learnt, load_row, load_rows
 from protemb_train.downstream.quality.naming import Namer
 from protemb_train.downstream.quality.predictions import predictions
 from protemb_train.downstream.quality.rows import Row, fine_tune_row, run_row
 from protemb_train.downstream.quality.scorer import assemble, load_scorer, save_scorer, together
 from protemb_train.downstream.quality.table import COLUMNS, as_table, by_target, gains, read_energies
-from protemb_train.downstream.quality.training import Examples, OneATarget, Recipe, predict
+from protemb_train.downstream.quality.trained import TrainedNetwork, load_row, load_rows
+from protemb_train.downstream.quality.training import Examples, OnePerTarget, Recipe, predict
 from protemb_train.downstream.quality.vectors import READOUTS, embed_decoys
 from protemb_train.experiments.zero_shot import correlations, scan
 from protemb_train.network.checkpoint import load_network
@@ -90,7 +95,7 @@ def test_a_row_is_read_back_as_it_was_trained(rows: Path, sides: dict[str, list[
     assert len(record["curve"]) == 2 and record["curve"][-1]["gdt_ts_rmse"] >= 0
     assert set(record["validation"]) == {"real"} and record["encoder"]["encoder"] == "base-1"
     assert set(load_rows(rows / "r", only="head")) == {"head"}
-    with pytest.raises(DecoyError, match="holds no other; make some"):
+    with pytest.raises(DecoyError, match="contains no other; train some"):
         load_rows(rows / "r", only="other")
 
 
@@ -117,7 +122,7 @@ def test_a_seed_that_is_there_is_the_rows_or_refused(
     row = Row(name="head", network="head", encoder=encoder, recipe=RECIPE)
     learning = twice(sides["train"])
 
-    def run(row: Row = row, learning: list[Decoy] = learning) -> list[Learnt]:
+    def run(row: Row = row, learning: list[Decoy] = learning) -> list[TrainedNetwork]:
         return list(run_row(row, learning, sides["val"], tmp_path, seeds=[0, 1], cache=rows / "cache"))
 
     assert run() == []
@@ -130,7 +135,9 @@ def test_a_seed_that_is_there_is_the_rows_or_refused(
         ("models_sha256", lambda: run(learning=other)),
         ("namer_sha256 and names", lambda: run(replace(row, namer=Namer(8, 1)))),
     ):
-        with pytest.raises(DecoyError, match=rf"seed-0\.pt: was made with another {predicted_one}"):
+        with pytest.raises(
+            DecoyError, match=rf"seed-0\.pt: was trained with different settings \({predicted_one}"
+        ):
             call()
     # An older version told less.
     path = tmp_path / "head" / "seed-1.pt"
@@ -139,7 +146,7 @@ def test_a_seed_that_is_there_is_the_rows_or_refused(
         del whole["record"][name]
     torch.save(whole, path)
     assert run() == [] and len(load_rows(tmp_path)["head"]) == 2
-    with pytest.raises(DecoyError, match="another names"):
+    with pytest.raises(DecoyError, match=r"different settings \(names\)"):
         list(
             run_row(
                 replace(row, namer=Namer(8, 1)), learning, sides["val"], tmp_path, seeds=[1], cache=tmp_path
@@ -148,7 +155,7 @@ def test_a_seed_that_is_there_is_the_rows_or_refused(
     # Of another encoder: no part of the row in the table either.
     whole["record"]["encoder"] = {"encoder": "old"}
     torch.save(whole, path)
-    with pytest.raises(DecoyError, match="its seeds 0 and 1 were made with another encoder"):
+    with pytest.raises(DecoyError, match=r"its seeds 0 and 1 were trained with different settings \(encoder"):
         load_rows(tmp_path)
     path.write_bytes(b"")
     with pytest.raises(DecoyError, match="remove it to train this seed again") as refused:
@@ -161,7 +168,7 @@ def test_test_models_do_not_enter_a_row(
 ) -> None:
     row = Row(name="r", network="head", encoder=encoder)
     for learn, watch in ((sides["test"], sides["val"]), (sides["train"], sides["test"])):
-        with pytest.raises(DecoyError, match="a test model is among those"):
+        with pytest.raises(DecoyError, match="a test model is among the"):
             list(run_row(row, learn, watch, tmp_path, seeds=[0], cache=tmp_path))
 
 
@@ -169,7 +176,7 @@ def test_one_target_teaches_nothing(
     sides: dict[str, list[Decoy]], encoder: StructureEncoder, rows: Path, tmp_path: Path
 ) -> None:
     row = Row(name="r", network="graphqa", encoder=encoder)
-    with pytest.raises(DecoyError, match="at least 2 targets are needed"):
+    with pytest.raises(DecoyError, match="at least 2 targets are required"):
         list(run_row(row, sides["train"], sides["val"], tmp_path, seeds=[0], cache=rows / "cache"))
     assert not list(tmp_path.rglob("*.pt"))
 
@@ -193,7 +200,7 @@ def test_an_epoch_is_one_model_of_each_target(sides: dict[str, list[Decoy]]) -> 
     graphs = [graph_of(d) for d in every]
     for n, graph in enumerate(graphs):
         graph.which = torch.tensor([n])
-    drawn = OneATarget(Examples(every, lambda n: graphs[n]), 1, seed=0)
+    drawn = OnePerTarget(Examples(every, lambda n: graphs[n]), 1, seed=0)
     epochs = [[int(b.which[0]) for b in drawn] for _ in range(8)]
     for epoch in epochs:
         assert sorted(n // len(NOISE) for n in epoch) == [0, 1, 2]
@@ -223,7 +230,7 @@ def test_the_table_has_scores_energies_and_differences(
 ) -> None:
     decoys = sides["test"]
     found = load_rows(rows / "r")
-    with pytest.raises(DecoyError, match=r"row (none|base) needs its encoder"):
+    with pytest.raises(DecoyError, match=r"row (none|base) requires its encoder"):
         predictions(found, decoys, [], rows / "cache")
     predicted = predictions(found, decoys, [NoEncoder(), encoder], rows / "cache")
     energies = tmp_path / "energies.tsv"
@@ -247,7 +254,7 @@ def test_the_table_has_scores_energies_and_differences(
     with pytest.raises(DecoyError, match="there is no row 'first'"):
         as_table(decoys, found, predicted, others, ["first"])
     energies.write_text("no table")
-    with pytest.raises(DecoyError, match="not a table of energies"):
+    with pytest.raises(DecoyError, match="not a tab-separated table of energies"):
         read_energies(energies, decoys)
 
 
@@ -279,7 +286,7 @@ def test_a_scorer_is_the_mean_of_its_networks(
             residue, lddt, gdt_ts = model(features, torch.from_numpy(encode_sequence(d.sequence)), coords)
         np.testing.assert_allclose(residue, predicted_one.residue_quality[n][:, 0], atol=1e-5)
         np.testing.assert_allclose([gdt_ts, lddt], predicted_one.quality[n][[1, 3]], atol=1e-5)
-    with pytest.raises(DecoyError, match="of kind residues or head, on a structure embedding"):
+    with pytest.raises(DecoyError, match="of kind residues or head on a structure embedding"):
         assemble(load_rows(rows / "r")["base"], READOUTS, {})
 
 
@@ -301,7 +308,7 @@ def test_real_targets_are_split_by_family_and_test_sequences_are_kept_out(
     assert len(learnt) + len(watched) == 2 * len(NOISE)
     assert {d.split for d in learnt} <= {"train"} and {d.split for d in watched} <= {"val"}
     assert sequences_tested(path) == [sides["test"][0].sequence]
-    assert len(few_a_target(learnt + watched, 2)) == 4 and learnable(learnt, watched, 10) == []
+    assert len(few_per_target(learnt + watched, 2)) == 4 and training_models(learnt, watched, 10) == []
 
 
 def test_the_command_line_from_models_to_scorer(
@@ -337,7 +344,7 @@ def test_the_command_line_from_models_to_scorer(
     assert trained.card["kind"] == "quality" and set(trained.card["quality"]) == {"watched", "CASP12"}
     measured = {key: score["mean"] for key, score in values["scores"]["h, together"].items()}
     assert trained.card["quality"]["CASP12"] == measured
-    assert isinstance(load_row(tmp_path / "r" / "h" / "seed-0.pt"), Learnt)
+    assert isinstance(load_row(tmp_path / "r" / "h" / "seed-0.pt"), TrainedNetwork)
 
 
 def test_an_unfrozen_encoder_starts_as_the_frozen_one_and_learns(
@@ -357,7 +364,7 @@ def test_an_unfrozen_encoder_starts_as_the_frozen_one_and_learns(
     assert len(tuned) == 1
     kept = load_row(tmp_path / "tuned" / "seed-0.pt")
     assert not list(fine_tune_row("tuned", frozen[:1], network, learning, twice(sides["val"]) * 2, tmp_path))
-    with pytest.raises(DecoyError, match=r"seed-0\.pt: was made with another models"):
+    with pytest.raises(DecoyError, match=r"seed-0\.pt: was trained with different settings \(models"):
         list(fine_tune_row("tuned", frozen[:1], network, learning[1:], twice(sides["val"]) * 2, tmp_path))
     assert kept.record["validation"] != frozen[0].record["validation"]  # its own, not what it started from
     moved = kept.network.state_dict()["encoder.conv_out.weight"] - network.state_dict()["conv_out.weight"]
@@ -371,5 +378,5 @@ def test_an_unfrozen_encoder_starts_as_the_frozen_one_and_learns(
     predicted_one = predictions({"tuned": [kept]}, sides["val"], [], tmp_path)["tuned"][0]
     again = predict(tuned[0].network, bare(sides["val"]))
     np.testing.assert_allclose(predicted_one.quality, again.quality, atol=1e-6)
-    with pytest.raises(DecoyError, match="goes on from GraphQA on this encoder"):
+    with pytest.raises(DecoyError, match="requires a row of GraphQA on this encoder"):
         list(fine_tune_row("t", load_rows(rows / "r")["head"], network, learning, sides["val"], tmp_path))

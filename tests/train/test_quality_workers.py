@@ -82,7 +82,7 @@ def test_a_killed_worker_is_one_sentence(begun: Begun, corpus: Corpus) -> None:
     workers[0].kill()
     _, output = run.communicate(timeout=60)
     assert run.returncode == 1
-    sentence = "a worker process died while it made models (out of memory?); try fewer workers"
+    sentence = "a worker process died (possibly out of memory); use fewer workers"
     assert " ".join(output.split()) == f"error: {corpus.path}: {sentence}"
 
 

@@ -28,7 +28,7 @@ def test_longer_chains_need_more_levels(length: int, count: int) -> None:
     assert len(levels) == count and levels[0] == pytest.approx(10) and levels[-1] == pytest.approx(0.01)
     assert (levels[:-1] / levels[1:] <= level_ratio(length) * (1 + 1e-9)).all()
     assert len(levels_for(32, 10.0, 0.01)) <= 32
-    with pytest.raises(ValueError, match="pass a coarser start"):
+    with pytest.raises(ValueError, match="use a coarser start"):
         levels_for(length, 0.1, 0.2)
 
 

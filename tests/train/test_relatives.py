@@ -12,7 +12,7 @@ from protemb_train.corpus.alignment import Hit, related
 from protemb_train.corpus.corpus import Corpus, CorpusError
 from protemb_train.corpus.exact import exact_relatives, exact_search
 from protemb_train.corpus.mmseqs import cluster_sequences, relatives
-from protemb_train.corpus.prove import opinion_of, prove
+from protemb_train.corpus.prove import prove, search_result
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 
@@ -91,10 +91,10 @@ def test_all_three_limits_must_be_met():
 
 def test_the_margin_is_the_nearest_of_what_is_not_related():
     hits = [Hit(0, 0, *v) for v in ((0.29, 0.9, 0), (0.2, 0.9, 0), (0.5, 0.4, 0), (0.6, 0.7, 0.02))]
-    opinion = opinion_of("x", 1, hits)
-    assert (opinion.identity, opinion.coverage, opinion.e_value) == (0.29, 0.4, 0.02)
-    assert opinion.relatives == []
-    assert np.isnan(opinion_of("x", 1, []).identity)
+    found = search_result("x", 1, hits)
+    assert (found.identity, found.coverage, found.e_value) == (0.29, 0.4, 0.02)
+    assert found.relatives == []
+    assert np.isnan(search_result("x", 1, []).identity)
 
 
 def test_without_mmseqs_the_reason_and_the_fix_are_said(monkeypatch):
@@ -137,7 +137,7 @@ def test_the_proof_fails_on_a_relative_and_names_it(make_corpus, sequences, tmp_
 
 def test_nothing_searched_proves_nothing(make_corpus, sequences, tmp_path):
     corpus = make_corpus([(sequences[0], np.zeros((len(sequences[0]), 3)), 0)])
-    with pytest.raises(CorpusError, match="nothing is proved"):
+    with pytest.raises(CorpusError, match="there is no downstream sequence to search"):
         prove(corpus, ["", ""])
     np.savez(tmp_path / "e.npz", seq=np.zeros(0, dtype=np.uint8), offset=np.zeros(1, dtype=int))
     run = CliRunner().invoke(cli.app, ["prove", str(corpus.path), "--avoid", str(tmp_path / "e.npz")])
@@ -149,6 +149,6 @@ def test_a_sample_keeps_the_positions_of_the_sequences(make_corpus, sequences):
     rng = np.random.default_rng(4)
     corpus = make_corpus([(s, np.zeros((len(s), 3)), i) for i, s in enumerate(sequences)])
     queries = [random_sequence(rng, 90), sequences[1], random_sequence(rng, 30)]
-    verdict = prove(Corpus(corpus.path), queries, sample=3)
-    assert [{h.query for h in o.relatives} for o in verdict.opinions] == [{1}, {1}]
-    assert prove(corpus, queries, sample=2).opinions[1].queries == 2
+    proof = prove(Corpus(corpus.path), queries, sample=3)
+    assert [{h.query for h in o.relatives} for o in proof.searches] == [{1}, {1}]
+    assert prove(corpus, queries, sample=2).searches[1].queries == 2

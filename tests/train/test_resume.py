@@ -164,7 +164,9 @@ def test_the_table_of_a_part_without_a_checkpoint_takes_no_earlier_ones_place(co
 def test_weights_alone_are_not_continued(config, real_corpus, tmp_path):
     last = run(real_corpus, config, tmp_path, steps=2)
     save_network(*load_network(last), last)
-    with pytest.raises(pretrain.TrainingError, match=r"last\.ckpt: holds weights without the state of a run"):
+    with pytest.raises(
+        pretrain.TrainingError, match=r"last\.ckpt: contains weights without the state of a run"
+    ):
         run(real_corpus, config, tmp_path, steps=4)
 
 

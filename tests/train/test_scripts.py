@@ -51,7 +51,7 @@ def test_throughput(real_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     script.main(real_corpus.path, tmp_path / "throughput.md", steps=8, rounds=1)
     text = (tmp_path / "throughput.md").read_text()
-    assert text.startswith("Preset base, 2 chains and 512 residue pairs a step, 1 thread(s), 1 x 8 steps")
+    assert text.startswith("Preset base, 2 chains and 512 residue pairs per step, 1 thread(s), 1 x 8 steps")
     assert "| plain loop |" in text and "| protemb-train |" in text and text.count("| 1.00 |") >= 1
 
 
@@ -64,9 +64,9 @@ def test_trials(real_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(script.TRIALS, "ablation", tried)
     script.main(real_corpus.path, tmp_path / "runs", tmp_path, steps=2, sets="ablation")
     rows = (tmp_path / "ablation.md").read_text().splitlines()
-    assert rows[2] == "| what differs | share |" and len(rows) == 4 + len(tried) == 8
+    assert rows[2] == "| change | share |" and len(rows) == 4 + len(tried) == 8
     assert all(0.5 < float(row.split("|")[2]) < 2 for row in rows[4:])
-    with pytest.raises(typer.BadParameter, match="no set named 'paper2'; there are ablation"):
+    with pytest.raises(typer.BadParameter, match="there is no set 'paper2'; available are ablation"):
         script.main(real_corpus.path, tmp_path / "runs", tmp_path, sets="paper2")
 
 
@@ -103,4 +103,4 @@ def test_the_control_of_a_run_has_its_shape(tmp_path: Path) -> None:
     assert twin.config == small.config and record["steps"] == 0
     assert twin.config.channels == 32
     wrong = subprocess.run([*command, "--preset", "huge"], capture_output=True, text=True)
-    assert wrong.returncode == 1 and "no preset named 'huge'" in wrong.stderr
+    assert wrong.returncode == 1 and "there is no preset 'huge'" in wrong.stderr

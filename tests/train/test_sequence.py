@@ -163,7 +163,7 @@ def test_an_old_checkpoint_of_the_hub_is_the_same_model(tmp_path):
     assert [path.name for path in encoder.weights] == list(pieces) and len(encoder.sha256) == 64
     np.testing.assert_array_equal(encoder.embed(SEQUENCE), want)
     index.write_text("{}")
-    with pytest.raises(ModelError, match="does not say which files hold the weights"):
+    with pytest.raises(ModelError, match="does not list the files of the weights"):
         SequenceEncoder(folder)
 
 
@@ -177,7 +177,7 @@ def test_half_precision_is_computed_in_single(make):
 
 
 def test_a_folder_without_a_language_model_is_said(tmp_path, make):
-    with pytest.raises(ModelError, match=r"none: no such folder; name one"):
+    with pytest.raises(ModelError, match=r"none: the folder does not exist; pass a folder"):
         SequenceEncoder(tmp_path / "none")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match="not a language model in Hugging Face's layout"):
@@ -195,7 +195,7 @@ def test_pickled_weights_are_not_opened(make):
     folder = make()
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"no model\.safetensors in it; pickled weights are not opened"):
+    with pytest.raises(ModelError, match=r"contains no model\.safetensors; pickled weights are not opened"):
         SequenceEncoder(folder)
 
 
@@ -205,7 +205,7 @@ def test_weights_that_do_not_fill_the_model_are_refused(make):
     weights = load_file(folder / "model.safetensors")
     lost = next(name for name in weights if "layer.1.attention.self.query.weight" in name)
     save_file({n: w for n, w in weights.items() if n != lost}, folder / "model.safetensors")
-    with pytest.raises(ModelError, match=r"do not fill the model, .*query\.weight is missing"):
+    with pytest.raises(ModelError, match=r"the weights are incomplete: .*query\.weight is missing"):
         SequenceEncoder(folder)
     save_file(weights | {lost: torch.zeros(3, 3)}, folder / "model.safetensors")
     with pytest.raises(ModelError, match="its weights cannot be read"):
@@ -217,10 +217,10 @@ def test_weights_that_do_not_fill_the_model_are_refused(make):
 
 def test_a_tokenizer_must_give_each_residue_a_token(tmp_path):
     lower_case = bert(tmp_path / "lower", do_lower_case=True)  # every residue is unknown to it
-    with pytest.raises(ModelError, match="does not give each of the 20 residues a token of its own"):
+    with pytest.raises(ModelError, match="does not have one token for each of the 20 residues"):
         SequenceEncoder(lower_case)
     without_w = [token for token in BERT_VOCABULARY if token != "W"]
-    with pytest.raises(ModelError, match="does not give each of the 20 residues a token of its own"):
+    with pytest.raises(ModelError, match="does not have one token for each of the 20 residues"):
         SequenceEncoder(bert(tmp_path / "19", vocabulary=without_w))
     (lower_case / "vocab.txt").unlink()
     with pytest.raises(ModelError, match="tokenizer"):
@@ -243,7 +243,7 @@ def test_nothing_and_not_a_number_are_refused(make):
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(EmbeddingError, match="the embedding of 22 residues is not finite"):
         SequenceEncoder(folder).embed(SEQUENCE)
-    with pytest.raises(ModelError, match="no room for a residue"):
+    with pytest.raises(ModelError, match="has no positions for residues"):
         SequenceEncoder(make(positions=2))
 
 

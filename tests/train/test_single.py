@@ -106,7 +106,7 @@ def test_states_do_not_depend_on_orientation_place_or_batch(randomised, traces):
 
 @pytest.mark.parametrize("exchanges", [(2, 1), (1, 1), (3,), (1, 5)])
 def test_exchanges_rise_and_end_before_the_last_block(exchanges):
-    with pytest.raises(ConfigError, match=r"exchanges is .* below the number of blocks, 3"):
+    with pytest.raises(ConfigError, match=r"exchanges is .* less than the number of blocks, 3"):
         replace(CONFIG, exchanges=exchanges)
 
 
@@ -116,7 +116,7 @@ def test_the_paper_has_no_single_representation():
 
 
 def test_losses_on_states_need_a_single_representation(real_corpus):
-    with pytest.raises(TrainingError, match="need a single representation; set exchanges"):
+    with pytest.raises(TrainingError, match="require a single representation; set exchanges"):
         Pretraining(real_corpus, real_corpus, replace(CONFIG, exchanges=None), RECIPE, 10, 0, {})
 
 
@@ -188,7 +188,7 @@ def test_a_corpus_without_short_chains_is_refused(make_corpus, traces):
 
 
 def test_damaged_structures_are_asked_for_by_the_recipe(real_corpus):
-    with pytest.raises(CorpusError, match=r"damaged is 1, and there is no damaged structure of at most 150"):
+    with pytest.raises(CorpusError, match=r"damaged is 1, but there is no damaged structure of at most 150"):
         AuxiliaryBatches(real_corpus, RECIPE, seed=0)
 
 

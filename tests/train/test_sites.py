@@ -57,7 +57,7 @@ def test_what_is_odd_in_a_set_is_named_and_nothing_is_dropped(
     assert np.flatnonzero(~sites.chains[2].seen).tolist() == [4]
     called = "\n".join(sites.notes)
     for part in (
-        "0abc_0: residue types B are not known, and read as X",
+        "0abc_0: residue types B are unknown, and replaced by X",
         "0abc_1: no coordinates",
         "0abc_2: 1 of 31 residues have no coordinates",
         "DSSP states for",
@@ -78,16 +78,16 @@ def test_a_long_chain_is_cut_as_published_and_says_so(
         z[name][-1] *= 2
     sites = read_sites(written(**z))
     assert len(sites.chains[-1]) > 500 and sites.chains[-1].cut == 500
-    assert "DeepPPISP sees the first 500" in sites.notes[-1]
+    assert "DeepPPISP uses the first 500" in sites.notes[-1]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"label": lambda a: a[:-1]}, "label has .* rows where the chains have .* residues"),
+        ({"label": lambda a: a[:-1]}, "label has .* rows, but the chains have .* residues"),
         ({"label": lambda a: a + 1}, "has labels other than 0 and 1"),
         ({"offset": lambda a: a[:-1]}, "offsets do not match its .* chains"),
-        ({"pssm": lambda a: a[:, :3]}, "profile that is not 20 numbers"),
+        ({"pssm": lambda a: a[:, :3]}, "profile without 20 numbers"),
         ({"pssm": lambda a: np.where(a == 3, np.nan, a)}, "a feature is not finite"),
     ],
 )
@@ -101,9 +101,9 @@ def test_a_set_that_does_not_fit_is_refused(
 
 
 def test_a_missing_file_and_a_missing_split_are_sentences(written: Written, tmp_path: Path) -> None:
-    with pytest.raises(ProtembError, match="no such file"):
+    with pytest.raises(ProtembError, match="the file does not exist"):
         read_sites(tmp_path / "none.npz")
-    with pytest.raises(SitesError, match="has no split 'Test_60'; there are test, train"):
+    with pytest.raises(SitesError, match="has no split 'Test_60'; available are test, train"):
         read_sites(written()).of("Test_60")
 
 
@@ -168,7 +168,7 @@ def test_scores_are_those_of_scikit_learn_and_of_their_definitions(seed: int, co
     [
         ([True, True], [0.1, 0.2], "only one class"),
         ([True, False], [0.1, np.nan], "1 of 2 predictions are not finite"),
-        ([True, False], [0.1], "do not belong together"),
+        ([True, False], [0.1], "the numbers must be equal"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(label: list[bool], probability: list[float], message: str) -> None:
@@ -283,7 +283,7 @@ def test_no_family_is_divided_between_learning_and_validation(family: list[int],
 
 
 def test_an_unknown_network_is_a_sentence() -> None:
-    with pytest.raises(SitesError, match="no network named 'x'; there are deepppisp"):
+    with pytest.raises(SitesError, match="there is no network 'x'; available are deepppisp"):
         find_network("x")
 
 

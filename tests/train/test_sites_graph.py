@@ -38,7 +38,7 @@ def test_the_graph_does_not_turn_with_the_chain(length: int, seed: int) -> None:
     here, there = neighbour_graph(coords), neighbour_graph(coords @ turned.T + torch.tensor([5.0, -9.0, 2.0]))
     torch.testing.assert_close(here.burial_LB, there.burial_LB, atol=1e-4, rtol=1e-4)
     # In whatever order: two neighbours may be as far.
-    torch.testing.assert_close(here.there_LK.sum(dim=1), there.there_LK.sum(dim=1))
+    torch.testing.assert_close(here.present_LK.sum(dim=1), there.present_LK.sum(dim=1))
     edges = (graph.edge_LKE.float().sum(dim=1) for graph in (here, there))
     torch.testing.assert_close(*edges, atol=0.05, rtol=0)
 
@@ -64,7 +64,7 @@ def test_neighbours_are_the_nearest_within_reach(length: int) -> None:
     assert graph.edge_LKE.shape == (length, NEIGHBOURS, EDGE)
     for i in range(length):
         near = [j for j in distance[i].argsort().tolist() if j != i and distance[i, j] < REACH][:NEIGHBOURS]
-        there = graph.there_LK[i].bool()
+        there = graph.present_LK[i].bool()
         assert set(graph.neighbour_LK[i, there].tolist()) == set(near)
         assert (graph.edge_LKE[i, ~there] == 0).all()
 
@@ -75,14 +75,14 @@ def test_a_residue_without_coordinates_has_no_neighbours_and_changes_nothing() -
     coords[20] = coords[21]  # and two in one place
     graph = neighbour_graph(coords)
     assert all(torch.isfinite(part.float()).all() for part in graph)
-    assert graph.there_LK[7].sum() == 0
-    assert not ((graph.neighbour_LK == 7) & graph.there_LK.bool()).any()
+    assert graph.present_LK[7].sum() == 0
+    assert not ((graph.neighbour_LK == 7) & graph.present_LK.bool()).any()
 
 
 def test_graphs_of_a_batch_keep_to_themselves() -> None:
     first, second = neighbour_graph(walk(30, 4)), neighbour_graph(walk(12, 5))
     both = joined([first, second], [35, 20])
-    assert len(both.neighbour_LK) == 55 and (both.there_LK[30:35] == 0).all()
+    assert len(both.neighbour_LK) == 55 and (both.present_LK[30:35] == 0).all()
     torch.testing.assert_close(both.neighbour_LK[35:47], second.neighbour_LK + 35)
     torch.testing.assert_close(both.edge_LKE[:30], first.edge_LKE)
     assert joined([no_graph(3)], [9]).edge_LKE.shape == (9, 0, EDGE)
@@ -146,7 +146,7 @@ def test_a_cluster_gives_a_few_chains_only(make_corpus) -> None:  # type: ignore
     trace = two_domains()
     letters = "".join("ACDEFGHIKLMNPQRSTVWY"[t] for t in trace.residue_type)
     corpus = make_corpus([(letters, trace.ca_coords, 7)] * 5 + [(letters, trace.ca_coords, 8)])
-    chains = [piece.id.split(":")[0] for piece in cut_corpus(corpus, CutRule(pieces=1), a_cluster=2)]
+    chains = [piece.id.split(":")[0] for piece in cut_corpus(corpus, CutRule(pieces=1), per_cluster=2)]
     assert len(chains) == len(set(chains)) == 3
-    again = cut_corpus(corpus, CutRule(pieces=1), a_cluster=2)
+    again = cut_corpus(corpus, CutRule(pieces=1), per_cluster=2)
     assert [piece.id.split(":")[0] for piece in again] == chains

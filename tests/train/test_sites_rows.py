@@ -25,7 +25,7 @@ from protemb_train.downstream.sites.graph import GraphHead
 from protemb_train.downstream.sites.networks import GRAPH_RECIPE, find_network
 from protemb_train.downstream.sites.predictor import load_predictor, save_predictor, train_predictor
 from protemb_train.downstream.sites.rows import Row, read_rows, run_row
-from protemb_train.downstream.sites.start import learn_from_cuts, load_start, save_start
+from protemb_train.downstream.sites.start import load_start, save_start, train_on_cuts
 from protemb_train.downstream.sites.table import SCORES, Compared, as_table, paired, scores_of
 from protemb_train.downstream.sites.training import Recipe, predict, started, train
 from protemb_train.network.checkpoint import load_network
@@ -77,7 +77,7 @@ def test_a_seed_that_is_there_is_the_rows_or_refused(
         ("test", lambda: run(test=["other"])),
     ):
         with pytest.raises(
-            SitesError, match=rf"seed-0\.npz: was made with another {argument}; ask for the same"
+            SitesError, match=rf"seed-0\.npz: was trained with different settings \({argument}\)"
         ):
             call()
     # An older version told less.
@@ -87,19 +87,19 @@ def test_a_seed_that_is_there_is_the_rows_or_refused(
         del record[name]
     np.savez(path, **z | {"record": np.array(json.dumps(record))})
     assert run() == [] and len(read_rows(tmp_path)["none"]) == 2
-    with pytest.raises(SitesError, match="another number of chains"):
+    with pytest.raises(SitesError, match=r"different settings \(number of chains"):
         list(run_row(row, split[0][1:], split[1], tmp_path, seeds=[1]))
     # Of another encoder: no part of the row in the table either.
     record["encoder"] = {"encoder": "old"}
     np.savez(path, **z | {"record": np.array(json.dumps(record))})
-    with pytest.raises(SitesError, match="its seeds 0 and 1 were made with another encoder"):
+    with pytest.raises(SitesError, match=r"its seeds 0 and 1 were trained with different settings \(encoder"):
         read_rows(tmp_path)
     for content in (b"", before[: len(before) // 2]):
         path.write_bytes(content)
         with pytest.raises(SitesError, match="remove it to train this seed again") as refused:
             run()
         assert refused.value.where == str(path)
-    with pytest.raises(SitesError, match="make some with protemb-train sites row"):
+    with pytest.raises(SitesError, match="train some with protemb-train sites row"):
         read_rows(tmp_path / "nowhere")
 
 
@@ -135,7 +135,7 @@ def test_the_table_holds_both_protocols_and_a_difference_that_is_there(
         "| none | none | yes |",
     ):
         assert part in page
-    with pytest.raises(SitesError, match="no row 'best'; there are none, told"):
+    with pytest.raises(SitesError, match="no row 'best'; available are none, told"):
         as_table(rows, ["best"])
 
 
@@ -183,7 +183,7 @@ def test_a_start_is_kept_and_goes_on_where_it_ended(traces: list[Trace], tmp_pat
     rule = CutRule(shortest=25, rest=20, packed=0.5, sites=(0.04, 0.7))
     pieces = [piece for trace in traces for piece in cut_chain(trace, rule)]
     encoder = StructureEncoder("base", ("mean", "contact"), threads=1)
-    made = learn_from_cuts(pieces, encoder, GraphHead, quick(3), network="graph")
+    made = train_on_cuts(pieces, encoder, GraphHead, quick(3), network="graph")
     save_start(made, tmp_path / "start.pt")
     again = load_start(tmp_path / "start.pt")
     assert again.about == made.about
@@ -208,7 +208,7 @@ def test_a_start_is_kept_and_goes_on_where_it_ended(traces: list[Trace], tmp_pat
     bare = [replace(c, other_LF=c.other_LF[:, :0]) for c in chains]
     unlabelled = train(make, bare, bare[:1], bare[:1], recipe, seed=3, start=again.start)
     np.testing.assert_array_equal(unlabelled.test[0], expected)
-    with pytest.raises(SitesError, match="saw other embeddings or readouts"):
+    with pytest.raises(SitesError, match="of other embeddings or readouts"):
         started(GraphHead(0, 64, 64), again.start, scaling)
 
 
@@ -234,7 +234,7 @@ def test_fine_tuning_moves_the_encoder_and_starts_from_the_row(
     other, _ = load_network(BASE_CHECKPOINT)
     with torch.no_grad():
         other.blocks[0].conv2.weight.add_(torch.randn(other.blocks[0].conv2.weight.shape))  # type: ignore[union-attr,operator]
-    with pytest.raises(SitesError, match="not those of the network to be fine-tuned"):
+    with pytest.raises(SitesError, match="not from the network to be fine-tuned"):
         fine_tuned(run, other, 1.0, learning, learning[:1], test, seed=0)
 
 

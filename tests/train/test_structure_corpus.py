@@ -148,7 +148,7 @@ def test_shards_of_other_files_or_limits_are_not_used(folder, tmp_path):
     foreign = tmp_path / "photos"
     foreign.mkdir()
     (foreign / "cat.png").touch()
-    with pytest.raises(CorpusError, match="photos: is in the way"):
+    with pytest.raises(CorpusError, match="photos: exists and is not a folder"):
         read_structures(files, foreign, Limits())
     assert (foreign / "cat.png").exists()
 
@@ -161,15 +161,13 @@ def test_a_folder_that_is_not_of_shards_is_left_alone(folder, collection, tmp_pa
     if key is not None:
         (parts / "key").write_text(key)
     before = {path: path.read_text() for path in parts.iterdir()}
-    with pytest.raises(
-        CorpusError, match=r"c\.parts: is in the way of unfinished work, and is not ours; move"
-    ):
+    with pytest.raises(CorpusError, match=r"c\.parts: exists and is not a folder of unfinished work; move"):
         build_corpus([str(folder)], tmp_path / "c.arrow", Recipe(clusters="column"))
     build_corpus([str(collection)], tmp_path / "c.arrow", Recipe())
     assert {path: path.read_text() for path in parts.iterdir()} == before
     parts.rename(tmp_path / "moved")
     parts.write_text("a file")
-    with pytest.raises(CorpusError, match="is not ours; move it away"):
+    with pytest.raises(CorpusError, match="is not a folder of unfinished work; move it elsewhere"):
         read_structures(find_files(str(folder)), parts, Limits())
 
 
@@ -305,6 +303,8 @@ def test_lists_globs_and_files_are_sources(folder, tmp_path):
 
 def test_nothing_fit_is_an_error_that_says_where_the_reasons_are(tmp_path):
     path = write_cif(tmp_path / "x.cif", helix(5))
-    with pytest.raises(CorpusError, match=r"no chain of the 1 files is fit .*c\.skipped\.csv says why"):
+    with pytest.raises(
+        CorpusError, match=r"no chain of the 1 files is suitable; .*c\.skipped\.csv lists the reasons"
+    ):
         build_corpus([str(path)], tmp_path / "c.arrow", Recipe())
     assert "too short" in (tmp_path / "c.skipped.csv").read_text()

@@ -1,4 +1,4 @@
-"""`protemb-train`: build a corpus, pre-train a network, judge and probe it on whole chains."""
+"""`protemb-train`: build a corpus, pre-train a network, evaluate and probe it on whole chains."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ app.add_typer(quality_cli.app, name="quality")
 app.add_typer(evaluate_cli.app, name="evaluate")
 
 
-# What a file says early on that a command writes beside the one that is named.
+# Text near the start of files that a command writes in addition to its output file.
 _TABLE, _PLOT = b" whole held-out chains", b"Matplotlib"
 
 
 def _configured(preset: str, config: Path | None) -> tuple[str, NetworkConfig, PretrainConfig]:
-    """Return preset, network and recipe, by a file where there is one, or else by the preset's name."""
+    """Return preset, network and recipe from a file if given, or else from the name of a preset."""
     from protemb_train.network.presets import PRESETS, read_config
 
     if config is not None:
         return read_config(config)
     if preset not in PRESETS:
-        raise ProtembError(f"no preset named {preset!r}; there are {', '.join(PRESETS)}")
+        raise ProtembError(f"there is no preset {preset!r}; available are {', '.join(PRESETS)}")
     return preset, *PRESETS[preset]
 
 
@@ -59,32 +59,32 @@ def pretrain(
     ],
     preset: Annotated[str, typer.Option(help="paper, base or base-2.")] = "base",
     config: Annotated[
-        Path | None, typer.Option(help="TOML file: a preset and what differs from it; instead of --preset.")
+        Path | None, typer.Option(help="TOML file with a preset and changes to it, instead of --preset.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all.")] = 6000,
+    steps: Annotated[int, typer.Option(min=1, help="Total number of optimiser steps.")] = 6000,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of weights and batches.")] = 0,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; torch's own choice by default.")
+        int | None, typer.Option(min=1, help="Number of CPU threads; by default that of torch.")
     ] = None,
-    devices: Annotated[int, typer.Option(min=1, help="GPUs of a machine.")] = 1,
+    devices: Annotated[int, typer.Option(min=1, help="Number of GPUs per machine.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Number of machines.")] = 1,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that make batches.")] = 0,
-    compiled: Annotated[bool, typer.Option("--compile", help="Compile with torch.compile first.")] = False,
-    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Convolutions in bfloat16.")] = False,
-    progress: Annotated[bool, typer.Option(help="Draw a progress bar.")] = True,
+    workers: Annotated[int, typer.Option(min=0, help="Number of processes that create batches.")] = 0,
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile with torch.compile.")] = False,
+    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Use bfloat16 for convolutions.")] = False,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
     damaged: Annotated[
         Path | None,
         typer.Option(help="Damaged structures of training chains (npz of quality decoys), for damage_loss."),
     ] = None,
     start: Annotated[
-        Path | None, typer.Option(help="Checkpoint whose weights a new run starts from.")
+        Path | None, typer.Option(help="Checkpoint with the initial weights of a new run.")
     ] = None,
     pair_map: Annotated[
         Path | None,
-        typer.Option("--map", help="Checkpoint of preset base whose pair map base-2 starts from."),
+        typer.Option("--map", help="Checkpoint of preset base with the initial pair map of base-2."),
     ] = None,
 ) -> None:
-    """Pre-train a network by denoising score matching (resumes by itself)."""
+    """Pre-train a network by denoising score matching, continuing an earlier run."""
     import torch
 
     from protemb_train.base.origin import file_record, origin
@@ -127,12 +127,12 @@ def pretrain(
 def judge(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of pretrain.")],
     corpus: Annotated[Path, typer.Option(help="Corpus file (.arrow).")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="JSON file to write; a table (.md) beside it.")],
-    split: Annotated[str, typer.Option(help="val chooses checkpoints, so the default is test.")] = "test",
-    chains: Annotated[int, typer.Option(min=1, help="Chains to use, one a cluster, at random.")] = 100,
-    max_length: Annotated[int, typer.Option(min=1, help="Leave longer chains out.")] = 400,
+    out: Annotated[Path, typer.Option("-o", "--out", help="JSON file to write, with a table (.md).")],
+    split: Annotated[str, typer.Option(help="Split; val is used to choose checkpoints.")] = "test",
+    chains: Annotated[int, typer.Option(min=1, help="Number of random chains, one per cluster.")] = 100,
+    max_length: Annotated[int, typer.Option(min=1, help="Omit longer chains.")] = 400,
 ) -> None:
-    """Loss per noise level on full-length held-out chains, as a share of predicting zero."""
+    """Evaluate the loss per noise level on full-length held-out chains, relative to predicting zero."""
     from protemb_train.corpus.corpus import SPLITS, Corpus
     from protemb_train.network.checkpoint import load_network
     from protemb_train.pretrain.judge import judge as run
@@ -142,18 +142,19 @@ def judge(
     check_own(out.with_suffix(".md"), _TABLE)
     network, record = load_network(checkpoint)
     if split not in SPLITS:
-        raise ProtembError(f"no split named {split!r}; there are {', '.join(SPLITS)}")
+        raise ProtembError(f"there is no split {split!r}; available are {', '.join(SPLITS)}")
     held_out = Corpus(corpus, [split])
-    learnt = record.get("record", {})
-    if learnt.get("corpus_sha256", held_out.sha256) != held_out.sha256:
+    training = record.get("record", {})
+    if training.get("corpus_sha256", held_out.sha256) != held_out.sha256:
         say(
             console,
-            f"warning: {corpus}: is not the corpus that {checkpoint} learnt from ({learnt.get('corpus')}); "
-            f"its {split} chains may be in the training set; use that corpus, unless both have one split",
+            f"warning: {corpus}: {checkpoint} was not trained on this corpus but on "
+            f"{training.get('corpus')}, and its {split} chains may be in the training set; use that corpus, "
+            "unless both have one split",
         )
-    drawn = held_out.one_a_cluster(chains, (1, max_length))
-    verdict = run(network, (held_out[position] for position in drawn))
-    values = verdict.as_dict()
+    drawn = held_out.one_per_cluster(chains, (1, max_length))
+    evaluation = run(network, (held_out[position] for position in drawn))
+    values = evaluation.as_dict()
     loaded = {
         "checkpoint": record,
         "curve": read_curve(checkpoint.parent),
@@ -162,32 +163,32 @@ def judge(
         "corpus_sha256": held_out.sha256,
         "judgement": values,
     }
-    write_text_whole(out.with_suffix(".md"), verdict.as_markdown())
-    write_text_whole(out, json.dumps(loaded, indent=1) + "\n")  # last: it says that both are there
+    write_text_whole(out.with_suffix(".md"), evaluation.as_markdown())
+    write_text_whole(out, json.dumps(loaded, indent=1) + "\n")  # last: marks both files as complete
     say(
         console,
-        f"mean share {values['mean_share']:.3f} over {verdict.chains} chains, floor {values['floor']:.3f}",
+        f"mean share {values['mean_share']:.3f} over {evaluation.chains} chains, floor {values['floor']:.3f}",
     )
 
 
 @app.command()
 def compare(
-    judgements: Annotated[list[str], typer.Argument(help="NAME=FILE, FILE a JSON of judge.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Table to write (.md); a plot (.png) beside it.")],
+    judgements: Annotated[list[str], typer.Argument(help="NAME=FILE, with FILE a JSON file of judge.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Table to write (.md), with a plot (.png).")],
 ) -> None:
-    """Put judgements of several networks side by side, in a table and a plot."""
+    """Compare the evaluations of several networks in a table and a plot."""
     from protemb_train.pretrain.levels import as_table, draw, read_judgement
 
     pairs = [entry.partition("=") for entry in judgements]
     if not all(name and path for name, _, path in pairs):
-        raise ProtembError("name every judgement: NAME=FILE, such as base=base.json")
+        raise ProtembError("every evaluation needs a name: NAME=FILE, such as base=base.json")
     if out.suffix == ".png":
-        raise ProtembError(f"is where the plot goes; name the table, such as {out.with_suffix('.md')}", out)
+        raise ProtembError(f"is the name of the plot; name the table, such as {out.with_suffix('.md')}", out)
     check_output(out, ".md", [Path(path) for _, _, path in pairs], beside=[".png"])
     check_own(out.with_suffix(".png"), _PLOT)
     read = {name: read_judgement(Path(path)) for name, _, path in pairs}
     if len(read) < len(pairs):
-        raise ProtembError("two judgements have one name; name each differently")
+        raise ProtembError("two evaluations have the same name; use different names")
     table = as_table(read)
     draw(read, out.with_suffix(".png"))
     write_text_whole(out, table)
@@ -199,7 +200,7 @@ def weights(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of pretrain.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint to write.")],
 ) -> None:
-    """Write the weights of a checkpoint without the state of its run: a quarter of the size, to keep."""
+    """Write the weights of a checkpoint without the state of its run, a quarter of the size."""
     from protemb_train.network.checkpoint import load_network, save_network
 
     check_output(out, ".ckpt", [checkpoint])
@@ -216,11 +217,11 @@ def untrained(
         typer.Option(help="TOML file of the run for which this is the control, instead of --preset."),
     ] = None,
     corpus: Annotated[
-        Path | None, typer.Option(help="Corpus for the batch statistics of paper, taken on whole chains.")
+        Path | None, typer.Option(help="Corpus for the batch statistics of paper, from whole chains.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the weights.")] = 0,
 ) -> None:
-    """Write the network that a run starts from: the control of every table."""
+    """Write the initial network of a run, which is the control in tables."""
     from protemb_train.corpus.corpus import Corpus
     from protemb_train.network.checkpoint import save_network
     from protemb_train.probe.encoders import untrained as make
@@ -234,7 +235,7 @@ def untrained(
 
 
 def main() -> None:
-    """Run the command line; a `ProtembError` is printed as one sentence, with exit status 1."""
+    """Run the command line; a `ProtembError` is printed as one message, with exit status 1."""
     run(app)
 
 

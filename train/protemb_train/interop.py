@@ -1,4 +1,4 @@
-"""Embeddings where others compute: PyTorch Geometric's graphs, scikit-learn's pipelines."""
+"""Embeddings in other libraries: graphs of PyTorch Geometric, pipelines of scikit-learn."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 
 def to_torch_geometric(embedding: Embedding, radius: float = 10.0) -> Data:
-    """Return a chain as a graph of its residues, an edge either way between C-alphas that are near.
+    """Return a chain as a graph of its residues, with edges in both directions between near C-alphas.
 
     Parameters
     ----------
     embedding : Embedding
-        With `pair=True` the edges have features.
+        With `pair=True`, edges have features.
     radius : float, default 10
-        Angstrom up to which two residues are joined.
+        Largest distance of connected residues, angstrom.
 
     Returns
     -------
     torch_geometric.data.Data
-        `x` (L, C), the residue embedding; `pos` (L, 3), C-alphas in angstrom, centred; `residue_type` (L,),
-        positions in `protemb_sdk.ALPHABET`; `edge_index` (2, E), int64, by first and then second residue;
-        `edge_attr` (E, C), the pair embedding of each edge, where it was kept; `id`.
+        `x` (L, C), the residue embedding; `pos` (L, 3), C-alpha coordinates in angstrom, centred;
+        `residue_type` (L,), indices in `protemb_sdk.ALPHABET`; `edge_index` (2, E), int64, sorted by first
+        and then second residue; `edge_attr` (E, C), the pair embedding of each edge, if available; `id`.
 
     Raises
     ------
@@ -64,20 +64,19 @@ LEVELS = ("protein", "residue")
 
 
 class EmbeddingTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Structures in, a row of features each out; a step of a scikit-learn Pipeline, with nothing to fit.
+    """Embeds structures, one row of features each; a step of a scikit-learn Pipeline without fitting.
 
     Parameters
     ----------
     model : str, default "base"
         Bundled model, or path of an `.onnx` file.
     readouts : sequence of str, optional
-        What lies beside each other: "protein", or means over the chain of readouts and of "residue". By
-        default the protein embedding, which in models of contract 1 is the mean over the chain of the
-        readout "mean".
+        Features to concatenate: "protein", or chain means of readouts and of "residue". By default the
+        protein embedding, which in models of contract 1 is the chain mean of the readout "mean".
     device : str, default "auto"
         As in `Embedder`.
     threads : int, optional
-        CPU threads.
+        Number of CPU threads.
     """
 
     def __init__(
@@ -90,7 +89,7 @@ class EmbeddingTransformer(TransformerMixin, BaseEstimator):  # type: ignore[mis
         self.model, self.readouts, self.device, self.threads = model, readouts, device, threads
 
     def fit(self, x: object, y: object = None) -> EmbeddingTransformer:
-        """Do nothing; the network is trained."""
+        """Do nothing; the network is already trained."""
         return self
 
     def transform(self, x: Iterable[object]) -> NDArray[np.float32]:
@@ -99,7 +98,7 @@ class EmbeddingTransformer(TransformerMixin, BaseEstimator):  # type: ignore[mis
         Parameters
         ----------
         x : iterable
-            What `Embedder.embed` takes, or pairs ("file", "chain") of strings.
+            Inputs of `Embedder.embed`, or pairs ("file", "chain") of strings.
 
         Returns
         -------
@@ -108,7 +107,7 @@ class EmbeddingTransformer(TransformerMixin, BaseEstimator):  # type: ignore[mis
         Raises
         ------
         ProtembError
-            If a structure cannot be read, or holds several chains and none is named.
+            If a structure cannot be read, or has several chains and none is selected.
         """
         embedder, names = self._embedder(), self._names()
         readouts = tuple(name for name in names if name not in LEVELS)
@@ -149,4 +148,4 @@ class EmbeddingTransformer(TransformerMixin, BaseEstimator):  # type: ignore[mis
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
-        return {name: value for name, value in state.items() if name != "_held"}  # a session is not sent
+        return {name: value for name, value in state.items() if name != "_held"}  # sessions are not pickled

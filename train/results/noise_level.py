@@ -1,12 +1,12 @@
-"""Which noise level to bundle: what a linear probe reads out of each, and how rounding moves it.
+"""Choice of the noise level of a model: linear probes at each level, and sensitivity to rounding.
 
     python train/results/noise_level.py CHECKPOINT deepppisp.npz -o train/results/noise_level.md
 
 Needs scikit-learn. Uses DeepPPISP's training chains only (40 to 220 residues), three folds of whole chains.
-Probes are linear, on single residues: logistic regression for interface sites (AUPRC), ridge for the number
-of C-alphas within 10 angstrom (R2). Readouts: the mean over partners, a contact-weighted mean
+Probes are linear, on single residues: logistic regression for interface sites (AUPRC), ridge regression for
+the number of C-alphas within 10 angstrom (R2). Readouts: the mean over partners, a contact-weighted mean
 exp(-(d/8)^2), and both. Rounding: mean change of the mean readout, in standard deviations, when coordinates
-move by up to 0.05 angstrom.
+are changed by up to 0.05 angstrom.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Why pre-training does not help a frozen readout: over how few directions it spreads, and whitening.
+"""Reason why pre-training does not help a frozen readout: number of effective dimensions, and whitening.
 
     python train/results/sites_spread.py deepppisp.npz --encoder base --encoder runs/untrained.onnx \
         --cache runs/cache -o train/results/sites_spread.md
 
-DeepPPISP's training chains alone, three folds without relatives across them. Dimensions: participation ratio
-of the variances along principal components of the standardised embedding. AUPRC: our head from scratch with
-PSSM and DSSP, on embeddings as they are (standardised by channel) and whitened (principal components that
-hold 99.9% of the variance, each of spread 1; fitted on the chains learnt from).
+DeepPPISP's training chains only, three folds without relatives across them. Dimensions: participation ratio
+of the variances along principal components of the standardised embedding. AUPRC: our head trained from
+scratch with PSSM and DSSP, on embeddings standardised by channel and on whitened ones (principal components
+with 99.9% of the variance, each scaled to standard deviation 1; fitted on the training chains).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FOLDS, KEPT = 3, 0.999
 
 
 def standardised(residue: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return channels that vary, of mean 0 and spread 1; residues without an embedding are left out."""
+    """Return non-constant channels with mean 0 and standard deviation 1, without missing residues."""
     seen = residue[(residue != 0).any(axis=1)]
     return np.asarray(StandardScaler().fit_transform(seen[:, seen.std(axis=0) > 1e-6]))
 
@@ -48,7 +48,7 @@ def dimensions(residue: NDArray[np.float32]) -> float:
 
 
 def whitened(learning: list[ChainTensors], others: list[ChainTensors]) -> list[list[ChainTensors]]:
-    """Return both sides with embeddings of independent channels."""
+    """Return both sets with embeddings of uncorrelated channels."""
     seen = np.concatenate([c.extra_LE.numpy() for c in learning])
     there = (seen != 0).any(axis=1)
     scaler = StandardScaler().fit(seen[there])
@@ -77,7 +77,7 @@ def main() -> None:
     chains = [chain for chain in read_sites(given.data).of("train") if chain.has_coordinates]
     folds = list(GroupKFold(FOLDS).split(chains, groups=families(chains)))
     lines = [
-        f"| encoder | dimensions of the mean readout | of {len(READOUTS)} readouts | AUPRC, as it is | "
+        f"| encoder | dimensions of the mean readout | of {len(READOUTS)} readouts | AUPRC, standardised | "
         "whitened |",
         "|---|---|---|---|---|",
     ]
@@ -86,11 +86,11 @@ def main() -> None:
         residue = np.concatenate([v.residue for v in vectors])
         channels = residue.shape[1] // len(READOUTS)
         tensors = as_tensors(chains, vectors, graph=True)
-        scores: dict[str, list[float]] = {"as it is": [], "whitened": []}
+        scores: dict[str, list[float]] = {"standardised": [], "whitened": []}
         for seed, (learn, hold) in enumerate(folds):
             sides = [[tensors[i] for i in side] for side in (learn, hold)]
             label = np.concatenate([c.label_L.numpy() for c in sides[1]])
-            for way, (learning, held_out) in {"as it is": sides, "whitened": whitened(*sides)}.items():
+            for way, (learning, held_out) in {"standardised": sides, "whitened": whitened(*sides)}.items():
                 predicted = train(make, learning, held_out, [], recipe, seed=seed).validation
                 scores[way].append(float(average_precision_score(label, np.concatenate(predicted))))
         cells = " | ".join(f"{np.mean(s):.3f} ({', '.join(f'{x:.3f}' for x in s)})" for s in scores.values())

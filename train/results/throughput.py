@@ -1,10 +1,10 @@
-"""Training throughput: the trainer beside a plain PyTorch loop of the same network, batches and optimiser.
+"""Training throughput: the trainer compared with a plain PyTorch loop of the same network and batches.
 
     python train/results/throughput.py corpus.arrow -o train/results/throughput.md
 
-The plain loop makes batches, computes the loss, clips, steps Adam and keeps the moving average; the trainer
-does so through Lightning, and logs and writes checkpoints besides. They take turns, and medians are compared.
-On a CPU: clocks say nothing about what a GPU still has to do.
+The plain loop creates batches, computes the loss, clips, steps Adam and updates the moving average; the
+trainer does so through Lightning, and also logs and writes checkpoints. The two alternate, and medians are
+compared. On a CPU only: clocks do not include pending work of a GPU.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Clock(pl.Callback):
 
 
 def trainer(corpus: Path, preset: str, steps: int) -> list[float]:
-    """Return the ends of the steps of a run through `pretrain`."""
+    """Return the end times of the steps of a run of `pretrain`."""
     clock, make = Clock(), rooms._callbacks
     rooms._callbacks = lambda *arguments: [*make(*arguments), clock]
     try:
@@ -51,7 +51,7 @@ def trainer(corpus: Path, preset: str, steps: int) -> list[float]:
 
 
 def plain_loop(corpus: Path, preset: str, steps: int) -> list[float]:
-    """Return the ends of the steps of a loop that a user would write."""
+    """Return the end times of the steps of a plain loop."""
     network, config = PRESETS[preset]
     pl.seed_everything(0, verbose=False)
     training = Corpus(corpus, ["train"])
@@ -88,7 +88,7 @@ def plain_loop(corpus: Path, preset: str, steps: int) -> list[float]:
 def main(
     corpus: Path,
     out: Annotated[Path, typer.Option("-o", "--out", help="Table to write.")],
-    steps: Annotated[int, typer.Option(min=8, help="A round; the first five are not counted.")] = 40,
+    steps: Annotated[int, typer.Option(min=8, help="Steps per round; the first five are not counted.")] = 40,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
     preset: str = "base",
     threads: int = 1,
@@ -103,14 +103,14 @@ def main(
     seconds: dict[str, list[float]] = {"plain loop": [], "protemb-train": []}
     for _ in range(rounds):
         for name, run in (("plain loop", plain_loop), ("protemb-train", trainer)):
-            ends = run(corpus, preset, steps)[5:-1]  # without warming up, and writing at the end
+            ends = run(corpus, preset, steps)[5:-1]  # without warm-up, and writing at the end
             seconds[name] += [b - a for a, b in zip(ends, ends[1:], strict=False)]
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     rows = [
-        f"Preset {preset}, {chains} chains and {pairs:,} residue pairs a step, {threads} thread(s), "
-        f"{rounds} x {steps} steps in turn; median step.",
+        f"Preset {preset}, {chains} chains and {pairs:,} residue pairs per step, {threads} thread(s), "
+        f"{rounds} x {steps} steps, alternating; median step.",
         "",
-        "| | s a step | chains/s | pairs/s | of the plain loop |",
+        "| | s per step | chains/s | pairs/s | relative to the plain loop |",
         "|---|---|---|---|---|",
     ]
     for name, median in medians.items():

@@ -2,7 +2,7 @@
 
     python train/results/trials.py corpus.arrow runs/trials -o train/results --steps 200
 
-A run that is there is not made again. Judged on whole validation chains, all with the same noise.
+Existing runs are not repeated. They are evaluated on whole validation chains, all with the same noise.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ VALIDATION_CHAINS = 64
 
 
 class NoStretch(BaseFeatures):
-    """No deviation of bonds from 3.8 angstrom in units of the noise."""
+    """Without the deviation of bonds from 3.8 angstrom in units of the noise."""
 
     def forward(self, *arguments: Tensor) -> tuple[Tensor, Tensor]:
         pair, residue = super().forward(*arguments)
@@ -40,7 +40,7 @@ class NoStretch(BaseFeatures):
 
 
 class NoHandedness(BaseFeatures):
-    """Neither virtual angles nor torsions, nor the directions in frames: a mirror image looks the same."""
+    """Without virtual angles, torsions, and directions in frames: invariant to reflection."""
 
     def forward(self, *arguments: Tensor) -> tuple[Tensor, Tensor]:
         pair, residue = super().forward(*arguments)
@@ -51,7 +51,7 @@ class NoHandedness(BaseFeatures):
 
 
 class WideBins(BaseFeatures):
-    """Distance bins of one width, 3 angstrom, as in the paper, in the place of the log-spaced ones."""
+    """Distance bins of one width, 3 angstrom, as in the paper, instead of the log-spaced ones."""
 
     def forward(self, *arguments: Tensor) -> tuple[Tensor, Tensor]:
         pair, residue = super().forward(*arguments)
@@ -63,7 +63,7 @@ class WideBins(BaseFeatures):
 
 @dataclass(frozen=True)
 class Trial:
-    """One run: what differs from `base`."""
+    """One run, with its changes to `base`."""
 
     what: str
     network: dict[str, Any] = field(default_factory=dict)
@@ -107,11 +107,11 @@ TRIALS: dict[str, list[Trial]] = {
 
 @torch.no_grad()
 def share_on_whole_chains(checkpoint: Path, corpus: Path) -> float:
-    """Mean share of the zero predictor's loss over all noise levels."""
+    """Return the mean loss relative to the zero predictor over all noise levels."""
     network, _ = load_network(checkpoint)
     chains = WholeChains(Corpus(corpus, ["val"]), network.config, VALIDATION_CHAINS)
     if not len(chains):
-        raise CorpusError(f"{corpus}: has no validation chain of a fitting length; name a larger corpus")
+        raise CorpusError(f"{corpus}: has no validation chain of a suitable length; use a larger corpus")
     shares = []
     for position in range(len(chains)):
         batch = chains[position]
@@ -123,7 +123,7 @@ def share_on_whole_chains(checkpoint: Path, corpus: Path) -> float:
 
 
 def run(trial: Trial, corpus: Path, folder: Path, steps: int) -> float:
-    """Train and judge one trial."""
+    """Train and evaluate one trial."""
     short: dict[str, Any] = {"warmup_steps": 30, "ema": 0.98}
     paper = trial.network.get("family") == "paper"
     network, training = (
@@ -147,10 +147,10 @@ def main(
     sets: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(TRIALS),
     threads: int = 1,
 ) -> None:
-    """Run the sets and write a table of each."""
+    """Run the sets and write a table for each."""
     unknown = set(sets.split(",")) - set(TRIALS)
     if unknown:
-        raise typer.BadParameter(f"no set named {min(unknown)!r}; there are {', '.join(TRIALS)}")
+        raise typer.BadParameter(f"there is no set {min(unknown)!r}; available are {', '.join(TRIALS)}")
     torch.set_num_threads(threads)
     for name in sets.split(","):
         table = writable_target(out / f"{name}.md")
@@ -158,7 +158,7 @@ def main(
             f"Mean share of the zero predictor's loss over all noise levels on {VALIDATION_CHAINS} whole "
             f"validation chains after {steps} steps of {8 * 64**2:,} residue pairs.",
             "",
-            "| what differs | share |",
+            "| change | share |",
             "|---|---|",
         ]
         for trial in TRIALS[name]:

@@ -1,1 +1,1 @@
-"""What every part of the training tree uses."""
+"""Functions used in all parts of the training package."""

@@ -1,4 +1,4 @@
-"""Reading npz files of others, without pickle and with one-sentence errors."""
+"""Reading of npz files without pickle, with short error messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from protemb_sdk import ProtembError
 
 
 class ArrayFileError(ProtembError):
-    """A file of arrays is missing, or is not what it should be."""
+    """A file of arrays is missing or invalid."""
 
 
 def read_arrays(
@@ -28,11 +28,11 @@ def read_arrays(
     path : Path
         The file.
     names : iterable of str
-        Arrays that it must hold.
+        Required arrays.
     what : str
-        What it should be, for the error: "a collection of chains".
+        Expected contents, for the error message, such as "a collection of chains".
     optional : iterable of str
-        Arrays that it may hold.
+        Optional arrays.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def read_arrays(
         If the file is missing, is not an npz, or lacks an array.
     """
     try:
-        # Opened here: NumPy leaves a broken archive open.
+        # Opened here, because NumPy does not close a broken archive.
         with path.open("rb") as file:
             if not zipfile.is_zipfile(file):
                 raise ArrayFileError(f"not {what} (not an npz archive)", path)
@@ -48,7 +48,7 @@ def read_arrays(
             with np.load(file, allow_pickle=False) as data:
                 return {name: data[name] for name in [*names, *(n for n in optional if n in data)]}
     except FileNotFoundError:
-        raise ArrayFileError(f"no such file; pass {what} (npz)", path) from None
+        raise ArrayFileError(f"the file does not exist; pass {what} (npz)", path) from None
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error.args[0]) if error.args else "unreadable"
         raise ArrayFileError(f"not {what} ({reason})", path) from error

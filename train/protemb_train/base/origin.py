@@ -1,4 +1,4 @@
-"""What made a file: version and commit of the source, and whether a record tells of the same making."""
+"""Origin of a file: version and commit of the source, and comparison of records."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from protemb_sdk._base.version import __version__
 
 @cache
 def origin() -> dict[str, str | None]:
-    """Return the package's version, and its commit where it runs from a git checkout ("-dirty" if edited)."""
+    """Return the version of the package, and its commit if run from a git checkout ("-dirty" if modified)."""
     return {"version": __version__, "commit": _commit(Path(__file__))}
 
 
 def file_record(path: Path) -> dict[str, str]:
-    """Return the name and the SHA-256 of a file, for the record of what was made with it.
+    """Return the name and the SHA-256 of a file, for records.
 
     Raises
     ------
     ProtembError
-        If it cannot be read.
+        If the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -35,7 +35,7 @@ def file_record(path: Path) -> dict[str, str]:
         raise ProtembError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def made_otherwise(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differing_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the names of fields that differ in two records; missing ones (older records) are ignored."""
     plain = json.loads(json.dumps([before, now]))
     return [name for name in plain[1] if name in plain[0] and plain[0][name] != plain[1][name]]
@@ -46,11 +46,11 @@ def _commit(file: Path) -> str | None:
         command = ["git", "-C", str(file.parent), *arguments]
         try:
             run = subprocess.run(command, capture_output=True, text=True, check=False)
-        except OSError:  # no git here
+        except OSError:  # git is not installed
             return None
         return run.stdout.strip() if run.returncode == 0 else None
 
-    # A virtual environment may lie inside somebody else's checkout.
+    # A virtual environment may be inside another checkout.
     if git("ls-files", "--error-unmatch", file.name) is None:
         return None
     return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")

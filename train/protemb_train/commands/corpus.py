@@ -1,4 +1,4 @@
-"""The commands about the corpus: build it, and prove that it holds no relatives."""
+"""Commands for the corpus: building it, and checking that it contains no relatives."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def corpus(
         str | None, typer.Option(help="Cluster file (RCSB by entity, or bc-NN.out), mmseqs, or column.")
     ] = None,
     drop_source: Annotated[
-        list[str] | None, typer.Option(help="Source of the collection to leave out.")
+        list[str] | None, typer.Option(help="Source of the collection to exclude; may be repeated.")
     ] = None,
     unique: Annotated[
-        bool, typer.Option("--unique", help="Keep one chain of each sequence, the first read.")
+        bool, typer.Option("--unique", help="Keep only the first chain of each sequence.")
     ] = False,
     one_per_cluster: Annotated[
-        bool, typer.Option("--one-per-cluster", help="Keep one chain of each cluster, the first read.")
+        bool, typer.Option("--one-per-cluster", help="Keep only the first chain of each cluster.")
     ] = False,
     thorough: Annotated[
         bool,
-        typer.Option("--thorough/--quick", help="Look for relatives by exact alignment too (minutes)."),
+        typer.Option("--thorough/--quick", help="Also find relatives by exact alignment (minutes)."),
     ] = True,
     min_length: Annotated[int, typer.Option(min=3, help="Skip shorter chains of structures.")] = 25,
     max_length: Annotated[int, typer.Option(min=3, help="Skip longer chains of structures.")] = 2000,
@@ -44,10 +44,10 @@ def corpus(
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes (reading) and threads (aligning).")] = 1,
 ) -> None:
-    """Build a corpus: read, drop relatives of downstream chains, split by cluster, write.
+    """Build a corpus: read, remove relatives of downstream chains, split by cluster, write.
 
-    Interrupted, it goes on where it stopped when it is called again. What is skipped is listed beside the
-    corpus (.skipped.csv), and every step is counted (.json).
+    An interrupted run continues when the command is repeated. Skipped chains are listed next to the corpus
+    (.skipped.csv), and the report has the counts of every step (.json).
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -85,14 +85,14 @@ def prove(
     ],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Also write the result (.md).")] = None,
     sample: Annotated[
-        int | None, typer.Option(min=1, help="Align so many downstream sequences exactly; all by default.")
+        int | None, typer.Option(min=1, help="Downstream sequences to align exactly; all by default.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all by default.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Number of CPU threads; all by default.")] = None,
 ) -> None:
-    """Prove that no downstream sequence has a relative in a corpus, however it was made.
+    """Check that no downstream sequence has a relative in a corpus, independent of how it was built.
 
-    Two searches: MMseqs2, and exact alignment of all pairs, which shares nothing with it. The exit status is
-    1, and the pairs are listed, if either finds a relative.
+    Two independent searches are made: MMseqs2, and exact alignment of all pairs. If either finds a relative,
+    the pairs are listed and the exit status is 1.
     """
     from protemb_sdk._base.output import check_output, write_text_whole
     from protemb_sdk._base.threads import usable_threads
@@ -103,10 +103,10 @@ def prove(
     if out is not None:
         check_output(out, ".md", [corpus, *(file_to_avoid(source)[0] for source in avoid)])
     queries = [sequence for path in avoid for sequence in sequences_to_avoid(path)]
-    verdict = run(Corpus(corpus), queries, sample=sample, threads=threads or usable_threads())
-    text = verdict.as_markdown()
+    proof = run(Corpus(corpus), queries, sample=sample, threads=threads or usable_threads())
+    text = proof.as_markdown()
     for line in text.splitlines():
         say(out_console, line)
     if out is not None:
         write_text_whole(out, text)
-    raise typer.Exit(0 if verdict.clean else 1)
+    raise typer.Exit(0 if proof.clean else 1)

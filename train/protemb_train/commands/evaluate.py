@@ -1,4 +1,4 @@
-"""`protemb-train evaluate`: frozen networks judged without test labels, and their table."""
+"""`protemb-train evaluate`: evaluation of frozen networks without test labels, and its table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from protemb_sdk._base.console import console, say
 from protemb_sdk._base.output import check_output, write_text_whole
 
 app = typer.Typer(
-    no_args_is_help=True, help="Frozen networks: validation chains, and cross-validation on training labels."
+    no_args_is_help=True, help="Evaluate frozen networks on validation chains and by cross-validation."
 )
 
 
@@ -22,10 +22,12 @@ def network(
     ],
     corpus: Annotated[Path, typer.Option(help="Corpus file (.arrow).")],
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="JSON file; parts that it holds are not made again.")
+        Path, typer.Option("-o", "--out", help="JSON file; existing results in it are not repeated.")
     ],
-    cache: Annotated[Path, typer.Option(help="Folder to keep embeddings and TM-scores in.")],
-    name: Annotated[str | None, typer.Option(help="Name in a table; that of the encoder by default.")] = None,
+    cache: Annotated[Path, typer.Option(help="Cache folder for embeddings and TM-scores.")],
+    name: Annotated[
+        str | None, typer.Option(help="Name in the table; by default that of the encoder.")
+    ] = None,
     contents: Annotated[
         list[str] | None,
         typer.Option(help="Residue vectors joined by +, such as state+means; may be repeated."),
@@ -34,20 +36,20 @@ def network(
     real: Annotated[Path | None, typer.Option(help="Models of structures (decoys.npz).")] = None,
     pairs: Annotated[Path | None, typer.Option(help="File of protemb-train pairs.")] = None,
     head: Annotated[
-        list[str] | None, typer.Option(help="Network of the sites: graph, deepppisp; both by default.")
+        list[str] | None, typer.Option(help="Network for sites: graph, deepppisp; both by default.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Cross-validations.")] = 2,
-    queries: Annotated[int, typer.Option(min=1, help="Validation chains that are searched.")] = 120,
-    chains: Annotated[int, typer.Option(min=2, help="Chains that are searched in.")] = 600,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of cross-validations.")] = 2,
+    queries: Annotated[int, typer.Option(min=1, help="Number of validation chains as queries.")] = 120,
+    chains: Annotated[int, typer.Option(min=2, help="Number of chains searched.")] = 600,
     fitted: Annotated[
-        int, typer.Option(min=1, help="Chains that the linear map is fitted on, at most of each kind.")
+        int, typer.Option(min=1, help="Largest number of chains of each kind for the linear map.")
     ] = 600,
     sigma: Annotated[
         float | None, typer.Option(help="Noise level of a checkpoint, angstrom; .3 or 1 by its family.")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Number of CPU threads.")] = 1,
 ) -> None:
-    """Judge a frozen network; no test label is read."""
+    """Evaluate a frozen network; test labels are not read."""
     import torch
 
     from protemb_train.downstream.sites.data import SitesError
@@ -58,7 +60,7 @@ def network(
     check_output(out, ".json", [corpus, encoder, sites, real, pairs])
     for one in head or []:
         if one not in HEADS:
-            raise SitesError(f"--head {one!r}: there are {', '.join(HEADS)}")
+            raise SitesError(f"--head {one!r} is unknown; available are {', '.join(HEADS)}")
     torch.set_num_threads(threads)
     found = find_vector_encoder(encoder, sigma)
     inputs = Inputs(

@@ -1,4 +1,4 @@
-"""`protemb-train probe`: what linear probes read out of frozen embeddings of held-out chains."""
+"""`protemb-train probe`: linear probes of frozen embeddings of held-out chains."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ def probe(
             help="NAME=FILE: a checkpoint of pretrain or an .onnx model; or NAME=proteinmpnn, NAME=3di."
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="JSON file to write; a table (.md) beside it.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="JSON file to write, with a table (.md).")],
     sigma: Annotated[
         list[float] | None,
         typer.Option(help="Noise level of the embeddings, angstrom (1 by default); may be repeated."),
     ] = None,
-    fit_chains: Annotated[int, typer.Option(min=3, help="Chains of split val to fit on.")] = 150,
-    test_chains: Annotated[int, typer.Option(min=3, help="Chains of split test to judge on.")] = 150,
+    fit_chains: Annotated[int, typer.Option(min=3, help="Number of chains of split val for fitting.")] = 150,
+    test_chains: Annotated[int, typer.Option(min=3, help="Number of chains of split test.")] = 150,
     min_length: Annotated[int, typer.Option(min=1, help="Omit shorter chains.")] = 40,
-    max_length: Annotated[int, typer.Option(min=1, help="Leave longer chains out.")] = 300,
+    max_length: Annotated[int, typer.Option(min=1, help="Omit longer chains.")] = 300,
     untrained_seeds: Annotated[
         int, typer.Option(min=1, help="Number of untrained networks of each architecture.")
     ] = 3,
-    samples: Annotated[int, typer.Option(min=1, help="Bootstrap samples.")] = 1000,
+    samples: Annotated[int, typer.Option(min=1, help="Number of bootstrap samples.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the chains and of the bootstrap.")] = 0,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of the network; torch's own choice by default.")
+        int | None, typer.Option(min=1, help="CPU threads of the network; by default that of torch.")
     ] = None,
 ) -> None:
-    """Linear probes of frozen embeddings on held-out chains, beside untrained networks and controls."""
+    """Fit linear probes of frozen embeddings on held-out chains, with untrained networks and controls."""
     import torch
 
     from protemb_train.base.origin import origin
@@ -81,5 +81,5 @@ def probe(
     }
     report = ProbeReport(found, rows, about)
     write_text_whole(out.with_suffix(".md"), report.as_markdown())
-    write_text_whole(out, json.dumps(report.as_dict()) + "\n")  # last: it says that both are there
+    write_text_whole(out, json.dumps(report.as_dict()) + "\n")  # last: marks both files as complete
     say(console, str(out.with_suffix(".md")))

@@ -1,4 +1,4 @@
-"""`protemb-train pairs` and `fit-map`: what the vector of a protein is learnt from, and its linear map."""
+"""`protemb-train pairs` and `fit-map`: training pairs of the protein vector, and its linear map."""
 
 from __future__ import annotations
 
@@ -17,31 +17,32 @@ def fit_map(
     ],
     corpus: Annotated[Path, typer.Option(help="Corpus file (.arrow).")],
     pairs: Annotated[Path, typer.Option(help="File of protemb-train pairs, of that corpus.")],
-    cache: Annotated[Path, typer.Option(help="Folder to keep features and TM-scores in.")],
+    cache: Annotated[Path, typer.Option(help="Cache folder for features and TM-scores.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write (.npz).")],
     width: Annotated[
-        int | None, typer.Option(min=1, help="Width of the protein vector; 128 or 256, the better one.")
+        int | None,
+        typer.Option(min=1, help="Width of the protein vector; by default the better of 128, 256."),
     ] = None,
     fitted: Annotated[
-        int | None, typer.Option(min=1, help="Chains to fit on, at most of each kind; all by default.")
+        int | None, typer.Option(min=1, help="Largest number of chains of each kind; all by default.")
     ] = None,
-    queries: Annotated[int, typer.Option(min=1, help="Validation chains that are searched.")] = 200,
-    chains: Annotated[int, typer.Option(min=2, help="Chains that are searched in.")] = 1000,
+    queries: Annotated[int, typer.Option(min=1, help="Number of validation chains as queries.")] = 200,
+    chains: Annotated[int, typer.Option(min=2, help="Number of chains searched.")] = 1000,
     sigma: Annotated[
         float | None, typer.Option(help="Noise level of a checkpoint, angstrom; .3 or 1 by its family.")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Number of CPU threads.")] = 1,
 ) -> None:
-    """Fit the linear map of the protein vector on training chains, and judge it on validation chains."""
+    """Fit the linear map of the protein vector on training chains, and evaluate it on validation chains."""
     import torch
 
     from protemb_train.encoders.vectors import find_vector_encoder
-    from protemb_train.protein_vector.fitting import fit_and_judge
+    from protemb_train.protein_vector.fitting import fit_and_evaluate
     from protemb_train.protein_vector.linear_map import write_map
 
     check_output(out, ".npz", [encoder, corpus, pairs])
     torch.set_num_threads(threads)
-    fitted_map = fit_and_judge(
+    fitted_map = fit_and_evaluate(
         find_vector_encoder(encoder, sigma),
         corpus,
         pairs,
@@ -59,15 +60,15 @@ def fit_map(
 def pairs(
     corpus: Annotated[Path, typer.Argument(help="Corpus file (.arrow); its training chains are paired.")],
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="File of pairs (.npz); an unfinished one is continued.")
+        Path, typer.Option("-o", "--out", help="File of pairs (.npz); an incomplete one is continued.")
     ],
-    count: Annotated[int, typer.Option(min=1, help="Pairs to align.")] = 24_000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the chains, one of each cluster.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="Number of pairs to align.")] = 24_000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the chains, one per cluster.")] = 0,
 ) -> None:
-    """TM-scores of pairs of training chains that may share a fold, by TM-align (tmtools, GPL)."""
+    """Calculate TM-scores of pairs of similar training chains by TM-align (tmtools, GPL)."""
     from protemb_train.corpus.corpus import Corpus
     from protemb_train.protein_vector.pairs import make_pairs
 
     check_output(out, ".npz", [corpus])
     made = make_pairs(Corpus(corpus, ["train"]), out, count, seed=seed, say=lambda line: say(console, line))
-    say(console, f"{out}: {len(made.pair)} pairs of {len(made.ids)} chains, {len(made.alike())} alike")
+    say(console, f"{out}: {len(made.pair)} pairs of {len(made.ids)} chains, {len(made.alike())} similar")

@@ -1,4 +1,4 @@
-"""`protemb-train quality`: models to learn from, rows of the table, the table, and the scorer of the SDK."""
+"""`protemb-train quality`: training models, rows of the table, the table, and the scorer of the SDK."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from protemb_train.commands.quality_models import Made, Real, Threads
 Encoding = Annotated[
     str, typer.Option(help="none, a model, an .onnx or .ckpt file, a sequence model, proteinmpnn, 3di.")
 ]
-Cache = Annotated[Path, typer.Option(help="Folder to keep embeddings in.")]
+Cache = Annotated[Path, typer.Option(help="Cache folder for embeddings.")]
 
 app = typer.Typer(no_args_is_help=True, help="Model quality: the paper's first task.")
 for command in (
@@ -32,13 +32,13 @@ for command in (
 
 @app.command()
 def row(
-    name: Annotated[str, typer.Argument(help="Name of the row, and of its folder.")],
+    name: Annotated[str, typer.Argument(help="Name of the row and of its folder.")],
     real: Real,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of rows; existing seeds are kept.")],
     cache: Cache,
     made: Made = None,
     watched: Annotated[
-        list[Path] | None, typer.Option(help="Models made of natives for validation; may be repeated.")
+        list[Path] | None, typer.Option(help="Models generated for validation; may be repeated.")
     ] = None,
     encoder: Encoding = "none",
     network: Annotated[
@@ -47,15 +47,15 @@ def row(
     names: Annotated[
         Path | None, typer.Option(help="Network that predicts residue types: a file of quality names.")
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Random models of each training target.")] = 12,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs.")] = 5,
+    epochs: Annotated[int, typer.Option(min=1, help="Number of random models of each training target.")] = 12,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 5,
     threads: Threads = None,
 ) -> None:
-    """Train one row of the table, the seeds that are not there yet; test models are not read."""
+    """Train the missing seeds of one row of the table; test models are not read."""
     import torch
 
     from protemb_train.downstream.common.embeddings import find_encoder
-    from protemb_train.downstream.quality.data import learnable, real_decoys
+    from protemb_train.downstream.quality.data import real_decoys, training_models
     from protemb_train.downstream.quality.decoys import read_decoys
     from protemb_train.downstream.quality.naming import load_names
     from protemb_train.downstream.quality.rows import Row, run_row
@@ -64,13 +64,13 @@ def row(
 
     if threads:
         torch.set_num_threads(threads)
-    learnt, held, left_out = real_decoys(real)
-    learning = learnable(learnt, [d for path in made or [] for d in read_decoys(path)])
-    validation = learnable(held, [d for path in watched or [] for d in read_decoys(path)])
+    fitted, held, left_out = real_decoys(real)
+    learning = training_models(fitted, [d for path in made or [] for d in read_decoys(path)])
+    validation = training_models(held, [d for path in watched or [] for d in read_decoys(path)])
     say(
         console,
-        f"{name}: {len(learning)} models to learn from, {len(validation)} to watch, "
-        f"{len(left_out)} targets left out as relatives of test targets",
+        f"{name}: {len(learning)} training models, {len(validation)} validation models, "
+        f"{len(left_out)} targets excluded as relatives of test targets",
     )
     wanted = Row(
         name=name,
@@ -79,12 +79,12 @@ def row(
         recipe=Recipe(epochs=epochs),
         namer=None if names is None else load_names(names)[0],
     )
-    for learnt_row in run_row(wanted, learning, validation, out, seeds=range(seeds), cache=cache):
+    for trained_row in run_row(wanted, learning, validation, out, seeds=range(seeds), cache=cache):
         shown = {
             kind: {n: round(of[n], 3) for n in ("gdt_ts_r_target", "gdt_ts_z", "residue_lddt_rho_decoy")}
-            for kind, of in learnt_row.record["validation"].items()
+            for kind, of in trained_row.record["validation"].items()
         }
-        say(console, f"{name}, seed {learnt_row.record['seed']}: validation {shown}")
+        say(console, f"{name}, seed {trained_row.record['seed']}: validation {shown}")
 
 
 @app.command()
@@ -96,30 +96,32 @@ def finetune(
     real: Real,
     made: Made = None,
     watched: Annotated[
-        list[Path] | None, typer.Option(help="Models made of natives for validation; may be repeated.")
+        list[Path] | None, typer.Option(help="Models generated for validation; may be repeated.")
     ] = None,
     threads: Threads = None,
 ) -> None:
-    """Train a row on together with its encoder, end to end; models up to 200 residues."""
+    """Fine-tune a row together with its encoder, end to end, on models of up to 200 residues."""
     import torch
 
-    from protemb_train.downstream.quality.data import learnable, real_decoys
+    from protemb_train.downstream.quality.data import real_decoys, training_models
     from protemb_train.downstream.quality.decoys import read_decoys
-    from protemb_train.downstream.quality.learnt import load_rows
     from protemb_train.downstream.quality.rows import fine_tune_row
+    from protemb_train.downstream.quality.trained import load_rows
     from protemb_train.network.checkpoint import load_network
 
     if threads:
         torch.set_num_threads(threads)
-    learnt, held, _ = real_decoys(real)
+    fitted, held, _ = real_decoys(real)
     sides = [
-        learnable(side, [d for path in files or [] for d in read_decoys(path)])
-        for side, files in ((learnt, made), (held, watched))
+        training_models(side, [d for path in files or [] for d in read_decoys(path)])
+        for side, files in ((fitted, made), (held, watched))
     ]
     frozen = load_rows(rows, only=start)[start]
     for tuned in fine_tune_row(name, frozen, load_network(checkpoint)[0], sides[0], sides[1], rows):
         last = tuned.record["curve"][-1]
-        say(console, f"{name}, seed {tuned.record['seed']}: watched R_target {last['gdt_ts_r_target']:.3f}")
+        say(
+            console, f"{name}, seed {tuned.record['seed']}: validation R_target {last['gdt_ts_r_target']:.3f}"
+        )
 
 
 @app.command()
@@ -130,30 +132,30 @@ def scorer(
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write, for protemb-export head.")],
     cache: Cache,
     watched: Annotated[
-        list[Path] | None, typer.Option(help="Models made of natives for validation; may be repeated.")
+        list[Path] | None, typer.Option(help="Models generated for validation; may be repeated.")
     ] = None,
     encoder: Encoding = "base",
     measured: Annotated[
-        Path | None, typer.Option(help="Values of quality table (.json beside the page), for the model card.")
+        Path | None, typer.Option(help="Values of quality table (.json), for the model card.")
     ] = None,
     threads: Threads = None,
 ) -> None:
-    """Put the seeds of a row together into the scorer of the SDK, measured on validation models."""
+    """Combine the seeds of a row into the scorer of the SDK, evaluated on validation models."""
     import torch
 
     from protemb_train.downstream.common.embeddings import find_encoder
-    from protemb_train.downstream.quality.data import learnable, real_decoys
+    from protemb_train.downstream.quality.data import real_decoys, training_models
     from protemb_train.downstream.quality.decoys import read_decoys
-    from protemb_train.downstream.quality.learnt import load_rows
     from protemb_train.downstream.quality.predictions import predictions
     from protemb_train.downstream.quality.scorer import assemble, by_source, save_scorer, together
+    from protemb_train.downstream.quality.trained import load_rows
     from protemb_train.downstream.quality.vectors import READOUTS
 
     check_output(out, (".ckpt", ".pt"), [real, encoder, measured, *(watched or [])])
     if threads:
         torch.set_num_threads(threads)
     seeds = load_rows(rows, only=name)[name]
-    held = learnable(real_decoys(real)[1], [d for path in watched or [] for d in read_decoys(path)])
+    held = training_models(real_decoys(real)[1], [d for path in watched or [] for d in read_decoys(path)])
     of_row = predictions({name: seeds}, held, [find_encoder(encoder, READOUTS, threads)], cache)[name]
     quality = {"watched": by_source(held, together(of_row))}
     if measured is not None:
@@ -189,10 +191,10 @@ def table(
     from protemb_sdk import Embedder
     from protemb_train.downstream.common.embeddings import find_encoder
     from protemb_train.downstream.quality.decoys import read_decoys
-    from protemb_train.downstream.quality.learnt import load_rows
     from protemb_train.downstream.quality.naming import load_names
     from protemb_train.downstream.quality.predictions import predictions
     from protemb_train.downstream.quality.table import as_table, curves_of, read_energies
+    from protemb_train.downstream.quality.trained import load_rows
     from protemb_train.downstream.quality.vectors import READOUTS
     from protemb_train.experiments.zero_shot import fitting, still
 

@@ -1,4 +1,4 @@
-"""Commands of `protemb-train quality` that need no row: models made and read, the score network alone."""
+"""Commands of `protemb-train quality` without rows: generate and read models, use the score network alone."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from protemb_sdk._base.console import console, say
 from protemb_sdk._base.output import check_output, write_text_whole
 
 Real = Annotated[Path, typer.Option(help="Models with their scores (decoys.npz).")]
-Made = Annotated[list[Path] | None, typer.Option(help="Models made of natives; may be repeated.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
+Made = Annotated[list[Path] | None, typer.Option(help="Models generated from natives; may be repeated.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Number of CPU threads.")]
 
 
 def decoys(
     corpus: Annotated[Path, typer.Argument(help="Corpus of protemb-train corpus, whose chains are natives.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Models to write (.npz).")],
-    natives: Annotated[int, typer.Option(min=1, help="Chains, one a cluster.")] = 240,
-    models: Annotated[int, typer.Option(min=1, help="Models of each.")] = 10,
-    split: Annotated[str, typer.Option(help="Of the corpus: train or val.")] = "train",
+    natives: Annotated[int, typer.Option(min=1, help="Number of chains, one per cluster.")] = 240,
+    models: Annotated[int, typer.Option(min=1, help="Number of models of each.")] = 10,
+    split: Annotated[str, typer.Option(help="Split of the corpus: train or val.")] = "train",
     kind: Annotated[
-        list[str] | None, typer.Option(help="Kinds of mistakes (all but noisy and coils); may be repeated.")
+        list[str] | None, typer.Option(help="Kinds of errors (all but noisy and coils); may be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same models.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same models.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
 ) -> None:
-    """Make models of natives that are wrong in the ways of servers, and score them."""
+    """Generate models of natives with errors typical of prediction servers, and score them."""
     from protemb_train.downstream.quality.decoys import write_decoys
     from protemb_train.downstream.quality.generate import ORDINARY, Plan, generate, kinds_of
 
@@ -48,11 +48,11 @@ def casp(
     out: Annotated[Path, typer.Option("-o", "--out", help="Models to write (.npz).")],
     native: Annotated[
         Path | None,
-        typer.Option(help="Native of all models, where FOLDER (or tarball) holds those of one target."),
+        typer.Option(help="Native of all models, if FOLDER (or tarball) contains those of one target."),
     ] = None,
     split: Annotated[str, typer.Option(help="train or test.")] = "train",
 ) -> None:
-    """Score models against their natives: an edition of CASP, or a folder or tarball of one target."""
+    """Score models against their natives: a CASP edition, or a folder or tarball of one target."""
     from protemb_train.downstream.quality.casp import read_casp, read_target
     from protemb_train.downstream.quality.decoys import DecoyError, write_decoys
 
@@ -66,58 +66,60 @@ def casp(
     write_decoys(found, out)
     say(console, f"{out}: {len(found)} models of {len({d.target for d in found})} targets")
     for reason in left_out:
-        say(console, f"left out: {reason}")
+        say(console, f"excluded: {reason}")
 
 
 def names(
     corpus: Annotated[Path, typer.Argument(help="Corpus of protemb-train corpus; its training chains.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write, for row.")],
-    epochs: Annotated[int, typer.Option(min=1, help="One chain of each cluster an epoch.")] = 8,
-    seed: Annotated[int, typer.Option(help="Of weights, chains and noise.")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="Number of epochs of one chain per cluster.")] = 8,
+    seed: Annotated[int, typer.Option(help="Seed of weights, chains and noise.")] = 0,
     hidden: Annotated[int, typer.Option(min=1, help="Width of the network.")] = 96,
-    layers: Annotated[int, typer.Option(min=1, help="Its rounds of messages.")] = 4,
-    batch: Annotated[int, typer.Option(min=1, help="Chains a step.")] = 8,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that make batches.")] = 0,
+    layers: Annotated[int, typer.Option(min=1, help="Number of message-passing layers.")] = 4,
+    batch: Annotated[int, typer.Option(min=1, help="Chains per step.")] = 8,
+    workers: Annotated[int, typer.Option(min=0, help="Number of processes that create batches.")] = 0,
     threads: Threads = None,
 ) -> None:
-    """Learn to name hidden residues of natives, without labels: whether a sequence fits a fold."""
+    """Train a network that predicts masked residue types of natives, without labels."""
     import torch
 
-    from protemb_train.downstream.quality.naming import learn_names, save_names
+    from protemb_train.downstream.quality.naming import save_names, train_namer
 
     check_output(out, (".pt", ".ckpt"), [corpus])
     if threads:
         torch.set_num_threads(threads)
-    namer, record = learn_names(
+    namer, record = train_namer(
         corpus, epochs, seed, hidden=hidden, layers=layers, batch=batch, workers=workers
     )
     save_names(namer, record, out)
     last = next(entry for entry in reversed(record["curve"]) if "val" in entry)
-    say(console, f"{out}: names {last['val_accuracy']:.1%} of hidden residues, {last['val']:.3f} nats")
+    say(console, f"{out}: {last['val_accuracy']:.1%} of masked types correct, {last['val']:.3f} nats")
 
 
 def zero_shot(
     real: Real,
     out: Annotated[Path, typer.Option("-o", "--out", help="Results to write (.json).")],
     made: Made = None,
-    model: Annotated[str, typer.Option(help="Whose score network.")] = "base",
-    models: Annotated[int, typer.Option(min=2, help="Models of a target, at most.")] = 10,
-    targets: Annotated[int, typer.Option(min=1, help="Targets of real and of made models, at most.")] = 40,
+    model: Annotated[str, typer.Option(help="Model with a score network.")] = "base",
+    models: Annotated[int, typer.Option(min=2, help="Largest number of models per target.")] = 10,
+    targets: Annotated[
+        int, typer.Option(min=1, help="Largest number of real and of generated targets.")
+    ] = 40,
     threads: Threads = None,
 ) -> None:
-    """Scan noise levels of the score network as a judge, on training targets."""
+    """Score training targets with the score network at different noise levels."""
     from protemb_sdk import Embedder
-    from protemb_train.downstream.quality.data import few_a_target, learnable, real_decoys
+    from protemb_train.downstream.quality.data import few_per_target, real_decoys, training_models
     from protemb_train.downstream.quality.decoys import read_decoys
     from protemb_train.experiments.zero_shot import correlations, scan
 
     check_output(out, ".json", [real, model, *(made or [])])
-    learnt, _, _ = real_decoys(real)
-    every = learnable(learnt, [d for path in made or [] for d in read_decoys(path)])
+    fitted, _, _ = real_decoys(real)
+    every = training_models(fitted, [d for path in made or [] for d in read_decoys(path)])
     chosen = [
         d
         for side in (False, True)
-        for d in few_a_target([d for d in every if d.made == side], models, targets=targets)
+        for d in few_per_target([d for d in every if d.made == side], models, targets=targets)
     ]
     embedder = Embedder(model, "cpu", threads=threads)
     found = scan(embedder, chosen)
@@ -142,12 +144,12 @@ def refine(
     noise: Annotated[
         list[float] | None, typer.Option(help="Noise in angstrom (1, 2, 4 by default); may be repeated.")
     ] = None,
-    model: Annotated[str, typer.Option(help="Whose score network.")] = "base",
-    chains: Annotated[int, typer.Option(min=1, help="Test chains, one a cluster.")] = 20,
-    max_length: Annotated[int, typer.Option(min=50, help="Leave longer chains out.")] = 150,
+    model: Annotated[str, typer.Option(help="Model with a score network.")] = "base",
+    chains: Annotated[int, typer.Option(min=1, help="Number of test chains, one per cluster.")] = 20,
+    max_length: Annotated[int, typer.Option(min=50, help="Omit longer chains.")] = 150,
     threads: Threads = None,
 ) -> None:
-    """Perturb natives, move them back by annealed Langevin sampling, and compare RMSD before and after."""
+    """Perturb natives, denoise them by annealed Langevin sampling, and compare RMSD before and after."""
     from protemb_sdk import ALPHABET, Embedder
     from protemb_train.corpus.corpus import Corpus
     from protemb_train.experiments.refine import Coords, as_table, refine_native
@@ -156,7 +158,7 @@ def refine(
     read = Corpus(corpus, ["test"])
     embedder = Embedder(model, "cpu", threads=threads)
     found = []
-    for position in read.one_a_cluster(chains, (50, max_length)):
+    for position in read.one_per_cluster(chains, (50, max_length)):
         trace = read[position]
         sequence = "".join(ALPHABET[t] for t in trace.residue_type)
 

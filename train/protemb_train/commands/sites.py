@@ -13,7 +13,7 @@ from protemb_sdk._base.console import console, say
 from protemb_sdk._base.output import check_output, write_text_whole
 
 READOUTS = ("mean", "contact", "column", "column-contact")
-"""Of our heads: chosen on validation chains (train/results/README.md)."""
+"""Readouts of our heads, chosen on validation chains (train/results/README.md)."""
 
 Data = Annotated[Path, typer.Option(help="Labelled chains (deepppisp.npz or graphppis.npz).")]
 Encoding = Annotated[
@@ -26,15 +26,15 @@ From = Annotated[Path | None, typer.Option(help="Pretrained network: a file of p
 TestSplits = Annotated[
     list[str] | None, typer.Option(help="Published split to test on (test); may be repeated.")
 ]
-Cache = Annotated[Path | None, typer.Option(help="Folder to keep embeddings in.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
+Cache = Annotated[Path | None, typer.Option(help="Cache folder for embeddings.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Number of CPU threads.")]
 
 app = typer.Typer(no_args_is_help=True, help="PPI sites: the paper's second task.")
 
 
 @app.command()
 def row(
-    name: Annotated[str, typer.Argument(help="Name of the row, and of its folder.")],
+    name: Annotated[str, typer.Argument(help="Name of the row and of its folder.")],
     data: Data,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of rows; existing seeds are kept.")],
     encoder: Encoding = "none",
@@ -48,17 +48,17 @@ def row(
     unfreeze: Annotated[
         Path | None, typer.Option(help="Checkpoint of the encoder, to be fine-tuned end to end.")
     ] = None,
-    features: Annotated[bool, typer.Option(help="PSSM and DSSP.")] = True,
+    features: Annotated[bool, typer.Option(help="Use PSSM and DSSP.")] = True,
     every_chain: Annotated[
-        bool, typer.Option("--every-chain", help="Chains without coordinates too; not for structures.")
+        bool, typer.Option("--every-chain", help="Include chains without coordinates; not for structures.")
     ] = False,
     train_split: Annotated[str, typer.Option(help="Published split to train on.")] = "train",
     test_split: TestSplits = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 5,
     cache: Cache = None,
     threads: Threads = None,
 ) -> None:
-    """Train one row of the table: the seeds that are not there yet."""
+    """Train the missing seeds of one row of the table."""
     import torch
 
     from protemb_train.downstream.common.embeddings import find_encoder
@@ -74,14 +74,14 @@ def row(
     found_encoder = find_encoder(encoder, readout or ["mean"], threads)
     started = started_from(start, network, found_encoder)
     if started is None and not recipe.epochs:
-        raise SitesError(f"network {network} learns nothing here, so it needs --start")
+        raise SitesError(f"network {network} is not trained here, so it requires --start")
     sites = read_sites(data)
     splits = [train_split], test_split or ["test"]
     training, test = ([c for c in sites.of(*side) if every_chain or c.has_coordinates] for side in splits)
     left_out = sum(len(sites.of(*side)) for side in splits) - len(training) - len(test)
     say(
         console,
-        f"{name}: {len(training)} and {len(test)} chains, {left_out} left out for want of coordinates; "
+        f"{name}: {len(training)} and {len(test)} chains, {left_out} excluded without coordinates; "
         f"{len(sites.notes)} chains have notes",
     )
     found = Row(
@@ -116,7 +116,7 @@ def start(
     encoder: Encoding = "base",
     readout: OurReadouts = None,
     network: Annotated[str, typer.Option(help="A network that needs no PSSM.")] = "graph",
-    seed: Annotated[int, typer.Option(help="Of chains, weights and batches.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of chains, weights and batches.")] = 0,
     cache: Cache = None,
     threads: Threads = None,
 ) -> None:
@@ -127,7 +127,7 @@ def start(
     from protemb_train.downstream.common.embeddings import find_encoder
     from protemb_train.downstream.sites.cuts import cut_corpus
     from protemb_train.downstream.sites.networks import START_EPOCHS, find_network
-    from protemb_train.downstream.sites.start import learn_from_cuts, save_start
+    from protemb_train.downstream.sites.start import save_start, train_on_cuts
 
     check_output(out, (".pt", ".ckpt"), [corpus, encoder])
     if threads:
@@ -136,7 +136,7 @@ def start(
     read = Corpus(corpus, splits=["train"])
     pieces = cut_corpus(read, seed=seed)
     say(console, f"{len(pieces)} pieces of {len(read)} chains")
-    made = learn_from_cuts(
+    made = train_on_cuts(
         pieces,
         find_encoder(encoder, readout or READOUTS, threads),
         make,
@@ -148,7 +148,7 @@ def start(
     made.about["corpus_sha256"] = read.sha256
     save_start(made, out)
     last = made.about["curve"][-1]
-    say(console, f"{out}: AUPRC {last['val_auprc']:.3f} on pieces held out")
+    say(console, f"{out}: AUPRC {last['val_auprc']:.3f} on held-out pieces")
 
 
 @app.command()
@@ -156,11 +156,9 @@ def table(
     rows: Annotated[Path, typer.Argument(help="Folder of rows.")],
     out: Annotated[
         Path,
-        typer.Option("-o", "--out", help="Page to write (.md); all values go into a .json file beside it."),
+        typer.Option("-o", "--out", help="Page to write (.md); all values are written to a .json file."),
     ],
-    against: Annotated[
-        list[str] | None, typer.Option(help="Row to take differences from; may be repeated.")
-    ] = None,
+    against: Annotated[list[str] | None, typer.Option(help="Row to subtract; may be repeated.")] = None,
     split: Annotated[str | None, typer.Option(help="Only test chains of this published split.")] = None,
 ) -> None:
     """Write the table of all rows in a folder."""
@@ -181,7 +179,7 @@ def overlap(
     train_split: Annotated[str, typer.Option(help="Published split to train on.")] = "train",
     test_split: TestSplits = None,
 ) -> None:
-    """Report which chains of a published split have relatives among those learnt from."""
+    """List the test chains of a published split that have relatives among the training chains."""
     from protemb_train.downstream.common.overlap import as_overlap
     from protemb_train.downstream.sites.data import read_sites
 
@@ -200,17 +198,19 @@ def overlap(
 @app.command()
 def predictor(
     data: Annotated[Path, typer.Option(help="GraphPPIS's chains (graphppis.npz).")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="File to write; protemb-export head reads it.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write, for protemb-export head.")],
     encoder: Annotated[str, typer.Option(help="A bundled model, or an .onnx file.")] = "base",
     readout: OurReadouts = None,
     start: From = None,
     train_split: Annotated[str, typer.Option(help="Split to train on.")] = "Train_335",
-    held_out: Annotated[list[str] | None, typer.Option(help="Splits to measure on.")] = None,
-    heads: Annotated[int, typer.Option(min=1, help="Heads that are averaged.")] = 5,
+    held_out: Annotated[
+        list[str] | None, typer.Option(help="Splits for evaluation; may be repeated.")
+    ] = None,
+    heads: Annotated[int, typer.Option(min=1, help="Number of averaged heads.")] = 5,
     cache: Cache = None,
     threads: Threads = None,
 ) -> None:
-    """Train the predictor of the SDK: structure alone, no PSSM and no DSSP."""
+    """Train the predictor of the SDK from structure alone, without PSSM and DSSP."""
     import torch
 
     from protemb_train.downstream.common.embeddings import StructureEncoder

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEAST_COVERAGE = 0.5
-"""Share of the shorter sequence that an alignment must cover to make two chains relatives."""
+"""Share of the shorter sequence that an alignment of relatives must cover."""
 
 LEAST_IDENTITY = 0.3
-"""Share of identical residues in an alignment that makes two chains relatives."""
+"""Minimum share of identical residues in an alignment of relatives."""
 
 LARGEST_E_VALUE = 1e-3
-"""Number of equally good alignments expected by chance, up to which an alignment counts."""
+"""Largest E-value of an alignment: expected number of equally good alignments by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +24,13 @@ class Hit:
     Parameters
     ----------
     query, target : int
-        Positions in the lists that were searched.
+        Indices in the searched lists.
     identity : float
-        Identical residues as a share of the alignment's columns.
+        Share of identical residues among the columns of the alignment.
     coverage : float
-        Share of the shorter sequence that the alignment spans.
+        Share of the shorter sequence covered by the alignment.
     e_value : float
-        Number of equally good alignments of the query expected by chance among the targets.
+        Expected number of equally good alignments of the query with the targets by chance.
     """
 
     query: int
@@ -41,12 +41,12 @@ class Hit:
 
 
 def related(hit: Hit, identity: float = LEAST_IDENTITY, e_value: float = LARGEST_E_VALUE) -> bool:
-    """Tell whether an alignment makes two sequences relatives."""
+    """Return whether an alignment makes two sequences relatives."""
     return hit.identity >= identity and hit.coverage >= LEAST_COVERAGE and hit.e_value <= e_value
 
 
 def aligned(sequence: str, template: str) -> NDArray[np.int64]:
-    """Return where each residue lies in a template by global alignment (BLOSUM62, ends free), or -1.
+    """Return the index in a template of each residue by global alignment (BLOSUM62, free ends), or -1.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""A corpus from its sources: read, cluster, remove relatives, thin out, split, write, report."""
+"""Building a corpus: read, cluster, remove relatives, filter, split, write, report."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ from protemb_train.corpus.sources import file_to_avoid, find_files, read_collect
 
 COLUMN, MMSEQS = "column", "mmseqs"
 
-# An E-value falls with the residues searched, so that removing chains makes some of the others
-# significant. This leaves room for nine chains in ten.
+# E-values decrease with the number of residues searched, so that removing chains makes some of the others
+# significant. This factor allows for the removal of nine chains in ten.
 ROOM = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a corpus is made from its sources.
+    """Settings for building a corpus.
 
     Parameters
     ----------
     avoid : tuple of Path
-        FASTA or npz files whose sequences' relatives are removed; ``FILE.npz:SPLIT`` for those of a split.
+        FASTA or npz files with sequences whose relatives are removed; ``FILE.npz:SPLIT`` for one split.
     drop_sources : tuple of str
-        Sources of a collection that are left out.
+        Excluded sources of a collection.
     clusters : str, optional
         "column" (the collection's own), "mmseqs", or the path of an official cluster file; by default
         "column" for a collection and "mmseqs" for structures.
     unique : bool
-        Keep the first read of the chains with one sequence.
+        Keep only the first chain of each sequence.
     one_per_cluster : bool
-        Keep the first read of the chains of a cluster. Clusters are in the split that they are in without it.
+        Keep only the first chain of each cluster. The splits of the clusters do not change.
     thorough : bool
-        Remove relatives found by exact alignment of all pairs too, and up to E-values of `ROOM` times the
-        usual limit: a corpus that `protemb-train prove` finds nothing in.
+        Also remove relatives found by exact alignment of all pairs, with E-values up to `ROOM` times the
+        usual limit, so that `protemb-train prove` finds no relatives in the corpus.
     seed : int
-        Of the split.
+        Seed of the split.
     limits : Limits
-        What a chain out of a structure file must keep to.
+        Criteria for chains of structure files.
     """
 
     avoid: tuple[Path, ...] = ()
@@ -65,7 +65,7 @@ class Recipe:
     limits: Limits = field(default_factory=Limits)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the options as the report tells them; files by their names."""
+        """Return the options for the report, with the names of files."""
         limits = self.limits
         return {
             "avoid": [path.name for path in self.avoid],
@@ -89,21 +89,21 @@ def build_corpus(
     workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Write a corpus, its report (.json) and, from structures, what was skipped (.skipped.csv).
+    """Write a corpus, its report (.json) and, for structures, a list of skipped ones (.skipped.csv).
 
     Parameters
     ----------
     sources : list of str
         A collection (npz), or structures: folders, files, globs and lists.
     out : Path
-        Arrow file to write. An interrupted call leaves a folder (.parts) beside it, from which the next
-        one goes on.
+        Arrow file to write. An interrupted call leaves a folder (.parts) next to it, from which the next
+        call continues.
     recipe : Recipe
-        What is done.
+        Settings.
     workers : int, default 1
-        Processes that read structures, and threads that align them exactly.
+        Number of processes that read structures, and of threads for exact alignment.
     progress : callable
-        Takes the files read so far and their total.
+        Called with the number of files read and their total.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def build_corpus(
     Raises
     ------
     ProtembError
-        If a source cannot be read, no chain is left, or the corpus cannot be written.
+        If a source cannot be read, no chain remains, or the corpus cannot be written.
     """
     given = [
         *sources,
@@ -133,14 +133,14 @@ def build_corpus(
         report["chains read"] = table.num_rows
     else:
         if recipe.drop_sources:
-            raise CorpusError("--drop-source is for a collection (npz); these sources are structures")
+            raise CorpusError("--drop-source requires a collection (npz), but these sources are structures")
         files = list(dict.fromkeys(file for source in sources for file in find_files(source)))
         check_output(out, ".arrow", files, beside=[".json", ".skipped.csv"])
         table, skips = read_structures(files, parts, recipe.limits, workers=workers, progress=progress)
         write_skipped(skips, listing)
         report |= {"files": len(files), "chains read": table.num_rows, "skipped": by_kind(skips)}
         if not table.num_rows:
-            raise CorpusError(f"no chain of the {len(files)} files is fit for a corpus; {listing} says why")
+            raise CorpusError(f"no chain of the {len(files)} files is suitable; {listing} lists the reasons")
     if recipe.unique:
         kept = table.take(first_of_each(table["sequence"].to_numpy(zero_copy_only=False)))
         report["repeated sequences removed"] = table.num_rows - kept.num_rows
@@ -168,7 +168,7 @@ def build_corpus(
 def _is_collection(sources: list[str]) -> bool:
     collections = [source for source in sources if Path(source).suffix == ".npz"]
     if collections and len(sources) > 1:
-        raise CorpusError("is a collection, and goes into a corpus alone", collections[0])
+        raise CorpusError("is a collection, which cannot be combined with other sources", collections[0])
     return bool(collections)
 
 
@@ -178,7 +178,9 @@ def _clustered(table: pa.Table, clusters: str) -> tuple[pa.Table, dict[str, int]
     if clusters != COLUMN:
         return cluster_by_file(table, Path(clusters))
     if pc.min(table["cluster"]).as_py() < 0:
-        raise CorpusError("structure files name no clusters; pass a cluster file with --clusters, or mmseqs")
+        raise CorpusError(
+            "structure files contain no clusters; pass a cluster file with --clusters, or mmseqs"
+        )
     return cluster_by_column(table)
 
 
@@ -188,7 +190,7 @@ def _without_relatives(
     limit = LARGEST_E_VALUE * ROOM if thorough else LARGEST_E_VALUE
     sequences: list[str] = table["sequence"].to_pylist()
     if thorough:
-        # Judged as the proof judges: MMseqs2 rounds an identity of .2996 to .300 after its own filter.
+        # With the criteria of the proof: MMseqs2 rounds an identity of .2996 to .300 after its own filter.
         hits = search(queries, sequences, identity=0.0, e_value=limit)
         found = {hit.target for hit in hits if related(hit, e_value=limit)}
     else:

@@ -1,4 +1,4 @@
-"""From one structure file to the chains that are fit for a corpus, and a reason for every other one."""
+"""Suitable chains of a structure file for the corpus, and the reasons for excluding others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from protemb_sdk._structure.reader import SHORTEST_STEP, chains_of_stretches
 
 _PDB_CODE = re.compile(r"(?:pdb)?([1-9][a-z0-9]{3}|pdb_[0-9a-z]{8})", re.IGNORECASE)
 
-# Real chains have breaks, now and then a placeholder among their coordinates, but not as many as these.
+# Limits for broken chains and placeholder coordinates; a few are normal in real chains.
 LARGEST_SHARE_OF_CLASHES = 0.1
 LARGEST_SHARE_OF_BREAKS = 0.5
 LONGEST_STEP = 1000.0
@@ -26,15 +26,15 @@ LONGEST_STEP = 1000.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a chain must keep to.
+    """Criteria for chains.
 
     Parameters
     ----------
     min_length, max_length : int
-        Residues with coordinates.
+        Range of the number of residues with coordinates.
     max_unknown : float
-        Share of residues of unknown type (X). MMseqs2 finds no relatives of an unknown sequence, so a
-        chain of them would pass every filter.
+        Largest share of residues of unknown type (X). MMseqs2 finds no relatives of unknown sequences, so
+        such chains would pass every filter.
     """
 
     min_length: int = 25
@@ -44,14 +44,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """A file or chain that is not in the corpus.
+    """A file or chain that is excluded from the corpus.
 
     Parameters
     ----------
     path, chain : str
-        The file, and the author name of the chain; empty where the whole file was passed over.
+        The file, and the author name of the chain; empty if the whole file was skipped.
     kind : str
-        The reason in two or three words, by which the report counts.
+        Short reason, used as a category in the report.
     reason : str
         The reason in one sentence.
     """
@@ -63,14 +63,14 @@ class Skip:
 
 
 def read_file(path: Path, limits: Limits) -> tuple[list[dict[str, Any]], list[Skip]]:
-    """Read every chain of a structure file that is fit for a corpus.
+    """Read every suitable chain of a structure file.
 
     Returns
     -------
     rows : list of dict
-        A corpus row for each such chain, and its `entity` (`label_entity_id`, empty in PDB files).
+        A corpus row for each chain, and its `entity` (`label_entity_id`, empty for PDB files).
     skips : list of Skip
-        The file, or every other chain, with its reason.
+        The file, or every other chain, with a reason.
     """
     where = str(path)
     try:
@@ -89,12 +89,12 @@ def read_file(path: Path, limits: Limits) -> tuple[list[dict[str, Any]], list[Sk
         else:
             skips.append(Skip(where, chain.chain_id or " ", *fault))
     if not read.chains and not read.skipped:
-        skips.append(Skip(where, "", "unreadable file", "holds no chain"))
+        skips.append(Skip(where, "", "unreadable file", "contains no chain"))
     return rows, skips
 
 
 def _name(entry: str, path: Path) -> str:
-    """Return the PDB code that a file gives itself, else the one that is its name, else its name."""
+    """Return the PDB code in a file, else the one in its name, else its name."""
     for name in (entry.strip(), stem(path)):
         if code := _PDB_CODE.fullmatch(name):
             return code[1].upper()
@@ -107,7 +107,7 @@ def _passed_over(where: str, skipped: Skipped) -> Skip:
 
 
 def _fault(chain: Chain, limits: Limits) -> tuple[str, str] | None:
-    """Return why a chain is unfit, in short and in full."""
+    """Return the reason for excluding a chain, as a category and as a sentence."""
     length, unknown = len(chain), chain.sequence.count("X") / len(chain)
     if length < limits.min_length:
         return "too short", f"has {length} residues with a C-alpha, fewer than {limits.min_length}"

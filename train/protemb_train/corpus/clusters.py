@@ -1,4 +1,4 @@
-"""Clusters of chains: out of the official files, out of MMseqs2, or as the collection has them."""
+"""Clusters of chains: from official files, from MMseqs2, or from the collection."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from protemb_train.corpus.mmseqs import cluster_sequences
 
 @dataclass(frozen=True, slots=True)
 class ClusterFile:
-    """Which cluster each member of a cluster file is in.
+    """Clusters of the members of a cluster file.
 
     Parameters
     ----------
     by_entity : bool
         Whether members are entities (1ABC_1) and not chains (1ABC_A).
     cluster_of : dict of str to int
-        The line of each member, from 0; PDB codes are in capitals.
+        Line number of each member, from 0; PDB codes are in upper case.
     """
 
     by_entity: bool
@@ -34,16 +34,16 @@ class ClusterFile:
 
 
 def parse_clusters(text: str) -> ClusterFile:
-    """Read a cluster a line, its members separated by blanks.
+    """Read one cluster per line, with members separated by spaces.
 
-    Both official layouts are read: entities (``1ABC_1 2XYZ_2``, RCSB's clusters-by-entity-NN.txt) and
-    chains (``1ABC_A 2XYZ_B``, the older bc-NN.out). Members are taken for entities if every one of them
-    ends in a number. A member that is there twice stays in its first cluster.
+    Both official formats are supported: entities (``1ABC_1 2XYZ_2``, RCSB's clusters-by-entity-NN.txt) and
+    chains (``1ABC_A 2XYZ_B``, the older bc-NN.out). Members are interpreted as entities if all of them
+    end in a number. A repeated member stays in its first cluster.
 
     Raises
     ------
     CorpusError
-        If a member is no PDB code with an entity or chain.
+        If a member is not a PDB code with an entity or chain.
     """
     cluster_of: dict[str, int] = {}
     by_entity = True
@@ -52,13 +52,13 @@ def parse_clusters(text: str) -> ClusterFile:
             entry, underscore, part = member.rpartition("_")
             if not (entry and underscore and part):
                 raise CorpusError(
-                    f"line {number + 1} holds {member[:40]!r}, and members look like 1ABC_1 (an entity) "
+                    f"line {number + 1} contains {member[:40]!r}, but members look like 1ABC_1 (an entity) "
                     "or 1ABC_A (a chain)"
                 )
             by_entity = by_entity and part.isdecimal()
             cluster_of.setdefault(f"{entry.upper()}_{part}", number)
     if not cluster_of:
-        raise CorpusError("holds no cluster")
+        raise CorpusError("contains no cluster")
     return ClusterFile(by_entity, cluster_of)
 
 
@@ -68,14 +68,14 @@ def read_clusters(path: Path) -> ClusterFile:
     Raises
     ------
     CorpusError
-        If it is missing, or is no such file.
+        If the file is missing or has another format.
     """
     try:
         data = path.read_bytes()
         text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("ascii")
     except FileNotFoundError:
         raise CorpusError(
-            "no such cluster file; fetch one from RCSB, or pass --clusters mmseqs", path
+            "the cluster file does not exist; download one from RCSB, or pass --clusters mmseqs", path
         ) from None
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise CorpusError(f"not a cluster file ({error})", path) from error
@@ -88,28 +88,28 @@ def read_clusters(path: Path) -> ClusterFile:
 def cluster_by_file(table: pa.Table, path: Path) -> tuple[pa.Table, dict[str, int]]:
     """Fill the column `cluster` from a cluster file.
 
-    A chain that the file does not name goes to the cluster of the chains that have its sequence, a new one
-    if the file names none of them. Where it has one sequence in several clusters, that of the chain read
-    first counts: no split may hold a chain of another.
+    A chain that is not in the file is assigned to the cluster of the chains with its sequence, or to a new
+    cluster. If the file has one sequence in several clusters, the cluster of the first chain is used for
+    all: a sequence must be in one split.
 
     Parameters
     ----------
     table : pyarrow.Table
-        Chains; a file of entities needs their column `entity`, which mmCIF files give.
+        Chains; for a file of entities the column `entity` is required, which mmCIF files provide.
     path : Path
         The cluster file.
 
     Returns
     -------
     table : pyarrow.Table
-        With its clusters.
+        The table with its clusters.
     counts : dict of str to int
-        For the report: chains that the file does not name, and among them chains without an entity.
+        For the report: chains that are not in the file, and among them chains without an entity.
 
     Raises
     ------
     CorpusError
-        If the file names none of the chains.
+        If none of the chains is in the file.
     """
     file = read_clusters(path)
     ids: list[str] = table["id"].to_pylist()
@@ -121,9 +121,9 @@ def cluster_by_file(table: pa.Table, path: Path) -> tuple[pa.Table, dict[str, in
     found = [file.cluster_of.get(key) for key in keys]
     if all(cluster is None for cluster in found):
         kind = "entities (1ABC_1)" if file.by_entity else "chains (1ABC_A)"
-        why = "; entities are known of mmCIF files only" if file.by_entity and not any(keys) else ""
+        why = "; only mmCIF files contain entities" if file.by_entity and not any(keys) else ""
         raise CorpusError(
-            f"names {kind}, and none of the {len(ids)} chains ({ids[0]}, ...) can be mapped to "
+            f"contains {kind}, and none of the {len(ids)} chains ({ids[0]}, ...) can be mapped to "
             f"them{why}; pass the other kind of cluster file, or --clusters mmseqs",
             path,
         )
@@ -144,7 +144,7 @@ def cluster_by_file(table: pa.Table, path: Path) -> tuple[pa.Table, dict[str, in
 
 
 def cluster_by_column(table: pa.Table) -> tuple[pa.Table, dict[str, int]]:
-    """Keep the column `cluster`, but for chains of one sequence: theirs is that of the first read."""
+    """Keep the column `cluster`, except that chains of one sequence get the cluster of the first."""
     clusters: list[int] = table["cluster"].to_pylist()
     of_sequence: dict[str, int] = {}
     one = [
@@ -174,5 +174,5 @@ def _with_clusters(table: pa.Table, clusters: list[int]) -> pa.Table:
 
 
 def first_of_each(values: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Return the positions of the first of each value, in order."""
+    """Return the index of the first occurrence of each value, in order."""
     return np.sort(np.unique(values, return_index=True)[1]).astype(np.int64)

@@ -1,4 +1,4 @@
-"""The pre-training corpus: chains in one Arrow file, split by cluster, free of test relatives.
+"""The pre-training corpus: chains in one Arrow file, split by cluster, without relatives of test chains.
 
 Columns: id, sequence, ca (3L floats, angstrom), residue_index, cluster, split (train, val or test).
 """
@@ -23,7 +23,7 @@ from protemb_sdk._structure.chain import encode_sequence
 COLUMNS = ("id", "sequence", "ca", "residue_index", "cluster", "split")
 SPLITS = ("train", "val", "test")
 
-# Of a table of chains before it is split; a source may add columns of its own, which are not written.
+# Columns before the split; a source may add columns, which are not written.
 SCHEMA = pa.schema(
     {
         "id": pa.string(),
@@ -41,7 +41,7 @@ class CorpusError(ProtembError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trace:
-    """One chain as training sees it.
+    """One chain, as used in training.
 
     Parameters
     ----------
@@ -67,17 +67,17 @@ class Corpus:
     path : path
         Arrow file written by `write_corpus`.
     splits : iterable of str
-        Which of "train", "val" and "test" to show.
+        Splits to read: "train", "val", "test".
 
     Attributes
     ----------
     lengths, clusters : ndarray, int64, shape (number of chains,)
-        Residues and cluster of each chain.
+        Number of residues and cluster of each chain.
 
     Raises
     ------
     CorpusError
-        If the file is missing or is no corpus.
+        If the file is missing or is not a corpus.
     """
 
     def __init__(self, path: str | Path, splits: Iterable[str] = SPLITS) -> None:
@@ -85,7 +85,7 @@ class Corpus:
         try:
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         except FileNotFoundError:
-            raise CorpusError("no such corpus; make one with protemb-train corpus", path) from None
+            raise CorpusError("the corpus does not exist; make one with protemb-train corpus", path) from None
         except (OSError, pa.ArrowInvalid) as error:
             reason = (error.args or ("unreadable",))[-1]
             raise CorpusError(
@@ -113,17 +113,17 @@ class Corpus:
             residue_index=row["residue_index"].values.to_numpy().astype(np.int64),
         )
 
-    def one_a_cluster(self, count: int, lengths: tuple[int, int], seed: int = 0) -> list[int]:
-        """Return positions of chains drawn at random, one a cluster.
+    def one_per_cluster(self, count: int, lengths: tuple[int, int], seed: int = 0) -> list[int]:
+        """Return indices of random chains, one per cluster.
 
         Parameters
         ----------
         count : int
-            How many at most.
+            Largest number of chains.
         lengths : tuple of int
-            Shortest and longest chain, in residues.
+            Smallest and largest number of residues.
         seed : int, default 0
-            Same seed, same chains.
+            The same seed gives the same chains.
         """
         shortest, longest = lengths
         fitting = np.flatnonzero((self.lengths >= shortest) & (self.lengths <= longest))
@@ -133,12 +133,12 @@ class Corpus:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the file."""
+        """SHA-256 of the file."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
     @property
     def clusters_sha256(self) -> str:
-        """Hash of the clusters shown: the same for a corpus and for one chain a cluster of it."""
+        """SHA-256 of the clusters: the same for a corpus and for its subset with one chain per cluster."""
         return hashlib.sha256(np.unique(self.clusters).tobytes()).hexdigest()
 
     def __iter__(self) -> Iterator[Trace]:
@@ -146,14 +146,14 @@ class Corpus:
 
 
 def split_by_cluster(clusters: NDArray[np.int64], seed: int) -> list[str]:
-    """Return "train", "val" or "test" for each chain: 80 / 10 / 10 of the clusters, none of them cut.
+    """Return "train", "val" or "test" for each chain: 80 / 10 / 10 of the clusters, which are not divided.
 
     Parameters
     ----------
     clusters : ndarray, int64, shape (number of chains,)
         Cluster of each chain.
     seed : int
-        Same seed, same split.
+        The same seed gives the same split.
     """
     unique = np.unique(clusters)
     order = np.random.default_rng(seed).permutation(len(unique))
@@ -164,7 +164,7 @@ def split_by_cluster(clusters: NDArray[np.int64], seed: int) -> list[str]:
 
 
 def write_corpus(table: pa.Table, path: Path, seed: int) -> dict[str, int]:
-    """Split the chains, write the Arrow file in one piece, and return the chains and clusters per split.
+    """Split the chains, write the Arrow file atomically, and return the chains and clusters per split.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def write_corpus(table: pa.Table, path: Path, seed: int) -> dict[str, int]:
         If the file cannot be written.
     """
     if not table.num_rows:
-        raise CorpusError("not written, because no chain is left for the corpus", path)
+        raise CorpusError("not written: no chain remains for the corpus", path)
     clusters = table["cluster"].to_numpy()
     splits = split_by_cluster(clusters, seed)
     table = table.select(SCHEMA.names).append_column("split", pa.array(splits)).combine_chunks()
@@ -196,7 +196,7 @@ def check_splits(table: pa.Table, seed: int) -> None:
     Raises
     ------
     CorpusError
-        If it would.
+        If it does.
     """
     splits = split_by_cluster(table["cluster"].to_numpy(), seed)
     first: dict[str, tuple[str, str]] = {}
@@ -205,6 +205,6 @@ def check_splits(table: pa.Table, seed: int) -> None:
         other, there = first.setdefault(sequence, (name, split))
         if there != split:
             raise CorpusError(
-                f"{other} ({there}) and {name} ({split}) have one sequence and would be in two splits; give "
-                "them one cluster"
+                f"{other} ({there}) and {name} ({split}) have the same sequence but different splits; assign "
+                "them to one cluster"
             )

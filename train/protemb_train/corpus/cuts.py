@@ -1,7 +1,7 @@
-"""Where a chain parts in two most easily, and which residues of a piece touched the removed part.
+"""Division of chains at their weakest interfaces, and the residues of a piece in contact with the rest.
 
-Interfaces between domains of one chain are packed much like those between chains, and every structure has
-some. So thousands of chains teach what an interface looks like without a label.
+Interfaces between domains of one chain resemble those between chains. Hence thousands of chains are examples
+of interfaces without labels.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from scipy.spatial.distance import cdist
 from protemb_train.corpus.corpus import Corpus, Trace
 
 TOUCHING = 8.0
-"""Angstrom between C-alphas of a contact."""
+"""Largest C-alpha distance of a contact, angstrom."""
 BONDED = 4
-"""Residues along the chain that are near anyway: no contact of theirs counts."""
-STEP = 4  # residues between the ends that are tried
+"""Smallest separation along the chain of a contact, residues."""
+STEP = 4  # residues between candidate ends
 
 
 @dataclass(frozen=True, slots=True)
 class CutRule:
-    """Which pieces of a chain are taken.
+    """Criteria for pieces of a chain.
 
     Parameters
     ----------
     shortest, longest : int
-        Residues of a piece.
+        Range of the number of residues of a piece.
     rest : int
-        Residues of the rest, at least.
+        Smallest number of residues of the rest.
     sites : tuple of float
-        Bounds of the share of its residues that touch the rest: less is no interface, more no surface.
+        Range of the share of its residues in contact with the rest: an interface, but part of the surface.
     packed : float
-        Contacts within the piece a residue, at least: a tail is no domain.
+        Smallest number of contacts within the piece per residue, which excludes extended tails.
     pieces : int
-        Of one chain, at most.
+        Largest number of pieces per chain.
     overlap : float
-        Residues that two pieces of a chain share, over those of both, at most.
+        Largest overlap of two pieces of a chain (intersection over union).
     linker : int
-        Residues left out on either side of a cut: an end that was bonded to the rest would give it away.
+        Residues removed on either side of a cut, since an end that was bonded to the rest reveals it.
     one_cut : bool
-        Whether a piece must hold one end of the chain: a run from within has two ends that no chain has.
+        Whether a piece must include one end of the chain: internal segments have two artificial ends.
     """
 
     shortest: int = 45
@@ -68,9 +68,9 @@ class Cut:
     Parameters
     ----------
     first, behind : int
-        Its first residue, and the one behind its last.
+        First residue, and one past the last.
     touching : ndarray, bool, shape (behind - first,)
-        True where a C-alpha lies within 8 angstrom of one of the removed part, more than 4 residues away
+        True where a C-alpha is within 8 angstrom of one of the removed part, and more than 4 residues away
         along the chain.
     """
 
@@ -80,22 +80,22 @@ class Cut:
 
 
 def find_cuts(trace: Trace, rule: CutRule = DEFAULT) -> list[Cut]:
-    """Return the pieces of a chain that part from the rest most easily.
+    """Return the pieces of a chain that separate most easily from the rest.
 
-    A piece is a run of residues. Of all runs, those come first whose contacts with the rest are fewest for
-    their size, to the power 2/3 as surfaces grow with volumes.
+    A piece is a segment of the chain. Segments are ranked by the number of contacts with the rest, relative
+    to their size to the power 2/3, the scaling of surfaces with volumes.
 
     Parameters
     ----------
     trace : Trace
         A chain of the corpus, L residues.
     rule : CutRule
-        Which pieces count.
+        Criteria.
 
     Returns
     -------
     list of Cut
-        Empty if the chain does not part.
+        Empty if no piece is suitable.
     """
     length = len(trace.ca_coords)
     coords = trace.ca_coords.astype(np.float64)
@@ -119,23 +119,23 @@ def find_cuts(trace: Trace, rule: CutRule = DEFAULT) -> list[Cut]:
 def cut_chains(
     corpus: Corpus, rule: CutRule = DEFAULT, *, per_cluster: int = 1, seed: int = 0
 ) -> Iterator[tuple[int, Trace, list[Cut]]]:
-    """Yield chains of a corpus that part, at most `per_cluster` of a cluster, in random order.
+    """Yield chains of a corpus with suitable pieces, at most `per_cluster` per cluster, in random order.
 
     Parameters
     ----------
     corpus : Corpus
-        Read with the splits wanted.
+        Corpus, read with the required splits.
     rule : CutRule
         As in `find_cuts`.
     per_cluster : int, default 1
-        Largest number of chains of one cluster; a thousand antibodies would otherwise dominate.
+        Largest number of chains per cluster, so that large families (antibodies) do not dominate.
     seed : int
-        Same seed, same chains.
+        The same seed gives the same chains.
 
     Yields
     ------
     tuple of int, Trace, list of Cut
-        Position in the corpus, the chain, its pieces.
+        Index in the corpus, chain, and its pieces.
     """
     taken: Counter[int] = Counter()
     for position in np.random.default_rng(seed).permutation(len(corpus)).tolist():
@@ -149,7 +149,7 @@ def cut_chains(
 
 
 def _runs(near: NDArray[np.bool_], rule: CutRule) -> Iterator[tuple[int, int]]:
-    """Yield runs (first, behind the last) that may be cut out, the easiest first."""
+    """Yield segments (first, one past the last) that may be cut out, in order of their ranking."""
     length = len(near)
     # total[i, j]: contacts among the first i rows and j columns.
     total = np.zeros((length + 1, length + 1), dtype=np.int64)

@@ -1,7 +1,7 @@
-"""Exact local alignment of all pairs: Smith-Waterman without a prefilter, by Opal's vector kernels.
+"""Exact local alignment of all pairs: Smith-Waterman without a prefilter, with Opal's vectorised kernels.
 
-It shares neither heuristics nor corrections with MMseqs2: no k-mers decide which pairs are aligned, no
-residues are masked, and no score is corrected for composition. Some 3e9 cells a second on a CPU core.
+It is independent of the heuristics and corrections of MMseqs2: no k-mer prefilter, no masking of residues,
+and no composition correction. The speed is about 3e9 cells per second on a CPU core.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from protemb_train.corpus.alignment import LARGEST_E_VALUE, Hit, related
 if TYPE_CHECKING:
     import pyopal
 
-# BLAST's: BLOSUM62, a gap of n residues costs 11 + n, and its Karlin-Altschul statistics (gapped).
-MATRIX, GAP_OPEN, GAP_EXTEND = "BLOSUM62", 12, 1  # Opal counts the first residue of a gap as opening
+# As in BLAST: BLOSUM62, a gap of n residues costs 11 + n, and its Karlin-Altschul statistics (gapped).
+MATRIX, GAP_OPEN, GAP_EXTEND = "BLOSUM62", 12, 1  # for Opal the first residue of a gap has the opening cost
 LAMBDA, KAPPA = 0.267, 0.041
 
 _LETTERS = frozenset("ARNDCQEGHILKMFPSTWYV")
@@ -26,12 +26,12 @@ _LETTERS = frozenset("ARNDCQEGHILKMFPSTWYV")
 def exact_relatives(
     queries: Iterable[str], targets: list[str], *, e_value: float = LARGEST_E_VALUE, threads: int = 1
 ) -> set[int]:
-    """Return positions of the targets that exact alignment makes relatives of any query.
+    """Return indices of the targets that are relatives of any query by exact alignment.
 
     Parameters
     ----------
     queries, targets, e_value, threads
-        As for `exact_search`.
+        See `exact_search`.
     """
     hits = exact_search(queries, targets, e_value=e_value, threads=threads)
     return {hit.target for hit in hits if related(hit, e_value=e_value)}
@@ -40,16 +40,16 @@ def exact_relatives(
 def exact_search(
     queries: Iterable[str], targets: list[str], *, e_value: float, threads: int = 1
 ) -> list[Hit]:
-    """Return the best local alignment of every pair that is significant.
+    """Return the best local alignment of every significant pair.
 
     Parameters
     ----------
     queries, targets : sequences of str
-        One-letter sequences; a query that is there twice is searched once, and empty ones are not.
+        One-letter sequences; repeated queries are searched once, and empty ones are ignored.
     e_value : float
         Largest E-value: query length x residues of all targets x kappa x exp(-lambda x score).
     threads : int, default 1
-        CPU threads.
+        Number of CPU threads.
     """
     import pyopal
 
@@ -80,7 +80,7 @@ def _hits(query: str, position: int, database: pyopal.Database, residues: int, e
     chance = KAPPA * len(query) * residues
     least = math.log(chance / e_value) / LAMBDA
     hits = []
-    # Scores of all, then the alignments of the few that matter.
+    # Scores of all pairs, then alignments of the significant ones.
     for scored in aligner.align(query, database, mode="score", algorithm="sw"):
         if scored.score < least:
             continue

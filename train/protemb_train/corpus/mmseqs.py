@@ -1,4 +1,4 @@
-"""MMseqs2: sequences in, alignments or clusters out."""
+"""Alignments and clusters of sequences with MMseqs2."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from protemb_train.corpus.corpus import CorpusError
 
 
 def relatives(queries: Iterable[str], targets: list[str], identity: float = LEAST_IDENTITY) -> set[int]:
-    """Return positions of the targets that MMseqs2 finds similar to any query.
+    """Return indices of the targets that MMseqs2 finds similar to any query.
 
-    An alignment counts from `identity` upwards when it covers half of the shorter sequence, so that a
-    domain is found in a chain of several.
+    Alignments must have at least `identity` and cover half of the shorter sequence, so that a domain is found
+    in a multi-domain chain.
 
     Parameters
     ----------
     queries : iterable of str
-        One-letter sequences to stay away from.
+        One-letter sequences to avoid.
     targets : list of str
-        One-letter sequences to judge.
+        One-letter sequences to check.
     identity : float, default 0.3
-        Least share of identical residues in the alignment.
+        Smallest share of identical residues in the alignment.
 
     Raises
     ------
@@ -42,9 +42,9 @@ def search(queries: Iterable[str], targets: list[str], *, identity: float, e_val
     Parameters
     ----------
     queries, targets : sequences of str
-        One-letter sequences; a query that is there twice is searched once, and empty ones are not.
+        One-letter sequences; repeated queries are searched once, and empty ones are ignored.
     identity : float
-        Least share of identical residues.
+        Smallest share of identical residues.
     e_value : float
         Largest E-value.
 
@@ -54,7 +54,7 @@ def search(queries: Iterable[str], targets: list[str], *, identity: float, e_val
         If MMseqs2 is not installed or fails.
     """
     program = _program("finding relatives", "build the corpus without --avoid")
-    # Positions of the first of each, so that hits tell the caller's own positions.
+    # Indices of the first occurrences, so that hits have the indices of the caller.
     first = {sequence: position for position, sequence in reversed(list(enumerate(queries))) if sequence}
     if not first or not targets:
         return []
@@ -64,7 +64,7 @@ def search(queries: Iterable[str], targets: list[str], *, identity: float, e_val
         target.write_text("".join(f">{i}\n{s}\n" for i, s in enumerate(targets)))
         command = [program, "easy-search", query, target, out, Path(folder) / "tmp"]
         command += ["--min-seq-id", identity, "-e", e_value, "-s", 7.5, "--max-seqs", 100_000, "-v", 1]
-        # Coverage of the shorter is judged here: MMseqs2's own --cov-mode 5 compares lengths only.
+        # Coverage of the shorter sequence is checked here: MMseqs2's --cov-mode 5 compares lengths only.
         _run([*command, "--format-output", "query,target,qlen,tlen,qcov,tcov,fident,evalue"])
         return [_hit(line) for line in out.read_text().splitlines()]
 
@@ -76,16 +76,16 @@ def _hit(line: str) -> Hit:
 
 
 def cluster_sequences(sequences: list[str], identity: float, coverage: float = 0.8) -> list[int]:
-    """Return the cluster of each sequence; clusters are numbered as they come first.
+    """Return the cluster of each sequence, numbered in order of first occurrence.
 
     Parameters
     ----------
     sequences : list of str
         One-letter sequences.
     identity : float
-        Least share of identical residues with the cluster's representative.
+        Smallest share of identical residues with the representative of the cluster.
     coverage : float, default 0.8
-        Share of both sequences that the alignment with the representative covers.
+        Share of both sequences covered by the alignment with the representative.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def cluster_sequences(sequences: list[str], identity: float, coverage: float = 0
         _run([*command, "--min-seq-id", identity, "-c", coverage, "--cov-mode", 0, "-v", 1])
         pairs = [line.split("\t") for line in (Path(folder) / "out_cluster.tsv").read_text().splitlines()]
     representative = {int(member): int(of) for of, member in pairs}
-    # Whatever MMseqs2 passed over (nothing but X, say) stands for itself.
+    # A sequence that MMseqs2 ignored (such as only X) is a cluster of its own.
     of_sequence = {s: representative.get(i, i) for i, s in enumerate(unique)}
     number: dict[int, int] = {}
     return [number.setdefault(of_sequence[s], len(number)) for s in sequences]
@@ -111,7 +111,7 @@ def _program(what: str, instead: str) -> str:
     program = shutil.which("mmseqs")
     if program is None:
         raise CorpusError(
-            f"{what} needs MMseqs2, and there is no program mmseqs; install it (apt install mmseqs2), "
+            f"{what} requires MMseqs2, but there is no program mmseqs; install it (apt install mmseqs2), "
             f"or {instead}"
         )
     return program

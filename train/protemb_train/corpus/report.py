@@ -1,4 +1,4 @@
-"""What a corpus came from, beside it and on the screen: `corpus.json` and `corpus.skipped.csv`."""
+"""The report of a corpus, as files and on the screen: `corpus.json` and `corpus.skipped.csv`."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def histogram(lengths: NDArray[np.int64]) -> dict[str, int]:
 
 
 def by_kind(skips: Sequence[Skip]) -> dict[str, int]:
-    """Count what was skipped by its reason in short, the most frequent first."""
+    """Count skipped files and chains by category, the most frequent first."""
     return dict(Counter(skip.kind for skip in skips).most_common())
 
 
 def write_skipped(skips: Sequence[Skip], path: Path) -> None:
-    """Write a line for every file and chain that is not in the corpus."""
+    """Write one line for every file and chain that is not in the corpus."""
     with written_whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
         lines.writerow(("path", "chain", "kind", "reason"))
@@ -52,7 +52,7 @@ def write_report(report: Mapping[str, Any], path: Path) -> None:
 
 
 def show_report(report: Mapping[str, Any], to: Console) -> None:
-    """Print the report: a line a step, a table of the splits, a histogram of the lengths."""
+    """Print the report: one line per step, a table of the splits, a histogram of the lengths."""
     steps = Table(box=None, show_header=False)
     steps.add_column()
     steps.add_column(justify="right")

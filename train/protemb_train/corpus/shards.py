@@ -1,8 +1,8 @@
-"""Structure files read by several processes, in shards that outlive the run: what was read stays read.
+"""Reading of structure files by several processes, in shards that are kept if the run is interrupted.
 
-A shard is an Arrow file with the chains of some files, in order, and what was skipped in its metadata.
-While a worker reads, a mark beside the shard names the file in its hands: if the worker dies, that
-file is tried alone, and is skipped with this reason if it takes its reader along again.
+A shard is an Arrow file with the chains of some files, in order, and the skipped ones in its metadata. While
+a worker reads, a mark file next to the shard contains the index of the current file: if the worker dies, that
+file is tried alone, and is skipped with this reason if its reader dies again.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from protemb_train.corpus.corpus import SCHEMA, CorpusError
 FILES_PER_SHARD = 50
 
 _SCHEMA = SCHEMA.append(pa.field("entity", pa.string()))
-_VERSION = 1  # of what a shard holds; goes into the key
+_VERSION = 1  # of the format of a shard; part of the key
 _HEADER = "protemb-train corpus: shards of structures"
 _OURS = re.compile(r"key|\d{6}\.(arrow|reading)|\.(key|\d{6}\.arrow)\..*")
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Some of the files, and where their chains go."""
+    """Some of the files, and the output file for their chains."""
 
     out: Path
     files: tuple[Path, ...]
 
     @property
     def mark(self) -> Path:
-        """Where the worker writes which file it has in its hands."""
+        """File in which the worker writes the index of its current file."""
         return self.out.with_suffix(".reading")
 
 
@@ -54,33 +54,34 @@ def read_structures(
     workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[pa.Table, list[Skip]]:
-    """Read the chains of many structure files; what an interrupted call has read is taken up again.
+    """Read the chains of many structure files, continuing an interrupted call.
 
     Parameters
     ----------
     files : list of Path
         Structure files.
     parts : Path
-        Folder for the shards, made here. It belongs to these files (paths, sizes, times) and limits:
-        shards of others in it are thrown away. Whoever has what they need removes it with `remove_parts`.
+        Folder for the shards, which is created. It is identified by these files (paths, sizes, times) and
+        limits: other shards in it are deleted. Remove it with `remove_parts` when the shards are no longer
+        needed.
     limits : Limits
-        What a chain must keep to.
+        Criteria for chains.
     workers : int, default 1
-        Processes. The result does not depend on their number.
+        Number of processes. The result does not depend on it.
     progress : callable
-        Takes the files read so far and their total.
+        Called with the number of files read and their total.
 
     Returns
     -------
     table : pyarrow.Table
-        A row a chain in the order of the files: the columns of a corpus except `split`, and `entity`.
+        One row per chain in the order of the files: the columns of a corpus except `split`, and `entity`.
     skips : list of Skip
         Every file and chain that is not in the table.
 
     Raises
     ------
     CorpusError
-        If the folder holds anything else.
+        If the folder contains other files.
     OutputError
         If a shard cannot be written.
     """
@@ -99,7 +100,7 @@ def read_structures(
 
 
 def remove_parts(parts: Path) -> None:
-    """Remove the folder of shards, if it is one; what others put there stays, and the folder with it."""
+    """Remove a folder of shards; other files in it are kept, and then also the folder."""
     if _key_in(parts) is not None:
         _empty(parts)
         if not any(parts.iterdir()) and not parts.is_symlink():
@@ -114,14 +115,14 @@ def _empty(parts: Path) -> None:
             shutil.rmtree(inside)
         else:
             inside.unlink()
-    (parts / "key").unlink()  # last: it says that the rest is ours
+    (parts / "key").unlink()  # last, because it identifies the folder
 
 
 def _key_in(parts: Path) -> str | None:
-    """Return whose shards the folder holds, None where it is no folder of shards."""
+    """Return the key of a folder of shards, None if it is not such a folder."""
     try:
         header, key, *_ = (parts / "key").read_text(encoding="ascii").split("\n")
-    except (OSError, ValueError):  # not there, not text, or not two lines
+    except (OSError, ValueError):  # missing, not text, or not two lines
         return None
     return key if header == _HEADER else None
 
@@ -140,13 +141,13 @@ def _stat(file: Path) -> os.stat_result | None:
 
 
 def _claim(parts: Path, key: str) -> None:
-    """Make the folder of shards, and empty it of shards that belong to another key."""
+    """Create the folder of shards, and remove shards with another key."""
     there = _key_in(parts)
     foreign = os.path.lexists(parts) and (
         not parts.is_dir() or any(not inside.name.startswith(".key.") for inside in parts.iterdir())
     )
     if there is None and foreign:
-        raise CorpusError("is in the way of unfinished work, and is not ours; move it away", parts)
+        raise CorpusError("exists and is not a folder of unfinished work; move it elsewhere", parts)
     if there == key:
         return
     if there is not None:
@@ -163,7 +164,7 @@ def _opened(path: Path) -> pa.Table | None:
 
 
 def _gathered(shards: Iterable[Shard]) -> tuple[pa.Table, list[Skip]]:
-    """Return the chains of all shards without repeated ids, and the skips."""
+    """Return the chains of all shards without repeated ids, and the skipped ones."""
     tables, skips = [], []
     first: dict[str, str] = {}
     for shard in shards:
@@ -184,7 +185,7 @@ def _gathered(shards: Iterable[Shard]) -> tuple[pa.Table, list[Skip]]:
 
 
 def _read_all(shards: list[Shard], limits: Limits, workers: int) -> Iterator[Shard]:
-    """Yield each shard once it is written; start again without the culprit when a worker dies."""
+    """Yield each shard once it is written; if a worker dies, restart without the file that caused it."""
     deadly: set[Path] = set()
     left = list(shards)
     while left:
@@ -198,10 +199,10 @@ def _read_all(shards: list[Shard], limits: Limits, workers: int) -> Iterator[Sha
             culprits = {file for file in suspects if not _survives(file, limits)}
             if not culprits and workers == 1:
                 raise CorpusError(
-                    f"a worker process was ended near {(suspects or left[0].files)[0]}, though not by a file "
-                    "alone (out of memory?); run the command again, and it goes on from here"
+                    f"a worker process died near {(suspects or left[0].files)[0]}, but not because "
+                    "of one file (out of memory?); run the command again to continue"
                 ) from error
-            if not culprits:  # they die of each other: memory
+            if not culprits:  # probably out of memory: use fewer workers
                 workers = 1
             deadly |= culprits
 
@@ -213,7 +214,7 @@ def _finished(
     running: dict[Future[None], Shard] = {}
     try:
         while True:
-            # No more than the workers hold: so few marks to look at when one dies.
+            # No more shards than workers, so that few marks must be checked when one dies.
             while len(running) < workers and (shard := next(queue, None)):
                 running[pool.submit(_read_shard, shard, limits, frozenset(deadly))] = shard
             if not running:
@@ -227,7 +228,7 @@ def _finished(
 
 
 def _in_hands(shard: Shard) -> Path | None:
-    """Return the file that a worker was reading when it died, and forget it."""
+    """Return the file that a worker was reading when it died, and remove the mark."""
     try:
         position = int(shard.mark.read_text())
     except (OSError, ValueError):
@@ -259,7 +260,7 @@ def _read_shard(shard: Shard, limits: Limits, deadly: frozenset[Path]) -> None:
         shard.mark.write_text(str(position))
         try:
             found, passed_over = read_file(file, limits)
-        except Exception as error:  # a fault of ours, or no memory: this file must not take others along
+        except Exception as error:  # an internal error or lack of memory must not affect other files
             reason = f"the reader failed ({type(error).__name__}: {error})"
             found, passed_over = [], [Skip(str(file), "", "unreadable file", reason)]
         rows += found

@@ -1,4 +1,4 @@
-"""What a corpus is made from: a collection of chains, structure files, and the sequences to avoid."""
+"""Sources of a corpus: a collection of chains, structure files, and the sequences to avoid."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NO_GAPS = str.maketrans("", "", "-.")
 
 
 def file_to_avoid(source: Path) -> tuple[Path, tuple[str, ...]]:
-    """Return the file that `FILE` or `FILE.npz:SPLIT,SPLIT` names, and the splits (empty without any)."""
+    """Return the file in `FILE` or `FILE.npz:SPLIT,SPLIT`, and the splits (may be empty)."""
     before, colon, splits = source.name.rpartition(":")
     if not colon or not before.endswith(".npz"):
         return source, ()
@@ -34,32 +34,32 @@ def file_to_avoid(source: Path) -> tuple[Path, tuple[str, ...]]:
 def sequences_to_avoid(source: Path) -> list[str]:
     """Read sequences from a FASTA file, or from an npz with flat `seq` and `offset` (downstream data).
 
-    All of the file is read, or it is refused. Blanks and gaps (``-`` and ``.``) are removed from sequences.
+    Either the whole file is read or an error raised. Spaces and gaps (``-`` and ``.``) are removed.
 
     Parameters
     ----------
     source : Path
-        The file. ``FILE.npz:SPLIT,SPLIT`` reads the sequences of some splits only, by the array `split` of
+        The file. ``FILE.npz:SPLIT,SPLIT`` reads only the sequences of some splits, by the array `split` of
         the file.
 
     Raises
     ------
     ArrayFileError, CorpusError
-        If the file is missing, has no sequence, has no such split, or contains anything but sequences.
+        If the file is missing, has no sequence or no such split, or contains anything but sequences.
     """
     path, splits = file_to_avoid(source)
     found = _of_arrays(path, splits) if path.suffix == ".npz" else _of_fasta(path)
     if not found:
-        raise CorpusError("holds no sequence; pass FASTA (>name, then the sequence) or an npz", path)
+        raise CorpusError("contains no sequence; pass FASTA (>name, then the sequence) or an npz", path)
     for name, sequence in found:
         if strange := sorted(set(sequence) - _LETTERS):
             raise CorpusError(
-                f"{name} holds {''.join(strange[:9])!r}, which no search knows; write "
+                f"{name} contains {''.join(strange[:9])!r}, which cannot be searched; use "
                 "sequences in one-letter codes",
                 path,
             )
         if not sequence:
-            raise CorpusError(f"{name} has no residue; give it its sequence, or leave it out", path)
+            raise CorpusError(f"{name} has no residues; add its sequence, or remove it", path)
     return [sequence for _, sequence in found]
 
 
@@ -87,7 +87,7 @@ def _of_fasta(path: Path) -> list[tuple[str, str]]:
         raise CorpusError(f"cannot be read as FASTA ({error})", path) from error
     if before.strip():
         raise CorpusError(
-            f"has text before its first name ({before.split()[0][:20]}); begin it with >name", path
+            f"has text before its first name ({before.split()[0][:20]}); start it with >name", path
         )
     found = []
     for number, record in enumerate(records):
@@ -98,35 +98,35 @@ def _of_fasta(path: Path) -> list[tuple[str, str]]:
 
 
 def _check_flat(path: Path, seq: NDArray[Any], offset: NDArray[Any]) -> None:
-    """Check that letters are a byte each, in ASCII, and that the offsets cut all of them into sequences."""
+    """Check that letters are single ASCII bytes, and that the offsets divide them into sequences."""
     if seq.ndim != 1 or seq.dtype.kind not in "uS" or seq.dtype.itemsize != 1:
-        raise CorpusError(f"seq is of {seq.dtype}, and must be a flat array of ASCII bytes (uint8)", path)
+        raise CorpusError(f"seq has type {seq.dtype}; it must be a flat array of ASCII bytes (uint8)", path)
     if (seq.view(np.uint8) > 127).any():
-        raise CorpusError("seq holds bytes that are not ASCII; the file is damaged", path)
+        raise CorpusError("seq contains bytes that are not ASCII; the file is damaged", path)
     if offset.ndim != 1 or offset.dtype.kind not in "iu" or not len(offset):
-        raise CorpusError(f"offsets are of {offset.dtype}, and must be a flat array of integers", path)
+        raise CorpusError(f"offsets have type {offset.dtype}; they must be a flat array of integers", path)
     ends = offset.astype(np.int64)
     if ends[0] != 0 or ends[-1] != len(seq) or (np.diff(ends) < 1).any():
         raise CorpusError(
-            f"its offsets do not cut its {len(seq)} residues into sequences; they must rise from 0 "
+            f"its offsets do not divide its {len(seq)} residues into sequences; they must increase from 0 "
             "to that number",
             path,
         )
 
 
 def find_files(source: str) -> list[Path]:
-    """List the structure files that a source stands for, in an order that is always the same.
+    """Return the structure files of a source, in a reproducible order.
 
     Parameters
     ----------
     source : str
-        A folder (searched recursively), a structure file, a glob (quoted, ``**`` goes into folders), or
-        a text file with a path a line, taken from the list's own folder where it is relative.
+        A folder (searched recursively), a structure file, a glob (quoted, ``**`` includes subfolders), or
+        a text file with one path per line, relative to the folder of the list.
 
     Raises
     ------
     CorpusError, StructureError
-        If there is no such thing, or no file in it.
+        If the source does not exist or contains no file.
     """
     path = Path(source)
     if path.is_dir():
@@ -139,7 +139,9 @@ def find_files(source: str) -> list[Path]:
         if not found:
             raise CorpusError("matches no file; check the pattern, and quote it", source)
         return found
-    raise CorpusError("no such file or folder; pass a collection (npz), structures, or a list", source)
+    raise CorpusError(
+        "the file or folder does not exist; pass a collection (npz), structures, or a list", source
+    )
 
 
 def _listed(path: Path) -> list[Path]:
@@ -147,13 +149,13 @@ def _listed(path: Path) -> list[Path]:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise CorpusError(
-            f"neither a structure file ({TAKEN}) nor a list with a path a line ({error})", path
+            f"neither a structure file ({TAKEN}) nor a list with one path per line ({error})", path
         ) from error
     files = [path.parent / line for line in lines if line and not line.startswith("#")]
     if not any(file.exists() for file in files):
         raise CorpusError(
-            f"none of the {len(files)} files that it lists exists; relative paths are taken from "
-            "the list's own folder",
+            f"none of the {len(files)} files in the list exists; paths are relative to "
+            "the folder of the list",
             path,
         )
     return files
@@ -168,7 +170,7 @@ def read_collection(path: Path, drop_sources: Iterable[str] = ()) -> pa.Table:
         npz with `ids`, `source` and `cluster30` per chain, `offsets`, `source_names`, and per residue
         `seq` (ASCII), `dxyz_milliA` (steps, 0.001 angstrom) and `resnum`.
     drop_sources : iterable of str
-        Names out of `source_names` to leave out.
+        Names in `source_names` to exclude.
 
     Returns
     -------
@@ -178,10 +180,10 @@ def read_collection(path: Path, drop_sources: Iterable[str] = ()) -> pa.Table:
     Raises
     ------
     ArrayFileError
-        If the file is missing or holds other arrays.
+        If the file is missing or has other arrays.
     CorpusError
-        If its arrays do not match, an id comes twice, a letter is none of a residue, a source is unknown, or
-        no chain is left.
+        If its arrays do not match, an id is repeated, a letter is not a residue, a source is unknown, or
+        no chain remains.
     """
     names = ("ids", "offsets", "seq", "dxyz_milliA", "resnum", "cluster30", "source", "source_names")
     z = read_arrays(path, names, "a collection of chains")
@@ -197,13 +199,13 @@ def read_collection(path: Path, drop_sources: Iterable[str] = ()) -> pa.Table:
     }.items():
         if z[name].shape != shape or z[name].dtype.kind not in "iu":
             raise CorpusError(
-                f"{name} is of {z[name].dtype} and shape {z[name].shape}, and must hold integers of "
+                f"{name} has type {z[name].dtype} and shape {z[name].shape}; it must contain integers of "
                 f"shape {shape}; the file is damaged",
                 path,
             )
     if z["source_names"].ndim != 1 or not np.isin(z["source"], np.arange(z["source_names"].size)).all():
         raise CorpusError(
-            f"a source is none of its {z['source_names'].size} names; the file is damaged", path
+            f"a source is not among its {z['source_names'].size} names; the file is damaged", path
         )
     dropped = list(drop_sources)
     unknown = set(dropped) - set(z["source_names"].tolist())
@@ -213,7 +215,7 @@ def read_collection(path: Path, drop_sources: Iterable[str] = ()) -> pa.Table:
     kept = np.flatnonzero(~np.isin(z["source_names"][z["source"]], dropped))
     found, times = np.unique(z["ids"][kept], return_counts=True)
     if (times > 1).any():
-        raise CorpusError(f"the id {found[times > 1][0]} comes twice; give each chain its own", path)
+        raise CorpusError(f"the id {found[times > 1][0]} is repeated; use one id per chain", path)
     rows = []
     for i in kept:
         span = slice(z["offsets"][i], z["offsets"][i + 1])
@@ -222,8 +224,8 @@ def read_collection(path: Path, drop_sources: Iterable[str] = ()) -> pa.Table:
         sequence = z["seq"][span].tobytes().decode("ascii")
         if strange := sorted(set(sequence) - _LETTERS):
             raise CorpusError(
-                f"{z['ids'][i]} holds {''.join(strange[:9])!r}; residues are one-letter codes in "
-                "capitals, X where unknown",
+                f"{z['ids'][i]} contains {''.join(strange[:9])!r}; residues must be one-letter codes in "
+                "upper case, X where unknown",
                 path,
             )
         rows.append(
@@ -236,5 +238,5 @@ def read_collection(path: Path, drop_sources: Iterable[str] = ()) -> pa.Table:
             }
         )
     if not rows:
-        raise CorpusError("no chain is left; drop fewer sources", path)
+        raise CorpusError("no chain remains; exclude fewer sources", path)
     return pa.Table.from_pylist(rows, schema=SCHEMA)

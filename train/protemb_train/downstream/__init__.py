@@ -1,1 +1,1 @@
-"""Tasks that others set, solved with embeddings."""
+"""Published benchmark tasks, solved with embeddings."""

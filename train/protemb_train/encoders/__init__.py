@@ -1,1 +1,1 @@
-"""Residue vectors of frozen encoders: our networks from their checkpoints, and published rivals."""
+"""Residue vectors of frozen encoders: checkpoints of our networks, and published encoders."""

@@ -1,4 +1,4 @@
-"""Residue vectors of our own networks, out of a checkpoint."""
+"""Residue vectors of our own networks, from a checkpoint."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.single import four_means
 
 STATE_SIGMA, MAP_SIGMA = 0.3, 1.0
-"""Noise levels in angstrom at which networks with and without a single representation are read."""
+"""Noise levels in angstrom for networks with and without a single representation."""
 
 
 class NetworkVectors:
     """A score network at one noise level.
 
-    Its vectors are `state` (the single representation, H channels), `structure` (the state before residue
-    types are known, H) and `means` (the four means of the pair map, 4 C); `means-hidden` is the last with all
-    residue types hidden, a second pass. A network without a single representation has only the means.
+    Its vectors are `state` (the single representation, H channels), `structure` (the state without residue
+    types, H) and `means` (the four means of the pair map, 4 C); `means-hidden` is the last with all residue
+    types masked, in a second pass. A network without a single representation has only the means.
 
     Parameters
     ----------
     network : ScoreNetwork
-        In eval mode.
+        Network in eval mode.
     sigma : float, optional
         Noise level in angstrom; by default 0.3 with a single representation and 1 without.
     name : str
-        Short name, also of files.
+        Short name, also used for files.
     """
 
     def __init__(self, network: ScoreNetwork, sigma: float | None = None, name: str = "network") -> None:
@@ -50,7 +50,7 @@ class NetworkVectors:
 
     @cached_property
     def weights_sha256(self) -> str:
-        """Hash of the weights."""
+        """SHA-256 of the weights."""
         digest = hashlib.sha256()
         for name, values in sorted(self.network.state_dict().items()):
             digest.update(name.encode() + values.numpy().tobytes())
@@ -73,7 +73,7 @@ class NetworkVectors:
         types = torch.from_numpy(np.array(residue_type, dtype=np.int64))[None]
         sigma = torch.tensor([self.sigma])
         found: dict[str, torch.Tensor] = {}
-        if list(wanted) == ["structure"]:  # half of the network
+        if list(wanted) == ["structure"]:  # half of the network suffices
             found["structure"] = self.network.structure_state(coords, index, sigma)
         elif self.network.single is None:
             if "means" in wanted:
@@ -105,7 +105,7 @@ class NetworkEncoder(NetworkVectors):
     path : Path
         Checkpoint of `protemb-train pretrain`.
     sigma : float, optional
-        As for `NetworkVectors`.
+        As in `NetworkVectors`.
 
     Raises
     ------
@@ -115,7 +115,7 @@ class NetworkEncoder(NetworkVectors):
 
     def __init__(self, path: Path, sigma: float | None = None) -> None:
         network, self.record = load_network(path)
-        generic = path.stem in ("last", "best")  # the folder says more
+        generic = path.stem in ("last", "best")  # the name of the folder is more informative
         super().__init__(network, sigma, path.resolve().parent.name if generic else path.stem)
         self.path = path
 

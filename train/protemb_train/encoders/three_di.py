@@ -1,7 +1,7 @@
 """3Di states (van Kempen et al. 2024, doi:10.1038/s41587-023-01773-0) of C-alpha traces, by mini3di.
 
-3Di needs backbone atoms, which a C-alpha trace lacks. They are placed with the statistics of PULCHRA
-(Rotkiewicz and Skolnick 2008, doi:10.1002/jcc.20906). About nine letters of ten are those of the true
+3Di needs backbone atoms, which a C-alpha trace lacks. They are reconstructed with the statistics of PULCHRA
+(Rotkiewicz and Skolnick 2008, doi:10.1002/jcc.20906). About 90% of the letters equal those of the true
 backbone.
 """
 
@@ -18,11 +18,11 @@ from protemb_sdk import ALPHABET, ProtembError
 
 STATES = 20
 CARBON, NITROGEN = 4, 6
-"""Places of the atoms C and N among the eight of a template; its first four are C-alphas."""
+"""Indices of the atoms C and N among the eight of a template; its first four are C-alphas."""
 
 
 class ThreeDiEncoder:
-    """`states`: the 3Di letter of each residue as a one-hot vector, 20 channels; it sees no residue types.
+    """`states`: the 3Di letter of each residue as one-hot vectors, 20 channels; independent of residue types.
 
     Raises
     ------
@@ -44,7 +44,7 @@ class ThreeDiEncoder:
             if (error.name or "").partition(".")[0] not in ("mini3di", "pulchra"):
                 raise
             raise ProtembError(
-                f"3Di states need {error.name}: pip install 'protemb-sdk[cpu,train,rivals]'"
+                f"3Di states require {error.name}: pip install 'protemb-sdk[cpu,train,rivals]'"
             ) from None
         self._encoder: Any = mini3di.Encoder()
         self._bins: Any = prepare_rbins
@@ -70,7 +70,7 @@ class ThreeDiEncoder:
         """Return None: 3Di predicts no residue types."""
 
     def letters(self, ca_coords: NDArray[np.floating]) -> str:
-        """Return the 3Di sequence of a chain, L letters of the 20 residues; D where there is no state.
+        """Return the 3Di sequence of a chain, L letters of the 20 residues; D where the state is undefined.
 
         Parameters
         ----------
@@ -79,18 +79,18 @@ class ThreeDiEncoder:
         """
         coords = np.asarray(ca_coords, dtype=np.float64)
         nitrogen, carbon = self.backbone(coords)
-        beta = np.full_like(coords, np.nan)  # mini3di places it by N, CA and C
+        beta = np.full_like(coords, np.nan)  # mini3di reconstructs it from N, CA and C
         return str(self._encoder.build_sequence(self._encoder.encode_atoms(coords, beta, nitrogen, carbon)))
 
     def backbone(self, ca_coords: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the atoms N and C of each residue, (L, 3) each, as `pulchra.Pulchra` places them.
+        """Return the atoms N and C of each residue, (L, 3) each, as placed by `pulchra.Pulchra`.
 
-        PULCHRA itself searches the templates one by one, which takes seconds a chain; this is the same search
-        with arrays. Every residue is taken for an alanine: prolines have templates of their own, and no
-        residue type may show in the states.
+        PULCHRA searches the templates one by one, which takes seconds per chain; this is the same search with
+        arrays. Every residue is treated as alanine: prolines have separate templates, and the states must not
+        depend on residue types.
         """
         length = len(ca_coords)
-        # Two residues before and behind, in a straight line.
+        # Two residues before and after, in a straight line.
         before, behind = ca_coords[0] - ca_coords[1], ca_coords[-1] - ca_coords[-2]
         longer = np.concatenate(
             [
@@ -108,14 +108,14 @@ class ThreeDiEncoder:
 
 
 def superposed(mobile: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return sets of points turned and moved so that the first of each lie best on their targets.
+    """Return sets of points, each superposed on its target by its first points.
 
     Parameters
     ----------
     mobile : ndarray, shape (N, M, 3)
         N sets of M points.
     target : ndarray, shape (N, K, 3)
-        Where the first K points of each set should lie.
+        Targets of the first K points of each set.
     """
     count = target.shape[1]
     centre, goal = mobile[:, :count].mean(axis=1, keepdims=True), target.mean(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""What every frozen encoder gives: named vectors of residues, side by side where several are wanted.
+"""Interface of frozen encoders: named vectors of residues, which can be concatenated.
 
 Shapes: L residues, C channels.
 """
@@ -21,15 +21,15 @@ class VectorEncoder(Protocol):
     Attributes
     ----------
     name : str
-        Short name, also of files.
+        Short name, also used for files.
     vectors : tuple of str
-        Names of the vectors that it can give.
+        Names of the available vectors.
     usual : tuple of str
-        Those that are used where nothing else is said.
+        Vectors used by default.
     structural : tuple of str
-        Those that do not depend on residue types; the protein vector is made of these.
+        Vectors that do not depend on residue types; the protein vector is computed from these.
     about : dict
-        Plain values that tell it from others: file, hash, noise level.
+        Plain values that identify the encoder: file, hash, noise level.
     """
 
     @property
@@ -57,9 +57,9 @@ class VectorEncoder(Protocol):
         ca_coords : ndarray, shape (L, 3)
             C-alpha coordinates in angstrom.
         residue_type, residue_index : ndarray, int64, shape (L,)
-            Positions in `protemb_sdk.ALPHABET`, and numbers that rise along the chain.
+            Indices in `protemb_sdk.ALPHABET`, and numbers that increase along the chain.
         wanted : sequence of str
-            Names among `vectors`; others may be returned too where they cost nothing.
+            Names among `vectors`; others may be returned too if they need no computation.
         """
         ...
 
@@ -68,22 +68,22 @@ class VectorEncoder(Protocol):
     ) -> NDArray[np.float32] | None:
         """Return log probabilities of the 20 residue types from structure alone, shape (L, 20).
 
-        None where the encoder does not predict them.
+        None if the encoder does not predict them.
         """
         ...
 
 
 def side_by_side(found: dict[str, NDArray[np.float32]], names: Sequence[str]) -> NDArray[np.float32]:
-    """Return the named vectors beside each other, shape (L, sum of C)."""
+    """Return the named vectors, concatenated, shape (L, sum of C)."""
     return np.concatenate([found[name] for name in names], axis=1)
 
 
 RIVALS = ("proteinmpnn", "3di")
-"""Names of published encoders; they need the optional extra `rivals`."""
+"""Names of published encoders, which require the optional extra `rivals`."""
 
 
 def is_vector_encoder(name: str) -> bool:
-    """Return whether `find_vector_encoder` knows the name: a rival, or a checkpoint (.ckpt)."""
+    """Return whether `find_vector_encoder` accepts the name: a published encoder, or a checkpoint (.ckpt)."""
     return name in RIVALS or name.endswith(".ckpt")
 
 
@@ -95,14 +95,14 @@ def find_vector_encoder(name: str, sigma: float | None = None) -> VectorEncoder:
     name : str
         "proteinmpnn", "3di", or the path of a checkpoint of `protemb-train pretrain`.
     sigma : float, optional
-        Noise level of a checkpoint in angstrom; by default that of its family of networks.
+        Noise level of a checkpoint in angstrom; by default that of its family.
 
     Raises
     ------
     ModelError
         If there is no such encoder, or the checkpoint cannot be read.
     ProtembError
-        If a rival is not installed.
+        If a published encoder is not installed.
     """
     if name == "proteinmpnn":
         from protemb_train.encoders.proteinmpnn import ProteinMPNNEncoder
@@ -117,12 +117,12 @@ def find_vector_encoder(name: str, sigma: float | None = None) -> VectorEncoder:
 
         return NetworkEncoder(Path(name), sigma)
     raise ModelError(
-        f"no frozen encoder named {name!r}; there are {', '.join(RIVALS)} and checkpoints (.ckpt)"
+        f"there is no frozen encoder {name!r}; available are {', '.join(RIVALS)} and checkpoints (.ckpt)"
     )
 
 
 def check_names(encoder: VectorEncoder, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names, after checking that the encoder has vectors of these names.
+    """Return the names, after checking that the encoder has these vectors.
 
     Raises
     ------
@@ -133,6 +133,6 @@ def check_names(encoder: VectorEncoder, names: Sequence[str]) -> tuple[str, ...]
     if unknown or not names:
         raise ModelError(
             f"{encoder.name} has no residue vectors named {unknown[0] if unknown else ''!r}; "
-            f"there are {', '.join(encoder.vectors)}"
+            f"available are {', '.join(encoder.vectors)}"
         )
     return tuple(names)

@@ -1,1 +1,1 @@
-"""A frozen network judged without test labels: validation chains, and cross-validation on training labels."""
+"""Evaluation of frozen networks without test labels: validation chains, and cross-validation."""

@@ -1,4 +1,4 @@
-"""Chains embedded once, and the columns of the vectors that are looked at."""
+"""Chains that are embedded once, and the columns of their vectors that are evaluated."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from protemb_train.encoders.vectors import VectorEncoder
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """A run of residues of a chain of the corpus, as encoders of labelled chains take it.
+    """A segment of a chain of the corpus, as input of encoders of labelled chains.
 
     Parameters
     ----------
     id, sequence : str
         Name, and one-letter codes.
     ca_coords : ndarray, float64, shape (L, 3)
-        In angstrom.
+        C-alpha coordinates in angstrom.
     """
 
     id: str
@@ -33,7 +33,7 @@ class Piece:
 
     @classmethod
     def of(cls, trace: Trace, part: slice = slice(None)) -> Piece:
-        """Make one of a chain, or of a part of it."""
+        """Return a piece from a chain, or from a part of it."""
         letters = "".join(ALPHABET[kind] for kind in trace.residue_type[part])
         return cls(f"{trace.id}:{part.start}-{part.stop}", letters, trace.ca_coords[part].astype(np.float64))
 
@@ -52,26 +52,26 @@ class Piece:
 
 
 class Contents:
-    """Residue vectors of one encoder, several of them beside each other, embedded once for all uses.
+    """Residue vectors of one encoder, several of them concatenated, embedded once for all uses.
 
     Parameters
     ----------
     encoder : VectorEncoder
-        What is judged.
+        Encoder to evaluate.
     contents : sequence of str
-        Contents to look at: names of vectors joined by "+", such as "state+means".
+        Contents to evaluate: names of vectors joined by "+", such as "state+means".
     cache : Path, optional
-        Folder of embeddings.
+        Cache folder of embeddings.
 
     Raises
     ------
     ModelError
-        If the encoder has no vectors of these names.
+        If the encoder has no vectors with these names.
     """
 
     def __init__(self, encoder: VectorEncoder, contents: Sequence[str], cache: Path | None) -> None:
         if not contents:
-            raise ProtembError("name at least one content of the residue vectors, such as state+means")
+            raise ProtembError("pass at least one content of the residue vectors, such as state+means")
         self.encoder, self.names, self.cache = encoder, tuple(contents), cache
         wanted = {name for content in contents for name in content.split("+")}
         order = [name for name in encoder.vectors if name in wanted]
@@ -92,7 +92,7 @@ class Contents:
         return Embedded(residue, np.concatenate([embedded.protein[part] for part in parts]))
 
     def _find_columns(self, chain: LabelledChain) -> dict[str, slice]:
-        """Return where each vector lies beside the others, by encoding a few residues."""
+        """Return the columns of each vector, by encoding a few residues."""
         few = min(len(chain), 12)
         place = np.flatnonzero(chain.seen)[:few]
         types = np.zeros(len(place), dtype=np.int64)

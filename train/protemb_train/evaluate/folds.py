@@ -20,7 +20,7 @@ def fold_retrieval(
     chains: int,
     fitted: int | None = None,
 ) -> dict[str, Measure]:
-    """Fit the linear map on training chains, and return what it finds on validation chains, by width.
+    """Fit the linear map on training chains, and return its scores on validation chains, by width.
 
     Parameters are those of `maps_and_hits`.
 
@@ -28,8 +28,8 @@ def fold_retrieval(
     -------
     dict of str to Measure
         For each width, as "mean_tm, 128": the mean TM-score of the first ten hits (`mean_tm`), of the first
-        (`first_tm`), the share of queries whose first hit scores above .5, of those where such a chain is
-        known (`first_fold`), and the mean TM-score of the ten best that are known (`best_mean_tm`).
+        (`first_tm`), the share of queries whose first hit has a TM-score above .5, among those where such a
+        chain is known (`first_fold`), and the mean TM-score of the ten best known (`best_mean_tm`).
     """
     measures: dict[str, Measure] = {}
     for fitted_map, hits in maps_and_hits(

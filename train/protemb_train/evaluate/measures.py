@@ -1,4 +1,4 @@
-"""A measure with its interval, and the draws of chains that intervals and differences are taken from."""
+"""A score with its confidence interval, from bootstrap samples of the chains."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Floats = NDArray[np.float64]
 
 
 class Measure(NamedTuple):
-    """One measure of one network.
+    """One score of one network.
 
     Parameters
     ----------
     value : float
-        Over all chains or targets.
+        Score over all chains or targets.
     draws : ndarray, float64, shape (DRAWS,)
-        The same over draws of them with replacement; the n-th draw is the same for every network.
+        Score on bootstrap samples; the n-th sample is the same for every network.
     """
 
     value: float
@@ -32,21 +32,21 @@ class Measure(NamedTuple):
 
     @classmethod
     def of(cls, values: Floats) -> Measure:
-        """Make one of the values at each row of `draws_of`."""
+        """Return a measure from the values for each row of `draws_of`."""
         return cls(float(values[0]), values[1:])
 
     def minus(self, other: Measure) -> Measure:
-        """Return the difference to another network's, on the same draws."""
+        """Return the difference to another network, on the same samples."""
         return Measure(self.value - other.value, self.draws - other.draws)
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95% interval."""
+        """95% confidence interval."""
         low, high = np.nanquantile(self.draws, [0.025, 0.975])
         return float(low), float(high)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         low, high = self.interval
         return {
             "value": round(self.value, 5),
@@ -62,12 +62,12 @@ class Measure(NamedTuple):
 
 
 def draws_of(units: int) -> Floats:
-    """Return how often each chain or target is drawn: all once (first row), then `DRAWS` draws."""
+    """Return the counts of each chain or target: all once (first row), then `DRAWS` bootstrap samples."""
     return resampled(units, DRAWS, SEED)
 
 
 def mean_of(values: NDArray[np.floating], weights: NDArray[np.floating] | None = None) -> Measure:
-    """Return the mean over units, NaN left out, with each unit's weight (1 by default)."""
+    """Return the mean over units without NaN, with the weight of each unit (1 by default)."""
     x = np.asarray(values, dtype=np.float64)
     w = np.isfinite(x) * (np.ones(len(x)) if weights is None else np.asarray(weights, dtype=np.float64))
     drawn = draws_of(len(x))

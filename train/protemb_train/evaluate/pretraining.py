@@ -1,4 +1,4 @@
-"""What a network was trained for, on validation chains: denoising, residue types, contact sites."""
+"""The pre-training objectives on validation chains: denoising, residue types, contact sites."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from protemb_train.network.network import ScoreNetwork
 from protemb_train.pretrain.judge import STATE_CHAINS, judge
 
 DENOISED, EVERY = 12, 4
-"""Validation chains of 50 to 200 residues, denoised at each fourth noise level."""
+"""Number and lengths of validation chains, denoised at every fourth noise level."""
 PIECES = 120
-"""Pieces of training chains that the linear predictor of contact sites is fitted on."""
+"""Number of pieces of training chains for the linear predictor of contact sites."""
 LENGTHS = (50, 200)
 ALPHA = 300.0
-"""Of the ridge regression; some 13,000 residues are fitted."""
+"""Regularisation of the ridge regression on about 13,000 residues."""
 
 
 def denoising(network: ScoreNetwork, validation: Corpus) -> tuple[Measure, dict[str, float]]:
-    """Return the loss as a share of the zero predictor's, over all levels and by level.
+    """Return the loss relative to the zero predictor, over all levels and by level.
 
-    The same chains and noise for every network.
+    Chains and noise are the same for every network.
     """
-    positions = validation.one_a_cluster(DENOISED, LENGTHS)
+    positions = validation.one_per_cluster(DENOISED, LENGTHS)
     shares = np.stack(
         [judge(network, [validation[p]], seed=n, every=EVERY).share for n, p in enumerate(positions)]
     )
@@ -48,10 +48,10 @@ def denoising(network: ScoreNetwork, validation: Corpus) -> tuple[Measure, dict[
 def types(encoder: VectorEncoder, validation: Corpus) -> dict[str, Measure]:
     """Return accuracy and cross entropy (nats) of residue types, predicted from structure alone.
 
-    Empty where the encoder does not predict them.
+    Empty if the encoder does not predict them.
     """
     right, nats, count = [], [], []
-    for position in validation.one_a_cluster(STATE_CHAINS, LENGTHS):
+    for position in validation.one_per_cluster(STATE_CHAINS, LENGTHS):
         trace = validation[position]
         profile = encoder.log_profile(trace.ca_coords, trace.residue_index)
         if profile is None:
@@ -70,7 +70,7 @@ def types(encoder: VectorEncoder, validation: Corpus) -> dict[str, Measure]:
 def contact_sites(contents: Contents, training: Corpus, validation: Corpus) -> dict[str, Measure]:
     """Return the average precision of contact sites of cut chains, by a linear predictor, for each content.
 
-    It is fitted on pieces of training chains and judged on pieces of validation chains.
+    It is fitted on pieces of training chains and evaluated on pieces of validation chains.
     """
     rule = CutRule(longest=LENGTHS[1], pieces=1)
     sides: list[tuple[list[Piece], list[NDArray[np.bool_]]]] = []
@@ -80,15 +80,15 @@ def contact_sites(contents: Contents, training: Corpus, validation: Corpus) -> d
             for _, trace, cuts in islice(cut_chains(corpus, rule), most)
         ]
         sides.append(([piece for piece, _ in found], [touching for _, touching in found]))
-    (fitted, fit_labels), (judged, labels) = sides
-    embedded = [contents.embed(pieces) for pieces in (fitted, judged)]
+    (fitted, fit_labels), (tested, labels) = sides
+    embedded = [contents.embed(pieces) for pieces in (fitted, tested)]
     measures = {}
     for content in contents.names:
         model = make_pipeline(StandardScaler(), Ridge(ALPHA))
         x, y = (np.concatenate([e.residue for e in side[content]]).astype(np.float64) for side in embedded)
         model.fit(x, np.concatenate(fit_labels).astype(np.float64))
         predicted = model.predict(y)
-        lengths = np.array([len(piece) for piece in judged])
-        drawn = draws_of(len(judged)).astype(np.int64)
+        lengths = np.array([len(piece) for piece in tested])
+        drawn = draws_of(len(tested)).astype(np.int64)
         measures[content] = Measure.of(average_precisions(np.concatenate(labels), predicted, lengths, drawn))
     return measures

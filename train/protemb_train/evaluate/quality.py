@@ -1,4 +1,4 @@
-"""Model quality by cross-validation over targets: real models, none of a test target."""
+"""Model quality by cross-validation over targets, on real models without test targets."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from torch import Tensor, nn
 from protemb_train.corpus.exact import exact_relatives
 from protemb_train.downstream.common.embeddings import Embedded
 from protemb_train.downstream.common.overlap import families
-from protemb_train.downstream.quality.data import few_a_target, sequences_tested
+from protemb_train.downstream.quality.data import few_per_target, sequences_tested
 from protemb_train.downstream.quality.decoys import LOCAL, Decoy, read_decoys
 from protemb_train.downstream.quality.scores import residue_scores
 from protemb_train.evaluate.measures import Measure, draws_of
 from protemb_train.evaluate.sites import folds_by_family
 
 LONGEST, MOST, LEAST = 160, 5, 2
-"""Residues of a model, and models of a target: 200 or so models, at most a few of each target."""
+"""Largest number of residues of a model, and of models per target: about 200 models in total."""
 FOLDS = 5
-HIDDEN, DROPOUT, STEPS, BATCH, RATE, DECAY = 64, 0.5, 300, 512, 1e-3, 0.1  # more steps only overfit
+HIDDEN, DROPOUT, STEPS, BATCH, RATE, DECAY = 64, 0.5, 300, 512, 1e-3, 0.1  # more steps overfit
 LARGEST = 5.0
-"""Standard deviations at which inputs are clipped."""
+"""Number of standard deviations at which inputs are clipped."""
 
 
 def real_models(path: Path) -> list[Decoy]:
-    """Return the models that are judged on: none of a test target, nor of a relative of one."""
-    few = few_a_target([d for d in read_decoys(path) if len(d) <= LONGEST], MOST, LEAST)
+    """Return the models for the evaluation, without test targets and their relatives."""
+    few = few_per_target([d for d in read_decoys(path) if len(d) <= LONGEST], MOST, LEAST)
     relatives = exact_relatives(sequences_tested(path), [d.sequence for d in few])
     return [d for n, d in enumerate(few) if n not in relatives]
 
@@ -53,9 +53,9 @@ class Perceptron(nn.Module):
 def cross_validated(
     decoys: Sequence[Decoy], embedded: Sequence[Embedded], seeds: Sequence[int]
 ) -> dict[str, Measure]:
-    """Return how well lDDT of residues is predicted by a small perceptron of their vectors.
+    """Return scores of the residue lDDT predicted by a small perceptron from single vectors.
 
-    Models of a target, and of relatives of it, are in one fold.
+    Models of a target and of its relatives are in one fold.
 
     Returns
     -------
@@ -75,8 +75,8 @@ def cross_validated(
         fold_of = folds_by_family([family[d.target] for d in decoys], FOLDS, seed)
         predicted: dict[int, NDArray[np.float32]] = {}
         for fold in range(FOLDS):
-            learnt, tested = (np.flatnonzero(side).tolist() for side in (fold_of != fold, fold_of == fold))
-            predict = _fitted([embedded[n].residue for n in learnt], [true[n] for n in learnt], seed)
+            fitted, tested = (np.flatnonzero(side).tolist() for side in (fold_of != fold, fold_of == fold))
+            predict = _fitted([embedded[n].residue for n in fitted], [true[n] for n in fitted], seed)
             predicted |= {n: predict(embedded[n].residue) for n in tested}
         rho.append([residue_scores([true[n]], [predicted[n]]).rho_decoy for n in range(len(decoys))])
         r.append(_correlations(gdt_ts, np.array([predicted[n].mean() for n in range(len(decoys))]), drawn))
@@ -89,7 +89,7 @@ def cross_validated(
 def _fitted(
     residues: list[NDArray[np.float32]], true: list[NDArray[np.float32]], seed: int
 ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """Return what predicts lDDT of residues, fitted on residues whose lDDT is known."""
+    """Return a function that predicts lDDT of residues, fitted on residues with known lDDT."""
     x, y = torch.from_numpy(np.concatenate(residues)), torch.from_numpy(np.concatenate(true)).float()
     x, y = x[torch.isfinite(y)], y[torch.isfinite(y)]
     mean, spread = x.mean(dim=0), x.std(dim=0)
@@ -122,7 +122,7 @@ def _fitted(
 def _correlations(
     true: NDArray[np.floating], predicted: NDArray[np.floating], weight: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return Pearson's correlation at each row of weights."""
+    """Return Pearson's correlation for each row of weights."""
     known = np.isfinite(true)
     x, y, w = true[known].astype(np.float64), predicted[known].astype(np.float64), weight[:, known]
     total = w.sum(axis=1)

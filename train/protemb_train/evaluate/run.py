@@ -1,4 +1,4 @@
-"""The whole judgement of one frozen encoder, kept as one JSON file."""
+"""The complete evaluation of one frozen encoder, saved as one JSON file."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ class EvaluationError(ProtembError):
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What is read, and how much of it.
+    """Input files and their amount of data.
 
     Parameters
     ----------
     corpus : Path
         Corpus file.
     sites, models, pairs : Path, optional
-        Labelled chains, real models, and pairs of alike chains; a part without its file is left out.
+        Labelled chains, real models, and pairs of similar chains; a part without its file is omitted.
     cache : Path
-        Folder of embeddings and TM-scores.
+        Cache folder of embeddings and TM-scores.
     heads : tuple of str
         Networks of the site task.
     seeds : int
-        Cross-validations of sites and quality.
+        Number of cross-validations of sites and quality.
     queries, chains : int
-        Of fold retrieval.
+        Numbers of queries and chains of fold retrieval.
     fitted : int, optional
-        Chains that the linear map is fitted on, at most of each kind; all by default.
+        Largest number of chains of each kind for the linear map; all by default.
     """
 
     corpus: Path
@@ -69,27 +69,27 @@ def evaluate(
     *,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Judge a frozen encoder, and write what is found after each part.
+    """Evaluate a frozen encoder, and write the results after each part.
 
     Parameters
     ----------
     name : str
-        Of the row in a table.
+        Name of the row in a table.
     encoder : VectorEncoder
-        What is judged.
+        Encoder to evaluate.
     contents : sequence of str
         Contents of the residue vector, such as "state+means".
     inputs : Inputs
-        What is read.
+        Input files.
     out : Path
-        JSON file. Parts that it holds already, of the same encoder and settings, are not made again.
+        JSON file. Existing results of the same encoder and settings are not repeated.
     say : callable
-        Told of each part as it ends.
+        Called with a message after each part.
 
     Raises
     ------
     EvaluationError
-        If the file holds an evaluation of something else.
+        If the file contains another evaluation.
     """
     settings = {
         "corpus_sha256": Corpus(inputs.corpus).sha256,
@@ -101,14 +101,15 @@ def evaluate(
         "fitted": inputs.fitted,
     }
     settings = json.loads(json.dumps(settings))
-    settings["encoder"].pop("encoder")  # a name: the weights are known by their hash
+    settings["encoder"].pop("encoder")  # a name; the weights are identified by their hash
     found: dict[str, Any] = {"name": name, "settings": settings, "origin": origin(), "measures": {}}
     if out.exists():
         before = read_evaluation(out)
         different = [k for k, v in settings.items() if before["settings"].get(k) != v]
         if different:
             raise EvaluationError(
-                f"{out}: holds an evaluation with another {' and '.join(different)}; name another file"
+                f"{out}: contains an evaluation with different settings ({' and '.join(different)}); "
+                "use another file"
             )
         found["measures"] = before["measures"]
         found |= {k: before[k] for k in ("denoising_levels", "models", "site_chains") if k in before}
@@ -168,7 +169,7 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     Raises
     ------
     EvaluationError
-        If it is missing or something else.
+        If the file is missing or has another format.
     """
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Interface sites by cross-validation on training chains: no test chain is read."""
+"""Interface sites by cross-validation on training chains; test chains are not read."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from protemb_train.evaluate.measures import Measure, draws_of
 
 FOLDS = 3
 HEADS = {"graph": False, "deepppisp": True}
-"""Networks by name, and whether they see PSSM and DSSP."""
+"""Networks by name, and whether they use PSSM and DSSP."""
 
 
 def folds_by_family(family: Sequence[int], folds: int, seed: int) -> NDArray[np.int64]:
-    """Return a fold for each chain: families whole, folds of about equal size.
+    """Return the fold of each chain; families are not divided, and folds have about equal size.
 
     Parameters
     ----------
     family : sequence of int
-        Of each chain.
+        Family of each chain.
     folds : int
-        How many.
+        Number of folds.
     seed : int
-        Same seed, same folds.
+        The same seed gives the same folds.
     """
     names, sizes = np.unique(family, return_counts=True)
     order = np.random.default_rng(seed).permutation(len(names))
@@ -53,9 +53,9 @@ def cross_validated(
     seeds: Sequence[int],
     say: Callable[[str], None] = lambda line: None,
 ) -> Measure:
-    """Return the AUPRC over all residues of all chains, each predicted by a network that has not seen it.
+    """Return the AUPRC over all residues of all chains, each predicted by a network not trained on it.
 
-    Relatives are in one fold. It is the mean over the seeds, which also draw the folds.
+    Relatives are in one fold. The result is the mean over the seeds, which also determine the folds.
 
     Parameters
     ----------
@@ -66,9 +66,9 @@ def cross_validated(
     network : str
         One of `HEADS`.
     seeds : sequence of int
-        One cross-validation each.
+        One cross-validation per seed.
     say : callable
-        Told of each seed.
+        Called with a message after each seed.
     """
     make, recipe = find_network(network)
     tensors = as_tensors(chains, embedded, features=HEADS[network], graph=recipe.graph)
@@ -82,10 +82,10 @@ def cross_validated(
         fold_of = folds_by_family(family_of, FOLDS, seed)
         for fold in range(FOLDS):
             rest, tested = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
-            learning, watched = validation_split([family_of[n] for n in rest], VALIDATION_SHARE, seed)
-            sides = [rest[learning].tolist(), rest[watched].tolist(), tested.tolist()]
-            learnt, held, judged = ([tensors[n] for n in side] for side in sides)
-            run = train(make, learnt, held, judged, recipe, seed=seed)
+            learning, validation = validation_split([family_of[n] for n in rest], VALIDATION_SHARE, seed)
+            sides = [rest[learning].tolist(), rest[validation].tolist(), tested.tolist()]
+            fitted, held_out, tests = ([tensors[n] for n in side] for side in sides)
+            run = train(make, fitted, held_out, tests, recipe, seed=seed)
             predicted |= dict(zip(sides[2], run.test, strict=True))
         probability = np.concatenate([predicted[n] for n in range(len(chains))])
         found.append(average_precisions(label, probability, lengths, drawn))

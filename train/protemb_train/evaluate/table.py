@@ -1,4 +1,4 @@
-"""Evaluations of several networks side by side."""
+"""Comparison of evaluations of several networks."""
 
 from __future__ import annotations
 
@@ -35,29 +35,29 @@ def as_table(found: Sequence[Mapping[str, Any]], against: str | None = None) -> 
     Parameters
     ----------
     found : sequence of mapping
-        Of `read_evaluation`; names must differ.
+        Results of `read_evaluation` with different names.
     against : str, optional
         Name of the network whose values are subtracted in a second table, with paired intervals.
 
     Raises
     ------
     EvaluationError
-        If two evaluations have one name, are of different corpora, or none is named as `against`.
+        If two evaluations have the same name or different corpora, or none has the name `against`.
     """
     names = [f["name"] for f in found]
     if len(set(names)) < len(names):
-        raise EvaluationError("two evaluations have one name; give each its own with --name")
+        raise EvaluationError("two evaluations have the same name; set different names with --name")
     if len({f["settings"]["corpus_sha256"] for f in found}) > 1:
-        raise EvaluationError("the evaluations are of different corpora; evaluate all on one")
+        raise EvaluationError("the evaluations are of different corpora; use one corpus for all")
     if against is not None and against not in names:
-        raise EvaluationError(f"no evaluation named {against!r}; there are {', '.join(names)}")
+        raise EvaluationError(f"there is no evaluation {against!r}; available are {', '.join(names)}")
     lines = ["# Frozen networks, without test labels", "", *_about(found), ""]
     lines += ["Values with 95% intervals over chains, targets or queries.", "", *_tables(found, None)]
     if against is not None:
         base = found[names.index(against)]
         others = [f for f in found if f is not base]
-        lines += ["", f"## Minus {against}", "", "Paired: the same draws of chains for both."]
-        lines += ["A residue vector that it has not is compared with its first one.", ""]
+        lines += ["", f"## Minus {against}", "", "Paired: the same bootstrap samples of chains for both."]
+        lines += ["A residue vector that it lacks is compared with its first one.", ""]
         lines += _tables(others, base)
     return "\n".join(lines) + "\n"
 
@@ -132,10 +132,10 @@ def _about(found: Sequence[Mapping[str, Any]]) -> list[str]:
     low, high = pretraining.LENGTHS
     return [
         f"- *Denoising*: {pretraining.DENOISED} whole validation chains of {low} to {high} residues, "
-        f"each fourth noise level. *Residue types*: predicted from structure alone, {STATE_CHAINS} "
+        f"every fourth noise level. *Residue types*: predicted from structure alone, {STATE_CHAINS} "
         "validation chains.",
         f"- *Contact sites*: a linear predictor, fitted on {pretraining.PIECES} pieces of training chains "
-        f"that were cut in two, judged on {STATE_CHAINS} pieces of validation chains.",
+        f"that were cut in two, evaluated on {STATE_CHAINS} pieces of validation chains.",
         f"- *Sites*: the {site_chains} DeepPPISP training chains with coordinates, "
         f"{sites.FOLDS}-fold cross-validation by family, {settings['seeds']} seeds. Our graph head without "
         "PSSM; DeepPPISP's network with PSSM and DSSP. Pre-training may have seen these chains, without "
@@ -144,8 +144,9 @@ def _about(found: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{quality.LONGEST} residues and {quality.MOST} models of a target; {quality.FOLDS}-fold "
         "cross-validation by family of targets; a perceptron of single residue vectors predicts lDDT.",
         f"- *Folds*: {settings['queries']} validation chains are searched among {settings['chains']} "
-        "validation and test chains of the corpus, one of each 30% cluster; truth is TM-align, by the length "
-        "of the query. The linear map is fitted for each network separately, on training chains"
-        f"{fitted}. Possible is what any network evaluated before has found.",
-        "- ProteinMPNN was trained on the PDB up to August 2021, and so on many of these chains.",
+        "validation and test chains of the corpus, one per 30% cluster; the reference is "
+        "the TM-score of TM-align, normalised by the length of the query. The linear map is fitted for each "
+        "network separately, on training chains"
+        f'{fitted}. "Possible" refers to the hits of all networks evaluated before.',
+        "- ProteinMPNN was trained on the PDB up to August 2021, which includes many of these chains.",
     ]

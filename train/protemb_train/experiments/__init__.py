@@ -1,1 +1,1 @@
-"""Research code: results in train/results cite it, no command of the SDK uses it."""
+"""Research code for results in train/results; not used by the SDK."""

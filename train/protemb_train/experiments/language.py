@@ -1,7 +1,7 @@
-"""A small masked language model of our own, where the weights of a large one cannot be had.
+"""A small masked language model, for use where a large one is not available.
 
-It has the architecture and the vocabulary of ESM-2 and none of its data: what it knows of sequences, it has
-from the few thousand chains of the pre-training corpus. Its folder says so (`protemb.json`).
+It has the architecture and the vocabulary of ESM-2, but is trained only on the few thousand chains of the
+pre-training corpus. Its folder states this (`protemb.json`).
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ ANY_LENGTH = (1, 1_000_000)  # residues
 
 
 class MaskedLanguage(pl.LightningModule):
-    """The model, its loss and its optimiser.
+    """The model with its loss and optimiser.
 
     Parameters
     ----------
     batches : MaskedBatches
-        What it learns from.
+        Training batches.
     config : LanguageConfig
         Shape and recipe; the weights are drawn from torch's generator.
     steps : int
-        Length of the run, which the schedule needs to know.
+        Length of the run, which determines the schedule.
     """
 
     def __init__(self, batches: MaskedBatches, config: LanguageConfig, steps: int) -> None:
@@ -72,16 +72,16 @@ class MaskedLanguage(pl.LightningModule):
                     intermediate_size=4 * config.channels,
                     num_attention_heads=config.heads,
                     position_embedding_type="rotary",
-                    # With <cls>, <eos> and the two that ESM leaves free, a crop: longer chains are embedded
-                    # in windows, because the model never saw residues further apart.
+                    # A crop with <cls>, <eos> and the two positions that ESM reserves: longer chains are
+                    # embedded in windows, because the model is not trained on larger separations.
                     max_position_embeddings=config.crop + 4,
-                    hidden_dropout_prob=0.0,  # a short run sees no chain often enough to know it by heart
+                    hidden_dropout_prob=0.0,  # chains are seen too rarely in a short run for overfitting
                     attention_probs_dropout_prob=0.0,
                 )
             )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Cross entropy of naming the hidden residues; where not finite, a `TrainingError`."""
+        """Return the cross entropy of the masked residues; raise a `TrainingError` if it is not finite."""
         loss: Tensor = self.model(**batch).loss
         if not torch.isfinite(loss):
             raise TrainingError(
@@ -91,7 +91,7 @@ class MaskedLanguage(pl.LightningModule):
         return loss
 
     def configure_optimizers(self) -> Any:
-        """AdamW; a warm-up and a cosine to a tenth."""
+        """Return AdamW with a warm-up and a cosine to a tenth."""
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
         )
@@ -110,19 +110,19 @@ class MaskedLanguage(pl.LightningModule):
 def perplexities(
     model: Any, training: Corpus, validation: Corpus, config: LanguageConfig
 ) -> dict[str, float | int]:
-    """Judge a model on residues it has not seen, beside one that knows frequencies alone.
+    """Evaluate a model on residues of validation chains, compared with residue frequencies.
 
-    One chain a cluster, a crop of each. Every known residue is named once, shown as <mask> together with the
-    same share of the others as in training; nothing is disguised otherwise, so that no letter is told.
+    A crop of one chain per cluster is used. Every known residue is predicted once, masked together with the
+    same share of others as in training. All masked residues are shown as <mask>.
 
     Parameters
     ----------
     model : transformers.EsmForMaskedLM
-        In eval mode.
+        Model in eval mode.
     training, validation : Corpus
-        Chains that give the frequencies (one a cluster), and that are judged on.
+        Chains for the frequencies (one per cluster), and for the evaluation.
     config : LanguageConfig
-        Crop and share of hidden residues.
+        Crop and share of masked residues.
 
     Returns
     -------
@@ -131,8 +131,8 @@ def perplexities(
     """
     rng, folds = np.random.default_rng(0), round(1 / config.hidden)
     chains = tokens(validation)
-    crops = [crop(chains[i], config.crop, rng) for i in validation.one_a_cluster(len(chains), ANY_LENGTH)]
-    crops.sort(key=len)  # little padding
+    crops = [crop(chains[i], config.crop, rng) for i in validation.one_per_cluster(len(chains), ANY_LENGTH)]
+    crops.sort(key=len)  # reduces padding
     fold = [np.where(chain == X, -1, rng.permutation(len(chain)) % folds) for chain in crops]
     known = np.concatenate([chain[chain != X] for chain in crops])
     total = 0.0
@@ -155,7 +155,7 @@ def perplexities(
 
 def _frequencies(corpus: Corpus) -> NDArray[np.float64]:
     chains = tokens(corpus)
-    seen = np.concatenate([chains[i] for i in corpus.one_a_cluster(len(chains), ANY_LENGTH)])
+    seen = np.concatenate([chains[i] for i in corpus.one_per_cluster(len(chains), ANY_LENGTH)])
     count = np.bincount(seen, minlength=len(VOCABULARY))
     share = np.zeros(len(VOCABULARY))
     share[RESIDUES] = (count[RESIDUES] + 1) / (count[RESIDUES] + 1).sum()
@@ -171,32 +171,32 @@ def train_language(
     config: LanguageConfig | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Train, and write a folder that `SequenceEncoder` and transformers read.
+    """Train a model, and write a folder that `SequenceEncoder` and transformers can read.
 
     Parameters
     ----------
     corpus : path
-        Corpus file; its `train` split is learnt, its `val` split judges.
+        Corpus file; the `train` split is used for training, the `val` split for evaluation.
     out : Path
-        Folder to write, in one piece at the end: model, tokenizer and `protemb.json`, which says what it is.
+        Folder to write atomically at the end: model, tokenizer and `protemb.json` with its description.
     steps : int
-        Optimiser steps.
+        Number of optimiser steps.
     seed : int, default 0
-        Of weights and batches; same seed, same weights.
+        Seed of weights and batches; the same seed gives the same weights.
     config : LanguageConfig, optional
         Shape and recipe.
     progress : bool, default True
-        Draw a progress bar.
+        Show a progress bar.
 
     Returns
     -------
     dict
-        What stands in `protemb.json`.
+        Contents of `protemb.json`.
 
     Raises
     ------
     CorpusError
-        If the corpus cannot be read, or has no chain to learn from or to judge on.
+        If the corpus cannot be read, or has no chain for training or evaluation.
     OutputError
         If `out` exists, or cannot be written.
     TrainingError
@@ -206,11 +206,11 @@ def train_language(
     """
     config = config or LanguageConfig()
     if out.exists():
-        raise OutputError("is there already; name a new folder, or remove it first", out)
+        raise OutputError("exists already; use another folder, or remove it first", out)
     writable_target(out)
     training, validation = Corpus(corpus, ["train"]), Corpus(corpus, ["val"])
     if not len(validation):
-        raise CorpusError("no chain of val to judge on", corpus)
+        raise CorpusError("no chain of val to evaluate on", corpus)
     pl.seed_everything(seed, verbose=False)
     module = MaskedLanguage(MaskedBatches(training, config, seed), config, steps)
     with quiet_lightning():

@@ -1,4 +1,4 @@
-"""Batches of masked sequences, and the recipe they are made by."""
+"""Batches of masked sequences, and the settings of the language model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from protemb_sdk._structure.chain import encode_sequence
 from protemb_train.corpus.corpus import Corpus, CorpusError
 from protemb_train.pretrain.crops import Batch
 
-# ESM-2's, in its order.
+# As in ESM-2, in its order.
 VOCABULARY = (
     *("<cls>", "<pad>", "<eos>", "<unk>"),
     *"LAGVSERTIDPKQNFYMHWCXBUZO.-",
@@ -25,36 +25,36 @@ VOCABULARY = (
 CLS, PAD, EOS, MASK, X = (VOCABULARY.index(token) for token in ("<cls>", "<pad>", "<eos>", "<mask>", "X"))
 _TOKEN_OF_TYPE = np.array([VOCABULARY.index(letter) for letter in ALPHABET])
 RESIDUES = _TOKEN_OF_TYPE[:-1]  # tokens of the 20
-IGNORED = -100  # label of a position that is not to be named
+IGNORED = -100  # label of positions that are not predicted
 
 Tokens = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageConfig:
-    """Shape and recipe of the model.
+    """Shape and training settings of the model.
 
     Parameters
     ----------
     layers, channels, heads : int
-        Of the transformer; its inner layers are four times as wide.
+        Size of the transformer; its inner layers are four times as wide.
     crop : int
-        Residues of a chain shown at once.
+        Largest number of residues of a chain per sample.
     batch : int
-        Clusters a step, one chain of each.
+        Clusters per step, with one chain of each.
     hidden : float
-        Share of the known residues to be named. As in ESM, 80% of these are shown as <mask>, 10% as a
-        residue at random and 10% as they are: later on, an embedding is made of sequences without a <mask>.
+        Share of the known residues to be predicted. As in ESM, 80% of these are shown as <mask>, 10% as a
+        random residue and 10% unchanged, because embeddings are computed from sequences without <mask>.
     learning_rate, weight_decay : float
-        Of AdamW.
+        Settings of AdamW.
     warmup_steps : int
-        Steps of linear rise; a cosine to a tenth follows.
+        Number of steps of linear increase; a cosine to a tenth follows.
     """
 
     layers: int = 4  # with 128 channels 0.8 million parameters, for 1.4 million residues of the corpus
     channels: int = 128
     heads: int = 4
-    crop: int = 256  # whole for seven chains in ten
+    crop: int = 256  # the whole chain in 70% of cases
     batch: int = 16
     hidden: float = 0.15
     learning_rate: float = 2e-3
@@ -68,14 +68,14 @@ def tokens(corpus: Corpus) -> list[Tokens]:
 
 
 def assemble(shown: Sequence[Tokens], true: Sequence[Tokens], hidden: Sequence[NDArray[np.bool_]]) -> Batch:
-    """Put chains into one batch, between <cls> and <eos> and padded to the longest.
+    """Combine chains into one batch, with <cls> and <eos> and padded to the longest.
 
     Parameters
     ----------
     shown, true : sequence of ndarray, int64, shape (L,)
-        Tokens as the model sees them, and as they are.
+        Input tokens of the model, and true tokens.
     hidden : sequence of ndarray, bool, shape (L,)
-        Which are to be named.
+        Mask of the residues to predict.
 
     Returns
     -------
@@ -97,12 +97,12 @@ class MaskedBatches(IterableDataset[Batch]):
     Parameters
     ----------
     corpus : Corpus
-        Training chains. Clusters are drawn, then a chain of each: a thousand antibodies weigh as much as one
-        orphan.
+        Training chains. Clusters are drawn, then a chain of each, so that large families (antibodies) and
+        single chains have equal weight.
     config : LanguageConfig
         Batch, crop and masking.
     seed : int
-        With the step it determines a batch completely.
+        Seed; it and the step determine a batch completely.
 
     Raises
     ------
@@ -112,7 +112,7 @@ class MaskedBatches(IterableDataset[Batch]):
 
     def __init__(self, corpus: Corpus, config: LanguageConfig, seed: int) -> None:
         if not len(corpus):
-            raise CorpusError(f"no chain of {', '.join(corpus.splits)} to learn from", corpus.path)
+            raise CorpusError(f"no chain of {', '.join(corpus.splits)} to train on", corpus.path)
         self.config, self.seed, self.tokens = config, seed, tokens(corpus)
         order = np.argsort(corpus.clusters, kind="stable")
         self._groups = np.split(order, np.flatnonzero(np.diff(corpus.clusters[order])) + 1)
@@ -121,7 +121,7 @@ class MaskedBatches(IterableDataset[Batch]):
         return (self.batch(step) for step in itertools.count())
 
     def batch(self, step: int) -> Batch:
-        """Return the batch of one step, as `assemble` makes it."""
+        """Return the batch of one step; see `assemble`."""
         rng = np.random.default_rng([self.seed, step])
         count = self.config.batch
         drawn = rng.choice(len(self._groups), size=count, replace=len(self._groups) < count)
@@ -137,7 +137,7 @@ class MaskedBatches(IterableDataset[Batch]):
 
 
 def crop(chain: Tokens, size: int, rng: np.random.Generator) -> Tokens:
-    """Return a random contiguous crop, or the whole chain where it is no longer than that."""
+    """Return a random contiguous crop, or the whole chain if it is not longer."""
     start = rng.integers(0, max(len(chain) - size, 0) + 1)
     return chain[start : start + size]
 

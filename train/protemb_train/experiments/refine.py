@@ -1,8 +1,8 @@
-"""Refinement by annealed Langevin sampling: perturbed natives moved back along the score (paper, eq. 1).
+"""Refinement by annealed Langevin sampling: perturbed natives are denoised with the score (paper, eq. 1).
 
-Levels lie close enough for the length: by Song & Ermon 2020 (arXiv:2006.09011, technique 2) the spheres of
-two neighbouring levels must overlap, and they grow apart with the dimension D = 3L. Step sizes by their
-technique 4.
+The spacing of levels depends on the length: by Song & Ermon 2020 (arXiv:2006.09011, technique 2) the noise
+distributions of adjacent levels must overlap, and they separate with the dimension D = 3L. Step sizes are
+chosen by their technique 4.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from scipy.stats import norm
 from protemb_train.downstream.quality.labels import superpose
 
 OVERLAP = 0.5
-"""Share of the mass of one level that the next one covers."""
+"""Share of the mass of one level covered by the next."""
 STEPS = 3
-"""Langevin steps at each level."""
+"""Number of Langevin steps at each level."""
 FINEST = 0.3
-"""Angstrom; below it bond lengths rule the score."""
+"""Angstrom; below it bond lengths dominate the score."""
 
 Coords = NDArray[np.float64]
 Score = Callable[[Coords, float], NDArray[np.floating]]
 
 
 def level_ratio(length: int) -> float:
-    """Return the largest ratio of neighbouring noise levels for a chain (technique 2)."""
+    """Return the largest ratio of adjacent noise levels for a chain (technique 2)."""
     dimensions = 3 * length
 
     def overlap(ratio: float) -> float:
@@ -41,7 +41,7 @@ def level_ratio(length: int) -> float:
 
 
 def levels_for(length: int, coarsest: float, finest: float = FINEST) -> NDArray[np.float64]:
-    """Return noise levels from coarsest to finest in angstrom, close enough for a chain.
+    """Return noise levels from coarsest to finest in angstrom, with the spacing required for a chain.
 
     Raises
     ------
@@ -49,16 +49,19 @@ def levels_for(length: int, coarsest: float, finest: float = FINEST) -> NDArray[
         If the coarsest is not above the finest.
     """
     if not coarsest > finest > 0:
-        raise ValueError(f"levels go down from {coarsest:g} to {finest:g} angstrom: pass a coarser start")
+        raise ValueError(
+            f"levels must decrease, but are {coarsest:g} to {finest:g} angstrom: use a coarser start"
+        )
     count = math.ceil(math.log(coarsest / finest) / math.log(level_ratio(length))) + 1
     return np.geomspace(coarsest, finest, max(count, 2))
 
 
 def step_size(ratio: float, steps: int = STEPS) -> float:
-    """Return epsilon / sigma^2 that leaves the noise of a level after its steps (technique 4).
+    """Return epsilon / sigma^2 for which the variance after all steps is that of the level (technique 4).
 
-    Without a network, on data at one point: with n = 1 - e, the variance after `steps` steps from the level
-    before is n^(2T) (r^2 - 2e / (1 - n^2)) + 2e / (1 - n^2) of this level's; it should be 1.
+    Without a network, for data at one point: with n = 1 - e, the variance after `steps` steps from the
+    previous level, relative to this level's, is n^(2T) (r^2 - 2e / (1 - n^2)) + 2e / (1 - n^2); it should
+    be 1.
     """
 
     def off(epsilon: float) -> float:
@@ -66,7 +69,7 @@ def step_size(ratio: float, steps: int = STEPS) -> float:
         rest = 2 * epsilon / (1 - kept)
         return kept**steps * (ratio**2 - rest) + rest - 1
 
-    # From 0 the excess r^2 - 1 falls below zero or comes near it; beyond 1 a step would overshoot.
+    # From 0 the excess r^2 - 1 decreases to zero or near it; beyond 1 a step would overshoot.
     grid = np.geomspace(1e-4, 0.9, 400)
     values = np.array([off(e) for e in grid])
     below = np.flatnonzero(values <= 0)
@@ -78,20 +81,20 @@ def step_size(ratio: float, steps: int = STEPS) -> float:
 def langevin(
     coords: Coords, score: Score, levels: NDArray[np.float64], seed: int = 0, steps: int = STEPS
 ) -> Coords:
-    """Return coordinates after annealed Langevin sampling, and a last step that takes the noise away.
+    """Return coordinates after annealed Langevin sampling and a final denoising step.
 
     Parameters
     ----------
     coords : ndarray, float64, shape (L, 3)
-        Perturbed, in angstrom.
+        Perturbed coordinates, in angstrom.
     score : callable
         Gradient of log p in 1/angstrom at coordinates and a noise level.
     levels : ndarray, float64
-        From `levels_for`.
+        Result of `levels_for`.
     seed : int
-        Of the noise.
+        Seed of the noise.
     steps : int
-        At each level.
+        Number of steps at each level.
     """
     rng = np.random.default_rng(seed)
     epsilon = step_size(float(levels[0] / levels[1]), steps)
@@ -104,7 +107,7 @@ def langevin(
 
 
 def flow(coords: Coords, score: Score, levels: NDArray[np.float64]) -> Coords:
-    """Return coordinates moved down the levels without noise: the probability flow, an Euler step a level."""
+    """Return coordinates after the probability flow: one Euler step per level, without noise."""
     x = np.asarray(coords, dtype=np.float64)
     for sigma, after in zip(levels.tolist(), [*levels[1:].tolist(), 0.0], strict=True):
         x = x + sigma * (sigma - after) * score(x, sigma)
@@ -130,7 +133,7 @@ class Refined:
 
 
 def refine_native(native: Coords, noise: float, score: Score, seed: int = 0) -> Refined:
-    """Perturb a native by noise of a level, and take it away in both ways."""
+    """Perturb a native by noise of a level, and denoise it in both ways."""
     rng = np.random.default_rng((seed, len(native)))
     start = native + noise * rng.normal(size=native.shape)
     levels = levels_for(len(native), noise)

@@ -1,6 +1,6 @@
-"""Judges that have learnt no label of quality: the score network alone, and the naming of hidden residues.
+"""Quality scores without labels of quality: the score network alone, and predicted residue types.
 
-A native lies where the gradient is small, and its residues are those that its fold asks for.
+For a native structure, gradients are small, and its residue types are likely for its fold.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ LEVELS = (0.1, 0.3, 0.5, 1.0, 1.7, 3.0, 5.0, 8.0)
 
 
 def still(embedder: Embedder, decoy: Decoy, sigma: float) -> float:
-    """Return minus the root mean square of sigma times the gradient, over residues: high where all is well.
+    """Return minus the root mean square of sigma times the gradient, over residues: higher is better.
 
-    In units of the noise level a gradient is the same at any of them: 1 per coordinate for pure noise.
+    In units of the noise level, the scale is the same at all levels: 1 per coordinate for pure noise.
     """
     gradient = embedder.denoising_gradient((decoy.ca_coords, decoy.sequence), sigma=sigma)
     return -float(sigma * np.sqrt(np.square(gradient, dtype=np.float64).mean()))
 
 
 def fitting(namer: Namer, decoy: Decoy) -> float:
-    """Return the mean log-odds of a model's residues in their places, the other residues known; in nats."""
+    """Return the mean log-odds of a model's residue types, given the types of the others, in nats."""
     return float(names_of(namer, decoy)[:, KNOWN].mean())
 
 

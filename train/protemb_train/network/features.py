@@ -1,7 +1,6 @@
-"""Invariant features of a C-alpha trace, per residue and per residue pair: the paper's and ours.
+"""Invariant features of a C-alpha trace, per residue and per residue pair, for both families.
 
-These modules are the only definition of the features: training runs them and export writes them into
-the graph. Shapes: B batch, L length, R rows (the residues whose rows of the map are computed), C channels.
+Training and export use the same modules. Shapes: B batch, L length, R computed rows of the map, C channels.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ PAPER_POSITION_SCALES = 12  # d_model = 24: 12 sines, 12 cosines (section 4)
 def pair_differences(rows_BR3: Tensor, columns_BL3: Tensor) -> Tensor:
     """Return x_column - x_row, shape (B, R, L, 3), by direct subtraction.
 
-    The Gram-matrix trick would be cheaper and errs by 0.01 angstrom far from the origin.
+    The Gram matrix is faster, but has an error of 0.01 angstrom far from the origin.
     """
     return columns_BL3[:, None, :, :] - rows_BR3[:, :, None, :]
 
 
 def centred(coords_BL3: Tensor) -> Tensor:
-    """Return the coordinates with each chain's centroid at the origin, where float32 is finest."""
+    """Return the coordinates with each chain's centroid at the origin, where float32 is most precise."""
     return coords_BL3 - coords_BL3.mean(dim=1, keepdim=True)
 
 
 def one_hot(index: Tensor, count: int) -> Tensor:
-    """Return a float one-hot along a new last axis; an index of `count` or more gives zeros."""
+    """Return a float one-hot encoding along a new last axis; zeros for an index of `count` or more."""
     return (index[..., None] == torch.arange(count, device=index.device)).to(torch.float32)
 
 
@@ -39,7 +38,7 @@ class PaperFeatures(nn.Module):
     """The 149 input channels of the authors' code: column residue, row residue, distance bins.
 
     Soft distance bins have anchors 0..30 step 1, 32..70 step 2 and 73..100 step 3 angstrom and width 3;
-    a residue is its one-hot over 20 types beside sines and cosines of index / 1000^(k/11).
+    a residue has its one-hot encoding over 20 types and sines and cosines of index / 1000^(k/11).
     """
 
     channels = 2 * (20 + 2 * PAPER_POSITION_SCALES) + 61
@@ -75,7 +74,7 @@ class PaperFeatures(nn.Module):
 
 
 def _shifted(x_BL3: Tensor, by: int) -> Tensor:
-    """Return the residue `by` places further along; the ends repeat (they are masked by `_linked`)."""
+    """Return values of the residue `by` positions further; repeated at the ends (masked by `_linked`)."""
     length = x_BL3.shape[1]
     position = (torch.arange(length, device=x_BL3.device) + by).clamp(min=0).clamp(max=length - 1)
     return x_BL3.index_select(1, position)
@@ -90,17 +89,17 @@ def _linked(index_BL: Tensor, first: int, last: int) -> Tensor:
 
 
 def _unit(vector: Tensor, soft: float) -> Tensor:
-    """Return the direction; vectors much shorter than `soft` fade to zero rather than turn wildly."""
+    """Return the direction; vectors much shorter than `soft` become zero instead of unstable."""
     return vector / (vector.square().sum(dim=-1, keepdim=True) + soft * soft).sqrt()
 
 
 class BaseFeatures(nn.Module):
-    """Multi-scale distances, separation, handedness: all that a C-alpha trace tells, without one-hots.
+    """Multi-scale distances, separation and chirality, without one-hot encodings of positions.
 
     Per pair: 32 radial bins whose width grows with the distance (0.4 angstrom at 4, 6 at 50), the
     deviation of a bonded distance from 3.8 angstrom in units of the noise, the separation along the chain,
     and the direction to the partner in each residue's own C-alpha frame. Per residue: type, virtual bond
-    angle and signed virtual torsion. Frames and torsions tell a structure from its mirror image.
+    angle and signed virtual torsion. Frames and torsions distinguish a structure from its mirror image.
     """
 
     radial_bins = 32
@@ -122,7 +121,7 @@ class BaseFeatures(nn.Module):
     def frames(self, coords_BL3: Tensor, index_BL: Tensor) -> Tensor:
         """Return each residue's right-handed frame from CA i-1, i, i+1, shape (B, L, 3 axes, 3).
 
-        Zero at chain ends and breaks, where the frame is unknown.
+        Zero at chain ends and breaks, where the frame is undefined.
         """
         arriving = coords_BL3 - _shifted(coords_BL3, -1)
         leaving = _shifted(coords_BL3, 1) - coords_BL3
@@ -155,7 +154,7 @@ class BaseFeatures(nn.Module):
     def _separation(self, gap_B1RL: Tensor) -> Tensor:
         """Return indicators of |gap| = 0..4 and soft bins of its logarithm: 11 channels.
 
-        Without its sign: from that, a mean over a row tells the position along the chain and little else.
+        Without sign: with it, a mean over a row would mainly encode the position along the chain.
         """
         distance = gap_B1RL.abs()
         near = (distance == self.separations).to(torch.float32)

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-# Two atoms never touch; without a floor a collapsed pair at a large noise level would blow up 1/d.
+# Atoms never overlap; without a lower limit 1/d would diverge for a collapsed pair at high noise.
 MIN_DISTANCE = 1.0
 BOND_LENGTH = 3.8  # angstrom, between the C-alphas of a trans peptide
 
@@ -17,22 +17,22 @@ def distance_gradient(
 ) -> Tensor:
     """Eq. 3: gradient of log p on the squared distances, from a network output of unit size.
 
-    h_ij = (f_ij + f_ji) / 2 / (4 sigma d_ij) * w_ij. The factors change nothing in eq. 3 and 4 but the
-    parametrisation: by eq. 4 they give every residue a gradient of size 1 / sigma at any noise level.
+    h_ij = (f_ij + f_ji) / 2 / (4 sigma d_ij) * w_ij. The factors only change the parametrisation in eq. 3
+    and 4: by eq. 4 they give every residue a gradient of size 1 / sigma at any noise level.
 
     Parameters
     ----------
     output_BLL : Tensor, shape (B, L, L)
-        f, the output layer of the network.
+        f, the output of the last layer of the network.
     distance_BLL : Tensor, shape (B, L, L)
         Distances of the perturbed coordinates in angstrom.
     sigma_B : Tensor, shape (B,)
         Noise levels in angstrom.
     reach : {"length", "distance"}
-        What keeps the sum over a whole chain from growing. "length": w = 1 / sqrt(L). It weakens a bond
-        in a long chain, which a convolution cannot know. "distance": w = (b / d)^1.5 beyond b, with
-        b^2 = 3.8^2 + sigma^2 / 2: the shells of a globule weigh alike. b is a bond's length, and grows with
-        the noise so that sums over residues stay of one size (set by trial: a noisy bond is longer than b).
+        How the sum over a whole chain is bounded. "length": w = 1 / sqrt(L), which weakens a bond in a long
+        chain, although a convolution does not see the length. "distance": w = (b / d)^1.5 beyond b, with
+        b^2 = 3.8^2 + sigma^2 / 2: all shells of a globule have equal weight. b is the length of a bond, and
+        grows with the noise, since a noisy bond is longer, so that sums over residues keep their size.
 
     Returns
     -------
@@ -58,12 +58,12 @@ def coordinate_gradient(h_BLL: Tensor, coords_BL3: Tensor) -> Tensor:
     h_BLL : Tensor, shape (B, L, L)
         Gradient of log p on the squared distances, in 1/angstrom^2; need not be symmetric.
     coords_BL3 : Tensor, shape (B, L, 3)
-        Perturbed coordinates in angstrom, centred: far from the origin the two sums cancel badly.
+        Perturbed coordinates in angstrom, centred: far from the origin the two sums lose precision.
 
     Returns
     -------
     Tensor, shape (B, L, 3)
-        Gradient of log p in 1/angstrom; by construction without net force and net torque.
+        Gradient of log p in 1/angstrom; net force and net torque are zero by construction.
     """
     weight: Tensor = 2.0 * (h_BLL + h_BLL.transpose(1, 2))
     gradient: Tensor = weight.sum(dim=2, keepdim=True) * coords_BL3 - weight @ coords_BL3
@@ -83,7 +83,7 @@ def score_matching_loss(gradient_BL3: Tensor, target_BL3: Tensor, sigma_B: Tenso
     Returns
     -------
     Tensor, shape (B,)
-        Predicting zero scores 3L on average, whatever the noise level.
+        Loss; predicting zero gives 3L on average at any noise level.
     """
     error = (sigma_B[:, None, None] * (gradient_BL3 - target_BL3)).square()
     return torch.sum(error, dim=(1, 2))

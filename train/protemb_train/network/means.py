@@ -1,4 +1,4 @@
-"""The SDK's readouts that are means, in PyTorch: what gradients go through."""
+"""The SDK's readouts that are means, in PyTorch, with gradients."""
 
 from __future__ import annotations
 

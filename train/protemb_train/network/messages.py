@@ -1,4 +1,4 @@
-"""Messages between residues that are near in space: the layer of the single representation and of both tasks.
+"""Message passing between spatial neighbours: the layer of the single representation and of both tasks.
 
 Shapes: L residues, K neighbours, E features of an edge, H hidden channels.
 """
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class Edges(Protocol):
-    """Neighbours of each residue, as `protemb_train.network.neighbours.Neighbours` holds them."""
+    """Neighbours of each residue, such as `protemb_train.network.neighbours.Neighbours`."""
 
     @property
     def edge_LKE(self) -> Tensor:
@@ -21,10 +21,10 @@ class Edges(Protocol):
 
     @property
     def neighbour_LK(self) -> Tensor:
-        """Position of each neighbour, int64."""
+        """Index of each neighbour, int64."""
 
     @property
-    def there_LK(self) -> Tensor:
+    def present_LK(self) -> Tensor:
         """Weight of each neighbour; 0 where there is none."""
 
 
@@ -52,11 +52,11 @@ class Messages(nn.Module):
     def forward(self, y_LH: Tensor, graph: Edges) -> Tensor:
         """Return the states after the layer, shape (L, H)."""
         v_LH = self.norm(y_LH)
-        there_LK = graph.there_LK
-        # The bias joins the residue, not each edge: few passes over (L, K, H) are what this costs.
+        present_LK = graph.present_LK
+        # The bias is added per residue, not per edge: the cost is dominated by passes over (L, K, H).
         own_LH = self.own(v_LH) + self.edge.bias
         edge_LKH = F.linear(graph.edge_LKE, self.edge.weight)
         message = F.relu(edge_LKH + own_LH[:, None] + self.other(v_LH)[graph.neighbour_LK])
-        mean = (there_LK[:, None] @ message)[:, 0] / there_LK.sum(dim=1, keepdim=True).clamp(min=1.0)
+        mean = (present_LK[:, None] @ message)[:, 0] / present_LK.sum(dim=1, keepdim=True).clamp(min=1.0)
         out: Tensor = y_LH + self.mix(torch.cat([v_LH, mean], dim=1))
         return out

@@ -1,8 +1,8 @@
-"""The nearest residues of each residue, and how they lie: what the messages of the single representation see.
+"""The nearest residues of each residue and their geometry, for the messages of the single representation.
 
-Every feature depends on distances, local frames and residue indices only, so a rigid motion changes none.
-The weight of a neighbour falls to zero at the distance of the first residue that is none: where two residues
-change places in the list of neighbours, nothing jumps.
+Features depend on distances, local frames and residue indices only, and are invariant to rigid motions. The
+weight of a neighbour decreases to zero at the distance of the nearest residue that is not a neighbour, so
+that it is continuous when two residues change places in the list of neighbours.
 
 Shapes: B batch, L length, N = B L residues of all chains, K neighbours, E features of an edge.
 """
@@ -20,13 +20,13 @@ from protemb_train.network.features import BaseFeatures
 
 NEAREST = 24
 REACH = 30.0
-"""Angstrom; a residue at this distance or farther is no neighbour."""
+"""Largest distance of a neighbour, angstrom."""
 RADIAL, SEPARATIONS, OCTAVES = 16, 4, 6
 EDGE = RADIAL + 3 + 3 + 9 + 2 * SEPARATIONS + OCTAVES
-"""Features of an edge: distance; direction seen from either residue; the turn between their frames; and
-separation along the chain, with its sign for near residues."""
+"""Features of an edge: distance; direction in the frame of either residue; relative rotation of the frames;
+and separation along the chain, with sign for near residues."""
 BURIAL = ((6.0, 5.3), (10.0, 19.0), (16.0, 52.0))
-"""Scales in angstrom of soft neighbour counts, and their mean over DeepPPISP's training chains."""
+"""Scales in angstrom of soft neighbour counts, and their means over DeepPPISP's training chains."""
 
 
 class Neighbours(NamedTuple):
@@ -37,16 +37,16 @@ class Neighbours(NamedTuple):
     edge_LKE : Tensor, float32, shape (N, K, E)
         Features of the edges.
     neighbour_LK : Tensor, int64, shape (N, K)
-        Positions of the neighbours among the residues of the batch, nearest first.
-    there_LK : Tensor, float32, shape (N, K)
-        Weights from 1 (distance 0) to 0 (the nearest residue that is no neighbour, or `REACH`).
+        Indices of the neighbours among the residues of the batch, nearest first.
+    present_LK : Tensor, float32, shape (N, K)
+        Weights from 1 (distance 0) to 0 (the nearest residue that is not a neighbour, or `REACH`).
     burial_BLD : Tensor, float32, shape (B, L, 3)
-        Soft neighbour counts at three scales, around zero.
+        Soft neighbour counts at three scales, centred.
     """
 
     edge_LKE: Tensor
     neighbour_LK: Tensor
-    there_LK: Tensor
+    present_LK: Tensor
     burial_BLD: Tensor
 
 
@@ -56,7 +56,7 @@ def find_neighbours(features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor
     Parameters
     ----------
     features : BaseFeatures
-        Gives local frames.
+        Computes local frames.
     coords_BL3 : Tensor, float32, shape (B, L, 3)
         Centred C-alpha coordinates in angstrom.
     index_BL : Tensor, int64, shape (B, L)
@@ -74,12 +74,12 @@ def find_neighbours(features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor
     ]
     far = REACH**2
     squared_BLL = (squared_BLL * others + far * (1 - others)).clamp(max=far)
-    # A chain may have fewer residues than neighbours are asked for.
+    # A chain may have fewer residues than the number of neighbours.
     squared, place = F.pad(squared_BLL, (0, NEAREST + 1), value=far).topk(NEAREST + 1, dim=2, largest=False)
     end_BL1 = squared[:, :, NEAREST:].clamp(min=1.0)
     squared_BLK = squared[:, :, :NEAREST]
-    there_BLK = (1 - squared_BLK / end_BL1).clamp(min=0.0)
-    place_BLK = torch.where(there_BLK > 0, place[:, :, :NEAREST], 0)
+    present_BLK = (1 - squared_BLK / end_BL1).clamp(min=0.0)
+    place_BLK = torch.where(present_BLK > 0, place[:, :, :NEAREST], 0)
     starts = torch.arange(batch, device=coords_BL3.device)[:, None, None] * length
     neighbour = (place_BLK + starts).flatten(0, 1)
 
@@ -93,8 +93,8 @@ def find_neighbours(features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor
     turn = (theirs.flatten(1, 2) @ frames.transpose(1, 2)).reshape(-1, NEAREST, 9)
     gap = index[neighbour] - index[:, None]
     edge = torch.cat([_radial(distance), seen, seen_back, turn, _separation(gap)], dim=2)
-    there = there_BLK.flatten(0, 1)
-    return Neighbours(edge, neighbour, there, torch.stack(counts, dim=2))
+    present = present_BLK.flatten(0, 1)
+    return Neighbours(edge, neighbour, present, torch.stack(counts, dim=2))
 
 
 def _radial(distance_LK1: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ def _radial(distance_LK1: Tensor) -> Tensor:
 
 
 def _separation(gap_LK: Tensor) -> Tensor:
-    """Return indicators of |gap| of 1 to 4, the same with its sign, and soft bins of its logarithm."""
+    """Return indicators of |gap| of 1 to 4, the same with sign, and soft bins of its logarithm."""
     far = gap_LK.abs()[..., None]
     near = (far == torch.arange(1, SEPARATIONS + 1, device=gap_LK.device)).to(torch.float32)
     octave = torch.log2(far.to(torch.float32).clamp(min=1.0))

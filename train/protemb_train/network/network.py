@@ -1,12 +1,12 @@
-"""The score network, in two families that share one skeleton.
+"""The score network, in two families with a common structure.
 
 `paper` is the published network: pre-activation bottlenecks, ELU, conditional batch normalisation, 149
-input channels. `base` is ours, made for export: weights are standardised instead of activations
-normalised (Brock et al. 2021, arXiv:2101.08692), so that there are no batch statistics to move between
-crops and whole chains; every gain and bias follows a convolution and folds into it; and the input is a
-sum of a row term, a column term and a convolution of pair features.
+input channels. `base` is designed for export: weights are standardised instead of activations normalised
+(Brock et al. 2021, arXiv:2101.08692), so that there are no batch statistics that differ between crops and
+whole chains; every gain and bias follows a convolution and is folded into it; and the input is the sum of a
+row term, a column term and a convolution of pair features.
 
-Shapes: B batch, L length, R rows of the map that are computed, C channels, K conditions.
+Shapes: B batch, L length, R computed rows of the map, C channels, K conditions.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from protemb_train.network.noise import geometric_levels
 from protemb_train.network.presets import NetworkConfig
 from protemb_train.network.single import SingleRepresentation, States, four_means
 
-BASE_CONDITIONS = 8  # soft bins of log sigma: noise levels next to each other share what they learn
+BASE_CONDITIONS = 8  # soft bins of log sigma: similar noise levels share parameters
 
 
 class Affine(nn.Module):
-    """Per-channel gain and bias chosen by the noise level, after batch normalisation if `normalise`."""
+    """Per-channel gain and bias selected by the noise level, after batch normalisation if `normalise`."""
 
     def __init__(self, channels: int, conditions: int, *, normalise: bool, gain: float = 1.0) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Affine(nn.Module):
 
 
 class StandardisedConv(nn.Conv2d):
-    """A convolution without bias whose weights have mean zero and variance 1 / fan-in per output."""
+    """A convolution without bias whose weights have mean 0 and variance 1 / fan-in per output."""
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int = 1, dilation: int = 1) -> None:
         super().__init__(
@@ -57,7 +57,7 @@ class StandardisedConv(nn.Conv2d):
         )
 
     def standardised(self) -> Tensor:
-        """Return the weight that is applied."""
+        """Return the standardised weight."""
         mean = self.weight.mean(dim=(1, 2, 3), keepdim=True)
         variance = (self.weight - mean).square().mean(dim=(1, 2, 3), keepdim=True)
         fan_in = self.weight[0].numel()
@@ -67,12 +67,12 @@ class StandardisedConv(nn.Conv2d):
         return self._apply_weight(input, self.standardised(), None)
 
     def with_affine(self, input: Tensor, affine: Affine, condition_1K: Tensor) -> Tensor:
-        """Return `affine(self(input), condition)` of a batch of one, in one pass over the map."""
+        """Return `affine(self(input), condition)` for a batch of one, in one pass over the map."""
         gain_C, bias_C = (condition_1K @ affine.gain)[0], (condition_1K @ affine.bias)[0]
         return self._apply_weight(input, self.standardised() * gain_C[:, None, None, None], bias_C)
 
     def _apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self.kernel_size == (1, 1):  # a matrix product: 1.5 times the steps a second on the CPU
+        if self.kernel_size == (1, 1):  # as a matrix product 1.5 times faster on the CPU
             return F.linear(input.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
         return F.conv2d(input, weight, bias, self.stride, self.padding, self.dilation)
 
@@ -99,7 +99,7 @@ class PaperBlock(nn.Module):
 class BaseBlock(nn.Module):
     """ReLU(x + affine3(conv3(ReLU(affine2(conv2(ReLU(affine1(conv1(x))))))))).
 
-    Once folded (`protemb_export.fold`), Conv, Relu and Add alone.
+    After folding (`protemb_export.fold`) it has only Conv, Relu and Add.
     """
 
     def __init__(self, channels: int, bottleneck: int, dilation: int, conditions: int) -> None:
@@ -109,11 +109,11 @@ class BaseBlock(nn.Module):
         self.conv2 = StandardisedConv(bottleneck, bottleneck, 3, dilation)
         self.affine2 = Affine(bottleneck, conditions, normalise=False)
         self.conv3 = StandardisedConv(bottleneck, channels)
-        # A small start keeps the sum of many branches near its input, as normalisation would.
+        # A small initial value keeps the sum of many branches near its input, as normalisation would.
         self.affine3 = Affine(channels, conditions, normalise=False, gain=0.3)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        if x.shape[0] == 1:  # one noise level: a tenth less time than gains and biases of their own
+        if x.shape[0] == 1:  # one noise level: 10% faster than separate gains and biases
             y = F.relu(self.conv1.with_affine(x, self.affine1, condition))
             y = F.relu(self.conv2.with_affine(y, self.affine2, condition))
             return F.relu(x + self.conv3.with_affine(y, self.affine3, condition))
@@ -140,13 +140,13 @@ class PaperStem(nn.Module):
 class BaseStem(nn.Module):
     """Pair features through a 1x1 convolution, plus one term per row and one per column.
 
-    Without `types` the terms hold the virtual angles of a residue, and not its type.
+    Without `types` the terms have the virtual angles of a residue, but not its type.
     """
 
     def __init__(self, channels: int, conditions: int, *, types: bool) -> None:
         super().__init__()
         self.features = BaseFeatures()
-        self.first = 0 if types else BaseFeatures.residue_types  # residue features that enter
+        self.first = 0 if types else BaseFeatures.residue_types  # first residue feature used
         residue_channels = BaseFeatures.residue_channels - self.first
         self.conv = StandardisedConv(BaseFeatures.pair_channels, channels)
         self.affine = Affine(channels, conditions, normalise=False, gain=2.0)
@@ -177,7 +177,7 @@ class ScoreNetwork(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.autocast_blocks = False  # of the blocks; a way of training, not part of the network
+        self.autocast_blocks = False  # a training option, not part of the network
         levels = geometric_levels(config.noise_levels, config.sigma_max, config.sigma_min)
         self.register_buffer("levels_K", levels, persistent=False)
         paper = config.family == "paper"
@@ -204,23 +204,23 @@ class ScoreNetwork(nn.Module):
         self.norm_out = Affine(channels, conditions, normalise=True) if paper else None
         kernel = 3 if paper else 1
         self.conv_out = nn.Conv2d(channels, 1, kernel, padding=kernel // 2)
-        # Training starts at the zero predictor, whose loss is known: 3L.
+        # Training starts at the zero predictor, with a loss of 3L.
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
 
     @property
     def radius(self) -> int:
-        """Residues on either side that an entry of the pair embedding depends on, along each axis."""
+        """Receptive field: residues on either side that an entry of the pair embedding depends on."""
         stem = 1 if self.config.family == "paper" else 0
         return stem + sum(self.config.dilations)
 
     @property
     def multiplications(self) -> int:
-        """Multiplications of all convolutions for each residue pair."""
+        """Multiplications of all convolutions per residue pair."""
         return sum(conv.weight.numel() for conv in self.modules() if isinstance(conv, nn.Conv2d))
 
     def condition(self, sigma_B: Tensor) -> Tensor:
-        """Return what selects gains and biases, shape (B, K).
+        """Return the weights that select gains and biases, shape (B, K).
 
         `paper`: one-hot of the nearest trained level. `base`: soft bins of log sigma, which sum to 1.
         """
@@ -250,12 +250,12 @@ class ScoreNetwork(nn.Module):
         coords_BL3 : Tensor, float32, shape (B, L, 3)
             C-alpha coordinates in angstrom; all chains of a batch have the same length.
         type_BL, index_BL : Tensor, int64, shape (B, L)
-            Residue types (positions in `ALPHABET`) and residue indices.
+            Residue types (indices in `ALPHABET`) and residue indices.
         sigma_B : Tensor, float32, shape (B,)
             Noise levels in angstrom.
         rows_R : Tensor, int64, shape (R,), optional
             Consecutive rows to compute, all by default. Rows closer than `radius` to either end of
-            `rows_R` are wrong unless that end is the chain's.
+            `rows_R` are wrong unless it is an end of the chain.
 
         Returns
         -------
@@ -291,21 +291,21 @@ class ScoreNetwork(nn.Module):
         return x, States(structure_BLH, self.single.last(four_means(x, coords_BL3), state))
 
     def structure_state(self, coords_BL3: Tensor, index_BL: Tensor, sigma_B: Tensor) -> Tensor:
-        """Return the state of residues before types are known, shape (B, L, H); cheaper than `embed_all`."""
+        """Return the state of residues without residue types, shape (B, L, H); faster than `embed_all`."""
         unused = torch.zeros_like(index_BL)
         condition = self.condition(sigma_B)
         neighbours = self.neighbours(coords_BL3, index_BL)
         return self._structure(coords_BL3, unused, index_BL, sigma_B, condition, neighbours)[1]
 
     def neighbours(self, coords_BL3: Tensor, index_BL: Tensor) -> Neighbours | None:
-        """Return the neighbours that messages pass between; None for a network without messages."""
+        """Return the neighbours for message passing; None for a network without messages."""
         if self.config.messages is None:
             return None
-        assert isinstance(self.stem, BaseStem)  # the configuration allows no other
+        assert isinstance(self.stem, BaseStem)  # guaranteed by the configuration
         return find_neighbours(self.stem.features, centred(coords_BL3), index_BL)
 
     def states_without_map(self, coords_BL3: Tensor, type_BL: Tensor, index_BL: Tensor) -> States:
-        """Return the states that messages alone give, without reading any pair map.
+        """Return the states computed by messages alone, without a pair map.
 
         Parameters are those of `embed`.
         """
@@ -327,7 +327,7 @@ class ScoreNetwork(nn.Module):
         condition: Tensor,
         neighbours: Neighbours | None,
     ) -> tuple[Tensor, Tensor]:
-        """Return map and state at the last exchange, before residue types enter."""
+        """Return map and state at the last exchange, before residue types are added."""
         assert self.single is not None and self.config.exchanges is not None
         assert isinstance(self.stem, BaseStem)
         coords_BL3 = centred(coords_BL3)
@@ -338,7 +338,7 @@ class ScoreNetwork(nn.Module):
         done = 0
         for k, until in enumerate(self.config.exchanges):
             if k:
-                assert state is not None  # read at the exchange before
+                assert state is not None  # computed at the previous exchange
                 x = self.single.writes[k - 1](x, state, rows_R)
             x = self._through(x, condition, done, until)
             state, done = self.single.structure(k, four_means(x, coords_BL3), state, geometry), until
@@ -347,7 +347,7 @@ class ScoreNetwork(nn.Module):
 
     def _through(self, x: Tensor, condition: Tensor, first: int, behind: int) -> Tensor:
         """Return the map after the blocks `first` to `behind` - 1."""
-        # Features, means and eq. 3-4 stay in float32: bfloat16 is 0.25 angstrom apart at 60 angstrom.
+        # Features, means and eq. 3-4 stay in float32: bfloat16 has steps of 0.25 angstrom at 60 angstrom.
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast_blocks):
             for block in self.blocks[first:behind]:
                 x = block(x, condition)

@@ -14,7 +14,7 @@ def geometric_levels(count: int, sigma_max: float, sigma_min: float) -> Tensor:
     Parameters
     ----------
     count : int
-        K, how many.
+        K, number of levels.
     sigma_max, sigma_min : float
         First and last level in angstrom.
 
@@ -26,16 +26,16 @@ def geometric_levels(count: int, sigma_max: float, sigma_min: float) -> Tensor:
 
 
 def stratified_levels(batch: int, levels_K: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Draw one noise level per sample, spread evenly over the levels within the batch.
+    """Draw one noise level per sample, evenly distributed over the levels within the batch.
 
     Parameters
     ----------
     batch : int
-        Number of samples; a multiple of K sees every level equally often.
+        Number of samples; a multiple of K has every level equally often.
     levels_K : Tensor, shape (K,)
         Noise levels in angstrom.
     generator : torch.Generator, optional
-        Of the CPU; torch's global one by default.
+        CPU generator; torch's global one by default.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def perturb(coords_BL3: Tensor, sigma_B: Tensor, generator: torch.Generator | No
     sigma_B : Tensor, shape (B,)
         Standard deviations in angstrom.
     generator : torch.Generator, optional
-        Of the CPU, so that every device sees the same noise; torch's global one by default.
+        CPU generator, so that the noise is the same on every device; torch's global one by default.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Every hyper-parameter on one screen: the paper's network and ours, each value with its reason."""
+"""All hyper-parameters of the paper's network and ours, with the reasons for their values."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from protemb_sdk import ProtembError
 
 
 class ConfigError(ProtembError, ValueError):
-    """A field of a configuration is not what it may be."""
+    """A field of a configuration has an invalid value."""
 
 
 class Range(NamedTuple):
-    """What a number may be, in words and as a test."""
+    """Allowed values of a number, in words and as a test."""
 
     words: str
     holds: Callable[[float], bool]
@@ -45,7 +45,7 @@ _PLAIN: dict[Any, tuple[str, Callable[[Any], bool]]] = {
 
 
 def _allowed(hint: Any) -> tuple[str, Callable[[Any], bool]]:
-    """Return what a field of a type may be, in words and as a test."""
+    """Return the allowed values of a field of a type, in words and as a test."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         words, plain = _allowed(arguments[0])
@@ -65,12 +65,12 @@ def _allowed(hint: Any) -> tuple[str, Callable[[Any], bool]]:
 
 
 class Checked:
-    """A dataclass whose fields are of their types and within their ranges.
+    """A dataclass whose fields are checked for type and range.
 
     Raises
     ------
     ConfigError
-        If one is not.
+        If a field is invalid.
     """
 
     def __post_init__(self) -> None:
@@ -93,21 +93,21 @@ class NetworkConfig(Checked):
     bottleneck : int
         Width inside a block, where the 3x3 convolution runs.
     dilations : tuple of int
-        Dilation of each block's 3x3 convolution, one entry a block.
+        Dilation of each block's 3x3 convolution, one entry per block.
     noise_levels : int
         K of eq. 5.
     sigma_max, sigma_min : float
         Largest and smallest noise level in angstrom; the K levels are geometric between them.
     reach : {"length", "distance"}
-        How the output is scaled; see `protemb_train.network.loss.distance_gradient`.
+        Scaling of the output; see `protemb_train.network.loss.distance_gradient`.
     exchanges : tuple of int
-        Numbers of blocks after which pair map and single representation are exchanged, rising; None for a
-        network without a single representation. Only for the family "base".
+        Numbers of blocks after which pair map and single representation are exchanged, increasing; None for
+        a network without a single representation. Only for the family "base".
     single_channels : int
         Width H of the single representation.
     messages : tuple of int
-        Layers of messages between residues that are near in space, before and after residue types are
-        known; None for a network without messages. Only with exchanges.
+        Numbers of message-passing layers before and after residue types are added; None for a network
+        without messages. Only with exchanges.
     """
 
     family: Literal["paper", "base"]
@@ -115,8 +115,8 @@ class NetworkConfig(Checked):
     bottleneck: Count
     dilations: tuple[Count, ...]
     noise_levels: Count
-    sigma_max: Positive = 10.0  # the paper's: the fold is gone, conformation space is explored
-    sigma_min: Positive = 0.01  # the paper's: below the coordinate error of a crystal structure
+    sigma_max: Positive = 10.0  # as in the paper: the fold is lost
+    sigma_min: Positive = 0.01  # as in the paper: below the coordinate error of crystal structures
     reach: Literal["length", "distance"] = "length"
     exchanges: tuple[Count, ...] | None = None
     single_channels: Count = 128
@@ -128,7 +128,7 @@ class NetworkConfig(Checked):
         rising = list(after) == sorted(set(after)) and all(n < len(self.dilations) for n in after)
         if after and (self.family == "paper" or not rising):
             raise ConfigError(
-                f"exchanges is {list(after)}; it must rise and end below the number of blocks, "
+                f"exchanges is {list(after)}; it must be increasing and less than the number of blocks, "
                 f"{len(self.dilations)}, in a network of the family base"
             )
         if self.messages is not None and (len(self.messages) != 2 or not after):
@@ -140,7 +140,7 @@ class NetworkConfig(Checked):
             raise ConfigError(f"sigma_max is {self.sigma_max:g}; it must not be below sigma_min")
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for checkpoints and metadata; without those that a network does not use."""
+        """Return plain values for checkpoints and metadata, without those that a network does not use."""
         unused = {"exchanges", "single_channels"} if self.exchanges is None else set()
         unused |= {"messages"} if self.messages is None else set()
         values = {k: v for k, v in asdict(self).items() if k not in unused}
@@ -155,65 +155,65 @@ class NetworkConfig(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig(Checked):
-    """How a network is trained; `batch` and `crops` decide what a step costs.
+    """Training settings; `batch` and `crops` determine the cost of a step.
 
     Parameters
     ----------
     batch : int
-        Chains a step at the smallest crop.
+        Chains per step at the smallest crop.
     crops : tuple of int
         Crop sizes in residues; one is drawn per step.
     two_windows, sphere : float
-        Share of crops made of two windows of half the size, and of the residues nearest to one; the
-        others are contiguous.
+        Share of crops of two windows of half the size, and of the residues nearest to one; the others are
+        contiguous.
     draw : {"chain", "cluster"}
-        What is drawn with equal chance: a chain, or a cluster and then one of its chains.
+        Whether chains are drawn uniformly, or clusters and then one of their chains.
     validate_on : {"crops", "chains"}
-        What the best checkpoint is chosen on: crops like those of training, or whole chains.
+        Data for the choice of the best checkpoint: crops like those of training, or whole chains.
     learning_rate : float
-        Of Adam, after the warm-up.
+        Learning rate of Adam after the warm-up.
     warmup_steps : int
-        Steps of linear rise.
+        Number of steps of linear increase.
     schedule : {"constant", "cosine", "decay"}
-        Course of the learning rate after it: constant; a cosine that ends at a twentieth; or constant until
-        the last fifth of the run, and then linear to a thirtieth. A run of the last kind can be extended as
-        long as it is before that fifth.
+        Learning rate after the warm-up: constant; a cosine that ends at 1/20; or constant until the last
+        fifth of the run, and then linear to 1/30. A run of the last kind can be extended before that
+        fifth.
     small_rate : float
-        Learning rate of perceptrons and heads, as a share of `learning_rate`.
+        Learning rate of perceptrons and heads, relative to `learning_rate`.
     ema : float or None
-        Decay of the moving average of the weights; None keeps none.
+        Decay of the moving average of the weights; None for no average.
     clip : float or None
-        Largest norm of the gradient; None clips nothing.
+        Largest norm of the gradient; None for no clipping.
     mask_types : float
         Share of residues shown as X.
     swap_types : float
-        Share of residues shown as another type; as many are asked for as they are, so that what is shown is
-        right in half of the cases, and the network must say whether it fits.
+        Share of residues shown as another type; the same number is shown unchanged and predicted too, so
+        that the network must decide whether a type is correct.
     type_loss : float
-        Weight of the cross entropy (in units of its start, ln 20) of naming the residues asked for.
+        Weight of the cross entropy (in units of its initial value, ln 20) of predicted residue types.
     per_residue_loss : bool
-        Eq. 5 divided by 3L, so that predicting zero costs 1, instead of by 2.
+        Whether eq. 5 is divided by 3L, so that predicting zero has a loss of 1, instead of by 2.
     pair_map : bool
         Whether the pair map is computed; without it only the messages of the single representation are
         trained, on `pieces`, `chains` and `damaged`.
     pieces : int
-        Pieces of chains that were cut in two, in each step; see `protemb_train.auxiliary`.
+        Number of pieces of cut chains per step; see `protemb_train.pretrain.auxiliary`.
     piece_loss, site_loss : float
-        Weights of eq. 5 on them, and of the cross entropy (in units of ln 2) of the residues that touched the
-        removed part.
+        Weights of eq. 5 on them, and of the cross entropy (in units of ln 2) of the residues in contact with
+        the removed part.
     chains : int
-        Whole chains in each step that only the first blocks see, to predict residue types.
+        Number of whole chains per step, which pass only the first blocks, to predict residue types.
     profile_loss : float
         Weight of the cross entropy (in units of ln 20) of all residue types, predicted from structure alone,
         on pieces and whole chains.
     hidden_chains : float
-        Share of pieces with all residue types hidden; in the others `mask_types` and `swap_types` hold.
+        Share of pieces with all residue types masked; in the others `mask_types` and `swap_types` are used.
     damaged : int
-        Damaged structures in each step.
+        Number of damaged structures per step.
     damage_loss : float
         Weight of the squared error of the lDDT of their residues, in units of its variance.
     longest : int
-        Longest piece, whole chain or damaged structure in residues.
+        Largest number of residues of a piece, whole chain or damaged structure.
     """
 
     batch: Count
@@ -246,17 +246,15 @@ class PretrainConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.two_windows + self.sphere > 1:
-            raise ConfigError(
-                "two_windows and sphere are shares of all crops; together they must be 1 at most"
-            )
+            raise ConfigError("two_windows and sphere are shares of all crops; their sum must be at most 1")
         if not self.pair_map and self.piece_loss:
-            raise ConfigError("piece_loss is eq. 5 on pieces and needs the pair map; set it to 0")
+            raise ConfigError("piece_loss is eq. 5 on pieces and requires the pair map; set it to 0")
         if not self.pair_map and not (self.pieces or self.chains):
-            raise ConfigError("without pair_map there is nothing to learn from; set pieces or chains")
+            raise ConfigError("without pair_map there are no training data; set pieces or chains")
         if self.mask_types + 2 * self.swap_types > 1:
-            raise ConfigError("mask_types and twice swap_types are shares; together they must be 1 at most")
+            raise ConfigError("mask_types plus twice swap_types must be at most 1: they are shares")
         if self.two_windows and any(size % 2 for size in self.crops):
-            raise ConfigError("crops hold an odd number; with two_windows each must be even")
+            raise ConfigError("crops contains an odd number; with two_windows each must be even")
 
 
 Config = TypeVar("Config", NetworkConfig, PretrainConfig)
@@ -271,11 +269,11 @@ PAPER = NetworkConfig(
 
 BASE = NetworkConfig(
     family="base",
-    channels=64,  # the published embedding size: a drop-in for programs built on it
-    bottleneck=32,  # fills the vector units: cheaper per operation than twice the blocks of 16
-    dilations=(1, 2, 4, 8) * 2,  # radius 30 where the paper has 145: little halo, a third of the cost
-    noise_levels=32,  # as the paper; base is conditioned on sigma itself, so others are legal too
-    reach="distance",  # a bond means the same in a crop and in a whole chain
+    channels=64,  # the published embedding size
+    bottleneck=32,  # efficient vectorisation: faster per operation than twice the blocks of 16
+    dilations=(1, 2, 4, 8) * 2,  # radius 30 instead of 145 in the paper: small halo, a third of the cost
+    noise_levels=32,  # as in the paper; base is conditioned on sigma itself, so other levels work too
+    reach="distance",  # the scale of a bond is the same in a crop and in a whole chain
 )
 
 PAPER_TRAINING = PretrainConfig(
@@ -294,29 +292,29 @@ PAPER_TRAINING = PretrainConfig(
     swap_types=0.0,
     type_loss=0.0,
     per_residue_loss=False,
-)  # all of it section 4
+)  # all values from section 4
 
 BASE_TRAINING = PretrainConfig(
-    batch=8,  # with the crops, as many residue pairs a step as the paper's 32 crops of 32
-    crops=(64,),  # as wide as the receptive field: an entry in the middle sees what it sees in a whole chain
-    two_windows=0.4,  # shows pairs that are far apart in sequence
+    batch=8,  # with the crops, as many residue pairs per step as the paper's 32 crops of 32
+    crops=(64,),  # as wide as the receptive field: the central entry is as in a whole chain
+    two_windows=0.4,  # includes pairs that are far apart in sequence
     sphere=0.0,
-    draw="cluster",  # a thousand antibodies weigh as much as one orphan
+    draw="cluster",  # equal weight of large families (antibodies) and single chains
     validate_on="chains",
-    learning_rate=4e-3,  # no batch statistics and bounded targets: forty times the paper's is stable
+    learning_rate=4e-3,  # forty times the paper's, stable without batch statistics and with bounded targets
     warmup_steps=200,
     schedule="cosine",
-    ema=0.999,  # averages the last 1,000 steps or so
+    ema=0.999,  # averages about the last 1,000 steps
     clip=1.0,
-    mask_types=0.15,  # residues shown as X; X must not be unheard of at inference either
+    mask_types=0.15,  # residues shown as X, which occurs at inference too
     swap_types=0.0,
     type_loss=0.1,
-    per_residue_loss=True,  # crops of many sizes weigh alike
+    per_residue_loss=True,  # equal weight of crops of different sizes
 )
 
 BASE_2 = replace(
     BASE,
-    exchanges=(4,),  # (3, 6) learned no faster in 250 steps and costs more (train/results/design.md)
+    exchanges=(4,),  # (3, 6) learned no faster in 250 steps and is slower (train/results/design.md)
     single_channels=128,
     messages=(4, 2),
 )
@@ -326,7 +324,7 @@ BASE_2_TRAINING = replace(
     batch=6,  # crops; a quarter of the residue pairs of a step
     learning_rate=3e-3,
     small_rate=0.33,  # perceptrons and heads; 1.0 learned as fast after 200 steps
-    schedule="decay",  # a run can be extended as long as it is before its last fifth
+    schedule="decay",  # a run can be extended before its last fifth
     swap_types=0.05,
     type_loss=0.3,
     pieces=2,
@@ -334,7 +332,7 @@ BASE_2_TRAINING = replace(
     site_loss=1.0,
     chains=2,
     profile_loss=1.0,
-    hidden_chains=0.2,  # chains without a sequence are input too
+    hidden_chains=0.2,  # embeddings are also computed without a sequence
     longest=200,
 )
 
@@ -348,13 +346,13 @@ MESSAGES_TRAINING = replace(
     chains=6,
     longest=250,
 )
-"""Of the messages alone, before the whole network: about a tenth of a second for each chain."""
+"""Training of the messages alone, before the whole network: about 0.1 s per chain."""
 
 PRESETS: dict[str, tuple[NetworkConfig, PretrainConfig]] = {
     "paper": (PAPER, PAPER_TRAINING),
     "base": (BASE, BASE_TRAINING),
-    "base-2": (BASE_2, BASE_2_TRAINING),  # takes the name base when its network is trained
-    "base-2-messages": (BASE_2, MESSAGES_TRAINING),  # what a run of base-2 starts from
+    "base-2": (BASE_2, BASE_2_TRAINING),  # will be named base when its network is trained
+    "base-2-messages": (BASE_2, MESSAGES_TRAINING),  # initial weights of a run of base-2
 }
 
 
@@ -364,7 +362,7 @@ def authors_release(noise_levels: int) -> NetworkConfig:
 
 
 def read_config(path: Path) -> tuple[str, NetworkConfig, PretrainConfig]:
-    """Read a TOML file that names a preset and what differs from it.
+    """Read a TOML file with a preset and changes to it.
 
     Parameters
     ----------
@@ -375,13 +373,13 @@ def read_config(path: Path) -> tuple[str, NetworkConfig, PretrainConfig]:
     Returns
     -------
     tuple of str, NetworkConfig, PretrainConfig
-        The preset's name, with "+" where something differs.
+        Name of the preset, with "+" if something is changed.
 
     Raises
     ------
     ProtembError
-        If the file is missing, is not TOML, names a preset or a field that there is not, or a field is not
-        what it may be.
+        If the file is missing, is not TOML, has an unknown preset or field, or a field has an invalid
+        value.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -389,7 +387,7 @@ def read_config(path: Path) -> tuple[str, NetworkConfig, PretrainConfig]:
         raise ProtembError(f"cannot be read as a configuration ({error})", path) from error
     name = values.pop("preset", "base")
     if not isinstance(name, str) or name not in PRESETS:
-        raise ProtembError(f"no preset named {name!r}; there are {', '.join(PRESETS)}", path)
+        raise ProtembError(f"there is no preset {name!r}; available are {', '.join(PRESETS)}", path)
     network = _changed(path, PRESETS[name][0], values.pop("network", {}))
     training = _changed(path, PRESETS[name][1], values.pop("training", {}))
     if values:
@@ -404,7 +402,7 @@ def _changed(path: Path, config: Config, values: Any) -> Config:
     fields = {field.name for field in dataclasses.fields(config)}
     unknown = set(values) - fields
     if unknown:
-        raise ProtembError(f"unknown field {min(unknown)!r}; there are {', '.join(sorted(fields))}", path)
+        raise ProtembError(f"unknown field {min(unknown)!r}; available are {', '.join(sorted(fields))}", path)
     plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     plain |= {k: None for k, v in values.items() if v == "none"}
     try:

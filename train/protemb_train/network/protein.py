@@ -1,7 +1,7 @@
-"""Features of a whole chain, in its order: what the protein vector is a linear map of.
+"""Ordered features of a whole chain, from which a linear map computes the protein vector.
 
-A mean over all residues forgets where in the chain each of them is. These features keep it: the chain is
-divided into parts of equal length, and the parts are described in order.
+A mean over all residues loses their order. Here the chain is divided into parts of equal length, which are
+described in order.
 
 Shapes: B batch, L length, H of the structure state.
 """
@@ -16,10 +16,10 @@ from torch import Tensor
 from protemb_train.network.features import centred
 
 PARTS = 5
-"""Ordered parts of the chain that the state is averaged in."""
+"""Number of ordered parts of the chain over which the state is averaged."""
 SEGMENTS = 10
 DISTANCES = SEGMENTS * (SEGMENTS - 1) // 2 + SEGMENTS
-"""Distances between the centroids of ten ordered segments, and the ten radii of gyration."""
+"""Number of distances between the centroids of ten ordered segments, and of their radii of gyration."""
 
 # Mean and standard deviation of log(1 + distance in angstrom) over 600 chains of the corpus, rounded.
 _APART, _APART_SPREAD = 2.9, 0.5
@@ -29,18 +29,18 @@ _RADIUS, _RADIUS_SPREAD = 2.2, 0.4
 def ordered_parts(length: int, parts: int, device: torch.device | None = None) -> Tensor:
     """Return the weight of each residue in the mean of each ordered part, shape (parts, L).
 
-    A residue of a chain of L takes 1 / L of its length, and a part takes 1 / parts; a residue counts in a
-    part by what the two have in common. Residues inside a part have equal weights, one on a border counts in
-    both, and no part is empty, however short the chain.
+    In a chain of L residues a residue covers 1 / L of the length, and a part 1 / parts; the weight is
+    proportional to their overlap. Residues inside a part have equal weights, one on a border contributes to
+    both parts, and no part is empty, even in short chains.
 
     Parameters
     ----------
     length : int
         L.
     parts : int
-        How many.
+        Number of parts.
     device : torch.device, optional
-        Of the result.
+        Device of the result.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def ordered_parts(length: int, parts: int, device: torch.device | None = None) -
     tensor([[0.6667, 0.3333, 0.0000],
             [0.0000, 0.3333, 0.6667]])
     """
-    # In units of 1 / (L parts), which float32 counts exactly: a residue is `parts` wide, and a part L.
+    # In units of 1 / (L parts), integers in float32: a residue has width `parts`, and a part L.
     residue = torch.arange(length, device=device).to(torch.float32)[None, :] * parts
     part = torch.arange(parts, device=device).to(torch.float32)[:, None] * length
     common = torch.minimum(residue + parts, part + length) - torch.maximum(residue, part)
@@ -64,9 +64,9 @@ def segment_distances(coords_BL3: Tensor) -> Tensor:
     """Return the shape of a chain as 55 numbers: 45 distances and ten radii of its ten ordered segments.
 
     First the distances between the centroids of segments i < j in the order (0, 1), (0, 2) to (8, 9), then
-    the radii of gyration of segments 0 to 9; of each the logarithm of 1 + x / angstrom, shifted and scaled
-    by constants so that chains have mean 0 and standard deviation 1, about. They do not change when the chain
-    is turned or moved, and are the same for its mirror image.
+    the radii of gyration of segments 0 to 9; for each the logarithm of 1 + x / angstrom, shifted and scaled
+    by constants to about mean 0 and standard deviation 1. They are invariant to rotation, translation and
+    reflection.
 
     Parameters
     ----------
@@ -95,9 +95,9 @@ def segment_distances(coords_BL3: Tensor) -> Tensor:
 
 
 def protein_features(structure_BLH: Tensor, coords_BL3: Tensor) -> Tensor:
-    """Return what a linear map makes the protein vector from, shape (B, 5 H + 55).
+    """Return the features from which a linear map computes the protein vector, shape (B, 5 H + 55).
 
-    The means of the state before types are known over five ordered parts of the chain, part after part, and
+    The means of the structure state over five ordered parts of the chain, part after part, and
     `segment_distances`. Neither depends on residue types.
 
     Parameters

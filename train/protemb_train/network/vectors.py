@@ -1,4 +1,4 @@
-"""The vectors of contract 2: residue and protein embedding of a network with a single representation.
+"""The vectors of contract 2: residue and protein embeddings of a network with a single representation.
 
 Shapes: B batch, L length, H state, M width of the four means of the last map.
 """
@@ -17,7 +17,7 @@ from protemb_train.network.single import MEANS, States
 
 STATE, STRUCTURE = "state", "structure"
 CONTENTS = (STATE, *MEANS)
-"""What a residue embedding holds by default, in this order."""
+"""Default contents of a residue embedding, in order."""
 
 
 class ChainVectors(nn.Module):
@@ -28,18 +28,18 @@ class ChainVectors(nn.Module):
     channels, hidden : int
         C of the map and H of the states.
     contents : sequence of str
-        What a residue embedding is made of, in this order: "state" (the single representation), "structure"
-        (the state before types are known), and the means of `MEANS`.
+        Contents of a residue embedding, in order: "state" (the single representation), "structure" (the state
+        without residue types), and the means of `MEANS`.
     matrix : Tensor, float32, shape (5 H + 55, P), optional
         Linear map of `protein_features`. Without one the protein vector is the layer-normalised mean of the
         structure states.
     bias : Tensor, float32, shape (P,), optional
-        Added after it.
+        Added after the map.
 
     Raises
     ------
     ConfigError
-        If the contents are none of these, or the map has another shape.
+        If a content is unknown or repeated, or the map has another shape.
     """
 
     matrix: Tensor | None
@@ -56,7 +56,7 @@ class ChainVectors(nn.Module):
         super().__init__()
         known = (STATE, STRUCTURE, *MEANS)
         if not contents or len(set(contents)) < len(contents) or not set(contents) <= set(known):
-            raise ConfigError(f"a residue embedding is made of different ones of {', '.join(known)}")
+            raise ConfigError(f"a residue embedding consists of different ones of {', '.join(known)}")
         wanted = PARTS * hidden + DISTANCES
         if matrix is not None and (matrix.dim() != 2 or matrix.shape[0] != wanted):
             raise ConfigError(
@@ -65,7 +65,7 @@ class ChainVectors(nn.Module):
             )
         if bias is not None and (matrix is None or bias.shape != matrix.shape[1:]):
             raise ConfigError(
-                f"the bias of the protein vector has shape {tuple(bias.shape)}, which is not the linear map's"
+                f"the bias of the protein vector has shape {tuple(bias.shape)}, unlike the linear map"
             )
         self.channels, self.hidden, self.contents = channels, hidden, tuple(contents)
         self.register_buffer("matrix", matrix)

@@ -1,9 +1,9 @@
 """Batches of the auxiliary objectives: pieces of cut chains, whole chains and damaged structures.
 
-Eq. 5 reads one number for each pair and trains no vector of a residue. Three objectives do, without labels:
-the residue types, predicted from structure alone; the residues of a piece that touched the part that was
-removed from its chain; and how well the surroundings of each residue are kept in a structure that was damaged
-on purpose. Like the crops, a batch is a function of seed and step.
+Eq. 5 uses one number per pair and trains no residue vectors. Three self-supervised objectives do: the residue
+types, predicted from structure alone; the residues of a piece that were in contact with the removed part of
+its chain; and the lDDT of each residue in a damaged structure. Like the crops, a batch is a function of
+seed and step.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from protemb_train.network.presets import PretrainConfig
 from protemb_train.pretrain.crops import Batch, CropBatches, show_types
 
 SIGMA = (0.1, 1.0)
-"""Noise levels in angstrom, drawn log-uniformly: those at which embeddings are of use."""
+"""Noise levels in angstrom, drawn log-uniformly: the range used for embeddings."""
 SHORTEST = 40  # residues of a whole chain
-PER_CLUSTER = 2  # chains of a cluster that are cut
-_SEED = 1_000_003  # keeps the random numbers apart from those of the crops
+PER_CLUSTER = 2  # number of chains per cluster that are cut
+_SEED = 1_000_003  # makes the random numbers independent of those of the crops
 
 
 class StepBatches(CropBatches):
-    """Crops, and beside them the batches of the auxiliary objectives.
+    """Crops, together with the batches of the auxiliary objectives.
 
-    Parameters are those of `CropBatches`, and `damaged` of `AuxiliaryBatches`.
+    Parameters are those of `CropBatches`, and `damaged` as in `AuxiliaryBatches`.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class StepBatches(CropBatches):
         self._auxiliary = AuxiliaryBatches(corpus, self.config, self.seed, self.rank, damaged)
 
     def batch(self, step: int) -> Batch:
-        """Return the crops of a step, where a pair map learns from them, and `AuxiliaryBatches.batch`."""
+        """Return the crops of a step, if the pair map is trained, and `AuxiliaryBatches.batch`."""
         crops = super().batch(step) if self.config.pair_map else {}
         return crops | self._auxiliary.batch(step)
 
@@ -62,9 +62,9 @@ class Damaged(NamedTuple):
     ca_coords : ndarray, float32, shape (L, 3)
         C-alpha coordinates in angstrom.
     residue_type : ndarray, int64, shape (L,)
-        As in `Trace`.
+        Residue types as in `Trace`.
     lddt : ndarray, float32, shape (L,)
-        lDDT of each residue, 0 to 1; NaN where it is not known.
+        lDDT of each residue, 0 to 1; NaN where unknown.
     """
 
     ca_coords: NDArray[np.float32]
@@ -78,20 +78,20 @@ class AuxiliaryBatches:
     Parameters
     ----------
     corpus : Corpus
-        Chains to draw from.
+        Source of chains.
     config : PretrainConfig
-        Numbers of pieces and chains, their longest length, shares of hidden and swapped types.
+        Numbers of pieces and chains, their largest length, shares of masked and swapped types.
     seed : int
-        With the step it determines a batch completely.
+        Seed; it and the step determine a batch completely.
     rank : int
-        Of the process, where several train one network.
+        Index of the process in distributed training.
     damaged : sequence of Damaged
         Damaged structures of the same corpus.
 
     Raises
     ------
     CorpusError
-        If pieces, chains or damaged structures are asked for, and there are none that are short enough.
+        If pieces, chains or damaged structures are required but none is short enough.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class AuxiliaryBatches:
                 for position, _, cuts in cut_chains(corpus, rule, per_cluster=PER_CLUSTER)
                 for cut in cuts
             ]
-            # Pieces of similar length are neighbours: those of a step take similar time.
+            # Sorted by length, so that the pieces of a step take similar time.
             self._pieces.sort(key=lambda piece: (piece.behind - piece.first, piece.position))
         if config.chains:
             fits = np.flatnonzero((corpus.lengths >= SHORTEST) & (corpus.lengths <= config.longest))
@@ -122,7 +122,7 @@ class AuxiliaryBatches:
             self._clusters = np.split(fits, borders) if fits.size else []
         if config.damaged and not self._damaged:
             raise CorpusError(
-                f"damaged is {config.damaged}, and there is no damaged structure of at most {config.longest} "
+                f"damaged is {config.damaged}, but there is no damaged structure of at most {config.longest} "
                 "residues; pass a file of protemb-train quality decoys, or set it to 0"
             )
         for name, asked, found in (
@@ -153,8 +153,8 @@ class AuxiliaryBatches:
         for _ in range(self.config.chains):
             members = self._clusters[int(rng.integers(len(self._clusters)))]
             trace = self.corpus[int(rng.choice(members))]
-            # Less noise than the network is told, down to none: embeddings are computed of coordinates as
-            # they are.
+            # The noise is weaker than the level passed to the network, down to none: embeddings are computed
+            # from unperturbed coordinates.
             chains.append(self._batch(trace, float(rng.random()), rng))
         damaged = []
         for _ in range(self.config.damaged):

@@ -1,4 +1,4 @@
-"""What Lightning keeps of a run: checkpoints that survive kills and moves, and the average of the weights."""
+"""Lightning callbacks: checkpoints that survive interruption and relocation, and averaged weights."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from protemb_train.network.checkpoint import write_tensors
 
 
 class Checkpoints(TorchCheckpointIO):
-    """Checkpoints that are written beside their place and renamed into it.
+    """Checkpoints that are written to a temporary file in the same folder and then renamed.
 
-    Lightning itself writes to the system's temporary folder, and from there to another file system it copies
-    over the checkpoint that a run would go on from.
+    Lightning writes to the system's temporary folder, and copies from there across file systems over the
+    checkpoint needed to resume the run.
     """
 
     def save_checkpoint(
@@ -27,16 +27,16 @@ class Checkpoints(TorchCheckpointIO):
 
 
 class Averaging(WeightAveraging):
-    """Lightning's moving average of the weights, kept apart from the weights to the end.
+    """Lightning's moving average of the weights, stored separately from the weights.
 
-    A checkpoint holds the average as `state_dict` and the weights as `current_model_state`. Lightning
-    itself puts the average in the weights' place when a run ends, and such a run cannot be continued.
+    A checkpoint has the average as `state_dict` and the weights as `current_model_state`. Lightning
+    replaces the weights by the average at the end of a run, which then cannot be continued.
 
     Parameters
     ----------
     decay : float
-        Of the average in the long run. At step n it is at most (1 + n) / (10 + n), so that the first weights
-        are soon forgotten.
+        Asymptotic decay of the average. At step n it is at most (1 + n) / (10 + n), so that the first weights
+        have little influence.
     """
 
     def __init__(self, decay: float) -> None:
@@ -44,7 +44,7 @@ class Averaging(WeightAveraging):
             now = min(decay, (1 + float(updates)) / (10 + float(updates)))
             return averaged + (1 - now) * (current - averaged)
 
-        super().__init__(use_buffers=False, avg_fn=average)  # constants among the buffers must stay exact
+        super().__init__(use_buffers=False, avg_fn=average)  # constant buffers must stay exact
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
         return step_idx is not None
@@ -54,9 +54,9 @@ class Averaging(WeightAveraging):
 
 
 class InPlace(ModelCheckpoint):
-    """A checkpoint that knows what it knew when its folder has another name, or is a copy.
+    """A checkpoint callback that keeps its state if the folder is renamed or copied.
 
-    What is not there any more is forgotten: nothing would be written until a better one came.
+    Missing files are removed from its state; otherwise nothing would be written until a better score.
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -72,7 +72,7 @@ class InPlace(ModelCheckpoint):
 
 
 class Best(InPlace):
-    """The best checkpoint, under the name that older runs know its state by."""
+    """The best checkpoint, with the state key of older runs."""
 
     @property
     def state_key(self) -> str:
@@ -80,9 +80,9 @@ class Best(InPlace):
 
 
 class Last(InPlace):
-    """The last checkpoint, except at a step that validates: it would be written before the validation.
+    """The last checkpoint, except at steps with validation, where it would be written before the validation.
 
-    A run resumed from such a checkpoint would not validate at that step, and forget the best one.
+    A run resumed from such a checkpoint would skip that validation and lose the best one.
     """
 
     def on_train_batch_end(self, trainer: pl.Trainer, *arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""Training batches: a pure function of seed and step, so that a resumed run continues exactly."""
+"""Training batches as a pure function of seed and step, so that a resumed run continues exactly."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from protemb_train.network.noise import geometric_levels, perturb, stratified_le
 from protemb_train.network.presets import NetworkConfig, PretrainConfig
 
 Batch = dict[str, Any]
-"""Tensors by name; with the auxiliary objectives, lists of batches too."""
+"""Tensors by name; with the auxiliary objectives also lists of batches."""
 
 
 def window(length: int, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return the positions of a random contiguous crop, int64, shape (size,)."""
+    """Return the indices of a random contiguous crop, int64, shape (size,)."""
     start = rng.integers(0, length - size + 1)
     return np.arange(start, start + size)
 
 
 def two_windows(length: int, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return the positions of two random windows of half the size that do not overlap, shape (size,).
+    """Return the indices of two random non-overlapping windows of half the size, shape (size,).
 
-    They are in order and may touch. The crop holds the off-diagonal blocks between them, and eq. 4 still
-    closes on it.
+    They are in order and may be adjacent. The crop includes the off-diagonal blocks between them, and eq. 4
+    still holds on it.
     """
     half = size // 2
     first, second = np.sort(rng.integers(0, length - size + 1, size=2))
@@ -38,7 +38,7 @@ def two_windows(length: int, size: int, rng: np.random.Generator) -> NDArray[np.
 
 
 def sphere(ca_coords: NDArray[np.float32], size: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return the positions of the residues nearest to a random one, in order, int64, shape (size,)."""
+    """Return the indices of the residues nearest to a random one, in order, int64, shape (size,)."""
     centre = ca_coords[rng.integers(0, len(ca_coords))]
     nearest = np.argpartition(np.square(ca_coords - centre).sum(axis=1), size - 1)[:size]
     return np.sort(nearest)
@@ -47,32 +47,32 @@ def sphere(ca_coords: NDArray[np.float32], size: int, rng: np.random.Generator) 
 def show_types(
     types: NDArray[np.int64], mask: float, swap: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return types as a network sees them, and which of them it is asked for.
+    """Return types as input of a network, and a mask of those to predict.
 
     Parameters
     ----------
     types : ndarray, int64, shape (L,)
-        Types as they are.
+        True types.
     mask, swap : float
-        Shares of residues shown as X, and as another type. As many residues as are swapped are shown as they
-        are and asked for, so that the network must judge whether a type fits.
+        Shares of residues shown as X, and as another type. As many residues as are swapped are unchanged but
+        predicted too, so that the network must decide whether a type is correct.
     rng : Generator
         Source of random numbers.
     """
     fate = rng.random(len(types))
     shown = np.where(fate < mask, UNKNOWN, types)
     if swap:
-        others = (types + rng.integers(1, UNKNOWN, len(types))) % UNKNOWN  # never the type itself
+        others = (types + rng.integers(1, UNKNOWN, len(types))) % UNKNOWN  # always another type
         swapped = (fate >= mask) & (fate < mask + swap) & (types != UNKNOWN)
         shown = np.where(swapped, others, shown)
     return shown, (fate < mask + 2 * swap) & (types != UNKNOWN)
 
 
 class CropBatches(IterableDataset[Batch]):
-    """An endless stream of noisy crops, one batch a step.
+    """An endless stream of noisy crops, one batch per step.
 
-    Drawn by cluster, a thousand antibodies weigh as much as one orphan. The crop size is drawn per step,
-    with as many chains as keep the number of residue pairs at that of the smallest.
+    If clusters are drawn, large families (such as antibodies) and single chains have equal weight. The crop
+    size is drawn per step, with the number of chains that keeps the number of residue pairs constant.
 
     Parameters
     ----------
@@ -81,11 +81,11 @@ class CropBatches(IterableDataset[Batch]):
     network, config : NetworkConfig, PretrainConfig
         Noise levels; batch, crop sizes and augmentation.
     seed : int
-        With the step it determines a batch completely.
+        Seed; it and the step determine a batch completely.
     start : int
         First step.
     rank : int
-        Of the process, where several train one network: each draws its own batches.
+        Index of the process in distributed training; each draws its own batches.
 
     Raises
     ------
@@ -122,7 +122,7 @@ class CropBatches(IterableDataset[Batch]):
             self._groups[size] = np.split(eligible, borders)
 
     def __iter__(self) -> Iterator[Batch]:
-        worker = get_worker_info()  # workers take turns, so the order does not depend on their number
+        worker = get_worker_info()  # workers alternate, so that the order does not depend on their number
         first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
         return (self.batch(step) for step in itertools.count(self.start + first, stride))
 
@@ -133,8 +133,8 @@ class CropBatches(IterableDataset[Batch]):
         -------
         dict of Tensor
             `coords` and `noisy` (before and after eq. 1, centred before it), float32, shape (B, L, 3),
-            angstrom; `types` (some shown as X or as another), `true_types` and `index`, int64, shape (B, L);
-            `asked`, bool, shape (B, L), residues whose type is to be named; `sigma`, float32, shape (B,),
+            angstrom; `types` (some masked or swapped), `true_types` and `index`, int64, shape (B, L);
+            `asked`, bool, shape (B, L), residues whose type is predicted; `sigma`, float32, shape (B,),
             angstrom.
         """
         rng = np.random.default_rng([self.seed, step] + [self.rank] * bool(self.rank))
@@ -177,28 +177,28 @@ class CropBatches(IterableDataset[Batch]):
 
 
 class WholeChains(Dataset[Batch]):
-    """Whole chains for validation, always the same, with the same noise: every level equally often.
+    """Whole chains for validation, always with the same noise; every level is equally frequent.
 
     Parameters
     ----------
     corpus : Corpus
-        Where they are drawn from, one a cluster.
+        Source of the chains, one per cluster.
     network : NetworkConfig
         Noise levels.
     chains : int
-        How many at most.
+        Largest number of chains.
     lengths : tuple of int
         Shortest and longest chain used, in residues.
     """
 
-    copies = 8  # noisy copies a chain, each at another level
+    copies = 8  # noisy copies per chain, each at another level
 
     def __init__(
         self, corpus: Corpus, network: NetworkConfig, chains: int = 16, lengths: tuple[int, int] = (50, 160)
     ) -> None:
         self.corpus = corpus
         self.levels = geometric_levels(network.noise_levels, network.sigma_max, network.sigma_min)
-        self.positions = corpus.one_a_cluster(chains, lengths)
+        self.positions = corpus.one_per_cluster(chains, lengths)
 
     def __len__(self) -> int:
         return len(self.positions)

@@ -23,16 +23,16 @@ from protemb_train.network.noise import denoising_score, perturb
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judgement:
-    """Mean loss relative to zero prediction per noise level; 1 is no better than predicting nothing.
+    """Mean loss per noise level, relative to predicting zero.
 
     Parameters
     ----------
     sigma : ndarray, float32, shape (K,)
         Noise levels in angstrom, largest first.
     share : ndarray, float64, shape (K,)
-        Eq. 5 as a share of predicting zero.
+        Eq. 5 relative to predicting zero.
     floor : float
-        What no gradient of the form of eq. 4 can explain: 6 of the 3L degrees of freedom, mean over chains.
+        Part that no gradient of eq. 4 can explain: 6 of the 3L degrees of freedom, mean over chains.
     chains : int
         Number of chains.
     """
@@ -43,7 +43,7 @@ class Judgement:
     chains: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, rounded for people."""
+        """Return plain values, rounded."""
         levels = [
             {"sigma": round(float(s), 4), "share": round(float(v), 4)}
             for s, v in zip(self.sigma, self.share, strict=True)
@@ -52,7 +52,7 @@ class Judgement:
         return {"mean_share": mean, "floor": round(self.floor, 4), "chains": self.chains, "levels": levels}
 
     def as_markdown(self) -> str:
-        """Return the table that a results folder shows, of the rounded values: other tables read those."""
+        """Return the table of a results folder, with the rounded values."""
         values = self.as_dict()
         mean, floor = values["mean_share"], values["floor"]
         head = f"{self.chains} whole held-out chains; mean {mean:.3f}; floor {floor:.3f}."
@@ -65,18 +65,18 @@ class Judgement:
 
 @torch.no_grad()
 def judge(network: ScoreNetwork, traces: Iterable[Trace], seed: int = 0, every: int = 1) -> Judgement:
-    """Return the loss per noise level on full-length chains, the same noise for every network.
+    """Return the loss per noise level on full-length chains, with the same noise for every network.
 
     Parameters
     ----------
     network : ScoreNetwork
-        On the CPU; it is put into eval mode.
+        Network on the CPU; it is put into eval mode.
     traces : iterable of Trace
         Whole chains.
     seed : int, default 0
-        Of the noise.
+        Seed of the noise.
     every : int, default 1
-        Judge each `every`-th noise level, from the largest.
+        Evaluate each `every`-th noise level, starting from the largest.
 
     Raises
     ------
@@ -97,52 +97,52 @@ def judge(network: ScoreNetwork, traces: Iterable[Trace], seed: int = 0, every: 
             target = denoising_score(coords, noisy, sigma)
             loss = score_matching_loss(network(noisy, types, index, sigma), target, sigma)
             zeros = score_matching_loss(torch.zeros_like(target), target, sigma)
-            # Per residue, so that long chains do not decide alone.
+            # Per residue, so that long chains do not dominate.
             total[k] += loss.item() / len(trace.residue_type)
             zero[k] += zeros.item() / len(trace.residue_type)
         floors.append(6.0 / (3.0 * len(trace.residue_type)))
         count += 1
     if not count:
-        raise CorpusError("there is no chain to judge on: name a corpus with some, or allow longer ones")
+        raise CorpusError("no chain to evaluate on: pass a corpus with chains, or allow longer ones")
     return Judgement(levels.numpy(), (total / zero).double().numpy(), float(np.mean(floors)), count)
 
 
 EMBEDDING_SIGMA = 0.3
-"""Noise level in angstrom at which states are judged, on coordinates without noise."""
+"""Noise level in angstrom at which states are evaluated, on coordinates without noise."""
 STATE_CHAINS = 60
-"""Validation chains, and pieces of them, that states are judged on."""
+"""Numbers of validation chains, and of pieces of them, on which states are evaluated."""
 
 
 @torch.no_grad()
 def judge_states(
     network: ScoreNetwork, site_head: nn.Module | None, corpus: Corpus, *, pair_map: bool = True
 ) -> dict[str, float]:
-    """Return how well the states of residues predict what they are trained for.
+    """Return scores of the residue states on the tasks that they are trained for.
 
     Parameters
     ----------
     network : ScoreNetwork
-        With a single representation.
+        Network with a single representation.
     site_head : nn.Module, optional
-        Gives the logit of a contact site from a state.
+        Returns the logit of a contact site from a state.
     corpus : Corpus
-        Chains to judge on, at most 200 residues each.
+        Chains for the evaluation, at most 200 residues each.
     pair_map : bool, default True
-        Whether the map is read; without it, the states are those of the messages alone.
+        Whether the map is used; without it, the states are those of the messages alone.
 
     Returns
     -------
     dict of float
-        `type_accuracy` and `type_nats`: share of residue types that the profile puts first, and its cross
-        entropy, over all residues of whole chains; `site_ap`: average precision of contact sites over all
-        residues of pieces, where there is a head.
+        `type_accuracy` and `type_nats`: accuracy of the most probable residue type of the profile, and its
+        cross entropy, over all residues of whole chains; `site_ap`: average precision of contact sites over
+        all residues of pieces, if there is a head.
     """
     assert network.single is not None
     right, nats, count = 0.0, 0.0, 0
-    for position in corpus.one_a_cluster(STATE_CHAINS, (50, 200)):
+    for position in corpus.one_per_cluster(STATE_CHAINS, (50, 200)):
         trace = corpus[position]
         coords, types, index = _inputs(trace, slice(None))
-        if pair_map:  # half of the map is enough
+        if pair_map:  # half of the blocks suffice
             state = network.structure_state(coords, index, torch.tensor([EMBEDDING_SIGMA]))
         else:
             state = network.states_without_map(coords, types, index).structure

@@ -1,4 +1,4 @@
-"""Judgements side by side: loss per noise level of several networks, as a table and as a plot."""
+"""Comparison of evaluations: loss per noise level of several networks, as a table and as a plot."""
 
 from __future__ import annotations
 
@@ -10,50 +10,50 @@ from typing import Any
 from protemb_sdk import ProtembError
 from protemb_sdk._base.output import written_whole
 
-JUDGED_ON = {"split": "split", "corpus_sha256": "corpus"}
-"""What judgements must share to be compared, and its name in a sentence."""
+EVALUATED_ON = {"split": "split", "corpus_sha256": "corpus"}
+"""Properties that evaluations must share to be compared, and their names in messages."""
 
 
 def read_judgement(path: Path) -> dict[str, Any]:
-    """Return the `judgement` of a file written by `protemb-train judge`, and `split` and `corpus_sha256`.
+    """Return the `judgement` of a file of `protemb-train judge`, with `split` and `corpus_sha256`.
 
-    Older files do not say what they were judged on; what they do not say is left out.
+    Older files lack the latter two, which are then omitted.
 
     Raises
     ------
     ProtembError
-        If the file is missing or is no such file.
+        If the file is missing or has another format.
     """
     try:
         loaded = json.loads(path.read_text(encoding="utf-8"))
         judgement = loaded["judgement"]
         levels = [{name: float(level[name]) for name in ("sigma", "share")} for level in judgement["levels"]]
         mean, floor = float(judgement["mean_share"]), float(judgement["floor"])
-        judged_on = {name: str(loaded[name]) for name in JUDGED_ON if name in loaded}
+        evaluated_on = {name: str(loaded[name]) for name in EVALUATED_ON if name in loaded}
         chains = int(judgement["chains"])
-        return {"mean_share": mean, "floor": floor, "chains": chains, "levels": levels, **judged_on}
-    except (OSError, ValueError, KeyError, TypeError) as error:  # no JSON is a ValueError too
-        raise ProtembError(f"not a judgement of protemb-train judge ({error!r})", path) from error
+        return {"mean_share": mean, "floor": floor, "chains": chains, "levels": levels, **evaluated_on}
+    except (OSError, ValueError, KeyError, TypeError) as error:  # invalid JSON is a ValueError
+        raise ProtembError(f"is not an evaluation of protemb-train judge ({error!r})", path) from error
 
 
 def read_curve(folder: Path, points: int = 40) -> list[dict[str, float]]:
-    """Return the course of a run: means of the training share, and the validation share, over its steps.
+    """Return the training curve of a run: mean training share and validation share over its steps.
 
     Parameters
     ----------
     folder : Path
-        Folder of a run with `metrics.csv`, and those of its earlier parts; without them the course is empty.
+        Folder of a run with `metrics.csv`, and those of its earlier parts; without them the curve is empty.
     points : int, default 40
-        Number of stretches to average over.
+        Number of intervals to average over.
 
     Returns
     -------
     list of dict
-        `step`, `share` (of the zero predictor's loss on training crops) and, where the run validated in that
-        stretch, `val_share`.
+        `step`, `share` (of the zero predictor's loss on training crops) and, for intervals with a
+        validation, `val_share`.
     """
     rows: dict[int, dict[str, float]] = {}
-    # In the order of the run, so that a step that was made again counts as it was made last.
+    # In the order of the run, so that the last result of a repeated step is used.
     earlier = sorted(folder.glob("metrics-before-step-*.csv"), key=lambda p: int(p.stem.rpartition("-")[2]))
     for table in [*earlier, folder / "metrics.csv"]:
         if not table.exists():
@@ -80,17 +80,17 @@ def read_curve(folder: Path, points: int = 40) -> list[dict[str, float]]:
 
 
 def as_table(judgements: dict[str, dict[str, Any]]) -> str:
-    """Return a markdown table with a row per noise level and a column per network.
+    """Return a Markdown table with one row per noise level and one column per network.
 
     Parameters
     ----------
     judgements : dict
-        Name of the network to `read_judgement`.
+        Results of `read_judgement` by name of the network.
 
     Raises
     ------
     ProtembError
-        If they were not taken at the same noise levels on as many chains of one split of one corpus.
+        If they have different noise levels, numbers of chains, splits or corpora.
     """
     names = list(judgements)
     first = judgements[names[0]]
@@ -98,14 +98,14 @@ def as_table(judgements: dict[str, dict[str, Any]]) -> str:
     for name, other in judgements.items():
         if [level["sigma"] for level in other["levels"]] != sigmas or other["chains"] != first["chains"]:
             raise ProtembError(
-                f"{name} and {names[0]} were judged on other levels or chains; judge them alike"
+                f"{name} and {names[0]} were evaluated on different levels or chains; use the same"
             )
-    for key, what in JUDGED_ON.items():
+    for key, what in EVALUATED_ON.items():
         known = {name: judgement[key] for name, judgement in judgements.items() if key in judgement}
         one = next(iter(known), "")
         for name, value in known.items():
             if value != known[one]:
-                raise ProtembError(f"{name} and {one} were judged on another {what} each; judge them alike")
+                raise ProtembError(f"{name} and {one} were evaluated on different {what}; use the same")
     rows = [f"| noise level, angstrom | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for k, sigma in enumerate(sigmas):
         shares = (f"{judgements[name]['levels'][k]['share']:.3f}" for name in names)
@@ -117,7 +117,7 @@ def as_table(judgements: dict[str, dict[str, Any]]) -> str:
 
 
 def draw(judgements: dict[str, dict[str, Any]], out: Path) -> None:
-    """Write a PNG of the loss per noise level, a line per network, beside the zero predictor and the floor.
+    """Write a PNG of the loss per noise level, one line per network, with the zero predictor and the floor.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def draw(judgements: dict[str, dict[str, Any]], out: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    FigureCanvasAgg(figure)  # no window system
+    FigureCanvasAgg(figure)  # needs no window system
     axes = figure.add_subplot()
     for name, judgement in judgements.items():
         sigma = [level["sigma"] for level in judgement["levels"]]

@@ -1,4 +1,4 @@
-"""What a step of pre-training computes, as a Lightning module: eq. 5 and the auxiliary objectives."""
+"""The training step of pre-training as a Lightning module: eq. 5 and the auxiliary objectives."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from protemb_train.pretrain.judge import judge_states
 
 VALIDATION_BATCHES = 16
 LDDT_VARIANCE = 0.06
-"""Of the lDDT of residues of damaged structures; the mean of all of them costs 1."""
+"""Variance of the residue lDDT of damaged structures; predicting the mean has a loss of 1."""
 DECAY, LEAST_RATE = 0.2, 1 / 30
-"""Of the schedule "decay": length of its last part in runs, and the least share of the learning rate."""
+"""Schedule "decay": length of its last part relative to the run, and lowest relative learning rate."""
 
 
 class TrainingError(ProtembError):
@@ -36,14 +36,14 @@ class TrainingError(ProtembError):
 
 
 class Predicted(NamedTuple):
-    """What a network and its heads say of a batch; None where there is no such head.
+    """Outputs of a network and its heads for a batch; None for missing heads.
 
     Parameters
     ----------
     gradient : Tensor, float32, shape (B, L, 3), or None
         Estimated gradient of log p on the coordinates, in 1/angstrom; None without a pair map.
     types : Tensor, shape (B, L, 20), or None
-        Logits of the residue types, for residues whose type is hidden or may be wrong.
+        Logits of the residue types, for residues whose type is masked or possibly swapped.
     sites : Tensor, shape (B, L), or None
         Logits of the contact sites of cut chains.
     profile : Tensor, shape (B, L, 20), or None
@@ -57,24 +57,24 @@ class Predicted(NamedTuple):
 
 
 class Pretraining(pl.LightningModule):
-    """A score network, its losses and its optimiser.
+    """A score network with its losses and optimiser.
 
     Parameters
     ----------
     training, validation : Corpus
-        Chains to learn from, and to choose the best checkpoint on.
+        Chains for training, and for the choice of the best checkpoint.
     network, config : NetworkConfig, PretrainConfig
-        The network's shape and the recipe.
+        Shape of the network and the recipe.
     steps : int
-        Length of the run, which the schedule needs to know.
+        Length of the run, which determines the schedule.
     seed : int
-        Of the batches; the weights are drawn from torch's generator.
+        Seed of the batches; the weights are drawn from torch's generator.
     record : dict
-        Plain values kept in the checkpoint: preset, recipe, corpus and its hash, commit.
+        Plain values stored in the checkpoint: preset, recipe, corpus and its hash, commit.
     workers : int
-        Processes that make batches; 0 makes them in this one. The batches are the same.
+        Number of processes that create batches; 0 uses this process. The batches are the same.
     damaged : sequence of Damaged
-        Damaged structures, for recipes that learn from them.
+        Damaged structures, for recipes that use them.
     """
 
     def __init__(
@@ -99,23 +99,23 @@ class Pretraining(pl.LightningModule):
         self.network = ScoreNetwork(network)
         if network.exchanges is None and (config.site_loss or config.profile_loss or config.damage_loss):
             raise TrainingError(
-                "site_loss, profile_loss and damage_loss need a single representation; set exchanges in "
+                "site_loss, profile_loss and damage_loss require a single representation; set exchanges in "
                 "[network], or these losses to 0"
             )
         if network.messages is None and not config.pair_map:
             raise TrainingError(
-                "pair_map is false and the network has no messages; set messages in [network]"
+                "pair_map is false, but the network has no messages; set messages in [network]"
             )
-        # Not part of the network: the embedding ends before them.
+        # Not part of the network: embeddings do not include them.
         width = 4 * network.channels if network.exchanges is None else network.single_channels
         self.type_head = nn.Linear(width, UNKNOWN) if config.type_loss else None
         self.site_head = nn.Linear(width, 1) if config.site_loss else None
         self.damage_head = nn.Linear(width, 1) if config.damage_loss else None
 
     def forward(self, batch: Batch) -> Predicted:
-        """Return what the network and the heads say of a batch of chains of one length.
+        """Return the outputs of the network and the heads for a batch of chains of one length.
 
-        The heads read the single representation, or else the four means of the pair map.
+        The heads use the single representation, or else the four means of the pair map.
         """
         inputs = batch["noisy"], batch["types"], batch["index"], batch["sigma"]
         single = self.network.single
@@ -140,20 +140,20 @@ class Pretraining(pl.LightningModule):
         return types, sites
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """All losses on one batch; a loss that is not finite stops the run with a `TrainingError`."""
+        """Return the sum of all losses on a batch; a loss that is not finite raises a `TrainingError`."""
         loss, levels = self._crop_loss(batch) if self.config.pair_map else (self._zero(), "")
         if self._has_auxiliary:
             loss = loss + self._auxiliary_loss(batch)
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"step {self.global_step}: the loss is {loss.item()} (noise levels {levels or 'all'} "
-                "angstrom); lower the learning rate, or look at the chains of this step"
+                "angstrom); lower the learning rate, or check the chains of this step"
             )
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
 
     def _crop_loss(self, batch: Batch) -> tuple[Tensor, str]:
-        """Return the loss on the crops, and the noise levels at which it is not finite."""
+        """Return the loss on the crops, and the noise levels where it is not finite."""
         predicted = self(batch)
         loss_B = _per_sample(predicted.gradient, batch)
         length = batch["coords"].shape[1]
@@ -178,7 +178,7 @@ class Pretraining(pl.LightningModule):
             eq5 = torch.stack([_per_sample(result.gradient, piece).sum() for piece, result in pieces]).sum()
             total = total + config.piece_loss * eq5 / residues
             self.log("piece_share", eq5.detach() / residues)
-        # Messages cost little: without the map, residue types of whole chains are hidden and predicted too.
+        # Messages are fast: without the map, residue types of whole chains are masked and predicted too.
         named = pieces if config.pair_map else [*pieces, *((c, self.forward(c)) for c in batch["chains"])]
         if named and config.type_loss:
             types = type_loss(
@@ -223,7 +223,7 @@ class Pretraining(pl.LightningModule):
         return self.network.embed_all(*inputs)[1].state
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log eq. 5 as a share of predicting zero."""
+        """Log eq. 5 relative to predicting zero."""
         if not self.config.pair_map:
             return
         gradient = self.forward(batch).gradient  # not compiled: every whole chain has its own length
@@ -231,7 +231,7 @@ class Pretraining(pl.LightningModule):
         self.log("val_share", share, batch_size=1, prog_bar=True, sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
-        """Log how well residue types and contact sites are predicted on validation chains and pieces."""
+        """Log the scores of residue types and contact sites on validation chains and pieces."""
         if self.network.single is not None and self.config.validate_on == "chains":
             found = judge_states(
                 self.network, self.site_head, self.validation_chains, pair_map=self.config.pair_map
@@ -239,7 +239,7 @@ class Pretraining(pl.LightningModule):
             self.log_dict({f"val_{name}": value for name, value in found.items()}, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        """Adam with the learning rates and the schedule of the recipe."""
+        """Return Adam with the learning rates and the schedule of the recipe."""
         rate = self.config.learning_rate
         heads = (self.network.single, self.type_head, self.site_head, self.damage_head)
         small = [weight for module in heads if module is not None for weight in module.parameters()]
@@ -268,7 +268,7 @@ class Pretraining(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches from the step that the run stands at, which makes resuming exact."""
+        """Return batches from the current step on, so that a resumed run continues exactly."""
         start, rank = self.trainer.global_step, self.trainer.global_rank
         arguments = self.training_chains, self.network.config, self.config, self.seed, start, rank
         batches = (
@@ -277,7 +277,7 @@ class Pretraining(pl.LightningModule):
         return DataLoader(batches, batch_size=None, num_workers=self.workers, pin_memory=self.on_gpu)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Return the same crops, or the same whole chains, each time."""
+        """Return the validation crops or whole chains, the same each time."""
         network = self.network.config
         if self.config.validate_on == "chains":
             return DataLoader(WholeChains(self.validation_chains, network), batch_size=None)
@@ -295,26 +295,26 @@ class Pretraining(pl.LightningModule):
 
 
 def _per_sample(gradient: Tensor | None, batch: Batch) -> Tensor:
-    assert gradient is not None  # without a pair map nobody asks
+    assert gradient is not None  # only called with a pair map
     target = denoising_score(batch["coords"], batch["noisy"], batch["sigma"])
     return score_matching_loss(gradient, target, batch["sigma"])
 
 
 def type_loss(logits_BLT: Tensor, asked_BL: Tensor, true_BL: Tensor) -> Tensor:
-    """Return the cross entropy of naming the residues asked for, in units of ln 20.
+    """Return the cross entropy of the residues to predict, in units of ln 20.
 
-    Knowing nothing costs 1; a batch that asks for no residue costs 0.
+    A uniform prediction has a loss of 1; a batch without residues to predict has a loss of 0.
 
     Parameters
     ----------
     logits_BLT : Tensor, shape (B, L, 20)
         Unnormalised log probabilities.
     asked_BL : Tensor, bool, shape (B, L)
-        Residues to be named.
+        Residues to predict.
     true_BL : Tensor, int64, shape (B, L)
-        Types as they are.
+        True types.
     """
-    # Others carry the target that is left out: a fixed shape, whatever was asked.
+    # Others have the ignored target: the shape does not depend on the mask.
     target = torch.where(asked_BL, true_BL, -100)
     total = F.cross_entropy(logits_BLT.flatten(0, -2), target.flatten(), reduction="sum")
     return total / asked_BL.sum().clamp(min=1) / math.log(UNKNOWN)

@@ -1,4 +1,4 @@
-"""A run of pre-training: Lightning's trainer, checkpoints, and going on after a kill."""
+"""A pre-training run: Lightning's trainer, checkpoints, and resuming after an interruption."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ from protemb_train.pretrain.objective import DECAY, Pretraining, TrainingError
 
 logger = logging.getLogger("protemb")
 
-CHECKPOINT_EVERY = 100  # steps; a killed run loses a minute or two
+CHECKPOINT_EVERY = 100  # steps; an interruption costs a minute or two
 VALIDATE_EVERY = 500
 
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Hold back Lightning's information and advertisements, and warnings of what is so by design."""
+    """Suppress Lightning's information messages, and warnings that do not apply."""
     talk = logging.getLogger("lightning.pytorch")
     level = talk.level
     talk.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             for message in (
-                ".*does not have many workers",  # a batch costs a hundredth of its step
-                ".*isinstance\\(treespec, LeafSpec\\)",  # torch 2.13 at Lightning 2.6
-                ".*Checkpoint directory .* exists and is not empty",  # continuing a run
+                ".*does not have many workers",  # a batch takes 1% of the time of a step
+                ".*isinstance\\(treespec, LeafSpec\\)",  # torch 2.13 with Lightning 2.6
+                ".*Checkpoint directory .* exists and is not empty",  # resuming a run
                 ".*Experiment logs directory .* exists and is not empty",  # likewise
-                ".*Total length of `DataLoader` across ranks is zero",  # said before, and what to do
+                ".*Total length of `DataLoader` across ranks is zero",  # our own warning comes first
             ):
                 warnings.filterwarnings("ignore", message=message)
             yield
@@ -54,7 +54,7 @@ def quiet_lightning() -> Iterator[None]:
 
 
 def steps_done(out: Path) -> int:
-    """Return how many steps the run in a folder has made, 0 where there is none.
+    """Return the number of steps made by the run in a folder, 0 if there is none.
 
     Raises
     ------
@@ -69,22 +69,22 @@ def _check_same_run(last: Path, module: Pretraining) -> None:
     loaded = read_tensors(last)
     if "optimizer_states" not in loaded:
         raise TrainingError(
-            "holds weights without the state of a run, which cannot go on from them; "
-            "put the run's own back, or name another folder",
+            "contains weights without the state of a run, which cannot be continued; "
+            "restore the checkpoint of the run, or use another folder",
             last,
         )
     before, now = loaded.get("hyper_parameters", {}), module.hparams
     pairs = {name: (before.get(name), now[name]) for name in ("network", "seed")}
     for name in ("recipe", "corpus_sha256", "damaged"):
         pairs[name] = (before.get("record", {}).get(name), now["record"].get(name))
-    # Older runs do not name fields that were added since; their defaults leave a run as it was.
+    # Records of older runs lack fields that were added later; their defaults do not change a run.
     defaults = {field.name: field.default for field in fields(PretrainConfig) if field.default is not MISSING}
     old, new = pairs["recipe"]
     pairs["recipe"] = defaults | (old or {}), defaults | (new or {})
     old, new = pairs["network"]
     pairs["network"] = _network_fields(old), _network_fields(new)
     ranks = [_ranks(of.get("record", {}).get("machine")) for of in (before, now)]
-    if None not in ranks:  # older runs do not say
+    if None not in ranks:  # missing in records of older runs
         pairs["number of processes (devices by nodes)"] = (ranks[0], ranks[1])
     planned = int(before.get("steps_planned") or 0)
     decays = int(loaded.get("global_step", 0)) > (1 - DECAY) * min(planned, now["steps_planned"])
@@ -94,7 +94,7 @@ def _check_same_run(last: Path, module: Pretraining) -> None:
     if different:
         raise TrainingError(
             f"belongs to a run with another {' and '.join(different)}; "
-            "continue it with the same, or name another folder",
+            "continue it with the same, or use another folder",
             last,
         )
 
@@ -104,26 +104,26 @@ def _network_fields(shape: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _ranks(machine: dict[str, Any] | None) -> int | None:
-    """Return how many processes train together, each on batches of its own."""
+    """Return the number of processes that train together, each on its own batches."""
     return machine["devices"] * machine["nodes"] if machine and {"devices", "nodes"} <= set(machine) else None
 
 
 def _warn_without_validation(module: Pretraining) -> None:
-    """Say that no best checkpoint will be chosen where there is nothing to choose it on; crops raise."""
+    """Warn if no best checkpoint can be chosen because there are no validation chains; crops raise."""
     corpus, config = module.validation_chains, module.config
     if config.validate_on == "chains" and not WholeChains(corpus, module.network.config):
         logger.warning(
-            "%s: split val has no chain of 50 to 160 residues, so there will be no best.ckpt; go on with "
-            "last.ckpt, or build the corpus from more structures (of ten clusters each split has some)",
+            "%s: split val has no chain of 50 to 160 residues, so there will be no best.ckpt; use "
+            "last.ckpt, or build the corpus from more structures (with ten clusters each split has some)",
             corpus.path,
         )
 
 
 def _keep_metrics(out: Path, step: int) -> None:
-    """Move the table of an earlier part of the run aside: Lightning would delete it.
+    """Rename the metrics of an earlier part of the run, which Lightning would delete.
 
-    A second table before the same step is of a part that was killed before its first checkpoint: all of its
-    steps are made again.
+    A second file before the same step is of a part that was interrupted before its first checkpoint: all of
+    its steps are repeated.
     """
     table, kept = out / "metrics.csv", out / f"metrics-before-step-{step}.csv"
     if table.exists() and not kept.exists():
@@ -132,21 +132,21 @@ def _keep_metrics(out: Path, step: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """How a run uses the machine; beyond rounding only `devices` and `nodes` change what is computed.
+    """Use of the machine; except for rounding, only `devices` and `nodes` change the results.
 
     Parameters
     ----------
     devices : int
-        GPUs of a node; several train by Lightning's distributed strategy, each on its own batches of the
+        GPUs per node; several train by Lightning's distributed strategy, each on its own batches of the
         recipe's size. Without a GPU, processes.
     nodes : int
-        Machines that train together, each started with the same command, in a folder that all see.
+        Number of machines that train together, each started with the same command in a shared folder.
     workers : int
-        Processes that make batches; 0 makes them in the training process.
+        Number of processes that create batches; 0 uses the training process.
     compile : bool
         Compile network and loss with torch.compile (a minute or two, once per crop size).
     bfloat16 : bool
-        Run the blocks' convolutions in bfloat16.
+        Run the convolutions of the blocks in bfloat16.
     """
 
     devices: int = 1
@@ -171,40 +171,41 @@ def pretrain(
     start: ScoreNetwork | None = None,
     pair_map: ScoreNetwork | None = None,
 ) -> Path:
-    """Train, continuing from `out/last.ckpt` where it exists.
+    """Train a network, continuing from `out/last.ckpt` if it exists.
 
     Parameters
     ----------
     corpus : path
-        Corpus file; its `train` split is learnt, its `val` split chooses the best checkpoint.
+        Corpus file; the `train` split is used for training, the `val` split for the choice of the best
+        checkpoint.
     network, config : NetworkConfig, PretrainConfig
-        The network's shape and the recipe.
+        Shape of the network and the recipe.
     out : Path
-        Folder of `last.ckpt`, of `best.ckpt` (least loss on validation chains), of `metrics.csv` (losses,
-        share of the zero predictor) and of TensorBoard's files.
+        Folder for `last.ckpt`, `best.ckpt` (lowest loss on validation chains), `metrics.csv` (losses relative
+        to the zero predictor) and TensorBoard files.
     steps : int
-        Optimiser steps in all. A cosine schedule ends there, so continuing a finished run with more steps
-        is refused; continuing an interrupted one gives the unbroken run, to the bit on a CPU.
+        Total number of optimiser steps. A cosine schedule ends there, so a finished run cannot be continued
+        with more steps; continuing an interrupted run gives the same result, bit by bit on a CPU.
     seed : int, default 0
-        Of weights and batches.
+        Seed of weights and batches.
     record : dict, optional
-        Plain values kept in the checkpoint, beside recipe, corpus and machine.
+        Plain values stored in the checkpoint, in addition to recipe, corpus and machine.
     machine : Machine, optional
         Devices, workers, compilation, precision.
     progress : bool, default True
-        Draw a progress bar.
+        Show a progress bar.
     damaged : sequence of Damaged
-        Damaged structures of training chains, for recipes that learn from them.
+        Damaged structures of training chains, for recipes that use them.
     start : ScoreNetwork, optional
-        Trained network whose weights a new run starts from; weights that it has not, or in another shape,
-        stay random, with a warning that names them.
+        Trained network with the initial weights of a new run; weights that are missing or have another shape
+        are initialised at random, and a warning lists them.
     pair_map : ScoreNetwork, optional
-        Trained network without states whose pair map a new run starts from (`take_map`).
+        Trained network without states whose pair map a new run starts from (see `take_map`).
 
     Returns
     -------
     Path
-        The last checkpoint, which `protemb_train.network.checkpoint.load_network` reads.
+        The last checkpoint, to be read by `protemb_train.network.checkpoint.load_network`.
 
     Raises
     ------
@@ -215,13 +216,13 @@ def pretrain(
     OutputError
         If `out` cannot be written.
     TrainingError
-        If `out/last.ckpt` is another run's, or the loss is not finite.
+        If `out/last.ckpt` belongs to another run, or the loss is not finite.
     """
     machine = machine or Machine()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"the folder cannot be made ({error.strerror})", out) from error
+        raise OutputError(f"the folder cannot be created ({error.strerror})", out) from error
     pl.seed_everything(seed, verbose=False)
     training, validation = Corpus(corpus, ["train"]), Corpus(corpus, ["val"])
     made = _record(training, config, machine) | (record or {})
@@ -229,11 +230,11 @@ def pretrain(
     if start is not None:
         random = take_weights(module.network, start)
         if random:
-            logger.warning("weights that the start has not, which stay random: %s", _summary(random))
+            logger.warning("weights missing in the initial network, which are random: %s", _summary(random))
     if pair_map is not None:
         take_map(module.network, pair_map)
     for weight in module.network.parameters():
-        if weight.dim() == 4 and not machine.compile:  # 1.5 times faster on the CPU, but not compiled
+        if weight.dim() == 4 and not machine.compile:  # 1.5 times faster on the CPU, unless compiled
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
     module.network.autocast_blocks = machine.bfloat16
     if machine.compile:
@@ -262,7 +263,7 @@ def pretrain(
                 enable_progress_bar=progress,
                 enable_model_summary=False,
             )
-            if trainer.is_global_zero:  # the one that writes the table
+            if trainer.is_global_zero:  # the process that writes the metrics
                 _warn_without_validation(module)
                 _keep_metrics(out, done)
                 _sweep(out)
@@ -274,12 +275,12 @@ def pretrain(
 
 
 def _summary(names: list[str]) -> str:
-    """Return the parts of a network that hold some weights, each named once."""
+    """Return the names of the modules that some weights belong to."""
     return ", ".join(sorted({".".join(name.split(".")[:2]) for name in names}))
 
 
 def _sweep(out: Path) -> None:
-    """Remove what a kill leaves of a checkpoint that was being written, a hidden folder, and nothing else."""
+    """Remove hidden folders of incomplete checkpoints that an interruption left, and nothing else."""
     for name in ("last", "best"):
         for part in out.glob(f".{name}.ckpt.*"):
             if part.is_dir() and not part.is_symlink():

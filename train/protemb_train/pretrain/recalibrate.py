@@ -1,4 +1,4 @@
-"""Batch-norm statistics of a `paper` network taken anew on whole chains, which crops misjudge."""
+"""Recalculation of the batch-norm statistics of a `paper` network on whole chains instead of crops."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def recalibrate(network: ScoreNetwork, chains: WholeChains) -> ScoreNetwork:
     Parameters
     ----------
     network : ScoreNetwork
-        Changed in place and left in eval mode.
+        Network; it is modified in place and left in eval mode.
     chains : WholeChains
         Training chains; a batch is one chain at several noise levels.
 
@@ -28,14 +28,12 @@ def recalibrate(network: ScoreNetwork, chains: WholeChains) -> ScoreNetwork:
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     if not norms:
-        raise ProtembError(
-            f"a {network.config.family} network has no batch normalisation; there is nothing to recalibrate"
-        )
+        raise ProtembError(f"a {network.config.family} network has no batch normalisation to recalibrate")
     if not len(chains):
-        raise ProtembError("there is no training chain of a fitting length to recalibrate on")
+        raise ProtembError("no training chain of a suitable length to recalibrate on")
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # the plain average over all batches
+        norm.momentum = None  # the average over all batches
     network.train()
     for position in range(len(chains)):
         batch = chains[position]

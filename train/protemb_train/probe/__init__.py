@@ -1,1 +1,1 @@
-"""Probes: what embeddings hold, measured with linear models."""
+"""Probes: information in embeddings, measured with linear models."""

@@ -1,7 +1,7 @@
-"""What is probed: pair maps of trained and untrained networks, of ONNX models, and of no network at all.
+"""Encoders of a probe: trained and untrained networks, ONNX models, and descriptors without a network.
 
-Residue types are hidden (shown as X) from all of them, so that every row of a probe's table sees coordinates
-and residue indices only.
+Residue types are masked (shown as X), so that every row of a probe's table depends on coordinates and residue
+indices only.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ class Encoder:
     Parameters
     ----------
     name : str
-        Its name in the table.
+        Name in the table.
     pair : callable or None
-        Gives the pair map of a chain, float32, shape (C, L, L).
+        Returns the pair map of a chain, float32, shape (C, L, L).
     sigma : float or None
-        Noise level in angstrom; None where there is no such thing.
+        Noise level in angstrom; None if not applicable.
     twin : str or None
-        Name of the untrained network that it is compared with.
+        Name of the untrained network for comparison.
     record : dict
         Plain values: file, steps, corpus.
     residue : callable, optional
-        Gives vectors of residues instead of a map, float32, shape (L, C).
+        Returns residue vectors instead of a map, float32, shape (L, C).
     vectors : str
-        Their name, which stands in place of the readout.
+        Name of these vectors, used in place of the readout.
     """
 
     name: str
@@ -64,24 +64,24 @@ class Encoder:
     vectors: str = ""
 
     def features(self, trace: Trace) -> NDArray[np.float32]:
-        """Return what is read out of a chain: both readouts of the map, (L, 2 C), or the vectors, (L, C)."""
+        """Return the features of a chain: both readouts of the map, (L, 2 C), or the vectors, (L, C)."""
         if self.residue is not None:
             return self.residue(trace)
-        assert self.pair is not None  # one of both
+        assert self.pair is not None  # one of the two is given
         return readouts(self.pair(trace), trace.ca_coords)
 
     def columns(self, width: int) -> dict[str, slice]:
-        """Return the columns of `features` that each readout takes, by its name."""
+        """Return the columns of `features` for each readout, by its name."""
         if self.residue is not None:
             return {self.vectors: slice(0, width)}
         return {readout: readout_columns(readout, width // 2) for readout in READOUTS}
 
 
 def readouts(pair_CLL: NDArray[np.float32], ca_coords: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return the row mean over all columns beside that over neighbours, shape (L, 2 C).
+    """Return the row mean over all columns and that over neighbours, concatenated, shape (L, 2 C).
 
-    The first half is the paper's 1D average pooling. Neighbours are C-alphas within 10 angstrom, the residue
-    itself among them. Every row of the table passes through here.
+    The first half is the paper's 1D average pooling. Neighbours are C-alphas within 10 angstrom, including
+    the residue itself. All rows of the table use this function.
     """
     near_LL = (cdist(ca_coords, ca_coords) < NEIGHBOUR_RADIUS).astype(np.float32)
     near_LL /= near_LL.sum(axis=1, keepdims=True)
@@ -90,7 +90,7 @@ def readouts(pair_CLL: NDArray[np.float32], ca_coords: NDArray[np.floating]) -> 
 
 
 def readout_columns(readout: str, channels: int) -> slice:
-    """Return which columns of `readouts` a readout takes."""
+    """Return the columns of `readouts` for a readout."""
     return {
         "mean": slice(0, channels),
         "neighbours": slice(channels, 2 * channels),
@@ -99,10 +99,10 @@ def readout_columns(readout: str, channels: int) -> slice:
 
 
 def untrained(config: NetworkConfig, seed: int, training: Corpus | None = None) -> ScoreNetwork:
-    """Return the network that a pre-training run of this configuration and seed starts from, in eval mode.
+    """Return the initial network of a pre-training run with this configuration and seed, in eval mode.
 
-    Batch statistics (`paper`) are taken on chains of `training`, where it is given: those of initialisation
-    (mean 0, variance 1) would make an unfair control.
+    Batch statistics (`paper`) are calculated on chains of `training`, if given: the initial ones (mean 0,
+    variance 1) would be an unfair control.
     """
     torch.manual_seed(seed)
     network = ScoreNetwork(config).eval()
@@ -118,7 +118,7 @@ def _inputs(trace: Trace, sigma: float) -> tuple[torch.Tensor, ...]:
 
 
 def network_map(network: ScoreNetwork, sigma: float) -> PairMap:
-    """Return what gives the pair embedding of a network at one noise level."""
+    """Return a function that computes the pair embedding of a network at one noise level."""
 
     @torch.inference_mode()
     def pair(trace: Trace) -> NDArray[np.float32]:
@@ -129,7 +129,7 @@ def network_map(network: ScoreNetwork, sigma: float) -> PairMap:
 
 
 def input_map(network: ScoreNetwork, sigma: float) -> PairMap:
-    """Return what gives the input of a network: pair features, and residue features of row and column."""
+    """Return a function that computes the input of a network: pair features, and residue features."""
 
     @torch.inference_mode()
     def pair(trace: Trace) -> NDArray[np.float32]:
@@ -140,7 +140,7 @@ def input_map(network: ScoreNetwork, sigma: float) -> PairMap:
             found: NDArray[np.float32] = features(coords, types, index, rows)[0].numpy()
             return found
         pair_CLL, residue_LC = (part[0] for part in features(coords, types, index, level, rows))
-        residue_CL = residue_LC[:, len(ALPHABET) :].T  # hidden types say nothing
+        residue_CL = residue_LC[:, len(ALPHABET) :].T  # without the masked types
         row = residue_CL[:, :, None].expand(-1, -1, length)
         column = residue_CL[:, None, :].expand(-1, length, -1)
         stacked: NDArray[np.float32] = torch.cat([pair_CLL, row, column]).numpy()
@@ -150,7 +150,7 @@ def input_map(network: ScoreNetwork, sigma: float) -> PairMap:
 
 
 def onnx_map(embedder: Embedder) -> PairMap:
-    """Return what gives the pair embedding of an exported model, at the noise level folded into it."""
+    """Return a function that computes the pair embedding of an exported model at its fixed noise level."""
 
     def pair(trace: Trace) -> NDArray[np.float32]:
         hidden = "X" * len(trace.residue_type)
@@ -165,10 +165,10 @@ HISTOGRAM_EDGES = np.concatenate([np.arange(1.0, 33.0), np.arange(36.0, 65.0, 4.
 
 
 def histogram_map(*, counts: bool) -> PairMap:
-    """Return what gives one-hot distance bins: 1 angstrom wide to 32, 4 to 64, and the rest (41 in all).
+    """Return a function that computes 41 one-hot distance bins: 1 angstrom wide to 32, 4 to 64, and the rest.
 
-    Their row mean is the histogram of distances from a residue to all others, as shares of the chain, or as
-    numbers of residues if `counts`.
+    Their row mean is the histogram of distances from a residue to all others, as fractions of the chain, or
+    as numbers of residues if `counts`.
     """
 
     def pair(trace: Trace) -> NDArray[np.float32]:
@@ -181,7 +181,7 @@ def histogram_map(*, counts: bool) -> PairMap:
 
 
 def residue_vectors(encoder: VectorEncoder, name: str) -> Callable[[Trace], NDArray[np.float32]]:
-    """Return what gives one kind of vectors of a frozen encoder, with residue types hidden."""
+    """Return a function that computes one kind of vectors of a frozen encoder, with residue types masked."""
 
     def residue(trace: Trace) -> NDArray[np.float32]:
         hidden = np.full(len(trace.residue_type), UNKNOWN, dtype=np.int64)
@@ -191,23 +191,23 @@ def residue_vectors(encoder: VectorEncoder, name: str) -> Callable[[Trace], NDAr
 
 
 def named_files(named: Iterable[str]) -> dict[str, Path]:
-    """Return files by name out of NAME=FILE.
+    """Return files by name from NAME=FILE.
 
     Raises
     ------
     ProtembError
-        If there is no `=`, or a name comes twice.
+        If there is no `=`, or a name is repeated.
     """
     found: dict[str, Path] = {}
     for pair in named:
         name, equals, path = pair.partition("=")
         if not (name and equals and path):
             raise ProtembError(
-                f"--encoder {pair!r}: write it as NAME=FILE, a checkpoint or an .onnx file, or NAME=RIVAL, "
+                f"--encoder {pair!r}: use NAME=FILE with a checkpoint or .onnx file, or NAME=ENCODER with "
                 f"one of {', '.join(RIVALS)}"
             )
         if name in found:
-            raise ProtembError(f"--encoder {pair!r}: the name {name} is taken; give each file its own")
+            raise ProtembError(f"--encoder {pair!r}: the name {name} is already used; use another name")
         found[name] = Path(path)
     return found
 
@@ -219,28 +219,28 @@ def encoders(
     training: Corpus | None = None,
     untrained_seeds: int = 1,
 ) -> list[Encoder]:
-    """Return trained networks, their untrained twins, their input features, and what needs no network.
+    """Return trained networks, untrained ones, input features, and descriptors without a network.
 
     Parameters
     ----------
     files : mapping of str to Path
-        Checkpoints of `protemb-train pretrain`, exported `.onnx` models, or rivals (`RIVALS`), by name. A
-        model knows one noise level only and is shown at that one. Of checkpoints with a single
-        representation its vectors are shown too.
+        Checkpoints of `protemb-train pretrain`, exported `.onnx` models, or published encoders (`RIVALS`), by
+        name. An exported model has a single noise level. For checkpoints with a single representation, its
+        vectors are included.
     sigmas : sequence of float
         Noise levels in angstrom.
     training : Corpus, optional
         Chains for the batch statistics of untrained networks.
     untrained_seeds : int, default 1
-        Untrained networks of each shape: the one that the run started from, and others.
+        Number of untrained networks of each shape: the initial one of the run, and others.
 
     Raises
     ------
     ModelError
-        If a file cannot be read, or says nothing of the network that it came from.
+        If a file cannot be read, or does not describe its network.
     """
     rows: list[Encoder] = []
-    twins: dict[tuple[NetworkConfig, int], str] = {}  # networks of one shape and seed share a twin
+    twins: dict[tuple[NetworkConfig, int], str] = {}  # shared by networks of the same shape and seed
     for name, path in files.items():
         if str(path) in RIVALS:
             rival = find_vector_encoder(str(path))
@@ -291,7 +291,7 @@ def encoders(
 def _states(
     label: str, network: ScoreNetwork, sigma: float, twin: str | None, record: dict[str, Any]
 ) -> list[Encoder]:
-    """Return rows of the single representation, and of the state before residue types are known."""
+    """Return rows for the single representation, and for the state without residue types."""
     vectors = NetworkVectors(network, sigma)
     return [
         Encoder(label, None, sigma, twin, record if twin else {}, residue_vectors(vectors, v), v)
@@ -300,7 +300,7 @@ def _states(
 
 
 def _read(path: Path, sigmas: Sequence[float]) -> tuple[NetworkConfig, dict[str, Any], dict[float, PairMap]]:
-    """Return configuration, training record and pair maps by noise level of a checkpoint or a model."""
+    """Return configuration, training record and pair maps by noise level from a checkpoint or a model."""
     if path.suffix != ".onnx":
         network, record = load_network(path)
         maps = {sigma: network_map(network, sigma) for sigma in sigmas}
@@ -312,6 +312,6 @@ def _read(path: Path, sigmas: Sequence[float]) -> tuple[NetworkConfig, dict[str,
         int(record["seed"])
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
-            f"its card does not tell how it was trained (at {error}); export it again", path
+            f"its card does not describe its training (at {error}); export it again", path
         ) from error
     return config, record, {embedder.noise_level: onnx_map(embedder)}

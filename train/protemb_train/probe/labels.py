@@ -1,4 +1,4 @@
-"""What a probe reads out of an embedding: labels per residue, from C-alpha coordinates and types alone."""
+"""Targets of the probes: labels per residue, from C-alpha coordinates and residue types."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NEIGHBOUR_RADIUS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One label and how it is judged.
+    """One label and its evaluation.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class Task:
     title : str
         Heading of its table.
     classes : int
-        How many there are; 0 for a number.
+        Number of classes; 0 for a quantity.
     """
 
     name: str
@@ -48,7 +48,7 @@ TASKS = (
 def broken_after(ca_coords: NDArray[np.floating], residue_index: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return whether the chain is broken between a residue and the next, shape (L - 1,).
 
-    By residue index (missing residues) or in space: author numbers may run on over a break.
+    Detected by residue index (missing residues) or distance: author numbers may be continuous across a break.
     """
     steps = np.linalg.norm(np.diff(ca_coords, axis=0), axis=1)
     return np.asarray((np.diff(residue_index) != 1) | (steps > BREAK_DISTANCE))
@@ -57,10 +57,10 @@ def broken_after(ca_coords: NDArray[np.floating], residue_index: NDArray[np.int6
 def secondary_structure(
     ca_coords: NDArray[np.floating], residue_index: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Return P-SEA's classes (Labesse 1997, as Biotite has it): 0 helix, 1 strand, 2 coil, shape (L,).
+    """Return P-SEA's classes (Labesse 1997, as in Biotite): 0 helix, 1 strand, 2 coil, shape (L,).
 
-    P-SEA needs no more than a C-alpha trace. Biotite sees a break only where residue numbers jump, so they
-    are made to jump wherever `broken_after` says so.
+    P-SEA needs only a C-alpha trace. Biotite detects breaks by residue numbers, so these are changed to have
+    a gap at every break of `broken_after`.
     """
     atoms = struc.AtomArray(len(ca_coords))
     atoms.coord = np.asarray(ca_coords, dtype=np.float32)
@@ -76,9 +76,9 @@ def half_sphere_exposure(
 ) -> NDArray[np.float64]:
     """Return HSE-alpha up (Hamelryck 2005, doi:10.1002/prot.20379), shape (L,).
 
-    C-alphas within `radius` on the side chain's side of the plane through C-alpha; the side chain points
-    along the bisector of the directions from both neighbours. NaN at chain ends and breaks, where it is
-    unknown.
+    C-alphas within `radius` on the side-chain side of the plane through C-alpha; the direction of the side
+    chain is the bisector of the directions from both neighbours. NaN at chain ends and breaks, where it is
+    undefined.
     """
     ca = np.asarray(ca_coords, dtype=np.float64)
     step = np.diff(ca, axis=0)
@@ -87,7 +87,7 @@ def half_sphere_exposure(
     inner = np.flatnonzero(linked[:-1] & linked[1:]) + 1
     side_chain = step[inner - 1] - step[inner]
     seen = ca[None, :, :] - ca[inner, None, :]
-    up = np.einsum("ijk,ik->ij", seen, side_chain) > 0  # a residue does not see itself
+    up = np.einsum("ijk,ik->ij", seen, side_chain) > 0  # excludes the residue itself
     close = np.linalg.norm(seen, axis=-1) < radius
     exposure = np.full(len(ca), np.nan)
     exposure[inner] = (up & close).sum(axis=1)
@@ -95,12 +95,12 @@ def half_sphere_exposure(
 
 
 def neighbour_count(ca_coords: NDArray[np.floating], radius: float = NEIGHBOUR_RADIUS) -> NDArray[np.float64]:
-    """Return how many other C-alphas lie within `radius` of each, shape (L,)."""
+    """Return the number of other C-alphas within `radius` of each, shape (L,)."""
     return np.asarray(np.sum(cdist(ca_coords, ca_coords) < radius, axis=1) - 1.0)
 
 
 def labels(trace: Trace) -> dict[str, NDArray[np.float64]]:
-    """Return the labels of one chain by name of the task, each of shape (L,); NaN where there is none."""
+    """Return the labels of one chain by name of the task, each of shape (L,); NaN where undefined."""
     length = len(trace.residue_type)
     known = trace.residue_type != ALPHABET.index("X")
     return {

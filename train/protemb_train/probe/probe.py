@@ -1,7 +1,7 @@
-"""Linear probes of frozen embeddings: fitted on some held-out chains, judged on others.
+"""Linear probes of frozen embeddings, fitted on some held-out chains and evaluated on others.
 
-The regularisation is chosen by cross-validation over whole chains of the fitting side; the test side is seen
-once. All rows share readout code, probe, chains and bootstrap samples.
+The regularisation is selected by cross-validation over whole chains of the fitting set; the test set is used
+once. All rows share readouts, probe, chains and bootstrap samples.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from protemb_train.probe.scores import ClassScores, Interval, NumberScores, Scor
 FOLDS = 3
 STRENGTHS = (1e-2, 1e-1, 1.0, 10.0)  # C of the classifier
 ALPHAS = (1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5)  # of the ridge
-LEAST_VARIANCE = 1e-10  # below it a column is constant, and float32's rounding would be scaled up to 1
-LEAST_PROBABILITY = 1e-9  # a class that the fitting side lacks
+LEAST_VARIANCE = 1e-10  # below it a column is constant, and only rounding errors would be scaled
+LEAST_PROBABILITY = 1e-9  # for classes missing in the fitting set
 
 Floats = NDArray[np.float64]
 
@@ -40,14 +40,14 @@ class ProbeError(ProtembError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Side:
-    """Chains of one side and their labels.
+    """Chains of one set and their labels.
 
     Parameters
     ----------
     traces : sequence of Trace
         Whole chains.
     labels : sequence of dict
-        Per chain, by name of the task, shape (L,), NaN where there is no label.
+        Labels per chain, by name of the task, shape (L,), NaN where undefined.
     """
 
     traces: Sequence[Trace]
@@ -59,28 +59,28 @@ class Side:
         return cls(traces, [labels(trace) for trace in traces])
 
     def features(self, encoder: Encoder) -> list[NDArray[np.float32]]:
-        """Return what the encoder gives of each chain, one pass each."""
+        """Return the features of each chain from the encoder."""
         return [encoder.features(trace) for trace in self.traces]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """One encoder and readout on one task.
+    """Result for one encoder and readout on one task.
 
     Parameters
     ----------
     task, encoder, readout : str
-        Which.
+        Names.
     sigma : float or None
         Noise level in angstrom.
     width : int
-        Numbers per residue that the probe sees.
+        Number of features per residue.
     chosen : float or None
-        Regularisation: C of the classifier, alpha of the ridge.
+        Selected regularisation: C of the classifier, alpha of the ridge regression.
     scores : dict of str to Interval
-        On the test side.
+        Scores on the test set.
     gain : dict of str to Interval
-        Over the untrained twin, paired; empty where there is none.
+        Paired difference to the untrained network; empty if there is none.
     """
 
     task: str
@@ -93,7 +93,7 @@ class Row:
     gain: dict[str, Interval]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         plain = {
             name: getattr(self, name) for name in ("task", "encoder", "readout", "sigma", "width", "chosen")
         }
@@ -105,21 +105,21 @@ class Row:
 def held_out_sides(
     path: Any, chains: tuple[int, int], lengths: tuple[int, int], seed: int = 0
 ) -> tuple[Side, Side]:
-    """Return the fitting side (split val) and the test side (split test) of a corpus.
+    """Return the fitting set (split val) and the test set (split test) of a corpus.
 
     Raises
     ------
     CorpusError, ProbeError
-        If the corpus cannot be read or is too small, or a cluster is on both sides.
+        If the corpus cannot be read or is too small, or a cluster is in both sets.
     """
     sides, clusters = [], []
     for split, count in zip(("val", "test"), chains, strict=True):
         corpus = Corpus(path, [split])
-        positions = corpus.one_a_cluster(count, lengths, seed)
+        positions = corpus.one_per_cluster(count, lengths, seed)
         if len(positions) < FOLDS:
             raise ProbeError(
-                f"{split} holds {len(positions)} clusters of chains of {lengths[0]} to "
-                f"{lengths[1]} residues, and a probe needs {FOLDS}; allow other lengths, or a larger corpus",
+                f"{split} has {len(positions)} clusters of chains of {lengths[0]} to "
+                f"{lengths[1]} residues, but a probe needs {FOLDS}; allow other lengths, or a larger corpus",
                 corpus.path,
             )
         sides.append(Side.of([corpus[position] for position in positions]))
@@ -133,7 +133,7 @@ def held_out_sides(
 def _labelled(
     side: Side, features: Sequence[NDArray[np.float32]], task: Task, columns: slice
 ) -> tuple[list[NDArray[np.float32]], list[Any]]:
-    """Return features and labels of the residues that have one, per chain."""
+    """Return features and labels of the labelled residues, per chain."""
     x, y = [], []
     for chain, known in zip(features, side.labels, strict=True):
         label = known[task.name]
@@ -155,7 +155,7 @@ def _model(task: Task, groups: NDArray[np.int64], *, blind: bool) -> Any:
 
 
 def _log_probability(model: Any, x: NDArray[Any], classes: int) -> Floats:
-    """Return log-probabilities (rows, classes); the fitting side may lack a class."""
+    """Return log-probabilities (rows, classes); the fitting set may lack a class."""
     probability = np.zeros((len(x), classes))
     probability[:, model.classes_] = model.predict_proba(x)
     return np.log(np.maximum(probability, LEAST_PROBABILITY))
@@ -173,19 +173,19 @@ def fit_and_score(
     *,
     blind: bool = False,
 ) -> tuple[Scores, float | None]:
-    """Return the scores on the test side of a probe fitted on the other, and its regularisation.
+    """Return the test scores of a fitted probe, and its regularisation.
 
     Parameters
     ----------
     task : Task
-        Whose labels these are.
+        Task of the labels.
     fit, test : tuple of two lists
         Per chain, features (L, width) and labels (L,).
     blind : bool, default False
-        Look at no feature: class frequencies, or the mean.
+        Use no features: class frequencies, or the mean.
     """
     groups = np.repeat(np.arange(len(fit[1])), [len(y) for y in fit[1]])
-    # float64: in float32 lbfgs stops early on columns that nearly repeat each other
+    # float64: in float32 lbfgs stops early for nearly collinear columns
     x, y = np.concatenate(fit[0]).astype(np.float64), np.concatenate(fit[1])
     model = _model(task, groups, blind=blind).fit(x, y)
     chosen = None if blind else float(next(iter(model.best_params_.values())))
@@ -207,22 +207,22 @@ def probe(
     seed: int = 0,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Row]:
-    """Probe every encoder on every task, with each readout, beside a predictor that sees nothing.
+    """Probe every encoder on every task, with each readout, and a predictor without features.
 
     Parameters
     ----------
     fit, test : Side
-        Chains to fit on and to judge on.
+        Chains for fitting and for the test.
     encoders : sequence of Encoder
-        Trained, untrained, and what needs no network.
+        Trained and untrained networks, and descriptors without a network.
     tasks : sequence of Task
-        Labels to read out.
+        Labels to predict.
     samples : int, default 1000
-        Of the bootstrap.
+        Number of bootstrap samples.
     seed : int, default 0
-        Of the bootstrap.
+        Seed of the bootstrap.
     say : callable
-        Told of each encoder as it is done.
+        Called with a message after each encoder.
     """
     weight_BN = resampled(len(test.traces), samples, seed)
     # (task, encoder, sigma, readout) -> scores, width, chosen

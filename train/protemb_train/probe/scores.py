@@ -1,6 +1,6 @@
 """Scores of a probe on held-out chains, and their confidence intervals by bootstrap over chains.
 
-A score is kept as sums per chain, so that a resampled set of chains is a row of weights: shapes are N chains,
+A score is stored as sums per chain, so that a resampled set of chains is a row of weights. Shapes: N chains,
 K classes, B bootstrap samples.
 """
 
@@ -19,10 +19,10 @@ Floats = NDArray[np.float64]
 
 
 class Scores(Protocol):
-    """What both kinds of label have in common."""
+    """Interface of the scores of both kinds of labels."""
 
     def values(self, weight_BN: Floats) -> dict[str, Floats]:
-        """Return each score at each row of weights, shape (B,)."""
+        """Return each score for each row of weights, shape (B,)."""
         ...
 
 
@@ -33,7 +33,7 @@ class ClassScores:
     Parameters
     ----------
     confusion_NKK : ndarray
-        Residues by true class (rows) and predicted class, per chain.
+        Number of residues by true class (rows) and predicted class, per chain.
     log_likelihood_N : ndarray
         Sum of the log-probability of the true class, in nats, per chain.
     """
@@ -43,7 +43,7 @@ class ClassScores:
 
     @classmethod
     def of(cls, truth: Sequence[NDArray[np.int64]], log_probability: Sequence[Floats]) -> ClassScores:
-        """Return the sums over chains given as (L,) true classes and (L, K) log-probabilities."""
+        """Return the sums over chains from (L,) true classes and (L, K) log-probabilities."""
         kinds = np.arange(log_probability[0].shape[1])
         confusion = [
             confusion_matrix(t, p.argmax(axis=1), labels=kinds)
@@ -74,11 +74,11 @@ class NumberScores:
     Parameters
     ----------
     count_N, sum_N, squares_N : ndarray
-        Residues, and sum and sum of squares of the truth, per chain.
+        Number of residues, and sum and sum of squares of the true values, per chain.
     error_N : ndarray
         Sum of squared errors per chain.
     spearman_N : ndarray
-        Per chain; 0 where the prediction is constant.
+        Correlation per chain; 0 if the prediction is constant.
     """
 
     count_N: Floats
@@ -89,7 +89,7 @@ class NumberScores:
 
     @classmethod
     def of(cls, truth: Sequence[Floats], prediction: Sequence[Floats]) -> NumberScores:
-        """Return the sums over chains given as (L,) arrays."""
+        """Return the sums over chains from (L,) arrays."""
         pairs = list(zip(truth, prediction, strict=True))
         return cls(
             np.array([len(t) for t in truth], dtype=np.float64),
@@ -123,25 +123,25 @@ class Interval:
     high: float
 
     def as_dict(self) -> dict[str, float]:
-        """Plain values, rounded for people."""
+        """Return plain values, rounded."""
         return {name: round(getattr(self, name), 4) for name in ("value", "low", "high")}
 
 
 def resampled(chains: int, samples: int, seed: int) -> Floats:
-    """Return weights of all chains once (first row), then of bootstrap samples: shape (1 + samples, N)."""
+    """Return weights of all chains once (first row) and of bootstrap samples: shape (1 + samples, N)."""
     drawn = np.random.default_rng(seed).multinomial(chains, np.full(chains, 1 / chains), size=samples)
     return np.concatenate([np.ones((1, chains)), drawn])
 
 
 def intervals(scores: Scores, weight_BN: Floats, minus: Scores | None = None) -> dict[str, Interval]:
-    """Return each score, or its difference to another row's on the same chains (paired), with its interval.
+    """Return each score, or its paired difference to another row's, with its interval.
 
     Parameters
     ----------
     scores, minus : ClassScores or NumberScores
-        On the same chains.
+        Scores on the same chains.
     weight_BN : ndarray
-        From `resampled`.
+        Result of `resampled`.
     """
     found = scores.values(weight_BN)
     if minus is not None:

@@ -1,4 +1,4 @@
-"""The results of a probe: a page in Markdown, and all values in JSON."""
+"""The results of a probe: a Markdown page, and all values as JSON."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from protemb_train.probe.scores import Interval
 
 SHOWN = {"secondary_structure": ("accuracy", "accuracy"), "residue_type": ("accuracy", "accuracy")}
 NUMBER = ("r2", "R2")
-"""Score and heading on the page, of classes and of numbers; the JSON file has all scores."""
+"""Score shown on the page and its heading, for classes and quantities; the JSON file has all scores."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProbeReport:
-    """Results of a probe, and the data they come from.
+    """Results of a probe and their data.
 
     Parameters
     ----------
     rows : sequence of Row
-        From `protemb_train.probe.probe.probe`.
+        Result of `protemb_train.probe.probe.probe`.
     encoders : sequence of Encoder
-        The record of a network names its file.
+        Encoders with their records.
     about : dict
-        Plain values: command, origin, corpus, chains and residues of both sides.
+        Plain values: command, origin, corpus, chains and residues of both sets.
     """
 
     rows: Sequence[Row]
@@ -45,7 +45,7 @@ class ProbeReport:
         return list(dict.fromkeys(other))
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         records = {e.name: e.record for e in self.encoders if e.record}
         return {
             **self.about,
@@ -55,7 +55,7 @@ class ProbeReport:
         }
 
     def as_markdown(self) -> str:
-        """Return the page: one score for each label, and the gain over the untrained network."""
+        """Return the page: one score per label, and the gain over the untrained network."""
         about = self.about
         sides = [f"{about[s]['chains']} chains ({about[s]['residues']} residues)" for s in ("fit", "test")]
         blocks = [

@@ -1,1 +1,1 @@
-"""The vector of a whole protein: pairs of alike chains, the linear map fitted to them, fold retrieval."""
+"""The protein vector: pairs of similar chains, the linear map fitted to them, fold retrieval."""

@@ -1,4 +1,4 @@
-"""Features of whole chains from any frozen encoder, kept in a folder."""
+"""Features of whole chains from any frozen encoder, with a cache."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def chain_features(encoder: VectorEncoder | None, trace: Trace) -> NDArray[np.fl
     Parameters
     ----------
     encoder : VectorEncoder or None
-        None: the course of the chain alone, 55 numbers.
+        None for `segment_distances` alone, 55 numbers.
     trace : Trace
         A chain of the corpus.
 
@@ -46,7 +46,7 @@ def chain_features(encoder: VectorEncoder | None, trace: Trace) -> NDArray[np.fl
 def features_of(
     encoder: VectorEncoder | None, traces: Sequence[Trace], cache: Path | None = None
 ) -> NDArray[np.float32]:
-    """Return `chain_features` of chains, shape (N, F), keeping them in a folder where one is given.
+    """Return `chain_features` of chains, shape (N, F), with an optional cache folder.
 
     Raises
     ------
@@ -61,7 +61,9 @@ def features_of(
         digest.update(trace.ca_coords.tobytes() + trace.residue_type.tobytes())
     path = cache / f"{encoder.name}-features-{digest.hexdigest()[:16]}.npz"
     if path.exists():
-        return np.asarray(read_arrays(path, ("features",), "features kept by protemb-train")["features"])
+        return np.asarray(
+            read_arrays(path, ("features",), "a cache of features of protemb-train")["features"]
+        )
     found = np.stack([chain_features(encoder, trace) for trace in traces])
     make_folder(cache)
     with written_whole(path) as part, part.open("wb") as file:
@@ -70,14 +72,14 @@ def features_of(
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, unless it is there.
+    """Create a folder unless it exists.
 
     Raises
     ------
     OutputError
-        If it cannot be made.
+        If it cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: the folder cannot be made ({error.strerror})") from error
+        raise OutputError(f"{folder}: the folder cannot be created ({error.strerror})") from error

@@ -1,4 +1,4 @@
-"""Fitting the linear map of an encoder, and what it finds on validation chains."""
+"""Fitting of the linear map of an encoder, and its fold retrieval on validation chains."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from protemb_train.corpus.corpus import Corpus
 from protemb_train.encoders.vectors import VectorEncoder
 from protemb_train.protein_vector.features import features_of, make_folder
-from protemb_train.protein_vector.linear_map import LinearMap, alike_chains, fit_map
+from protemb_train.protein_vector.linear_map import LinearMap, fit_map, similar_chains
 from protemb_train.protein_vector.pairs import read_pairs
 from protemb_train.protein_vector.retrieval import (
     Retrieved,
@@ -19,7 +19,7 @@ from protemb_train.protein_vector.retrieval import (
 )
 
 WIDTHS = (128, 256)
-"""Widths of the protein vector that are tried."""
+"""Candidate widths of the protein vector."""
 
 
 def maps_and_hits(
@@ -38,15 +38,15 @@ def maps_and_hits(
     Parameters
     ----------
     encoder : VectorEncoder or None
-        None: the course of the chain alone.
+        None for `segment_distances` alone.
     corpus, pairs : Path
         Corpus, and file of `protemb-train pairs`.
     cache : Path
-        Folder of features and TM-scores.
+        Cache folder of features and TM-scores.
     widths : sequence of int
-        Of the protein vector; at most the number of features, and less than the number of chains.
+        Widths of the protein vector: at most the number of features, and less than the number of chains.
     fitted : int, optional
-        Chains with a pair, and with a relative, that the map is fitted on, at most each; all by default.
+        Largest numbers of chains with a pair, and with a relative, used for fitting; all by default.
     queries, chains : int
         As in `retrieval_task`.
     """
@@ -55,8 +55,8 @@ def maps_and_hits(
     tm = TMScores(task, cache / "tm.npz")
     align_likely(task, tm)
     training = Corpus(corpus, ["train"])
-    alike = alike_chains(training, read_pairs(pairs), fitted)
-    learnt = features_of(encoder, [training[int(p)] for p in alike.positions], cache)
+    alike = similar_chains(training, read_pairs(pairs), fitted)
+    features = features_of(encoder, [training[int(p)] for p in alike.positions], cache)
     searched = features_of(encoder, task.traces, cache)
     record = {
         "encoder": {"encoder": "course of the chain"} if encoder is None else encoder.about,
@@ -64,14 +64,14 @@ def maps_and_hits(
         "corpus_sha256": training.sha256,
     }
     found = []
-    most = min(learnt.shape[1], len(learnt) - 1)
+    most = min(features.shape[1], len(features) - 1)
     for width in sorted({min(width, most) for width in widths}):
-        fitted_map = fit_map(learnt, alike.clusters, alike.pairs, width, record)
+        fitted_map = fit_map(features, alike.clusters, alike.pairs, width, record)
         found.append((fitted_map, retrieved(task, fitted_map(searched), tm)))
     return found
 
 
-def fit_and_judge(
+def fit_and_evaluate(
     encoder: VectorEncoder,
     corpus: Path,
     pairs: Path,
@@ -83,9 +83,9 @@ def fit_and_judge(
     chains: int,
     say: Callable[[str], None] = lambda line: None,
 ) -> LinearMap:
-    """Return the map of an encoder; of several widths, the one whose first ten hits score best.
+    """Return the map of an encoder; of several widths, the one with the best mean score of ten hits.
 
-    Parameters are those of `maps_and_hits`; its measures on validation chains are in the record of the map.
+    Parameters as in `maps_and_hits`; its scores on validation chains are in the record of the map.
     """
     best: tuple[LinearMap, Retrieved] | None = None
     for fitted_map, hits in maps_and_hits(
@@ -105,7 +105,7 @@ def fit_and_judge(
         )
         if best is None or hits.mean.mean() > best[1].mean.mean():
             best = fitted_map, hits
-    assert best is not None  # there is a width
+    assert best is not None  # at least one width
     chosen, hits = best
     validation = {
         "queries": len(hits.first),

@@ -1,9 +1,9 @@
-"""The linear map of the protein vector, learnt from chains that are alike.
+"""The linear map of the protein vector, fitted to similar chains.
 
-Features of chains of one fold differ in directions that say nothing about the fold. The map divides by the
-scatter within alike chains, so that plain cosine similarity of mapped features weighs each direction by what
-it says (within-class covariance normalisation, as in speaker recognition). It is linear on purpose: a small
-perceptron on the same features fits the training chains and not others.
+Features of chains of one fold differ in directions that are unrelated to the fold. The map normalises by the
+scatter within similar chains, so that cosine similarity weights each direction by its information
+(within-class covariance normalisation, as in speaker recognition). It is linear because a small perceptron on
+the same features overfits the training chains.
 
 Shapes: N chains, F features, D width of the protein vector.
 """
@@ -27,11 +27,11 @@ from protemb_train.network.protein import DISTANCES
 from protemb_train.protein_vector.pairs import LENGTHS, Pairs
 
 SHRINK = 0.1
-"""Share of its mean that is added to every direction of a scatter, so that few chains cannot mislead."""
+"""Regularisation: share of the mean that is added to every direction of a scatter matrix."""
 SHAPE_WEIGHT = 0.7
-"""Weight of the 55 numbers of the chain's course beside the part means of the state."""
-A_CLUSTER = 3
-"""Chains of one cluster at most."""
+"""Weight of the 55 numbers of `segment_distances` relative to the part means of the state."""
+PER_CLUSTER = 3
+"""Largest number of chains per cluster."""
 
 
 class MapError(ProtembError):
@@ -47,7 +47,7 @@ class LinearMap:
     matrix : ndarray, float32, shape (F, D)
         Standardises and maps.
     bias : ndarray, float32, shape (D,)
-        Puts the mean of the training chains at the origin.
+        Moves the mean of the training chains to the origin.
     record : dict
         Plain values: encoder, corpus, chains, pairs, settings.
     """
@@ -62,7 +62,7 @@ class LinearMap:
         return np.asarray(mapped / np.linalg.norm(mapped, axis=1, keepdims=True), dtype=np.float32)
 
     def cut(self, width: int) -> LinearMap:
-        """Return the map to the first `width` numbers: they say most about the fold."""
+        """Return the map to the first `width` components, which are the most informative."""
         return LinearMap(self.matrix[:, :width], self.bias[:width], {**self.record, "width": width})
 
 
@@ -72,7 +72,7 @@ def read_map(path: Path) -> LinearMap:
     Raises
     ------
     ArrayFileError
-        If it is missing or damaged.
+        If the file is missing or damaged.
     """
     z = read_arrays(path, ("matrix", "bias", "record"), "a linear map of protemb-train fit-map")
     try:
@@ -82,23 +82,23 @@ def read_map(path: Path) -> LinearMap:
 
 
 def write_map(fitted: LinearMap, path: Path) -> None:
-    """Write a map, whole or not at all."""
+    """Write a map atomically."""
     with written_whole(path) as part, part.open("wb") as file:
         np.savez(file, matrix=fitted.matrix, bias=fitted.bias, record=np.array(json.dumps(fitted.record)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AlikeChains:
-    """Chains that a map is fitted on, and which of them are alike.
+class SimilarChains:
+    """Chains for fitting a map, and their similarities.
 
     Parameters
     ----------
     positions : ndarray, int64, shape (N,)
-        In the corpus.
+        Indices in the corpus.
     clusters : ndarray, int64, shape (N,)
         Chains of one cluster are relatives.
     pairs : ndarray, int64, shape (P, 2)
-        Places in `positions` of chains of one fold.
+        Indices in `positions` of chains with the same fold.
     """
 
     positions: NDArray[np.int64]
@@ -106,30 +106,30 @@ class AlikeChains:
     pairs: NDArray[np.int64]
 
 
-def alike_chains(corpus: Corpus, pairs: Pairs, most: int | None = None) -> AlikeChains:
-    """Return the training chains that have a relative or a pair, at most `most` of each kind.
+def similar_chains(corpus: Corpus, pairs: Pairs, most: int | None = None) -> SimilarChains:
+    """Return the training chains with a relative or a pair, at most `most` of each kind.
 
     Parameters
     ----------
     corpus : Corpus
-        The one that the pairs are of, read with split "train" alone.
+        Corpus of the pairs, read with split "train" only.
     pairs : Pairs
-        Those that are alike are used.
+        Pairs; only similar ones are used.
     most : int, optional
-        Chains with a pair, and chains with a relative, at most each; all by default.
+        Largest numbers of chains with a pair, and with a relative; all by default.
 
     Raises
     ------
     MapError
-        If the corpus is another, shows another split, or no pair is alike.
+        If the corpus is not that of the pairs, has another split, or no pair is similar.
     """
     if corpus.splits != ("train",):
-        raise MapError(f"{corpus.path}: the map is fitted on training chains alone; read split train")
+        raise MapError(f"{corpus.path}: the map must be fitted on training chains only; read split train")
     if pairs.corpus_sha256 != corpus.sha256:
-        raise MapError(f"{corpus.path}: the pairs are of another corpus; make them of this one")
+        raise MapError(f"{corpus.path}: the pairs are of another corpus; make pairs of this one")
     alike = pairs.alike()
     if not len(alike):
-        raise MapError("none of the pairs is alike; align more of them")
+        raise MapError("none of the pairs is similar; align more pairs")
     place = {str(name): n for n, name in enumerate(corpus.table["id"].to_pylist())}
     chosen: dict[int, None] = {}
     for a, b in alike.tolist():
@@ -138,10 +138,10 @@ def alike_chains(corpus: Corpus, pairs: Pairs, most: int | None = None) -> Alike
                 chosen[place[str(pairs.ids[n])]] = None
     fitting = (corpus.lengths >= LENGTHS[0]) & (corpus.lengths <= LENGTHS[1])
     members: dict[int, list[int]] = {}
-    # Chains that are embedded already come first.
+    # Chains that are already embedded come first.
     for p in [*chosen, *np.random.default_rng(0).permutation(np.flatnonzero(fitting)).tolist()]:
         of = members.setdefault(int(corpus.clusters[p]), [])
-        if p not in of and len(of) < A_CLUSTER:
+        if p not in of and len(of) < PER_CLUSTER:
             of.append(p)
     relatives: dict[int, None] = {}
     for of in members.values():
@@ -151,7 +151,7 @@ def alike_chains(corpus: Corpus, pairs: Pairs, most: int | None = None) -> Alike
     local = {int(p): n for n, p in enumerate(positions)}
     of_pair = [[local.get(place[str(pairs.ids[n])], -1) for n in pair] for pair in alike.tolist()]
     kept = np.array([pair for pair in of_pair if -1 not in pair], dtype=np.int64).reshape(-1, 2)
-    return AlikeChains(positions, corpus.clusters[positions], kept)
+    return SimilarChains(positions, corpus.clusters[positions], kept)
 
 
 def fit_map(
@@ -169,24 +169,24 @@ def fit_map(
     Parameters
     ----------
     features_NF : ndarray, shape (N, F)
-        Of `protein_features`: the last 55 describe the course of the chain.
+        Features of `protein_features`: the last 55 are `segment_distances`.
     clusters : ndarray, int64, shape (N,)
         Chains of one cluster are relatives.
     pairs : ndarray, int64, shape (P, 2)
-        Rows that share a fold.
+        Indices of chains with the same fold.
     width : int
         D; at most F.
     record : mapping, optional
-        Kept with the map.
+        Stored with the map.
     shrink : float
-        Of both scatters, a share of their mean.
+        Regularisation of both scatter matrices, relative to their mean.
     shape_weight : float
-        Weight of the course of the chain.
+        Weight of `segment_distances`.
 
     Raises
     ------
     MapError
-        If no two chains are alike, or there are fewer chains than the map is wide.
+        If no two chains are similar, or the number of chains is not larger than the width.
     """
     count, dims = features_NF.shape
     if count <= width:
@@ -199,7 +199,7 @@ def fit_map(
     x = (features_NF - mean) @ first
     within = _within(x, clusters, pairs)
     second = _power(_shrunk(within, shrink), -0.5)
-    # The first directions are those in which chains differ most, measured by how alike chains differ.
+    # The first directions have the largest scatter of all chains relative to that of similar chains.
     values, axes = np.linalg.eigh(np.cov((x @ second).T))
     matrix = first @ second @ axes[:, np.argsort(-values)[:width]]
     kept = {
@@ -216,7 +216,7 @@ def fit_map(
 def _whitening(
     z_NF: NDArray[np.float64], of_state: int, shrink: float, shape_weight: float
 ) -> NDArray[np.float64]:
-    """Return what whitens the part means and the course of the chain, each on its own: (F, F)."""
+    """Return the matrix that whitens part means and `segment_distances` separately: (F, F)."""
     found = np.zeros((z_NF.shape[1], z_NF.shape[1]))
     for part, weight in ((slice(0, of_state), 1.0), (slice(of_state, None), shape_weight)):
         size = z_NF[:, part].shape[1]
@@ -229,7 +229,7 @@ def _whitening(
 def _within(
     x_NF: NDArray[np.float64], clusters: NDArray[np.int64], pairs: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return the scatter within alike chains: half from relatives, half from pairs."""
+    """Return the scatter within similar chains: half from relatives, half from pairs."""
     found: list[NDArray[np.float64]] = []
     order = np.argsort(clusters, kind="stable")
     groups: Sequence[NDArray[np.int64]] = np.split(order, np.flatnonzero(np.diff(clusters[order])) + 1)
@@ -240,7 +240,7 @@ def _within(
         apart = x_NF[pairs[:, 0]] - x_NF[pairs[:, 1]]
         found.append(apart.T @ apart / (2 * len(pairs)))
     if not found:
-        raise MapError("no two chains are alike; pass clusters of several chains, or pairs")
+        raise MapError("no two chains are similar; pass clusters of several chains, or pairs")
     return np.asarray(np.mean(found, axis=0))
 
 

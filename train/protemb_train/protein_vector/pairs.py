@@ -1,8 +1,8 @@
-"""Pairs of training chains with their TM-scores: examples of alike folds without alike sequences.
+"""Pairs of training chains with TM-scores: examples of similar folds with dissimilar sequences.
 
-TM-align takes some 60 ms a pair, so that only pairs are aligned that may be alike. First, the nearest chains
-of other clusters in a coarse description of the course of the chain and its secondary structure; then chains
-that are both alike with a third one.
+TM-align takes about 60 ms per pair, so only promising pairs are aligned: first, the nearest chains of other
+clusters by a coarse description of shape and secondary structure; then chains that are both similar to a
+third one.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from protemb_train.network.protein import SEGMENTS, ordered_parts, segment_dista
 from protemb_train.protein_vector.alignment import tm_align
 
 LENGTHS = (40, 300)
-"""Residues of the chains that are paired."""
+"""Range of the number of residues of paired chains."""
 LEAST_RATIO = 0.6
-"""Length of the shorter chain of a pair over that of the longer, at least."""
+"""Smallest ratio of the lengths of the two chains."""
 ALIKE = 0.6
-"""TM-score of a pair, the mean of both normalisations, from which it is an example of alike folds."""
+"""Smallest TM-score of similar folds, the mean of both normalisations."""
 FIRST_SHARE = 2 / 3
-"""Share of the pairs that are nearest neighbours; the others have a relative in common."""
+"""Share of pairs that are nearest neighbours; the others have a similar chain in common."""
 SAVED = 60.0
-"""Seconds between two times of writing the file."""
+"""Seconds between writing the file."""
 
 _ARRAYS = ("corpus_sha256", "id", "pair", "tm")
 
@@ -52,11 +52,11 @@ class Pairs:
     corpus_sha256 : str
         Hash of the corpus file.
     ids : ndarray of str, shape (N,)
-        Chains of the split "train", one of each cluster.
+        Chains of the split "train", one per cluster.
     pair : ndarray, int64, shape (P, 2)
-        Positions in `ids`, the smaller first; no pair is there twice.
+        Indices in `ids`, the smaller first; pairs are unique.
     tm : ndarray, float32, shape (P, 2)
-        TM-scores by the length of the first and of the second chain; NaN where they are not computed yet.
+        TM-scores normalised by the length of the first and of the second chain; NaN if not computed yet.
     """
 
     corpus_sha256: str
@@ -66,11 +66,11 @@ class Pairs:
 
     @property
     def score(self) -> NDArray[np.float32]:
-        """Mean of both TM-scores, shape (P,); NaN where they are not computed yet."""
+        """Mean of both TM-scores, shape (P,); NaN if not computed yet."""
         return np.asarray(self.tm.mean(axis=1))
 
     def alike(self, least: float = ALIKE) -> NDArray[np.int64]:
-        """Return the pairs whose score is at least `least`, shape (A, 2)."""
+        """Return the pairs with a score of at least `least`, shape (A, 2)."""
         return self.pair[self.score >= least]
 
 
@@ -80,14 +80,14 @@ def read_pairs(path: Path) -> Pairs:
     Raises
     ------
     ArrayFileError
-        If it is missing or damaged.
+        If the file is missing or damaged.
     """
     z = read_arrays(path, _ARRAYS, "pairs of protemb-train pairs")
     return Pairs(str(z["corpus_sha256"]), z["id"], z["pair"].astype(np.int64), z["tm"])
 
 
 def write_pairs(pairs: Pairs, path: Path) -> None:
-    """Write pairs, whole or not at all."""
+    """Write pairs atomically."""
     with written_whole(path) as part, part.open("wb") as file:
         np.savez_compressed(
             file,
@@ -101,8 +101,8 @@ def write_pairs(pairs: Pairs, path: Path) -> None:
 def coarse(trace: Trace) -> NDArray[np.float32]:
     """Return a description of a chain without a network, shape (85,).
 
-    The course of the chain (`segment_distances`), and for each of ten segments the mean of the virtual bond
-    angle and torsion: which parts are helices and which are strands.
+    `segment_distances`, and for each of ten segments the mean virtual bond angle and torsion, which
+    distinguish helices and strands.
     """
     coords = centred(torch.from_numpy(np.array(trace.ca_coords))[None])
     types = torch.zeros(1, len(trace.residue_type), dtype=torch.int64)
@@ -114,16 +114,16 @@ def coarse(trace: Trace) -> NDArray[np.float32]:
 
 
 def nearest_pairs(vectors: NDArray[np.floating], lengths: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Return pairs of near vectors, shape (at most `count`, 2): first every chain's nearest, and so on.
+    """Return pairs of near vectors, shape (at most `count`, 2): the nearest of every chain, then the next.
 
     Parameters
     ----------
     vectors : ndarray, shape (N, D)
-        They are standardised first.
+        Vectors; they are standardised.
     lengths : ndarray, int64, shape (N,)
-        Residues; pairs of very different lengths are left out.
+        Number of residues; pairs of very different lengths are excluded.
     count : int
-        Pairs at most.
+        Largest number of pairs.
     """
     x = vectors.astype(np.float64)
     x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-6)
@@ -147,9 +147,9 @@ def nearest_pairs(vectors: NDArray[np.floating], lengths: NDArray[np.int64], cou
 
 
 def pairs_of_relatives(pairs: Pairs, count: int) -> NDArray[np.int64]:
-    """Return pairs not aligned yet that are alike with a third chain, shape (at most `count`, 2).
+    """Return new pairs of chains that are similar to a third chain, shape (at most `count`, 2).
 
-    Those come first that have the most such chains in common.
+    Pairs with most such chains in common come first.
     """
     friends: dict[int, list[int]] = {}
     for a, b in pairs.alike().tolist():
@@ -172,35 +172,35 @@ def make_pairs(
     seed: int = 0,
     say: Callable[[str], None] = lambda line: None,
 ) -> Pairs:
-    """Align pairs of training chains and write them; a file that is there is continued, or extended.
+    """Align pairs of training chains and write them; an existing file is continued or extended.
 
     Parameters
     ----------
     corpus : Corpus
-        Read with the split "train" alone.
+        Corpus, read with the split "train" only.
     out : Path
-        File to write (npz), once a minute.
+        File to write (npz), once per minute.
     count : int
-        Pairs in all.
+        Total number of pairs.
     seed : int, default 0
-        Of the chains: one of each cluster.
+        Seed of the chains, one per cluster.
     say : callable
-        Told of the progress each time the file is written.
+        Called with a message each time the file is written.
 
     Returns
     -------
     Pairs
-        All of them computed. Fewer than `count` if there are not as many of fitting length.
+        All are computed. Fewer than `count` if there are not enough of similar length.
 
     Raises
     ------
     PairsError
-        If the corpus shows another split than "train", or the file that is there is of another corpus, or of
-        other chains.
+        If the corpus has another split than "train", or the existing file is of another corpus or of other
+        chains.
     """
     if corpus.splits != ("train",):
-        raise PairsError(f"{corpus.path}: pairs are made of training chains alone; read split train")
-    positions = np.sort(corpus.one_a_cluster(len(corpus), LENGTHS, seed))
+        raise PairsError(f"{corpus.path}: pairs must be of training chains only; read split train")
+    positions = np.sort(corpus.one_per_cluster(len(corpus), LENGTHS, seed))
     names = np.array([str(corpus.table["id"][int(p)]) for p in positions])
     pairs = _begun(corpus, out, names)
     chains: dict[int, Trace] = {}
@@ -233,7 +233,7 @@ def _begun(corpus: Corpus, out: Path, names: NDArray[np.str_]) -> Pairs:
     before = read_pairs(out)
     if before.corpus_sha256 != corpus.sha256 or not np.array_equal(before.ids, names):
         raise PairsError(
-            f"{out}: holds pairs of another corpus or of other chains; name another file, or remove it"
+            f"{out}: contains pairs of another corpus or of other chains; use another file, or remove it"
         )
     return before
 
@@ -255,6 +255,6 @@ def _aligned(pairs: Pairs, chain: Callable[[int], Trace], out: Path, say: Callab
         if time.monotonic() - saved > SAVED:
             write_pairs(pairs, out)
             saved = time.monotonic()
-            say(f"{n + 1} of {len(pairs.pair)} pairs, {len(pairs.alike())} alike")
+            say(f"{n + 1} of {len(pairs.pair)} pairs, {len(pairs.alike())} similar")
     write_pairs(pairs, out)
     return pairs

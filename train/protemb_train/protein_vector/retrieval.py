@@ -1,7 +1,7 @@
-"""Fold retrieval on held-out chains: what the nearest protein vectors are, judged by TM-align.
+"""Fold retrieval on held-out chains: nearest protein vectors, scored by TM-align.
 
-Queries are validation chains; they are searched among validation and test chains of the corpus, one of each
-30% cluster, so that no hit is a relative by sequence. The corpus holds no downstream test chain.
+Queries are validation chains; they are searched among validation and test chains of the corpus, one per 30%
+cluster, so that no hit is related by sequence. The corpus contains no downstream test chain.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from protemb_train.protein_vector.alignment import tm_align
 from protemb_train.protein_vector.pairs import LENGTHS, coarse
 
 HITS = 10
-"""Hits of a query whose TM-scores are averaged."""
+"""Number of hits per query whose TM-scores are averaged."""
 COARSE = 20
-"""Chains of each query that are aligned whatever is judged: nearest in a description without a network."""
+"""Number of chains aligned with each query in any case: nearest in a description without a network."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """Which chains are searched for which.
+    """Queries and the chains among which they are searched.
 
     Parameters
     ----------
     traces : list of Trace
-        One chain of each cluster.
+        Chains, one per cluster.
     queries : ndarray, int64, shape (Q,)
-        Their places in `traces`.
+        Indices in `traces`.
     """
 
     traces: list[Trace]
@@ -41,40 +41,40 @@ class Task:
 
 
 def retrieval_task(path: Path, queries: int, chains: int, seed: int = 0) -> Task:
-    """Return queries of split val and what they are searched in, of splits val and test.
+    """Return queries from split val, and chains from splits val and test.
 
     Parameters
     ----------
     path : Path
         Corpus file.
     queries, chains : int
-        How many at most; queries are among the chains.
+        Largest numbers; queries are among the chains.
     seed : int
-        Of the chains.
+        Seed of the chains.
     """
     held_out = Corpus(path, ["val", "test"])
     split = held_out.table["split"].to_numpy(zero_copy_only=False)
-    positions = held_out.one_a_cluster(chains, LENGTHS, seed)
+    positions = held_out.one_per_cluster(chains, LENGTHS, seed)
     asked = [n for n, p in enumerate(positions) if split[p] == "val"][:queries]
     return Task([held_out[p] for p in positions], np.array(asked, dtype=np.int64))
 
 
 class TMScores:
-    """TM-scores of queries with other chains, by the length of the query; each pair is aligned once.
+    """TM-scores of queries with other chains, normalised by the query's length; pairs are aligned once.
 
     Parameters
     ----------
     task : Task
-        Whose queries.
+        Task with the queries.
     path : Path, optional
-        File to keep them in.
+        Cache file.
     """
 
     def __init__(self, task: Task, path: Path | None = None) -> None:
         self.task, self.path = task, path
         self.known: dict[tuple[str, str], float] = {}
         if path is not None and path.exists():
-            z = read_arrays(path, ("query", "other", "tm"), "TM-scores kept by protemb-train")
+            z = read_arrays(path, ("query", "other", "tm"), "a cache of TM-scores of protemb-train")
             pairs = zip(z["query"].tolist(), z["other"].tolist(), strict=True)
             self.known = dict(zip(pairs, z["tm"].tolist(), strict=True))
 
@@ -111,7 +111,7 @@ class TMScores:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Retrieved:
-    """What was found for each query, float64, shape (Q,) each.
+    """Scores of each query, float64, shape (Q,) each.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ class Retrieved:
     mean : ndarray
         Mean TM-score of the first ten hits.
     best_first, best_mean : ndarray
-        The highest that any hit known so far would give: what was never aligned is not in it.
+        Highest possible values among all hits known so far; pairs that were never aligned are not included.
     """
 
     first: NDArray[np.float64]
@@ -139,7 +139,7 @@ def retrieved(task: Task, vectors_ND: NDArray[np.floating], tm: TMScores) -> Ret
     vectors_ND : ndarray, shape (N, D)
         Protein vectors of `task.traces`.
     tm : TMScores
-        What is known; what is missing is aligned, and written at the end.
+        Known scores; missing ones are computed, and written at the end.
     """
     unit = vectors_ND / np.linalg.norm(vectors_ND, axis=1, keepdims=True)
     hits = _ranked(unit @ unit[task.queries].T, task)[:, :HITS]
@@ -150,7 +150,7 @@ def retrieved(task: Task, vectors_ND: NDArray[np.floating], tm: TMScores) -> Ret
 
 
 def align_likely(task: Task, tm: TMScores, count: int = COARSE) -> None:
-    """Align each query with the chains that are likely to be alike, so that the best hits are known."""
+    """Align each query with the chains that are likely to be similar, so that the best hits are known."""
     x = np.stack([coarse(trace) for trace in task.traces]).astype(np.float64)
     x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-6)
     distance = np.square(x[:, None] - x[task.queries][None]).sum(axis=-1)
@@ -163,7 +163,7 @@ def align_likely(task: Task, tm: TMScores, count: int = COARSE) -> None:
 
 
 def _ranked(similarity_NQ: NDArray[np.floating], task: Task) -> NDArray[np.int64]:
-    """Return places of chains for each query, most similar first, without the query: (Q, N - 1)."""
+    """Return indices of chains for each query, most similar first, without the query: (Q, N - 1)."""
     found = similarity_NQ.copy()
     found[task.queries, np.arange(len(task.queries))] = -np.inf
     return np.asarray(np.argsort(-found, axis=0, kind="stable")[:-1].T)

@@ -1,1 +1,1 @@
-"""What the downstream tasks share."""
+"""Code shared by the downstream tasks."""

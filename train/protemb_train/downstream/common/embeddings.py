@@ -1,4 +1,4 @@
-"""What enters a row of the table: residue and protein embeddings, by the SDK or by a sequence model."""
+"""Inputs of the rows: residue and protein embeddings, from the SDK or from a sequence model."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Embedded:
     Parameters
     ----------
     residue : ndarray, float32, shape (L, E)
-        Several readouts lie beside each other.
+        Concatenated readouts.
     protein : ndarray, float32, shape (P,)
-        Mean of them over the chain.
+        Their mean over the chain.
     """
 
     residue: NDArray[np.float32]
@@ -43,11 +43,11 @@ class Embedded:
 
 
 class LabelledChain(Protocol):
-    """What an encoder needs of a chain of L residues, whichever task it is of."""
+    """Properties of a chain of L residues that an encoder needs, for any task."""
 
     @property
     def id(self) -> str:
-        """Entry and chain."""
+        """Entry and chain name."""
         ...
 
     @property
@@ -57,7 +57,7 @@ class LabelledChain(Protocol):
 
     @property
     def ca_coords(self) -> NDArray[np.float64]:
-        """C-alpha coordinates in angstrom, NaN where there is none, shape (L, 3)."""
+        """C-alpha coordinates in angstrom, NaN where missing, shape (L, 3)."""
         ...
 
     @property
@@ -74,11 +74,11 @@ class LabelledChain(Protocol):
 
 
 class Encoder(Protocol):
-    """What makes embeddings of a labelled chain."""
+    """Computes embeddings of a labelled chain."""
 
     @property
     def about(self) -> dict[str, object]:
-        """What tells it from others: names, hashes, noise level, readouts."""
+        """Names, hashes, noise level and readouts that identify the encoder."""
         ...
 
     def embed(self, chain: LabelledChain) -> Embedded:
@@ -89,14 +89,14 @@ class Encoder(Protocol):
 class NoEncoder:
     """No embeddings: row 1 of the table."""
 
-    about: dict[str, object] = {"encoder": "none"}  # noqa: RUF012 (never changed)
+    about: dict[str, object] = {"encoder": "none"}  # noqa: RUF012 (never modified)
 
     def embed(self, chain: LabelledChain) -> Embedded:
         return Embedded(np.zeros((len(chain), 0), dtype=np.float32), np.zeros(0, dtype=np.float32))
 
 
 class StructureEncoder:
-    """An exported model, through the SDK, as a user would.
+    """An exported model, used through the SDK.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class StructureEncoder:
     readouts : sequence of str
         Names of `protemb_sdk.list_readouts`; "mean" is the paper's. "residue" is `Embedding.residue`.
     threads : int, optional
-        CPU threads.
+        Number of CPU threads.
     """
 
     def __init__(self, model: str, readouts: Sequence[str] = ("mean",), threads: int | None = None) -> None:
@@ -125,7 +125,7 @@ class StructureEncoder:
 
     def embed(self, chain: LabelledChain) -> Embedded:
         if not chain.has_coordinates:
-            raise EmbeddingError("has no coordinates; leave it out of rows with a structure", chain.id)
+            raise EmbeddingError("has no coordinates; remove it from rows with a structure", chain.id)
         seen = np.flatnonzero(chain.seen)
         letters = "".join(chain.sequence[i] for i in seen)
         names = tuple(name for name in self.readouts if name != RESIDUE)
@@ -154,19 +154,19 @@ class LanguageEncoder:
 
 
 class ResidueEncoder:
-    """A frozen encoder of `protemb_train.encoders`: a checkpoint, or a published rival.
+    """A frozen encoder of `protemb_train.encoders`: a checkpoint, or a published encoder.
 
     Parameters
     ----------
     encoder : VectorEncoder
-        Gives named vectors of residues.
+        Returns named vectors of residues.
     names : sequence of str, optional
-        Vectors to put beside each other; by default the encoder's usual ones.
+        Vectors to concatenate; by default those that the encoder specifies.
 
     Raises
     ------
     ModelError
-        If it has no vectors of these names.
+        If it has no vectors with these names.
     """
 
     def __init__(self, encoder: VectorEncoder, names: Sequence[str] | None = None) -> None:
@@ -179,7 +179,7 @@ class ResidueEncoder:
 
     def embed(self, chain: LabelledChain) -> Embedded:
         if not chain.has_coordinates:
-            raise EmbeddingError(f"{chain.id}: has no coordinates; leave it out of rows with a structure")
+            raise EmbeddingError(f"{chain.id}: has no coordinates; remove it from rows with a structure")
         seen = np.flatnonzero(chain.seen)
         types = encode_sequence("".join(chain.sequence[i] for i in seen))
         found = side_by_side(self.encoder.encode(chain.ca_coords[seen], types, seen, self.names), self.names)
@@ -189,18 +189,18 @@ class ResidueEncoder:
 
 
 def find_encoder(name: str, readouts: Sequence[str] = ("mean",), threads: int | None = None) -> Encoder:
-    """Return the encoder of a name.
+    """Return the encoder with a given name.
 
     Parameters
     ----------
     name : str
         "none", a folder of a sequence model, a bundled model, an `.onnx` file, a checkpoint (`.ckpt`), or a
-        rival ("proteinmpnn" or "3di").
+        published encoder ("proteinmpnn" or "3di").
     readouts : sequence of str
-        Of a bundled model or an `.onnx` file: readouts of the pair map. Of a checkpoint or a rival: names of
-        its residue vectors; its usual ones if none of the readouts is a name of them.
+        For a bundled model or an `.onnx` file: readouts of the pair map. For a checkpoint or a published
+        encoder: names of its residue vectors; its defaults if none of the readouts is one of them.
     threads : int, optional
-        CPU threads.
+        Number of CPU threads.
     """
     if name == "none":
         return NoEncoder()
@@ -214,21 +214,21 @@ def find_encoder(name: str, readouts: Sequence[str] = ("mean",), threads: int | 
 
 
 def embed_all(encoder: Encoder, chains: Sequence[LabelledChain], cache: Path | None = None) -> list[Embedded]:
-    """Embed chains, keeping the result in a folder where one is given.
+    """Embed chains, with an optional cache.
 
     Parameters
     ----------
     encoder : Encoder
         Model to use.
     chains : sequence of LabelledChain
-        In the order of the result.
+        Chains, in the order of the result.
     cache : Path, optional
-        Folder; a file a set of chains and encoder, known by the hash of both.
+        Cache folder, with one file per set of chains and encoder, identified by a hash of both.
 
     Raises
     ------
     EmbeddingError
-        If a chain has no coordinates, and the encoder needs them.
+        If a chain has no coordinates and the encoder needs them.
     OutputError
         If the folder cannot be written.
     """
@@ -241,14 +241,14 @@ def embed_all(encoder: Encoder, chains: Sequence[LabelledChain], cache: Path | N
     path = cache / f"{encoder.about['encoder']}-{digest.hexdigest()[:16]}.npz"
     ends = np.cumsum([len(chain) for chain in chains])[:-1]
     if path.exists():
-        z = read_arrays(path, ("residue", "protein"), "embeddings kept by protemb-train sites")
+        z = read_arrays(path, ("residue", "protein"), "a cache of embeddings of protemb-train sites")
         parts = np.split(z["residue"], ends)
         return [Embedded(residue, protein) for residue, protein in zip(parts, z["protein"], strict=True)]
     found = [encoder.embed(chain) for chain in chains]
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"the folder cannot be made ({error.strerror})", cache) from error
+        raise OutputError(f"the folder cannot be created ({error.strerror})", cache) from error
     with written_whole(path) as part, part.open("wb") as file:
         np.savez(
             file,

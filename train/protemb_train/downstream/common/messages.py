@@ -6,9 +6,9 @@ Shapes: L residues, K neighbours, H hidden channels.
 from __future__ import annotations
 
 TYPES = 20
-"""Residue types in one-hot inputs; X is none of them."""
+"""Residue types in one-hot inputs; X is all zeros."""
 HIDDEN, DROPOUT = 64, 0.2
 BURIAL_SPREAD = 0.3
 LARGEST = 8.0
-"""Standard deviations at which inputs are clipped, so that an unusual structure stays near what was
-learnt."""
+"""Inputs are clipped at this number of standard deviations, so that unusual structures stay close to the
+training data."""

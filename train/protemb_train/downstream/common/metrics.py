@@ -1,4 +1,4 @@
-"""Scores of a two-class prediction, by scikit-learn, and the threshold with the best F."""
+"""Scores of a two-class prediction, by scikit-learn, and the threshold with the best F-measure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from protemb_sdk import ProtembError
 
 @dataclass(frozen=True, slots=True)
 class BinaryScores:
-    """ACC, precision, recall, F-measure and MCC at a threshold; areas under both curves without one."""
+    """ACC, precision, recall, F-measure and MCC at a threshold; areas under the two curves."""
 
     accuracy: float
     precision: float
@@ -25,28 +25,30 @@ class BinaryScores:
     threshold: float
 
     def as_dict(self) -> dict[str, float]:
-        """Plain values."""
+        """Return plain values."""
         return asdict(self)
 
 
 def checked(label: NDArray[np.bool_], probability: NDArray[np.floating]) -> None:
-    """Raise unless labels hold both classes and every probability is finite.
+    """Check that labels have both classes and that every probability is finite.
 
     Raises
     ------
     ProtembError
-        In a sentence that says which is not so.
+        If they do not.
     """
     if label.shape != probability.shape:
-        raise ProtembError(f"{len(label)} labels and {len(probability)} predictions do not belong together")
+        raise ProtembError(
+            f"{len(label)} labels and {len(probability)} predictions; the numbers must be equal"
+        )
     if not np.isfinite(probability).all():
         raise ProtembError(f"{(~np.isfinite(probability)).sum()} of {len(label)} predictions are not finite")
     if label.all() or not label.any():
-        raise ProtembError("only one class among the labels: nothing to score")
+        raise ProtembError("the labels have only one class, which cannot be scored")
 
 
 def best_f_threshold(label: NDArray[np.bool_], probability: NDArray[np.floating]) -> float:
-    """Return the threshold whose F-measure is best: a residue counts as a site from there on.
+    """Return the threshold with the best F-measure; residues at or above it are predicted sites.
 
     Raises
     ------
@@ -67,11 +69,11 @@ def binary_scores(
     Parameters
     ----------
     label : ndarray, bool, shape (N,)
-        The truth.
+        True labels.
     probability : ndarray, float, shape (N,)
-        What was predicted; any increasing function of it gives the same areas.
+        Predictions; the areas depend only on their order.
     threshold : float
-        From where on an element counts as predicted.
+        Values at or above it are predicted positive.
 
     Raises
     ------

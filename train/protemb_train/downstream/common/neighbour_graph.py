@@ -1,4 +1,4 @@
-"""Who is near whom in a chain, and how they lie: from C-alphas alone, whichever way the chain is turned.
+"""Neighbour graphs of chains, with invariant features of their geometry, from C-alpha atoms.
 
 Shapes: L residues, K neighbours, E features of an edge, B scales of burial.
 """
@@ -17,10 +17,10 @@ from protemb_train.network.neighbours import BURIAL
 
 NEIGHBOURS = 20
 REACH = 20.0
-"""Angstrom; who is farther is no neighbour."""
+"""Largest distance of a neighbour, angstrom."""
 CENTRES = 16  # of distances, from 3 angstrom to REACH
 WIDTH = 1.5  # angstrom, of a bin of distance
-SEPARATION = 5  # residues along the chain told apart, on either side
+SEPARATION = 5  # residues: larger separations along the chain are not distinguished
 EDGE = CENTRES + 6 + 2 * SEPARATION + 1
 
 
@@ -30,24 +30,24 @@ class Graph(NamedTuple):
     Parameters
     ----------
     edge_LKE : Tensor, float16, shape (L, K, E)
-        Distance in soft bins, direction and relative turn in the residue's own frame, separation along the
-        chain; zeros where there is no neighbour.
+        Distance in soft bins, direction and relative rotation in the residue's local frame, separation along
+        the chain; zeros where there is no neighbour.
     neighbour_LK : Tensor, int64, shape (L, K)
-        Who they are, nearest first; any residue where there is none.
-    there_LK : Tensor, float16, shape (L, K)
-        1 where there is a neighbour.
+        Indices of the neighbours, nearest first; arbitrary where there is none.
+    present_LK : Tensor, float16, shape (L, K)
+        1 for neighbours, 0 for padding.
     burial_LB : Tensor, float32, shape (L, 3)
         Soft neighbour counts.
     """
 
     edge_LKE: Tensor
     neighbour_LK: Tensor
-    there_LK: Tensor
+    present_LK: Tensor
     burial_LB: Tensor
 
 
 def frames(coords_L3: Tensor) -> Tensor:
-    """Return axes of each residue from three C-alphas in a row: bisector, normal, and the third, (L, 3, 3).
+    """Return the axes of each residue from three C-alphas: bisector, normal and binormal, shape (L, 3, 3).
 
     Zeros where a C-alpha is missing.
     """
@@ -63,39 +63,39 @@ def frames(coords_L3: Tensor) -> Tensor:
 
 
 def distances(coords_L3: Tensor) -> Tensor:
-    """Return distances of all pairs, shape (L, L), by differences; products would lose digits."""
+    """Return distances of all pairs, shape (L, L), from differences; products would lose precision."""
     squared = sum((x[:, None] - x[None, :]).square() for x in coords_L3.unbind(dim=1))
     return cast(Tensor, squared).sqrt()
 
 
 def neighbour_graph(coords_L3: Tensor) -> Graph:
-    """Return the graph of a chain; residues without coordinates (NaN) are nobody's neighbours.
+    """Return the graph of a chain; residues without coordinates (NaN) have no neighbours.
 
     Parameters
     ----------
     coords_L3 : Tensor, float32, shape (L, 3)
-        C-alphas in angstrom, near the origin.
+        C-alpha coordinates in angstrom, near the origin.
     """
     length = coords_L3.shape[0]
     none = 10 * REACH
     d_LL = distances(coords_L3)
     itself = torch.arange(length)[:, None] == torch.arange(length)[None, :]
     d_LL = torch.where(torch.isfinite(d_LL) & ~itself, d_LL, none)
-    # A chain may have fewer residues than neighbours are asked for.
+    # A chain may have fewer residues than the number of neighbours.
     d_LK, neighbour_LK = F.pad(d_LL, (0, NEIGHBOURS), value=none).topk(NEIGHBOURS, dim=1, largest=False)
-    there_LK = d_LK < REACH
-    neighbour_LK = torch.where(there_LK, neighbour_LK, 0)
+    present_LK = d_LK < REACH
+    neighbour_LK = torch.where(present_LK, neighbour_LK, 0)
     axes_L33 = frames(coords_L3)
-    apart_LK3 = torch.where(there_LK[..., None], coords_L3[neighbour_LK] - coords_L3[:, None], 0.0)
+    apart_LK3 = torch.where(present_LK[..., None], coords_L3[neighbour_LK] - coords_L3[:, None], 0.0)
     direction = (axes_L33[:, None] * apart_LK3[:, :, None]).sum(dim=-1) / d_LK[..., None].clamp(min=1.0)
     turn = (axes_L33[:, None] * axes_L33[neighbour_LK]).sum(dim=-1)
     bins = torch.exp(-((d_LK[..., None] - torch.linspace(3.0, REACH, CENTRES)) / WIDTH).square())
     along = (neighbour_LK - torch.arange(length)[:, None]).clamp(-SEPARATION, SEPARATION) + SEPARATION
     separation = (along[..., None] == torch.arange(2 * SEPARATION + 1)).to(torch.float32)
-    edge_LKE = torch.cat([bins, direction, turn, separation], dim=-1) * there_LK[..., None]
+    edge_LKE = torch.cat([bins, direction, turn, separation], dim=-1) * present_LK[..., None]
     burial = [torch.exp(-(d_LL / scale).square()).sum(dim=1) / usual for scale, usual in BURIAL]
     return Graph(
-        edge_LKE.to(torch.float16), neighbour_LK, there_LK.to(torch.float16), torch.stack(burial, dim=1)
+        edge_LKE.to(torch.float16), neighbour_LK, present_LK.to(torch.float16), torch.stack(burial, dim=1)
     )
 
 
@@ -110,7 +110,7 @@ def no_graph(length: int) -> Graph:
 
 
 def end_to_end(parts: Sequence[Tensor], lengths: Sequence[int], fill: float = 0.0) -> Tensor:
-    """Return what residues have, chain after chain, each chain filled to a length."""
+    """Concatenate per-residue tensors of several chains, each padded to a length."""
     row = parts[0].new_full((sum(lengths), *parts[0].shape[1:]), fill)
     for part, start in zip(parts, starts_of(lengths), strict=True):
         row[start : start + len(part)] = part
@@ -118,12 +118,12 @@ def end_to_end(parts: Sequence[Tensor], lengths: Sequence[int], fill: float = 0.
 
 
 def starts_of(lengths: Sequence[int]) -> list[int]:
-    """Return where each chain starts in a row of chains of these lengths."""
+    """Return the first index of each chain in a concatenation of chains of these lengths."""
     return [0, *accumulate(lengths)][:-1]
 
 
 def joined(graphs: Sequence[Graph], lengths: Sequence[int]) -> Graph:
-    """Return several graphs as one, each filled to a length with residues that have no neighbours."""
+    """Return several graphs as one, each padded to a length with residues that have no neighbours."""
     shifted = [g.neighbour_LK + start for g, start in zip(graphs, starts_of(lengths), strict=True)]
     moved = [g._replace(neighbour_LK=neighbour) for g, neighbour in zip(graphs, shifted, strict=True)]
     return Graph(*(end_to_end(parts, lengths) for parts in zip(*moved, strict=True)))

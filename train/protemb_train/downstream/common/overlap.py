@@ -1,4 +1,4 @@
-"""What a published split has in common with itself: relatives of test chains among those learnt from."""
+"""Overlap within a published split: test chains with relatives among the training chains."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from protemb_train.corpus.exact import exact_search
 
 
 class Sequenced(Protocol):
-    """What has a name and a sequence: a labelled chain, a model of a structure."""
+    """An object with a name and a sequence: a labelled chain or a model of a structure."""
 
     @property
     def id(self) -> str:
-        """Its name."""
+        """Name."""
         ...
 
     @property
@@ -29,14 +29,14 @@ class Sequenced(Protocol):
 def relatives(chains: Sequence[Sequenced], of: Sequence[Sequenced]) -> list[Hit]:
     """Return the best alignment of each pair of relatives, one from `of` (query), one from `chains` (target).
 
-    Exact Smith-Waterman alignment of all pairs, as for the corpus; a chain is no relative of itself.
+    All pairs are aligned exactly (Smith-Waterman), as for the corpus; a chain is not a relative of itself.
     """
     hits = exact_search([c.sequence for c in of], [c.sequence for c in chains], e_value=LARGEST_E_VALUE)
     return [hit for hit in hits if related(hit) and chains[hit.target] is not of[hit.query]]
 
 
 def families(chains: Sequence[Sequenced]) -> list[int]:
-    """Return a number for each chain, the same for relatives and for relatives of relatives."""
+    """Return a family number per chain, equal for relatives and for relatives of relatives."""
     hits = relatives(chains, chains)
     rows, columns = [hit.query for hit in hits], [hit.target for hit in hits]
     graph = coo_matrix(([1] * len(hits), (rows, columns)), shape=(len(chains), len(chains)))
@@ -44,18 +44,18 @@ def families(chains: Sequence[Sequenced]) -> list[int]:
 
 
 def as_overlap(sides: Sequence[tuple[str, Sequence[Sequenced], str, Sequence[Sequenced]]]) -> str:
-    """Return a page: for each pair of sets, how many chains of the first have a relative in the second.
+    """Return a page with the number of chains of one set that have a relative in another set.
 
     Parameters
     ----------
     sides : sequence of (name, chains, name, chains)
-        The set asked about and the set searched; the same set twice asks within it.
+        The query set and the searched set; both may be the same.
     """
     lines = [
         f"Relatives: at least {LEAST_IDENTITY:.0%} identity over at least {LEAST_COVERAGE:.0%} of the "
         f"shorter sequence, E-value up to {LARGEST_E_VALUE:g}, by exact alignment of all pairs.",
         "",
-        "| chains of | with a relative in | | which |",
+        "| chains of | with a relative in | number | chains |",
         "|---|---|---|---|",
     ]
     for asked, of, searched, chains in sides:

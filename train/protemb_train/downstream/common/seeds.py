@@ -1,6 +1,6 @@
-"""Seeds of the rows of both tables: which are there, and whether they were made alike.
+"""Seeds of the rows of both tables: which exist, and whether they have the same settings.
 
-A row is a folder of files `seed-N`, each with a record of plain values: what was trained, on what, and how.
+A row is a folder of files `seed-N`, each with a record of plain values that describe its training.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from protemb_sdk import ModelError, OutputError, ProtembError
 from protemb_train.base.arrays import ArrayFileError
-from protemb_train.base.origin import made_otherwise
+from protemb_train.base.origin import differing_settings
 
 Record = Mapping[str, Any]
 
@@ -24,27 +24,27 @@ def missing_seeds(
     read: Callable[[Path], Record],
     fault: type[ProtembError],
 ) -> list[int]:
-    """Return the seeds to train, and make the folder for them: a seed that is there is not trained again.
+    """Return the seeds to train, and create their folder. Existing seeds are not trained again.
 
     Parameters
     ----------
     folder : Path
-        Of the row.
+        Folder of the row.
     ending : str
-        Of its files, such as ".npz".
+        Suffix of its files, such as ".npz".
     seeds : iterable of int
-        Wanted.
+        Requested seeds.
     made : mapping
-        What the record of a seed must say.
+        Required values in the record of a seed.
     read : callable
         Returns the record of a file.
     fault : type of ProtembError
-        Raised if a seed was made otherwise or its file is damaged.
+        Raised if a seed has other settings or its file is damaged.
 
     Raises
     ------
     OutputError
-        If the folder cannot be made.
+        If the folder cannot be created.
     """
     missing = []
     for seed in seeds:
@@ -56,14 +56,16 @@ def missing_seeds(
             record = read(path)
         except (ArrayFileError, ModelError) as error:
             raise fault(f"{error.problem}; remove it to train this seed again", path) from error
-        if different := made_otherwise(record, made):
+        if different := differing_settings(record, made):
             names = " and ".join(different)
-            raise fault(f"was made with another {names}; ask for the same, or name the row otherwise", path)
+            raise fault(
+                f"was trained with different settings ({names}); use the same, or rename the row", path
+            )
     if missing:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"the folder cannot be made ({error.strerror})", folder) from error
+            raise OutputError(f"the folder cannot be created ({error.strerror})", folder) from error
     return missing
 
 
@@ -75,24 +77,24 @@ def seed_path(folder: Path, seed: int, ending: str) -> Path:
 def check_alike(
     folder: Path, records: Sequence[Record], same: Iterable[str], fault: type[ProtembError]
 ) -> None:
-    """Check that the seeds of a row were made in the same way.
+    """Check that the seeds of a row have the same settings.
 
     Parameters
     ----------
     folder : Path
-        Of the row.
+        Folder of the row.
     records : sequence of mapping
-        Of its seeds.
+        Records of its seeds.
     same : iterable of str
-        Fields that must not differ.
+        Fields that must be equal.
     fault : type of ProtembError
         Raised if one differs.
     """
     first = {name: records[0][name] for name in same if name in records[0]}
     for other in records[1:]:
-        if different := made_otherwise(other, first):
+        if different := differing_settings(other, first):
             raise fault(
-                f"its seeds {records[0]['seed']} and {other['seed']} were made with another "
-                f"{' and '.join(different)}; remove those that are not the row's",
+                f"its seeds {records[0]['seed']} and {other['seed']} were trained with different settings "
+                f"({' and '.join(different)}); remove those that do not belong to the row",
                 folder,
             )

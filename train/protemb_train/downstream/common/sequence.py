@@ -20,16 +20,16 @@ from protemb_sdk._structure.chain import encode_sequence
 
 _RESIDUES = ALPHABET.rstrip("X")
 
-# These count positions from the padding token on, so that many fewer are left for tokens.
+# These models number positions from the padding token, which reduces the number of tokens.
 _OFFSET_POSITIONS = ("esm", "roberta", "xlm-roberta")
 
-# Parts of a model that its last hidden state does not pass through; a masked model is stored without them.
+# Parts of a model that do not contribute to the last hidden state; masked models are stored without them.
 _BESIDE = ("pooler.", "contact_head.")
 
 
 @contextmanager
 def hugging_face() -> Iterator[Any]:
-    """Give the transformers library, without its progress bars and load reports.
+    """Yield the transformers library, without progress bars and load reports.
 
     Raises
     ------
@@ -57,20 +57,20 @@ def hugging_face() -> Iterator[Any]:
 
 
 def windows(length: int, size: int) -> list[tuple[slice, slice]]:
-    """Return the windows a long chain is read in, and which residues are taken from each.
+    """Return the windows in which a long chain is processed, and the residues used from each.
 
-    Neighbouring windows overlap by half of their size or more, and hand over in the middle of the overlap: a
-    residue has a quarter of a window on either side, or reaches the end of the chain.
+    Adjacent windows overlap by at least half of their size, and the results change over in the middle of the
+    overlap: a residue has a quarter of a window on either side, or is near the end of the chain.
 
     Parameters
     ----------
     length, size : int
-        Residues of the chain, and of a window at most.
+        Number of residues of the chain, and the largest number in a window.
 
     Returns
     -------
     list of tuple of slice
-        Residues shown, and residues taken; the latter cover the chain, each residue once, in order.
+        Input residues and used residues; the latter cover the chain, each residue once, in order.
     """
     starts = [*range(0, max(length - size, 0), max(size // 2, 1)), max(length - size, 0)]
     handovers = [(later + earlier + size) // 2 for earlier, later in pairwise(starts)]
@@ -82,17 +82,17 @@ def windows(length: int, size: int) -> list[tuple[slice, slice]]:
 
 
 class SequenceEncoder:
-    """A protein language model: ESM-2, ProtBert, TAPE's transformer or our own, out of a local folder.
+    """A protein language model (ESM-2, ProtBert, TAPE's transformer or our own) in a local folder.
 
-    Nothing is fetched from the network, no pickle is opened, and no code out of the folder is run.
+    Nothing is downloaded, no pickle is opened, and no code of the folder is run.
 
     Parameters
     ----------
     path : path
-        Folder in Hugging Face's layout, as `save_pretrained` writes it: configuration, safetensors weights
+        Folder in Hugging Face's layout, as written by `save_pretrained`: configuration, safetensors weights
         and tokenizer of a masked language model.
     threads : int, optional
-        CPU threads while embedding; torch's own choice by default.
+        Number of CPU threads for embedding; by default that of torch.
 
     Attributes
     ----------
@@ -101,13 +101,13 @@ class SequenceEncoder:
     channels : int
         D, the width of an embedding.
     window : int or None
-        Residues the model takes at once; longer chains are read in `windows`. None where it takes any length.
+        Largest number of residues per run; longer chains are processed in `windows`. None if unlimited.
 
     Raises
     ------
     ModelError
-        If the folder is missing, holds no safetensors weights, no masked language model, weights that do not
-        fill the model, or a tokenizer that does not give one token a residue.
+        If the folder is missing, contains no safetensors weights or no masked language model, the weights are
+        incomplete, or the tokenizer does not produce one token per residue.
     ProtembError
         If transformers is not installed.
     """
@@ -116,7 +116,7 @@ class SequenceEncoder:
         self.path, self.threads = Path(path), threads
         if not self.path.is_dir():
             raise ModelError(
-                "no such folder; name one with a language model in Hugging Face's layout "
+                "the folder does not exist; pass a folder with a language model in Hugging Face's layout "
                 "(config.json, model.safetensors, tokenizer)",
                 path,
             )
@@ -132,7 +132,7 @@ class SequenceEncoder:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the weights; of all files one after the other, where there are several."""
+        """SHA-256 of the weights; of all their files in order, if there are several."""
         whole = hashlib.sha256()
         for path in self.weights:
             with path.open("rb") as file:
@@ -141,22 +141,22 @@ class SequenceEncoder:
         return whole.hexdigest()
 
     def embed(self, sequence: str) -> NDArray[np.float32]:
-        """Return the last hidden state, special tokens left out.
+        """Return the last hidden state without special tokens.
 
         Parameters
         ----------
         sequence : str
-            One-letter codes, in either case; whatever is not one of the 20 residues is shown as X.
+            One-letter codes in either case; letters other than the 20 residues are replaced by X.
 
         Returns
         -------
         ndarray, float32, shape (L, D)
-            A row a residue. The same sequence gives the same rows, whatever was embedded before.
+            One row per residue. The result does not depend on sequences embedded before.
 
         Raises
         ------
         EmbeddingError
-            If the sequence is empty, the tokens are not one a residue, or the result is not finite.
+            If the sequence is empty, tokens and residues do not correspond, or the result is not finite.
         """
         if not sequence:
             raise EmbeddingError("the sequence is empty; pass one-letter codes of residues")
@@ -181,7 +181,7 @@ class SequenceEncoder:
         if residue.sum() != len(letters) or len(hidden) != len(residue):
             raise EmbeddingError(
                 f"{int(residue.sum())} tokens, {len(hidden)} rows, {len(letters)} residues; "
-                "use a model with one token a residue",
+                "use a model with one token per residue",
                 self.path,
             )
         rows: NDArray[np.float32] = hidden[residue].numpy()
@@ -205,11 +205,11 @@ def _reason(error: Exception) -> str:
 def _configuration(hf: Any, path: Path) -> Any:
     try:
         config = hf.AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # foreign files make transformers raise nearly anything
+    except Exception as error:  # transformers raises many kinds of exceptions for invalid files
         raise ModelError(f"not a language model in Hugging Face's layout ({_reason(error)})", path) from error
     if type(config) not in hf.MODEL_FOR_MASKED_LM_MAPPING or config.is_encoder_decoder:
         raise ModelError(
-            f"holds a model of type {config.model_type!r}, not a masked language model; "
+            f"contains a model of type {config.model_type!r}, not a masked language model; "
             "use one such as ESM-2 or ProtBert",
             path,
         )
@@ -222,14 +222,14 @@ def _weights(path: Path) -> list[Path]:
         return [whole]
     if not index.is_file():
         raise ModelError(
-            "no model.safetensors in it; pickled weights are not opened, so save the model again "
+            "contains no model.safetensors; pickled weights are not opened, so save the model again "
             "with save_pretrained of a recent transformers",
             path,
         )
     try:
         return [path / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ModelError("does not say which files hold the weights", index) from error
+        raise ModelError("does not list the files of the weights", index) from error
 
 
 def _tokenizer(hf: Any, path: Path) -> Any:
@@ -251,19 +251,18 @@ def _model(hf: Any, path: Path) -> Any:
         )
     except Exception as error:
         raise ModelError(f"its weights cannot be read ({_reason(error)})", path) from error
-    # transformers fills what is missing at random, with a warning.
+    # transformers initialises missing weights at random, with a warning.
     missing = sorted(name for name in report["missing_keys"] if not name.startswith(_BESIDE))
     if missing:
         raise ModelError(
-            f"the weights do not fill the model, {missing[0]} is missing for one; "
-            "get the folder again from where it came",
+            f"the weights are incomplete: {missing[0]} is missing; download the folder again",
             path,
         )
     return model.eval()
 
 
 def _between(tokenizer: Any, path: Path) -> str:
-    """Return what the tokenizer wants between two residues: a blank, or nothing."""
+    """Return the separator that the tokenizer needs between two residues: a space, or nothing."""
     for between in (" ", ""):
         encoded = tokenizer(between.join(_RESIDUES), return_special_tokens_mask=True)
         marks = encoded["special_tokens_mask"]
@@ -272,20 +271,20 @@ def _between(tokenizer: Any, path: Path) -> str:
         if len(tokens) == len(distinct) == len(_RESIDUES):
             return between
     raise ModelError(
-        "its tokenizer does not give each of the 20 residues a token of its own; "
-        "use a model of protein sequences with one token a residue",
+        "its tokenizer does not have one token for each of the 20 residues; "
+        "use a model of protein sequences with one token per residue",
         path,
     )
 
 
 def _window(config: Any, tokenizer: Any, path: Path) -> int | None:
-    """Return how many residues fit into the positions the model was made for."""
-    limits = [tokenizer.model_max_length]  # astronomically large where the tokenizer sets none
+    """Return the number of residues that fit into the positions of the model."""
+    limits = [tokenizer.model_max_length]  # a very large number if the tokenizer sets none
     positions = getattr(config, "max_position_embeddings", None)
     if positions:
         offset = config.pad_token_id + 1 if config.model_type in _OFFSET_POSITIONS else 0
         limits.append(positions - offset)
     residues = min(limits) - len(tokenizer("")["input_ids"])
     if residues < 1:
-        raise ModelError(f"the model has no room for a residue ({min(limits)} positions)", path)
+        raise ModelError(f"the model has no positions for residues ({min(limits)} positions)", path)
     return int(residues) if residues < 1_000_000 else None

@@ -20,7 +20,7 @@ class Spread:
     mean : float
         Mean.
     deviation : float or None
-        Standard deviation with n - 1; None if there is one value only.
+        Sample standard deviation (n - 1); None for a single value.
     """
 
     mean: float
@@ -28,7 +28,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Return the mean and the deviation of the values."""
+        """Return the mean and the standard deviation of the values."""
         return cls(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
 
     def __str__(self) -> str:
@@ -36,21 +36,21 @@ class Spread:
         return "±".join(f"{part:.3f}".replace("0.", ".") for part in parts)
 
     def as_dict(self) -> dict[str, float | None]:
-        """Plain values, four decimals; NaN is None."""
+        """Return plain values with four decimals; NaN becomes None."""
         both = {"mean": self.mean, "deviation": self.deviation}
         return {name: None if v is None or np.isnan(v) else round(v, 4) for name, v in both.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Mean difference of two rows, with two 95% intervals.
+    """Mean difference of two rows, with two 95% confidence intervals.
 
     Parameters
     ----------
     mean : float
         Mean over seeds.
     seeds : tuple of float
-        Interval over seeds: Student's t of the differences of equal seeds; NaN for one seed.
+        Interval over seeds: Student's t of paired differences; NaN for one seed.
     samples : tuple of float
         Interval over test samples (chains or targets), by bootstrap.
     """
@@ -61,7 +61,7 @@ class Difference:
 
     @classmethod
     def of(cls, by_seed: NDArray[np.float64], samples: tuple[float, float]) -> Difference:
-        """Return the difference from its value for each seed, and the interval over samples."""
+        """Return the difference from its value for each seed and the interval over samples."""
         mean, half = float(by_seed.mean()), float("nan")
         if len(by_seed) > 1:
             half = float(stats.t.ppf(0.975, len(by_seed) - 1) * stats.sem(by_seed))
@@ -72,7 +72,7 @@ class Difference:
         return f"{self.mean:+.3f} ({self.samples[0]:+.3f} to {self.samples[1]:+.3f})"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, four decimals; NaN is None."""
+        """Return plain values with four decimals; NaN becomes None."""
         both = {"seeds": self.seeds, "samples": self.samples}
         return {"mean": round(self.mean, 4)} | {
             name: [None if np.isnan(value) else round(value, 4) for value in limits]
@@ -89,7 +89,7 @@ def markdown(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
 def difference_table(
     names: Iterable[str], differences: Mapping[str, Mapping[str, Mapping[str, Difference]]], score: str
 ) -> str:
-    """Return the differences of rows in one score, a column for each row that is subtracted."""
+    """Return the differences of rows in one score, with one column per subtracted row."""
     lines = (
         [name, *(of[name][score] if name in of else "" for of in differences.values())] for name in names
     )
@@ -107,13 +107,13 @@ def plain_differences(
 
 
 def encoder_cell(record: Mapping[str, Any]) -> str:
-    """Return the encoder of a row: its name and noise level."""
+    """Return the name and noise level of a row's encoder."""
     sigma = record.get("sigma")
     return f"{record['encoder']}, {sigma:.4g} angstrom" if sigma else str(record["encoder"])
 
 
 def readout_line(records: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return one sentence for each set of readouts in use, with the rows that use it."""
+    """Return one sentence per set of readouts, with the rows that use it."""
     rows: dict[tuple[str, ...], list[str]] = {}
     for name, record in records.items():
         if found := record.get("readouts"):

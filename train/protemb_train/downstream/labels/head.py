@@ -1,4 +1,4 @@
-"""The network on top of an embedding that learns a user's labels."""
+"""The network on an embedding that predicts a user's labels."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from protemb_train.network.checkpoint import read_tensors
 FORMAT = "protemb-labels-1"
 READOUTS = ("mean", "contact", "column", "column-contact")
 HIDDEN, DROPOUT = 128, 0.3
-SEEDS = 3  # networks that are averaged
+SEEDS = 3  # number of averaged networks
 
 
 class LabelModel(nn.Module):
-    """The mean of several small networks, on each residue's readouts and type or on their means over a chain.
+    """The mean of several small networks, applied to the readouts and type of each residue or to chain means.
 
     Parameters
     ----------
     per_residue : bool
-        Whether labels are of residues.
+        Whether labels are per residue.
     features, outputs : int
-        Width of the readouts beside each other (0 leaves the embedding out), and classes or 1.
+        Width of the concatenated readouts (0 excludes the embedding), and number of classes or 1.
     classes : bool
-        Whether outputs are probabilities.
+        Whether the outputs are probabilities.
     seeds : int
-        How many networks.
+        Number of networks.
     """
 
     mean_E: Tensor
@@ -58,18 +58,18 @@ class LabelModel(nn.Module):
 
     @property
     def mean_HE(self) -> Tensor:
-        """Means of the features, with the axis of heads that other predictors have."""
+        """Means of the features, with the axis of heads as in other predictors."""
         return self.mean_E[None]
 
     def inputs(self, features_LKC: Tensor, residue_type_L: Tensor) -> Tensor:
-        """Return what the networks see, (L, E + 21), or (1, E + 21) of a whole chain."""
+        """Return the inputs of the networks, (L, E + 21), or (1, E + 21) for a chain."""
         types_LT = (residue_type_L[:, None] == torch.arange(len(ALPHABET))).to(torch.float32)
         scaled_LE = (features_LKC.flatten(1)[:, : self.features] - self.mean_E) / self.spread_E
         seen_LE = torch.cat([scaled_LE, types_LT], dim=1)
         return seen_LE if self.per_residue else seen_LE.mean(dim=0, keepdim=True)
 
     def forward(self, features_LKC: Tensor, residue_type_L: Tensor, ca_coords_L3: Tensor) -> Tensor:
-        """Return probabilities of classes or a quantity, shape (L, outputs), or (outputs,) of a chain.
+        """Return probabilities of classes or a quantity, shape (L, outputs), or (outputs,) for a chain.
 
         Parameters
         ----------
@@ -78,7 +78,7 @@ class LabelModel(nn.Module):
         residue_type_L : Tensor, int64, shape (L,)
             Positions in `ALPHABET`.
         ca_coords_L3 : Tensor, float32, shape (L, 3)
-            Not looked at.
+            Not used.
         """
         seen = self.inputs(features_LKC, residue_type_L)
         predicted = torch.stack([self._predicted(network(seen)) for network in self.networks]).mean(dim=0)
@@ -90,7 +90,7 @@ class LabelModel(nn.Module):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainedLabels:
-    """A predictor and what is said of it.
+    """A predictor and its card.
 
     Parameters
     ----------
@@ -105,12 +105,12 @@ class TrainedLabels:
 
 
 def save_labels(trained: TrainedLabels, out: Path) -> None:
-    """Write a predictor, to be exported.
+    """Write a predictor file, for export.
 
     Raises
     ------
     OutputError
-        If it cannot be written.
+        If the file cannot be written.
     """
     model = trained.model
     with written_whole(out) as part:
@@ -121,17 +121,17 @@ def save_labels(trained: TrainedLabels, out: Path) -> None:
 
 
 def load_labels(path: Path) -> TrainedLabels:
-    """Read what `save_labels` wrote.
+    """Read a file of `save_labels`.
 
     Raises
     ------
     ModelError
-        If the file is missing, or is no such predictor.
+        If the file is missing or is not such a predictor.
     """
     loaded = read_tensors(path)
     try:
         if loaded["format"] != FORMAT:
-            raise ModelError(f"holds {loaded['format']!r}, this reads {FORMAT!r} only", path)
+            raise ModelError(f"has the format {loaded['format']!r}; only {FORMAT!r} can be read", path)
         card = dict(loaded["card"])
         classes = card["classes"]
         model = LabelModel(

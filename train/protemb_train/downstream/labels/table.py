@@ -16,9 +16,9 @@ from protemb_sdk import Chain, ProtembError, read_chains
 from protemb_sdk._base.folders import find_structures, stem
 
 Per = Literal["residue", "protein"]
-# Distinct numbers from which on a label is a quantity, not a class.
+# More distinct numbers than this are a quantity, not classes.
 QUANTITY = 10
-# What programs write where there is no value, beside NaN; "none" may be a class.
+# Common codes for missing values, besides NaN; "none" may be a class.
 MISSING = ("na", "n/a", "#n/a", "<na>")
 
 
@@ -33,9 +33,9 @@ class Labelled:
     Parameters
     ----------
     chain : Chain
-        Of a structure.
+        Chain of a structure.
     label : ndarray, float64, shape (L,) or (1,)
-        Of each residue, or of the chain: a quantity, or the position of a class; NaN where there is none.
+        Labels of the residues, or of the chain: a quantity, or the index of a class; NaN where missing.
     """
 
     chain: Chain
@@ -52,7 +52,7 @@ class Labelled:
         return self.chain.sequence
 
 
-_Key = tuple[str, str]  # chain and residue, as a row has them
+_Key = tuple[str, str]  # chain and residue, as written in a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +63,18 @@ class _Given:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelTable:
-    """What a table holds.
+    """A table of labels, matched to chains.
 
     Parameters
     ----------
     per : {"residue", "protein"}
-        What a row is about.
+        Whether a row is about a residue or a chain.
     classes : tuple of str or None
         Names of the classes, sorted; None for a quantity.
     chains : sequence of Labelled
-        Chains with a label at least.
+        Chains with at least one label.
     unmatched : int
-        Rows about no chain or residue of the structures.
+        Number of rows that match no chain or residue of the structures.
     """
 
     per: Per
@@ -89,21 +89,21 @@ def read_labels(labels: Path, structures: Path, per: Per) -> LabelTable:
     Parameters
     ----------
     labels : Path
-        CSV with a header: `structure` (name of a file; its endings matter only between files that differ by
-        nothing else), `chain` (author name, or label name where no chain of the file has that author name;
-        may be left out where a structure has one protein chain), for residues `residue` (author number and
-        insertion code, as 52 or 52A), and `label`: words, or numbers. Up to 10 distinct whole numbers are
-        classes, however they are written; beside words all are words.
+        CSV with a header: `structure` (name of a file; its suffixes are needed only between files that differ
+        in nothing else), `chain` (author name, or label name if no chain of the file has that author name;
+        optional if a structure has one protein chain), for residue labels `residue` (author number and
+        insertion code, such as 52 or 52A), and `label`: words or numbers. Up to 10 distinct whole numbers are
+        classes, in any notation; if some labels are words, all are words.
     structures : Path
-        Folder, or file.
+        Folder or file.
     per : {"residue", "protein"}
-        What a row is about.
+        Whether a row is about a residue or a chain.
 
     Raises
     ------
     LabelError
-        If the table lacks a column or a label, has NaN or NA for one, says two things of one residue, may be
-        about either of two files, or no row is matched.
+        If the table lacks a column or a label, a label is NaN or NA, a residue has two different labels, a
+        row may refer to two files, or no row is matched.
     """
     rows = _rows(labels, per)
     is_quantity = _read_values(labels, rows)
@@ -131,43 +131,43 @@ def read_labels(labels: Path, structures: Path, per: Per) -> LabelTable:
                 matched |= {(file, key) for key in used}
     if not found:
         raise LabelError(
-            f"no row is about a chain in {structures}; structure must be a file's name, chain and "
-            "residue as in the file",
+            f"no row matches a chain in {structures}; structure must be the name of a file, and chain and "
+            "residue must be as in the file",
             labels,
         )
     return LabelTable(per, classes, found, sum(key not in matched for key in keys))
 
 
 def _rows(labels: Path, per: Per) -> list[tuple[int, dict[str, str]]]:
-    """Return the rows, each with the line that it ends on."""
+    """Return the rows, each with the number of its last line."""
     needed = ["structure", "label", *(["residue"] if per == "residue" else [])]
     try:
         with labels.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             missing = [name for name in needed if name not in (reader.fieldnames or ())]
             if missing:
-                raise LabelError(f"has no column {missing[0]!r}; needed are {', '.join(needed)}", labels)
+                raise LabelError(f"has no column {missing[0]!r}; required are {', '.join(needed)}", labels)
             rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise LabelError(f"cannot be read as a table ({error})", labels) from error
     for line, row in rows:
         if any(not (row[name] or "").strip() for name in needed):
-            raise LabelError(f"{labels}, line {line}: {', '.join(needed)} must all be there")
+            raise LabelError(f"{labels}, line {line}: {', '.join(needed)} must not be empty")
         row["label"] = row["label"].strip()
     return rows
 
 
 def _read_values(labels: Path, rows: Sequence[tuple[int, dict[str, str]]]) -> bool:
-    """Write numbers that are classes in one way, in place, and return whether labels are a quantity."""
+    """Normalise numbers that are classes, in place, and return whether labels are a quantity."""
     numbers = [_number(row["label"]) for _, row in rows]
     for number, (line, row) in zip(numbers, rows, strict=True):
         if row["label"].lower() in MISSING or not (number is None or np.isfinite(number)):
-            raise LabelError(f"{labels}, line {line}: {row['label']!r} is no label; leave the row out")
+            raise LabelError(f"{labels}, line {line}: {row['label']!r} is not a label; remove the row")
     known = [number for number in numbers if number is not None]
     words = len(known) < len(numbers)
     distinct: set[str] | set[float] = {row["label"] for _, row in rows} if words else set(known)
     if len(distinct) < 2:
-        raise LabelError("holds fewer than two different labels; there is nothing to tell apart", labels)
+        raise LabelError("contains fewer than two different labels", labels)
     if words:
         return False
     if len(distinct) > QUANTITY or not all(number.is_integer() for number in known):
@@ -185,7 +185,7 @@ def _number(label: str) -> float | None:
 
 
 class _Files:
-    """The structure files of a folder by what rows may call them: with all endings, or without."""
+    """The structure files of a folder by the names used in rows: with all suffixes, or without."""
 
     def __init__(self, structures: Path) -> None:
         self.paths = find_structures(structures)
@@ -199,13 +199,14 @@ class _Files:
         found = self._by_name.get(whole) or self._by_name.get(bare, [])
         if len(found) > 1:
             raise LabelError(
-                f"{name} may be {found[0]} or {found[1]}; name one with its endings, or keep one", where
+                f"{name} may be {found[0]} or {found[1]}; use the name with its suffixes, or remove one",
+                where,
             )
         return found[0] if found else None
 
 
 def _names(chains: Sequence[Chain]) -> list[set[str]]:
-    """Return what rows may call each chain of a file; what the authors call one, no other is called."""
+    """Return the possible names of each chain of a file; an author name of one is not a name of another."""
     authors = {chain.chain_id for chain in chains}
     names = [{chain.chain_id, *({chain.label_chain} - authors - {""})} for chain in chains]
     return [names[0] | {""}] if len(chains) == 1 else names
@@ -214,7 +215,7 @@ def _names(chains: Sequence[Chain]) -> list[set[str]]:
 def _labels_of(
     chain: Chain, names: Iterable[str], about: Mapping[_Key, _Given], labels: Path, per: Per
 ) -> tuple[NDArray[np.float64], set[_Key]]:
-    """Return labels of a chain, and the keys of the rows that they come from."""
+    """Return the labels of a chain, and the keys of the rows used."""
     residues = [""]
     if per == "residue":
         pairs = zip(chain.auth_seq.tolist(), chain.insertion_code.tolist(), strict=True)
@@ -232,11 +233,11 @@ def _labels_of(
 
 
 def _contradiction(labels: Path, line: int, where: str) -> LabelError:
-    return LabelError(f"{labels}, line {line}: a second label for {where}; keep one of the two")
+    return LabelError(f"{labels}, line {line}: a second label for {where}; remove one of the two")
 
 
 def class_counts(table: LabelTable) -> Counter[str]:
-    """Return how often each class is given; empty for a quantity."""
+    """Return the number of labels per class; empty for a quantity."""
     every = np.concatenate([labelled.label for labelled in table.chains])
     classes = table.classes or ()
     return Counter({name: int((every == place).sum()) for place, name in enumerate(classes)})

@@ -1,4 +1,4 @@
-"""Training of a predictor of a user's labels, and its test on held-out families."""
+"""Training of a predictor of a user's labels, and its evaluation on held-out families."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from protemb_train.downstream.labels.head import READOUTS, LabelModel, TrainedLa
 from protemb_train.downstream.labels.table import LabelError, Labelled, LabelTable
 
 EPOCHS, PATIENCE, RATE, DECAY, BATCH = 200, 20, 1e-3, 1e-2, 16  # an epoch is all chains, a batch some of them
-HELD_OUT = 0.2  # share of families that watch, and as many that judge
+HELD_OUT = 0.2  # share of families for validation, and for the test
 LEAST_CHAINS = 10
-DEALS = 1000  # of families to the sides, before a class is said to be too rare
+DEALS = 1000  # attempts to split the families, before a class is reported as too rare
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Set:
-    seen: Tensor  # of all residues, or chains, that have a label
+    seen: Tensor  # inputs of all residues, or chains, that have a label
     label: Tensor
     chain: NDArray[np.int64]
 
@@ -35,28 +35,27 @@ class _Set:
 def train_labels(
     table: LabelTable, embedder: Embedder, progress: Callable[[int, int], None] | None = None
 ) -> TrainedLabels:
-    """Train a predictor of the user's labels on frozen embeddings, and judge it on families held out.
+    """Train a predictor of the user's labels on frozen embeddings, and evaluate it on held-out families.
 
-    Embeddings stay as they are; `unfrozen` goes on from here.
+    The encoder is not trained; `unfrozen` does that in a second step.
 
-    Families (relatives of 30% identity and more) lie on one side each: three fifths teach, one fifth says
-    when to stop, one fifth judges, once. Beside it, by the same recipe, a network that sees residue types
-    alone, and what the commonest class, or the mean, scores. The predictor that is returned is the one that
-    was judged.
+    Each family (relatives of at least 30% identity) is in one set: three fifths for training, one fifth for
+    early stopping, one fifth for the test. Scores of a network trained on residue types alone, and of the
+    commonest class or the mean, are given for comparison. The returned predictor is the evaluated one.
 
     Parameters
     ----------
     table : LabelTable
         Chains and labels.
     embedder : Embedder
-        Of the model to build on.
+        Embedder of the encoder.
     progress : callable, optional
-        Is called with how many chains are embedded, and how many there are.
+        Called with the number of embedded chains and their total.
 
     Raises
     ------
     LabelError
-        If there are too few chains, or families, or a class cannot both teach and judge.
+        If there are too few chains or families, or a class cannot be both in the training and the test set.
     """
     sides = sides_of(table)
     names = [labelled.id for labelled in table.chains]
@@ -67,7 +66,7 @@ def train_labels(
         models[name] = _fit(
             table, arrays, sides, LabelModel(per_residue, width, outputs, bool(table.classes))
         )
-        quality[name] = _judge(models[name], table, [arrays[n] for n in sides[2]], sides[2])
+        quality[name] = _evaluate(models[name], table, [arrays[n] for n in sides[2]], sides[2])
     quality["commonest class" if table.classes else "mean"] = _constant(table, sides)
     card = {
         "kind": f"{table.per}-label",
@@ -80,26 +79,26 @@ def train_labels(
     return TrainedLabels(models["embedding"], card)
 
 
-def judge_again(
+def evaluate_again(
     trained: TrainedLabels, model: LabelModel, table: LabelTable, embedder: Embedder, row: str
 ) -> TrainedLabels:
-    """Return a predictor on another encoder: judged on the same held-out families, in a row of its own.
+    """Return a predictor on another encoder, evaluated on the same held-out families, as an additional row.
 
     Parameters
     ----------
     trained : TrainedLabels
-        What it came from, whose scores stay beside it.
+        The original predictor, whose scores are kept.
     model : LabelModel
         The predictor, in eval mode.
     table : LabelTable
-        What both learnt from.
+        Labels that both were trained on.
     embedder : Embedder
-        Of the other encoder.
+        Embedder of the other encoder.
     row : str
-        What its scores are called.
+        Name of the row of scores.
     """
-    judging = sides_of(table)[2]
-    scores = _judge(model, table, _embedded(table, judging, embedder), judging)
+    test = sides_of(table)[2]
+    scores = _evaluate(model, table, _embedded(table, test, embedder), test)
     quality = {row: scores, **trained.card["quality"]}
     return TrainedLabels(model, trained.card | {"encoder": _encoder(embedder), "quality": quality})
 
@@ -128,22 +127,22 @@ def _embedded(
 
 
 def sides_of(table: LabelTable) -> list[list[int]]:
-    """Return positions of chains that teach, watch and judge; families lie on one side each.
+    """Return the indices of the training, validation and test chains; each family is in one set.
 
-    The families are dealt at random, anew until every class is among those that teach and those that judge.
+    The families are split at random until every class is in the training and the test set.
 
     Raises
     ------
     LabelError
-        If there are too few chains, or families, or a class cannot be on both sides.
+        If there are too few chains or families, or a class cannot be in both sets.
     """
     if len(table.chains) < LEAST_CHAINS:
-        raise LabelError(f"{len(table.chains)} chains have labels; {LEAST_CHAINS} are needed at least")
+        raise LabelError(f"{len(table.chains)} chains have labels; at least {LEAST_CHAINS} are required")
     family = _families(table.chains)
     every = np.unique(family)
     if len(every) < 5:
         raise LabelError(
-            f"the chains are of {len(every)} families; at least 5 are needed, so that some can be held out"
+            f"the chains form {len(every)} families; at least 5 are required, because some are held out"
         )
     of_class = [
         np.unique([n for n, one in zip(family, table.chains, strict=True) if place in one.label])
@@ -152,8 +151,8 @@ def sides_of(table: LabelTable) -> list[list[int]]:
     for name, members in zip(table.classes or (), of_class, strict=True):
         if len(members) < 2:
             raise LabelError(
-                f"the chains with label {name!r} are of {len(members)} families; at least 2 are needed, "
-                "one to train on and one to test: label more chains, or leave the label out"
+                f"the chains with label {name!r} form {len(members)} families; at least 2 are required, "
+                "one for training and one for the test: label more chains, or remove the label"
             )
     held = max(1, round(HELD_OUT * len(every)))
     for seed in range(DEALS):
@@ -162,13 +161,13 @@ def sides_of(table: LabelTable) -> list[list[int]]:
         if all(np.isin(members, part).any() for members in of_class for part in (parts[0], parts[2])):
             return [np.flatnonzero(np.isin(family, part)).tolist() for part in parts]
     raise LabelError(
-        f"no way was found to deal {len(every)} families so that every class is among those that teach and "
-        "those that judge; label more chains of the rarest classes, or leave those out"
+        f"no split of {len(every)} families was found with every class in the training and the test set; "
+        "label more chains of the rarest classes, or remove those"
     )
 
 
 def _families(chains: Sequence[Labelled]) -> NDArray[np.int64]:
-    """Return a number for each chain; equal sequences are relatives, however short or unknown."""
+    """Return a family number per chain; equal sequences are relatives, even if short or unknown."""
     first: dict[str, Labelled] = {}
     for chain in chains:
         first.setdefault(chain.sequence, chain)
@@ -211,33 +210,33 @@ def _fit(
         values = _labels(table.chains, sides[0])
         model.shift.fill_(float(values.mean()))
         model.scale.fill_(max(float(values.std()), 1e-6))
-    taught, watching = (_set(model, table, arrays, side) for side in sides[:2])
+    training, validation = (_set(model, table, arrays, side) for side in sides[:2])
     for seed, network in enumerate(model.networks):
-        _train(network, taught, watching, model.classes, seed)
+        _train(network, training, validation, model.classes, seed)
     return model.eval()
 
 
-def _train(network: nn.Module, taught: _Set, watching: _Set, classes: bool, seed: int) -> None:
+def _train(network: nn.Module, training: _Set, validation: _Set, classes: bool, seed: int) -> None:
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
     for module in network.modules():
         if isinstance(module, nn.Linear):
             nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
             nn.init.zeros_(module.bias)
     optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=DECAY)
-    chains = np.unique(taught.chain)
+    chains = np.unique(training.chain)
     least, best, waited = np.inf, copy.deepcopy(network.state_dict()), 0
     torch.manual_seed(seed)
     for _ in range(EPOCHS):
         network.train()
         for part in np.array_split(rng.permutation(chains), max(1, len(chains) // BATCH)):
-            some = torch.from_numpy(np.flatnonzero(np.isin(taught.chain, part)))
-            loss = label_loss(network(taught.seen[some]), taught.label[some], classes)
+            some = torch.from_numpy(np.flatnonzero(np.isin(training.chain, part)))
+            loss = label_loss(network(training.seen[some]), training.label[some], classes)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         network.eval()
         with torch.no_grad():
-            now = float(label_loss(network(watching.seen), watching.label, classes))
+            now = float(label_loss(network(validation.seen), validation.label, classes))
         if now < least:
             least, best, waited = now, copy.deepcopy(network.state_dict()), 0
         else:
@@ -248,12 +247,12 @@ def _train(network: nn.Module, taught: _Set, watching: _Set, classes: bool, seed
 
 
 def label_loss(output: Tensor, label: Tensor, classes: bool) -> Tensor:
-    """Return the mean loss of outputs (M, N) beside labels (M,): cross entropy, or squares of a quantity."""
+    """Return the mean loss of outputs (M, N) for labels (M,): cross entropy, or squared error."""
     return F.cross_entropy(output, label) if classes else F.mse_loss(output[:, 0], label)
 
 
 @torch.inference_mode()
-def _judge(
+def _evaluate(
     model: LabelModel, table: LabelTable, arrays: Sequence[NDArray[np.float32]], side: Sequence[int]
 ) -> dict[str, float]:
     predicted = []
@@ -267,11 +266,11 @@ def _judge(
 
 
 def _constant(table: LabelTable, sides: Sequence[Sequence[int]]) -> dict[str, float]:
-    learnt, judged = (_labels(table.chains, side) for side in (sides[0], sides[2]))
+    training, test = (_labels(table.chains, side) for side in (sides[0], sides[2]))
     if table.classes:
-        shares = np.bincount(learnt.astype(int), minlength=len(table.classes)) / len(learnt)
-        return _scores(judged, np.tile(shares, (len(judged), 1)), table.classes)
-    return _scores(judged, np.full((len(judged), 1), learnt.mean()), None)
+        shares = np.bincount(training.astype(int), minlength=len(table.classes)) / len(training)
+        return _scores(test, np.tile(shares, (len(test), 1)), table.classes)
+    return _scores(test, np.full((len(test), 1), training.mean()), None)
 
 
 def _scores(

@@ -1,7 +1,7 @@
-"""A predictor of a user's labels and the encoder below it, trained on together.
+"""Joint training of a predictor of a user's labels and its encoder.
 
-First the head alone (`training`), then all weights: from a head at random, the first gradients would spoil
-what the encoder knows (Kumar et al. 2022, arXiv:2202.10054).
+The head is trained alone first (`training`), then all weights: the gradients of a random head would damage
+the encoder (Kumar et al. 2022, arXiv:2202.10054).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from protemb_train.downstream.labels.training import label_loss, sides_of
 from protemb_train.network.means import mean_readouts
 from protemb_train.network.network import ScoreNetwork
 
-EPOCHS, BATCH, RATE, DECAY = 5, 4, 1e-4, 1e-2  # a tenth of the head's rate, a fortieth of the encoder's
+EPOCHS, BATCH, RATE, DECAY = 5, 4, 1e-4, 1e-2  # 1/10 of the rate of the head, 1/40 of that of the encoder
 LONGEST = 300
-"""Residues: chains beyond it cost as much as all others together, and are not learnt from here."""
+"""Residues; longer chains, which cost as much as all others together, are not used for training."""
 
 
 def train_on(
@@ -31,62 +31,62 @@ def train_on(
     table: LabelTable,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[LabelModel, ScoreNetwork, list[float]]:
-    """Train a predictor on, and its encoder with it, and keep what does best on the chains that watch.
+    """Train a predictor together with its encoder, and keep the weights with the lowest validation loss.
 
-    That may be where they began: the families that judge are not looked at.
+    These may be the initial ones. The test families are not used.
 
     Parameters
     ----------
     trained : TrainedLabels
-        What `train_labels` made of the table on this encoder.
+        Result of `train_labels` for the table on this encoder.
     network : ScoreNetwork
-        That encoder; stays as it is, as does `trained`.
+        The encoder; it is not modified, nor is `trained`.
     sigma : float
         Its noise level, angstrom.
     table : LabelTable
         Chains and labels.
     progress : callable, optional
-        Is called with how many batches are done, and how many there are.
+        Called with the number of finished batches and their total.
 
     Returns
     -------
     model : LabelModel
-        In eval mode.
+        Predictor in eval mode.
     network : ScoreNetwork
-        In eval mode.
+        Encoder in eval mode.
     losses : list of float
-        On the chains that watch: before, and after each epoch.
+        Validation losses: initially, and after each epoch.
 
     Raises
     ------
     LabelError
-        If no chain that teaches, or none that watches, is short enough.
+        If no training chain or no validation chain is short enough.
     """
-    taught, watching = (
+    training, validation = (
         [table.chains[n] for n in side if len(table.chains[n].chain) <= LONGEST]
         for side in sides_of(table)[:2]
     )
-    if not taught or not watching:
+    if not training or not validation:
         raise LabelError(f"no chain of up to {LONGEST} residues to train the encoder on; leave it frozen")
     model, network = copy.deepcopy(trained.model), copy.deepcopy(network).eval()
     both = [*model.networks.parameters(), *network.parameters()]
     optimizer = torch.optim.AdamW(both, RATE, weight_decay=DECAY)
-    batches = -(-len(taught) // BATCH)
+    batches = -(-len(training) // BATCH)
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
-    losses = [_watched(model, network, sigma, watching)]
+    losses = [_validation_loss(model, network, sigma, validation)]
     best = copy.deepcopy((model.state_dict(), network.state_dict()))
     for epoch in range(EPOCHS):
-        model.train()  # the encoder stays in eval mode: its batch statistics are those it was folded with
-        for count, some in enumerate(np.array_split(rng.permutation(len(taught)), batches), start=1):
+        model.train()  # the encoder stays in eval mode: its batch statistics were folded into the graph
+        for count, some in enumerate(np.array_split(rng.permutation(len(training)), batches), start=1):
             optimizer.zero_grad()
-            for n in some:  # one after the other: maps of several chains would not fit
-                loss = _loss(model, network, sigma, taught[n]) / len(some)
+            for n in some:  # one at a time: maps of several chains would need too much memory
+                loss = _loss(model, network, sigma, training[n]) / len(some)
                 loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             if progress is not None:
                 progress(epoch * batches + count, EPOCHS * batches)
-        losses.append(_watched(model, network, sigma, watching))
+        losses.append(_validation_loss(model, network, sigma, validation))
         if losses[-1] < min(losses[:-1]):
             best = copy.deepcopy((model.state_dict(), network.state_dict()))
     model.load_state_dict(best[0])
@@ -95,7 +95,7 @@ def train_on(
 
 
 def _loss(model: LabelModel, network: ScoreNetwork, sigma: float, labelled: Labelled) -> Tensor:
-    """Return the mean loss of the averaged networks, each alone as it learnt before."""
+    """Return the mean loss of the networks, each evaluated separately as in their training."""
     chain = labelled.chain
     known = torch.from_numpy(np.flatnonzero(np.isfinite(labelled.label)))
     coords_BL3 = torch.from_numpy(chain.centred_coords.astype(np.float32))[None]
@@ -111,9 +111,11 @@ def _loss(model: LabelModel, network: ScoreNetwork, sigma: float, labelled: Labe
 
 
 @torch.no_grad()
-def _watched(model: LabelModel, network: ScoreNetwork, sigma: float, watching: Sequence[Labelled]) -> float:
+def _validation_loss(
+    model: LabelModel, network: ScoreNetwork, sigma: float, validation: Sequence[Labelled]
+) -> float:
     model.eval()
-    # By label, as `training` weighs them.
-    weights = [np.isfinite(labelled.label).sum() for labelled in watching]
-    losses = [float(_loss(model, network, sigma, labelled)) for labelled in watching]
+    # Weighted by the number of labels, as in `training`.
+    weights = [np.isfinite(labelled.label).sum() for labelled in validation]
+    losses = [float(_loss(model, network, sigma, labelled)) for labelled in validation]
     return float(np.average(losses, weights=weights))

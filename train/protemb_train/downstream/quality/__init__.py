@@ -1,1 +1,1 @@
-"""Quality assessment: how close a model of a structure is to the native (the paper's Table 1)."""
+"""Quality assessment: similarity of a model of a structure to the native structure (the paper's Table 1)."""

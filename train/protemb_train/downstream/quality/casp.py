@@ -1,8 +1,8 @@
-"""Models beside their natives: folders as GraphQA lays out CASP, tarballs of servers, and plain folders.
+"""Models and their native structures: GraphQA's folders of CASP, tarballs of servers, and plain folders.
 
 CASP13/native/T0950.pdb
 CASP13/decoys/T0950/server_TS1.pdb ...      or
-CASP13/decoys/T0950.3D.srv.tar.gz           as the Prediction Center has it (server_predictions/ too)
+CASP13/decoys/T0950.3D.srv.tar.gz           as from the Prediction Center (server_predictions/ too)
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from protemb_train.corpus.alignment import aligned
 from protemb_train.downstream.quality.decoys import GLOBAL, Decoy, DecoyError, labelled
 
 LEAST_IDENTITY = 0.9
-"""Of shared residues: below it a model is one of another protein."""
+"""Minimum identity of shared residues; below it a model is of another protein."""
 LARGEST = 50_000_000
-"""Bytes of a model in a tarball."""
+"""Largest size of a model in a tarball, bytes."""
 TARBALLS = (".3D.srv.tar.gz", ".tar.gz", ".tgz", ".tar")
 
 
 def paired(model: Chain, native: Chain) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return positions of the residues that both have, by number where the numbers fit, else by alignment.
+    """Return indices of the shared residues, matched by number if the numbers fit, else by alignment.
 
     Raises
     ------
     DecoyError
-        If fewer than 3 residues are shared, or more than a tenth of them differ: it is another protein.
+        If fewer than 3 residues are shared, or more than a tenth of them differ in type.
     """
     places = enumerate(zip(native.auth_seq.tolist(), native.insertion_code, strict=True))
     numbers = {key: i for i, key in places}
@@ -61,7 +61,9 @@ def _identity(model: Chain, native: Chain, positions: NDArray[np.int64]) -> floa
 
 
 def compared(model: Chain, native: Chain, target: str, source: str, split: str = "train") -> Decoy:
-    """Return a model with its scores; residues that the native lacks have none, and those it lacks are wrong.
+    """Return a model with its scores.
+
+    Residues absent from the native have no scores; native residues absent from the model count as wrong.
 
     Parameters
     ----------
@@ -88,7 +90,7 @@ def compared(model: Chain, native: Chain, target: str, source: str, split: str =
     local = np.full((len(model), found.residue_quality.shape[1]), np.nan, dtype=np.float32)
     local[mine] = found.residue_quality
     quality = found.quality.copy()
-    # lDDT of the chain counts residues that the model lacks as wrong, as GDT_TS does.
+    # The lDDT of the chain counts missing residues as wrong, as GDT_TS does.
     quality[GLOBAL.index("lddt")] *= len(mine) / len(native)
     return replace(
         found,
@@ -101,7 +103,7 @@ def compared(model: Chain, native: Chain, target: str, source: str, split: str =
 
 
 def read_models(path: Path) -> Iterator[Chain | ProtembError]:
-    """Yield the chain of every model of a folder or a tarball, or the reason why there is none."""
+    """Yield the chain of every model of a folder or a tarball, or the error if it cannot be read."""
     if path.is_dir():
         for file in sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith(".")):
             yield _read(file, file.stem)
@@ -113,7 +115,8 @@ def read_models(path: Path) -> Iterator[Chain | ProtembError]:
                     name = PurePosixPath(member.name).name
                     if member.size > LARGEST:
                         yield DecoyError(
-                            f"{member.size:,} bytes are no model of one protein", f"{path}, {name}"
+                            f"{member.size:,} bytes are too large for a model of one protein",
+                            f"{path}, {name}",
                         )
                         continue
                     opened = archive.extractfile(member)
@@ -132,7 +135,7 @@ def _read(source: Path | bytes, name: str) -> Chain | ProtembError:
 def read_target(
     models: Path, native: Path, target: str, source: str, split: str = "train"
 ) -> tuple[list[Decoy], list[str]]:
-    """Return the models of one target with their scores, and why others were left out.
+    """Return the models of one target with their scores, and the reasons for excluded ones.
 
     Parameters
     ----------
@@ -162,16 +165,18 @@ def read_target(
 
 
 def read_casp(folder: Path, split: str = "train") -> tuple[list[Decoy], list[str]]:
-    """Return the models of every target of an edition of CASP as GraphQA lays it out, and what was left out.
+    """Return the models of all targets of a CASP edition in GraphQA's layout, and what was excluded.
 
     Raises
     ------
     DecoyError
-        If there is no native, or no model of any.
+        If there is no native, or no model of any native.
     """
     natives = sorted(folder.glob("native/*.pdb"))
     if not natives:
-        raise DecoyError("holds no native/TARGET.pdb; lay it out as GraphQA does, or name another", folder)
+        raise DecoyError(
+            "contains no native/TARGET.pdb; use GraphQA's layout, or pass another folder", folder
+        )
     found, left_out = list[Decoy](), list[str]()
     for native in natives:
         places = [

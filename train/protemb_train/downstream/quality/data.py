@@ -1,4 +1,4 @@
-"""What is learnt from and what is watched: real models by target, and models made of natives."""
+"""Training and validation models: published models by target, and models generated from natives."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from protemb_train.downstream.common.overlap import families
 from protemb_train.downstream.quality.decoys import Decoy, read_decoys
 
 LONGEST = 400
-"""Residues of a model that is learnt from: graphs and maps of longer ones cost more than they teach."""
+"""Residues; longer models are not used for training: their graphs and maps cost too much."""
 SHARE = 1 / 5
-"""Of the families of real targets, watched and not learnt from."""
+"""Share of the families of real targets used for validation."""
 
 
 def sequences_tested(path: Path) -> list[str]:
-    """Return the sequences of the test models of a file: neither their coordinates nor their scores."""
+    """Return the sequences of the test models of a file, without reading coordinates or scores."""
     z = read_arrays(path, ("seq", "offset", "split"), "a set of models")
     letters, ends = z["seq"].tobytes().decode("ascii"), z["offset"].tolist()
     return sorted({letters[ends[n] : ends[n + 1]] for n in np.flatnonzero(z["split"] == "test")})
 
 
 def real_decoys(path: Path, seed: int = 0) -> tuple[list[Decoy], list[Decoy], list[str]]:
-    """Return real models to learn from and to watch, split by family, and the targets left out.
+    """Return real models for training and validation, split by family, and the excluded targets.
 
-    Left out are targets with a relative among the test targets, and models longer than `LONGEST` residues.
+    Excluded are targets with a relative among the test targets, and models longer than `LONGEST` residues.
 
     Parameters
     ----------
     path : Path
         The shared set of models.
     seed : int
-        Same seed, same split.
+        The same seed gives the same split.
     """
     decoys = [d for d in read_decoys(path) if len(d) <= LONGEST]
     names = sorted({d.target for d in decoys})
@@ -46,24 +46,24 @@ def real_decoys(path: Path, seed: int = 0) -> tuple[list[Decoy], list[Decoy], li
     kept = [n for n in names if n not in out]
     family = dict(zip(kept, families([longest[n] for n in kept]), strict=True))
     groups = np.random.default_rng(seed).permutation(sorted(set(family.values())))
-    # Families of many models first in turn: a fifth of them is watched as well.
+    # Families in order of their number of models, so that a fifth of the models is used for validation.
     sizes = {g: sum(family.get(d.target) == g for d in decoys) for g in groups}
     order = sorted(groups, key=lambda g: -sizes[g])
-    watched = {g for k, g in enumerate(order) if k % round(1 / SHARE) == 1}
+    validation = {g for k, g in enumerate(order) if k % round(1 / SHARE) == 1}
     sides: tuple[list[Decoy], list[Decoy]] = ([], [])
     for d in decoys:
         if d.target in family:
-            held = family[d.target] in watched
-            sides[held].append(replace(d, split="val" if held else "train"))
+            is_validation = family[d.target] in validation
+            sides[is_validation].append(replace(d, split="val" if is_validation else "train"))
     return *sides, sorted(out)
 
 
-def learnable(real: Sequence[Decoy], made: Sequence[Decoy], longest: int = LONGEST) -> list[Decoy]:
-    """Return models that may be learnt from, real and made."""
+def training_models(real: Sequence[Decoy], made: Sequence[Decoy], longest: int = LONGEST) -> list[Decoy]:
+    """Return models for training, real and generated, of at most `longest` residues."""
     return [d for d in (*real, *made) if len(d) <= longest]
 
 
-def few_a_target(
+def few_per_target(
     decoys: Sequence[Decoy], most: int, least: int = 4, targets: int | None = None
 ) -> list[Decoy]:
     """Return models of targets that have at least `least`, the first `most` of each.
@@ -72,9 +72,9 @@ def few_a_target(
     ----------
     decoys : sequence of Decoy
     most, least : int
-        Models of a target.
+        Numbers of models per target.
     targets : int, optional
-        How many targets at most, in the order of their models; all by default.
+        Largest number of targets, in the order of their models; all by default.
     """
     groups: dict[str, list[Decoy]] = {}
     for d in decoys:

@@ -1,4 +1,4 @@
-"""Models of structures with their true quality: what one is, and files of many."""
+"""Models of structures with their true quality, and files of them."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from protemb_train.downstream.quality.labels import lddt, superposed_scores
 from protemb_train.pretrain.auxiliary import Damaged
 
 GLOBAL = ("tm", "gdt_ts", "gdt_ha", "lddt", "cad")
-"""Scores of a whole model, in the order of GraphQA's global output."""
+"""Scores of a model, in the order of GraphQA's global output."""
 LOCAL = ("lddt", "cad")
-"""Scores of a residue."""
+"""Scores of residues."""
 KINDS = (
     *("homologs", "foreign", "mixed", "grafts", "hinges", "shifts", "denoised", "segments", "natives"),
     *("noisy", "coils"),
 )
-"""Sources of models that were made of natives (`generate`)."""
+"""Sources of models that were generated from natives (`generate`)."""
 COORDS_SCALE = 0.02  # angstrom
 LOCAL_SCALE, UNKNOWN = 200, 255
 _COLUMNS = ("offset", "ca", "seq", "lddt_residue", "cad_residue", "target", "target_name", "source", "decoy")
 
 
 class DecoyError(ProtembError):
-    """Models cannot be read, made or compared."""
+    """Models cannot be read, generated or compared."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,18 +43,17 @@ class Decoy:
     id : str
         Unique within its target.
     target, source, split : str
-        Whose model it is, who made it, and "train", "val" or "test".
+        Target of the model, its source, and "train", "val" or "test".
     sequence : str
         L one-letter codes.
     ca_coords : ndarray, float64, shape (L, 3)
         In angstrom.
     quality : ndarray, float32, shape (5,)
-        As in `GLOBAL`, 0 to 1; NaN where it is not known.
+        Scores in the order of `GLOBAL`, 0 to 1; NaN where unknown.
     residue_quality : ndarray, float32, shape (L, 2)
-        As in `LOCAL`; NaN where it is not known.
+        Scores in the order of `LOCAL`; NaN where unknown.
     features : ndarray, float32, shape (L, F)
-        What GraphQA may know besides the structure (accessibility, torsions, profile); F is 0 where nothing
-        is.
+        Additional inputs of GraphQA (accessibility, torsions, profile); F is 0 if there are none.
     """
 
     id: str
@@ -72,7 +71,7 @@ class Decoy:
 
     @property
     def seen(self) -> NDArray[np.bool_]:
-        """True for every residue: a model has coordinates throughout."""
+        """True for every residue: models have all coordinates."""
         return np.ones(len(self), dtype=np.bool_)
 
     @property
@@ -82,12 +81,12 @@ class Decoy:
 
     @property
     def made(self) -> bool:
-        """Whether it was made of a native, and not predicted by anyone."""
+        """Whether it was generated from a native structure."""
         return self.source in KINDS
 
     @property
     def gdt_ts(self) -> float:
-        """True GDT_TS, NaN where it is not known."""
+        """True GDT_TS, NaN where unknown."""
         return float(self.quality[GLOBAL.index("gdt_ts")])
 
 
@@ -110,14 +109,14 @@ def labelled(
     model : ndarray, float64, shape (L, 3)
         C-alphas in angstrom.
     native : ndarray, float64, shape (L, 3)
-        The same residues in the native.
+        The same residues in the native structure.
     native_length : int, optional
-        Residues of the native; those that the model lacks count as wrong. L by default.
+        Residues of the native; those missing from the model count as wrong. L by default.
 
     Raises
     ------
     ProtembError
-        As `superposed_scores`.
+        See `superposed_scores`.
     """
     whole = superposed_scores(model, native, native_length)
     of_residue = lddt(model, native).astype(np.float32)
@@ -137,23 +136,23 @@ def labelled(
 
 
 def read_decoys(path: Path, sources: Sequence[str] | None = None, test: bool = False) -> list[Decoy]:
-    """Read a file of models: the shared set, or what `write_decoys` wrote.
+    """Read a file of models: the shared set, or a file of `write_decoys`.
 
     Parameters
     ----------
     path : Path
         Archive (npz) of flat arrays.
     sources : sequence of str, optional
-        Only models of these.
+        Return only models of these sources.
     test : bool, default False
-        Test models, and nothing else: who learns or chooses never asks for them.
+        Return only test models. Training and validation never use them.
 
     Raises
     ------
     ArrayFileError
-        If it is no such file.
+        If the file has another format.
     DecoyError
-        If no model is left.
+        If no model remains.
     """
     z = read_arrays(path, (*_COLUMNS, "split", *GLOBAL[1:]), "a set of models", optional=("tm", "features"))
     columns = [z["tm"] if "tm" in z else np.full(len(z["gdt_ts"]), np.nan), *(z[n] for n in GLOBAL[1:])]
@@ -182,18 +181,18 @@ def read_decoys(path: Path, sources: Sequence[str] | None = None, test: bool = F
             )
     if not found:
         raise DecoyError(
-            f"holds no {'test' if test else 'training'} models of {sources or 'any source'}", path
+            f"contains no {'test' if test else 'training'} models of {sources or 'any source'}", path
         )
     return found
 
 
 def read_damaged(path: Path) -> list[Damaged]:
-    """Read models made of training chains of the corpus, as pre-training learns from them.
+    """Read models generated from training chains of the corpus, for pre-training.
 
     Raises
     ------
     ArrayFileError, DecoyError
-        As `read_decoys`.
+        See `read_decoys`.
     """
     return [
         Damaged(
@@ -207,7 +206,7 @@ def read_damaged(path: Path) -> list[Damaged]:
 
 
 def write_decoys(decoys: Sequence[Decoy], path: Path) -> None:
-    """Write models, coordinates in steps of 0.02 angstrom and scores of residues in steps of 1/200.
+    """Write models, with coordinates in steps of 0.02 angstrom and residue scores in steps of 1/200.
 
     Raises
     ------
@@ -218,7 +217,7 @@ def write_decoys(decoys: Sequence[Decoy], path: Path) -> None:
     """
     ca = np.concatenate([d.ca_coords - d.ca_coords.mean(axis=0) for d in decoys]) / COORDS_SCALE
     if not np.abs(ca).max() < np.iinfo(np.int16).max:
-        raise DecoyError("not written, because a model is larger than 600 angstrom", path)
+        raise DecoyError("not written: a model is larger than 600 angstrom", path)
     local = np.concatenate([d.residue_quality for d in decoys])
     steps = np.where(np.isfinite(local), np.round(np.nan_to_num(local) * LOCAL_SCALE), UNKNOWN)
     names, target = np.unique([d.target for d in decoys], return_inverse=True)

@@ -1,6 +1,6 @@
-"""Fine-tuning end to end: GraphQA has learnt on embeddings, now the encoder below it learns too.
+"""Fine-tuning of GraphQA together with the encoder of its embeddings.
 
-First the head alone, then both: from a head at random the first gradients would spoil what the encoder knows
+The head is trained alone first, then both: the gradients of a random head would damage the encoder
 (Kumar et al. 2022, arXiv:2202.10054).
 """
 
@@ -21,24 +21,24 @@ from protemb_train.downstream.quality.vectors import Scales
 from protemb_train.network.network import ScoreNetwork
 
 UNFROZEN = Recipe(epochs=1, batch=4, learning_rate=1e-4)
-LONGEST_LEARNT = 200
-"""Residues: chains beyond it cost more than all others together, and are only predicted."""
-FEW = 4  # of so many watched models one is looked at: each costs a pass through the encoder
+LONGEST_TRAINED = 200
+"""Residues; longer chains, which cost more than all others together, are only predicted."""
+FEW = 4  # one of this number of validation models is evaluated: each needs a pass through the encoder
 
 
 class EndToEnd(nn.Module):
-    """GraphQA and the encoder below it.
+    """GraphQA and its encoder.
 
     Parameters
     ----------
     encoder : ScoreNetwork
-        Is copied.
+        Encoder; it is copied.
     sigma : float
         Noise level of its embedding, angstrom.
     head : nn.Module
-        Has learnt on scaled embeddings of pairs and of the mean readout.
+        Network trained on scaled embeddings of pairs and of the mean readout.
     scales : Scales
-        Those scales; of nodes, the first readout counts.
+        Scales of these embeddings; for nodes, those of the first readout are used.
     """
 
     def __init__(self, encoder: ScoreNetwork, sigma: float, head: nn.Module, scales: Scales) -> None:
@@ -77,6 +77,6 @@ class EndToEnd(nn.Module):
 
 
 def bare(decoys: Sequence[Decoy]) -> Examples:
-    """Return models without embeddings: the network makes them."""
+    """Return models without embeddings, which the network computes."""
     graphs = [graph_of(d) for d in decoys]
     return Examples(decoys, lambda n: graphs[n])

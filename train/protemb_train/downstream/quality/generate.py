@@ -1,6 +1,6 @@
-"""Models to learn from, made of natives of the pre-training corpus: what servers get wrong, by design.
+"""Models generated from natives of the pre-training corpus, with errors typical of prediction servers.
 
-The corpus holds no relative of a test target, so neither do the natives, nor the templates.
+The corpus contains no relative of a test target; hence neither natives nor templates are related to one.
 """
 
 from __future__ import annotations
@@ -44,25 +44,25 @@ WEIGHTS = {
     "noisy": 1.0,
     "coils": 1.0,
 }
-"""How often a kind is made, of those that are wanted."""
+"""Relative frequencies of the kinds of models."""
 ORDINARY = KINDS[:9]
-"""What servers get wrong; the others are no models at all, and a judge must know that too."""
+"""Kinds with errors typical of servers; the others are not realistic models, but useful for training."""
 LENGTHS = (50, 220)
-"""Residues of a native."""
+"""Range of lengths of natives, residues."""
 JITTER = 0.3
-"""Angstrom of noise that a model may carry, so that polish tells nothing."""
+"""Range of noise added to models, angstrom, so that smoothness is not informative."""
 TEMPLATE = (0.9, 1.6)
-"""Length of a template over that of the native."""
-BRIEFLY = 20  # sweeps, between one mistake and the next
+"""Range of the length of a template relative to the native."""
+BRIEFLY = 20  # sweeps between two modifications
 LEAST_PLACED = 0.75
-"""Share of the residues that an alignment must place: more loops than that are no model."""
+"""Lowest share of residues that an alignment must place; with longer loops the result is not a model."""
 REPAIRED = 0.5
-"""Share of the models made by hand that the score network repairs after: wrong, but packed like proteins."""
+"""Share of modified models that the score network denoises: wrong, but packed like proteins."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many natives of which split, how many models of each, and of which kinds."""
+    """Number of natives, their split, and the number and kinds of models for each."""
 
     natives: int
     decoys: int
@@ -77,26 +77,26 @@ def _sequence(trace: Trace) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Maker:
-    """Makes models of natives of one corpus.
+    """Generates models of natives of one corpus.
 
     Parameters
     ----------
     corpus : Corpus
-        Shows the split wanted; templates are of the same split.
+        Chains of one split; templates are from the same split.
     model : str
-        Whose score network repairs noisy natives.
+        Model whose score network denoises structures.
     """
 
     corpus: Corpus
     model: str = "base"
 
     def one(self, position: int, kind: str, rng: np.random.Generator) -> Coords:
-        """Return a model of a native, chain closed, by one way of going wrong."""
+        """Return a model of a native with one kind of error and a closed chain."""
         native = self.corpus[position].ca_coords.astype(np.float64)
         return WAYS[kind](self, position, native, rng)
 
     def template(self, position: int, rng: np.random.Generator, *, related: bool) -> Trace:
-        """Return a chain of the same cluster, or of another one, of fitting length."""
+        """Return a chain of similar length from the same cluster, or from another one."""
         clusters, lengths = self.corpus.clusters, self.corpus.lengths
         same = clusters == clusters[position]
         length = lengths[position]
@@ -140,7 +140,7 @@ def _grafts(maker: Maker, position: int, native: Coords, rng: np.random.Generato
 def _homologs(maker: Maker, position: int, native: Coords, rng: np.random.Generator) -> Coords:
     try:
         template = maker.template(position, rng, related=True)
-    except DecoyError:  # alone in its cluster
+    except DecoyError:  # the only chain of its cluster
         return _foreign(maker, position, native, rng)
     positions = aligned(_sequence(maker.corpus[position]), _sequence(template))
     if (positions >= 0).mean() < LEAST_PLACED:
@@ -149,7 +149,7 @@ def _homologs(maker: Maker, position: int, native: Coords, rng: np.random.Genera
 
 
 def _foreign(maker: Maker, position: int, native: Coords, rng: np.random.Generator) -> Coords:
-    """Put the residues on another fold, from its start or a little after, skipping or looping out some."""
+    """Place the residues on another fold, with a random offset, insertions and deletions."""
     template = maker.template(position, rng, related=False)
     steps = np.ones(len(native), dtype=np.int64)
     gaps = rng.choice(len(native), size=int(rng.integers(0, 5)), replace=False)
@@ -166,13 +166,13 @@ def _denoised(maker: Maker, position: int, native: Coords, rng: np.random.Genera
 
 
 def _repaired(maker: Maker, position: int, x: Coords, level: float, rng: np.random.Generator) -> Coords:
-    """Drown a structure in noise of a level, and let the score network take the noise away."""
+    """Add noise of a given level to a structure and denoise it with the score network."""
     sigmas = np.geomspace(level, 0.5, 7)
     x = x + level * rng.normal(size=x.shape)
     embedder = _embedder(maker.model)
     sequence, index = _sequence(maker.corpus[position]), maker.corpus[position].residue_index
     for sigma, after in zip(sigmas, [*sigmas[1:], 0.0], strict=True):
-        # Probability flow: the mean of what the noise hides, and as much noise of the same kind kept.
+        # Probability flow: the denoised mean plus noise at a lower level.
         x = x + (sigma**2 - after * sigma) * embedder.denoising_gradient(
             (x, sequence, index), sigma=float(sigma)
         )
@@ -188,14 +188,14 @@ def _noisy(maker: Maker, position: int, native: Coords, rng: np.random.Generator
 
 
 def _coils(maker: Maker, position: int, native: Coords, rng: np.random.Generator) -> Coords:
-    """Walk at random, from a stretched chain to one that turns back at every residue."""
+    """Return a random walk, between an extended chain and one that reverses at every residue."""
     steps = rng.normal(size=native.shape) + rng.uniform(0, 2) * np.array([1.0, 0.0, 0.0])
     walk = (BOND * steps / np.linalg.norm(steps, axis=1, keepdims=True)).cumsum(axis=0)
     return regularised(walk)
 
 
 def _mixed(maker: Maker, position: int, native: Coords, rng: np.random.Generator) -> Coords:
-    """Do several things at once, the first to a homolog where there is one."""
+    """Combine several modifications, starting from a homolog if there is one."""
     x = _homologs(maker, position, native, rng) if rng.random() < 0.5 else native
     for kind in rng.choice(["hinges", "segments", "shifts", "grafts"], size=int(rng.integers(1, 4))):
         x = WAYS[str(kind)](maker, position, x, rng)
@@ -215,8 +215,8 @@ WAYS: dict[str, Callable[[Maker, int, Coords, np.random.Generator], Coords]] = {
     "noisy": _noisy,
     "coils": _coils,
 }
-"""Ways of going wrong, by name; as `decoys.KINDS`."""
-AS_THEY_ARE = ("natives", "denoised", "noisy", "coils")
+"""Functions that modify a native, by name; the same names as `decoys.KINDS`."""
+UNMODIFIED = ("natives", "denoised", "noisy", "coils")
 
 
 @cache
@@ -225,7 +225,7 @@ def _embedder(model: str) -> Embedder:
 
 
 def decoys_of(maker: Maker, position: int, plan: Plan) -> Iterator[Decoy]:
-    """Yield models of one native: each of another kind as far as they go, kinds drawn by weight."""
+    """Yield models of one native, of different kinds where possible, drawn by weight."""
     trace = maker.corpus[position]
     rng = np.random.default_rng((plan.seed, position))
     weights = np.array([WEIGHTS[kind] for kind in plan.kinds])
@@ -233,7 +233,7 @@ def decoys_of(maker: Maker, position: int, plan: Plan) -> Iterator[Decoy]:
     native = trace.ca_coords.astype(np.float64)
     for n, kind in enumerate(kinds):
         model = maker.one(position, str(kind), rng)
-        if kind not in AS_THEY_ARE and rng.random() < REPAIRED:
+        if kind not in UNMODIFIED and rng.random() < REPAIRED:
             model = _repaired(maker, position, model, float(rng.uniform(1.0, 4.0)), rng)
         model = model + rng.uniform(0, JITTER) * rng.normal(size=model.shape)
         if np.isfinite(model).all() and np.abs(model - model.mean(axis=0)).max() < 600:
@@ -242,25 +242,25 @@ def decoys_of(maker: Maker, position: int, plan: Plan) -> Iterator[Decoy]:
 
 
 def generate(path: Path, plan: Plan, workers: int = 1) -> Iterator[list[Decoy]]:
-    """Yield the models of each native, natives one a cluster of one split of a corpus.
+    """Yield the models of each native, with one native per cluster of one split of a corpus.
 
     Parameters
     ----------
     path : Path
         Corpus (.arrow).
     plan : Plan
-        How many.
+        Numbers and kinds of models.
     workers : int, default 1
-        Processes.
+        Number of processes.
 
     Raises
     ------
     DecoyError
-        If no native fits, there is no such kind, or a worker process died.
+        If no native is suitable, a kind is unknown, or a worker process died.
     """
     if unknown := [kind for kind in plan.kinds if kind not in WAYS]:
-        raise DecoyError(f"no kind of models named {unknown[0]!r}; there are {', '.join(WAYS)}")
-    positions = Corpus(path, [plan.split]).one_a_cluster(plan.natives, LENGTHS, plan.seed)
+        raise DecoyError(f"there is no kind of models {unknown[0]!r}; available are {', '.join(WAYS)}")
+    positions = Corpus(path, [plan.split]).one_per_cluster(plan.natives, LENGTHS, plan.seed)
     if not positions:
         raise DecoyError(f"no chain of {LENGTHS[0]} to {LENGTHS[1]} residues in split {plan.split}", path)
     jobs = [(path, position, plan) for position in positions]
@@ -272,13 +272,13 @@ def generate(path: Path, plan: Plan, workers: int = 1) -> Iterator[list[Decoy]]:
             yield from pool.map(_job, jobs)
         except BrokenProcessPool as error:
             raise DecoyError(
-                "a worker process died while it made models (out of memory?); try fewer workers", path
+                "a worker process died (possibly out of memory); use fewer workers", path
             ) from error
         finally:
-            pool.stop()  # natives at work, and those that wait in the pipe, would be waited for
+            pool.stop()  # otherwise the exit waits for all queued natives
 
 
-_stopped = threading.Event()  # of a worker process
+_stopped = threading.Event()  # set in a worker process
 
 
 def _stop() -> None:
@@ -297,7 +297,7 @@ def _maker(path: Path, split: str) -> Maker:
 
 
 def kinds_of(decoys: Sequence[Decoy]) -> dict[str, tuple[int, float]]:
-    """Return how many models of each kind there are, and their mean GDT_TS."""
+    """Return the number of models of each kind and their mean GDT_TS."""
     return {
         kind: (len(own), float(np.mean([d.gdt_ts for d in own])))
         for kind in WAYS

@@ -1,8 +1,8 @@
-"""GraphQA (Baldassarre et al. 2021, doi:10.1093/bioinformatics/btaa714) with room for embeddings.
+"""GraphQA (Baldassarre et al. 2021, doi:10.1093/bioinformatics/btaa714) with optional embeddings.
 
-Message passing with edge, node and global states; a sigmoid for each score of a residue and of the model. A
-linear layer of what lies side by side is computed as a sum of layers of the parts, each where it is smallest:
-the same function, several times faster, since an edge shares its sender's and its model's part with others.
+Message passing with edge, node and global states; a sigmoid for each score of residues and of the model. A
+linear layer of concatenated inputs is calculated as a sum of layers of the parts, each at its smallest size:
+the same function, several times faster, because edges share the parts of their sender and of their model.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from torch_geometric.utils import scatter
 from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL
 from protemb_train.downstream.quality.naming import Namer
 
-TYPES = 21  # X among them
+TYPES = 21  # including X
 SEPARATIONS = (1, 2, 3, 4, 5, 10, 15)
-FARTHEST = 20.0  # angstrom, of the radial basis
-GEOMETRY = 4  # point-pair features
+FARTHEST = 20.0  # angstrom, largest centre of the radial basis
+GEOMETRY = 4  # number of point-pair features
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class GraphQAConfig:
     Parameters
     ----------
     node_embedding, edge_embedding : int
-        Channels of embeddings of residues and of pairs; 0 for none.
+        Channels of the embeddings of residues and of pairs; 0 for none.
     features : int
-        Of residues, besides their type; 0 is the RAW variant.
+        Features of residues besides their type; 0 is the RAW variant.
     types, separation, basis, encoded_nodes, encoded_edges : int
-        Widths of what enters.
+        Widths of the inputs.
     out_edges, out_nodes, in_global, out_global : int
-        States shrink, layer by layer, from what enters to these.
+        Widths of the last layer; widths change from layer to layer between input and output.
     layers : int
     dropout : float
     """
@@ -60,7 +60,7 @@ class GraphQAConfig:
 
 
 def widths(first: int, last: int, layers: int) -> list[int]:
-    """Return widths from first to last, evenly spaced in their logarithm, powers of two between."""
+    """Return widths from first to last, evenly spaced on a logarithmic scale; powers of two in between."""
     sizes = np.geomspace(first, last, layers + 1)
     inner = np.exp2(np.log2(sizes[1:-1]).round()).astype(int).tolist()
     return [first, *inner, last]
@@ -71,12 +71,12 @@ def _after(width: int, dropout: float) -> nn.Sequential:
 
 
 class Layer(nn.Module):
-    """One round of messages: edges, then nodes, then the whole.
+    """One round of messages: edges, then nodes, then the global state.
 
     Parameters
     ----------
     edges, nodes, whole : sequence of int
-        Width before and after; before may be 0 for the whole.
+        Widths before and after; `whole` may start with 0.
     dropout : float
     """
 
@@ -97,7 +97,7 @@ class Layer(nn.Module):
     def forward(
         self, x_LN: Tensor, edge_EC: Tensor, edge_index: Tensor, whole_BG: Tensor, batch_L: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return new states of nodes, edges and the whole."""
+        """Return new states of nodes, edges and models."""
         sender, receiver = edge_index
         of_node = self.node_edge(x_LN)
         if self.whole_edge is not None:
@@ -122,7 +122,7 @@ class GraphQA(nn.Module):
     ----------
     config : GraphQAConfig
     namer : Namer, optional
-        What it says of residues is among the features; it is kept beside, and does not learn.
+        Network whose features of residues are added; it is not trained.
     """
 
     centres: Tensor
@@ -174,7 +174,7 @@ class GraphQA(nn.Module):
         batch_L: Tensor,
         models: int,
     ) -> tuple[Tensor, Tensor]:
-        """Return what `forward` does, from tensors; `batch_L` says which of the models a residue is of."""
+        """Return the result of `forward` from tensors; `batch_L` has the index of each residue's model."""
         nodes = [self.types(types_L)]
         if self.node_encoder is not None:
             nodes.append(self.node_encoder(features_LF))
@@ -200,14 +200,14 @@ def _encoder(width: int, out: int) -> nn.Sequential:
 def quality_loss(
     residues: tuple[Tensor, Tensor], models: tuple[Tensor, Tensor], local_weight: float = 20.0
 ) -> Tensor:
-    """Return the mean squared error of scores, missing labels (NaN) left out, summed over the scores.
+    """Return the mean squared error of scores, without missing labels (NaN), summed over the scores.
 
     Parameters
     ----------
     residues, models : tuple of Tensor
         Predicted and true scores, shapes (L, 2) and (B, 5).
     local_weight : float
-        Of residues against models.
+        Weight of residues relative to models.
     """
     return local_weight * _masked(*residues) + _masked(*models)
 

@@ -1,4 +1,4 @@
-"""A model as GraphQA sees it: who is near whom, and how they lie (doi:10.1093/bioinformatics/btaa714).
+"""Graph of a model for GraphQA: neighbours and their geometry (doi:10.1093/bioinformatics/btaa714).
 
 Shapes: L residues, E directed edges.
 """
@@ -19,8 +19,8 @@ from protemb_train.downstream.common.neighbour_graph import distances, frames
 from protemb_train.downstream.quality.decoys import Decoy
 
 REACH = 12.0  # angstrom
-MOST = 128  # neighbours
-HOPS = 5  # along the chain, near or not
+MOST = 128  # largest number of neighbours
+HOPS = 5  # residues along the chain, connected at any distance
 
 
 def edges_of(ca_coords: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -30,13 +30,13 @@ def edges_of(ca_coords: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def edges_in(coords_L3: Tensor) -> Tensor:
-    """Return what `edges_of` does; a graph in ONNX computes it too."""
+    """Return the result of `edges_of`; can be exported to ONNX."""
     place = torch.arange(coords_L3.shape[0])
     hops = (place[:, None] - place[None, :]).abs()
-    # The nearest to itself, whoever lies in the same place.
+    # Each residue is its own nearest, even if another has the same position.
     distance = torch.where(hops == 0, -1.0, distances(coords_L3))
     padded = F.pad(distance, (0, MOST + 1), value=torch.inf)
-    nearest = padded.topk(MOST + 1, dim=1, largest=False).indices  # itself included
+    nearest = padded.topk(MOST + 1, dim=1, largest=False).indices  # including the residue itself
     among = torch.zeros_like(padded).scatter(1, nearest, 1.0)[:, : len(coords_L3)] > 0
     near = (distance < REACH) & among
     receiver, sender = torch.nonzero((near | (hops <= HOPS)) & (hops > 0)).unbind(dim=1)
@@ -44,10 +44,10 @@ def edges_in(coords_L3: Tensor) -> Tensor:
 
 
 def geometry_of(coords_L3: Tensor, edges_2E: Tensor) -> Tensor:
-    """Return point-pair features, shape (E, 4): distance, angles of both directions to it, and between them.
+    """Return point-pair features, shape (E, 4): distance, angle of each direction to it, and between them.
 
-    They want a direction at each residue. GraphQA's points from C-alpha to C-beta; here it is the bisector of
-    the C-alphas beside, which points the same way and needs nothing else.
+    They need a direction at each residue. GraphQA's is from C-alpha to C-beta; here it is the bisector of the
+    adjacent C-alphas, which has a similar direction and needs no other atoms.
     """
     sender, receiver = edges_2E
     normal_L3 = frames(coords_L3)[:, 0]
@@ -58,9 +58,9 @@ def geometry_of(coords_L3: Tensor, edges_2E: Tensor) -> Tensor:
 
 
 def _angle(a: Tensor, b: Tensor) -> Tensor:
-    """Return angles in 0 to pi; 0 where a vector is none.
+    """Return angles in 0 to pi; 0 if a vector is zero.
 
-    Not by atan2: where the cross product is zero, ONNX Runtime's is -pi instead of pi.
+    Without atan2: for a cross product of zero, ONNX Runtime's atan2 returns -pi instead of pi.
     """
     cross = torch.linalg.cross(a, b).square().sum(dim=1).sqrt()
     dot = (a * b).sum(dim=1)
@@ -69,7 +69,7 @@ def _angle(a: Tensor, b: Tensor) -> Tensor:
 
 
 def graph_of(decoy: Decoy) -> Data:
-    """Return a model as a graph: residue types, edges, point-pair features, labels."""
+    """Return the graph of a model: residue types, edges, point-pair features, labels."""
     coords = torch.from_numpy((decoy.ca_coords - decoy.ca_coords.mean(axis=0)).astype(np.float32))
     edges = torch.from_numpy(edges_of(decoy.ca_coords))
     return Data(
@@ -85,7 +85,7 @@ def graph_of(decoy: Decoy) -> Data:
 
 
 def with_embeddings(graph: Data, node_LC: Tensor, edge_EC: Tensor) -> Data:
-    """Return the graph with embeddings of its residues, and of the pairs at its edges."""
+    """Return the graph with embeddings of residues, and of the pairs at its edges."""
     full = graph.clone()
     full.node_embedding, full.edge_embedding = node_LC, edge_EC
     return full

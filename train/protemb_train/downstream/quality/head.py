@@ -1,7 +1,7 @@
-"""Our network of quality: messages between the nearest in space, who know how they lie, on readouts.
+"""Our quality network: message passing between spatial neighbours, with their geometry, on readouts.
 
-The same messages as those of the head of interface sites; of the pair map it sees what Numba reads out of it
-in one pass, so that a program needs no pair map to run it.
+The messages are those of the head for interface sites. Of the pair map only the readouts are used, which
+Numba calculates in one pass, so that no pair map is needed to run the network.
 
 Shapes: L residues, E channels of readouts, K neighbours, H hidden channels, B models.
 """
@@ -24,32 +24,32 @@ from protemb_train.network.messages import Messages
 from protemb_train.network.neighbours import BURIAL
 
 LAYERS = 4
-RESIDUES = 150  # of an ordinary chain
+RESIDUES = 150  # of a typical chain
 
 
 class GraphData(Data):  # type: ignore[misc]
-    """The graph of a model; who is near whom is counted on from model to model in a batch."""
+    """The graph of a model; indices of neighbours are shifted when graphs are batched."""
 
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
         return self.num_nodes if key == "neighbour" else super().__inc__(key, value, *args, **kwargs)
 
 
 def graph_data(types_L: Tensor, coords_L3: Tensor) -> GraphData:
-    """Return a model's graph.
+    """Return the graph of a model.
 
     Parameters
     ----------
     types_L : Tensor, int64, shape (L,)
         Positions in `ALPHABET`.
     coords_L3 : Tensor, float32, shape (L, 3)
-        C-alphas in angstrom, centred.
+        C-alpha coordinates in angstrom, centred.
     """
     graph = neighbour_graph(coords_L3)
     return GraphData(
         types=types_L,
         edge=graph.edge_LKE,
         neighbour=graph.neighbour_LK,
-        there=graph.there_LK,
+        present=graph.present_LK,
         burial=graph.burial_LB,
         num_nodes=len(types_L),
     )
@@ -63,7 +63,7 @@ class QualityHead(nn.Module):
     extra : int
         Channels of the readouts, standardised; 0 for none.
     namer : Namer, optional
-        Says whether the sequence fits the fold; it does not learn here.
+        Network whose features indicate how well the sequence fits the fold; it is not trained.
     """
 
     def __init__(self, extra: int, namer: Namer | None = None) -> None:
@@ -81,7 +81,7 @@ class QualityHead(nn.Module):
 
     def forward(self, graphs: Batch) -> tuple[Tensor, Tensor]:
         """Return scores of residues (L, 2) and of models (B, 5), in the order of `LOCAL` and `GLOBAL`."""
-        graph = Graph(graphs.edge.float(), graphs.neighbour, graphs.there.float(), graphs.burial)
+        graph = Graph(graphs.edge.float(), graphs.neighbour, graphs.present.float(), graphs.burial)
         names = None if self.namer is None else graphs.names
         y_LH, local_L2 = self.residues(graphs.types, graphs.node_embedding, graph, names)
         pooled = [
@@ -94,7 +94,7 @@ class QualityHead(nn.Module):
     def residues(
         self, types_L: Tensor, extra_LE: Tensor, graph: Graph, names_LF: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return states (L, H) and scores (L, 2) of residues; `names_LF` is what a namer makes of them."""
+        """Return states (L, H) and scores (L, 2) of residues; `names_LF` are the features of a namer."""
         types_LT = (types_L[:, None] == torch.arange(TYPES)).to(torch.float32)
         types_LT = (TYPES * types_LT - 1) / math.sqrt(TYPES - 1)
         burial = (graph.burial_LB - 1) / BURIAL_SPREAD
@@ -109,7 +109,7 @@ class QualityHead(nn.Module):
         return y_LH, self.of_residue(y_LH).sigmoid()
 
     def whole(self, mean_BH: Tensor, square_BH: Tensor, local_B2: Tensor, count_B1: Tensor) -> Tensor:
-        """Return scores of models (B, 5), from means over their residues."""
+        """Return scores of models (B, 5) from means over their residues."""
         spread_BH = (square_BH - mean_BH.square()).clamp(min=1e-6).sqrt()
         size = (count_B1 / RESIDUES).log()
         scores: Tensor = self.of_whole(torch.cat([mean_BH, spread_BH, local_B2, size], dim=1)).sigmoid()

@@ -1,10 +1,9 @@
-"""How close a model is to its native, from C-alphas: GDT_TS, GDT_HA, TM-score, and lDDT of each residue.
+"""Similarity of a model to its native from C-alphas: GDT_TS, GDT_HA, TM-score, and lDDT of each residue.
 
-GDT and TM-score are the best that any superposition gives, and are searched for as the TM-score program does
-(Zhang & Skolnick 2004, doi:10.1002/prot.20264): from superpositions of fragments, each repeated on the
-residues that it brings close.
+GDT and TM-score are maxima over superpositions, found by the search of the TM-score program (Zhang & Skolnick
+2004, doi:10.1002/prot.20264): superpositions of fragments, each repeated on the residues within a distance.
 
-Shapes: L residues of the native that the model has too, S superpositions tried at once.
+Shapes: L shared residues of native and model, S superpositions evaluated at once.
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ from protemb_sdk._base.superposition import tm_distance
 
 GDT_TS = (1.0, 2.0, 4.0, 8.0)
 GDT_HA = (0.5, 1.0, 2.0, 4.0)
-"""Angstrom; Zemla 2003 (doi:10.1093/nar/gkg571)."""
+"""Distance thresholds, angstrom; Zemla 2003 (doi:10.1093/nar/gkg571)."""
 LDDT = (0.5, 1.0, 2.0, 4.0)
 RADIUS = 15.0
-"""Angstrom of the native within which lDDT looks (Mariani et al. 2013, doi:10.1093/bioinformatics/btt473)."""
+"""lDDT inclusion radius, angstrom (Mariani et al. 2013, doi:10.1093/bioinformatics/btt473)."""
 ROUNDS = 20
 SHORTEST = 4
 STARTS = 40
-"""Fragments of one length that are tried, evenly spread over the chain."""
+"""Number of fragments of one length, evenly distributed over the chain."""
 
 Coords = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Superposed:
-    """Best scores over superpositions, each as a share of the native's length."""
+    """Best scores over superpositions, relative to the length of the native."""
 
     gdt_ts: float
     gdt_ha: float
@@ -43,14 +42,14 @@ class Superposed:
 
 
 def superpose(model_S3: Coords, native_S3: Coords, weight_SL: NDArray[np.float64]) -> Coords:
-    """Return the model moved onto the native, once for each set of weights (Kabsch 1976).
+    """Return the model superposed on the native, once for each set of weights (Kabsch 1976).
 
     Parameters
     ----------
     model_S3, native_S3 : ndarray, float64, shape (L, 3)
         Residues in the same order.
     weight_SL : ndarray, float, shape (S, L)
-        How much each residue counts.
+        Weight of each residue.
 
     Returns
     -------
@@ -66,9 +65,9 @@ def superposed_scores(model: Coords, native: Coords, native_length: int | None =
     Parameters
     ----------
     model, native : ndarray, float, shape (L, 3)
-        C-alphas in angstrom of the residues that both have, in the same order.
+        C-alpha coordinates in angstrom of the shared residues, in the same order.
     native_length : int, optional
-        Residues of the native; those that the model lacks count as wrong. L by default.
+        Residues of the native; those missing from the model count as wrong. L by default.
 
     Raises
     ------
@@ -78,7 +77,7 @@ def superposed_scores(model: Coords, native: Coords, native_length: int | None =
     model, native = checked(model, native)
     total = len(native) if native_length is None else native_length
     if total < len(native):
-        raise ProtembError(f"the native has {total} residues, and {len(native)} are shared; check the length")
+        raise ProtembError(f"the native has {total} residues, but {len(native)} are shared; check the length")
     d0 = tm_distance(total)
     thresholds = np.unique([*GDT_TS, *GDT_HA])
     counts, tm = np.zeros(len(thresholds)), 0.0
@@ -101,7 +100,7 @@ def superposed_scores(model: Coords, native: Coords, native_length: int | None =
 
 
 def _fragments(length: int) -> NDArray[np.float64]:
-    """Return weights that pick runs of residues: the whole chain, halves, quarters, down to four residues."""
+    """Return weights that select segments: the whole chain, halves, quarters, down to four residues."""
     rows = []
     size = length
     while True:
@@ -116,29 +115,29 @@ def _fragments(length: int) -> NDArray[np.float64]:
 
 
 def _near(distance_SL: NDArray[np.float64], reach: float) -> NDArray[np.bool_]:
-    """Return residues within reach, which grows for a superposition until it has three."""
+    """Return residues within a distance, which is increased until it includes three."""
     third = np.partition(distance_SL, 2, axis=1)[:, 2]
     return np.asarray(distance_SL <= np.maximum(reach, third)[:, None])
 
 
 def lddt(model: Coords, native: Coords) -> NDArray[np.float64]:
-    """Return the lDDT of each residue from C-alphas: shares of the native's distances that the model keeps.
+    """Return the lDDT of each residue from C-alphas: share of native distances that the model preserves.
 
     Parameters
     ----------
     model, native : ndarray, float, shape (L, 3)
-        As in `superposed_scores`; distances up to 15 angstrom in the native count, without bound on
-        separation along the chain.
+        As in `superposed_scores`; all distances up to 15 angstrom in the native are used, at any separation
+        along the chain.
 
     Returns
     -------
     ndarray, float64, shape (L,)
-        Mean over thresholds of .5, 1, 2 and 4 angstrom; NaN for a residue with no other within reach.
+        Mean over thresholds of .5, 1, 2 and 4 angstrom; NaN for a residue without neighbours in that radius.
 
     Raises
     ------
     ProtembError
-        As for `superposed_scores`.
+        See `superposed_scores`.
     """
     model, native = checked(model, native)
     there = cdist(native, native)
@@ -150,7 +149,7 @@ def lddt(model: Coords, native: Coords) -> NDArray[np.float64]:
 
 
 def checked(model: Coords, native: Coords) -> tuple[Coords, Coords]:
-    """Return both in double precision around the native's centre.
+    """Return both in double precision, centred separately.
 
     Raises
     ------
@@ -160,10 +159,10 @@ def checked(model: Coords, native: Coords) -> tuple[Coords, Coords]:
     model, native = np.asarray(model, dtype=np.float64), np.asarray(native, dtype=np.float64)
     if model.shape != native.shape or model.ndim != 2 or model.shape[1] != 3:
         raise ProtembError(
-            f"model {model.shape} and native {native.shape}: pass (L, 3) each, of the residues that both have"
+            f"model {model.shape} and native {native.shape}: pass (L, 3) each, of the shared residues"
         )
     if len(native) < 3:
-        raise ProtembError(f"model and native share {len(native)} residues; at least 3 are needed")
+        raise ProtembError(f"model and native share {len(native)} residues; at least 3 are required")
     if not (np.isfinite(model).all() and np.isfinite(native).all()):
         raise ProtembError("a coordinate of the model or of its native is not finite")
     return model - model.mean(axis=0), native - native.mean(axis=0)

@@ -1,8 +1,8 @@
-"""Does the sequence fit the fold? Learnt without labels: naming hidden residues from C-alphas.
+"""Prediction of masked residue types from C-alphas: how well a sequence fits a fold, without labels.
 
-A network names residues of thousands of natives from where their neighbours lie, some of whose names it sees.
-Of a model it then says how likely each residue is in its place: a residue that a native would not have there
-has probably come there by mistake.
+The network is trained on thousands of natives to predict residue types from the positions and some of the
+types of their neighbours. For a model it gives the likelihood of each residue type at its position: an
+unlikely type indicates an error.
 
 Shapes: L residues, T residue types, H hidden channels, F features.
 """
@@ -28,8 +28,8 @@ from protemb_train.base.origin import origin
 from protemb_train.corpus.corpus import Corpus
 from protemb_train.downstream.common.messages import BURIAL_SPREAD, LARGEST, TYPES
 from protemb_train.downstream.common.neighbour_graph import EDGE, Graph, end_to_end, joined, neighbour_graph
+from protemb_train.downstream.quality.cache import cached, digest_of, weights_of
 from protemb_train.downstream.quality.decoys import Decoy
-from protemb_train.downstream.quality.kept import digest_of, kept, weights_of
 from protemb_train.network.checkpoint import read_tensors
 from protemb_train.network.messages import Messages
 from protemb_train.network.neighbours import BURIAL
@@ -38,23 +38,23 @@ from protemb_train.pretrain.pretrain import quiet_lightning
 FORMAT = "protemb-quality-names-1"
 HIDDEN, LAYERS, DROPOUT = 96, 4, 0.1
 FOLDS = 4
-"""Residues are hidden a quarter at a time to be named from the others."""
+"""Residues are masked a quarter at a time, and predicted from the others."""
 FEATURES = 4 + TYPES
-KNOWN = 2  # of the features: log-odds of a residue's own type, the others known
-ORDINARY = 2.7  # nats, of a distribution over types that knows little
-JITTER = 0.5  # angstrom of noise, at most: a model has some
+KNOWN = 2  # index of a feature: log-odds of the residue's own type, given the other types
+ORDINARY = 2.7  # nats, entropy of an uninformative distribution over types
+JITTER = 0.5  # angstrom, largest noise, since models are not exact
 LONGEST = 300  # residues of a crop
-CHAINS_A_BATCH = 8
-VALIDATIONS = 20  # in a run, at most
+CHAINS_PER_BATCH = 8
+VALIDATIONS = 20  # largest number in a run
 
 
 class Namer(nn.Module):
-    """Log-odds of every residue type at every residue, against their frequencies.
+    """Log-odds of every residue type at every residue, relative to their frequencies.
 
     Parameters
     ----------
     hidden, layers : int
-        Width, and rounds of messages.
+        Width, and number of message-passing rounds.
     """
 
     background: Tensor
@@ -68,7 +68,7 @@ class Namer(nn.Module):
 
     @classmethod
     def like(cls, state: Mapping[str, Tensor]) -> Namer:
-        """Return a namer of the shape of one in a state, or of the one inside another network's."""
+        """Return a namer of the shape of a saved one, or of the one inside another network's state."""
         first = next((name for name in state if name.endswith("namer.input.weight")), "input.weight")
         prefix = first.removesuffix("input.weight")
         start = f"{prefix}layers."
@@ -83,7 +83,7 @@ class Namer(nn.Module):
         types_L : Tensor, int64, shape (L,)
             Positions in `ALPHABET`.
         hidden_L : Tensor, bool, shape (L,)
-            Residues whose type it does not see.
+            Masked residues.
         graph : Graph
             In single precision.
         """
@@ -97,10 +97,11 @@ class Namer(nn.Module):
         return F.log_softmax(self.output(y_LH), dim=1)
 
     def features(self, types_L: Tensor, graph: Graph) -> Tensor:
-        """Return what a judge of models sees, shape (L, F), on a scale of about one.
+        """Return features for quality networks, shape (L, F), on a scale of about one.
 
-        Log-odds of each residue's own type, from the fold alone and with the others' types known; how sure
-        both are; and log-odds of all types from the fold alone. A residue of unknown type has zeros first.
+        Log-odds of each residue's own type, from the fold alone and given the types of the others; the
+        entropies of both; and log-odds of all types from the fold alone. For unknown types the first two are
+        0.
         """
         everything = torch.ones_like(types_L, dtype=torch.bool)
         alone_LT = self(types_L, everything, graph)
@@ -125,32 +126,32 @@ def tensors_of(decoy: Decoy) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def names_of(namer: Namer, decoy: Decoy) -> Tensor:
-    """Return what a namer makes of a model, shape (L, F)."""
+    """Return the features that a namer computes for a model, shape (L, F)."""
     types, coords = tensors_of(decoy)
     return namer.eval().features(types, single(neighbour_graph(coords)))
 
 
 def names_of_all(namer: Namer | None, decoys: Sequence[Decoy], cache: Path) -> list[Tensor] | None:
-    """Return what `names_of` does of each model, kept in a folder; none without a namer."""
+    """Return `names_of` for each model, with a cache in a folder; None without a namer."""
     if namer is None:
         return None
     path = cache / f"names-{digest_of(decoys, weights_of(namer))}.npz"
-    every = kept(path, lambda: {"names": torch.cat([names_of(namer, d) for d in decoys]).numpy()})["names"]
+    every = cached(path, lambda: {"names": torch.cat([names_of(namer, d) for d in decoys]).numpy()})["names"]
     return list(torch.split(torch.from_numpy(every), [len(d) for d in decoys]))
 
 
 def single(graph: Graph) -> Graph:
     """Return a graph in single precision."""
-    return graph._replace(edge_LKE=graph.edge_LKE.float(), there_LK=graph.there_LK.float())
+    return graph._replace(edge_LKE=graph.edge_LKE.float(), present_LK=graph.present_LK.float())
 
 
 class Natives(IterableDataset[tuple[Tensor, Tensor, Graph]]):
-    """Batches of natives, one a cluster an epoch, noisy, some residues hidden; a function of the seed.
+    """Batches of natives with noise and masked residues, one per cluster and epoch, determined by the seed.
 
-    Workers take turns, and each counts the epochs for itself: they must persist.
+    Each worker counts its epochs: workers must be persistent.
     """
 
-    def __init__(self, corpus: Corpus, seed: int, batch: int = CHAINS_A_BATCH) -> None:
+    def __init__(self, corpus: Corpus, seed: int, batch: int = CHAINS_PER_BATCH) -> None:
         self.corpus, self.seed, self.batch, self.epoch = corpus, seed, batch, 0
         self.count = len(np.unique(corpus.clusters[corpus.lengths >= 40]))
 
@@ -159,7 +160,7 @@ class Natives(IterableDataset[tuple[Tensor, Tensor, Graph]]):
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Graph]]:
         rng = np.random.default_rng((self.seed, self.epoch))
-        drawn = self.corpus.one_a_cluster(self.count, (40, 10_000), seed=int(rng.integers(2**31)))
+        drawn = self.corpus.one_per_cluster(self.count, (40, 10_000), seed=int(rng.integers(2**31)))
         worker = get_worker_info()
         turn, turns = (worker.id, worker.num_workers) if worker else (0, 1)
         starts = range(0, len(drawn), self.batch)[turn::turns]
@@ -184,7 +185,7 @@ class Natives(IterableDataset[tuple[Tensor, Tensor, Graph]]):
 
 
 class Naming(pl.LightningModule):
-    """Cross entropy of hidden residues, AdamW, one cycle."""
+    """Cross entropy of masked residues, AdamW, one cycle."""
 
     def __init__(self, namer: Namer, rate: float = 2e-3) -> None:
         super().__init__()
@@ -225,32 +226,32 @@ class Naming(pl.LightningModule):
         return {"optimizer": adam, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
 
-def learn_names(
+def train_namer(
     corpus: Path,
     epochs: int = 10,
     seed: int = 0,
     *,
     hidden: int = HIDDEN,
     layers: int = LAYERS,
-    batch: int = CHAINS_A_BATCH,
+    batch: int = CHAINS_PER_BATCH,
     workers: int = 0,
 ) -> tuple[Namer, dict[str, Any]]:
-    """Train a network that names residues of the training chains of a corpus; return it and its record.
+    """Train a network that predicts residue types on a corpus; return it and its record.
 
     Parameters
     ----------
     corpus : Path
-        Holds no relative of a test target.
+        Corpus without relatives of test targets.
     epochs : int
-        One chain of each cluster an epoch.
+        Number of epochs; an epoch has one chain per cluster.
     seed : int
-        Of weights, chains and noise.
+        Seed of weights, chains and noise.
     hidden, layers : int
-        Of the namer.
+        Size of the namer.
     batch : int
-        Chains a step.
+        Chains per step.
     workers : int
-        Processes that make batches; 0 makes them in this one. The batches are the same.
+        Number of processes that create batches; 0 uses this process. The batches are the same.
     """
     pl.seed_everything(seed, verbose=False)
     learning, validation = Corpus(corpus, ["train"]), Corpus(corpus, ["val"])
@@ -294,23 +295,23 @@ def learn_names(
 
 
 def save_names(namer: Namer, record: dict[str, Any], out: Path) -> None:
-    """Write a namer, whole or not at all."""
+    """Write a namer atomically."""
     with written_whole(out) as part:
         torch.save({"format": FORMAT, "record": record, "state": namer.state_dict()}, part)
 
 
 def load_names(path: Path) -> tuple[Namer, dict[str, Any]]:
-    """Read what `save_names` wrote.
+    """Read a file of `save_names`.
 
     Raises
     ------
     ModelError
-        If the file is missing, or is none.
+        If the file is missing or is not such a file.
     """
     loaded = read_tensors(path)
     try:
         if loaded["format"] != FORMAT:
-            raise ModelError(f"holds {loaded['format']!r}, this reads {FORMAT!r} only", path)
+            raise ModelError(f"has the format {loaded['format']!r}; only {FORMAT!r} can be read", path)
         namer = Namer.like(loaded["state"])
         namer.load_state_dict(loaded["state"])
         return namer.eval(), dict(loaded["record"])

@@ -1,8 +1,8 @@
-"""What goes wrong in a model of a structure, done to a native on purpose.
+"""Modifications of native structures that imitate errors of models.
 
-Each function takes C-alphas in angstrom, float64, (L, 3), and returns others; NaN marks a residue that has
-lost its place. `regularised` then closes the chain and frees clashes, so that nothing but the mistake tells
-the model from a native.
+Each function takes C-alpha coordinates in angstrom, float64, (L, 3), and returns modified ones; NaN marks a
+residue without a position. `regularised` then closes the chain and removes clashes, so that the model differs
+from the native by the error alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 BOND = 3.8
 """Angstrom between C-alphas of a trans peptide."""
 TURN = (5.0, 7.3)
-"""Bounds of the distance to the residue after the next."""
+"""Range of the distance between residues two apart."""
 CLASH = 4.0
 SWEEPS = 120
 
@@ -22,16 +22,16 @@ Coords = NDArray[np.float64]
 
 
 def regularised(coords_L3: Coords, sweeps: int = SWEEPS) -> Coords:
-    """Return the nearest chain without gaps, kinks or clashes, or close to it.
+    """Return a nearby chain without gaps, kinks or clashes.
 
-    Bonds, distances of residues two apart and contacts closer than 4 angstrom are put right one after
-    another, each by moving both ends (projections as in position-based dynamics). Residues without a place
-    (NaN) start on a line between their neighbours.
+    Bonds, distances of residues two apart and contacts closer than 4 angstrom are corrected in turn, by
+    moving both ends (projections as in position-based dynamics). Residues without a position (NaN) start
+    on a line between their neighbours.
 
     Raises
     ------
     ValueError
-        If no residue has a place.
+        If no residue has a position.
     """
     x = _interpolated(coords_L3)
     length = len(x)
@@ -49,10 +49,10 @@ def regularised(coords_L3: Coords, sweeps: int = SWEEPS) -> Coords:
 def _interpolated(coords_L3: Coords) -> Coords:
     known = np.flatnonzero(np.isfinite(coords_L3[:, 0]))
     if not len(known):
-        raise ValueError("no residue has a place")
+        raise ValueError("no residue has a position")
     every = np.arange(len(coords_L3))
     x = np.stack([np.interp(every, known, coords_L3[known, axis]) for axis in range(3)], axis=1)
-    # Beyond the ends a chain goes on, and a line within it would stay one: a small zigzag lets it move.
+    # Ends are extended; points on a line would stay on it, hence a small zigzag.
     lost = np.setdiff1d(every, known)
     outside = np.where(lost < known[0], known[0] - lost, np.where(lost > known[-1], lost - known[-1], 0))
     away = x[known[[0, -1]]] - x[known].mean(axis=0)
@@ -83,11 +83,11 @@ def _pull(
 
 
 def hinged(coords_L3: Coords, degrees: float, rng: np.random.Generator) -> Coords:
-    """Turn what follows a residue about the bond before it: a torsion that changes."""
+    """Rotate all residues after one about the bond before it: a changed torsion."""
     at = int(rng.integers(2, len(coords_L3) - 2))
     axis = coords_L3[at] - coords_L3[at - 1]
     turn = Rotation.from_rotvec(np.radians(degrees) * axis / np.linalg.norm(axis))
-    # A torsion alone hardly bends: the angle goes along a little.
+    # A torsion alone changes the direction little, so the angle is changed as well.
     turn = turn * Rotation.from_rotvec(np.radians(degrees / 4) * _direction(rng))
     moved = coords_L3.copy()
     moved[at:] = turn.apply(coords_L3[at:] - coords_L3[at]) + coords_L3[at]
@@ -95,7 +95,7 @@ def hinged(coords_L3: Coords, degrees: float, rng: np.random.Generator) -> Coord
 
 
 def segment_moved(coords_L3: Coords, angstrom: float, degrees: float, rng: np.random.Generator) -> Coords:
-    """Move and turn a run of residues as one piece; two residues on either side lose their place."""
+    """Move and rotate a segment as a rigid body; two residues on either side lose their positions."""
     a, b = _run(len(coords_L3), rng)
     moved = coords_L3.copy()
     centre = coords_L3[a:b].mean(axis=0)
@@ -107,7 +107,7 @@ def segment_moved(coords_L3: Coords, angstrom: float, degrees: float, rng: np.ra
 
 
 def register_shifted(coords_L3: Coords, shift: int, rng: np.random.Generator) -> Coords:
-    """Put residues of a run where those `shift` further along the chain are: an error of alignment."""
+    """Place the residues of a segment at those `shift` further along the chain: an alignment error."""
     length = len(coords_L3)
     a, b = _run(length, rng)
     moved = coords_L3.copy()
@@ -115,7 +115,7 @@ def register_shifted(coords_L3: Coords, shift: int, rng: np.random.Generator) ->
     inside = (source >= 0) & (source < length)
     moved[a:b] = np.nan
     moved[np.arange(a, b)[inside]] = coords_L3[source[inside]]
-    # Where the run slides over its neighbours, they have to go elsewhere.
+    # Residues that the segment overlaps lose their positions.
     room = abs(shift) + 1
     taken = slice(b, b + room) if shift > 0 else slice(max(a - room, 0), a)
     moved[taken] = np.nan
@@ -125,7 +125,7 @@ def register_shifted(coords_L3: Coords, shift: int, rng: np.random.Generator) ->
 
 
 def grafted(coords_L3: Coords, donor_M3: Coords, rng: np.random.Generator) -> Coords:
-    """Replace a run by one of as many residues of another chain, laid over its two ends."""
+    """Replace a segment by one of the same length from another chain, superposed on its two ends."""
     longest = min(len(coords_L3), len(donor_M3))
     a, b = _run(longest, rng, longest=40)
     start = int(rng.integers(0, len(donor_M3) - (b - a) + 1))
@@ -142,14 +142,14 @@ def grafted(coords_L3: Coords, donor_M3: Coords, rng: np.random.Generator) -> Co
 
 
 def threaded(positions_L: NDArray[np.int64], template_M3: Coords) -> Coords:
-    """Put each residue where an alignment has it in a template; -1 stands for nowhere."""
+    """Place each residue at its aligned position in a template; -1 means none."""
     placed = np.full((len(positions_L), 3), np.nan)
     placed[positions_L >= 0] = template_M3[positions_L[positions_L >= 0]]
     return placed
 
 
 def _run(length: int, rng: np.random.Generator, longest: int = 60) -> tuple[int, int]:
-    """Return a run (first, behind the last) of 8 residues to half a chain."""
+    """Return a segment (first, one past the last) of 8 residues to half a chain."""
     size = int(rng.integers(min(8, length), max(min(longest, length // 2), min(8, length)) + 1))
     first = int(rng.integers(0, length - size + 1))
     return first, first + size

@@ -1,4 +1,4 @@
-"""What trained rows say of models."""
+"""Predictions of trained rows for models."""
 
 from __future__ import annotations
 
@@ -9,60 +9,63 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_train.downstream.common.embeddings import Encoder
+from protemb_train.downstream.quality.cache import cached, digest_of, weights_of
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
 from protemb_train.downstream.quality.finetune import bare
-from protemb_train.downstream.quality.kept import digest_of, kept, weights_of
-from protemb_train.downstream.quality.learnt import Learnt
 from protemb_train.downstream.quality.naming import names_of_all
 from protemb_train.downstream.quality.rows import examples
+from protemb_train.downstream.quality.trained import TrainedNetwork
 from protemb_train.downstream.quality.training import Predicted, predict
 from protemb_train.downstream.quality.vectors import embed_decoys
 
 
 def predictions(
-    rows: Mapping[str, Sequence[Learnt]], decoys: Sequence[Decoy], encoders: Sequence[Encoder], cache: Path
+    rows: Mapping[str, Sequence[TrainedNetwork]],
+    decoys: Sequence[Decoy],
+    encoders: Sequence[Encoder],
+    cache: Path,
 ) -> dict[str, list[Predicted]]:
-    """Return what every seed of every row says of models.
+    """Return the predictions of every seed of every row.
 
     Parameters
     ----------
-    rows : mapping of str to sequence of Learnt
+    rows : mapping of str to sequence of TrainedNetwork
     decoys : sequence of Decoy
     encoders : sequence of Encoder
-        Those that the rows were made with, in any order.
+        Encoders of the rows, in any order.
     cache : Path
-        Folder of embeddings.
+        Cache folder of embeddings.
 
     Raises
     ------
     DecoyError
-        If a row's encoder is not among them.
+        If the encoder of a row is missing.
     """
     found: dict[str, list[Predicted]] = {}
     for name, seeds in rows.items():
         if "unfrozen" in seeds[0].record:
-            found[name] = [_unfrozen(learnt, decoys, cache) for learnt in seeds]
+            found[name] = [_unfrozen(trained, decoys, cache) for trained in seeds]
             continue
         wanted = seeds[0].record["encoder"]
         encoder = next((e for e in encoders if e.about == wanted), None)
         if encoder is None:
-            raise DecoyError(f"row {name} needs its encoder {wanted['encoder']}; name it with --encoder")
+            raise DecoyError(f"row {name} requires its encoder {wanted['encoder']}; pass it with --encoder")
         network = seeds[0].record["network"]
         vectors = embed_decoys(encoder, decoys, cache, pairs=network == "graphqa")
         namer = getattr(seeds[0].network, "namer", None)
         names = names_of_all(namer, decoys, cache)
         made = examples(network, decoys, vectors, seeds[0].scales, names)
-        found[name] = [predict(learnt.network, made) for learnt in seeds]
+        found[name] = [predict(trained.network, made) for trained in seeds]
     return found
 
 
-def _unfrozen(learnt: Learnt, decoys: Sequence[Decoy], cache: Path) -> Predicted:
-    """Return what a network says that makes its own embeddings; it takes minutes, and is kept."""
+def _unfrozen(trained: TrainedNetwork, decoys: Sequence[Decoy], cache: Path) -> Predicted:
+    """Return the predictions of a network with its own encoder, cached because it takes minutes."""
 
     def make() -> dict[str, NDArray[np.float32]]:
-        predicted = predict(learnt.network, bare(decoys))
+        predicted = predict(trained.network, bare(decoys))
         return {"quality": predicted.quality, "residue_quality": np.concatenate(predicted.residue_quality)}
 
-    predicted = kept(cache / f"said-{digest_of(decoys, weights_of(learnt.network))}.npz", make)
+    predicted = cached(cache / f"said-{digest_of(decoys, weights_of(trained.network))}.npz", make)
     starts = np.cumsum([len(d) for d in decoys])[:-1]
     return Predicted(predicted["quality"], np.split(predicted["residue_quality"], starts))

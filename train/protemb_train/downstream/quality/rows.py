@@ -1,6 +1,6 @@
-"""A row of the quality table: several seeds of one network on one kind of embedding, kept as networks.
+"""A row of the quality table: several seeds of one network on one kind of embedding, saved as networks.
 
-The rows never see a test model: the command that writes the table loads them and lets them predict.
+Rows are never trained on test models: the command that writes the table loads them and predicts.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from torch_geometric.data import Data
 from protemb_train.base.origin import origin
 from protemb_train.downstream.common.embeddings import Encoder
 from protemb_train.downstream.common.seeds import missing_seeds, seed_path
-from protemb_train.downstream.quality.data import few_a_target
+from protemb_train.downstream.quality.cache import digest_of, weights_of
+from protemb_train.downstream.quality.data import few_per_target
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
-from protemb_train.downstream.quality.finetune import FEW, LONGEST_LEARNT, UNFROZEN, EndToEnd, bare
+from protemb_train.downstream.quality.finetune import FEW, LONGEST_TRAINED, UNFROZEN, EndToEnd, bare
 from protemb_train.downstream.quality.graphs import graph_of
 from protemb_train.downstream.quality.head import graph_data
-from protemb_train.downstream.quality.kept import digest_of, weights_of
-from protemb_train.downstream.quality.learnt import GRAPHQA, Learnt, load_row, make_network, save_row
 from protemb_train.downstream.quality.naming import FEATURES, Namer, names_of_all, tensors_of
-from protemb_train.downstream.quality.training import Examples, Recipe, judged, predict, train
+from protemb_train.downstream.quality.trained import GRAPHQA, TrainedNetwork, load_row, make_network, save_row
+from protemb_train.downstream.quality.training import Examples, Recipe, all_scores, predict, train
 from protemb_train.downstream.quality.vectors import Scales, Vectors, embed_decoys
 from protemb_train.network.network import ScoreNetwork
 
@@ -35,19 +35,19 @@ ENDING = ".pt"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What is compared.
+    """Settings of a row.
 
     Parameters
     ----------
     name : str
-        Of the row, and of its folder.
+        Name of the row and of its folder.
     network : str
         One of `NETWORKS`.
     encoder : Encoder
-        Makes the embeddings.
+        Computes the embeddings.
     recipe : Recipe
     namer : Namer, optional
-        Whether the sequence fits the fold: what it says are further features of residues.
+        Network whose features of residues are added; they indicate how well the sequence fits the fold.
     """
 
     name: str
@@ -64,7 +64,7 @@ def examples(
     scales: Scales,
     names: Sequence[Tensor] | None = None,
 ) -> Examples:
-    """Return models as a network sees them; graphs are made once, embeddings read when needed.
+    """Return models as inputs of a network; graphs are made once, embeddings are read when needed.
 
     Parameters
     ----------
@@ -74,9 +74,9 @@ def examples(
     vectors : Vectors
         Their embeddings.
     scales : Scales
-        Of the models learnt from.
+        Scales of the training models.
     names : sequence of Tensor, optional
-        What the namer of the row says of each.
+        Features of the row's namer for each model.
     """
     made = [graph_of(d) if kind in GRAPHQA else _neighbours(d) for d in decoys]
     if names is not None:
@@ -114,31 +114,31 @@ def run_row(
     *,
     seeds: Sequence[int],
     cache: Path,
-) -> Iterator[Learnt]:
-    """Train the seeds of a row that are not there yet, and yield them as they end.
+) -> Iterator[TrainedNetwork]:
+    """Train the missing seeds of a row, and yield each when it is finished.
 
     Parameters
     ----------
     row : Row
-        What is trained.
+        Row to train.
     learning, validation : sequence of Decoy
-        Of different targets, none of them a test target.
+        Models of different targets, none of them a test target.
     out : Path
         Folder of rows; `out/NAME/seed-N.pt` holds a network, its scales and its curve.
     seeds : sequence of int
-        One run each.
+        One run per seed.
     cache : Path
-        Folder of embeddings.
+        Cache folder of embeddings.
 
     Raises
     ------
     DecoyError
-        If a test model is among them, or a seed that is there was made otherwise or is damaged.
+        If a test model is among them, or an existing seed has other settings or is damaged.
     OutputError
         If the folder cannot be written.
     """
     if any(d.split == "test" for d in (*learning, *validation)):
-        raise DecoyError("a test model is among those to learn from or to watch; leave it out", row.name)
+        raise DecoyError("a test model is among the training or validation models; remove it", row.name)
     folder = out / row.name
     made = _made(learning, validation) | {
         "network": row.network,
@@ -153,7 +153,7 @@ def run_row(
     pairs = row.network == "graphqa"
     vectors = [embed_decoys(row.encoder, side, cache, pairs=pairs) for side in (learning, validation)]
     scales = Scales.of(vectors[0], range(len(learning)))
-    learnt, watched = (
+    train_examples, val_examples = (
         examples(row.network, side, of, scales, names_of_all(row.namer, side, cache))
         for side, of in zip((learning, validation), vectors, strict=True)
     )
@@ -166,23 +166,23 @@ def run_row(
     }
     for seed in wanted:
         make: Callable[[], nn.Module] = lambda: make_network(row.network, **shape, namer=row.namer)  # noqa: E731
-        run = train(make, learnt, watched, row.recipe, seed=seed)
+        run = train(make, train_examples, val_examples, row.recipe, seed=seed)
         record = {
             "row": row.name,
             "seed": seed,
             **made,
             "shape": shape | {"named": row.namer is not None},
             "curve": run.curve,
-            "validation": judged_by_kind(validation, watched, run.network),
+            "validation": scores_by_kind(validation, val_examples, run.network),
             "origin": origin(),
         }
-        learnt_row = Learnt(run.network, scales, record)
-        save_row(learnt_row, seed_path(folder, seed, ENDING))
-        yield learnt_row
+        trained_row = TrainedNetwork(run.network, scales, record)
+        save_row(trained_row, seed_path(folder, seed, ENDING))
+        yield trained_row
 
 
 def _made(learning: Sequence[Decoy], validation: Sequence[Decoy]) -> dict[str, Any]:
-    """Return what records say of the models learnt from and watched."""
+    """Return the part of a record that describes training and validation models."""
     return {
         "models": [len(learning), len(validation)],
         "targets": [len({d.target for d in side}) for side in (learning, validation)],
@@ -194,29 +194,29 @@ def _made(learning: Sequence[Decoy], validation: Sequence[Decoy]) -> dict[str, A
 
 
 def _record_of(path: Path) -> dict[str, Any]:
-    """Return the record of a seed, and whether it names residues."""
+    """Return the record of a seed, and whether it uses a namer."""
     record = load_row(path).record
     return record | {"names": record["shape"].get("named", False)}
 
 
 def fine_tune_row(
     name: str,
-    frozen: Sequence[Learnt],
+    frozen: Sequence[TrainedNetwork],
     encoder: ScoreNetwork,
     learning: Sequence[Decoy],
     validation: Sequence[Decoy],
     out: Path,
-) -> Iterator[Learnt]:
-    """Train the seeds of a GraphQA row on, with their encoder, where that has not been done yet.
+) -> Iterator[TrainedNetwork]:
+    """Fine-tune the seeds of a GraphQA row together with their encoder; finished ones are not repeated.
 
     Parameters
     ----------
     name : str
-        Of the new row.
-    frozen : sequence of Learnt
+        Name of the new row.
+    frozen : sequence of TrainedNetwork
         Seeds of a row on embeddings of this encoder.
     encoder : ScoreNetwork
-        As trained; stays as it is.
+        Trained encoder; it is not modified.
     learning, validation : sequence of Decoy
         As in `run_row`.
     out : Path
@@ -225,19 +225,21 @@ def fine_tune_row(
     Raises
     ------
     DecoyError
-        If the row is not GraphQA's on this encoder, or a seed that is there was made otherwise or is damaged.
+        If the row is not of GraphQA on this encoder, or an existing seed has other settings or is damaged.
     """
-    short = [d for d in learning if len(d) <= LONGEST_LEARNT]
-    watched = [d for d in validation if len(d) <= LONGEST_LEARNT][::FEW]
-    sides = [bare(short), bare(watched)]
-    made = _made(short, watched) | {"recipe": asdict(UNFROZEN), "unfrozen_sha256": weights_of(encoder)}
+    short = [d for d in learning if len(d) <= LONGEST_TRAINED]
+    evaluated = [d for d in validation if len(d) <= LONGEST_TRAINED][::FEW]
+    sides = [bare(short), bare(evaluated)]
+    made = _made(short, evaluated) | {"recipe": asdict(UNFROZEN), "unfrozen_sha256": weights_of(encoder)}
     for seed in frozen:
         made |= {"from": seed.record["row"], "encoder": seed.record["encoder"], "network": "graphqa"}
         number = seed.record["seed"]
         if not missing_seeds(out / name, ENDING, [number], made, _record_of, DecoyError):
             continue
         if seed.record["network"] != "graphqa" or seed.record["shape"]["edge"] != encoder.config.channels:
-            raise DecoyError(f"row {seed.record['row']}: fine-tuning goes on from GraphQA on this encoder")
+            raise DecoyError(
+                f"row {seed.record['row']}: fine-tuning requires a row of GraphQA on this encoder"
+            )
         sigma = float(seed.record["encoder"]["sigma"])
         whole = EndToEnd(encoder, sigma, seed.network, seed.scales).train()
         run = train(lambda whole=whole: whole, sides[0], sides[1], UNFROZEN, seed=number)  # type: ignore[misc]
@@ -245,24 +247,24 @@ def fine_tune_row(
             "row": name,
             **made,
             "curve": [*seed.record["curve"], *run.curve],
-            "validation": judged_by_kind(watched, sides[1], run.network),
+            "validation": scores_by_kind(evaluated, sides[1], run.network),
             "unfrozen": {"network": encoder.config.as_dict(), "sigma": sigma},
             "origin": origin(),
         }
-        learnt = Learnt(run.network, seed.scales, record)
-        save_row(learnt, seed_path(out / name, number, ENDING))
-        yield learnt
+        tuned = TrainedNetwork(run.network, seed.scales, record)
+        save_row(tuned, seed_path(out / name, number, ENDING))
+        yield tuned
 
 
-def judged_by_kind(
-    decoys: Sequence[Decoy], watched: Examples, network: nn.Module
+def scores_by_kind(
+    decoys: Sequence[Decoy], inputs: Examples, network: nn.Module
 ) -> dict[str, dict[str, float]]:
-    """Return scores on validation models of targets that have some, real ones and made ones apart."""
-    predicted = predict(network, watched)
-    kept = {id(d) for d in few_a_target(decoys, len(decoys))}
+    """Return scores on validation models, for real and generated ones separately."""
+    predicted = predict(network, inputs)
+    kept = {id(d) for d in few_per_target(decoys, len(decoys))}
     found = {}
     for name, made in (("real", False), ("made", True)):
         of = [n for n, d in enumerate(decoys) if d.made == made and id(d) in kept]
         if len(of) > 1:
-            found[name] = judged([decoys[n] for n in of], predicted.of(of))
+            found[name] = all_scores([decoys[n] for n in of], predicted.of(of))
     return found

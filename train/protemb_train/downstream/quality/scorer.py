@@ -19,14 +19,14 @@ from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL, Decoy, DecoyE
 from protemb_train.downstream.quality.graphqa import GraphQA
 from protemb_train.downstream.quality.graphs import edges_in, geometry_of
 from protemb_train.downstream.quality.head import QualityHead
-from protemb_train.downstream.quality.learnt import Learnt, make_network
 from protemb_train.downstream.quality.naming import FEATURES, Namer, single
 from protemb_train.downstream.quality.scores import decoy_scores, residue_scores
+from protemb_train.downstream.quality.trained import TrainedNetwork, make_network
 from protemb_train.downstream.quality.training import Predicted
 from protemb_train.network.checkpoint import read_tensors
 
 FORMAT = "protemb-quality-2"
-Judge = QualityHead | GraphQA
+QualityNetwork = QualityHead | GraphQA
 
 
 class QualityModel(nn.Module):
@@ -35,11 +35,11 @@ class QualityModel(nn.Module):
     Parameters
     ----------
     heads : sequence of QualityHead or GraphQA
-        All of one kind; GraphQA without embeddings of pairs.
+        Heads of one kind; GraphQA without embeddings of pairs.
     means, spreads : sequence of Tensor, shape (E,)
-        Of the readouts that each head sees.
+        Mean and standard deviation of the readouts of each head.
     namer : Namer, optional
-        The one that all heads have learnt with.
+        The namer that all heads were trained with.
     """
 
     mean_HE: Tensor
@@ -47,7 +47,7 @@ class QualityModel(nn.Module):
 
     def __init__(
         self,
-        heads: Sequence[Judge],
+        heads: Sequence[QualityNetwork],
         means: Sequence[Tensor],
         spreads: Sequence[Tensor],
         namer: Namer | None = None,
@@ -55,7 +55,7 @@ class QualityModel(nn.Module):
         super().__init__()
         self.namer = namer
         for head in heads:
-            head.namer = None  # once is enough
+            head.namer = None  # stored once, in this module
         self.heads = nn.ModuleList(heads)
         self.register_buffer("mean_HE", torch.stack(list(means)))
         self.register_buffer("spread_HE", torch.stack(list(spreads)))
@@ -68,11 +68,11 @@ class QualityModel(nn.Module):
         Parameters
         ----------
         features_LKC : Tensor, float32, shape (L, K, C)
-            Residue readouts in the order that the heads were trained on.
+            Residue readouts in the order used in training.
         residue_type_L : Tensor, int64, shape (L,)
             Positions in `ALPHABET`.
         ca_coords_L3 : Tensor, float32, shape (L, 3)
-            C-alphas in angstrom, centred.
+            C-alpha coordinates in angstrom, centred.
         """
         graph = single(neighbour_graph(ca_coords_L3))
         names_LF = None if self.namer is None else self.namer.features(residue_type_L, graph)
@@ -106,7 +106,7 @@ class QualityModel(nn.Module):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         edges_2E = edges_in(coords_L3)
         if torch.compiler.is_exporting():
-            # A residue alone has none, which ONNX Runtime takes well.
+            # A single residue has no edges, which ONNX Runtime supports.
             torch._check(edges_2E.shape[1] > 0)  # type: ignore[no-untyped-call]
         geometry_E4 = geometry_of(coords_L3, edges_2E)
         one_model_L = torch.zeros_like(type_L)
@@ -120,42 +120,42 @@ class QualityModel(nn.Module):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trained:
-    """A scorer and what is said of it: encoder, readouts, quality on held-out models, training."""
+    """A scorer and its card: encoder, readouts, quality on held-out models, training."""
 
     model: QualityModel
     card: dict[str, Any] = field(default_factory=dict)
 
 
 def together(values: Sequence[Predicted]) -> Predicted:
-    """Return the mean of what several networks say."""
+    """Return the mean of the predictions of several networks."""
     residues = [np.mean(of, axis=0) for of in zip(*(s.residue_quality for s in values), strict=True)]
     return Predicted(np.mean([s.quality for s in values], axis=0), residues)
 
 
-def assemble(seeds: Sequence[Learnt], readouts: Sequence[str], quality: Mapping[str, Any]) -> Trained:
-    """Return the seeds of a row of our head as one scorer.
+def assemble(seeds: Sequence[TrainedNetwork], readouts: Sequence[str], quality: Mapping[str, Any]) -> Trained:
+    """Return the seeds of a row as one scorer.
 
     Parameters
     ----------
-    seeds : sequence of Learnt
-        Of one row.
+    seeds : sequence of TrainedNetwork
+        Seeds of one row.
     readouts : sequence of str
-        What they saw.
+        Readouts that they were trained on.
     quality : mapping
-        What was measured, for the card.
+        Measured scores, for the card.
 
     Raises
     ------
     DecoyError
-        If the row is of another network, or without a structure embedding.
+        If the row has another kind of network, or no structure embedding.
     """
     record = seeds[0].record
     if record["network"] == "graphqa" or "sigma" not in record["encoder"]:
         raise DecoyError(
-            f"row {record['row']}: a scorer is made of networks of kind residues or head, on a structure "
+            f"row {record['row']}: a scorer requires networks of kind residues or head on a structure "
             "embedding"
         )
-    heads = [copy.deepcopy(cast(Judge, s.network)) for s in seeds]
+    heads = [copy.deepcopy(cast(QualityNetwork, s.network)) for s in seeds]
     model = QualityModel(
         heads, [s.scales.node_mean for s in seeds], [s.scales.node_spread for s in seeds], heads[0].namer
     )
@@ -181,7 +181,7 @@ def assemble(seeds: Sequence[Learnt], readouts: Sequence[str], quality: Mapping[
 
 
 def by_source(decoys: Sequence[Decoy], values: Predicted) -> dict[str, dict[str, float]]:
-    """Return for models of each source: their number, true and predicted GDT_TS, error, R, and rho_decoy."""
+    """Return for each source: number of models, true and predicted GDT_TS, error, R and rho_decoy."""
     found = {}
     k = GLOBAL.index("gdt_ts")
     for source in sorted({d.source for d in decoys}):
@@ -203,12 +203,12 @@ def by_source(decoys: Sequence[Decoy], values: Predicted) -> dict[str, dict[str,
 
 
 def save_scorer(trained: Trained, out: Path) -> None:
-    """Write a scorer, to be exported.
+    """Write a scorer, for export.
 
     Raises
     ------
     OutputError
-        If it cannot be written.
+        If the file cannot be written.
     """
     shape = {
         "heads": len(trained.model.heads),
@@ -224,24 +224,24 @@ def save_scorer(trained: Trained, out: Path) -> None:
 
 
 def load_scorer(path: Path) -> Trained:
-    """Read what `save_scorer` wrote.
+    """Read a file of `save_scorer`.
 
     Raises
     ------
     ModelError
-        If the file is missing, or is no such scorer.
+        If the file is missing or is not such a scorer.
     """
     loaded = read_tensors(path)
     try:
         if loaded["format"] != FORMAT:
-            raise ModelError(f"holds {loaded['format']!r}, this reads {FORMAT!r} only", path)
+            raise ModelError(f"has the format {loaded['format']!r}; only {FORMAT!r} can be read", path)
         shape = loaded["shape"]
         count, extra = int(shape["heads"]), int(shape["extra"])
         zeros = [torch.zeros(extra)] * count
         namer = Namer.like(loaded["state"]) if shape["named"] else None
         features = FEATURES if namer else 0
         heads = [make_network(shape["network"], extra, 0, 1, features, namer) for _ in range(count)]
-        model = QualityModel([cast(Judge, head) for head in heads], zeros, zeros, namer)
+        model = QualityModel([cast(QualityNetwork, head) for head in heads], zeros, zeros, namer)
         model.load_state_dict(loaded["state"])
         return Trained(model.eval(), dict(loaded["card"]))
     except (KeyError, TypeError, RuntimeError) as error:

@@ -1,6 +1,6 @@
-"""How well quality is predicted: the scores of GraphQA (doi:10.1093/bioinformatics/btaa714).
+"""Scores of predicted quality, as in GraphQA (doi:10.1093/bioinformatics/btaa714).
 
-Scored are GDT_TS, lDDT or CAD, of decoys or of their residues; what has no true score (NaN) is left out.
+They compare GDT_TS, lDDT or CAD of decoys or of residues; entries without a true score (NaN) are excluded.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from scipy import stats
 from protemb_sdk import ProtembError
 
 BEST = 5
-"""Decoys among which FRL5 looks for the best."""
+"""Number of top-ranked decoys in FRL5."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecoyScores:
-    """Scores of decoys, pooled (rmse, r) and as a mean over targets (the others).
+    """Scores of decoys: rmse and r over all decoys, the others as means over targets.
 
     Parameters
     ----------
@@ -29,10 +29,10 @@ class DecoyScores:
     r, r_target : float
         Pearson correlation over all decoys, and within a target.
     z : float
-        How many standard deviations (population) of its target the decoy predicted best is above the mean.
+        z-score (population standard deviation) of the top-ranked decoy within its target.
     frl, frl5 : float
-        First rank loss: how much worse than the target's best decoy the one predicted best is, and the best
-        of the five predicted best.
+        First rank loss: difference between the target's best decoy and the top-ranked one, or the best of the
+        five top-ranked ones.
     """
 
     rmse: float
@@ -51,10 +51,10 @@ def decoy_scores(
     Parameters
     ----------
     true, predicted : ndarray, float, shape (N,)
-        Of each decoy; NaN in `true` leaves it out.
+        Score of each decoy; NaN in `true` excludes it.
     target : ndarray, shape (N,)
-        Which target each belongs to. Within a target of one decoy, or of decoys that are all alike, there is
-        no correlation and no z-score: it does not count there.
+        Target of each decoy. Targets with one decoy, or with equal true scores, have no correlation and no
+        z-score and are excluded from those means.
 
     Raises
     ------
@@ -64,13 +64,13 @@ def decoy_scores(
     if not len(true) == len(predicted) == len(target):
         raise ProtembError(
             f"{len(true)} true scores, {len(predicted)} predictions and {len(target)} targets; "
-            "there must be as many of each"
+            "the numbers must be equal"
         )
     known = np.isfinite(true)
     a, b, target = true[known].astype(np.float64), predicted[known].astype(np.float64), target[known]
     _check(b, "decoys")
     groups = [np.flatnonzero(target == name) for name in np.unique(target)]
-    # Stable, so that of equal predictions the first is taken, as argmax does.
+    # Stable, so that the first of equal predictions is used, as in argmax.
     ranked = [group[np.argsort(-b[group], kind="stable")] for group in groups]
     losses = [a[group].max() - a[group] for group in ranked]
     correlations = [_pearson(a[group], b[group]) for group in groups]
@@ -88,7 +88,7 @@ def decoy_scores(
 
 @dataclass(frozen=True, slots=True)
 class ResidueScores:
-    """Spearman correlation over all residues, and the mean of that within each decoy."""
+    """Spearman correlation over all residues, and the mean of the correlations within each decoy."""
 
     rho: float
     rho_decoy: float
@@ -102,7 +102,7 @@ def residue_scores(
     Parameters
     ----------
     true, predicted : sequence of ndarray, float, shape (L,)
-        Of each decoy; NaN in `true` leaves a residue out.
+        Scores of each decoy's residues; NaN in `true` excludes a residue.
 
     Raises
     ------
@@ -121,11 +121,11 @@ def residue_scores(
 
 
 def _check(predicted: NDArray[np.float64], what: str) -> None:
-    """Refuse predictions of what has a true score that cannot be correlated with it."""
+    """Raise an error if predictions are not finite or fewer than two."""
     if not np.isfinite(predicted).all():
         raise ProtembError(f"{(~np.isfinite(predicted)).sum()} predictions are not finite")
     if len(predicted) < 2:
-        raise ProtembError(f"{len(predicted)} {what} have a true score: nothing to correlate")
+        raise ProtembError(f"{len(predicted)} {what} have a true score; at least 2 are required")
 
 
 def _pearson(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

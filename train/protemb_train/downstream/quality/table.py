@@ -1,7 +1,7 @@
 """The table of the quality task. Only this module reads the test models.
 
 It scores the predictions of all rows, published energies of the same models, and the denoising network alone.
-Published results on CASP13, another test set, are shown below them.
+Published results on CASP13, another test set, are listed below them.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from protemb_train.downstream.common.table import (
     readout_line,
 )
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
-from protemb_train.downstream.quality.learnt import Learnt
 from protemb_train.downstream.quality.scorer import together
 from protemb_train.downstream.quality.scores import decoy_scores
-from protemb_train.downstream.quality.training import Predicted, judged
+from protemb_train.downstream.quality.trained import TrainedNetwork
+from protemb_train.downstream.quality.training import Predicted, all_scores
 
 COLUMNS = {
     "gdt_ts_rmse": "RMSE",
@@ -41,7 +41,7 @@ COLUMNS = {
     "gdt_ts_mean": "mean predicted GDT_TS",
 }
 SHOWN = ("gdt_ts_rmse", "gdt_ts_r", "gdt_ts_r_target", "gdt_ts_z", "gdt_ts_frl5", "residue_lddt_rho_decoy")
-"""Columns of the page; the JSON file has all."""
+"""Columns of the page; the JSON file has all scores."""
 CASP13 = {
     "paper, no embeddings": ".201 | .793 | .751 | 1.026 | .045 | .637 | .390 | .774 | .510",
     "paper, sequence embeddings (TAPE)": ".158 | .799 | .772 | 1.101 | .037 | .624 | .387 | .754 | .502",
@@ -62,12 +62,12 @@ DRAWS = 1000
 
 
 def read_energies(path: Path, decoys: Sequence[Decoy]) -> dict[str, NDArray[np.float64]]:
-    """Return published scores of models, higher for better, NaN where there is none.
+    """Return published scores of models, higher for better, NaN where missing.
 
     Raises
     ------
     DecoyError
-        If the table cannot be read, or has none of the models.
+        If the table cannot be read, or contains none of the models.
     """
     try:
         lines = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
@@ -75,12 +75,12 @@ def read_energies(path: Path, decoys: Sequence[Decoy]) -> dict[str, NDArray[np.f
         where = {name: head.index(name) for name in ENERGIES}
     except (OSError, ValueError, IndexError) as error:
         raise DecoyError(
-            f"not a table of energies, one model a line and tab-separated ({error})",
+            f"is not a tab-separated table of energies with one model per line ({error})",
             path,
         ) from error
     keys = [PurePosixPath(d.id).stem for d in decoys]
     if not any(key in rows for key in keys):
-        raise DecoyError(f"has none of the {len(decoys)} models", path)
+        raise DecoyError(f"contains none of the {len(decoys)} models", path)
     return {
         label: np.array([sign * float(rows[k][where[name]]) if k in rows else np.nan for k in keys])
         for name, (label, sign) in ENERGIES.items()
@@ -88,12 +88,12 @@ def read_energies(path: Path, decoys: Sequence[Decoy]) -> dict[str, NDArray[np.f
 
 
 def by_target(decoys: Sequence[Decoy], predicted: Predicted) -> dict[str, NDArray[np.float64]]:
-    """Return R, z and rho_decoy of each target by itself, in the order of their names."""
+    """Return R, z and rho_decoy of each target, in the order of their names."""
     target = np.array([d.target for d in decoys])
     found: dict[str, list[float]] = {name: [] for name in COMPARED}
     for name in np.unique(target):
         of = np.flatnonzero(target == name).tolist()
-        scores = judged([decoys[n] for n in of], predicted.of(of))
+        scores = all_scores([decoys[n] for n in of], predicted.of(of))
         for key in COMPARED:
             found[key].append(scores[key])
     return {key: np.array(values) for key, values in found.items()}
@@ -102,9 +102,9 @@ def by_target(decoys: Sequence[Decoy], predicted: Predicted) -> dict[str, NDArra
 def gains(
     a: Sequence[Mapping[str, NDArray[np.float64]]], b: Sequence[Mapping[str, NDArray[np.float64]]]
 ) -> dict[str, Difference]:
-    """Return differences of two rows in the scores of `by_target`, one mapping for each seed.
+    """Return differences of two rows in the scores of `by_target`, given as one mapping per seed.
 
-    The interval over samples is a bootstrap of the targets, of the mean over seeds.
+    The interval over samples is a bootstrap over targets of the mean over seeds.
     """
     found = {}
     for key in COMPARED:
@@ -118,21 +118,21 @@ def gains(
 
 def as_table(
     decoys: Sequence[Decoy],
-    rows: Mapping[str, Sequence[Learnt]],
+    rows: Mapping[str, Sequence[TrainedNetwork]],
     predicted: Mapping[str, Sequence[Predicted]],
     others: Mapping[str, NDArray[np.float64]],
     against: Sequence[str],
 ) -> tuple[str, dict[str, Any]]:
-    """Return the page and everything it summarises.
+    """Return the page and the values it summarises.
 
     Parameters
     ----------
     decoys : sequence of Decoy
         Test models.
     rows, predicted : mapping
-        Networks and their predictions, for each seed.
+        Networks and their predictions, per seed.
     others : mapping of str to ndarray
-        Scores of other methods. Their scales differ from GDT_TS, so they are only ranked.
+        Scores of other methods. Their scales differ from that of GDT_TS, so only rankings are compared.
     against : sequence of str
         Rows to subtract.
 
@@ -147,14 +147,14 @@ def as_table(
     Raises
     ------
     DecoyError
-        If there is no row of a name in `against`.
+        If a name in `against` is not a row.
     """
     if unknown := [name for name in against if name not in predicted]:
-        raise DecoyError(f"there is no row {unknown[0]!r}; there are {', '.join(predicted)}")
-    found = {name: [judged(decoys, s) for s in seeds] for name, seeds in predicted.items()}
+        raise DecoyError(f"there is no row {unknown[0]!r}; available are {', '.join(predicted)}")
+    found = {name: [all_scores(decoys, s) for s in seeds] for name, seeds in predicted.items()}
     for name, seeds in predicted.items():
         if len(seeds) > 1 and rows[name][0].record["network"] != "graphqa":
-            found[f"{name}, together"] = [judged(decoys, together(seeds))]
+            found[f"{name}, together"] = [all_scores(decoys, together(seeds))]
     scores = {
         name: {key: Spread.of([of.get(key, float("nan")) for of in seeds]) for key in COLUMNS}
         for name, seeds in found.items()
@@ -173,13 +173,13 @@ def as_table(
     return "\n\n".join(page) + "\n", values
 
 
-def curves_of(rows: Mapping[str, Sequence[Learnt]]) -> dict[str, list[list[dict[str, float]]]]:
+def curves_of(rows: Mapping[str, Sequence[TrainedNetwork]]) -> dict[str, list[list[dict[str, float]]]]:
     """Return the training curves of every seed of every row: loss and validation scores."""
     kept = ("loss", *COMPARED, "gdt_ts_rmse")
     return {
         name: [
-            [{key: round(of[key], 4) for key in kept if key in of} for of in learnt.record["curve"]]
-            for learnt in seeds
+            [{key: round(of[key], 4) for key in kept if key in of} for of in seed.record["curve"]]
+            for seed in seeds
         ]
         for name, seeds in rows.items()
     }
@@ -255,7 +255,7 @@ def _mean_of(kind: str, validation: Sequence[Mapping[str, Mapping[str, float]]])
     return _short(float(np.mean(found))) if found else ""
 
 
-def _rows_part(rows: Mapping[str, Sequence[Learnt]]) -> str:
+def _rows_part(rows: Mapping[str, Sequence[TrainedNetwork]]) -> str:
     lines = []
     for name, seeds in rows.items():
         r: dict[str, Any] = seeds[0].record

@@ -1,4 +1,4 @@
-"""One run of a row of the quality table: GraphQA's loss and protocol, in Lightning."""
+"""Training of one seed of a row of the quality table, with GraphQA's loss and protocol, in Lightning."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from protemb_train.downstream.quality.scores import decoy_scores, residue_scores
 from protemb_train.pretrain.pretrain import quiet_lightning
 
 GRADIENT = 1.0  # largest norm
-WATCHED = 6  # epochs from one look at validation to the next
+VALIDATION_INTERVAL = 6  # epochs between two validations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a network is trained.
+    """Training settings.
 
-    GraphQA's is Adam at 1e-3, weight decay 1e-5, batches of 16, 600 epochs, halved every 250. Here the
-    rate is halved at the same shares of a shorter run.
+    GraphQA uses Adam at 1e-3, weight decay 1e-5, batches of 16, and 600 epochs, halving the rate every 250.
+    Here the rate is halved at the same fractions of a shorter run.
 
     Parameters
     ----------
     epochs : int
-        An epoch is one random model of each training target.
+        Number of epochs; an epoch has one random model of each training target.
     batch : int
-        Models.
+        Models per step.
     learning_rate, weight_decay : float
     local_weight : float
-        Of the loss of residues.
+        Weight of the loss of residues.
     """
 
     epochs: int = 12
@@ -51,14 +51,14 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Examples:
-    """Models to learn from or to be judged on.
+    """Models for training or evaluation.
 
     Parameters
     ----------
     decoys : sequence of Decoy
-        N of them.
+        N models.
     graph : callable
-        Makes the graph of the n-th, embeddings included.
+        Returns the graph of a model by its index, with embeddings.
     """
 
     decoys: Sequence[Decoy]
@@ -68,8 +68,8 @@ class Examples:
         return len(self.decoys)
 
 
-class OneATarget(IterableDataset[Batch]):
-    """Batches of one random model of each target, in random order; an epoch is a function of the seed."""
+class OnePerTarget(IterableDataset[Batch]):
+    """Batches of one random model of each target, in random order; an epoch is determined by the seed."""
 
     def __init__(self, examples: Examples, batch: int, seed: int) -> None:
         self.examples, self.seed, self.epoch = examples, seed, 0
@@ -94,19 +94,19 @@ class OneATarget(IterableDataset[Batch]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predicted:
-    """What a network says of models: (N, 5), and for each an (L, 2)."""
+    """Predicted scores of models: (N, 5), and for each model (L, 2)."""
 
     quality: NDArray[np.float32]
     residue_quality: list[NDArray[np.float32]]
 
     def of(self, models: Sequence[int]) -> Predicted:
-        """Return what it says of some of them."""
+        """Return the predictions for some of the models."""
         return Predicted(self.quality[list(models)], [self.residue_quality[n] for n in models])
 
 
 @torch.inference_mode()
 def predict(network: nn.Module, examples: Examples) -> Predicted:
-    """Return scores of all models, one after the other."""
+    """Return predicted scores of all models, one at a time."""
     network.eval()
     result = [network(Batch.from_data_list([examples.graph(n)])) for n in range(len(examples))]
     return Predicted(
@@ -114,8 +114,8 @@ def predict(network: nn.Module, examples: Examples) -> Predicted:
     )
 
 
-def judged(decoys: Sequence[Decoy], predicted: Predicted) -> dict[str, float]:
-    """Return all scores of the table: of GDT_TS, and of lDDT and CAD of residues."""
+def all_scores(decoys: Sequence[Decoy], predicted: Predicted) -> dict[str, float]:
+    """Return all scores of the table: for GDT_TS, and for lDDT and CAD of residues."""
     target = np.array([d.target for d in decoys])
     true = np.stack([d.quality for d in decoys])
     scores: dict[str, float] = {}
@@ -132,7 +132,7 @@ def judged(decoys: Sequence[Decoy], predicted: Predicted) -> dict[str, float]:
 
 
 class QualityTraining(pl.LightningModule):
-    """A network of quality, GraphQA's loss, Adam."""
+    """Trains a quality network with GraphQA's loss and Adam."""
 
     def __init__(self, network: nn.Module, recipe: Recipe, validation: Examples) -> None:
         super().__init__()
@@ -152,8 +152,8 @@ class QualityTraining(pl.LightningModule):
         entry = {"loss": float(torch.stack(self.losses).mean())}
         self.losses.clear()
         last = self.current_epoch == self.recipe.epochs - 1
-        if last or self.current_epoch % WATCHED == WATCHED - 1:
-            entry |= judged(self.validation.decoys, predict(self.network, self.validation))
+        if last or self.current_epoch % VALIDATION_INTERVAL == VALIDATION_INTERVAL - 1:
+            entry |= all_scores(self.validation.decoys, predict(self.network, self.validation))
             self.network.train()
         self.curve.append(entry)
 
@@ -171,7 +171,7 @@ class QualityTraining(pl.LightningModule):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """What a run leaves: the network after its last epoch, and its curve."""
+    """Result of a run: the network after its last epoch, and its training curve."""
 
     network: nn.Module
     curve: list[dict[str, float]]
@@ -180,25 +180,25 @@ class Run:
 def train(
     make: Callable[[], nn.Module], learning: Examples, validation: Examples, recipe: Recipe, *, seed: int
 ) -> Run:
-    """Train a network; nothing chooses the epoch, and validation is only watched.
+    """Train a network for all epochs; validation scores are recorded only.
 
     Parameters
     ----------
     make : callable
-        Makes the network, after the seed is set.
+        Creates the network, after the seed is set.
     learning, validation : Examples
-        Of different targets.
+        Models of different targets.
     recipe : Recipe
     seed : int
-        Of weights and of the models drawn.
+        Seed of weights and of the models drawn.
 
     Raises
     ------
     DecoyError
-        If all models to learn from are of one target: there is nothing to compare, nor a batch to normalise.
+        If all training models are of one target: batches need at least two.
     """
     if len({d.target for d in learning.decoys}) < 2:
-        raise DecoyError("all models to learn from are of one target; at least 2 targets are needed")
+        raise DecoyError("all training models are of one target; at least 2 targets are required")
     pl.seed_everything(seed, verbose=False)
     module = QualityTraining(make(), recipe, validation)
     with quiet_lightning(), warnings.catch_warnings():
@@ -212,6 +212,6 @@ def train(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        loader: Any = DataLoader(OneATarget(learning, recipe.batch, seed), batch_size=None)
+        loader: Any = DataLoader(OnePerTarget(learning, recipe.batch, seed), batch_size=None)
         trainer.fit(module, loader)
     return Run(module.network.eval(), module.curve)

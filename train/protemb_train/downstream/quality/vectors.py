@@ -1,6 +1,6 @@
 """Embeddings of many models: of their residues, and of the pairs at the edges of their graphs.
 
-Kept in a folder in half precision, and read from there piece by piece: all together they are gigabytes.
+They are cached in a folder in half precision and read in parts, because all together take gigabytes.
 
 Shapes: L residues, E edges, C channels, K readouts.
 """
@@ -25,12 +25,12 @@ from protemb_train.downstream.common.embeddings import (
     ResidueEncoder,
     StructureEncoder,
 )
+from protemb_train.downstream.quality.cache import digest_of
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
 from protemb_train.downstream.quality.graphs import edges_of
-from protemb_train.downstream.quality.kept import digest_of
 
 READOUTS = ("mean", "contact", "column", "column-contact")
-SAMPLE = 400  # models whose embeddings set the scale
+SAMPLE = 400  # number of models whose embeddings determine the scale
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,13 +40,13 @@ class Vectors:
     Parameters
     ----------
     node : ndarray, float16, shape (residues of all, K * C)
-        Readouts beside each other, the mean first; one for a sequence model.
+        Concatenated readouts, the mean first; one for a sequence model.
     edge : ndarray, float16, shape (edges of all, C)
         Embedding of the pair (receiver, sender); width 0 for a sequence model.
     nodes, edges : ndarray, int64, shape (models + 1,)
-        Where each model starts.
+        First index of each model.
     readouts : int
-        K.
+        Number of readouts, K.
     """
 
     node: NDArray[np.float16]
@@ -61,13 +61,13 @@ class Vectors:
         return self.of_nodes(n), torch.from_numpy(edge)
 
     def of_nodes(self, n: int) -> Tensor:
-        """Return embeddings of residues of one model, float32."""
+        """Return embeddings of the residues of one model, float32."""
         return torch.from_numpy(self.node[self.nodes[n] : self.nodes[n + 1]].astype(np.float32))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scales:
-    """Mean and spread of embeddings of residues and pairs; a channel that never varies has no weight."""
+    """Mean and standard deviation of embeddings; a constant channel is scaled to zero."""
 
     node_mean: Tensor
     node_spread: Tensor
@@ -76,7 +76,7 @@ class Scales:
 
     @classmethod
     def of(cls, vectors: Vectors, models: Sequence[int], seed: int = 0) -> Scales:
-        """Return mean and spread over a sample of models."""
+        """Return mean and standard deviation over a sample of models."""
         drawn = np.random.default_rng(seed).permutation(models)[:SAMPLE]
         parts = [vectors[int(n)] for n in drawn]
         found: list[Tensor] = []
@@ -87,34 +87,34 @@ class Scales:
         return cls(*found)
 
     def scaled(self, node: Tensor, edge: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both with mean 0 and spread 1."""
+        """Return both with mean 0 and standard deviation 1."""
         return self.scaled_nodes(node), (edge - self.edge_mean) / self.edge_spread
 
     def scaled_nodes(self, node: Tensor) -> Tensor:
-        """Return embeddings of residues with mean 0 and spread 1."""
+        """Return embeddings of residues with mean 0 and standard deviation 1."""
         return (node - self.node_mean) / self.node_spread
 
 
 def embed_decoys(encoder: Encoder, decoys: Sequence[Decoy], cache: Path, *, pairs: bool = True) -> Vectors:
-    """Embed models, unless the folder holds them already.
+    """Embed models, with a cache in a folder.
 
     Parameters
     ----------
     encoder : Encoder
         A structure network, a sequence model, or none.
     decoys : sequence of Decoy
-        In the order of the result.
+        Models, in the order of the result.
     cache : Path
-        Folder; a folder in it for each set of models and encoder, known by the hash of both.
+        Folder; it has one subfolder per set of models and encoder, named by a hash of both.
     pairs : bool, default True
-        Whether embeddings of pairs are needed: they are most of the gigabytes.
+        Whether embeddings of pairs are needed; they take most of the space.
 
     Raises
     ------
     OutputError
         If the folder cannot be written.
     DecoyError
-        If the encoder gives embeddings that are not finite, or too large for half precision.
+        If embeddings are not finite, or too large for half precision.
     """
     counts = [edges_of(d.ca_coords).shape[1] if pairs else 0 for d in decoys]
     nodes, edges = np.cumsum([0, *map(len, decoys)]), np.cumsum([0, *counts])
@@ -130,7 +130,7 @@ def embed_decoys(encoder: Encoder, decoys: Sequence[Decoy], cache: Path, *, pair
             _fill(folder, _Embedding(encoder, pairs), decoys, nodes, edges)
             (folder / "done").touch()
         except OSError as error:
-            raise OutputError(f"embeddings cannot be kept there ({error.strerror})", folder) from error
+            raise OutputError(f"embeddings cannot be written ({error.strerror})", folder) from error
     node = _mapped(folder / "node.npy")
     edge = _mapped(folder / "edge.npy") if pairs else np.zeros((0, 0), dtype=np.float16)
     return Vectors(node, edge, nodes, edges, readouts)
@@ -140,7 +140,7 @@ def _mapped(path: Path) -> NDArray[np.float16]:
     with path.open("rb") as file:
         np.lib.format.read_magic(file)
         shape, _, _ = np.lib.format.read_array_header_1_0(file)
-    # An empty array cannot be mapped.
+    # An empty array cannot be memory-mapped.
     return np.load(path, mmap_mode="r") if 0 not in shape else np.zeros(shape, dtype=np.float16)
 
 
@@ -166,7 +166,7 @@ def _fill(
 
 
 class _Embedding:
-    """Embeds one model; a sequence once for all its models."""
+    """Embeds one model; each sequence is embedded only once by a sequence model."""
 
     def __init__(self, encoder: Encoder, pairs: bool) -> None:
         self.encoder, self.pairs = encoder, pairs

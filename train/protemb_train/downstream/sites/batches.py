@@ -1,4 +1,4 @@
-"""Labelled chains as tensors, and batches of residues drawn from them."""
+"""Labelled chains as tensors, and batches of their residues."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from protemb_train.downstream.common.neighbour_graph import (
 from protemb_train.downstream.sites.data import SiteChain, SitesError
 from protemb_train.downstream.sites.deepppisp import GAP, SiteBatch
 
-CHAINS_A_BATCH = 4
-RESIDUES_A_CHAIN = 128
+CHAINS_PER_BATCH = 4
+RESIDUES_PER_CHAIN = 128
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChainTensors:
-    """One chain cut to what is seen; names as in `SiteBatch`, without the batch axis."""
+    """One chain, cut to the residues used; names as in `SiteBatch`, without the batch axis."""
 
     types_LT: Tensor
     other_LF: Tensor
@@ -46,9 +46,9 @@ class ChainTensors:
 def as_tensors(
     chains: Sequence[SiteChain], embedded: Sequence[Embedded], *, features: bool = True, graph: bool = False
 ) -> list[ChainTensors]:
-    """Return chains and their embeddings as tensors, the first `SiteChain.cut` residues of each.
+    """Return chains and their embeddings as tensors, for the first `SiteChain.cut` residues of each.
 
-    Without `features`, PSSM and DSSP are left out; without `graph`, who is near whom.
+    Without `features`, PSSM and DSSP are omitted; without `graph`, the neighbours.
 
     Raises
     ------
@@ -63,12 +63,12 @@ def as_tensors(
             )
         other = chain.features[:, : None if features else 0]
         if not all(np.isfinite(array).all() for array in (other, vectors.residue, vectors.protein)):
-            raise SitesError("a feature or an embedding is not finite; repair or drop the chain", chain.id)
+            raise SitesError("a feature or an embedding is not finite; fix or remove the chain", chain.id)
         types = torch.from_numpy(encode_sequence(chain.sequence)[: chain.cut])
         coords = torch.from_numpy(centred(chain.ca_coords).astype(np.float32)[: chain.cut])
         found.append(
             ChainTensors(
-                # X is one of none.
+                # X is all zeros.
                 torch.nn.functional.one_hot(types, TYPES + 1)[:, :TYPES].float(),
                 torch.from_numpy(other[: chain.cut]),
                 torch.from_numpy(vectors.residue[: chain.cut]),
@@ -82,22 +82,22 @@ def as_tensors(
 
 
 def centred(ca_coords: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return coordinates around their centre; residues without any (NaN) stay without."""
+    """Return centred coordinates; missing ones (NaN) stay NaN."""
     seen = np.isfinite(ca_coords[:, 0])
     return ca_coords - ca_coords[seen].mean(axis=0) if seen.any() else ca_coords
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scaling:
-    """Mean and spread of what the chains learnt from have: residue and protein embeddings, and features.
+    """Mean and standard deviation over training chains of residue and protein embeddings, and features.
 
-    Embeddings of different makers then start alike; what the published network sees beside them stays.
+    Embeddings of different encoders then have the same scale; inputs of the published network are not scaled.
 
     Parameters
     ----------
     means, spreads : dict of str to Tensor
-        Keys "extra_LE", "protein_P", and "other_LF" where features are scaled too. A channel that never
-        varies has an infinite spread: it says nothing, and divided by its rounding errors it would seem to.
+        Keys "extra_LE", "protein_P", and "other_LF" if features are scaled too. A constant channel has an
+        infinite spread: divided by its rounding errors it would appear informative.
     """
 
     means: dict[str, Tensor]
@@ -105,7 +105,7 @@ class Scaling:
 
     @classmethod
     def of(cls, chains: Sequence[ChainTensors], *, features: bool = False) -> Scaling:
-        """Return mean and spread over chains; residues without an embedding (zeros) do not count."""
+        """Return mean and standard deviation over chains, without residues that have no embedding (zeros)."""
         seen = {
             "extra_LE": torch.cat([c.extra_LE for c in chains]),
             "protein_P": torch.stack([c.protein_P for c in chains]),
@@ -119,11 +119,11 @@ class Scaling:
         return cls(means, {n: torch.where(s > 1e-12, s.sqrt(), torch.inf) for n, s in squares.items()})
 
     def scaled(self, name: str, values: Tensor) -> Tensor:
-        """Return values of one kind with mean 0 and spread 1."""
+        """Return values of one kind with mean 0 and standard deviation 1."""
         return (values - self.means[name]) / self.spreads[name]
 
     def applied(self, chain: ChainTensors) -> ChainTensors:
-        """Return the chain with all its values scaled; zeros stay where there is no embedding."""
+        """Return the chain with all values scaled; residues without an embedding stay zero."""
         scaled: dict[str, Any] = {name: self.scaled(name, getattr(chain, name)) for name in self.means}
         there = (chain.extra_LE != 0).any(dim=1, keepdim=True)
         scaled["extra_LE"] = torch.where(there, scaled["extra_LE"], 0.0)
@@ -131,9 +131,9 @@ class Scaling:
 
 
 def collate(chains: Sequence[ChainTensors], wanted: Sequence[Tensor], pad_to: int = 0) -> SiteBatch:
-    """Return a batch of the wanted residues (positions per chain).
+    """Return a batch of the given residues (indices per chain).
 
-    `pad_to` fills shorter chains with zeros to that many residues, which the published one-hot layer needs.
+    `pad_to` pads shorter chains with zeros to that length, which the published one-hot layer requires.
     """
     lengths = [max(len(chain.label_L), pad_to) for chain in chains]
     places = [length + GAP for length in lengths]
@@ -159,21 +159,21 @@ def whole(chain: ChainTensors, pad_to: int = 0) -> SiteBatch:
 
 
 class ResidueBatches(IterableDataset[SiteBatch]):
-    """Every residue once an epoch, in batches of some residues of some chains.
+    """Every residue once per epoch, in batches of some residues of some chains.
 
-    The published code draws 32 residues of nearly as many chains, and runs its convolutions over a whole
-    chain for each. The residues of a chain share them here, up to `residues_a_chain` at a time.
+    The published code draws 32 residues of nearly as many chains, and applies its convolutions to a whole
+    chain for each. Here up to `residues_a_chain` residues of a chain share them.
 
     Parameters
     ----------
     chains : sequence of ChainTensors
-        To learn from.
+        Training chains.
     seed : int
-        An epoch is a function of it and of how many came before.
+        Seed; it and the number of previous epochs determine an epoch.
     pad_to : int, default 0
         As in `collate`.
     chains_a_batch, residues_a_chain : int
-        Shape of a batch.
+        Size of a batch.
     """
 
     def __init__(
@@ -182,8 +182,8 @@ class ResidueBatches(IterableDataset[SiteBatch]):
         seed: int,
         pad_to: int = 0,
         *,
-        chains_a_batch: int = CHAINS_A_BATCH,
-        residues_a_chain: int = RESIDUES_A_CHAIN,
+        chains_a_batch: int = CHAINS_PER_BATCH,
+        residues_a_chain: int = RESIDUES_PER_CHAIN,
     ) -> None:
         self.chains, self.seed, self.pad_to, self.epoch = list(chains), seed, pad_to, 0
         self.chains_a_batch, self.residues_a_chain = chains_a_batch, residues_a_chain
@@ -209,16 +209,16 @@ class ResidueBatches(IterableDataset[SiteBatch]):
 
 
 def validation_split(families: Sequence[int], share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Return positions of the chains to learn from and of those held out, whole, for validation.
+    """Return indices of the training chains and of the validation chains.
 
     Parameters
     ----------
     families : sequence of int
-        Of each chain; a family is not divided.
+        Family of each chain; a family is not divided.
     share : float
-        Of the chains, held out; the last family drawn may exceed it.
+        Share of the chains used for validation; the last family drawn may exceed it.
     seed : int
-        Same seed, same chains.
+        The same seed gives the same chains.
     """
     groups: dict[int, list[int]] = {}
     for position, family in enumerate(families):

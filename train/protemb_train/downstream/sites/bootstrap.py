@@ -1,4 +1,4 @@
-"""How sure a score is: scores of a row on test chains drawn again and again, with replacement."""
+"""Confidence intervals: scores of a row on bootstrap samples of the test chains."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_train.downstream.common.metrics import best_f_threshold
-from protemb_train.downstream.sites.rows import Kept
+from protemb_train.downstream.sites.rows import SavedSeed
 
 DRAWS = 1000
 
 
-def drawn_scores(row: Sequence[Kept]) -> dict[str, NDArray[np.float64]]:
-    """Return AUPRC and MCC (clean) of a row, the mean over its seeds, in each draw of its test chains.
+def drawn_scores(row: Sequence[SavedSeed]) -> dict[str, NDArray[np.float64]]:
+    """Return AUPRC and MCC (clean) of a row, averaged over its seeds, for each sample of test chains.
 
-    The draws are a function of the number of chains: rows on the same chains can be subtracted.
+    The samples depend only on the number of chains: rows on the same chains can be subtracted.
 
     Parameters
     ----------
-    row : sequence of Kept
-        Its seeds, all on the same test chains.
+    row : sequence of SavedSeed
+        Seeds of the row, all on the same test chains.
 
     Returns
     -------
     dict of str to ndarray, shape (DRAWS,)
-        "auprc" and "mcc"; NaN where a draw holds one class alone.
+        "auprc" and "mcc"; NaN where a sample has only one class.
     """
     chains = len(row[0].test_id)
     drawn = np.random.default_rng(0).integers(0, chains, (DRAWS, chains))
@@ -49,23 +49,23 @@ def average_precisions(
     lengths: NDArray[np.int64],
     counts: NDArray[np.integer],
 ) -> NDArray[np.float64]:
-    """Return the area under the precision-recall curve in each draw of chains.
+    """Return the area under the precision-recall curve for each sample of chains.
 
-    It is scikit-learn's average_precision_score with residues weighted by draws, sorted once for all of them.
+    Equals scikit-learn's average_precision_score with sample weights, but residues are sorted only once.
 
     Parameters
     ----------
     label, probability : ndarray, shape (residues,)
-        Of all chains, one after the other.
+        Values of all chains, concatenated.
     lengths : ndarray, int64, shape (N,)
         Residues of each chain.
     counts : ndarray, shape (draws, N)
-        How often each draw holds each chain.
+        Number of times each sample contains each chain.
 
     Returns
     -------
     ndarray, shape (draws,)
-        NaN where a draw holds no positive residue.
+        NaN where a sample has no positive residue.
     """
     order = np.argsort(-probability, kind="stable")
     sorted_label, chain = label[order], np.repeat(np.arange(len(lengths)), lengths)[order]
@@ -80,8 +80,8 @@ def average_precisions(
     return found
 
 
-def _correlations(kept: Kept, counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Matthews correlation at the threshold of validation, from the table of each chain."""
+def _correlations(kept: SavedSeed, counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Matthews correlation at the validation threshold, from the confusion matrix of each chain."""
     threshold = best_f_threshold(kept.validation_label, kept.validation_probability)
     called, label = kept.test_probability >= threshold, kept.test_label
     starts = np.cumsum(kept.test_length) - kept.test_length

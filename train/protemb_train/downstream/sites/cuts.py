@@ -1,6 +1,6 @@
-"""Pieces of cut chains as labelled chains: what the head of the site task learns from before real interfaces.
+"""Pieces of cut chains as labelled chains, on which the head of the sites task is pretrained.
 
-Only chains of the pre-training corpus are cut, which holds no relative of a test chain.
+Only chains of the pre-training corpus are cut, which contains no relative of a test chain.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ __all__ = ["TOUCHING", "CutRule", "cut_chain", "cut_corpus"]
 
 
 def cut_chain(trace: Trace, rule: CutRule = DEFAULT) -> list[SiteChain]:
-    """Return pieces of a chain that part from the rest most easily, their residues labelled.
+    """Return the pieces of a chain that separate most easily from the rest, with labelled residues.
 
     Parameters
     ----------
     trace : Trace
         A chain of the corpus, L residues.
     rule : CutRule
-        Which pieces count.
+        Criteria of the pieces.
 
     Returns
     -------
     list of SiteChain
-        As `find_cuts` finds them; without PSSM and DSSP.
+        Pieces found by `find_cuts`, without PSSM and DSSP.
     """
     return [_piece(trace, cut) for cut in find_cuts(trace, rule)]
 
@@ -48,8 +48,8 @@ def _piece(trace: Trace, cut: Cut) -> SiteChain:
 
 
 def cut_corpus(
-    corpus: Corpus, rule: CutRule = DEFAULT, *, a_cluster: int = 1, seed: int = 0
+    corpus: Corpus, rule: CutRule = DEFAULT, *, per_cluster: int = 1, seed: int = 0
 ) -> list[SiteChain]:
-    """Return pieces of the chains of a corpus; parameters are those of `protemb_train.cuts.cut_chains`."""
-    found = cut_chains(corpus, rule, per_cluster=a_cluster, seed=seed)
+    """Return pieces of the chains of a corpus; parameters as in `protemb_train.corpus.cuts.cut_chains`."""
+    found = cut_chains(corpus, rule, per_cluster=per_cluster, seed=seed)
     return [_piece(trace, cut) for _, trace, cuts in found for cut in cuts]

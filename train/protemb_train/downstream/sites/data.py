@@ -1,6 +1,6 @@
-"""Chains with labelled interface residues: DeepPPISP's 422 and GraphPPIS's 741, in the flat npz layout.
+"""Chains with labelled interface residues: the 422 of DeepPPISP and 741 of GraphPPIS, from npz files.
 
-Whatever does not fit is named: nothing is cut, filled or left out without a line in `Sites.notes`.
+Every change is reported: nothing is cut, padded or omitted without a line in `Sites.notes`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from protemb_sdk import ALPHABET, ProtembError
 from protemb_train.base.arrays import read_arrays
 
 LONGEST = 500
-"""Residues of a chain that DeepPPISP sees: longer ones are cut there, as in its published lists."""
+"""Largest number of residues used by DeepPPISP: longer chains are cut, as in its published lists."""
 
 MISSING_COORDINATE = -32768
 LEAST_COVERED = 0.95
@@ -27,7 +27,7 @@ PROFILE = 20
 
 
 class SitesError(ProtembError):
-    """A set of labelled chains is not what it should be."""
+    """A set of labelled chains is invalid."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -45,13 +45,13 @@ class SiteChain:
     label : ndarray, bool, shape (L,)
         True in an interface.
     pssm : ndarray, float32, shape (L, 20)
-        Profile, order ACDEFGHIKLMNPQRSTVWY, as the set has it.
+        Profile, in the order ACDEFGHIKLMNPQRSTVWY, as given in the set.
     structure : ndarray, float32, shape (L, 9) or (L, 10)
-        DSSP states as one-hot, zeros where there is none; GraphPPIS: relative accessibility in the tenth.
+        One-hot DSSP states, zeros where missing; GraphPPIS: relative accessibility in the tenth column.
     ca_coords : ndarray, float64, shape (L, 3)
-        C-alpha coordinates in angstrom, NaN where there is none.
+        C-alpha coordinates in angstrom, NaN where missing.
     cut : int
-        Residues that are seen and counted in scores: the first `LONGEST` in DeepPPISP, all in GraphPPIS.
+        Number of residues used and scored: the first `LONGEST` in DeepPPISP, all in GraphPPIS.
     """
 
     id: str
@@ -64,15 +64,16 @@ class SiteChain:
     cut: int
 
     def __post_init__(self) -> None:
-        """Refuse arrays of another length than the sequence, and features that are not finite."""
+        """Check that arrays have the length of the sequence and that features are finite."""
         for name in ("label", "pssm", "structure", "ca_coords"):
             rows = len(getattr(self, name))
             if rows != len(self.sequence):
                 raise SitesError(
-                    f"{rows} rows of {name} for {len(self.sequence)} residues; they must be as many", self.id
+                    f"{rows} rows of {name} for {len(self.sequence)} residues; the numbers must be equal",
+                    self.id,
                 )
         if not (np.isfinite(self.pssm).all() and np.isfinite(self.structure).all()):
-            raise SitesError("a feature is not finite; repair it or drop the chain", self.id)
+            raise SitesError("a feature is not finite; fix or remove the chain", self.id)
 
     def __len__(self) -> int:
         return len(self.sequence)
@@ -89,13 +90,13 @@ class SiteChain:
 
     @property
     def features(self) -> NDArray[np.float32]:
-        """PSSM and structure beside each other: what DeepPPISP has without the residue type."""
+        """PSSM and structure, concatenated: the inputs of DeepPPISP except the residue type."""
         return np.concatenate([self.pssm, self.structure], axis=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sites:
-    """A set of labelled chains, and what was found odd in it.
+    """A set of labelled chains, with notes on irregularities.
 
     Parameters
     ----------
@@ -104,7 +105,7 @@ class Sites:
     chains : list of SiteChain
         In the order of the file.
     notes : list of str
-        One line for every chain that is not as it should be.
+        One line for every irregular chain.
     """
 
     name: str
@@ -117,12 +118,14 @@ class Sites:
         Raises
         ------
         SitesError
-            If there is none of that name.
+            If a split does not exist.
         """
         there = {chain.split for chain in self.chains}
         for split in splits:
             if split not in there:
-                raise SitesError(f"{self.name} has no split {split!r}; there are {', '.join(sorted(there))}")
+                raise SitesError(
+                    f"{self.name} has no split {split!r}; available are {', '.join(sorted(there))}"
+                )
         return [chain for chain in self.chains if chain.split in splits]
 
 
@@ -132,16 +135,16 @@ def read_sites(path: Path, kind: Literal["deepppisp", "graphppis"] | None = None
     Parameters
     ----------
     path : Path
-        npz of flat arrays cut by `offset`: `seq`, `label`, `pssm`, coordinates (`ca` or `ca_q`, 0.01
-        angstrom, -32768 where there is none), `id`, `split`; DeepPPISP's `dssp` is cut by `dssp_offset`,
+        npz of flat arrays divided by `offset`: `seq`, `label`, `pssm`, coordinates (`ca` or `ca_q`, 0.01
+        angstrom, -32768 where missing), `id`, `split`; DeepPPISP's `dssp` is divided by `dssp_offset`,
         GraphPPIS has `ss` and `rsa_u8`.
     kind : str, optional
-        Which of the two; by the file's name otherwise.
+        Which of the two; by default determined from the file name.
 
     Raises
     ------
     ArrayFileError
-        If the file is missing, or lacks an array.
+        If the file is missing or lacks an array.
     SitesError
         If arrays do not match, labels are not 0 or 1, or features are not finite.
     """
@@ -156,7 +159,7 @@ def read_sites(path: Path, kind: Literal["deepppisp", "graphppis"] | None = None
     for name in ("seq", "label", "pssm", own[0]):
         if len(z[name]) != offset[-1]:
             raise SitesError(
-                f"{name} has {len(z[name])} rows where the chains have {offset[-1]} residues", path
+                f"{name} has {len(z[name])} rows, but the chains have {offset[-1]} residues", path
             )
     notes: list[str] = []
     chains = [
@@ -179,16 +182,16 @@ def _chain(
     if not np.isin(label, (0, 1)).all():
         raise SitesError(f"{name} has labels other than 0 and 1", path)
     if pssm.shape[1:] != (PROFILE,):
-        raise SitesError(f"{name} has a profile that is not {PROFILE} numbers a residue", path)
+        raise SitesError(f"{name} has a profile without {PROFILE} numbers per residue", path)
     unknown = sorted(set(sequence) - set(ALPHABET))
     if unknown:
         sequence = "".join(letter if letter in ALPHABET else "X" for letter in sequence)
-        notes.append(f"{name}: residue types {''.join(unknown)} are not known, and read as X")
+        notes.append(f"{name}: residue types {''.join(unknown)} are unknown, and replaced by X")
     raw = coordinates[span]
     ca = np.where(raw == MISSING_COORDINATE, np.nan, raw.astype(np.float64) * ANGSTROM)
     missing = int(np.isnan(ca[:, 0]).sum())
     if missing == len(ca):
-        notes.append(f"{name}: no coordinates; only rows without a structure can use it")
+        notes.append(f"{name}: no coordinates; it can be used only in rows without a structure")
     elif missing:
         notes.append(f"{name}: {missing} of {len(ca)} residues have no coordinates; their embedding is zero")
     if graph:
@@ -198,7 +201,7 @@ def _chain(
         states = _one_hot(_fitted(z["dssp"][a:b], len(sequence), name, notes))
     cut = len(sequence) if graph else min(len(sequence), LONGEST)
     if cut < len(sequence):
-        notes.append(f"{name}: {len(sequence)} residues; DeepPPISP sees the first {LONGEST}")
+        notes.append(f"{name}: {len(sequence)} residues; DeepPPISP uses the first {LONGEST}")
     return SiteChain(
         id=name,
         split=str(z["split"][i]),
@@ -216,16 +219,16 @@ def _one_hot(states: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _fitted(dssp: NDArray[np.uint8], length: int, name: str, notes: list[str]) -> NDArray[np.uint8]:
-    """Return DSSP states of the sequence's length, read from the first residue on.
+    """Return DSSP states of the length of the sequence, aligned at the first residue.
 
-    46 published arrays are longer or shorter than their sequences and nothing says where; DeepPPISP pads and
-    cuts at the end, and so does this.
+    46 published arrays are longer or shorter than their sequences, without information on where; they are cut
+    or padded at the end, as in DeepPPISP.
     """
     if len(dssp) == length:
         return dssp
     notes.append(
         f"{name}: {len(dssp)} DSSP states for {length} residues; aligned at the first residue, "
-        f"{'cut' if len(dssp) > length else 'filled with none'} at the end"
+        f"{'cut' if len(dssp) > length else 'padded'} at the end"
     )
     fitted = np.full(length, NO_DSSP, dtype=np.uint8)
     fitted[: min(length, len(dssp))] = dssp[:length]

@@ -1,10 +1,10 @@
-"""DeepPPISP (Zeng et al. 2020, doi:10.1093/bioinformatics/btz699), with room for embeddings.
+"""DeepPPISP (Zeng et al. 2020, doi:10.1093/bioinformatics/btz699), with optional embeddings.
 
-Global branch: three text convolutions over the whole chain, each followed by the largest value over its
-positions. Local branch: the features of a window of 7 residues. Both go through a perceptron.
+Global branch: three text convolutions over the whole chain, each followed by a maximum over positions. Local
+branch: the features of a window of 7 residues. A perceptron combines both.
 
-Chains of a batch lie in one row, `GAP` zeros after each, so that nothing is padded to the longest. Shapes: N
-chains, M residues asked for, R places in that row, F features of a residue, E extra ones, P of a protein.
+The chains of a batch are concatenated, with `GAP` zeros after each, so that none is padded to the longest.
+Shapes: N chains, M requested residues, R positions, F features of a residue, E extra ones, P of a protein.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from protemb_train.downstream.sites.data import LONGEST
 WINDOW = 7
 KERNELS = (13, 15, 17)
 GAP = max(KERNELS)
-"""Zeros after a chain: no convolution sees two chains, and one place sees zeros alone, as in the 500."""
+"""Zeros after a chain: no convolution includes two chains, and one position has only zeros, as in the 500."""
 WIDTH = 228
-"""Channels of a text convolution, in every row: the published rule derives it from the local width, which
-would widen the network along with the features."""
+"""Channels of a text convolution in every row: the published rule derives it from the local width, which
+would enlarge the network with the features."""
 
 
 class SiteBatch(NamedTuple):
@@ -42,15 +42,15 @@ class SiteBatch(NamedTuple):
     protein_NP : Tensor, float32, shape (N, P)
         Protein embeddings, P may be 0.
     start_N, length_N : Tensor, int64, shape (N,)
-        First place and number of residues of each chain.
+        First position and number of residues of each chain.
     chain_M, place_M : Tensor, int64, shape (M,)
-        Which residues are asked for: their chain, and their place in the row.
+        Requested residues: index of the chain, and position.
     label_M : Tensor, float32, shape (M,)
         1.0 in an interface.
     coords_R3 : Tensor, float32, shape (R, 3)
-        C-alphas in angstrom, around the centre of their chain; NaN where there is none.
+        C-alpha coordinates in angstrom, centred per chain; NaN where missing.
     graph : Graph
-        Neighbours of each place, without any if nobody asked.
+        Neighbours of each position; empty if not requested.
     """
 
     types_RT: Tensor
@@ -67,7 +67,7 @@ class SiteBatch(NamedTuple):
 
 
 class PublishedOneHot(nn.Module):
-    """Linear(10000, 10000) and ReLU over a chain's flattened one-hot, as published: 100 M weights.
+    """Linear(10000, 10000) and ReLU on a chain's flattened one-hot types, as published: 100 M weights.
 
     Chains must be padded to `LONGEST`.
     """
@@ -83,19 +83,18 @@ class PublishedOneHot(nn.Module):
 
 
 class DeepPPISP(nn.Module):
-    """Logit of each residue asked for to lie in an interface.
+    """Logit of each requested residue to be in an interface.
 
     Parameters
     ----------
     other : int
-        Features of a residue beside its type (PSSM, DSSP): 29.
+        Features of a residue besides its type (PSSM, DSSP): 29.
     extra : int
-        Width of the residue embeddings, 0 without.
+        Width of the residue embeddings, 0 for none.
     protein : int
-        Width of the protein embedding, 0 without.
+        Width of the protein embedding, 0 for none.
     one_hot : {"residue", "chain"}
-        The layer that the residue types pass through: one for all residues, or the published one over the
-        chain.
+        Layer applied to the residue types: one per residue, or the published one on the chain.
     """
 
     def __init__(
@@ -105,12 +104,12 @@ class DeepPPISP(nn.Module):
         self.types: nn.Module = (
             PublishedOneHot()
             if one_hot == "chain"
-            # Without bias, so that what lies beyond a chain stays zero.
+            # Without bias, so that positions outside chains stay zero.
             else nn.Sequential(nn.Linear(TYPES, TYPES, bias=False), nn.ReLU())
         )
         features = TYPES + other
         self.text = nn.ModuleList(nn.Conv1d(features, WIDTH, k, padding=k // 2) for k in KERNELS)
-        # One layer in two parts: what is said of the chain is computed once for all its residues.
+        # One layer in two parts: the part of the chain is calculated once for all its residues.
         self.from_chain = nn.Linear(len(KERNELS) * WIDTH + protein, 1024, bias=False)
         self.from_window = nn.Linear(WINDOW * (features + extra), 1024)
         self.head = nn.Sequential(nn.ReLU(), nn.Linear(1024, 256), nn.ReLU(), nn.Linear(256, 1))
@@ -128,10 +127,10 @@ class DeepPPISP(nn.Module):
         return logit
 
     def _largest(self, features_RF: Tensor, batch: SiteBatch) -> Tensor:
-        """Return the largest value of each channel of each text convolution over a chain, (N, 3 * WIDTH)."""
+        """Return the maximum over a chain of each channel of each text convolution, (N, 3 * WIDTH)."""
         row_FR = features_RF.T[None]
         found_GR = torch.cat([F.relu(text(row_FR))[0] for text in self.text])
-        # A little beyond its end, where the window empties: the published network pads to 500.
+        # Includes positions after the end, where the window is empty: the published network pads to 500.
         spans = [
             slice(start, start + length + GAP // 2 + 1)
             for start, length in zip(batch.start_N.tolist(), batch.length_N.tolist(), strict=True)
@@ -140,10 +139,10 @@ class DeepPPISP(nn.Module):
 
 
 def clipped(residue_RF: Tensor, place_M: Tensor) -> Tensor:
-    """Return the window around residues, zeros outside their chains: shape (M, W * F).
+    """Return the window around residues, with zeros outside their chains: shape (M, W * F).
 
-    The SDK's `protemb_sdk.clip_windows`, with a gradient and for the residues asked for alone; a test holds
-    the two equal.
+    Like `protemb_sdk.clip_windows`, with a gradient and only for the requested residues; a test compares the
+    two.
     """
     half = WINDOW // 2
     padded = F.pad(residue_RF, (0, 0, half, half))

@@ -1,7 +1,7 @@
-"""Fine-tuning end to end: after the head, the encoder learns too.
+"""End-to-end fine-tuning: the encoder is trained after the head.
 
-First the head alone, as in the row it is compared with, then all weights together: from a head at random, the
-first gradients would spoil what the encoder knows (Kumar et al. 2022, arXiv:2202.10054).
+The head is trained alone first, as in the row it is compared with, then all weights: the gradients of a
+random head would damage the encoder (Kumar et al. 2022, arXiv:2202.10054).
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ UNFROZEN = Recipe(
     epochs=2,
     patience=2,
     chains_a_batch=2,  # the maps of a chain of 500 and their gradients take 2.5 GB
-    residues_a_chain=10_000,  # a chain is embedded once an epoch
-    learning_rate=1e-4,  # a fortieth of the encoder's own, a tenth of the head's
+    residues_a_chain=10_000,  # a chain is embedded once per epoch
+    learning_rate=1e-4,  # 1/40 of the rate of the encoder, 1/10 of that of the head
 )
-LONGEST_LEARNT = 300
-"""Residues: chains beyond it cost as much as all others together, and are only predicted."""
+LONGEST_TRAINED = 300
+"""Residues; longer chains, which cost as much as all others together, are only predicted."""
 CLOSE = 1e-3
-"""Of the scale of an embedding: by how much PyTorch's may differ from the SDK's."""
+"""Largest difference between PyTorch and the SDK, relative to the scale of the embedding."""
 
 
 class EndToEnd(nn.Module):
-    """A head and the encoder below it, mean readout.
+    """A head and its encoder, with the mean readout.
 
     Parameters
     ----------
     encoder : ScoreNetwork
-        Is copied.
+        Encoder; it is copied.
     sigma : float
         Noise level of its embedding, angstrom.
     head : nn.Module
-        Has learnt on scaled embeddings.
+        Network trained on scaled embeddings.
     scaling : Scaling
-        That scaling.
+        Scaling of these embeddings.
     """
 
     def __init__(self, encoder: ScoreNetwork, sigma: float, head: nn.Module, scaling: Scaling) -> None:
@@ -86,14 +86,14 @@ def fine_tuned(
     seed: int,
     recipe: Recipe = UNFROZEN,
 ) -> Run:
-    """Train a run's network and its encoder on, together.
+    """Train the network of a run together with its encoder.
 
     Parameters
     ----------
     run : Run
-        Of the network on embeddings of this encoder, mean readout, on the same chains.
+        Run of the network on the mean readout of this encoder, on the same chains.
     encoder : ScoreNetwork
-        That encoder; stays as it is.
+        The encoder; it is not modified.
     sigma : float
         Its noise level, angstrom.
     learning, validation, test
@@ -104,24 +104,24 @@ def fine_tuned(
     Raises
     ------
     SitesError
-        If the embeddings are not those of the encoder.
+        If the embeddings are not from the encoder.
     """
     made = EndToEnd(encoder, sigma, run.network, run.scaling)
     _check_same(made.eval(), learning)
     made.train()
 
     def bare(side: Sequence[ChainTensors]) -> list[ChainTensors]:
-        scaled = map(run.scaling.applied, side)  # features, where the head saw them so
+        scaled = map(run.scaling.applied, side)  # features, if they were scaled for the head
         return [replace(c, extra_LE=c.extra_LE[:, :0], protein_P=c.protein_P[:0]) for c in scaled]
 
-    short = [chain for chain in learning if len(chain.label_L) <= LONGEST_LEARNT]
+    short = [chain for chain in learning if len(chain.label_L) <= LONGEST_TRAINED]
     tuned = train(lambda *_: made, bare(short), bare(validation), bare(test), recipe, seed=seed)
     return replace(tuned, curve=[*run.curve, *tuned.curve])
 
 
 @torch.inference_mode()
 def _check_same(made: EndToEnd, chains: Sequence[ChainTensors]) -> None:
-    # The shortest: a chain that was cut has another embedding than its first residues alone.
+    # The shortest chain: the embedding of a chain that was cut differs from that of its first residues.
     chain = min(chains, key=lambda c: len(c.label_L))
     seen = torch.isfinite(chain.coords_L3[:, 0])
     expected = chain.extra_LE[seen]
@@ -130,6 +130,6 @@ def _check_same(made: EndToEnd, chains: Sequence[ChainTensors]) -> None:
         if float((found - expected).abs().max()) <= CLOSE * float(expected.abs().max()):
             return
     raise SitesError(
-        "the embeddings are not those of the network to be fine-tuned; name the model that was exported from "
-        "it as encoder, with the mean readout alone"
+        "the embeddings are not from the network to be fine-tuned; pass the model exported from it as "
+        "encoder, with the mean readout only"
     )

@@ -1,4 +1,4 @@
-"""Our head: residues pass messages to the nearest in space, knowing how they lie.
+"""Our head: message passing between spatial neighbours, with their geometry.
 
 Shapes: L residues, K neighbours, H hidden channels; those of a batch as in `SiteBatch`.
 """
@@ -26,7 +26,7 @@ LAYERS = 3
 
 
 class GraphHead(nn.Module):
-    """Logit of each residue asked for.
+    """Logit of each requested residue.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class GraphHead(nn.Module):
     def __init__(self, other: int, extra: int, protein: int) -> None:
         super().__init__()
         self.input = nn.Linear(TYPES + extra + len(BURIAL), HIDDEN)
-        # Apart, and from zero: a head that learnt without PSSM and DSSP can be given them.
+        # Separate, and initially zero: they can be added to a head that was trained without PSSM and DSSP.
         self.features = nn.Linear(other, HIDDEN, bias=False) if other else None
         if self.features is not None:
             nn.init.zeros_(self.features.weight)
@@ -51,14 +51,14 @@ class GraphHead(nn.Module):
 
     def logits(self, types_LT: Tensor, other_LF: Tensor, extra_LE: Tensor, graph: Graph) -> Tensor:
         """Return the logit of every residue, shape (L,)."""
-        # Types and burial on the scale of the embeddings, which are standardised and many.
+        # Types and burial, on the scale of the many standardised embeddings.
         types = (TYPES * types_LT - 1) / math.sqrt(TYPES - 1)
         burial = (graph.burial_LB - 1) / BURIAL_SPREAD
         seen = torch.cat([types, extra_LE.clamp(-LARGEST, LARGEST), burial], dim=1)
         y_LH = self.input(self.dropout(seen))
         if self.features is not None:
             y_LH = y_LH + self.features(self.dropout(other_LF.clamp(-LARGEST, LARGEST)))
-        graph = graph._replace(edge_LKE=graph.edge_LKE.float(), there_LK=graph.there_LK.float())
+        graph = graph._replace(edge_LKE=graph.edge_LKE.float(), present_LK=graph.present_LK.float())
         for layer in self.layers:
             y_LH = layer(y_LH, graph)
         logit: Tensor = self.output(y_LH).squeeze(1)

@@ -19,7 +19,7 @@ GRAPH_RECIPE = Recipe(
     epochs=10,
     patience=None,
     chains_a_batch=8,
-    residues_a_chain=10_000,  # all of them: messages are passed over the whole chain anyway
+    residues_a_chain=10_000,  # all: messages are passed over the whole chain
     weight_decay=1e-2,
     one_cycle=True,
     graph=True,
@@ -32,19 +32,19 @@ NETWORKS: dict[str, tuple[Maker, Recipe]] = {
     "deepppisp": (DeepPPISP, Recipe()),
     "deepppisp-published": (partial(DeepPPISP, one_hot="chain"), Recipe(pad_to=LONGEST)),
     "graph": (GraphHead, GRAPH_RECIPE),
-    # As it starts: what it knows from cut chains, before any label.
+    # Without training: the network as pretrained on cut chains, before any label.
     "graph-unlabelled": (GraphHead, replace(GRAPH_RECIPE, epochs=0)),
 }
 
 
 def find_network(name: str) -> tuple[Maker, Recipe]:
-    """Return what makes a network of the widths of features and embeddings, and how it is trained.
+    """Return the constructor of a network and its training settings.
 
     Raises
     ------
     SitesError
-        If there is none of that name.
+        If there is no network of that name.
     """
     if name not in NETWORKS:
-        raise SitesError(f"no network named {name!r}; there are {', '.join(NETWORKS)}")
+        raise SitesError(f"there is no network {name!r}; available are {', '.join(NETWORKS)}")
     return NETWORKS[name]

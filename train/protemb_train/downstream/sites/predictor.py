@@ -1,4 +1,4 @@
-"""The predictor that users run: several heads on one structure embedding, calibrated and measured."""
+"""The predictor for users: several heads on one structure embedding, calibrated and evaluated."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ FORMAT = "protemb-sites-2"
 
 
 class SitesModel(nn.Module):
-    """Calibrated probability of every residue of a chain: the mean logit of several heads, in a sigmoid.
+    """Calibrated probability of every residue of a chain: the sigmoid of the mean logit of several heads.
 
     Parameters
     ----------
     heads : sequence of GraphHead
-        Without PSSM and DSSP.
+        Heads without PSSM and DSSP.
     scalings : sequence of Scaling
-        Of each head.
+        Scaling of each head.
     slope, intercept : float
-        Of Platt's calibration (1999): sigmoid(slope * logit + intercept).
+        Parameters of Platt's calibration (1999): sigmoid(slope * logit + intercept).
     """
 
     mean_HE: Tensor
@@ -67,11 +67,11 @@ class SitesModel(nn.Module):
         Parameters
         ----------
         features_LKC : Tensor, float32, shape (L, K, C)
-            Residue readouts in the order that the heads were trained on.
+            Residue readouts in the order used in training.
         residue_type_L : Tensor, int64, shape (L,)
             Positions in `ALPHABET`.
         ca_coords_L3 : Tensor, float32, shape (L, 3)
-            C-alphas in angstrom, centred.
+            C-alpha coordinates in angstrom, centred.
         """
         types_LT = (residue_type_L[:, None] == torch.arange(TYPES)).to(torch.float32)
         graph = neighbour_graph(ca_coords_L3)
@@ -84,12 +84,12 @@ class SitesModel(nn.Module):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trained:
-    """A predictor and what is said of it.
+    """A predictor and its card.
 
     Parameters
     ----------
     model : SitesModel
-        In eval mode.
+        Predictor in eval mode.
     card : dict
         Plain values: encoder, readouts, threshold, quality on held-out sets, training chains.
     """
@@ -107,25 +107,25 @@ def train_predictor(
     heads: int = 5,
     cache: Path | None = None,
 ) -> Trained:
-    """Train heads on a structure embedding alone, calibrate them, and measure them on held-out chains.
+    """Train heads on a structure embedding alone, calibrate them, and evaluate them on held-out chains.
 
-    Each head holds out its own validation chains; calibration and threshold come from what the heads say of
-    chains that they have not learnt from. No held-out chain chooses anything.
+    Each head has its own validation chains; calibration and threshold are determined from the predictions
+    for these. The held-out chains are used for evaluation only.
 
     Parameters
     ----------
     training : sequence of SiteChain
-        With coordinates.
+        Chains with coordinates.
     encoder : StructureEncoder
-        With the readouts to use.
+        Encoder with the readouts to use.
     held_out : mapping of str to sequence of SiteChain
-        Sets to measure on, by name.
+        Evaluation sets by name.
     start : Start, optional
-        What the heads learnt before.
+        Pretrained weights of the heads.
     heads : int, default 5
-        How many are averaged.
+        Number of averaged heads.
     cache : Path, optional
-        Folder of embeddings.
+        Cache folder of embeddings.
 
     Raises
     ------
@@ -138,12 +138,12 @@ def train_predictor(
     family = families(training)
     for seed in range(heads):
         learning, validation = validation_split(family, VALIDATION_SHARE, seed)
-        learnt, tested = ([tensors[i] for i in side] for side in (learning, validation))
-        run = train(make, learnt, tested, [], recipe, seed=seed, start=start)
+        training_side, tested = ([tensors[i] for i in side] for side in (learning, validation))
+        run = train(make, training_side, tested, [], recipe, seed=seed, start=start)
         found.append((run.network, run.scaling))
         for i, probability in zip(validation, run.validation, strict=True):
             outside[i].append(probability)
-    # What the heads say of chains held out from them; a chain may have been held out from several.
+    # Predictions of the heads for their validation chains; a chain may be among those of several heads.
     chains = [i for i, predicted in enumerate(outside) if predicted]
     logit = np.concatenate([_logit(np.mean(outside[i], axis=0)) for i in chains])
     label = np.concatenate([training[i].label[: training[i].cut] for i in chains])
@@ -191,7 +191,7 @@ def measure(
     threshold: float,
     cache: Path | None = None,
 ) -> dict[str, float]:
-    """Return scores on held-out chains at a threshold chosen elsewhere, and how well calibrated they are."""
+    """Return scores and calibration on held-out chains, at a given threshold."""
     tensors = as_tensors(chains, embed_all(encoder, chains, cache), features=False)
     readouts = len(encoder.readouts)
     predicted = [
@@ -216,12 +216,12 @@ def measure(
 
 
 def save_predictor(trained: Trained, out: Path) -> None:
-    """Write a predictor, to be exported.
+    """Write a predictor, for export.
 
     Raises
     ------
     OutputError
-        If it cannot be written.
+        If the file cannot be written.
     """
     shape = {"heads": len(trained.model.heads), "extra": trained.model.get_buffer("mean_HE").shape[1]}
     with written_whole(out) as part:
@@ -232,17 +232,17 @@ def save_predictor(trained: Trained, out: Path) -> None:
 
 
 def load_predictor(path: Path) -> Trained:
-    """Read what `save_predictor` wrote.
+    """Read a file of `save_predictor`.
 
     Raises
     ------
     ModelError
-        If the file is missing, or is no such predictor.
+        If the file is missing or is not such a predictor.
     """
     loaded = read_tensors(path)
     try:
         if loaded["format"] != FORMAT:
-            raise ModelError(f"holds {loaded['format']!r}, this reads {FORMAT!r} only", path)
+            raise ModelError(f"has the format {loaded['format']!r}; only {FORMAT!r} can be read", path)
         count, extra = int(loaded["shape"]["heads"]), int(loaded["shape"]["extra"])
         zeros = {"extra_LE": torch.zeros(extra)}
         heads = [GraphHead(0, extra, 0) for _ in range(count)]

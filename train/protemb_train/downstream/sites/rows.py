@@ -1,4 +1,4 @@
-"""A row of the table: several seeds of one network on one choice of features, kept as predictions."""
+"""A row of the table: several seeds of one network with one choice of features, saved as predictions."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ from protemb_train.network.network import ScoreNetwork
 _OF_A_SEED = {"row", "seed", "data", "chains", "curve", "origin"}
 
 VALIDATION_SHARE = 1 / 7
-"""Of the training chains, held out whole: 50 of 352, as the paper has it."""
+"""Share of the training chains used for validation: 50 of 352, as in the paper."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Row:
-    """What is compared.
+    """Settings of a row.
 
     Parameters
     ----------
     name : str
-        Of the row, and of its folder.
+        Name of the row and of its folder.
     encoder : Encoder
-        Makes the embeddings.
+        Computes the embeddings.
     make : callable
-        Makes the network from the widths of features, residue and protein embeddings.
+        Creates the network from the widths of features, residue and protein embeddings.
     features : bool, default True
-        Whether PSSM and DSSP enter; without them the row needs a structure alone.
+        Whether PSSM and DSSP are used; without them the row requires only a structure.
     recipe : Recipe
-        How it is trained.
+        Training settings.
     start : Start, optional
-        Weights to start from.
+        Initial weights.
     unfrozen : ScoreNetwork, optional
-        The encoder, to be fine-tuned end to end once the head has learnt; `encoder` is its export.
+        Encoder to be fine-tuned end to end after the head; `encoder` is its exported model.
     """
 
     name: str
@@ -72,30 +72,30 @@ def run_row(
     cache: Path | None = None,
     about: dict[str, Any] | None = None,
 ) -> Iterator[Run]:
-    """Train the seeds of a row that are not there yet, and yield them as they end.
+    """Train the missing seeds of a row, and yield each when it is finished.
 
-    The same seed holds out the same validation chains in every row: they can be compared seed by seed. None
-    of them has a relative (`families`) among the chains learnt from.
+    A seed has the same validation chains in every row: rows can be compared seed by seed. Validation chains
+    have no relatives (`families`) among the training chains.
 
     Parameters
     ----------
     row : Row
-        What is trained.
+        Row to train.
     training, test : sequence of SiteChain
-        Of the published split.
+        Chains of the published split.
     out : Path
         Folder of rows; `out/NAME/seed-N.npz` holds labels, predictions and the training curve.
     seeds : sequence of int
-        One run each.
+        One run per seed.
     cache : Path, optional
-        Folder of embeddings.
+        Cache folder of embeddings.
     about : dict, optional
-        Kept in the file.
+        Additional values written into the file.
 
     Raises
     ------
     SitesError
-        If a chain cannot be used in this row, or a seed that is there was made otherwise or is damaged.
+        If a chain cannot be used in this row, or an existing seed has other settings or is damaged.
     OutputError
         If the folder cannot be written.
     """
@@ -110,7 +110,7 @@ def run_row(
 
     def record_of(path: Path) -> dict[str, Any]:
         record = _read(path).record
-        if record.get("chains_sha256") == made["chains_sha256"]:  # whatever the file is called
+        if record.get("chains_sha256") == made["chains_sha256"]:  # the file name may differ
             record["data"] = made.get("data")
         learning, validation, tested = record["chains"]
         return record | {"number of chains": [learning + validation, tested]}
@@ -121,11 +121,11 @@ def run_row(
         return
     vectors = embed_all(row.encoder, [*training, *test], cache)
     tensors = as_tensors([*training, *test], vectors, features=row.features, graph=row.recipe.graph)
-    learnable, tested = tensors[: len(training)], tensors[len(training) :]
+    training_tensors, tested = tensors[: len(training)], tensors[len(training) :]
     family = families(training)
     for seed in wanted:
         learning, validation = validation_split(family, VALIDATION_SHARE, seed)
-        sides = [learnable[i] for i in learning], [learnable[i] for i in validation], tested
+        sides = [training_tensors[i] for i in learning], [training_tensors[i] for i in validation], tested
         run = train(row.make, *sides, row.recipe, seed=seed, start=row.start)
         if row.unfrozen is not None:
             sigma = float(str(row.encoder.about["sigma"]))
@@ -143,7 +143,7 @@ def run_row(
 
 
 def _digest(training: Sequence[SiteChain], test: Sequence[SiteChain]) -> str:
-    """Return the SHA-256 of the content of chains."""
+    """Return the SHA-256 of the contents of chains."""
     digest = hashlib.sha256(f"{len(training)} {len(test)}".encode())
     for chain in (*training, *test):
         digest.update(f"{chain.id} {chain.sequence} {chain.cut}".encode())
@@ -170,8 +170,8 @@ def _keep(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Kept:
-    """One seed of a row, read back: arrays over residues, and lengths of the test chains."""
+class SavedSeed:
+    """One saved seed of a row: arrays over residues, and lengths of the test chains."""
 
     record: dict[str, Any]
     test_id: NDArray[np.str_]
@@ -182,8 +182,8 @@ class Kept:
     validation_label: NDArray[np.bool_]
     validation_probability: NDArray[np.float32]
 
-    def of(self, split: str) -> Kept:
-        """Return it with the test chains of one published split alone.
+    def of(self, split: str) -> SavedSeed:
+        """Return the seed with the test chains of one published split.
 
         Raises
         ------
@@ -205,8 +205,8 @@ class Kept:
         )
 
 
-def _read(path: Path) -> Kept:
-    z = read_arrays(path, tuple(Kept.__annotations__), "a run of protemb-train sites")
+def _read(path: Path) -> SavedSeed:
+    z = read_arrays(path, tuple(SavedSeed.__annotations__), "a run of protemb-train sites")
     try:
         record = json.loads(str(z["record"][()]))
         _ = record["seed"], dict(record["encoder"]), record["features"], record["curve"], record["row"]
@@ -214,32 +214,32 @@ def _read(path: Path) -> Kept:
             raise ValueError("not three numbers of chains")
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise ArrayFileError(f"not a run of protemb-train sites (its record: {error})", path) from error
-    return Kept(**{**z, "record": record})
+    return SavedSeed(**{**z, "record": record})
 
 
-def read_rows(folder: Path, split: str | None = None) -> dict[str, list[Kept]]:
+def read_rows(folder: Path, split: str | None = None) -> dict[str, list[SavedSeed]]:
     """Return every seed of every row in a folder, rows by name, seeds in order.
 
     Parameters
     ----------
     folder : Path
-        Of `run_row`.
+        Folder of `run_row`.
     split : str, optional
-        Test chains of one published split alone.
+        Only test chains of one published split.
 
     Raises
     ------
     SitesError
-        If there is no row, one was not tested on that split, or its seeds were made in different ways.
+        If there is no row, one was not tested on that split, or its seeds have different settings.
     ArrayFileError
         If a file is damaged.
     """
-    found: dict[str, list[Kept]] = {}
+    found: dict[str, list[SavedSeed]] = {}
     for path in sorted(folder.glob("*/seed-*.npz")):
         kept = _read(path)
         found.setdefault(path.parent.name, []).append(kept.of(split) if split else kept)
     if not found:
-        raise SitesError("holds no rows; make some with protemb-train sites row", folder)
+        raise SitesError("contains no rows; train some with protemb-train sites row", folder)
     for name, seeds in found.items():
         records = [kept.record for kept in seeds]
         check_alike(folder / name, records, records[0].keys() - _OF_A_SEED, SitesError)

@@ -1,4 +1,4 @@
-"""Where a head starts from: what it learnt on interfaces within chains (`cuts`), kept in a file."""
+"""Pretraining of a head on interfaces within chains (`cuts`), and its file."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from protemb_train.network.checkpoint import read_tensors
 
 FORMAT = "protemb-sites-start-1"
 HELD_OUT = 1 / 20
-"""Of the pieces, those of the last chains, to see how well it learns; they choose nothing."""
+"""Share of the pieces, those of the last chains, used to monitor training; they select nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Started:
-    """A start, and what it was made of: network, encoder with readouts, pieces, curve."""
+    """A pretrained head and its description: network, encoder with readouts, pieces, curve."""
 
     start: Start
     about: dict[str, Any]
@@ -37,7 +37,7 @@ class Started:
         Raises
         ------
         SitesError
-            If it was made with others.
+            If they differ.
         """
         for name, wanted, same in (
             ("network", network, find_network(network)[0] is find_network(self.about["network"])[0]),
@@ -45,17 +45,17 @@ class Started:
         ):
             if not same:
                 raise SitesError(
-                    f"the start was made with {name} {self.about[name]}, and the row has {wanted}; "
-                    "make another"
+                    f"the start was made with {name} {self.about[name]}, but the row has {wanted}; "
+                    "make another start"
                 )
 
     @property
     def record(self) -> dict[str, Any]:
-        """What results say of it: all but its curve."""
+        """Description without the curve, for results."""
         return self.about | {"curve": None}
 
 
-def learn_from_cuts(
+def train_on_cuts(
     pieces: Sequence[SiteChain],
     encoder: Encoder,
     make: Callable[[int, int, int], nn.Module],
@@ -65,30 +65,30 @@ def learn_from_cuts(
     seed: int = 0,
     cache: Path | None = None,
 ) -> Started:
-    """Train a network on pieces of chains (`cut_corpus`) without PSSM and DSSP.
+    """Train a network on pieces of chains (`cut_corpus`), without PSSM and DSSP.
 
     Parameters
     ----------
     pieces : sequence of SiteChain
-        Pieces of one chain lie next to each other.
+        Pieces; those of one chain are adjacent.
     encoder : Encoder
-        Makes the embeddings.
+        Computes the embeddings.
     make, recipe, seed
         As in `train`.
     network : str
-        Name of what `make` makes.
+        Name of the network that `make` creates.
     cache : Path, optional
-        Folder of embeddings.
+        Cache folder of embeddings.
     """
     tensors = as_tensors(pieces, embed_all(encoder, pieces, cache), features=False, graph=recipe.graph)
-    learnt = len(pieces) - max(1, round(len(pieces) * HELD_OUT))
-    while learnt > 1 and pieces[learnt - 1].id.split(":")[0] == pieces[learnt].id.split(":")[0]:
-        learnt -= 1
-    run = train(make, tensors[:learnt], tensors[learnt:], [], recipe, seed=seed)
+    count = len(pieces) - max(1, round(len(pieces) * HELD_OUT))
+    while count > 1 and pieces[count - 1].id.split(":")[0] == pieces[count].id.split(":")[0]:
+        count -= 1
+    run = train(make, tensors[:count], tensors[count:], [], recipe, seed=seed)
     about = {
         "network": network,
         "encoder": encoder.about,
-        "pieces": [learnt, len(pieces) - learnt],
+        "pieces": [count, len(pieces) - count],
         "seed": seed,
         "curve": run.curve,
     }
@@ -96,12 +96,12 @@ def learn_from_cuts(
 
 
 def save_start(started: Started, out: Path) -> None:
-    """Write a start.
+    """Write a start file.
 
     Raises
     ------
     OutputError
-        If it cannot be written.
+        If the file cannot be written.
     """
     scaling = started.start.scaling
     with written_whole(out) as part:
@@ -118,17 +118,17 @@ def save_start(started: Started, out: Path) -> None:
 
 
 def load_start(path: Path) -> Started:
-    """Read what `save_start` wrote.
+    """Read a file of `save_start`.
 
     Raises
     ------
     ModelError
-        If the file is missing, or is no start.
+        If the file is missing or is not such a file.
     """
     loaded = read_tensors(path)
     try:
         if loaded["format"] != FORMAT:
-            raise ModelError(f"holds {loaded['format']!r}, this reads {FORMAT!r} only", path)
+            raise ModelError(f"has the format {loaded['format']!r}; only {FORMAT!r} can be read", path)
         scaling = Scaling(dict(loaded["means"]), dict(loaded["spreads"]))
         return Started(Start(dict(loaded["state"]), scaling), dict(loaded["about"]))
     except (KeyError, TypeError, ValueError) as error:
@@ -136,14 +136,14 @@ def load_start(path: Path) -> Started:
 
 
 def started_from(path: Path | None, network: str, encoder: Encoder) -> Started | None:
-    """Read a start for a network on an encoder; None without a path.
+    """Read a start for a network and an encoder; None without a path.
 
     Raises
     ------
     ModelError
-        As `load_start`.
+        See `load_start`.
     SitesError
-        As `Started.check`.
+        See `Started.check`.
     """
     if path is None:
         return None

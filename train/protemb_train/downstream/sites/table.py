@@ -21,7 +21,7 @@ from protemb_train.downstream.common.table import (
 )
 from protemb_train.downstream.sites.bootstrap import drawn_scores
 from protemb_train.downstream.sites.data import SitesError
-from protemb_train.downstream.sites.rows import Kept
+from protemb_train.downstream.sites.rows import SavedSeed
 
 SCORES = ("accuracy", "precision", "recall", "f1", "mcc", "auprc", "auroc")
 
@@ -58,15 +58,15 @@ SHOWN = {
 """Columns of the page; the JSON file has all scores."""
 
 
-def scores_of(kept: Kept, protocol: str) -> BinaryScores:
+def scores_of(kept: SavedSeed, protocol: str) -> BinaryScores:
     """Return the scores of one seed on the test chains.
 
     Parameters
     ----------
-    kept : Kept
-        A run.
+    kept : SavedSeed
+        Saved seed.
     protocol : {"paper", "clean"}
-        "paper": the threshold with the best F on the test chains themselves, as the published code has it;
+        "paper": the threshold with the best F on the test chains, as in the published code;
         "clean": the one with the best F on the validation chains.
     """
     label, probability = kept.test_label, kept.test_probability
@@ -79,18 +79,18 @@ def scores_of(kept: Kept, protocol: str) -> BinaryScores:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Compared:
-    """Scores of one row, computed once for all differences.
+    """Scores of one row, calculated once for all differences.
 
     Parameters
     ----------
     seeds : list of int
-        In order.
+        Seeds in order.
     test_id : ndarray of str
         Test chains.
     clean : list of BinaryScores
-        Of each seed, protocol "clean".
+        Scores of each seed, protocol "clean".
     drawn : dict of str to ndarray
-        From `drawn_scores`.
+        Result of `drawn_scores`.
     """
 
     seeds: list[int]
@@ -99,7 +99,7 @@ class Compared:
     drawn: dict[str, NDArray[np.float64]]
 
     @classmethod
-    def of(cls, row: Sequence[Kept]) -> Compared:
+    def of(cls, row: Sequence[SavedSeed]) -> Compared:
         """Score the seeds of a row."""
         clean = [scores_of(kept, "clean") for kept in row]
         return cls([kept.record["seed"] for kept in row], row[0].test_id, clean, drawn_scores(row))
@@ -108,7 +108,7 @@ class Compared:
 def paired(a: Compared, b: Compared, score: str) -> Difference | None:
     """Return the difference of two rows in AUPRC or MCC (clean), None if seeds or test chains differ.
 
-    The interval over samples is a bootstrap of the test chains, of the mean over seeds.
+    The interval over samples is a bootstrap over test chains of the mean over seeds.
     """
     if a.seeds != b.seeds or not np.array_equal(a.test_id, b.test_id):
         return None
@@ -117,13 +117,13 @@ def paired(a: Compared, b: Compared, score: str) -> Difference | None:
     return Difference.of(by_seed, (float(low), float(high)))
 
 
-def as_table(rows: Mapping[str, Sequence[Kept]], base: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """Return the page of a results folder, and everything it summarises.
+def as_table(rows: Mapping[str, Sequence[SavedSeed]], base: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """Return the page of a results folder and the values it summarises.
 
     Parameters
     ----------
-    rows : mapping of str to sequence of Kept
-        Runs of each row.
+    rows : mapping of str to sequence of SavedSeed
+        Saved seeds of each row.
     base : sequence of str
         Rows to subtract.
 
@@ -138,11 +138,11 @@ def as_table(rows: Mapping[str, Sequence[Kept]], base: Sequence[str]) -> tuple[s
     Raises
     ------
     SitesError
-        If there is no row of a name in `base`.
+        If a name in `base` is not a row.
     """
     for name in base:
         if name not in rows:
-            raise SitesError(f"there is no row {name!r}; there are {', '.join(rows)}")
+            raise SitesError(f"there is no row {name!r}; available are {', '.join(rows)}")
     scores = {
         protocol: {name: _spreads(seeds, protocol) for name, seeds in rows.items()} for protocol in PROTOCOLS
     }
@@ -163,18 +163,18 @@ def as_table(rows: Mapping[str, Sequence[Kept]], base: Sequence[str]) -> tuple[s
     return "\n\n".join(parts) + "\n", values
 
 
-def _spreads(seeds: Sequence[Kept], protocol: str) -> dict[str, Spread]:
+def _spreads(seeds: Sequence[SavedSeed], protocol: str) -> dict[str, Spread]:
     found = [scores_of(kept, protocol).as_dict() for kept in seeds]
     return {name: Spread.of([scores[name] for scores in found]) for name in found[0] if name in SCORES}
 
 
-def _published(rows: Mapping[str, Sequence[Kept]]) -> dict[str, dict[str, str]]:
+def _published(rows: Mapping[str, Sequence[SavedSeed]]) -> dict[str, dict[str, str]]:
     split = set(next(iter(rows.values()))[0].test_split)
     return PUBLISHED.get(str(next(iter(split))), {}) if len(split) == 1 else {}
 
 
 def _scores_part(
-    rows: Mapping[str, Sequence[Kept]], scores: Mapping[str, Mapping[str, Mapping[str, Spread]]]
+    rows: Mapping[str, Sequence[SavedSeed]], scores: Mapping[str, Mapping[str, Mapping[str, Spread]]]
 ) -> str:
     def cell(name: str, key: str) -> Spread:
         protocol, _, score = key.rpartition(" ")
@@ -191,7 +191,7 @@ def _scores_part(
 
 
 def _differences(
-    rows: Mapping[str, Sequence[Kept]], base: Sequence[str]
+    rows: Mapping[str, Sequence[SavedSeed]], base: Sequence[str]
 ) -> dict[str, dict[str, dict[str, Difference]]]:
     compared = {name: Compared.of(row) for name, row in rows.items()} if base else {}
     found: dict[str, dict[str, dict[str, Difference]]] = {}
@@ -214,14 +214,14 @@ def _differences_part(
     )
 
 
-def _about(seeds: Sequence[Kept]) -> dict[str, Any]:
+def _about(seeds: Sequence[SavedSeed]) -> dict[str, Any]:
     record = seeds[0].record
     return {key: record[key] for key in ("encoder", "features", "chains")} | {
         "epochs": [len(kept.record["curve"]) for kept in seeds]
     }
 
 
-def _rows_part(rows: Mapping[str, Sequence[Kept]]) -> str:
+def _rows_part(rows: Mapping[str, Sequence[SavedSeed]]) -> str:
     lines = []
     for name, seeds in rows.items():
         about = _about(seeds)

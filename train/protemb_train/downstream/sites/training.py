@@ -1,4 +1,4 @@
-"""One run of a row: learn on chains, choose the epoch on others, predict the test chains."""
+"""One run of a row: training, choice of the epoch on validation chains, prediction of the test chains."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader
 
 from protemb_train.downstream.common.metrics import best_f_threshold, binary_scores
 from protemb_train.downstream.sites.batches import (
-    CHAINS_A_BATCH,
-    RESIDUES_A_CHAIN,
+    CHAINS_PER_BATCH,
+    RESIDUES_PER_CHAIN,
     ChainTensors,
     ResidueBatches,
     Scaling,
@@ -33,33 +33,33 @@ from protemb_train.pretrain.pretrain import quiet_lightning
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a network of residues is trained; the default is as published, but for the batches.
+    """Training settings of a network of residues; the default is as published, except for the batches.
 
     Parameters
     ----------
     epochs : int
-        At most; 0 leaves the network as it starts.
+        Largest number of epochs; 0 leaves the initial weights.
     patience : int, optional
-        Training stops that many epochs after the last better F on the validation chains, and the best epoch
-        is used. None: all epochs, and the last one.
+        Training stops this number of epochs after the last improvement of F on the validation chains, and the
+        best epoch is used. None: all epochs, and the last one.
     chains_a_batch, residues_a_chain : int
         As in `ResidueBatches`.
     learning_rate, weight_decay : float
-        Of Adam.
+        Settings of Adam.
     one_cycle : bool
-        The learning rate rises for a tenth of the steps and then falls to zero, as a cosine.
+        Whether the learning rate rises during a tenth of the steps and then falls to zero, as a cosine.
     pad_to : int
-        Residues that shorter chains are filled to, for the published one-hot layer.
+        Length that shorter chains are padded to, for the published one-hot layer.
     graph : bool
-        Whether the network sees who is near whom.
+        Whether the network uses the neighbour graph.
     scale_features : bool
-        Whether PSSM and DSSP are scaled as the embeddings are.
+        Whether PSSM and DSSP are scaled like the embeddings.
     """
 
     epochs: int = 10
     patience: int | None = 5
-    chains_a_batch: int = CHAINS_A_BATCH
-    residues_a_chain: int = RESIDUES_A_CHAIN
+    chains_a_batch: int = CHAINS_PER_BATCH
+    residues_a_chain: int = RESIDUES_PER_CHAIN
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     one_cycle: bool = False
@@ -75,9 +75,9 @@ class Start:
     Parameters
     ----------
     state : dict of str to Tensor
-        Its weights; what it lacks starts afresh.
+        Weights; parameters that are not included keep their random initialisation.
     scaling : Scaling
-        What it saw of an embedding.
+        Scaling of its embeddings.
     """
 
     state: dict[str, Tensor]
@@ -86,18 +86,18 @@ class Start:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """What a run leaves.
+    """Result of a run.
 
     Parameters
     ----------
     validation, test : list of ndarray, float32, shape (L,)
-        Probabilities of each chain, by the epoch that the recipe chooses.
+        Probabilities of each chain, at the epoch selected by the recipe.
     curve : list of dict
         Per epoch: loss, and F and AUPRC on the validation chains.
     network : nn.Module
-        As it was after that epoch.
+        Network after that epoch.
     scaling : Scaling
-        What it sees of an embedding.
+        Scaling of its inputs.
     """
 
     validation: list[NDArray[np.float32]]
@@ -108,7 +108,7 @@ class Run:
 
 
 class SiteTraining(pl.LightningModule):
-    """A network of residues, binary cross entropy, Adam."""
+    """Trains a network of residues with binary cross entropy and Adam."""
 
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class SiteTraining(pl.LightningModule):
 
 @torch.inference_mode()
 def predict(network: nn.Module, chains: Sequence[ChainTensors], pad_to: int = 0) -> list[NDArray[np.float32]]:
-    """Return the probability of every residue, chain by chain."""
+    """Return the probability of every residue of each chain."""
     network.eval()
     return [network(whole(chain, pad_to)).sigmoid().numpy() for chain in chains]
 
@@ -167,20 +167,20 @@ def train(
     seed: int,
     start: Start | None = None,
 ) -> Run:
-    """Train a network on residues of whole chains, and predict validation and test chains with it.
+    """Train a network on residues of whole chains, and predict validation and test chains.
 
     Parameters
     ----------
     make : callable
-        Makes the network from the widths of features, residue and protein embeddings.
+        Creates the network from the widths of features, residue and protein embeddings.
     learning, validation, test : sequence of ChainTensors
-        Whole chains each; test chains are only predicted.
+        Whole chains; test chains are only predicted.
     recipe : Recipe
-        How.
+        Training settings.
     seed : int
-        Of weights and batches.
+        Seed of weights and batches.
     start : Start, optional
-        Weights to start from.
+        Initial weights.
 
     Returns
     -------
@@ -189,7 +189,7 @@ def train(
     Raises
     ------
     SitesError
-        If `start` is of another network, or of embeddings of another width.
+        If `start` is of another network, or has embeddings of another width.
     """
     pl.seed_everything(seed, verbose=False)
     first = learning[0]
@@ -197,7 +197,7 @@ def train(
     scaling = Scaling.of(learning, features=recipe.scale_features)
     if start is not None:
         scaling = started(network, start, scaling)
-    learnt, held_out, tested = ([scaling.applied(c) for c in side] for side in (learning, validation, test))
+    training, held_out, tested = ([scaling.applied(c) for c in side] for side in (learning, validation, test))
     module = SiteTraining(network, recipe)
     with tempfile.TemporaryDirectory() as folder, quiet_lightning(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*(__len__|`IterableDataset`)")
@@ -218,7 +218,7 @@ def train(
             enable_model_summary=False,
         )
         batches = ResidueBatches(
-            learnt,
+            training,
             seed,
             recipe.pad_to,
             chains_a_batch=recipe.chains_a_batch,
@@ -237,20 +237,20 @@ def train(
 
 
 def started(network: nn.Module, start: Start, own: Scaling) -> Scaling:
-    """Load weights into a network, and return what it should see: what `start` saw, and else what is its own.
+    """Load weights into a network; return the scaling of `start`, with `own` for inputs that it lacks.
 
     Raises
     ------
     SitesError
-        If they do not fit.
+        If the weights do not fit.
     """
     fresh = network.state_dict()
     if any(n not in fresh or w.shape != fresh[n].shape for n, w in start.state.items()):
         raise SitesError(
-            "the network to start from is another one, or saw other embeddings or readouts; "
-            "name the encoder and the readouts that it was trained with"
+            "the initial weights are of another network, or of other embeddings or readouts; "
+            "use the encoder and the readouts that they were trained with"
         )
     network.load_state_dict(fresh | start.state)
     means, spreads = start.scaling.means, start.scaling.spreads
-    seen = [n for n in means if len(means[n])]  # it had no PSSM and no DSSP
+    seen = [n for n in means if len(means[n])]  # it has no PSSM and DSSP
     return Scaling(own.means | {n: means[n] for n in seen}, own.spreads | {n: spreads[n] for n in seen})

@@ -1,4 +1,4 @@
-"""What takes minutes to work out of many models, kept in a folder by the hash of what it is made of."""
+"""Cache of results that take minutes, in files named by a hash of their inputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from protemb_train.downstream.quality.decoys import Decoy
 
 
 def digest_of(decoys: Sequence[Decoy], *about: Any) -> str:
-    """Return 16 hexadecimal digits of models, in their order, and of plain values."""
+    """Return 16 hexadecimal digits of a hash of models, in their order, and of plain values."""
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for d in decoys:
         digest.update(d.sequence.encode() + d.ca_coords.tobytes())
@@ -25,15 +25,15 @@ def digest_of(decoys: Sequence[Decoy], *about: Any) -> str:
 
 
 def weights_of(network: nn.Module) -> str:
-    """Return the SHA-256 of a network's tensors and their names."""
+    """Return the SHA-256 of a network's parameter names and values."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode() + tensor.numpy(force=True).tobytes())
     return digest.hexdigest()
 
 
-def kept(path: Path, make: Callable[[], Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    """Return arrays out of a file, or make them and write it, whole or not at all.
+def cached(path: Path, make: Callable[[], Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Return arrays from a file; if it is missing, compute them and write it atomically.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Trained networks of the quality table: what they need to see a model, and their files."""
+"""Trained networks of the quality table, with their scales and records, and their files."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from protemb_train.network.presets import NetworkConfig
 
 FORMAT = "protemb-quality-row-1"
 GRAPHQA = ("graphqa", "residues")
-"""GraphQA with embeddings of residues (their mean readout) and of the pairs at edges, or all readouts of
-residues but nothing of pairs, which needs no pair map to run."""
+"""GraphQA with embeddings of residues (mean readout) and of the pairs at edges, or with all readouts of
+residues and no pairs, which needs no pair map."""
 _OF_A_ROW = (
     *("network", "encoder", "recipe", "models", "targets", "models_sha256", "namer_sha256"),
     *("unfrozen", "unfrozen_sha256", "from"),
@@ -35,15 +35,15 @@ NETWORKS = (*GRAPHQA, "head")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Learnt:
-    """A trained network, and what it needs to see a model.
+class TrainedNetwork:
+    """A trained network with its input scaling.
 
     Parameters
     ----------
     network : nn.Module
-        In eval mode.
+        Network in eval mode.
     scales : Scales
-        Of its embeddings.
+        Scales of its embeddings.
     record : dict
         Plain values: row, seed, network, encoder, recipe, curve, origin.
     """
@@ -61,7 +61,7 @@ def make_network(
     features: int = 0,
     namer: Namer | None = None,
 ) -> nn.Module:
-    """Return a network at random for embeddings of these widths; a namer, if it has one, as it is.
+    """Return a network with random weights for embeddings of these widths; a namer keeps its weights.
 
     Raises
     ------
@@ -75,36 +75,36 @@ def make_network(
         return GraphQA(config, own)
     if kind == "head":
         return QualityHead(node, own)
-    raise DecoyError(f"no network named {kind!r}; there are {', '.join(NETWORKS)}")
+    raise DecoyError(f"there is no network {kind!r}; available are {', '.join(NETWORKS)}")
 
 
-def save_row(learnt: Learnt, out: Path) -> None:
-    """Write a trained network, whole or not at all."""
-    scales = {name: getattr(learnt.scales, name) for name in Scales.__slots__}
+def save_row(trained: TrainedNetwork, out: Path) -> None:
+    """Write a trained network atomically."""
+    scales = {name: getattr(trained.scales, name) for name in Scales.__slots__}
     with written_whole(out) as part:
         torch.save(
             {
                 "format": FORMAT,
-                "record": learnt.record,
+                "record": trained.record,
                 "scales": scales,
-                "state": learnt.network.state_dict(),
+                "state": trained.network.state_dict(),
             },
             part,
         )
 
 
-def load_row(path: Path) -> Learnt:
-    """Read what `save_row` wrote.
+def load_row(path: Path) -> TrainedNetwork:
+    """Read a file of `save_row`.
 
     Raises
     ------
     ModelError
-        If the file is missing, or is none of a row.
+        If the file is missing or is not a trained row.
     """
     loaded = read_tensors(path)
     try:
         if loaded["format"] != FORMAT:
-            raise ModelError(f"holds {loaded['format']!r}, this reads {FORMAT!r} only", path)
+            raise ModelError(f"has the format {loaded['format']!r}; only {FORMAT!r} can be read", path)
         record: dict[str, Any] = dict(loaded["record"])
         shape = dict(record["shape"])
         namer = Namer.like(loaded["state"]) if shape.pop("named", False) else None
@@ -114,18 +114,18 @@ def load_row(path: Path) -> Learnt:
             encoder = ScoreNetwork(NetworkConfig.from_dict(unfrozen["network"]))
             network = EndToEnd(encoder, unfrozen["sigma"], network, scales)
         network.load_state_dict(loaded["state"])
-        return Learnt(network.eval(), scales, record)
+        return TrainedNetwork(network.eval(), scales, record)
     except (KeyError, TypeError, RuntimeError) as error:
         raise ModelError(f"not a network of protemb-train quality row ({error})", path) from error
 
 
-def load_rows(folder: Path, only: str | None = None) -> dict[str, list[Learnt]]:
-    """Return every row of a folder, or one, seeds in order.
+def load_rows(folder: Path, only: str | None = None) -> dict[str, list[TrainedNetwork]]:
+    """Return every row of a folder, or one, with seeds in order.
 
     Raises
     ------
     DecoyError
-        If there is none, or the seeds of one were made in different ways.
+        If there is no row, or its seeds have different settings.
     """
     rows = {
         of.name: [load_row(path) for path in sorted(of.glob("seed-*.pt"))]
@@ -133,7 +133,7 @@ def load_rows(folder: Path, only: str | None = None) -> dict[str, list[Learnt]]:
     }
     rows = {name: seeds for name, seeds in rows.items() if seeds}
     if not rows:
-        raise DecoyError(f"holds no {only or 'rows'}; make some with protemb-train quality row", folder)
+        raise DecoyError(f"contains no {only or 'rows'}; train some with protemb-train quality row", folder)
     for name, seeds in rows.items():
         check_alike(folder / name, [seed.record for seed in seeds], _OF_A_ROW, DecoyError)
     return rows
