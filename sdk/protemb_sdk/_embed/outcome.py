@@ -20,8 +20,8 @@ class ChainEmbedder(Protocol):
     limits: Limits
 
     @property
-    def channels(self) -> int:
-        """Width of every embedding."""
+    def widths(self) -> dict[str, int]:
+        """Width of each level."""
         ...
 
     def read(self, structure: object) -> StructureRead:
