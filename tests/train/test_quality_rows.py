@@ -323,7 +323,8 @@ def test_the_command_line_from_models_to_scorer(
     made = run(
         app,
         ["quality", "row", "h", *common, "-o", str(tmp_path / "r"), "--encoder", "base-1",
-         "--network", "head", "--epochs", "1", "--seeds", "2", "--threads", "1", "--made", str(tmp_path / "made.npz")],
+         "--network", "head", "--epochs", "1", "--seeds", "2", "--threads", "1",
+         "--made", str(tmp_path / "made.npz")],
     )  # fmt: skip
     assert made.exit_code == 0, made.output
     page = tmp_path / "page.md"
