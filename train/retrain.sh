@@ -20,7 +20,7 @@ declare -A summary=(
     [paper-c30]="the published network and recipe, one chain a cluster (30% identity)"
 )
 declare -A sigma=([base]=.3) # angstrom, of the embedding; 1 for the others, of which paper takes its nearest level
-messages=5200 together=1000 # steps of base: messages between neighbours alone, then the whole network
+messages=5200 together=780 # steps of base: messages between neighbours alone, then the whole network
 read -ra pretrain_options <<<"${PRETRAIN:-}"
 read -ra judge_options <<<"${JUDGE:-}"
 read -ra probe_options <<<"${PROBE:-}"
