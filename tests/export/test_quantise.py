@@ -35,7 +35,7 @@ def test_embeddings_are_alike_and_the_card_says_how(quantised):
     out, alike = quantised
     assert min(alike.protein_least, alike.residue_least) > 0.999
     card = Embedder(out, "cpu").card
-    assert card["quantised"]["from"] == "base-1" and card["quantised"]["cosine_to_float32"] == alike.as_dict()
+    assert card["quantised"]["from"] == "base" and card["quantised"]["cosine_to_float32"] == alike.as_dict()
     assert card["weights_sha256"] == Embedder("base-1", "cpu").card["weights_sha256"]
     assert "parity" not in card
 
@@ -97,7 +97,7 @@ def test_onnx_runtime_adds_within_the_convolutions(tmp_path):
 
 def test_the_page_tells_what_it_was_compared_with(quantised):
     page = as_page(read_card(quantised[0]))
-    assert "made from the graph of base-1" in page and "cosine to float32" in page
+    assert "made from the graph of base" in page and "cosine to float32" in page
     assert "deviation from PyTorch" not in page
 
 
@@ -107,9 +107,9 @@ def test_blocks_in_float16_are_alike_and_of_that_checkpoint(chains, tmp_path):
     alike = pack.pack_half(network, find_model("base-1"), out, chains[:3])
     assert min(alike.protein_least, alike.residue_least) > 0.99999
     card = read_card(out)
-    assert card["quantised"][
-        "blocks"
-    ] == "float16" and "in float16, made from the graph of base-1" in as_page(card)
+    assert card["quantised"]["blocks"] == "float16" and "in float16, made from the graph of base" in as_page(
+        card
+    )
     of_blocks = [t for t in onnx.load(out).graph.initializer if t.name.startswith("blocks.")]
     assert len(of_blocks) >= 24 and {t.data_type for t in of_blocks} == {onnx.TensorProto.FLOAT16}
     with pytest.raises(ExportError, match="is not the graph of that checkpoint"):

@@ -35,7 +35,7 @@ def test_a_pipeline_fits_clones_and_pickles(structures):
     x = [(str(structures / name), chain) for name, chain in FILES]
     y = [0, 0, 0, 1, 1]
     pipeline = make_pipeline(
-        EmbeddingTransformer(readouts=("mean", "max"), device="cpu", threads=1),
+        EmbeddingTransformer("base-1", readouts=("mean", "max"), device="cpu", threads=1),
         StandardScaler(),
         LogisticRegression(),
     )
@@ -46,7 +46,7 @@ def test_a_pipeline_fits_clones_and_pickles(structures):
     assert (predicted.argmax(axis=1) == y).all()
     transformer = pipeline[0]
     assert len(transformer.get_feature_names_out()) == 128 and transformer.transform([]).shape == (0, 128)
-    one = Embedder(device="cpu", threads=1).embed(structures / "1orc.pdb")
+    one = Embedder("base-1", device="cpu", threads=1).embed(structures / "1orc.pdb")
     np.testing.assert_allclose(
         transformer.transform([structures / "1orc.pdb"])[0, :64], one.protein, atol=1e-6
     )

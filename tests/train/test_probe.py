@@ -178,7 +178,7 @@ def test_an_untrained_paper_network_has_the_batch_statistics_of_real_chains(real
 
 
 def test_the_bundled_model_is_an_encoder(traces):
-    rows = encoders({"bundled": BUNDLED / "base.onnx"}, [0.3])
+    rows = encoders({"bundled": BUNDLED / "base-1.onnx"}, [0.3])
     assert [(r.name, r.sigma, r.twin) for r in rows[:3]] == [
         ("bundled", 1.0, "bundled, untrained"),  # the level folded into it, whatever is asked for
         ("bundled, untrained", 1.0, None),
@@ -186,7 +186,7 @@ def test_the_bundled_model_is_an_encoder(traces):
     ]
     assert rows[0].record["steps"] >= 1000
     hidden = (traces[0].ca_coords, "X" * len(traces[0].residue_type), traces[0].residue_index)
-    residue = Embedder(BUNDLED / "base.onnx").embed(hidden).residue
+    residue = Embedder(BUNDLED / "base-1.onnx").embed(hidden).residue
     assert_allclose(readouts(rows[0].pair(traces[0]), traces[0].ca_coords)[:, :64], residue, atol=1e-6)
 
 

@@ -338,6 +338,7 @@ def test_the_command_line_from_models_to_scorer(
     put = run(
         app,
         ["quality", "scorer", "h", "--rows", str(tmp_path / "r"), *common, "-o", str(tmp_path / "q.ckpt"),
+         "--encoder", "base-1",
          "--measured", str(page.with_suffix(".json"))],
     )  # fmt: skip
     assert put.exit_code == 0, put.output
