@@ -72,12 +72,12 @@ row sites 13-3di "${d[@]}" --encoder 3di
 
 # Ours: a graph head, frozen embeddings, structure alone, from scratch.
 g=("${d[@]}" --network graph --no-features)
-row sites graph-none-no-profile "${g[@]}"
-row sites graph-untrained-no-profile "${g[@]}" --encoder "$runs/untrained.onnx" "${residue[@]}"
-row sites graph-base-no-profile "${g[@]}" --encoder base "${residue[@]}"
-row sites graph-base-1-no-profile "${g[@]}" --encoder base-1 "${means[@]}"
-row sites graph-proteinmpnn-no-profile "${g[@]}" --encoder proteinmpnn
-row sites graph-3di-no-profile "${g[@]}" --encoder 3di
+row sites-frozen graph-none-no-profile "${g[@]}"
+row sites-frozen graph-untrained-no-profile "${g[@]}" --encoder "$runs/untrained.onnx" "${residue[@]}"
+row sites-frozen graph-base-no-profile "${g[@]}" --encoder base "${residue[@]}"
+row sites-frozen graph-base-1-no-profile "${g[@]}" --encoder base-1 "${means[@]}"
+row sites-frozen graph-proteinmpnn-no-profile "${g[@]}" --encoder proteinmpnn
+row sites-frozen graph-3di-no-profile "${g[@]}" --encoder 3di
 
 # The same head with and without profiles, and with and without what it learnt beforehand.
 for name in none untrained base; do
@@ -104,9 +104,10 @@ for name in none untrained base; do
     row sites-graphppis "graph-$name-started-no-profile" "${e[@]}" --no-features
 done
 
-against=(--against 2-untrained --against 12-proteinmpnn --against graph-untrained-no-profile
-    --against graph-proteinmpnn-no-profile)
-protemb-train sites table "$runs/sites" -o "$results/sites.md" "${against[@]}"
+protemb-train sites table "$runs/sites" -o "$results/sites.md" --against 1-none --against 2-untrained \
+    --against 12-proteinmpnn --against graph-untrained-started
+protemb-train sites table "$runs/sites-frozen" -o "$results/sites-frozen.md" --against graph-none-no-profile \
+    --against graph-untrained-no-profile --against graph-base-1-no-profile --against graph-proteinmpnn-no-profile
 protemb-train sites table "$runs/sites-422" -o "$results/sites-422.md"
 protemb-train sites table "$runs/sites-one-hot" -o "$results/sites-one-hot.md"
 for test in Test_60 Test_315; do
