@@ -92,7 +92,7 @@ def mark(ax: Axes, numbers: NDArray[np.int32], helices: list[tuple[int, int]], s
 def overview(embedding: Embedding, helices: list[tuple[int, int]]) -> Figure:
     """Return the figure: fold, distance map, pair embedding and residue embedding of one chain."""
     assert embedding.pair is not None  # asked for
-    numbers, channels = embedding.auth_seq, embedding.pair.shape[2]
+    numbers, channels, width = embedding.auth_seq, embedding.pair.shape[2], embedding.residue.shape[1]
     edges = (numbers[0] - 0.5, numbers[-1] + 0.5)
     coords = embedding.chain.ca_coords
     distances = np.linalg.norm(coords[:, None] - coords, axis=-1)
@@ -110,7 +110,7 @@ def overview(embedding: Embedding, helices: list[tuple[int, int]]) -> Figure:
         "fold": "Structure: 1A8O, C-alpha trace",
         "distance": "Input: C-alpha distances",
         "pair": f"Pair embedding, {len(numbers)} x {len(numbers)} x {channels}",
-        "residue": f"Residue embedding, {len(numbers)} x {embedding.residue.shape[1]}",
+        "residue": f"Residue embedding, {len(numbers)} x {width}",
     }
     for name, ax in axes.items():
         ax.set_title(titles[name], fontsize=11, color=INK, pad=6 if name == "fold" else 24)
@@ -140,11 +140,11 @@ def overview(embedding: Embedding, helices: list[tuple[int, int]]) -> Figure:
     first, second = np.linalg.svd(scaled, full_matrices=False)[2][:2]
     order = np.argsort(np.arctan2(second, first))  # similar channels beside each other
     ax = axes["residue"]
-    shade = ax.imshow(scaled[:, order].T, extent=(*edges, channels, 0), aspect="auto", cmap="RdBu_r",
+    shade = ax.imshow(scaled[:, order].T, extent=(*edges, width, 0), aspect="auto", cmap="RdBu_r",
                       vmin=-2.5, vmax=2.5, interpolation="nearest")  # fmt: skip
     mark(ax, numbers, helices, "t")
     ax.set_yticks([])
-    ax.set_xlabel("residue number", fontsize=9), ax.set_ylabel(f"{channels} channels", fontsize=9)
+    ax.set_xlabel("residue number", fontsize=9), ax.set_ylabel(f"{width} channels", fontsize=9)
     bar = figure.colorbar(shade, cax=figure.add_axes((0.93, 0.085, 0.008, 0.17)))
     bar.ax.set_title("SD", fontsize=8)
     bar.ax.tick_params(labelsize=7)
