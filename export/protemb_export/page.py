@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from protemb_export.errors import ExportError
 from protemb_train.pretrain.levels import read_judgement
 
+ROWS = 16
 RELATIVE = "Loss, relative to that of a predictor that returns zero"
 LIMITS = """\
 - Single chains, C-alpha atoms only: no side chains, ligands, nucleic acids or partner chains are seen.
@@ -164,7 +165,16 @@ def table(rows: Mapping[str, Any]) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in found.items())])
 
 
+def _spread(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return at most `ROWS` rows at equal distances, the last among them; the metadata has all."""
+    return rows[::-1][:: max(1, -(-len(rows) // ROWS))][::-1]
+
+
 def _curve(points: Iterable[Mapping[str, Any]]) -> str:
+    points = list(points)
+    if len(points) > ROWS:
+        points = [p for p in points if "val_share" in p] or points
+    points = _spread(points)
     rows = [f"| {p['step']} | {p.get('share', '')} | {p.get('val_share', '')} |" for p in points]
     return "\n".join(["| step | training crops | validation |", "|---|---|---|", *rows])
 
@@ -174,5 +184,5 @@ def _levels(judgement: Mapping[str, Any]) -> str:
         f"{RELATIVE}, on {judgement['chains']} whole held-out chains. Mean {judgement['mean_share']:.3f}; "
         f"lowest possible value {judgement['floor']:.3f}."
     )
-    rows = [f"| {level['sigma']:.3g} | {level['share']:.3f} |" for level in judgement["levels"]]
+    rows = [f"| {level['sigma']:.3g} | {level['share']:.3f} |" for level in _spread(judgement["levels"])]
     return "\n".join([head, "", "| noise level, angstrom | loss |", "|---|---|", *rows])
