@@ -63,7 +63,7 @@ def as_page(card: Mapping[str, Any]) -> str:
     """Return the card as Markdown: identity, data, recipe, training curve, losses, limits, licence.
 
     Missing values are "not recorded". The golden vector and properties fixed by the contract are left out. A
-    quantised graph refers to the card of its original for the curve and the losses.
+    quantised graph refers to the card of its original for training and losses.
 
     Parameters
     ----------
@@ -74,12 +74,12 @@ def as_page(card: Mapping[str, Any]) -> str:
         f"# Model card: {card.get('name', 'without a name')}",
         "Made from the metadata of the graph by `protemb-export card`.",
         table(_identity(card)),
-        "## Data and recipe",
-        table(_training(card.get("training", {}))),
     ]
     if original := dict(card.get("quantised") or {}).get("from"):
-        parts.append(f"Training curve and losses: see the card of {original}.")
-    elif card.get("curve"):
+        parts.append(f"Data, recipe, training curve and losses: see the card of {original}.")
+    else:
+        parts += ["## Data and recipe", table(_training(card.get("training", {})))]
+    if card.get("curve") and not original:
         parts += ["## Training curve", f"{RELATIVE}.", _curve(card["curve"])]
     if card.get("judgement") and not original:
         parts += ["## Losses on whole chains", _levels(card["judgement"])]
