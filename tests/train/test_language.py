@@ -111,7 +111,7 @@ def test_a_corpus_without_validation_is_refused(make_corpus, tmp_path, monkeypat
 def test_a_folder_that_cannot_be_written_is_said_first(repetitive, tmp_path, monkeypatch):
     monkeypatch.delattr(MaskedBatches, "batch")
     (tmp_path / "out").mkdir()
-    with pytest.raises(OutputError, match="out: is there already"):
+    with pytest.raises(OutputError, match="out: exists already"):
         train_language(repetitive.path, tmp_path / "out", steps=1, config=TINY)
     with pytest.raises(OutputError, match="does not exist"):
         train_language(repetitive.path, tmp_path / "no" / "out", steps=1, config=TINY)
