@@ -61,7 +61,7 @@ def test_what_is_odd_in_a_set_is_named_and_nothing_is_dropped(
         "0abc_1: no coordinates",
         "0abc_2: 1 of 31 residues have no coordinates",
         "DSSP states for",
-        "filled with none at the end",
+        "padded at the end",
     ):
         assert part in called
     # Read from the first residue on; the last one has none.
