@@ -295,12 +295,12 @@ def test_batches_change_nothing(embedder: Embedder, some: list[Path], structures
     together = embedder.embed_many(iter(inputs), batch=4, **wanted)
     for one, other in itertools.zip_longest(alone, together):
         assert one.id == other.id
-        scale = np.abs(one.pair).max()
+        scale = np.abs(one.pair).max()  # sums of a batch are in another order: 1.2e-6 of it at most here
         for name in ("protein", "residue", "pair"):
-            np.testing.assert_allclose(getattr(other, name), getattr(one, name), atol=1e-6 * scale)
+            np.testing.assert_allclose(getattr(other, name), getattr(one, name), atol=2e-6 * scale)
         assert list(one.readouts) == list(other.readouts)
         for name, values in one.readouts.items():
-            np.testing.assert_allclose(other.readouts[name], values, atol=1e-6 * scale)
+            np.testing.assert_allclose(other.readouts[name], values, atol=2e-6 * scale)
     assert [(s.source, s.chain_id, s.reason) for s in alone.skipped] == [
         (s.source, s.chain_id, s.reason) for s in together.skipped
     ]
