@@ -58,8 +58,9 @@ row 4-authors "${small[@]}" --encoder "$runs/authors.onnx"
 row 5-paper-c30 "${small[@]}" --encoder paper-c30
 row 6-paper-c100 "${small[@]}" --encoder paper-c100
 row 7-base "${small[@]}" --encoder base
-if [[ 8-base-fine-tuned =~ ^($wanted)$ ]]; then
-    protemb-train quality finetune 8-base-fine-tuned --from 7-base --rows "$quality/rows" --real "$real" "${small[@]}" \
+row 9-base-1 "${small[@]}" --encoder base-1
+if [[ 8-base-1-fine-tuned =~ ^($wanted)$ ]]; then
+    protemb-train quality finetune 8-base-1-fine-tuned --from 9-base-1 --rows "$quality/rows" --real "$real" "${small[@]}" \
         --watched "$quality/made-val.npz" --checkpoint "$root/train/results/base-1.ckpt" "${threads[@]}"
 fi
 row 11-small "${small[@]}" --encoder small

@@ -42,49 +42,50 @@ unless "$runs/authors.onnx" protemb-export released "$release/model.pth" --struc
     --embedding "$release/A0AEI5_embedding.npz" --level 20 -o "$runs/authors.onnx" # level 20: 1 angstrom
 unless "$runs/language" protemb-train language --corpus "$corpus" -o "$runs/language"
 
-# What heads learn on chains cut in two. Vectors of residues: `residue` of base and its untrained twin, four means of the
-# map of the network of contract 1.
-residue=(--readout residue) means=()
-for name in mean contact column column-contact; do means+=(--readout "$name"); done
-declare -A start_of=([none]="" [untrained]="--encoder $runs/untrained.onnx ${residue[*]}" [base]="--encoder base ${residue[*]}")
+# encoder_of NAME: sets `encoder`, the options of its vectors of residues: `residue` of base and its untrained twin, four
+# means of the map of base-1, the usual ones of a rival.
+encoder_of() {
+    case $1 in
+    none) encoder=() ;;
+    untrained) encoder=(--encoder "$runs/untrained.onnx" --readout residue) ;;
+    base | base-int8) encoder=(--encoder "$1" --readout residue) ;;
+    base-1) encoder=(--encoder base-1 --readout mean --readout contact --readout column --readout column-contact) ;;
+    *) encoder=(--encoder "$1") ;;
+    esac
+}
+
+# What heads learn on chains cut in two.
 for name in none untrained base; do
-    read -ra encoder <<<"${start_of[$name]}"
+    encoder_of "$name"
     unless "$runs/start-$name.pt" protemb-train sites start "$corpus" -o "$runs/start-$name.pt" \
         "${encoder[@]}" "${cache[@]}" "${threads[@]}"
 done
 
 # Table 2 of the paper: DeepPPISP.
 d=(--data "$deepppisp")
-row sites 1-none "${d[@]}"
-row sites 2-untrained "${d[@]}" --encoder "$runs/untrained.onnx" "${residue[@]}"
+for name in 1-none 2-untrained 5-paper-c30 6-paper-c100 7-base 9-base-1 10-small 11-base-int8 12-proteinmpnn 13-3di; do
+    encoder_of "${name#*-}"
+    row sites "$name" "${d[@]}" "${encoder[@]}"
+done
 row sites 3-sequence "${d[@]}" --encoder "$runs/language"
 row sites 4-authors "${d[@]}" --encoder "$runs/authors.onnx"
-row sites 5-paper-c30 "${d[@]}" --encoder paper-c30
-row sites 6-paper-c100 "${d[@]}" --encoder paper-c100
-row sites 7-base "${d[@]}" --encoder base "${residue[@]}"
 row sites 8-base-1-fine-tuned "${d[@]}" --encoder base-1 --unfreeze "$root/train/results/base-1.ckpt"
-row sites 9-base-1 "${d[@]}" --encoder base-1 "${means[@]}"
-row sites 10-small "${d[@]}" --encoder small
 row sites 10-small-untrained "${d[@]}" --encoder "$runs/small-untrained.onnx"
-row sites 11-base-int8 "${d[@]}" --encoder base-int8 "${residue[@]}"
-row sites 12-proteinmpnn "${d[@]}" --encoder proteinmpnn
-row sites 13-3di "${d[@]}" --encoder 3di
 
 # Ours: a graph head, frozen embeddings, structure alone, from scratch.
-g=("${d[@]}" --network graph --no-features)
-row sites-frozen graph-none-no-profile "${g[@]}"
-row sites-frozen graph-untrained-no-profile "${g[@]}" --encoder "$runs/untrained.onnx" "${residue[@]}"
-row sites-frozen graph-base-no-profile "${g[@]}" --encoder base "${residue[@]}"
-row sites-frozen graph-base-1-no-profile "${g[@]}" --encoder base-1 "${means[@]}"
-row sites-frozen graph-proteinmpnn-no-profile "${g[@]}" --encoder proteinmpnn
-row sites-frozen graph-3di-no-profile "${g[@]}" --encoder 3di
+graph=("${d[@]}" --network graph)
+for name in none untrained base base-1 proteinmpnn 3di; do
+    encoder_of "$name"
+    row sites-frozen "graph-$name-no-profile" "${graph[@]}" --no-features "${encoder[@]}"
+done
 
 # The same head with and without profiles, and with and without what it learnt beforehand.
 for name in none untrained base; do
-    read -ra encoder <<<"${start_of[$name]}"
-    row sites "graph-$name" "${d[@]}" --network graph "${encoder[@]}"
-    row sites "graph-$name-started" "${d[@]}" --network graph "${encoder[@]}" --start "$runs/start-$name.pt"
-    row sites "graph-$name-started-no-profile" "${g[@]}" "${encoder[@]}" --start "$runs/start-$name.pt"
+    encoder_of "$name"
+    row sites "graph-$name" "${graph[@]}" "${encoder[@]}"
+    started=("${graph[@]}" "${encoder[@]}" --start "$runs/start-$name.pt")
+    row sites "graph-$name-started" "${started[@]}"
+    row sites "graph-$name-started-no-profile" "${started[@]}" --no-features
 done
 
 # Row 1 on all 422 chains, and once with the one-hot layer as published.
@@ -98,7 +99,7 @@ seeds=1 row sites-one-hot 1-none-published-one-hot "${d[@]}" --network deepppisp
 g=(--data "$graphppis" --train-split Train_335 --test-split Test_60 --test-split Test_315)
 row sites-graphppis 1-none "${g[@]}"
 for name in none untrained base; do
-    read -ra encoder <<<"${start_of[$name]}"
+    encoder_of "$name"
     e=("${g[@]}" --network graph "${encoder[@]}" --start "$runs/start-$name.pt")
     row sites-graphppis "graph-$name-started" "${e[@]}"
     row sites-graphppis "graph-$name-started-no-profile" "${e[@]}" --no-features
@@ -120,7 +121,8 @@ protemb-train sites overlap --data "$graphppis" --train-split Train_335 --test-s
     -o "$results/sites-graphppis-overlap.md"
 
 # The predictor of the SDK: Train_335 alone.
-unless "$runs/sites.ckpt" protemb-train sites predictor --data "$graphppis" -o "$runs/sites.ckpt" --encoder base \
-    "${residue[@]}" --start "$runs/start-base.pt" "${cache[@]}" "${threads[@]}"
+encoder_of base
+unless "$runs/sites.ckpt" protemb-train sites predictor --data "$graphppis" -o "$runs/sites.ckpt" "${encoder[@]}" \
+    --start "$runs/start-base.pt" "${cache[@]}" "${threads[@]}"
 unless "$runs/sites.onnx" protemb-export head "$runs/sites.ckpt" -o "$runs/sites.onnx" --verify "$corpus"
 # To bundle it: protemb-export head ... -o sdk/protemb_sdk/bundled/sites.onnx --bundle "..."; protemb-export card

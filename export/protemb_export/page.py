@@ -79,10 +79,10 @@ def as_page(card: Mapping[str, Any]) -> str:
         parts.append(f"Data, recipe, training curve and losses: see the card of {original}.")
     else:
         parts += ["## Data and recipe", table(_training(card.get("training", {})))]
-    if card.get("curve") and not original:
-        parts += ["## Training curve", f"{RELATIVE}.", _curve(card["curve"])]
-    if card.get("judgement") and not original:
-        parts += ["## Losses on whole chains", _levels(card["judgement"])]
+        if card.get("curve"):
+            parts += ["## Training curve", f"{RELATIVE}.", _curve(card["curve"])]
+        if card.get("judgement"):
+            parts += ["## Losses on whole chains", _levels(card["judgement"])]
     parts += ["## Known limits", LIMITS]
     return "\n\n".join(parts) + "\n"
 

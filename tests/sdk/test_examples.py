@@ -89,7 +89,6 @@ def test_an_example_gives_what_it_shows(
     if "curled.onnx" in source:
         shutil.copy(request.getfixturevalue("label_head"), tmp_path)
     shutil.copy(EXAMPLE, tmp_path)
-    shutil.copy(ROOT / "tests" / "models" / "states.onnx", tmp_path)
     monkeypatch.chdir(tmp_path)
     assert doctest.DocTestRunner().run(example).failed == 0
 

@@ -340,10 +340,8 @@ class Embedder:
 
         Examples
         --------
-        A model of contract 2 has a profile:
-
         >>> from protemb_sdk import Embedder
-        >>> embedder = Embedder("states.onnx", device="cpu")
+        >>> embedder = Embedder(device="cpu")
         >>> embedder.has_profile, embedder.profile("1a8o.cif").shape
         (True, (70, 20))
         """
