@@ -19,6 +19,7 @@ from protemb_sdk import plot, ray, report, search
 from protemb_sdk._model.models import EXAMPLE
 
 ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = ROOT / "sdk" / "docs" / "reference.md"
 MODULES: tuple[ModuleType, ...] = (protemb_sdk, plot, ray, report, search)
 
 
@@ -111,8 +112,9 @@ def test_every_property_has_a_docstring() -> None:
     assert not missing
 
 
+@pytest.mark.skipif(not REFERENCE.exists(), reason="the pages are not beside the tests")
 def test_the_reference_lists_every_public_name() -> None:
-    page = (ROOT / "sdk" / "docs" / "reference.md").read_text(encoding="utf-8")
+    page = REFERENCE.read_text(encoding="utf-8")
     listed = re.findall(r"^::: (\S+)$", page, re.M)
     assert len(listed) == len(set(listed))
     constants = {name for name, value in public().items() if isinstance(value, str)}
