@@ -49,15 +49,20 @@ made "$quality/noise-val.npz" --natives 40 --models 2 --kind noisy --kind coils 
 # Whether a sequence fits a fold, learnt from natives without labels.
 unless "$quality/names.pt" protemb-train quality names "$corpus" -o "$quality/names.pt" "${threads[@]}"
 
+# Vectors of residues: of contract 2 the residue vector, the profile and the mean of the pair map.
+vectors=(--readout residue --readout profile --readout mean)
+
 # Table 1 of the paper: GraphQA.
 small=(--made "$quality/made-train.npz")
 row 1-none "${small[@]}"
-row 2-untrained "${small[@]}" --encoder "$runs/untrained.onnx"
+row 2-untrained "${small[@]}" "${vectors[@]}" --encoder "$runs/untrained.onnx"
 row 3-sequence "${small[@]}" --encoder "$runs/language"
 row 4-authors "${small[@]}" --encoder "$runs/authors.onnx"
 row 5-paper-c30 "${small[@]}" --encoder paper-c30
 row 6-paper-c100 "${small[@]}" --encoder paper-c100
-row 7-base "${small[@]}" --encoder base
+row 7-base "${small[@]}" "${vectors[@]}" --encoder base
+row 7-base-mean "${small[@]}" --encoder base
+row 13-proteinmpnn "${small[@]}" --encoder proteinmpnn
 row 9-base-1 "${small[@]}" --encoder base-1
 if [[ 8-base-1-fine-tuned =~ ^($wanted)$ ]]; then
     protemb-train quality finetune 8-base-1-fine-tuned --from 9-base-1 --rows "$quality/rows" --real "$real" "${small[@]}" \

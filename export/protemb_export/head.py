@@ -2,7 +2,7 @@
 
 Contract of heads, version 1 (L residues, K readouts, C channels)
 
-    in   features       float32 (L, K, C)   residue readouts, in the order of the card
+    in   features       float32 (L, K, C)   vectors of residues, in the order of the card
          residue_type   int64   (L)         positions in ACDEFGHIKLMNPQRSTVWYX
          ca_coords      float32 (L, 3)      angstrom, centred; only for heads that use them
     out  probability    float32 (L)         kind "sites"
@@ -37,6 +37,7 @@ from protemb_sdk import Chain, Embedder
 from protemb_sdk._base.output import writable_target, write_text_whole, written_whole
 from protemb_sdk._model.heads import HEAD_CONTRACT, INPUTS, OUTPUTS
 from protemb_sdk._model.models import EXAMPLE
+from protemb_sdk._predict.features import features_of, of_map
 from protemb_sdk._predict.predictor import Predictor
 from protemb_train.base.origin import origin
 from protemb_train.downstream.labels.head import LabelModel
@@ -128,10 +129,10 @@ def pack_head(
         If an output differs by more than `TOLERANCE` of its scale.
     """
     writable_target(out)
-    model, names = trained.model, trained.card["readouts"]
-    channels = model.mean_HE.shape[1] // len(names)
+    model = trained.model
     card = {"name": name, **trained.card, "licence": licence, "exported_by": origin()}
-    graph = head_graph(model, len(names), channels, card)
+    readouts = len(card["readouts"]) if of_map(card["readouts"]) else 1
+    graph = head_graph(model, readouts, model.mean_HE.shape[1] // readouts, card)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.onnx"
         onnx.save(graph, draft)
@@ -140,14 +141,16 @@ def pack_head(
             if embedder is None
             else Predictor(card["kind"], draft, embedder=embedder)
         )
-        worst = _deviation(predictor, model, names, chains)
+        worst = _deviation(predictor, model, chains)
         if not worst <= TOLERANCE:  # not ">": NaN must not pass
             raise ParityError(
                 f"not written: the outputs of ONNX Runtime and PyTorch differ by "
                 f"{worst:.1e} of its scale, more than {TOLERANCE:g}; please report this head",
                 out,
             )
-        arrays = predictor.outputs_of(predictor.embedder.embed(EXAMPLE, readouts=predictor.info.asked))
+        info = predictor.info
+        embedding = predictor.embedder.embed(EXAMPLE, readouts=info.asked, profile=info.needs_profile)
+        arrays = predictor.outputs_of(embedding)
     golden = {
         name: [float(f"{v:.6g}") for v in np.ravel(values)[:GOLDEN_RESIDUES]]
         for name, values in zip(OUTPUTS[card["kind"]], arrays, strict=True)
@@ -166,7 +169,6 @@ def pack_head(
 def _deviation(
     predictor: Predictor[Any],
     model: SitesModel | QualityModel | LabelModel,
-    names: list[str],
     chains: Iterable[Chain],
 ) -> float:
     """Return the largest difference of an output, relative to its largest magnitude on all chains.
@@ -179,8 +181,9 @@ def _deviation(
     scale = dict.fromkeys(OUTPUTS[kind], least)
     chain = None
     for chain in chains:
-        embedding = predictor.embedder.embed_chain(chain, readouts=predictor.info.asked)
-        features = np.stack([embedding.readout(name) for name in names], axis=1)
+        info = predictor.info
+        embedding = predictor.embedder.embed_chain(chain, readouts=info.asked, profile=info.needs_profile)
+        features = features_of(embedding, info.readouts)
         arguments = (features, chain.residue_type, chain.centred_coords.astype(np.float32))
         expected = model(*map(torch.from_numpy, arguments))
         sides = expected if isinstance(expected, tuple) else (expected,)

@@ -192,7 +192,7 @@ def test_a_quantity_of_any_size_is_verified_by_its_scale(
     differs = copy.deepcopy(model)
     differs.scale.mul_(1.001)
     predictor = LabelPredictor(out, embedder=embedder)
-    assert heads._deviation(predictor, differs, list(READOUTS), chains) == pytest.approx(1e-3, rel=0.1)
+    assert heads._deviation(predictor, differs, chains) == pytest.approx(1e-3, rel=0.1)
     with pytest.raises(ParityError, match="no chain to verify on"):
         pack_head(trained, out, **options | {"chains": []})
 

@@ -18,12 +18,12 @@ from protemb_export.quality_page import MADE, as_quality_page
 from protemb_sdk import QualityScorer
 from protemb_sdk._model.models import EXAMPLE
 from protemb_sdk._structure.chain import Chain
+from protemb_train.commands.quality import READOUTS
 from protemb_train.downstream.common.embeddings import StructureEncoder
 from protemb_train.downstream.quality.decoys import KINDS
 from protemb_train.downstream.quality.naming import FEATURES, Namer
 from protemb_train.downstream.quality.scorer import QualityModel, Trained, load_scorer, save_scorer
 from protemb_train.downstream.quality.trained import make_network
-from protemb_train.downstream.quality.vectors import READOUTS
 
 MEASURED = {
     "watched": {
@@ -46,7 +46,7 @@ def trained(request: pytest.FixtureRequest) -> Trained:
     channels = 4 * 64
     namer = Namer()
     namer.background.normal_()
-    made = [make_network(request.param, channels, 0, 1, FEATURES, namer) for _ in range(2)]
+    made = [make_network(request.param, channels, 0, FEATURES, namer) for _ in range(2)]
     means, spreads = torch.randn(2, channels), torch.rand(2, channels) + 0.5
     spreads[0, 3] = torch.inf  # a channel that never varied
     card = {
@@ -77,7 +77,7 @@ def packed(trained: Trained, chains: list[Chain], tmp_path_factory: pytest.TempP
 def test_the_sdk_says_what_pytorch_says(packed: Path, trained: Trained, chains: list[Chain]) -> None:
     """Chains of 1, 2 and 3 residues among them."""
     scorer = QualityScorer(packed, "cpu")
-    assert heads._deviation(scorer, trained.model, list(READOUTS), chains) < 1e-5
+    assert heads._deviation(scorer, trained.model, chains) < 1e-5
     golden = read_card(packed)["golden"]
     found = scorer.score(EXAMPLE)
     assert golden["gdt_ts"] == [pytest.approx(found.gdt_ts, rel=1e-4)]

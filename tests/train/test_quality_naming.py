@@ -29,7 +29,6 @@ from protemb_train.downstream.quality.predictions import predictions
 from protemb_train.downstream.quality.rows import Row, run_row
 from protemb_train.downstream.quality.trained import load_row
 from protemb_train.downstream.quality.training import Recipe
-from protemb_train.downstream.quality.vectors import READOUTS
 from protemb_train.experiments.zero_shot import fitting
 
 from .conftest import CorpusMaker
@@ -138,15 +137,14 @@ def test_a_row_keeps_its_namer_as_it_was(
     sides: dict[str, list[Decoy]],  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    encoder, namer = StructureEncoder("base-1", READOUTS, threads=1), namer_at_random()
+    encoder, namer = StructureEncoder("base-1", ("mean",), threads=1), namer_at_random()
     row = Row(name="n", network=network, encoder=encoder, recipe=Recipe(epochs=1, batch=2), namer=namer)
     made = list(run_row(row, twice(sides["train"]), sides["val"], tmp_path, seeds=[0], cache=tmp_path / "c"))
     kept = load_row(tmp_path / "n" / "seed-0.pt")
     for name, value in namer.state_dict().items():
         torch.testing.assert_close(kept.network.state_dict()[f"namer.{name}"], value, rtol=0, atol=0)
     predicted = [
-        predictions({"n": [learnt]}, sides["test"], [encoder], tmp_path / "c")["n"][0]
-        for learnt in (made[0], kept)
+        predictions({"n": [learnt]}, sides["test"], [], tmp_path / "c")["n"][0] for learnt in (made[0], kept)
     ]
     np.testing.assert_array_equal(predicted[0].quality, predicted[1].quality)
 

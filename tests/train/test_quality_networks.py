@@ -32,12 +32,12 @@ def decoy_of(trace: Trace, noise: float = 0.5, seed: int = 0, name: str = "d") -
     return labelled(name, trace.id, "made up", "train", letters, model, native)
 
 
-def random_vectors(decoys: list[Decoy], channels: int = 3, readouts: int = 2) -> Vectors:
+def random_vectors(decoys: list[Decoy], width: int, channels: int = 3) -> Vectors:
     rng = np.random.default_rng(1)
     counts = [edges_of(d.ca_coords).shape[1] for d in decoys]
     nodes, edges = np.cumsum([0, *map(len, decoys)]), np.cumsum([0, *counts])
-    node = rng.normal(size=(nodes[-1], channels * readouts)).astype(np.float16)
-    return Vectors(node, rng.normal(size=(edges[-1], channels)).astype(np.float16), nodes, edges, readouts)
+    node = rng.normal(size=(nodes[-1], width)).astype(np.float16)
+    return Vectors(node, rng.normal(size=(edges[-1], channels)).astype(np.float16), nodes, edges)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def networks() -> list[tuple[str, nn.Module]]:
 @pytest.mark.parametrize("k", [0, 1], ids=["graphqa", "head"])
 def test_a_batch_is_its_models_one_by_one(k: int, decoys: list[Decoy]) -> None:
     kind, network = networks()[k]
-    vectors = random_vectors(decoys)
+    vectors = random_vectors(decoys, 3 if kind == "graphqa" else 6)
     made = examples(kind, decoys, vectors, Scales.of(vectors, range(len(decoys))))
     residues, models = network(Batch.from_data_list([made.graph(n) for n in range(len(decoys))]))
     alone = [network(Batch.from_data_list([made.graph(n)])) for n in range(len(decoys))]
@@ -132,7 +132,7 @@ def test_turning_and_moving_a_model_changes_nothing(k: int, decoys: list[Decoy])
     kind, network = networks()[k]
     turn = Rotation.from_euler("xyz", [0.3, 1.1, 2.0])
     moved = [replace(d, ca_coords=turn.apply(d.ca_coords) + 1000.0) for d in decoys]
-    vectors = random_vectors(decoys)
+    vectors = random_vectors(decoys, 3 if kind == "graphqa" else 6)
     scales = Scales.of(vectors, range(len(decoys)))
     for n in range(len(decoys)):
         sides = [

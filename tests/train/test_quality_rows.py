@@ -31,7 +31,7 @@ from protemb_train.downstream.quality.scorer import assemble, load_scorer, save_
 from protemb_train.downstream.quality.table import COLUMNS, as_table, by_target, gains, read_energies
 from protemb_train.downstream.quality.trained import TrainedNetwork, load_row, load_rows
 from protemb_train.downstream.quality.training import Examples, OnePerTarget, Recipe, predict
-from protemb_train.downstream.quality.vectors import READOUTS, embed_decoys
+from protemb_train.downstream.quality.vectors import embed_decoys
 from protemb_train.experiments.zero_shot import correlations, scan
 from protemb_train.network.checkpoint import load_network
 
@@ -54,7 +54,7 @@ def sides(traces: list[Trace]) -> dict[str, list[Decoy]]:
 
 @pytest.fixture(scope="module")
 def encoder() -> StructureEncoder:
-    return StructureEncoder("base-1", READOUTS, threads=1)
+    return StructureEncoder("base-1", ("mean",), threads=1)
 
 
 RECIPE = Recipe(epochs=2, batch=2)
@@ -230,9 +230,10 @@ def test_the_table_has_scores_energies_and_differences(
 ) -> None:
     decoys = sides["test"]
     found = load_rows(rows / "r")
-    with pytest.raises(DecoyError, match=r"row (none|base) requires its encoder"):
-        predictions(found, decoys, [], rows / "cache")
-    predicted = predictions(found, decoys, [NoEncoder(), encoder], rows / "cache")
+    gone = replace(found["base"][0], record={**found["base"][0].record, "encoder": {"encoder": "gone"}})
+    with pytest.raises(DecoyError, match=r"row base requires its encoder gone; pass it with --encoder"):
+        predictions({"base": [gone]}, decoys, [], rows / "cache")
+    predicted = predictions(found, decoys, [], rows / "cache")
     energies = tmp_path / "energies.tsv"
     names = ["decoy", "voromqa_score", "goap_energy", "dfire_energy", "rw_plus_energy", "icosa_energy"]
     lines = [f"{d.id}\t{d.gdt_ts}\t{-d.gdt_ts}\t{d.gdt_ts}\t1\t{k}" for k, d in enumerate(decoys)]
@@ -275,19 +276,19 @@ def test_a_scorer_is_the_mean_of_its_networks(
     from protemb_sdk._structure.chain import encode_sequence
 
     seeds = load_rows(rows / "r")[kind]
-    predicted_one = together(predictions({kind: seeds}, sides["val"], [encoder], rows / "cache")[kind])
-    save_scorer(assemble(seeds, READOUTS, {}), tmp_path / "q.ckpt")
+    predicted_one = together(predictions({kind: seeds}, sides["val"], [], rows / "cache")[kind])
+    save_scorer(assemble(seeds, {}), tmp_path / "q.ckpt")
     model = load_scorer(tmp_path / "q.ckpt").model
     vectors = embed_decoys(encoder, sides["val"], rows / "cache")
     for n, d in enumerate(sides["val"]):
-        features = vectors.of_nodes(n).reshape(len(d), len(READOUTS), -1)
+        features = vectors.of_nodes(n).reshape(len(d), 1, -1)
         coords = torch.from_numpy((d.ca_coords - d.ca_coords.mean(axis=0)).astype(np.float32))
         with torch.inference_mode():
             residue, lddt, gdt_ts = model(features, torch.from_numpy(encode_sequence(d.sequence)), coords)
         np.testing.assert_allclose(residue, predicted_one.residue_quality[n][:, 0], atol=1e-5)
         np.testing.assert_allclose([gdt_ts, lddt], predicted_one.quality[n][[1, 3]], atol=1e-5)
     with pytest.raises(DecoyError, match="of kind residues or head on a structure embedding"):
-        assemble(load_rows(rows / "r")["base"], READOUTS, {})
+        assemble(load_rows(rows / "r")["base"], {})
 
 
 def test_the_score_network_alone_ranks_noisy_copies(sides: dict[str, list[Decoy]]) -> None:
@@ -357,7 +358,7 @@ def test_an_unfrozen_encoder_starts_as_the_frozen_one_and_learns(
     frozen = load_rows(tmp_path, only="base")["base"]
     made = EndToEnd(network, 1.0, frozen[0].network, frozen[0].scales).eval()
     before = predict(made, bare(sides["val"]))
-    expected = predictions({"base": frozen}, sides["val"], [encoder], rows / "cache")["base"][0]
+    expected = predictions({"base": frozen}, sides["val"], [], rows / "cache")["base"][0]
     np.testing.assert_allclose(before.quality, expected.quality, atol=2e-3)
     for a, b in zip(before.residue_quality, expected.residue_quality, strict=True):
         np.testing.assert_allclose(a, b, atol=5e-3)
@@ -380,5 +381,5 @@ def test_an_unfrozen_encoder_starts_as_the_frozen_one_and_learns(
     predicted_one = predictions({"tuned": [kept]}, sides["val"], [], tmp_path)["tuned"][0]
     again = predict(tuned[0].network, bare(sides["val"]))
     np.testing.assert_allclose(predicted_one.quality, again.quality, atol=1e-6)
-    with pytest.raises(DecoyError, match="requires a row of GraphQA on this encoder"):
+    with pytest.raises(DecoyError, match="requires a row of GraphQA on the readout mean"):
         list(fine_tune_row("t", load_rows(rows / "r")["head"], network, learning, sides["val"], tmp_path))

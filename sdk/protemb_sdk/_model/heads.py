@@ -13,7 +13,7 @@ from typing import Any
 
 from protemb_sdk._base.errors import MALFORMED, EmbeddingError, ModelError
 from protemb_sdk._model.models import BUNDLED, Model, check_contract
-from protemb_sdk._model.readouts import RESIDUE, check_readouts
+from protemb_sdk._model.readouts import PROFILE, RESIDUE, check_readouts
 
 HEAD_CONTRACT = "1"
 """Version of the contract between a head's graph and this SDK."""
@@ -51,7 +51,7 @@ class HeadInfo:
     sigma : float
         Noise level of that model's embedding graph, angstrom.
     readouts : tuple of str
-        Readouts it takes, in the order of the second axis of `features`; or "residue" alone.
+        Vectors of residues it takes, in the order of its features: readouts, "residue", "profile".
     card : dict
         All metadata.
     """
@@ -68,7 +68,12 @@ class HeadInfo:
     @property
     def asked(self) -> tuple[str, ...]:
         """Readouts that an embedding must be asked for."""
-        return tuple(name for name in self.readouts if name != RESIDUE)
+        return tuple(name for name in self.readouts if name not in (RESIDUE, PROFILE))
+
+    @property
+    def needs_profile(self) -> bool:
+        """Whether an embedding must be asked for the profile."""
+        return PROFILE in self.readouts
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -158,9 +163,9 @@ def read_head_info(
                 f"is a head for {kind!r}; a head for {' or '.join(map(repr, wanted))} is needed here", path
             )
         encoder, names = card["encoder"], card["readouts"]
-        # `Embedding.residue` stands alone: it has a width of its own.
-        readouts = (RESIDUE,) if names == [RESIDUE] else check_readouts(names)
-        if not readouts or list(readouts) != names:
+        readouts = tuple(names)
+        check_readouts([name for name in readouts if name not in (RESIDUE, PROFILE)])
+        if not readouts or len(set(readouts)) < len(readouts):
             raise ValueError("readouts must be a list of different names")
         if kind == "sites" and not 0 <= float(card["threshold"]) <= 1:
             raise ValueError("threshold must lie between 0 and 1")

@@ -41,6 +41,9 @@ READOUTS: dict[str, str] = {
 RESIDUE = "residue"
 """Name by which heads take `Embedding.residue` itself; it is no readout of the pair map."""
 
+PROFILE = "profile"
+"""Name by which heads take the profile of residue types, and the log probability of each residue's own."""
+
 READOUT = "readout_"
 """Stands before a readout's name where it is the name of an array in a file."""
 

@@ -25,6 +25,7 @@ from protemb_sdk._model.heads import (
 )
 from protemb_sdk._model.models import beside, find_bundled, find_model
 from protemb_sdk._model.session import Provider, Session
+from protemb_sdk._predict.features import features_of
 from protemb_sdk._structure.chain import Skipped
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class Predictor(Generic[Result]):
         """
         chain = embedding.chain
         feeds: dict[str, NDArray[Any]] = {
-            "features": np.stack([embedding.readout(name) for name in self.info.readouts], axis=1),
+            "features": features_of(embedding, self.info.readouts),
             "residue_type": chain.residue_type,
             "ca_coords": chain.centred_coords.astype(np.float32),
         }
@@ -139,7 +140,10 @@ class Predictor(Generic[Result]):
         return [values.astype(np.float32, copy=False) for values in found]
 
     def _one(self, structure: object, chain_id: str | None) -> Result:
-        return self.predict_embedding(self.embedder.embed(structure, chain_id, readouts=self.info.asked))
+        embedding = self.embedder.embed(
+            structure, chain_id, readouts=self.info.asked, profile=self.info.needs_profile
+        )
+        return self.predict_embedding(embedding)
 
     def _many(
         self,
@@ -149,7 +153,12 @@ class Predictor(Generic[Result]):
         on_error: Literal["raise", "skip"],
     ) -> PredictionRun[Result]:
         run = self.embedder.embed_many(
-            structures, workers=workers, readouts=self.info.asked, progress=progress, on_error=on_error
+            structures,
+            workers=workers,
+            readouts=self.info.asked,
+            profile=self.info.needs_profile,
+            progress=progress,
+            on_error=on_error,
         )
         return PredictionRun(self, run, on_error)
 

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from protemb_sdk import list_models
 from protemb_sdk._base.console import console, say
 from protemb_sdk._base.output import check_output, write_text_whole
 from protemb_train.commands import quality_models as models_cli
@@ -17,6 +16,7 @@ from protemb_train.commands.quality_models import Made, Real, Threads
 Encoding = Annotated[
     str, typer.Option(help="none, a model, an .onnx or .ckpt file, a sequence model, proteinmpnn, 3di.")
 ]
+READOUTS = ("mean", "contact", "column", "column-contact")
 Cache = Annotated[Path, typer.Option(help="Cache folder for embeddings.")]
 
 app = typer.Typer(no_args_is_help=True, help="Model quality: the paper's first task.")
@@ -44,6 +44,13 @@ def row(
     network: Annotated[
         str, typer.Option(help="graphqa, residues (GraphQA without embeddings of pairs) or head, ours.")
     ] = "graphqa",
+    readout: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Vectors of residues: readouts of the pair map, residue or profile; may be repeated. "
+            f"By default mean for graphqa, {', '.join(READOUTS)} for other networks."
+        ),
+    ] = None,
     names: Annotated[
         Path | None, typer.Option(help="Network that predicts residue types: a file of quality names.")
     ] = None,
@@ -60,7 +67,6 @@ def row(
     from protemb_train.downstream.quality.naming import load_names
     from protemb_train.downstream.quality.rows import Row, run_row
     from protemb_train.downstream.quality.training import Recipe
-    from protemb_train.downstream.quality.vectors import READOUTS
 
     if threads:
         torch.set_num_threads(threads)
@@ -75,7 +81,9 @@ def row(
     wanted = Row(
         name=name,
         network=network,
-        encoder=find_encoder(encoder, READOUTS, threads),
+        encoder=find_encoder(
+            encoder, readout or (READOUTS[:1] if network == "graphqa" else READOUTS), threads
+        ),
         recipe=Recipe(epochs=epochs),
         namer=None if names is None else load_names(names)[0],
     )
@@ -143,25 +151,23 @@ def scorer(
     """Combine the seeds of a row into the scorer of the SDK, evaluated on validation models."""
     import torch
 
-    from protemb_train.downstream.common.embeddings import find_encoder
     from protemb_train.downstream.quality.data import real_decoys, training_models
     from protemb_train.downstream.quality.decoys import read_decoys
     from protemb_train.downstream.quality.predictions import predictions
     from protemb_train.downstream.quality.scorer import assemble, by_source, save_scorer, together
     from protemb_train.downstream.quality.trained import load_rows
-    from protemb_train.downstream.quality.vectors import READOUTS
 
     check_output(out, (".ckpt", ".pt"), [real, encoder, measured, *(watched or [])])
     if threads:
         torch.set_num_threads(threads)
     seeds = load_rows(rows, only=name)[name]
     held = training_models(real_decoys(real)[1], [d for path in watched or [] for d in read_decoys(path)])
-    of_row = predictions({name: seeds}, held, [find_encoder(encoder, READOUTS, threads)], cache)[name]
+    of_row = predictions({name: seeds}, held, [encoder], cache, threads)[name]
     quality = {"watched": by_source(held, together(of_row))}
     if measured is not None:
         scores = json.loads(measured.read_text(encoding="utf-8"))["scores"][f"{name}, together"]
         quality["CASP12"] = {key: score["mean"] for key, score in scores.items()}
-    save_scorer(assemble(seeds, READOUTS, quality), out)
+    save_scorer(assemble(seeds, quality), out)
     say(console, f"{out}: {len(seeds)} heads of {name}")
 
 
@@ -189,13 +195,11 @@ def table(
     import torch
 
     from protemb_sdk import Embedder
-    from protemb_train.downstream.common.embeddings import find_encoder
     from protemb_train.downstream.quality.decoys import read_decoys
     from protemb_train.downstream.quality.naming import load_names
     from protemb_train.downstream.quality.predictions import predictions
     from protemb_train.downstream.quality.table import as_table, curves_of, read_energies
     from protemb_train.downstream.quality.trained import load_rows
-    from protemb_train.downstream.quality.vectors import READOUTS
     from protemb_train.experiments.zero_shot import fitting, still
 
     read = [real, energies, zero_shot, names, *(encoder or [])]
@@ -205,12 +209,7 @@ def table(
         torch.set_num_threads(threads)
     found = load_rows(rows)
     test = read_decoys(real, test=True)
-    named = {str(of[0].record["encoder"]["encoder"]) for of in found.values()} & {
-        "none",
-        *(model.name for model in list_models()),
-    }
-    encoders = [find_encoder(name, READOUTS, threads) for name in [*sorted(named), *(encoder or [])]]
-    predicted = predictions(found, test, encoders, cache)
+    predicted = predictions(found, test, encoder or [], cache, threads)
     others = {}
     if zero_shot is not None:
         judge = json.loads(zero_shot.read_text(encoding="utf-8"))

@@ -12,9 +12,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk import Embedder, EmbeddingError, OutputError
+from protemb_sdk import Embedder, Embedding, EmbeddingError, OutputError
 from protemb_sdk._base.output import written_whole
-from protemb_sdk._model.readouts import RESIDUE
+from protemb_sdk._model.readouts import PROFILE, RESIDUE
+from protemb_sdk._predict.features import features_of
 from protemb_sdk._structure.chain import encode_sequence
 from protemb_train.base.arrays import read_arrays
 from protemb_train.encoders.vectors import (
@@ -103,7 +104,8 @@ class StructureEncoder:
     model : str
         Name of a bundled model, or path of an `.onnx` file.
     readouts : sequence of str
-        Names of `protemb_sdk.list_readouts`; "mean" is the paper's. "residue" is `Embedding.residue`.
+        Names of `protemb_sdk.list_readouts` ("mean" is the paper's), "residue" for `Embedding.residue`, or
+        "profile" for the log probabilities of residue types from structure alone and of the residue's own.
     threads : int, optional
         Number of CPU threads.
     """
@@ -123,14 +125,22 @@ class StructureEncoder:
             "training_steps": card.get("training", {}).get("steps"),
         }
 
+    def embedding(self, structure: object, *, pair: bool = False) -> Embedding:
+        """Embed a structure with all that `vectors` needs."""
+        names = [name for name in self.readouts if name not in (RESIDUE, PROFILE)]
+        return self.embedder.embed(structure, pair=pair, readouts=names, profile=PROFILE in self.readouts)
+
+    def vectors(self, embedding: Embedding) -> NDArray[np.float32]:
+        """Return the concatenated vectors of residues, shape (L, E)."""
+        return features_of(embedding, self.readouts).reshape(len(embedding.chain), -1)
+
     def embed(self, chain: LabelledChain) -> Embedded:
         if not chain.has_coordinates:
             raise EmbeddingError("has no coordinates; remove it from rows with a structure", chain.id)
         seen = np.flatnonzero(chain.seen)
         letters = "".join(chain.sequence[i] for i in seen)
-        names = tuple(name for name in self.readouts if name != RESIDUE)
-        found = self.embedder.embed((chain.ca_coords[seen], letters, seen), readouts=names)
-        together = np.concatenate([found.readout(name) for name in self.readouts], axis=1)
+        found = self.embedding((chain.ca_coords[seen], letters, seen))
+        together = self.vectors(found)
         residue = np.zeros((len(chain), together.shape[1]), dtype=np.float32)
         residue[seen] = together
         return Embedded(residue, found.protein)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -38,16 +37,13 @@ class EndToEnd(nn.Module):
     head : nn.Module
         Network trained on scaled embeddings of pairs and of the mean readout.
     scales : Scales
-        Scales of these embeddings; for nodes, those of the first readout are used.
+        Scales of these embeddings.
     """
 
     def __init__(self, encoder: ScoreNetwork, sigma: float, head: nn.Module, scales: Scales) -> None:
         super().__init__()
         self.encoder, self.head, self.sigma = copy.deepcopy(encoder), head, sigma
-        channels = encoder.config.channels
-        self.scales = replace(
-            scales, node_mean=scales.node_mean[:channels], node_spread=scales.node_spread[:channels]
-        )
+        self.scales = scales
 
     def forward(self, graphs: Batch) -> tuple[Tensor, Tensor]:
         """Return scores of residues (L, 2) and of models (B, 5)."""

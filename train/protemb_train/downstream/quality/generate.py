@@ -44,7 +44,7 @@ WEIGHTS = {
     "noisy": 1.0,
     "coils": 1.0,
 }
-"""Relative frequencies of the kinds of models: a third of them is good (GDT_TS above .7), as predictions are today."""
+"""Relative frequencies of the kinds of models; many are good, as predictions are today."""
 ORDINARY = KINDS[:9]
 """Kinds with errors typical of servers; the others are not realistic models, but useful for training."""
 DENOISER = "small"
@@ -85,7 +85,7 @@ class Maker:
     corpus : Corpus
         Chains of one split; templates are from the same split.
     model : str
-        Model whose score network denoises structures. Not `base`: its vectors must not recognise its own traces.
+        Model whose score network denoises structures; not `base`, which is judged on the results.
     """
 
     corpus: Corpus

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_train.downstream.common.embeddings import Encoder
+from protemb_sdk import ModelError
+from protemb_train.downstream.common.embeddings import Encoder, find_encoder
 from protemb_train.downstream.quality.cache import cached, digest_of, weights_of
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
 from protemb_train.downstream.quality.finetune import bare
@@ -22,8 +24,9 @@ from protemb_train.downstream.quality.vectors import embed_decoys
 def predictions(
     rows: Mapping[str, Sequence[TrainedNetwork]],
     decoys: Sequence[Decoy],
-    encoders: Sequence[Encoder],
+    files: Sequence[str],
     cache: Path,
+    threads: int | None = None,
 ) -> dict[str, list[Predicted]]:
     """Return the predictions of every seed of every row.
 
@@ -31,10 +34,12 @@ def predictions(
     ----------
     rows : mapping of str to sequence of TrainedNetwork
     decoys : sequence of Decoy
-    encoders : sequence of Encoder
-        Encoders of the rows, in any order.
+    files : sequence of str
+        Encoders of the rows that are not bundled, in any order.
     cache : Path
         Cache folder of embeddings.
+    threads : int, optional
+        Number of CPU threads of the encoders.
 
     Raises
     ------
@@ -47,9 +52,7 @@ def predictions(
             found[name] = [_unfrozen(trained, decoys, cache) for trained in seeds]
             continue
         wanted = seeds[0].record["encoder"]
-        encoder = next((e for e in encoders if e.about == wanted), None)
-        if encoder is None:
-            raise DecoyError(f"row {name} requires its encoder {wanted['encoder']}; pass it with --encoder")
+        encoder = _encoder_of(name, wanted, files, threads)
         network = seeds[0].record["network"]
         vectors = embed_decoys(encoder, decoys, cache, pairs=network == "graphqa")
         namer = getattr(seeds[0].network, "namer", None)
@@ -57,6 +60,21 @@ def predictions(
         made = examples(network, decoys, vectors, seeds[0].scales, names)
         found[name] = [predict(trained.network, made) for trained in seeds]
     return found
+
+
+def _encoder_of(row: str, wanted: Mapping[str, Any], files: Sequence[str], threads: int | None) -> Encoder:
+    """Return the encoder of a row, with the vectors of residues that the row was trained on."""
+    name = str(wanted["encoder"])
+    names = [file for file in files if Path(file).stem == name] or [name]
+    vectors = tuple(wanted.get("readouts", wanted.get("vectors", ())))
+    for candidate in names:
+        try:
+            encoder = find_encoder(candidate, vectors, threads)
+        except ModelError:
+            continue
+        if encoder.about == wanted:
+            return encoder
+    raise DecoyError(f"row {row} requires its encoder {name}; pass it with --encoder")
 
 
 def _unfrozen(trained: TrainedNetwork, decoys: Sequence[Decoy], cache: Path) -> Predicted:

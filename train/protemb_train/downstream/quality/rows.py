@@ -89,9 +89,7 @@ def examples(
     def graph(n: int) -> Data:
         full = made[n].clone()
         if kind == "graphqa":
-            node, edge = scales.scaled(*vectors[n])
-            full.node_embedding = node[:, : node.shape[1] // vectors.readouts]
-            full.edge_embedding = edge
+            full.node_embedding, full.edge_embedding = scales.scaled(*vectors[n])
         else:
             full.node_embedding = scales.scaled_nodes(vectors.of_nodes(n))
         return full
@@ -161,7 +159,6 @@ def run_row(
     shape = {
         "node": node,
         "edge": edge,
-        "readouts": vectors[0].readouts,
         "features": learning[0].features.shape[1] + (FEATURES if row.network in GRAPHQA and row.namer else 0),
     }
     for seed in wanted:
@@ -236,10 +233,13 @@ def fine_tune_row(
         number = seed.record["seed"]
         if not missing_seeds(out / name, ENDING, [number], made, _record_of, DecoyError):
             continue
-        if seed.record["network"] != "graphqa" or seed.record["shape"]["edge"] != encoder.config.channels:
+        readouts = seed.record["encoder"].get("readouts")
+        if seed.record["network"] != "graphqa" or readouts != ["mean"]:
             raise DecoyError(
-                f"row {seed.record['row']}: fine-tuning requires a row of GraphQA on this encoder"
+                f"row {seed.record['row']}: fine-tuning requires a row of GraphQA on the readout mean"
             )
+        if seed.record["shape"]["edge"] != encoder.config.channels:
+            raise DecoyError(f"row {seed.record['row']}: its encoder is another one; pass its checkpoint")
         sigma = float(seed.record["encoder"]["sigma"])
         whole = EndToEnd(encoder, sigma, seed.network, seed.scales).train()
         run = train(lambda whole=whole: whole, sides[0], sides[1], UNFROZEN, seed=number)  # type: ignore[misc]

@@ -132,15 +132,13 @@ def together(values: Sequence[Predicted]) -> Predicted:
     return Predicted(np.mean([s.quality for s in values], axis=0), residues)
 
 
-def assemble(seeds: Sequence[TrainedNetwork], readouts: Sequence[str], quality: Mapping[str, Any]) -> Trained:
+def assemble(seeds: Sequence[TrainedNetwork], quality: Mapping[str, Any]) -> Trained:
     """Return the seeds of a row as one scorer.
 
     Parameters
     ----------
     seeds : sequence of TrainedNetwork
         Seeds of one row.
-    readouts : sequence of str
-        Readouts that they were trained on.
     quality : mapping
         Measured scores, for the card.
 
@@ -167,7 +165,7 @@ def assemble(seeds: Sequence[TrainedNetwork], readouts: Sequence[str], quality: 
             "weights_sha256": encoder["weights_sha256"],
             "sigma": encoder["sigma"],
         },
-        "readouts": list(readouts),
+        "readouts": list(encoder["readouts"]),
         "quality": dict(quality),
         "training": {
             "models": record["models"][0],
@@ -240,7 +238,7 @@ def load_scorer(path: Path) -> Trained:
         zeros = [torch.zeros(extra)] * count
         namer = Namer.like(loaded["state"]) if shape["named"] else None
         features = FEATURES if namer else 0
-        heads = [make_network(shape["network"], extra, 0, 1, features, namer) for _ in range(count)]
+        heads = [make_network(shape["network"], extra, 0, features, namer) for _ in range(count)]
         model = QualityModel([cast(QualityNetwork, head) for head in heads], zeros, zeros, namer)
         model.load_state_dict(loaded["state"])
         return Trained(model.eval(), dict(loaded["card"]))

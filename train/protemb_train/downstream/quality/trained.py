@@ -25,8 +25,7 @@ from protemb_train.network.presets import NetworkConfig
 
 FORMAT = "protemb-quality-row-1"
 GRAPHQA = ("graphqa", "residues")
-"""GraphQA with embeddings of residues (mean readout) and of the pairs at edges, or with all readouts of
-residues and no pairs, which needs no pair map."""
+"""GraphQA with embeddings of residues and of the pairs at edges, or of residues alone."""
 _OF_A_ROW = (
     *("network", "encoder", "recipe", "models", "targets", "models_sha256", "namer_sha256"),
     *("unfrozen", "unfrozen_sha256", "from"),
@@ -57,7 +56,6 @@ def make_network(
     kind: str,
     node: int,
     edge: int,
-    readouts: int,
     features: int = 0,
     namer: Namer | None = None,
 ) -> nn.Module:
@@ -70,8 +68,7 @@ def make_network(
     """
     own = copy.deepcopy(namer).train() if namer else None
     if kind in GRAPHQA:
-        seen = node // readouts if kind == "graphqa" else node
-        config = GraphQAConfig(node_embedding=seen, edge_embedding=edge, features=features)
+        config = GraphQAConfig(node_embedding=node, edge_embedding=edge, features=features)
         return GraphQA(config, own)
     if kind == "head":
         return QualityHead(node, own)

@@ -2,7 +2,7 @@
 
 They are cached in a folder in half precision and read in parts, because all together take gigabytes.
 
-Shapes: L residues, E edges, C channels, K readouts.
+Shapes: L residues, E edges, N channels of residues, C of pairs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from protemb_train.downstream.quality.cache import digest_of
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
 from protemb_train.downstream.quality.graphs import edges_of
 
-READOUTS = ("mean", "contact", "column", "column-contact")
 SAMPLE = 400  # number of models whose embeddings determine the scale
 
 
@@ -39,21 +38,18 @@ class Vectors:
 
     Parameters
     ----------
-    node : ndarray, float16, shape (residues of all, K * C)
-        Concatenated readouts, the mean first; one for a sequence model.
+    node : ndarray, float16, shape (residues of all, N)
+        Vectors of residues.
     edge : ndarray, float16, shape (edges of all, C)
         Embedding of the pair (receiver, sender); width 0 for a sequence model.
     nodes, edges : ndarray, int64, shape (models + 1,)
         First index of each model.
-    readouts : int
-        Number of readouts, K.
     """
 
     node: NDArray[np.float16]
     edge: NDArray[np.float16]
     nodes: NDArray[np.int64]
     edges: NDArray[np.int64]
-    readouts: int
 
     def __getitem__(self, n: int) -> tuple[Tensor, Tensor]:
         """Return embeddings of residues and of pairs of one model, float32."""
@@ -120,10 +116,9 @@ def embed_decoys(encoder: Encoder, decoys: Sequence[Decoy], cache: Path, *, pair
     nodes, edges = np.cumsum([0, *map(len, decoys)]), np.cumsum([0, *counts])
     if isinstance(encoder, NoEncoder):
         none = [np.zeros((int(of[-1]), 0), dtype=np.float16) for of in (nodes, edges)]
-        return Vectors(none[0], none[1], nodes, edges, 1)
-    full = cache / f"{encoder.about['encoder']}-{digest_of(decoys, encoder.about, READOUTS)}"
+        return Vectors(none[0], none[1], nodes, edges)
+    full = cache / f"{encoder.about['encoder']}-{digest_of(decoys, encoder.about)}"
     folder = full if pairs or (full / "done").exists() else full.with_name(f"{full.name}-residues")
-    readouts = len(READOUTS) if isinstance(encoder, StructureEncoder) else 1
     if not (folder / "done").exists():
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +128,7 @@ def embed_decoys(encoder: Encoder, decoys: Sequence[Decoy], cache: Path, *, pair
             raise OutputError(f"embeddings cannot be written ({error.strerror})", folder) from error
     node = _mapped(folder / "node.npy")
     edge = _mapped(folder / "edge.npy") if pairs else np.zeros((0, 0), dtype=np.float16)
-    return Vectors(node, edge, nodes, edges, readouts)
+    return Vectors(node, edge, nodes, edges)
 
 
 def _mapped(path: Path) -> NDArray[np.float16]:
@@ -182,9 +177,8 @@ class _Embedding:
             return self.encoder.embed(decoy).residue, np.zeros((len(sender), 0), dtype=np.float32)
         if not isinstance(self.encoder, StructureEncoder):
             raise DecoyError("not an encoder of structures or sequences", self.encoder.about["encoder"])
-        embedder = self.encoder.embedder
-        found = embedder.embed((decoy.ca_coords, decoy.sequence), pair=self.pairs, readouts=READOUTS)
-        node = np.concatenate([found.readouts[name] for name in READOUTS], axis=1)
+        found = self.encoder.embedding((decoy.ca_coords, decoy.sequence), pair=self.pairs)
+        node = self.encoder.vectors(found)
         if found.pair is None:
             return node, np.zeros((0, 0), dtype=np.float32)
         return node, found.pair[receiver, sender]
