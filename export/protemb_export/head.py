@@ -148,9 +148,7 @@ def pack_head(
                 f"{worst:.1e} of its scale, more than {TOLERANCE:g}; please report this head",
                 out,
             )
-        info = predictor.info
-        embedding = predictor.embedder.embed(EXAMPLE, readouts=info.asked, profile=info.needs_profile)
-        arrays = predictor.outputs_of(embedding)
+        arrays = predictor.outputs_of(predictor.embedder.embed(EXAMPLE, **predictor.info.asked))
     golden = {
         name: [float(f"{v:.6g}") for v in np.ravel(values)[:GOLDEN_RESIDUES]]
         for name, values in zip(OUTPUTS[card["kind"]], arrays, strict=True)
@@ -181,9 +179,8 @@ def _deviation(
     scale = dict.fromkeys(OUTPUTS[kind], least)
     chain = None
     for chain in chains:
-        info = predictor.info
-        embedding = predictor.embedder.embed_chain(chain, readouts=info.asked, profile=info.needs_profile)
-        features = features_of(embedding, info.readouts)
+        embedding = predictor.embedder.embed_chain(chain, **predictor.info.asked)
+        features = features_of(embedding, predictor.info.readouts)
         arguments = (features, chain.residue_type, chain.centred_coords.astype(np.float32))
         expected = model(*map(torch.from_numpy, arguments))
         sides = expected if isinstance(expected, tuple) else (expected,)

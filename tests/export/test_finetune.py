@@ -19,9 +19,11 @@ from protemb_export import cli
 from protemb_export import head as heads
 from protemb_export.errors import ParityError
 from protemb_export.head import pack_head
-from protemb_sdk import Embedder, LabelPredictor, ModelError, QualityScorer, read_chain, read_chains
+from protemb_sdk import Chain, Embedder, LabelPredictor, ModelError, QualityScorer, read_chain, read_chains
 from protemb_sdk import cli as sdk_cli
 from protemb_sdk._base.errors import ProtembError
+from protemb_sdk._model.readouts import asked_for
+from protemb_sdk._predict.features import features_of
 from protemb_train.downstream.labels import unfrozen
 from protemb_train.downstream.labels.head import (
     READOUTS,
@@ -31,9 +33,8 @@ from protemb_train.downstream.labels.head import (
     save_labels,
 )
 from protemb_train.downstream.labels.table import LabelTable, read_labels
-from protemb_train.downstream.labels.training import train_labels
+from protemb_train.downstream.labels.training import train_labels, vectors_for
 from protemb_train.network.checkpoint import load_network
-from protemb_train.network.means import mean_readouts
 
 from .conftest import Run, written
 
@@ -232,14 +233,21 @@ def table(tables: dict[str, Path], structures: Path) -> LabelTable:
     return read_labels(tables["residue"], structures, "residue")
 
 
-def test_means_in_torch_are_the_readouts_of_the_sdk(structures: Path) -> None:
-    embedder = Embedder("small", "cpu", threads=1)
-    chain = read_chain(structures / "1orc.pdb")
-    expected = embedder.embed_chain(chain, readouts=READOUTS, pair=True)
-    pair = torch.from_numpy(np.moveaxis(expected.pair, 2, 0).copy())[None]
-    found = mean_readouts(pair, torch.from_numpy(chain.centred_coords.astype(np.float32))[None])
-    for name in READOUTS:
-        np.testing.assert_allclose(found[name][0].T.numpy(), expected.readout(name), atol=1e-5)
+@pytest.mark.parametrize("model", ["small", "base"])
+def test_the_encoder_is_trained_on_the_vectors_of_the_sdk(model: str, structures: Path) -> None:
+    """Of contract 1 and 2; with a residue of unknown type."""
+    embedder, network = Embedder(model, "cpu", threads=1), load_network(CHECKPOINT.with_stem(model))[0]
+    read = read_chain(structures / "1orc.pdb")
+    chain = Chain.from_arrays(read.ca_coords, f"{read.sequence[:5]}X{read.sequence[6:]}", read.residue_index)
+    names = vectors_for(embedder)
+    expected = features_of(embedder.embed_chain(chain, **asked_for(names)), names)
+    coords, types, index = (
+        torch.from_numpy(array)[None]
+        for array in (chain.centred_coords.astype(np.float32), chain.residue_type, chain.residue_index)
+    )
+    with torch.inference_mode():
+        found = unfrozen._features(network, coords, types, index, torch.tensor([embedder.noise_level]))
+    np.testing.assert_allclose(found.numpy(), expected, atol=2e-5)
 
 
 def test_training_the_encoder_begins_where_the_head_ended(

@@ -38,15 +38,22 @@ MEASURED = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["head", "residues"])
+MADE = [
+    ("head", "base-1", READOUTS, 4 * 64),
+    ("residues", "base-1", READOUTS, 4 * 64),
+    ("residues", "base", ("residue", "profile", "mean"), 384 + 21 + 64),
+]
+
+
+@pytest.fixture(scope="module", params=MADE, ids=lambda made: f"{made[0]}-{made[1]}")
 def trained(request: pytest.FixtureRequest) -> Trained:
     """Two networks at random, as far from their start as training would take them."""
     torch.manual_seed(1)
-    about = StructureEncoder("base-1", READOUTS, threads=1).about
-    channels = 4 * 64
+    kind, model, readouts, channels = request.param
+    about = StructureEncoder(model, readouts, threads=1).about
     namer = Namer()
     namer.background.normal_()
-    made = [make_network(request.param, channels, 0, FEATURES, namer) for _ in range(2)]
+    made = [make_network(kind, channels, 0, FEATURES, namer) for _ in range(2)]
     means, spreads = torch.randn(2, channels), torch.rand(2, channels) + 0.5
     spreads[0, 3] = torch.inf  # a channel that never varied
     card = {
@@ -56,7 +63,7 @@ def trained(request: pytest.FixtureRequest) -> Trained:
             "weights_sha256": about["weights_sha256"],
             "sigma": about["sigma"],
         },
-        "readouts": list(READOUTS),
+        "readouts": list(readouts),
         "quality": MEASURED,
         "training": {"models": 10, "targets": 2, "epochs": 1, "heads": 2, "origin": {"version": "0"}},
     }

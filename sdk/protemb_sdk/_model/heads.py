@@ -13,7 +13,7 @@ from typing import Any
 
 from protemb_sdk._base.errors import MALFORMED, EmbeddingError, ModelError
 from protemb_sdk._model.models import BUNDLED, Model, check_contract
-from protemb_sdk._model.readouts import PROFILE, RESIDUE, check_readouts
+from protemb_sdk._model.readouts import Asked, asked_for, check_readouts
 
 HEAD_CONTRACT = "1"
 """Version of the contract between a head's graph and this SDK."""
@@ -66,14 +66,9 @@ class HeadInfo:
     card: dict[str, Any]
 
     @property
-    def asked(self) -> tuple[str, ...]:
-        """Readouts that an embedding must be asked for."""
-        return tuple(name for name in self.readouts if name not in (RESIDUE, PROFILE))
-
-    @property
-    def needs_profile(self) -> bool:
-        """Whether an embedding must be asked for the profile."""
-        return PROFILE in self.readouts
+    def asked(self) -> Asked:
+        """What an embedding must be asked for."""
+        return asked_for(self.readouts)
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -164,7 +159,7 @@ def read_head_info(
             )
         encoder, names = card["encoder"], card["readouts"]
         readouts = tuple(names)
-        check_readouts([name for name in readouts if name not in (RESIDUE, PROFILE)])
+        check_readouts(asked_for(readouts)["readouts"])
         if not readouts or len(set(readouts)) < len(readouts):
             raise ValueError("readouts must be a list of different names")
         if kind == "sites" and not 0 <= float(card["threshold"]) <= 1:

@@ -7,6 +7,7 @@ Numba; a `ReadoutPool` does.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,20 @@ RESIDUE = "residue"
 
 PROFILE = "profile"
 """Name by which heads take the profile of residue types, and the log probability of each residue's own."""
+
+
+class Asked(TypedDict):
+    """Options of `Embedder.embed`."""
+
+    readouts: tuple[str, ...]
+    profile: bool
+
+
+def asked_for(names: Iterable[str]) -> Asked:
+    """Return what an embedding must be asked for to hold the named vectors of residues."""
+    others = tuple(name for name in names if name not in (RESIDUE, PROFILE))
+    return {"readouts": others, "profile": PROFILE in names}
+
 
 READOUT = "readout_"
 """Stands before a readout's name where it is the name of an array in a file."""

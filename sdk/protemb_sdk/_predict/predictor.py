@@ -140,10 +140,7 @@ class Predictor(Generic[Result]):
         return [values.astype(np.float32, copy=False) for values in found]
 
     def _one(self, structure: object, chain_id: str | None) -> Result:
-        embedding = self.embedder.embed(
-            structure, chain_id, readouts=self.info.asked, profile=self.info.needs_profile
-        )
-        return self.predict_embedding(embedding)
+        return self.predict_embedding(self.embedder.embed(structure, chain_id, **self.info.asked))
 
     def _many(
         self,
@@ -153,12 +150,7 @@ class Predictor(Generic[Result]):
         on_error: Literal["raise", "skip"],
     ) -> PredictionRun[Result]:
         run = self.embedder.embed_many(
-            structures,
-            workers=workers,
-            readouts=self.info.asked,
-            profile=self.info.needs_profile,
-            progress=progress,
-            on_error=on_error,
+            structures, workers=workers, progress=progress, on_error=on_error, **self.info.asked
         )
         return PredictionRun(self, run, on_error)
 

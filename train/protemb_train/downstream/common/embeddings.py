@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from protemb_sdk import Embedder, Embedding, EmbeddingError, OutputError
 from protemb_sdk._base.output import written_whole
-from protemb_sdk._model.readouts import PROFILE, RESIDUE
+from protemb_sdk._model.readouts import asked_for
 from protemb_sdk._predict.features import features_of
 from protemb_sdk._structure.chain import encode_sequence
 from protemb_train.base.arrays import read_arrays
@@ -127,8 +127,7 @@ class StructureEncoder:
 
     def embedding(self, structure: object, *, pair: bool = False) -> Embedding:
         """Embed a structure with all that `vectors` needs."""
-        names = [name for name in self.readouts if name not in (RESIDUE, PROFILE)]
-        return self.embedder.embed(structure, pair=pair, readouts=names, profile=PROFILE in self.readouts)
+        return self.embedder.embed(structure, pair=pair, **asked_for(self.readouts))
 
     def vectors(self, embedding: Embedding) -> NDArray[np.float32]:
         """Return the concatenated vectors of residues, shape (L, E)."""

@@ -15,6 +15,9 @@ from protemb_train.network.checkpoint import read_tensors
 
 FORMAT = "protemb-labels-1"
 READOUTS = ("mean", "contact", "column", "column-contact")
+"""Vectors of residues from models of contract 1, which have no single representation."""
+VECTORS = ("residue", "profile")
+"""Vectors of residues from models of contract 2."""
 HIDDEN, DROPOUT = 128, 0.3
 SEEDS = 3  # number of averaged networks
 
@@ -27,7 +30,7 @@ class LabelModel(nn.Module):
     per_residue : bool
         Whether labels are per residue.
     features, outputs : int
-        Width of the concatenated readouts (0 excludes the embedding), and number of classes or 1.
+        Width of the concatenated vectors (0 excludes the embedding), and number of classes or 1.
     classes : bool
         Whether the outputs are probabilities.
     seeds : int
@@ -74,7 +77,7 @@ class LabelModel(nn.Module):
         Parameters
         ----------
         features_LKC : Tensor, float32, shape (L, K, C)
-            Readouts.
+            Vectors of residues.
         residue_type_L : Tensor, int64, shape (L,)
             Positions in `ALPHABET`.
         ca_coords_L3 : Tensor, float32, shape (L, 3)

@@ -15,8 +15,10 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, r2_score
 from torch import Tensor, nn
 
 from protemb_sdk import Embedder
+from protemb_sdk._model.readouts import asked_for
+from protemb_sdk._predict.features import features_of
 from protemb_train.downstream.common.overlap import families
-from protemb_train.downstream.labels.head import READOUTS, LabelModel, TrainedLabels
+from protemb_train.downstream.labels.head import READOUTS, VECTORS, LabelModel, TrainedLabels
 from protemb_train.downstream.labels.table import LabelError, Labelled, LabelTable
 
 EPOCHS, PATIENCE, RATE, DECAY, BATCH = 200, 20, 1e-3, 1e-2, 16  # an epoch is all chains, a batch some of them
@@ -71,7 +73,7 @@ def train_labels(
     card = {
         "kind": f"{table.per}-label",
         "encoder": _encoder(embedder),
-        "readouts": list(READOUTS),
+        "readouts": list(vectors_for(embedder)),
         "classes": list(table.classes) if table.classes else None,
         "quality": quality,
         "training": {"chains": [len(side) for side in sides], "ids": [names[n] for n in sides[0]]},
@@ -103,6 +105,11 @@ def evaluate_again(
     return TrainedLabels(model, trained.card | {"encoder": _encoder(embedder), "quality": quality})
 
 
+def vectors_for(embedder: Embedder) -> tuple[str, ...]:
+    """Return the names of the vectors of residues that a predictor on this model uses."""
+    return VECTORS if embedder.has_profile else READOUTS
+
+
 def _encoder(embedder: Embedder) -> dict[str, Any]:
     return {
         "name": embedder.model.name,
@@ -117,10 +124,10 @@ def _embedded(
     embedder: Embedder,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[NDArray[np.float32]]:
-    arrays = []
+    names, arrays = vectors_for(embedder), []
     for count, n in enumerate(side, start=1):
-        found = embedder.embed_chain(table.chains[n].chain, readouts=READOUTS)
-        arrays.append(np.stack([found.readout(name) for name in READOUTS], axis=1))
+        found = embedder.embed_chain(table.chains[n].chain, **asked_for(names))
+        arrays.append(features_of(found, names))
         if progress is not None:
             progress(count, len(side))
     return arrays

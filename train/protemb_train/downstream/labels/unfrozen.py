@@ -7,6 +7,7 @@ the encoder (Kumar et al. 2022, arXiv:2202.10054).
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -18,6 +19,8 @@ from protemb_train.downstream.labels.table import LabelError, Labelled, LabelTab
 from protemb_train.downstream.labels.training import label_loss, sides_of
 from protemb_train.network.means import mean_readouts
 from protemb_train.network.network import ScoreNetwork
+from protemb_train.network.single import four_means
+from protemb_train.network.vectors import ChainVectors
 
 EPOCHS, BATCH, RATE, DECAY = 5, 4, 1e-4, 1e-2  # 1/10 of the rate of the head, 1/40 of that of the encoder
 LONGEST = 300
@@ -100,14 +103,28 @@ def _loss(model: LabelModel, network: ScoreNetwork, sigma: float, labelled: Labe
     known = torch.from_numpy(np.flatnonzero(np.isfinite(labelled.label)))
     coords_BL3 = torch.from_numpy(chain.centred_coords.astype(np.float32))[None]
     type_L, index_L = (torch.from_numpy(array) for array in (chain.residue_type, chain.residue_index))
-    pair_BCLL = network.embed(coords_BL3, type_L[None], index_L[None], torch.tensor([sigma]))
-    readouts = mean_readouts(pair_BCLL, coords_BL3)
-    features_LKC = torch.stack([readouts[name][0].T for name in READOUTS], dim=1)
+    features_LKC = _features(network, coords_BL3, type_L[None], index_L[None], torch.tensor([sigma]))
     seen = model.inputs(features_LKC, type_L)[known]
     values = torch.from_numpy(labelled.label)[known]
     target = values.long() if model.classes else ((values - model.shift) / model.scale).float()
     losses = [label_loss(each(seen), target, model.classes) for each in model.networks]
     return torch.stack(losses).mean()
+
+
+def _features(
+    network: ScoreNetwork, coords_BL3: Tensor, type_BL: Tensor, index_BL: Tensor, sigma_B: Tensor
+) -> Tensor:
+    """Return the vectors of residues of one chain as a predictor uses them, shape (L, K, C)."""
+    if network.single is None:
+        readouts = mean_readouts(network.embed(coords_BL3, type_BL, index_BL, sigma_B), coords_BL3)
+        return torch.stack([readouts[name][0].T for name in READOUTS], dim=1)
+    pair_BCLL, states = network.embed_all(coords_BL3, type_BL, index_BL, sigma_B)
+    vectors = ChainVectors(network.config.channels, network.config.single_channels)
+    profile_BLT = network.single.log_profile(states.structure)
+    uninformed_BL1 = torch.full_like(profile_BLT[:, :, :1], -math.log(profile_BLT.shape[2]))
+    own_BL1 = torch.cat([profile_BLT, uninformed_BL1], dim=2).gather(2, type_BL[:, :, None])
+    residue_BLE = vectors.residue(states, four_means(pair_BCLL, coords_BL3))
+    return torch.cat([residue_BLE, profile_BLT, own_BL1], dim=2)[0, :, None]
 
 
 @torch.no_grad()
