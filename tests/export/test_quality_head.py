@@ -38,14 +38,14 @@ MEASURED = {
 }  # fmt: skip
 
 
-MADE = [
+TRAINED = [
     ("head", "base-1", READOUTS, 4 * 64),
     ("residues", "base-1", READOUTS, 4 * 64),
     ("residues", "base", ("residue", "profile", "mean"), 384 + 21 + 64),
 ]
 
 
-@pytest.fixture(scope="module", params=MADE, ids=lambda made: f"{made[0]}-{made[1]}")
+@pytest.fixture(scope="module", params=TRAINED, ids=lambda made: f"{made[0]}-{made[1]}")
 def trained(request: pytest.FixtureRequest) -> Trained:
     """Two networks at random, as far from their start as training would take them."""
     torch.manual_seed(1)
