@@ -13,7 +13,7 @@ Contract of heads, version 1 (L residues, K readouts, C channels)
 
 Metadata: `protemb.head` (the version) and `protemb.card`, a JSON object with name, kind, encoder (name, hash
 of its weights, noise level), readouts, quality on held-out chains, licence and golden values; for "sites" a
-threshold; for labels the classes (names, or null for a quantity).
+threshold, or null if it depends on the chain; for labels the classes (names, or null for a quantity).
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from protemb_export.page import listed, table
 SCORES = {
     "chains": "chains",
     "prevalence": "share of sites",
+    "called": "share called",
     "auprc": "AUPRC",
     "mcc": "MCC",
     "f1": "F",
@@ -50,7 +51,7 @@ def as_head_page(card: Mapping[str, Any]) -> str:
         "kind": card.get("kind"),
         "embeddings": listed(card.get("encoder")),
         "readouts": ", ".join(card.get("readouts", [])),
-        "a residue is a site from": f"probability {card['threshold']:.3f}" if "threshold" in card else None,
+        "a residue is called a site": _rule(card),
         "deviation from PyTorch": listed(card.get("parity")),
         "exported by": listed(card.get("exported_by")),
         "licence": card.get("licence"),
@@ -60,7 +61,6 @@ def as_head_page(card: Mapping[str, Any]) -> str:
         "Made from the metadata of the graph by `protemb-export card`.",
         table(facts),
         "## Quality on held-out chains",
-        "The threshold was chosen on held-out chains of the training set.",
         _quality(card.get("quality", {})),
         "## Training",
         table(training),
@@ -68,6 +68,14 @@ def as_head_page(card: Mapping[str, Any]) -> str:
         LIMITS,
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _rule(card: Mapping[str, Any]) -> str | None:
+    if "threshold" not in card:
+        return None
+    if card["threshold"] is None:
+        return "as many as expected, the sum of the probabilities of the chain"
+    return f"from probability {card['threshold']:.3f}, chosen on held-out chains of the training set"
 
 
 def _quality(quality: Mapping[str, Mapping[str, float]]) -> str:

@@ -59,7 +59,7 @@ def picture(
             raise EmbeddingError(f"the profile is of another chain, {profile.chain.id}", embedding.id)
     profiles = []
     if sites is not None:
-        title = f"probability to touch another protein; {sites.threshold:.2f} and above: a site"
+        title = f"probability to touch another protein; {int(sites.is_site.sum())} residues called sites"
         profiles.append(Profile(title, sites.probability, sites.threshold))
     if quality is not None:
         title = f"expected lDDT, {quality.lddt:.2f} on average"

@@ -24,6 +24,7 @@ from protemb_sdk import (
 )
 from protemb_sdk._model.heads import list_heads
 from protemb_sdk._predict.b_factors import write_b_factors
+from protemb_sdk._predict.sites import expected_threshold
 
 from .conftest import COLUMNS, table_of
 
@@ -61,6 +62,35 @@ def test_short_broken_and_unknown_chains(predictor: SitePredictor, random_walk: 
     coords, _ = random_walk(30)
     sites = predictor.predict((coords, "X" * 30, np.arange(30) * 3))
     assert np.isfinite(sites.probability).all()
+
+
+@pytest.mark.parametrize(
+    ("probability", "count"), [([0.1, 0.8, 0.9, 0.3], 2), ([0.1, 0.2, 0.1], 0), ([0.9, 1.0], 2)]
+)
+def test_as_many_residues_are_called_as_expected(probability: list[float], count: int) -> None:
+    values = np.array(probability, dtype=np.float32)
+    assert (values >= np.float32(expected_threshold(values))).sum() == count
+
+
+def test_a_head_without_a_threshold_calls_the_expected_number(
+    make_head: Make, embedder: Embedder, chain_1a8o: Chain, tmp_path: Path
+) -> None:
+    predictor = SitePredictor(make_head(tmp_path / "h.onnx", threshold=None), embedder=embedder)
+    sites = predictor.predict(chain_1a8o)
+    assert predictor.threshold is None and sites.provenance["threshold"] is None
+    assert sites.is_site.sum() == round(float(sites.probability.sum()))
+
+
+def test_calling_almost_all_residues_or_none_is_noted(predictor: SitePredictor, chain_1a8o: Chain) -> None:
+    sites = predictor.predict(chain_1a8o)
+    probability = np.linspace(0, 1, 70, dtype=np.float32)
+    half = replace(sites, threshold=0.5, probability=probability)
+    assert half.notes == chain_1a8o.notes
+    most = replace(half, threshold=0.0).notes[-1]
+    assert most == "most residues are called sites (70 of 70); compare probabilities instead"
+    assert (
+        replace(half, threshold=float("inf")).notes[-1].startswith("few residues are called sites (0 of 70)")
+    )
 
 
 def test_a_probability_at_the_threshold_is_a_site(predictor: SitePredictor, chain_1a8o: Chain) -> None:

@@ -33,14 +33,14 @@ class _Run:
         self._notes: list[str] = []
         self._kinds: Counter[str] = Counter()
 
-    def _count(self, chain: Chain, *row: str) -> None:
-        """Count one chain in, with what its row of the table says beside its name and length."""
+    def _count(self, chain: Chain, *row: str, notes: Sequence[str] | None = None) -> None:
+        """Count one chain, with the cells of its row after name and length; by default with its own notes."""
         self.chains += 1
         self.residues += len(chain)
         self.sources.add(chain.source)
         if self.chains <= SHOWN:
             self._rows.append((chain.id, str(len(chain)), *row))
-        for note in chain.notes:
+        for note in chain.notes if notes is None else notes:
             self._kinds[note] += 1
             if len(self._notes) <= SHOWN:
                 self._notes.append(f"note: {chain.id}: {note}")
@@ -115,7 +115,7 @@ class SiteTally(_Run):
         """Count the sites of one chain in."""
         sites = int(prediction.is_site.sum())
         self.sites += sites
-        self._count(prediction.chain, str(sites))
+        self._count(prediction.chain, str(sites), notes=prediction.notes)
 
     def report(self, provenance: Mapping[str, Any], out: Path) -> None:
         """Print what was predicted, with what, and where it went."""

@@ -162,8 +162,8 @@ def read_head_info(
         check_readouts(asked_for(readouts)["readouts"])
         if not readouts or len(set(readouts)) < len(readouts):
             raise ValueError("readouts must be a list of different names")
-        if kind == "sites" and not 0 <= float(card["threshold"]) <= 1:
-            raise ValueError("threshold must lie between 0 and 1")
+        if kind == "sites" and not (card["threshold"] is None or 0 <= float(card["threshold"]) <= 1):
+            raise ValueError("threshold must lie between 0 and 1, or be null")
         if kind in LABELS and card["classes"] is not None and len(set(map(str, card["classes"]))) < 2:
             raise ValueError("classes must be at least two, or null")
         return HeadInfo(

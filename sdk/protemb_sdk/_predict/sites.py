@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     import onnxruntime
 
 
+SHARES = (0.1, 0.7)
+"""Shares of residues called sites outside of which a prediction has a note."""
+
 SITE_COLUMNS = (*RESIDUE, "probability", "site")
 
 
@@ -37,7 +40,7 @@ class SitePrediction:
     probability : ndarray, float32, shape (L,)
         Calibrated probability that a residue lies in an interface with another protein.
     threshold : float
-        Probability from which on a residue is called a site.
+        Probability from which on a residue is called a site; infinite if none is.
     provenance : mapping
         Model and head, their SHA-256, noise level, device and versions.
 
@@ -73,6 +76,19 @@ class SitePrediction:
     def is_site(self) -> NDArray[np.bool_]:
         """True where the probability reaches the threshold, shape (L,)."""
         return self.probability >= np.float32(self.threshold)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes about the chain, and one if almost every residue or almost none is called a site."""
+        called = int(self.is_site.sum())
+        low, high = SHARES
+        if low <= called / len(self) <= high:
+            return self.chain.notes
+        part = "few" if called < low * len(self) else "most"
+        return (
+            *self.chain.notes,
+            f"{part} residues are called sites ({called} of {len(self)}); compare probabilities instead",
+        )
 
     @property
     def residue_value(self) -> NDArray[np.float32]:
@@ -117,6 +133,12 @@ class SitePrediction:
         return target
 
 
+def expected_threshold(probability: NDArray[np.float32]) -> float:
+    """Return the threshold that as many residues reach as are expected, the sum of their probabilities."""
+    count = round(float(probability.sum(dtype=np.float64)))
+    return float(np.sort(probability)[-count]) if count else float("inf")
+
+
 class SitePredictor(Predictor[SitePrediction]):
     """Predicts which residues of a protein chain lie in an interface, from the chain alone.
 
@@ -149,8 +171,6 @@ class SitePredictor(Predictor[SitePrediction]):
     >>> predictor = SitePredictor(device="cpu")
     >>> predictor.predict("1a8o.cif").probability.shape
     (70,)
-    >>> round(predictor.threshold, 3)
-    0.246
     """
 
     def __init__(
@@ -167,9 +187,13 @@ class SitePredictor(Predictor[SitePrediction]):
         super().__init__("sites", head, device, providers, threads, session_options, embedder, **options)
 
     @property
-    def threshold(self) -> float:
-        """Probability from which on a residue is called a site."""
-        return float(self.info.card["threshold"])
+    def threshold(self) -> float | None:
+        """Probability from which on a residue is called a site; None if it depends on the chain.
+
+        Then as many residues are called as are expected, which is the sum of the probabilities.
+        """
+        threshold = self.info.card["threshold"]
+        return None if threshold is None else float(threshold)
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -215,15 +239,16 @@ class SitePredictor(Predictor[SitePrediction]):
         --------
         >>> from protemb_sdk import SitePredictor
         >>> predictor = SitePredictor(device="cpu")
-        >>> embedding = predictor.embedder.embed("1a8o.cif", readouts=predictor.info.readouts)
+        >>> embedding = predictor.embedder.embed("1a8o.cif", **predictor.info.asked)
         >>> predictor.predict_embedding(embedding).probability.shape
         (70,)
         """
         (probability,) = self.outputs_of(embedding)
+        fixed = self.threshold
         return SitePrediction(
             chain=embedding.chain,
             probability=probability,
-            threshold=self.threshold,
+            threshold=expected_threshold(probability) if fixed is None else fixed,
             provenance=self.provenance,
         )
 

@@ -62,7 +62,7 @@ def best_f_threshold(label: NDArray[np.bool_], probability: NDArray[np.floating]
 
 
 def binary_scores(
-    label: NDArray[np.bool_], probability: NDArray[np.floating], threshold: float
+    label: NDArray[np.bool_], probability: NDArray[np.floating], threshold: float | NDArray[np.floating]
 ) -> BinaryScores:
     """Return every score of a prediction.
 
@@ -72,8 +72,8 @@ def binary_scores(
         True labels.
     probability : ndarray, float, shape (N,)
         Predictions; the areas depend only on their order.
-    threshold : float
-        Values at or above it are predicted positive.
+    threshold : float or ndarray, float, shape (N,)
+        Values at or above it are predicted positive. Of several thresholds the median is returned.
 
     Raises
     ------
@@ -93,5 +93,5 @@ def binary_scores(
         mcc=float(metrics.matthews_corrcoef(label, predicted)),
         auprc=float(metrics.average_precision_score(label, probability)),
         auroc=float(metrics.roc_auc_score(label, probability)),
-        threshold=float(threshold),
+        threshold=float(np.median(threshold)),
     )

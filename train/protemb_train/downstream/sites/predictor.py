@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
+from protemb_sdk._predict.sites import expected_threshold
 from protemb_sdk._structure.chain import encode_sequence
 from protemb_train.downstream.common.embeddings import StructureEncoder, embed_all
 from protemb_train.downstream.common.messages import TYPES
-from protemb_train.downstream.common.metrics import best_f_threshold, binary_scores
+from protemb_train.downstream.common.metrics import binary_scores
 from protemb_train.downstream.common.neighbour_graph import neighbour_graph
 from protemb_train.downstream.common.overlap import families
 from protemb_train.downstream.sites.batches import Scaling, as_tensors, validation_split
@@ -30,11 +31,18 @@ from protemb_train.downstream.sites.rows import VALIDATION_SHARE
 from protemb_train.downstream.sites.training import Start, train
 from protemb_train.network.checkpoint import read_tensors
 
-FORMAT = "protemb-sites-2"
+FORMAT = "protemb-sites-3"
+USUAL = 150.0
+"""Length in residues around which calibration depends on the length."""
+BANDS = ((0, 80), (80, 150), (150, 250), (250, 10_000))
+"""Lengths for which scores are given, the upper bound excluded."""
 
 
 class SitesModel(nn.Module):
-    """Calibrated probability of every residue of a chain: the sigmoid of the mean logit of several heads.
+    """Calibrated probability of every residue of a chain, from the mean logit of several heads.
+
+    Calibration is by logistic regression (Platt 1999) on the logit, the logarithm of the chain's length, and
+    their product: a larger share of a short chain is in interfaces.
 
     Parameters
     ----------
@@ -42,24 +50,22 @@ class SitesModel(nn.Module):
         Heads without PSSM and DSSP.
     scalings : sequence of Scaling
         Scaling of each head.
-    slope, intercept : float
-        Parameters of Platt's calibration (1999): sigmoid(slope * logit + intercept).
+    weights : sequence of float
+        Weights of the features of `calibration_features`, and the intercept.
     """
 
     mean_HE: Tensor
     spread_HE: Tensor
-    slope: Tensor
-    intercept: Tensor
+    weights: Tensor
 
     def __init__(
-        self, heads: Sequence[GraphHead], scalings: Sequence[Scaling], slope: float, intercept: float
+        self, heads: Sequence[GraphHead], scalings: Sequence[Scaling], weights: Sequence[float]
     ) -> None:
         super().__init__()
         self.heads = nn.ModuleList(heads)
         self.register_buffer("mean_HE", torch.stack([s.means["extra_LE"] for s in scalings]))
         self.register_buffer("spread_HE", torch.stack([s.spreads["extra_LE"] for s in scalings]))
-        self.register_buffer("slope", torch.tensor(slope))
-        self.register_buffer("intercept", torch.tensor(intercept))
+        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32))
 
     def forward(self, features_LKC: Tensor, residue_type_L: Tensor, ca_coords_L3: Tensor) -> Tensor:
         """Return probabilities, shape (L,).
@@ -67,7 +73,7 @@ class SitesModel(nn.Module):
         Parameters
         ----------
         features_LKC : Tensor, float32, shape (L, K, C)
-            Residue readouts in the order used in training.
+            Vectors of residues in the order used in training.
         residue_type_L : Tensor, int64, shape (L,)
             Positions in `ALPHABET`.
         ca_coords_L3 : Tensor, float32, shape (L, 3)
@@ -79,7 +85,15 @@ class SitesModel(nn.Module):
         for n, module in enumerate(self.heads):
             scaled_LE = (features_LKC.flatten(1) - self.mean_HE[n]) / self.spread_HE[n]
             logits.append(cast(GraphHead, module).logits(types_LT, types_LT[:, :0], scaled_LE, graph))
-        return torch.sigmoid(torch.stack(logits).mean(dim=0) * self.slope + self.intercept)
+        length = torch.ones_like(types_LT[:, 0]).sum()
+        features_LF = calibration_features(torch.stack(logits).mean(dim=0), length)
+        return torch.sigmoid(features_LF @ self.weights[:-1] + self.weights[-1])
+
+
+def calibration_features(logit_L: Tensor, length: Tensor) -> Tensor:
+    """Return the features that calibration uses, shape (L, 3)."""
+    size_L = torch.ones_like(logit_L) * torch.log(length / USUAL)
+    return torch.stack([logit_L, size_L, logit_L * size_L], dim=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,17 +159,14 @@ def train_predictor(
             outside[i].append(probability)
     # Predictions of the heads for their validation chains; a chain may be among those of several heads.
     chains = [i for i, predicted in enumerate(outside) if predicted]
-    logit = np.concatenate([_logit(np.mean(outside[i], axis=0)) for i in chains])
+    logits = [torch.from_numpy(_logit(np.mean(outside[i], axis=0))) for i in chains]
+    seen = [calibration_features(logit, torch.tensor(len(logit))).numpy() for logit in logits]
     label = np.concatenate([training[i].label[: training[i].cut] for i in chains])
-    platt = LogisticRegression(C=np.inf).fit(logit[:, None], label)
-    slope, intercept = float(platt.coef_[0, 0]), float(platt.intercept_[0])
+    platt = LogisticRegression(C=np.inf).fit(np.concatenate(seen), label)
+    weights = [*map(float, platt.coef_[0]), float(platt.intercept_[0])]
     networks = [network for network, _ in found]
-    model = SitesModel(networks, [scaling for _, scaling in found], slope, intercept).eval()  # type: ignore[arg-type]
-    calibrated = 1 / (1 + np.exp(-(slope * logit + intercept)))
-    threshold = best_f_threshold(label, calibrated)
-    quality = {
-        name: measure(model, chains_of, encoder, threshold, cache) for name, chains_of in held_out.items()
-    }
+    model = SitesModel(networks, [scaling for _, scaling in found], weights).eval()  # type: ignore[arg-type]
+    quality = measure(model, held_out, encoder, cache)
     about = encoder.about
     card = {
         "kind": "sites",
@@ -165,14 +176,13 @@ def train_predictor(
             "sigma": about["sigma"],
         },
         "readouts": about["readouts"],
-        "threshold": threshold,
+        "threshold": None,
         "quality": quality,
         "training": {
             "chains": len(training),
             "heads": heads,
             "ids": [chain.id for chain in training],
-            "slope": slope,
-            "intercept": intercept,
+            "calibration": weights,
         },
     }
     return Trained(model, card)
@@ -186,29 +196,43 @@ def _logit(probability: NDArray[np.float32]) -> NDArray[np.float64]:
 @torch.inference_mode()
 def measure(
     model: SitesModel,
-    chains: Sequence[SiteChain],
+    held_out: Mapping[str, Sequence[SiteChain]],
     encoder: StructureEncoder,
-    threshold: float,
     cache: Path | None = None,
-) -> dict[str, float]:
-    """Return scores and calibration on held-out chains, at a given threshold."""
-    tensors = as_tensors(chains, embed_all(encoder, chains, cache), features=False)
-    readouts = len(encoder.readouts)
-    predicted = [
-        model(
-            t.extra_LE.reshape(chain.cut, readouts, -1),
-            torch.from_numpy(encode_sequence(chain.sequence)[: chain.cut]),
-            t.coords_L3,
-        ).numpy()
-        for t, chain in zip(tensors, chains, strict=True)
-    ]
-    probability = np.concatenate(predicted)
-    label = np.concatenate([chain.label[: chain.cut] for chain in chains])
+) -> dict[str, dict[str, float]]:
+    """Return scores and calibration for each set of held-out chains, and for all of them by length."""
+    found: dict[str, list[tuple[NDArray[np.bool_], NDArray[np.float32]]]] = {}
+    for name, chains in held_out.items():
+        tensors = as_tensors(chains, embed_all(encoder, chains, cache), features=False)
+        found[name] = [
+            (
+                chain.label[: chain.cut],
+                model(
+                    t.extra_LE[:, None],
+                    torch.from_numpy(encode_sequence(chain.sequence)[: chain.cut]),
+                    t.coords_L3,
+                ).numpy(),
+            )
+            for t, chain in zip(tensors, chains, strict=True)
+        ]
+    together = [pair for pairs in found.values() for pair in pairs]
+    for low, high in BANDS:
+        name = f"all, {low} to {high - 1} residues" if high < BANDS[-1][1] else f"all, from {low} residues"
+        if some := [pair for pair in together if low <= len(pair[0]) < high]:
+            found[name] = some
+    return {name: _scores_of(pairs) for name, pairs in found.items()}
+
+
+def _scores_of(pairs: Sequence[tuple[NDArray[np.bool_], NDArray[np.float32]]]) -> dict[str, float]:
+    """Return scores of labels and probabilities of chains, called as by the SDK."""
+    label, probability = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    threshold = np.concatenate([np.full_like(p, expected_threshold(p)) for _, p in pairs])
     scores = binary_scores(label, probability, threshold)
     return {
         **{name: round(value, 4) for name, value in scores.as_dict().items()},
-        "chains": len(chains),
+        "chains": len(pairs),
         "prevalence": round(float(label.mean()), 4),
+        "called": round(float((probability >= threshold).mean()), 4),
         "mean_probability": round(float(probability.mean()), 4),
         "brier": round(float(brier_score_loss(label, probability)), 4),
         "brier_of_prevalence": round(float(label.mean() * (1 - label.mean())), 4),
@@ -246,7 +270,7 @@ def load_predictor(path: Path) -> Trained:
         count, extra = int(loaded["shape"]["heads"]), int(loaded["shape"]["extra"])
         zeros = {"extra_LE": torch.zeros(extra)}
         heads = [GraphHead(0, extra, 0) for _ in range(count)]
-        model = SitesModel(heads, [Scaling(zeros, zeros)] * count, 1.0, 0.0)
+        model = SitesModel(heads, [Scaling(zeros, zeros)] * count, [1.0, 0.0, 0.0, 0.0])
         model.load_state_dict(loaded["state"])
         return Trained(model.eval(), dict(loaded["card"]))
     except (KeyError, TypeError, RuntimeError) as error:
