@@ -1,10 +1,10 @@
-"""Search results: neighbours of test chains in the corpus, compared with other methods.
+"""Search results: neighbours of test chains, compared with other methods.
 
-    python benchmarks/search.py CORPUS.arrow TM.npz -o benchmarks/search.md \\
-        --index base=INDEX --index untrained=INDEX
+    python benchmarks/search.py CORPUS.arrow -o benchmarks/search.md \\
+        --index base=INDEX --index untrained=INDEX=UNTRAINED.onnx --map proteinmpnn=MAP.npz
 
-TM.npz and the stores of the indexes are made by benchmarks/search_data.py. Requires MMseqs2, mini3di, pulchra
-and tmtools. One thread is used.
+The indexes are of the stores that benchmarks/search_data.py makes; MAP.npz is from `protemb-train fit-map`.
+Requires MMseqs2, mini3di, pulchra and tmtools. One thread is used; half an hour.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from threadpoolctl import threadpool_limits
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import processor
-from benchmarks.search_data import chains, queries, tm_align_pair
+from benchmarks.search_data import SPLIT, chains, queries, tm_align_pair
 from benchmarks.search_rivals import (
     Order,
     Ranking,
     Task,
     at_random,
+    by_map,
     by_segments,
     by_sequence,
     by_three_di,
-    by_tm_align,
 )
 from protemb_sdk import Embedder, Embedding
 from protemb_sdk.search import CANDIDATES, Index, open_index
@@ -41,9 +41,8 @@ from protemb_train.corpus.corpus import Corpus
 
 K = 10  # number of hits whose TM-scores are averaged
 THREE_DI = "3Di, Smith-Waterman"
-FOLD = (
-    0.5  # TM-score above which two chains share a fold (Xu and Zhang 2010, doi:10.1093/bioinformatics/btq066)
-)
+FOLD = 0.5
+"""TM-score above which two chains share a fold (Xu and Zhang 2010, doi:10.1093/bioinformatics/btq066)."""
 BOOTSTRAPS = 2000
 
 
@@ -54,8 +53,8 @@ class Model:
         self.name, self.task = name, task
         self.index: Index = open_index(path)
         place = {identifier: number for number, identifier in enumerate(self.index.ids)}
-        # For each chain of the corpus, its number in the index.
-        self.number = np.array([place[identifier] for identifier in task.corpus.table["id"].to_pylist()])
+        # For each chain of the task, its number in the index.
+        self.number = np.array([place[chain.name] for chain in task.structures])
         self.descriptors = self.index.descriptors[self.number]
         self.queries: list[Embedding] = [embedder.embed(task.structures[q]) for q in task.asked]
         self._scores: dict[tuple[int, int], float] = {}
@@ -95,9 +94,9 @@ def by_tm_align_of_candidates(model: Model, evaluator: Evaluator) -> Ranking:
 
 
 def average_precision(relevant: NDArray[np.bool_]) -> float:
-    """Return the mean precision at the rank of each relevant chain of a ranking; NaN if there is none."""
+    """Return the mean precision at the rank of each relevant chain of a ranking; there is at least one."""
     ranks = np.flatnonzero(relevant) + 1
-    return float(np.mean(np.arange(1, len(ranks) + 1) / ranks)) if len(ranks) else np.nan
+    return float(np.mean(np.arange(1, len(ranks) + 1) / ranks))
 
 
 class Evaluator:
@@ -105,11 +104,8 @@ class Evaluator:
 
     def __init__(self, task: Task, workers: int) -> None:
         self.task, self.workers = task, workers
-        self.kept: dict[tuple[str, bool], NDArray[np.float64]] = {}  # for each ranking, one row per query
+        self.kept: dict[str, NDArray[np.float64]] = {}  # for each ranking, one row per query
         self._tm: dict[tuple[int, int], tuple[float, float]] = {}  # normalised by query and by target
-        for row, column in np.ndindex(task.tm.shape[:2]):
-            by_query, by_target = map(float, task.tm[row, column])
-            self._tm[row, int(task.targets[column])] = by_query, by_target
 
     def ask(self, found: list[Order]) -> None:
         """Align hits with TM-align, for each query."""
@@ -135,39 +131,41 @@ class Evaluator:
         """Return both TM-scores of a query and an aligned chain."""
         return self._tm[row, chain]
 
-    def tm(self, row: int, found: Order) -> float:
-        """Return the mean TM-score of aligned hits, normalised by the length of the query."""
-        return float(np.mean([self._tm[row, int(chain)][0] for chain in found]))
+    def tm(self, row: int, found: Order) -> NDArray[np.float64]:
+        """Return the TM-scores of aligned hits, normalised by the length of the query."""
+        return np.array([self._tm[row, int(chain)][0] for chain in found])
 
-    def row(self, name: str, ranking: Ranking, pool: Order, *, folds: bool) -> str:
-        """Return a line of the table: clusters, folds (within the targets) and TM-scores."""
+    def row(self, name: str, ranking: Ranking) -> str:
+        """Return a line of the table: clusters, TM-scores and folds."""
         task, numbers = self.task, []
-        orders = [ranking(row, task.others(row, pool)) for row in range(len(task.asked))]
+        orders = [ranking(row, task.others(row)) for row in range(len(task.asked))]
         families = [task.relatives(row)[order] for row, order in enumerate(orders)]
         self.ask([order[:K] for order in orders])
         self.ask([order[~family][:K] for order, family in zip(orders, families, strict=True)])
         for row, (order, family) in enumerate(zip(orders, families, strict=True)):
-            strange = order[~family]
-            numbers.append([average_precision(family), float(family[0]) if family.any() else np.nan])
-            if folds:
-                alike = np.array([self._tm[row, int(chain)][0] >= FOLD for chain in strange])
-                numbers[-1].append(average_precision(alike))
-            numbers[-1] += [self.tm(row, order[:K]), self.tm(row, strange[:K])]
-        self.kept[name, folds] = np.array(numbers)
-        line = " | ".join(_interval(column) for column in self.kept[name, folds].T)
+            strange = self.tm(row, order[~family][:K])
+            numbers.append(
+                [
+                    average_precision(family),
+                    float(family[0]),
+                    self.tm(row, order[:K]).mean(),
+                    strange.mean(),
+                    (strange >= FOLD).mean(),
+                ]
+            )
+        self.kept[name] = np.array(numbers)
+        line = " | ".join(_interval(column) for column in self.kept[name].T)
         print(name, line, flush=True)
         return f"| {name} | {line} |"
 
-    def gain(self, name: str, over: str, *, folds: bool) -> str:
+    def gain(self, name: str, over: str) -> str:
         """Return a line of the table: the mean difference of two rankings over queries."""
-        difference = self.kept[name, folds] - self.kept[over, folds]
-        line = " | ".join(_interval(column) for column in difference.T)
-        return f"| {name}, gain over {over} | {line} |"
+        line = " | ".join(_interval(column) for column in (self.kept[name] - self.kept[over]).T)
+        return f"| {name} minus {over} | {line} |"
 
 
 def _interval(values: NDArray[np.float64]) -> str:
     """Return a mean over queries, with half of the 95% confidence interval by bootstrap."""
-    values = values[~np.isnan(values)]
     drawn = np.random.default_rng(0).choice(values, (BOOTSTRAPS, len(values))).mean(axis=1)
     low, high = np.percentile(drawn, [2.5, 97.5])
     return f"{values.mean():.3f} ± {(high - low) / 2:.3f}"
@@ -180,7 +178,10 @@ def _tm_compared(model: Model, evaluator: Evaluator) -> tuple[float, float, floa
     with a TM-score above the aligned residues over the length.
     """
     gaps, impossible = [], []
-    place = {identifier: position for position, identifier in enumerate(_ids(evaluator.task))}
+    place = {
+        identifier: position
+        for position, identifier in enumerate(chain.name for chain in evaluator.task.structures)
+    }
     for row in range(len(evaluator.task.asked)):
         query = model.queries[row]
         hits = [hit for hit in model.index.search(query, K) if place[hit.id] != evaluator.task.asked[row]]
@@ -191,11 +192,6 @@ def _tm_compared(model: Model, evaluator: Evaluator) -> tuple[float, float, floa
             count = len(hit.pairs)
             impossible.append(hit.tm_query > count / len(query) or hit.tm_target > count / hit.length)
     return float(np.mean(np.abs(gaps) <= 0.02)), float(np.median(gaps)), float(np.mean(impossible))
-
-
-def _ids(task: Task) -> list[str]:
-    ids: list[str] = task.corpus.table["id"].to_pylist()
-    return ids
 
 
 def _seconds(model: Model) -> tuple[float, float]:
@@ -209,23 +205,23 @@ def _seconds(model: Model) -> tuple[float, float]:
 
 def main(
     corpus: Annotated[Path, typer.Argument(help="Corpus, by protemb-train corpus.")],
-    tm: Annotated[Path, typer.Argument(help="TM-scores, by search_data.py align.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Page to write.")],
     index: Annotated[list[str], typer.Option(help="NAME=FOLDER; NAME=FOLDER=MODEL.onnx if not bundled.")],
+    linear_map: Annotated[
+        list[str] | None, typer.Option("--map", help="ENCODER=MAP.npz, of protemb-train fit-map.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Number of TM-align processes.")] = 1,
 ) -> None:
-    """Compare rankings of the corpus, and write the page."""
-    every, kept = Corpus(corpus), np.load(tm)
-    assert str(kept["corpus"]) == every.sha256 and (kept["queries"] == queries(every)).all()
-    assert not np.isnan(kept["tm"]).any(), "search_data.py align is not complete"
-    task = Task(every, chains(every), kept["queries"], kept["targets"], kept["tm"])
+    """Compare rankings of the test chains of a corpus, and write the page."""
+    test = Corpus(corpus, [SPLIT])
+    task = Task(test, chains(test), np.array(queries(test)))
     with threadpool_limits(1):
-        out.write_text("\n".join(_page(task, index, workers)) + "\n", encoding="utf-8")
+        page = _page(task, index, linear_map or [], workers)
+    out.write_text("\n".join(page) + "\n", encoding="utf-8")
 
 
-def _page(task: Task, indexes: list[str], workers: int) -> list[str]:
-    evaluator, pool = Evaluator(task, workers), np.arange(len(task.corpus))
-    models = []
+def _page(task: Task, indexes: list[str], maps: list[str], workers: int) -> list[str]:
+    evaluator, models = Evaluator(task, workers), []
     for text in indexes:
         name, folder, *file = text.split("=")
         models.append(Model(name, Path(folder), task, Embedder(file[0] if file else name, "cpu", threads=1)))
@@ -235,21 +231,18 @@ def _page(task: Task, indexes: list[str], workers: int) -> list[str]:
         THREE_DI: by_three_di(task),
         "distances between segments": by_segments(task),
     }
+    for text in maps:
+        name, path = text.split("=")
+        rankings[f"{name}, linear map"] = by_map(task, Path(path), name)
     for model in models:
         rankings[f"`{model.name}`, protein vectors"] = model.by_vector
         rankings[f"`{model.name}`, search"] = model.by_search
     first = models[0]
     rankings[f"`{first.name}`, candidates by residue alignment"] = first.by_alignment
     rankings[_of_candidates(first)] = by_tm_align_of_candidates(first, evaluator)
-    lines = _head(task)
-    lines += ["", f"## In the whole corpus, {len(pool):,} chains", "", *_columns(folds=False)]
-    lines += [evaluator.row(name, ranking, pool, folds=False) for name, ranking in rankings.items()]
-    lines += _gains(evaluator, models, folds=False)
-    lines += ["", f"## Among the {len(task.targets)} test chains, ranked by TM-align", ""]
-    lines += _columns(folds=True)
-    rankings["TM-align"] = by_tm_align(task)
-    lines += [evaluator.row(name, ranking, task.targets, folds=True) for name, ranking in rankings.items()]
-    lines += _gains(evaluator, models, folds=True)
+    lines = [*_head(task), "", *_columns()]
+    lines += [evaluator.row(name, ranking) for name, ranking in rankings.items()]
+    lines += _gains(evaluator, models, [f"{text.split('=')[0]}, linear map" for text in maps])
     lines += ["", "## Index", ""]
     lines += [
         f"First {K} hits of each query.",
@@ -258,52 +251,53 @@ def _page(task: Task, indexes: list[str], workers: int) -> list[str]:
         "TM-score above aligned / length | ms per query, median | maximum | MiB |",
         "|---|---|---|---|---|---|---|",
     ]
-    for model in models[:1]:
-        close, gap, impossible = _tm_compared(model, evaluator)
-        numbers: list[Any] = [f"{close:.3f}", f"{gap:+.4f}", f"{impossible:.4f}"]
-        numbers += [f"{1e3 * seconds:.0f}" for seconds in _seconds(model)]
-        size = sum(file.stat().st_size for file in model.index.path.iterdir())
-        lines.append(f"| `{model.name}` | {' | '.join([*numbers, f'{size / 2**20:.0f}'])} |")
-    return lines
+    close, gap, impossible = _tm_compared(first, evaluator)
+    numbers: list[Any] = [f"{close:.3f}", f"{gap:+.4f}", f"{impossible:.4f}"]
+    numbers += [f"{1e3 * seconds:.0f}" for seconds in _seconds(first)]
+    size = sum(file.stat().st_size for file in first.index.path.iterdir())
+    return [*lines, f"| `{first.name}` | {' | '.join([*numbers, f'{size / 2**20:.0f}'])} |"]
 
 
 def _of_candidates(model: Model) -> str:
     return f"`{model.name}`, candidates by TM-align"
 
 
-def _gains(evaluator: Evaluator, models: list[Model], *, folds: bool) -> list[str]:
-    """Return the gains of the first model's search over other rankings."""
-    name, last = f"`{models[0].name}`, search", f"`{models[-1].name}`, search"
-    others = dict.fromkeys(("MMseqs2", THREE_DI, last, _of_candidates(models[0])))
-    return [evaluator.gain(name, over, folds=folds) for over in others if over != name]
+def _gains(evaluator: Evaluator, models: list[Model], maps: list[str]) -> list[str]:
+    """Return the gains of the first model over other rankings: of its search, and of its vectors."""
+    first, *others = (model.name for model in models)
+    search, vectors = f"`{first}`, search", f"`{first}`, protein vectors"
+    over = ["MMseqs2", THREE_DI, *(f"`{name}`, search" for name in others), _of_candidates(models[0])]
+    lines = [evaluator.gain(search, name) for name in over]
+    over = [*(f"`{name}`, protein vectors" for name in others), *maps]
+    return lines + [evaluator.gain(vectors, name) for name in over]
 
 
 def _head(task: Task) -> list[str]:
     return [
         "# Search results",
         "",
-        f"Written by `python benchmarks/search.py` ({processor()}, one thread). Queries are "
-        f"{len(task.asked)} test chains of 40 residues and more, one per 30% cluster with other members; no "
-        "network was trained on their clusters. Queries are excluded from their hits. Means over queries, "
-        "with 95% confidence intervals by bootstrap.",
+        f"Written by `python benchmarks/search.py` ({processor()}, one thread). {len(task.asked)} queries of "
+        f"40 residues and more, one per 30% cluster with several chains, are searched among the "
+        f"{len(task.structures):,} test chains of the corpus. No network of this project was trained on "
+        "their clusters; ProteinMPNN was trained on the PDB up to August 2021. Queries are excluded from "
+        "their hits. Means over queries, with 95% confidence intervals by bootstrap.",
         "",
-        "- *Family*: mean average precision for chains of the query's 30% cluster, and how often the first "
-        "hit is one. The clusters are from MMseqs2, which therefore has an advantage here.",
-        f"- *Fold*: mean average precision for chains of other clusters with TM-score {FOLD} or more by "
-        "TM-align, normalised by the query. TM-align is the reference here.",
+        "- *Family*: mean average precision for chains of the query's cluster, and how often the first hit "
+        "is one. The clusters are from MMseqs2, which therefore has an advantage here.",
         f"- *TM-score*: by TM-align, normalised by the query, mean of the first {K} hits, and of the first "
         f"{K} of other clusters.",
+        f"- *Fold*: share of the first {K} hits of other clusters with a TM-score of {FOLD} or more.",
         "- *Protein vectors*: cosine similarity. *Search*: the method of `protemb search`, the first "
         f"{CANDIDATES} by protein vectors sorted by the TM-score of our superposition (mean of both "
-        "normalisations). *Candidates by ...*: the same candidates in another order.",
+        "normalisations). *Candidates by ...*: the same candidates in another order. *Linear map*: vectors "
+        "of another encoder with a map fitted in the same way; the untrained network has its own, too.",
         "- *3Di, Smith-Waterman*: 3Di states of mini3di on backbones of PULCHRA, the matrix of Foldseek, no "
         "prefilter. *Distances between segments*: 55 numbers of ten ordered segments of the chain.",
     ]
 
 
-def _columns(*, folds: bool) -> list[str]:
-    fold = ["fold"] if folds else []
-    names = ["ranking", "family", "first is family", *fold, "TM-score", "TM-score, other clusters"]
+def _columns() -> list[str]:
+    names = ["ranking", "family", "first is family", "TM-score", "TM-score, other clusters", "fold"]
     return [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
 
 

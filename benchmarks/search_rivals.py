@@ -17,7 +17,10 @@ from protemb_sdk import Chain
 from protemb_train.corpus.corpus import Corpus
 from protemb_train.corpus.mmseqs import search as search_sequences
 from protemb_train.encoders.three_di import ThreeDiEncoder
+from protemb_train.encoders.vectors import find_vector_encoder
 from protemb_train.network.protein import segment_distances
+from protemb_train.protein_vector.features import chain_features
+from protemb_train.protein_vector.linear_map import read_map
 
 SIMILAR_LENGTH = 0.1  # relative difference of random chains
 E_VALUE = 10.0  # largest E-value of a sequence hit
@@ -35,16 +38,14 @@ class Task:
     corpus: Corpus
     structures: list[Chain]
     asked: Order
-    targets: Order
-    tm: NDArray[np.float32]  # of each query with each target, normalised by query and by target
 
     def relatives(self, row: int) -> NDArray[np.bool_]:
         """Return which chains of the corpus are in the query's cluster."""
         return np.asarray(self.corpus.clusters == self.corpus.clusters[self.asked[row]])
 
-    def others(self, row: int, pool: Order) -> Order:
-        """Return a pool without the query."""
-        return pool[pool != self.asked[row]]
+    def others(self, row: int) -> Order:
+        """Return all chains but the query."""
+        return np.delete(np.arange(len(self.structures)), self.asked[row])
 
 
 def by_sequence(task: Task) -> Ranking:
@@ -69,17 +70,6 @@ def at_random(task: Task) -> Ranking:
         own = lengths[task.asked[row]]
         far = np.abs(lengths[pool] - own) > SIMILAR_LENGTH * own
         return np.asarray(pool[np.argsort(far, kind="stable")])
-
-    return ranking
-
-
-def by_tm_align(task: Task) -> Ranking:
-    """Return the ranking by TM-align, mean of both normalisations, among its targets."""
-    place = {int(target): column for column, target in enumerate(task.targets)}
-
-    def ranking(row: int, pool: Order) -> Order:
-        score = np.array([task.tm[row, place[int(chain)]].mean() for chain in pool])
-        return np.asarray(pool[np.argsort(-score, kind="stable")])
 
     return ranking
 
@@ -122,3 +112,15 @@ def by_segments(task: Task) -> Ranking:
         return np.asarray(pool[np.argsort(apart, kind="stable")])
 
     return ranking
+
+
+def by_map(task: Task, path: Path, name: str) -> Ranking:
+    """Return the ranking by cosine similarity of an encoder's vectors through its linear map.
+
+    The map is from `protemb-train fit-map`, fitted for each encoder in the same way.
+    """
+    encoder, fitted = find_vector_encoder(name), read_map(path)
+    traces = [task.corpus[position] for position in range(len(task.structures))]
+    vectors = fitted(np.stack([chain_features(encoder, trace) for trace in traces]))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return lambda row, pool: pool[np.argsort(-(vectors[pool] @ vectors[task.asked[row]]), kind="stable")]
