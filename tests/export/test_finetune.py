@@ -91,7 +91,7 @@ print(json.dumps([prediction.value.tolist(), prediction.label.tolist()]))
 """
 
 
-def test_a_table_becomes_a_predictor_that_needs_no_torch(residue_head: Path, structures: Path) -> None:
+def test_a_table_gives_a_predictor_without_torch(residue_head: Path, structures: Path) -> None:
     predictor = LabelPredictor(residue_head, "cpu")
     output = predictor.predict(structures / "1orc.pdb")
     assert output.classes == ("curled", "straight") and output.per_residue and output.value.shape == (64, 2)
@@ -105,7 +105,7 @@ def test_a_table_becomes_a_predictor_that_needs_no_torch(residue_head: Path, str
     assert label == output.label.tolist()
 
 
-def test_families_held_out_are_not_learnt_from(residue_head: Path) -> None:
+def test_held_out_families_are_not_used_in_training(residue_head: Path) -> None:
     card = LabelPredictor(residue_head, "cpu").card
     training = card["training"]
     assert sum(training["chains"]) == 18 and min(training["chains"]) > 0
@@ -113,7 +113,7 @@ def test_families_held_out_are_not_learnt_from(residue_head: Path) -> None:
     assert set(card["quality"]) == {"embedding", "residue types alone", "commonest class"}
 
 
-def test_on_many_chains_the_embedding_tells_what_residue_types_do_not(
+def test_embeddings_predict_better_than_residue_types(
     shared_data: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "files"
@@ -127,7 +127,7 @@ def test_on_many_chains_the_embedding_tells_what_residue_types_do_not(
     assert score["embedding"] > score["residue types alone"] + 0.2 and score["commonest class"] == 0.5
 
 
-def test_files_become_a_table(residue_head: Path, structures: Path, command: Run, tmp_path: Path) -> None:
+def test_predictions_are_written_as_a_table(residue_head: Path, structures: Path, command: Run, tmp_path: Path) -> None:
     out = tmp_path / "labels.csv"
     inputs = (structures / "1orc.pdb", structures / "2beg.pdb.gz", structures / "README.md")
     status, output, err = command(sdk_cli, "predict", *inputs, "--head", residue_head, "-o", out)
@@ -250,7 +250,7 @@ def test_the_encoder_is_trained_on_the_vectors_of_the_sdk(model: str, structures
     np.testing.assert_allclose(found.numpy(), expected, atol=2e-5)
 
 
-def test_training_the_encoder_begins_where_the_head_ended(
+def test_encoder_training_starts_from_the_trained_head(
     table: LabelTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = load_network(CHECKPOINT)[0]
@@ -271,7 +271,7 @@ def test_training_the_encoder_begins_where_the_head_ended(
     assert any(not torch.equal(value, before[name]) for name, value in tuned.state_dict().items())
 
 
-def test_a_head_finds_the_encoder_that_learnt_with_it(
+def test_a_head_loads_its_fine_tuned_encoder(
     tables: dict[str, Path], structures: Path, tmp_path: Path, command: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unfrozen, "EPOCHS", 2)
@@ -294,7 +294,7 @@ def test_a_head_finds_the_encoder_that_learnt_with_it(
         LabelPredictor(out, "cpu")
 
 
-def test_an_encoder_that_learnt_nothing_is_neither_written_nor_told_of(
+def test_an_encoder_that_does_not_improve_is_not_written(
     tables: dict[str, Path], structures: Path, tmp_path: Path, command: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unfrozen, "EPOCHS", 1)
@@ -310,7 +310,7 @@ def test_an_encoder_that_learnt_nothing_is_neither_written_nor_told_of(
     assert predictor.predict(structures / "1orc.pdb").value.shape == (64, 2)
 
 
-def test_finetune_is_a_command_beside_the_others() -> None:
+def test_finetune_is_listed_in_the_help() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import sys; from protemb_export.app import main; sys.argv[1:] = ['--help']; "
          "\ntry: main()\nfinally: assert 'torch' not in sys.modules and 'onnxruntime' not in sys.modules"],

@@ -81,7 +81,7 @@ def packed(trained: Trained, chains: list[Chain], tmp_path_factory: pytest.TempP
     return folder / "mine.onnx"
 
 
-def test_the_sdk_says_what_pytorch_says(packed: Path, trained: Trained, chains: list[Chain]) -> None:
+def test_scores_equal_pytorch(packed: Path, trained: Trained, chains: list[Chain]) -> None:
     """Chains of 1, 2 and 3 residues among them."""
     scorer = QualityScorer(packed, "cpu")
     assert heads._deviation(scorer, trained.model, chains) < 1e-5
@@ -92,7 +92,7 @@ def test_the_sdk_says_what_pytorch_says(packed: Path, trained: Trained, chains: 
     np.testing.assert_allclose(found.residue_lddt[:10], golden["residue_lddt"], rtol=1e-4)
 
 
-def test_a_scorer_does_not_turn_with_the_chain(packed: Path, chains: list[Chain]) -> None:
+def test_scores_are_invariant_to_rotation(packed: Path, chains: list[Chain]) -> None:
     scorer, chain = QualityScorer(packed, "cpu"), chains[3]
     turn = np.array([[0.0, -1.0, 0.0], [0.6, 0.0, -0.8], [0.8, 0.0, 0.6]])
     turned = scorer.score(replace(chain, ca_coords=chain.ca_coords @ turn.T + 40.0))
@@ -101,7 +101,7 @@ def test_a_scorer_does_not_turn_with_the_chain(packed: Path, chains: list[Chain]
     assert turned.gdt_ts == pytest.approx(here.gdt_ts, abs=1e-3)
 
 
-def test_the_page_says_on_which_models_it_was_measured(packed: Path, tmp_path: Path) -> None:
+def test_the_page_lists_the_evaluated_models(packed: Path, tmp_path: Path) -> None:
     page = as_quality_page(read_card(packed))
     for part in (
         "# Model card: mine",

@@ -55,7 +55,7 @@ def corpus(make_corpus: CorpusMaker, traces: list[Trace]) -> Corpus:
     return make_corpus(chains)
 
 
-def test_a_hidden_residue_does_not_name_itself(traces: list[Trace]) -> None:
+def test_predictions_do_not_depend_on_the_hidden_type(traces: list[Trace]) -> None:
     namer, trace = namer_at_random(), traces[0]
     graph = single(neighbour_graph(torch.from_numpy(trace.ca_coords)))
     types = torch.from_numpy(trace.residue_type)
@@ -76,7 +76,7 @@ def test_a_hidden_residue_does_not_name_itself(traces: list[Trace]) -> None:
     assert float(before[10, 0]) == pytest.approx(float(log_odds[types[10]]), abs=1e-6)
 
 
-def test_unknown_residues_have_no_odds_of_their_own(traces: list[Trace]) -> None:
+def test_unknown_residues_have_zero_log_odds(traces: list[Trace]) -> None:
     namer = namer_at_random()
     graph = single(neighbour_graph(torch.from_numpy(traces[0].ca_coords)))
     unknown = torch.full((len(traces[0].ca_coords),), TYPES)
@@ -85,7 +85,7 @@ def test_unknown_residues_have_no_odds_of_their_own(traces: list[Trace]) -> None
     assert (found[:, [0, 2]] == 0).all() and torch.isfinite(found).all()
 
 
-def test_it_learns_what_can_be_told_from_the_fold(corpus: Corpus, tmp_path: Path) -> None:
+def test_types_are_learnt_from_structure(corpus: Corpus, tmp_path: Path) -> None:
     namer, record = train_namer(corpus.path, epochs=12)
     assert len(record["curve"]) == 12 and record["curve"][-1]["loss"] < 0.8 * record["curve"][0]["loss"]
     assert record["curve"][-1]["loss_accuracy"] > 0.6
@@ -108,7 +108,7 @@ def test_it_learns_what_can_be_told_from_the_fold(corpus: Corpus, tmp_path: Path
     assert fitting(again, own) > fitting(again, reversed_)
 
 
-def test_epochs_differ_and_seeds_do_not(corpus: Corpus) -> None:
+def test_epochs_differ_but_are_reproducible(corpus: Corpus) -> None:
     one, two = Natives(corpus, 1), Natives(corpus, 1)
     first, again, second = list(one), list(two), list(one)
     assert len(first) == len(one) == 3
@@ -123,7 +123,7 @@ def test_epochs_differ_and_seeds_do_not(corpus: Corpus) -> None:
     )
 
 
-def test_a_broken_file_of_names_is_one_sentence(tmp_path: Path) -> None:
+def test_invalid_files_are_refused(tmp_path: Path) -> None:
     torch.save({"format": "other"}, tmp_path / "n.pt")
     with pytest.raises(ModelError, match="has the format 'other'; only"):
         load_names(tmp_path / "n.pt")
@@ -132,7 +132,7 @@ def test_a_broken_file_of_names_is_one_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("network", ["head", "graphqa"])
-def test_a_row_keeps_its_namer_as_it_was(
+def test_a_row_saves_its_namer(
     network: str,
     sides: dict[str, list[Decoy]],  # noqa: F811
     tmp_path: Path,
@@ -149,7 +149,7 @@ def test_a_row_keeps_its_namer_as_it_was(
     np.testing.assert_array_equal(predicted[0].quality, predicted[1].quality)
 
 
-def test_a_namer_of_another_size_is_read_as_it_is(corpus: Corpus, tmp_path: Path) -> None:
+def test_networks_of_other_sizes_can_be_read(corpus: Corpus, tmp_path: Path) -> None:
     namer, record = train_namer(corpus.path, epochs=1, hidden=24, layers=2, batch=2, workers=1)
     save_names(namer, record, tmp_path / "names.pt")
     again, _ = load_names(tmp_path / "names.pt")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch_geometric.data import Batch
 
 from protemb_sdk._structure.chain import ALPHABET
 from protemb_train.corpus.corpus import Trace
+from protemb_train.downstream.quality.baselines import baselines, neighbour_counts
 from protemb_train.downstream.quality.decoys import Decoy, labelled
 from protemb_train.downstream.quality.graphqa import (
     GraphQA,
@@ -21,6 +24,7 @@ from protemb_train.downstream.quality.graphqa import (
 )
 from protemb_train.downstream.quality.graphs import edges_of, graph_of, with_embeddings
 from protemb_train.downstream.quality.head import QualityHead
+from protemb_train.downstream.quality.perturb import regularised
 from protemb_train.downstream.quality.rows import examples
 from protemb_train.downstream.quality.vectors import Scales, Vectors
 
@@ -69,7 +73,7 @@ def test_widths_are_those_of_the_published_checkpoint() -> None:
     assert widths(512, 32, 3) == [512, 256, 64, 32]
 
 
-def test_a_layer_is_the_published_one_on_what_lies_side_by_side() -> None:
+def test_a_layer_equals_the_published_layer() -> None:
     torch.manual_seed(0)
     layer = Layer([7, 5], [6, 4], [3, 2], dropout=0.0).eval()
     x, edge = torch.randn(9, 6), torch.randn(30, 7)
@@ -113,7 +117,7 @@ def networks() -> list[tuple[str, nn.Module]]:
 
 
 @pytest.mark.parametrize("k", [0, 1], ids=["graphqa", "head"])
-def test_a_batch_is_its_models_one_by_one(k: int, decoys: list[Decoy]) -> None:
+def test_a_batch_equals_single_models(k: int, decoys: list[Decoy]) -> None:
     kind, network = networks()[k]
     vectors = random_vectors(decoys, 3 if kind == "graphqa" else 6)
     made = examples(kind, decoys, vectors, Scales.of(vectors, range(len(decoys))))
@@ -126,8 +130,7 @@ def test_a_batch_is_its_models_one_by_one(k: int, decoys: list[Decoy]) -> None:
 
 
 @pytest.mark.parametrize("k", [0, 1], ids=["graphqa", "head"])
-def test_turning_and_moving_a_model_changes_nothing(k: int, decoys: list[Decoy]) -> None:
-    from dataclasses import replace
+def test_scores_are_invariant_to_rotation_and_translation(k: int, decoys: list[Decoy]) -> None:
 
     kind, network = networks()[k]
     turn = Rotation.from_euler("xyz", [0.3, 1.1, 2.0])
@@ -143,7 +146,7 @@ def test_turning_and_moving_a_model_changes_nothing(k: int, decoys: list[Decoy])
             torch.testing.assert_close(a, b, rtol=0, atol=2e-3 if kind == "head" else 1e-4)
 
 
-def test_embeddings_of_pairs_lie_at_their_edges(decoys: list[Decoy]) -> None:
+def test_pair_embeddings_match_their_edges(decoys: list[Decoy]) -> None:
     """The pair (receiver, sender) of an edge, in the order of the edges."""
     decoy = decoys[0]
     length = len(decoy)
@@ -154,7 +157,7 @@ def test_embeddings_of_pairs_lie_at_their_edges(decoys: list[Decoy]) -> None:
     assert (graph.edge_embedding[:, 0] == index[1] * length + index[0]).all()
 
 
-def test_missing_labels_weigh_nothing() -> None:
+def test_missing_labels_are_ignored() -> None:
     nan = float("nan")
     true, predicted = torch.tensor([[1.0, nan], [0.0, 0.5]]), torch.tensor([[0.5, 0.9], [0.0, 0.0]])
     models = torch.tensor([[0.5, 0.5]]), torch.tensor([[nan, nan]])
@@ -166,7 +169,6 @@ def test_missing_labels_weigh_nothing() -> None:
 
 
 def test_features_of_residues_are_used_where_they_are_given(decoys: list[Decoy]) -> None:
-    from dataclasses import replace
 
     torch.manual_seed(0)
     network = GraphQA(GraphQAConfig(features=33, in_global=64)).eval()
@@ -176,3 +178,17 @@ def test_features_of_residues_are_used_where_they_are_given(decoys: list[Decoy])
     ]
     a, b = (network(Batch.from_data_list([graph_of(d)]))[0] for d in with_features)
     assert (a - b).abs().max() > 1e-4
+
+
+def test_baselines_prefer_the_native_to_a_noisy_or_stretched_copy(decoys: list[Decoy]) -> None:
+    noise = 2 * np.random.default_rng(0).normal(size=decoys[0].ca_coords.shape)
+    native = replace(decoys[0], ca_coords=regularised(decoys[0].ca_coords))
+    noisy = replace(native, ca_coords=native.ca_coords + noise)
+    stretched = replace(native, ca_coords=native.ca_coords * np.array([4.0, 1.0, 1.0]))
+    found = baselines([native, noisy, stretched])
+    regular = found["C-alpha steps near 3.8 angstrom"]
+    assert regular[0] > 0.9 > 0.3 > regular[1]
+    assert found["compactness"][0] > found["compactness"][2]
+    assert found["neighbours per residue"][0] > found["neighbours per residue"][2]
+    apart = np.linalg.norm(native.ca_coords[:, None] - native.ca_coords, axis=2)
+    np.testing.assert_array_equal(neighbour_counts(native), (apart <= 10).sum(axis=1) - 1)

@@ -85,7 +85,7 @@ def rows(
     return folder
 
 
-def test_a_row_is_read_back_as_it_was_trained(rows: Path, sides: dict[str, list[Decoy]]) -> None:
+def test_a_saved_row_can_be_read(rows: Path, sides: dict[str, list[Decoy]]) -> None:
     found = load_rows(rows / "r")
     assert {name: len(seeds) for name, seeds in found.items()} == dict.fromkeys(
         ("none", "base", "head", "residues"), 2
@@ -115,7 +115,7 @@ def test_the_same_seed_gives_the_same_network(
     assert there == []  # not made again
 
 
-def test_a_seed_that_is_there_is_the_rows_or_refused(
+def test_finished_seeds_with_different_settings_are_refused(
     rows: Path, sides: dict[str, list[Decoy]], encoder: StructureEncoder, tmp_path: Path
 ) -> None:
     shutil.copytree(rows / "r" / "head", tmp_path / "head")
@@ -163,7 +163,7 @@ def test_a_seed_that_is_there_is_the_rows_or_refused(
     assert refused.value.where == str(path)
 
 
-def test_test_models_do_not_enter_a_row(
+def test_test_models_are_refused_in_training(
     sides: dict[str, list[Decoy]], encoder: StructureEncoder, tmp_path: Path
 ) -> None:
     row = Row(name="r", network="head", encoder=encoder)
@@ -172,7 +172,7 @@ def test_test_models_do_not_enter_a_row(
             list(run_row(row, learn, watch, tmp_path, seeds=[0], cache=tmp_path))
 
 
-def test_one_target_teaches_nothing(
+def test_one_target_is_refused(
     sides: dict[str, list[Decoy]], encoder: StructureEncoder, rows: Path, tmp_path: Path
 ) -> None:
     row = Row(name="r", network="graphqa", encoder=encoder)
@@ -182,7 +182,7 @@ def test_one_target_teaches_nothing(
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
-def test_a_broken_row_is_one_sentence(content: bytes | None, tmp_path: Path) -> None:
+def test_invalid_row_files_are_refused(content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / "seed-0.pt"
     if content is None:
         torch.save({"format": "protemb-sites-2"}, path)
@@ -207,7 +207,7 @@ def test_an_epoch_is_one_model_of_each_target(sides: dict[str, list[Decoy]]) -> 
     assert len({n for epoch in epochs for n in epoch}) > 6  # over epochs, others
 
 
-def test_embeddings_are_kept_and_are_the_sdks(
+def test_embeddings_are_cached_and_equal_the_sdk(
     sides: dict[str, list[Decoy]], encoder: StructureEncoder, tmp_path: Path
 ) -> None:
     decoys = sides["train"]

@@ -195,6 +195,7 @@ def table(
     import torch
 
     from protemb_sdk import Embedder
+    from protemb_train.downstream.quality.baselines import baselines
     from protemb_train.downstream.quality.decoys import read_decoys
     from protemb_train.downstream.quality.naming import load_names
     from protemb_train.downstream.quality.predictions import predictions
@@ -210,7 +211,7 @@ def table(
     found = load_rows(rows)
     test = read_decoys(real, test=True)
     predicted = predictions(found, test, encoder or [], cache, threads)
-    others = {}
+    others = baselines(test)
     if zero_shot is not None:
         judge = json.loads(zero_shot.read_text(encoding="utf-8"))
         embedder = Embedder(judge["model"], "cpu", threads=threads)
