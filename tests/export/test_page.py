@@ -143,7 +143,7 @@ def test_the_page_contains_all_metadata(made):
     assert all(f"| {level['sigma']:.3g} | {level['share']:.3f} |" in page for level in levels)
     assert "| 70 | 0.87 | 0.91 |" in page and "| 40 | 0.93 |  |" in page
     family = card["network"]["family"]
-    # One of the four chains is too short for evaluation.
+    # The fourth chain is shorter than the crops.
     pairs = 70 * {"base": 8 * 64**2, "paper": 32 * 32**2}[family]
     assert f"| residue pairs seen | {pairs:,} |" in page
     assert "not recorded" not in page

@@ -100,7 +100,7 @@ def test_chains_have_equal_weight_when_sampling_by_chain(corpus):
     assert (types == 0).float().mean().item() == pytest.approx(30 / 39, abs=0.03)
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")  # on a single core
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")  # with a single core
 def test_batches_of_several_workers_and_ranks(corpus):
     """Workers produce the batches of one process in turn; ranks draw different batches."""
     stream = CropBatches(corpus, BASE, SMALL, seed=0, start=3)
@@ -138,7 +138,7 @@ def test_residue_types_are_masked_at_the_given_rate(corpus, rate):
     assert masked.item() == pytest.approx(rate, abs=0.03)
 
 
-def test_as_many_correct_as_swapped_types_are_predicted(corpus):
+def test_unchanged_types_are_predicted_as_often_as_swapped_types(corpus):
     stream = CropBatches(corpus, BASE, replace(SMALL, mask_types=0.2, swap_types=0.1), seed=0)
     batches = [stream.batch(step) for step in range(60)]
     shown, true, asked = (

@@ -165,7 +165,7 @@ def test_several_untrained_seeds(tmp_path):
     assert rows[0].twin == "a, untrained"
 
 
-def test_an_untrained_paper_network_has_the_batch_statistics_of_real_chains(real_corpus, traces):
+def test_untrained_paper_networks_have_batch_statistics_of_real_chains(real_corpus, traces):
     bare = untrained(tiny_config("paper"), seed=0)
     fair = untrained(tiny_config("paper"), seed=0, training=real_corpus)
     assert torch.equal(bare.blocks[0].conv1.weight, fair.blocks[0].conv1.weight)

@@ -161,7 +161,7 @@ def test_scores_of_bootstrap_samples_agree_with_scikit_learn(
     row = Row(name="none", encoder=NoEncoder(), make=GraphHead, recipe=quick(1))
     list(run_row(row, *split, tmp_path, seeds=range(2)))
     kept = read_rows(tmp_path)["none"]
-    # Rounding makes ties.
+    # Rounding creates ties.
     kept = [replace(k, test_probability=np.round(k.test_probability, 2)) for k in kept]
     found = drawn_scores(kept)
     chains = len(kept[0].test_id)
@@ -179,7 +179,7 @@ def test_scores_of_bootstrap_samples_agree_with_scikit_learn(
         assert found["mcc"][n] == pytest.approx(np.mean(mcc), abs=1e-9)
 
 
-def test_pre_trained_weights_are_saved_and_training_continues_from_them(
+def test_pretrained_weights_are_saved_and_used_as_the_start_of_training(
     traces: list[Trace], tmp_path: Path
 ) -> None:
     rule = CutRule(shortest=25, rest=20, packed=0.5, sites=(0.04, 0.7))
