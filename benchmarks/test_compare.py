@@ -32,9 +32,9 @@ Encoder = Callable[[Chain], np.ndarray]
 
 LENGTHS = (64, 128, 256, 512, 1024)
 SLOW = 3.0  # seconds; slower encoders are run three times
-TOO_LONG = {"the paper's network, PyTorch": 512}  # a minute each for longer chains
+TOO_LONG = {"the paper's network, PyTorch": 512}  # longer chains take a minute each
 
-pytestmark = pytest.mark.filterwarnings("default")  # of compilers
+pytestmark = pytest.mark.filterwarnings("default")  # warnings of compilers are allowed
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,7 +49,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """Compact random chains of C-alphas as PDB files; for reading real files see folder.md."""
+    """Compact random chains of C-alpha atoms as PDB files. For reading of real files see folder.md."""
     folder = tmp_path_factory.mktemp("chains")
     found = {}
     for length in LENGTHS:

@@ -31,7 +31,7 @@ pytestmark = [
         "CUDAExecutionProvider" not in runtime.get_available_providers(),
         reason="this ONNX Runtime has no CUDA provider: pip install 'protemb-sdk[gpu]'",
     ),
-    pytest.mark.filterwarnings("default"),  # of compilers
+    pytest.mark.filterwarnings("default"),  # warnings of compilers are allowed
 ]
 
 CHECKPOINT = Path(__file__).parents[1] / "train" / "results" / "base-1.ckpt"

@@ -1,4 +1,4 @@
-"""One embedding: the SDK compared with the same architecture in PyTorch, and profile."""
+"""Time of one embedding: the SDK compared with the same architecture in PyTorch; cold start; folders."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ def test_read_structure(benchmark, embedder):
     ids=["numpy", "import", "first-embedding"],
 )
 def test_cold_start(benchmark, code):
-    subprocess.run([sys.executable, "-c", code], check=True)  # fills Numba's cache, as an installation does
+    subprocess.run(
+        [sys.executable, "-c", code], check=True
+    )  # fills the cache of Numba, which is normally there
     benchmark.pedantic(subprocess.run, ([sys.executable, "-c", code],), {"check": True}, rounds=5)
 
 

@@ -1,4 +1,4 @@
-"""Ask a database of vulnerabilities about what is installed here; without one, say so and pass.
+"""Check the installed packages for known vulnerabilities; skipped if there is no database.
 
 python tests/audit.py
 """

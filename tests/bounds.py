@@ -1,10 +1,10 @@
-"""The wheel alone, in new environments at both ends of its bounds: it installs, and the SDK's tests pass.
+"""Install the wheel in new environments with the lowest and the newest dependencies, and test the SDK.
 
-    python tests/bounds.py            # 3.11 at the lowest bounds, the newest Python here at the newest
-    python tests/bounds.py --all      # every Python that is here
+    python tests/bounds.py            # Python 3.11 with the lowest, the newest Python with the newest
+    python tests/bounds.py --all      # every installed Python
 
-Builds the wheel out of the source archive, checks both with twine, and runs a copy of the tests, so that
-nothing but the wheel is imported. Needs uv and an index of packages.
+Builds the wheel from the source archive, checks both with twine, and runs a copy of the tests, so that only
+the wheel is imported. Requires uv and a package index.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.11", "3.12", "3.13")
 EXTRAS = "cpu,pairs,plot,search,store"
 TOOLS = ("pytest", "hypothesis", "psutil", "pandas", "scipy", "tmtools", "onnx", "biopython", "scikit-learn")
-# About other things than the wheel: documentation, other languages, and what trains.
+# Tests of the documentation and of other programming languages.
 LEFT_OUT = ("test_docs.py", "test_javascript.py", "test_cpp.py")
 
 
@@ -37,7 +37,7 @@ def run(*command: object, **options: object) -> str:
 
 
 def python_of(release: str) -> str | None:
-    """Return the program of a Python release, where there is one."""
+    """Return the program of a Python release, if it is installed."""
     found = shutil.which(f"python{release}")
     pyenv = sorted(Path.home().glob(f".pyenv/versions/{release}.*/bin/python"))
     if release == ".".join(map(str, sys.version_info[:2])):
@@ -54,19 +54,19 @@ def built(folder: Path) -> Path:
 
 
 def requires() -> list[str]:
-    """Return what the package needs, with its extras."""
+    """Return the requirements of the package with its extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     optional = project["optional-dependencies"]
     return [*project["dependencies"], *(need for extra in EXTRAS.split(",") for need in optional[extra])]
 
 
 def tried(wheel: Path, python: str, resolution: str, folder: Path, copies: Path) -> str:
-    """Install the wheel in a new environment, run the tests, and return what was there."""
+    """Install the wheel in a new environment, run the tests, and return the installed versions."""
     uv = (sys.executable, "-m", "uv")
     run(*uv, "venv", "-q", "--python", python, folder)
     program = folder / "bin" / "python"
     install = (*uv, "pip", "install", "-q", "--python", program)
-    # Named one by one, or only the wheel would be at its lowest.
+    # All requirements are listed, otherwise only the wheel has its lowest version.
     run(*install, "--resolution", resolution, wheel, *requires())
     frozen = run(*uv, "pip", "freeze", "--python", program).splitlines()
     listing = dict(line.split("==") for line in frozen if "==" in line)
@@ -88,7 +88,7 @@ def main() -> None:
     try:
         urllib.request.urlopen("https://pypi.org/simple/protemb-sdk-is-not-there/", timeout=30)
     except urllib.error.HTTPError:
-        pass  # it answers
+        pass  # the index is available
     except OSError as error:
         print(f"skipped: no index of packages can be reached ({error})")
         return

@@ -1,4 +1,4 @@
-"""Chains of a folder as another checkout reads them and as they are read here, with reasons.
+"""Compare the chains of a folder as read by another checkout and by this one, with reasons.
 
     python tests/chains_before.py ../shared/data/structures --before ../before -o tests/chains_before.md
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 EXAMPLES = 2
 
-# Notes of chains that are otherwise as before, by how they begin, and what the page calls them.
+# Beginnings of notes of chains that are otherwise unchanged, and their descriptions on the page.
 NEW_NOTES = {
     "TER after": "the same chains; a note names TER records inside of a chain",
     "columns right of 72": "the same chains; a note says that line numbers are not segment names",
@@ -29,7 +29,7 @@ NEW_NOTES = {
 
 
 def listed(folder: Path) -> dict[str, Any]:
-    """Return chains, and what was skipped, of every file; or its error."""
+    """Return the chains and the skipped parts of every file, or its error."""
     import numpy as np
 
     from protemb_sdk import ProtembError, read_chains
@@ -49,7 +49,7 @@ def listed(folder: Path) -> dict[str, Any]:
                 for c in read.chains
             ],
             "skipped": [
-                # Checkouts before 0.2 call the name `chain`.
+                # Before 0.2 this field was called `chain`.
                 [str(getattr(s, "chain_id", None) or s.chain).strip(), s.reason]
                 for s in read.skipped
             ],
@@ -65,7 +65,7 @@ def of_tree(tree: Path, folder: Path) -> dict[str, Any]:
 
 
 def difference(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, str] | None:
-    """Return what differs between two readings of a file, and why; None if nothing does."""
+    """Return the difference between two readings of a file and the reason, or None."""
     if "error" in before and "error" in now:
         return None
     if "error" in before or "error" in now:

@@ -1,4 +1,4 @@
-"""Fixtures that every test may ask for."""
+"""Fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ TESTS = Path(__file__).resolve().parent
 
 @pytest.fixture(scope="session")
 def structures() -> Path:
-    """The folder of small real structure files; its README says what each is for."""
+    """The folder of small real structure files, which are described in its README."""
     return TESTS / "structures"
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The large data beside the repository, or a skipped test."""
+    """The large data next to the repository. Without them the test is skipped."""
     named = os.environ.get("PROTEMB_SHARED_DATA")
     path = Path(named) if named else TESTS.parent.parent / "shared" / "data"
     if not path.is_dir():
@@ -34,24 +34,24 @@ def shared_data() -> Path:
 
 @pytest.fixture(params=["1a8o.pdb", "1a8o.cif", "1lcd.pdb.gz", "1orc.pdb", "3wup.json.gz", "pdb1gdr.ent"])
 def small_structure(request: pytest.FixtureRequest, structures: Path) -> Path:
-    """Each of a few small files with one protein chain, over all formats."""
+    """Small files with one protein chain, in all formats."""
     return structures / str(request.param)
 
 
 @pytest.fixture(scope="session")
 def states_path() -> Path:
-    """A small random model of contract 2, written by tests/make_states.py; its score graph lies beside it."""
+    """A small random model of contract 2, written by tests/make_states.py, with its score graph."""
     return TESTS / "models" / "states.onnx"
 
 
 @pytest.fixture(scope="session")
 def fill_at_random() -> Callable[..., ScoreNetwork]:
-    """Make a network with nothing at zero: `size` tells by how much a parameter of that name is moved."""
+    """Make a network with random weights. `size` gives the scale of the change for a parameter name."""
     return filled_at_random
 
 
 def filled_at_random(config: NetworkConfig, size: Callable[[str], float]) -> ScoreNetwork:
-    """As the fixture `fill_at_random` says."""
+    """Return the network described in the fixture `fill_at_random`."""
     import torch
 
     from protemb_train.network.network import ScoreNetwork

@@ -1,9 +1,9 @@
 """Line coverage of the SDK by the tests; writes tests/coverage.md.
 
-    python tests/covered.py       # a quarter of an hour on one core
+    python tests/covered.py       # 15 minutes on one core
 
-Processes that tests start are counted in. Kernels of Numba are machine code, not covered: the
-tests that compare them with plain definitions are run again without compilation.
+Processes started by tests are included. Kernels compiled by Numba are not measured; the tests that
+compare them with NumPy are therefore run again without compilation.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main() -> None:
         folder = Path(name)
         pytest = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
         coverage(folder, "run", *pytest, *(f"tests/{test}" for test in TESTS))
-        # NumPy warns of NaN, the compiled kernels do not.
+        # NumPy warns about NaN, the compiled kernels do not.
         kernels = (
             *pytest,
             "-W",

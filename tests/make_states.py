@@ -1,4 +1,4 @@
-"""Writes tests/models/states.onnx: a small random network of contract 2, for tests that train nothing.
+"""Write tests/models/states.onnx: a small random network of contract 2, for tests without training.
 
     python -m tests.make_states
 
@@ -30,7 +30,7 @@ STRUCTURES = ("1a8o.cif", "1orc.pdb", "3wup.json.gz")
 
 
 def states_network() -> tuple[ScoreNetwork, ChainVectors]:
-    """Return the network, and what its embeddings are made of."""
+    """Return the network, and the contents of its embeddings."""
 
     def size(name: str) -> float:
         return 0.1 if name.endswith((".gain", ".bias")) or name.startswith("conv_out") else 0.05
@@ -42,7 +42,7 @@ def states_network() -> tuple[ScoreNetwork, ChainVectors]:
 
 
 def write_states(out: Path) -> None:
-    """Export it, with its score graph beside it."""
+    """Export the network and its score graph."""
     network, vectors = states_network()
     chains = [read_chains(TESTS / "structures" / name).chains[0] for name in STRUCTURES]
     parity = pack(

@@ -50,13 +50,13 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {  # modules, and their tests
         ["sdk/test_store.py", "sdk/test_store_again.py", "sdk/test_store_damage.py", "sdk/test_pair_maps.py"],
     ),
 }  # fmt: skip
-# Tests of other modules, of the large data, or slow ones.
+# Tests that are not run: of other modules, with the large data, or slow.
 LEFT_OUT = (
     "not shared and not adds_little and not killed_in and not workers and not torch and not time_is_up "
     "and not are_compressed and not takes_no_time"
 )
 
-# One or two replacements of each operator, not all that there are.
+# One or two replacements for each operator.
 OPERATORS = [
     "ReplaceBinaryOperator_Add_Sub", "ReplaceBinaryOperator_Sub_Add", "ReplaceBinaryOperator_Mul_Div",
     "ReplaceBinaryOperator_Div_Mul", "ReplaceBinaryOperator_FloorDiv_Mul", "ReplaceBinaryOperator_Mod_Add",
@@ -91,7 +91,7 @@ class Mutant:
 
 
 def marked(before: str, after: str) -> str:
-    """Return a line with what changed as `{old -> new}`."""
+    """Return a line with the change as `{old -> new}`."""
     old, new = (re.findall(r"\w+|\s+|[^\w\s]+", line) for line in (before, after))
     parts = []
     for kind, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
@@ -116,7 +116,7 @@ def meaning(source: str) -> str:
 
 
 def mutants(module: str) -> list[Mutant]:
-    """Return all mutants of a module that differ in meaning."""
+    """Return all mutants of a module whose code differs."""
     source = (SDK / f"{module}.py").read_text()
     found, known = [], {meaning(source)}
     for name in OPERATORS:
@@ -156,13 +156,13 @@ def outcome(tests: list[str], copy: Path, limit: float) -> tuple[str, float]:
 
 
 def prepare(copy: Path) -> None:
-    """Make a copy of the SDK to be changed."""
+    """Copy the SDK, so that the copy can be changed."""
     shutil.copytree(SDK, copy / "protemb_sdk", ignore=shutil.ignore_patterns("bundled", "__pycache__"))
     (copy / "protemb_sdk" / "bundled").symlink_to(SDK / "bundled")
 
 
 def judge(group: str, sample: int, copy: Path) -> tuple[int, int, int, list[Mutant]]:
-    """Return how many mutants there are, were tried and were killed, and those that survived."""
+    """Return the numbers of mutants, of tested and of killed ones, and the surviving mutants."""
     modules, tests = GROUPS[group]
     every = [mutant for module in modules for mutant in mutants(module)]
     some = random.Random(SEED).sample(every, min(sample, len(every)))

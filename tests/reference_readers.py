@@ -1,4 +1,4 @@
-"""Reads structure files with Biotite and Biopython, and says in what we differ, and why.
+"""Read structure files with Biotite and Biopython, and list differences from the SDK with reasons.
 
 python tests/reference_readers.py              # writes tests/reference_readers.md
 """
@@ -33,7 +33,7 @@ MORE = "it has one residue more"
 
 @dataclass(frozen=True)
 class Disagreement:
-    """One kind of difference between a reader and us in a file."""
+    """One kind of difference between another reader and the SDK in a file."""
 
     file: str
     reader: str
@@ -110,7 +110,7 @@ def biopython(data: bytes, kind: str) -> list[Residue]:
 
 
 def _amino(rows: Iterable[tuple[str, int, str, str, list[float]]]) -> list[Residue]:
-    """Keep amino acids, and what may be some: calcium and known ligands are not compared."""
+    """Keep residues that may be amino acids. Calcium and known ligands are not compared."""
     found = []
     for chain, number, code, name, place in rows:
         kind, letter = kind_of(name.strip())
@@ -126,13 +126,13 @@ READERS: dict[str, Callable[[bytes, str], list[Residue]]] = {"Biotite": biotite,
 
 
 def compared(path: Path) -> list[Disagreement]:
-    """Return where readers differ; an empty list where all agree, or nothing can be compared."""
+    """Return the differences between readers; empty if they agree or cannot be compared."""
     data = _content(path)
     try:
         kind, _, _ = recognised(data, "x")
         mine = ours(data)
     except ProtembError:
-        return []  # with the reasons that tests/sdk/test_structure_laws.py knows
+        return []  # for the reasons in tests/sdk/test_structure_laws.py
     found: list[Disagreement] = []
     facts = Facts(data, kind)
     for name, reader in READERS.items():
@@ -159,7 +159,7 @@ def compared(path: Path) -> list[Disagreement]:
 def differences(
     mine: list[Residue], theirs: list[Residue], facts: Facts
 ) -> Iterator[tuple[str, str, Residue]]:
-    """Give what differs, why, and the residue."""
+    """Yield the difference, the reason and the residue."""
     left: defaultdict[tuple[int, str], list[Residue]] = defaultdict(list)
     for residue in theirs:
         left[residue.number, residue.code].append(residue)

@@ -1,4 +1,4 @@
-"""Why another reader differs from us in a residue, concluded from the text of the file."""
+"""Reasons why another reader differs from the SDK in a residue, found from the text of the file."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from protemb_sdk._structure.residue_names import kind_of
 Place = tuple[float, float, float]
 
 BOND = 2.0  # angstrom; a peptide bond is 1.33
-SAME = 0.01  # angstrom; Biotite and Biopython keep float32
+SAME = 0.01  # angstrom; Biotite and Biopython use float32
 
 
 @dataclass(frozen=True)
 class Residue:
-    """A residue with a C-alpha, as some reader finds it."""
+    """A residue with a C-alpha atom, as found by a reader."""
 
     chain: str
     number: int
     code: str
     name: str
     place: Place
-    letter: str = ""  # ours; of other readers, that of the name
+    letter: str = ""  # from the SDK; for other readers, from the residue name
 
     @property
     def shown(self) -> str:
@@ -48,12 +48,12 @@ class Atom:
     segment: str
     place: Place
     occupancy: float
-    outside: bool = False  # of MODEL and ENDMDL, in a file that has them
+    outside: bool = False  # of MODEL and ENDMDL, if the file has these records
     ters: int = 0  # TER records before it
 
 
 class Facts:
-    """Backbone atoms of a file's first model as its text has them, and reasons that follow from them.
+    """Backbone atoms in the text of a file's first model, and the reasons that follow from them.
 
     A reason is "" where the file does not explain the difference.
     """
@@ -87,7 +87,7 @@ class Facts:
             }
 
     def at(self, residue: Residue) -> Atom | None:
-        """Return the C-alpha that a reader took."""
+        """Return the C-alpha atom that a reader used."""
         number = f"{residue.number}{residue.code}"
         found = [a for a in self._alphas if a.number == number and _apart(a, residue) < SAME]
         # Residue types of one site may share a C-alpha.
@@ -98,7 +98,7 @@ class Facts:
         return [a for a in self.atoms if a.atom == "CA"]
 
     def is_bonded(self, alpha: Atom) -> bool:
-        """Whether N or C of the residue of a C-alpha is bonded to C or N of another residue."""
+        """Return whether N or C of the residue of a C-alpha is bonded to C or N of another residue."""
         own = [a for a in self.atoms if _site(a) == _site(alpha) and a.residue == alpha.residue]
         for mine, theirs in (("N", "C"), ("C", "N")):
             starts = [a.place for a in own if a.atom == mine]
@@ -131,7 +131,7 @@ class Facts:
         return ""
 
     def why_other_conformer(self, mine: Residue, other: Residue) -> str:
-        """Return why another C-alpha was taken for the same site."""
+        """Return why another C-alpha atom was used for the same site."""
         a, b = self.at(mine), self.at(other)
         if a is None or b is None or not a.altloc or not b.altloc or a.altloc == b.altloc:
             return ""
@@ -143,7 +143,7 @@ class Facts:
         return "of conformers with equal occupancy we take the first in the file" if first else ""
 
     def why_only_theirs(self, other: Residue) -> str:
-        """Return why we leave out a residue that another reader has."""
+        """Return why the SDK skips a residue that another reader has."""
         place = np.array(other.place)
         if not np.isfinite(place).all() or (place == 0).all() or (abs(place) >= 999).any():
             return "it has no position (a placeholder)"
@@ -205,7 +205,7 @@ def _apart(atom: Atom, residue: Residue) -> float:
 
 
 def _is_other(atom: Atom, alpha: Atom) -> bool:
-    """Whether an atom belongs to another residue of the same model."""
+    """Return whether an atom belongs to another residue of the same model."""
     return _site(atom) != _site(alpha) and atom.outside == alpha.outside
 
 

@@ -26,14 +26,14 @@ from protemb_sdk import __version__ as sdk_version
 from protemb_sdk._base.threads import usable_threads
 
 THREADS, WORKERS, WARM = 8, 2, 500
-EVERY = 4 * THREADS  # measured when the threads are idle: maps that wait for a core are not a leak
+EVERY = 4 * THREADS  # memory is measured when the threads are idle, without pair maps in progress
 CHAINS, SHORTEST, LONGEST = 300, 10, 300  # different chains, of mixed lengths
 MAY_GROW = 1.05
 
 
 @dataclass(frozen=True)
 class Soaked:
-    """What one way of embedding did: embeddings, seconds, memory early and late in bytes, faults."""
+    """Result of one method: embeddings, seconds, memory early and late in bytes, different results."""
 
     way: str
     count: int
@@ -61,13 +61,13 @@ def walk(length: int, rng: np.random.Generator) -> Chain:
 
 
 def memory() -> int:
-    """Return bytes that this process and its children hold for themselves."""
+    """Return the unique set size of this process and its children in bytes."""
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
     return sum(process.memory_full_info().uss for process in processes)
 
 
 def by_threads(embedder: Embedder, chains: list[Chain], order: list[int]) -> Iterator[tuple[int, Embedding]]:
-    """Give embeddings made by threads that share one embedder."""
+    """Yield embeddings computed by threads that share one embedder."""
 
     def one(place: int) -> tuple[int, Embedding]:
         return place, embedder.embed_chain(chains[place], readouts=("contact",) if place % 5 == 0 else ())
@@ -79,13 +79,13 @@ def by_threads(embedder: Embedder, chains: list[Chain], order: list[int]) -> Ite
 
 
 def by_workers(embedder: Embedder, chains: list[Chain], order: list[int]) -> Iterator[tuple[int, Embedding]]:
-    """Give embeddings made by worker processes."""
+    """Yield embeddings computed by worker processes."""
     with embedder.embed_many((chains[place] for place in order), workers=WORKERS) as run:
         yield from zip(order, run, strict=True)
 
 
 def soak(way: str, found: Iterator[tuple[int, Embedding]], expected: list[Embedding], count: int) -> Soaked:
-    """Take embeddings as they come; weigh and compare them."""
+    """Compare embeddings with the expected ones, and measure memory."""
     start, sizes, different = time.monotonic(), [], 0
     for number, (place, embedding) in enumerate(found, start=1):
         same = np.array_equal(embedding.residue, expected[place].residue)

@@ -1,4 +1,4 @@
-"""What the benchmarks reckon with is true: counted products, fitted laws, pages that are written."""
+"""Calculations of the benchmarks: number of multiplications, fitted curves, and written pages."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from protemb_train.network.presets import BASE
 
 
 @pytest.mark.parametrize("model", ["base", "base-int8"])
-def test_the_roofline_counts_what_the_network_multiplies(model: str) -> None:
+def test_the_roofline_counts_the_multiplications_of_the_network(model: str) -> None:
     length = 48
     kernels = roofline.profiled(find_model(model).path, roofline.compact_chain(length))
     counted = sum(kernel.products for kernel in kernels if "Conv" in kernel.operator)
-    # The graph's features are padded to whole blocks of channels.
+    # The features of the graph are padded to full blocks of channels.
     assert counted / length**2 == pytest.approx(2 * ScoreNetwork(BASE).multiplications, rel=0.01)
     three = sum(kernel.products for kernel in kernels if kernel.kind == roofline.CONVOLUTIONS[3])
     assert three == 2 * 8 * 9 * BASE.bottleneck**2 * length**2
@@ -27,14 +27,14 @@ def test_the_roofline_counts_what_the_network_multiplies(model: str) -> None:
     assert stem is kernels[0] and kernels[-1].kind == roofline.REST
 
 
-def test_a_floor_is_the_longer_of_products_and_bytes() -> None:
+def test_the_lower_bound_is_the_larger_of_arithmetic_and_memory_time() -> None:
     machine = roofline.Machine(1e9, 2e9, 8e9, 1e9)
     assert roofline.Kernel("", "Conv", 4_000, 1_000, 0.0).floor(machine) == pytest.approx(2e-6)
     assert roofline.Kernel("", "Conv", 1_000, 1_000, 0.0).floor(machine) == pytest.approx(1e-6)
     assert roofline.Kernel("", "QLinearConv", 16_000, 1_000, 0.0).floor(machine) == pytest.approx(2e-6)
 
 
-def test_the_cost_of_an_archive_follows_its_law() -> None:
+def test_the_cost_of_an_archive_follows_the_fitted_curve() -> None:
     seconds = {n: 2e-3 + 1e-6 * n**2 for n in (64, 128, 256, 512)}
     assert archive.fitted(seconds, 300.0**2) == pytest.approx(2e-3 + 0.09)
     assert archive.human(9.04e12, ["B", "kB", "MB", "GB", "TB", "PB"]) == "9.04 TB"

@@ -1,4 +1,4 @@
-"""Corpus, training, judgement, export, model card, embedding, through the real command lines."""
+"""Corpus, training, evaluation, export, model card and embedding, with the command-line programs."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ crops = [16, 24]
 warmup_steps = 10
 ema = 0.9
 """
-# Chains that it does not name are clusters by themselves.
+# Chains that are not listed are clusters of their own.
 CLUSTERS = "1A8O_A\n1LCD_A\n2BEG_A 2BEG_B 2BEG_C 2BEG_D 2BEG_E\n4ZHL_U\n"
 TOLERANCE = 1e-4  # of the embedding's scale
 
 
 @pytest.fixture(scope="module")
 def made(structures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """Return the folder that everything was made in, and what each command said."""
+    """Return the folder with all results, and the output of each command."""
     folder = tmp_path_factory.mktemp("smoke")
     (folder / "tiny.toml").write_text(CONFIG)
     (folder / "clusters.txt").write_text(CLUSTERS)
@@ -81,7 +81,7 @@ def card_of(graph: Path) -> dict[str, Any]:
     return json.loads(fields["protemb.card"])
 
 
-def test_the_corpus_is_counted(made: tuple[Path, dict[str, str]]) -> None:
+def test_the_report_of_the_corpus(made: tuple[Path, dict[str, str]]) -> None:
     folder, output = made
     report = read(folder / "corpus.json")
     assert report["files"] == 12 and report["chains"] == report["chains read"] == 11
@@ -94,7 +94,7 @@ def test_the_corpus_is_counted(made: tuple[Path, dict[str, str]]) -> None:
         assert len(list(csv.DictReader(file))) == 11
 
 
-def test_the_loss_falls(made: tuple[Path, dict[str, str]]) -> None:
+def test_the_loss_decreases(made: tuple[Path, dict[str, str]]) -> None:
     folder, output = made
     assert f"preset base+ on 10 chains, steps 0 to {STEPS}" in output["pretrain"]
     with (folder / "run" / "metrics.csv").open(newline="") as file:
@@ -107,7 +107,7 @@ def test_the_loss_falls(made: tuple[Path, dict[str, str]]) -> None:
     assert (folder / "run" / "best.ckpt").exists()
 
 
-def test_it_is_judged_and_compared(made: tuple[Path, dict[str, str]]) -> None:
+def test_the_model_is_evaluated_and_compared(made: tuple[Path, dict[str, str]]) -> None:
     folder, output = made
     loaded = read(folder / "judged.json")
     judgement = loaded["judgement"]
@@ -125,7 +125,7 @@ def test_it_is_judged_and_compared(made: tuple[Path, dict[str, str]]) -> None:
     assert (folder / "compared.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_it_is_exported_verified_with_its_card(made: tuple[Path, dict[str, str]]) -> None:
+def test_the_model_is_exported_and_verified_with_a_card(made: tuple[Path, dict[str, str]]) -> None:
     folder, output = made
     card = card_of(folder / "tiny.onnx")
     assert max(card["parity"][level] for level in ("pair", "residue", "protein")) < TOLERANCE
@@ -147,7 +147,9 @@ def test_it_is_exported_verified_with_its_card(made: tuple[Path, dict[str, str]]
     assert not [fact for fact in facts if fact not in page]
 
 
-def test_it_embeds_as_the_network_does(made: tuple[Path, dict[str, str]], structures: Path) -> None:
+def test_the_exported_model_gives_the_embeddings_of_the_network(
+    made: tuple[Path, dict[str, str]], structures: Path
+) -> None:
     from protemb_export.verify import torch_pair
     from protemb_sdk._structure.reader import read_chains
     from protemb_train.network.checkpoint import load_network

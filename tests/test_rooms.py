@@ -1,4 +1,4 @@
-"""The packages import in one direction only, as the map in CONTRIBUTING.md says."""
+"""The packages import in one direction only, as described in CONTRIBUTING.md."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORBIDDEN = {
     "protemb_export": set(),
 }
 # From the lowest to the highest. A part imports parts of lower rows only; parts of one row do not import each
-# other. A part is a sub-package, or a module that stands beside the sub-packages.
+# other. A part is a sub-package, or a module next to the sub-packages.
 LAYERS = {
     "protemb_sdk": [
         ["_base"],
@@ -47,7 +47,7 @@ LAYERS = {
     ],
 }
 
-# What training and export may use of the SDK besides its public names.
+# Private modules of the SDK that training and export may use.
 OPEN = {
     "_base", "_structure.chain", "_structure.files", "_structure.reader", "_model.models", "_model.heads",
     "_model.readouts", "_model.batches", "_predict.predictor",
@@ -55,7 +55,7 @@ OPEN = {
 
 
 def modules_of(tree: str) -> dict[str, Path]:
-    """Return the modules of a tree by full name; that of a package itself is `package.__init__`."""
+    """Return the modules of a tree by full name. A package has the name `package.__init__`."""
     folder = ROOT / TREES[tree] / tree
     return {".".join([tree, *p.relative_to(folder).with_suffix("").parts]): p for p in folder.rglob("*.py")}
 
@@ -64,7 +64,7 @@ MODULES = {name: path for tree in TREES for name, path in modules_of(tree).items
 
 
 def imports_of(path: Path, *, typing_only: bool = True) -> Iterator[str]:
-    """Give each name that a file imports, `package.module.name`, inside functions too.
+    """Yield each name that a file imports, `package.module.name`, also inside functions.
 
     Without `typing_only`, imports under `if TYPE_CHECKING` are left out.
     """
@@ -93,7 +93,7 @@ def module_of(name: str) -> str | None:
 
 
 def part_of(module: str, tree: str) -> str | None:
-    """Return the part of a tree that a module belongs to; None for the empty modules of packages between."""
+    """Return the part of a tree that a module belongs to, or None for empty modules of packages."""
     names = [name for row in LAYERS[tree] for name in row]
     inner = module.removeprefix(f"{tree}.")
     return next((name for name in names if inner == name or inner.startswith(f"{name}.")), None)
@@ -111,7 +111,7 @@ def edges_of(tree: str) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("tree", TREES)
-def test_a_tree_imports_only_trees_before_it(tree: str) -> None:
+def test_a_tree_imports_only_lower_trees(tree: str) -> None:
     modules = modules_of(tree)
     assert modules
     for module, path in modules.items():
@@ -132,7 +132,7 @@ def test_a_part_imports_only_lower_parts(tree: str) -> None:
 
 
 @pytest.mark.parametrize("tree", TREES)
-def test_no_module_imports_itself_by_way_of_others(tree: str) -> None:
+def test_there_are_no_import_cycles(tree: str) -> None:
     edges = edges_of(tree)
     done: set[str] = set()
 
@@ -148,7 +148,7 @@ def test_no_module_imports_itself_by_way_of_others(tree: str) -> None:
 
 
 @pytest.mark.parametrize("tree", ["protemb_train", "protemb_export"])
-def test_training_and_export_use_public_names_and_what_is_open_to_them(tree: str) -> None:
+def test_training_and_export_use_only_public_and_permitted_names(tree: str) -> None:
     public = importlib.import_module("protemb_sdk")._HOME
     for module, path in modules_of(tree).items():
         for name in imports_of(path):
@@ -159,7 +159,7 @@ def test_training_and_export_use_public_names_and_what_is_open_to_them(tree: str
             assert public.get(last) != inner or last.startswith("_"), f"{module}: {last} is public; use it so"
 
 
-def test_contributing_says_what_is_open() -> None:
+def test_contributing_lists_the_permitted_private_modules() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     sentence = text.split(
         "Training and export use the public names of the SDK, and of the private ones only", 1
@@ -168,7 +168,7 @@ def test_contributing_says_what_is_open() -> None:
 
 
 @pytest.mark.parametrize("tree", LAYERS)
-def test_every_module_has_its_place(tree: str) -> None:
+def test_every_module_belongs_to_a_part(tree: str) -> None:
     homeless = []
     for module, path in modules_of(tree).items():
         empty = path.name == "__init__.py" and not list(imports_of(path))
@@ -195,7 +195,7 @@ def test_the_map_in_contributing_agrees(tree: str) -> None:
         ("scipy", "protemb_sdk._search.clusters"),
     ],
 )
-def test_one_module_alone_imports_a_heavy_package(package: str, owner: str) -> None:
+def test_a_heavy_package_is_imported_by_one_module_only(package: str, owner: str) -> None:
     users = {
         module
         for module, path in modules_of("protemb_sdk").items()

@@ -1,4 +1,4 @@
-"""Random networks with nothing left at zero, exported once a session: an export takes 10 to 30 s."""
+"""Networks with random weights, exported once per session because an export takes 10 to 30 s."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def chains(structures: Path) -> list[Chain]:
 
 @pytest.fixture(scope="session")
 def randomised(fill_at_random: Callable[..., ScoreNetwork]) -> Callable[..., ScoreNetwork]:
-    """Make a network whose gains, biases, statistics and output layer are all at random."""
+    """Make a network with random gains, biases, normalisation statistics and output layer."""
 
     def size(name: str) -> float:
         return 0.1 if name.endswith((".gain", ".bias")) or name.startswith("conv_out") else 0.02
@@ -126,17 +126,17 @@ base_small, paper_small = _small_of("base"), _small_of("paper")
 
 @pytest.fixture(params=["base", "paper"])
 def preset(request) -> Exported:
-    """Each preset as it is, its embedding graph."""
+    """The embedding graph of each preset."""
     return request.getfixturevalue(f"{request.param}_preset")
 
 
 @pytest.fixture(params=["base", "paper"])
 def small(request) -> Exported:
-    """Each family with three blocks; both graphs."""
+    """Both graphs of each family with three blocks."""
     return request.getfixturevalue(f"{request.param}_small")
 
 
 @pytest.fixture(params=["base_preset", "paper_preset", "base_small", "paper_small"])
 def exported(request) -> Exported:
-    """All of them."""
+    """All exported models."""
     return request.getfixturevalue(request.param)

@@ -1,4 +1,4 @@
-"""The exported files, through ONNX Runtime, against the networks that they come from."""
+"""Comparison of exported files in ONNX Runtime with the PyTorch networks."""
 
 import json
 import math
@@ -56,13 +56,13 @@ def test_all_levels_equal_pytorch_on_real_chains_and_the_shortest(exported, chai
     assert (exported.parity.chains, exported.parity.shortest) == (len(chains), 1)
 
 
-def test_the_graphs_own_pooling_is_the_mean(exported, chains):
+def test_pooling_in_the_graph_is_the_mean(exported, chains):
     pair, residue, protein = session_of(exported).run(["pair", "residue", "protein"], feeds_of(chains[3]))
     np.testing.assert_allclose(residue, pair.mean(axis=3).transpose(0, 2, 1), atol=1e-5)
     np.testing.assert_allclose(protein, residue.mean(axis=1), atol=1e-5)
 
 
-def test_strips_equal_the_whole_map_and_rows_may_be_left_out(small, chains):
+def test_strips_equal_the_whole_map(small, chains):
     session, feeds = session_of(small), feeds_of(chains[3])
     length = len(chains[3])
     assert length > 2 * small.network.radius + 10
@@ -93,7 +93,7 @@ def test_strips_through_the_sdk_equal_the_whole(small, chains):
     np.testing.assert_allclose(here.protein, there.protein, atol=1e-5 * np.abs(here.pair).max())
 
 
-def test_batch_and_length_are_free_and_batches_equal_singles(exported, chains):
+def test_a_batch_of_any_size_and_length_equals_single_chains(exported, chains):
     session = session_of(exported)
     length = min(len(chain) for chain in chains[3:])
     singles = [cut(feeds_of(chain), length) for chain in chains[3:]]
@@ -103,7 +103,7 @@ def test_batch_and_length_are_free_and_batches_equal_singles(exported, chains):
     assert np.abs(together - alone).max() < 1e-5 * np.abs(alone).max()
 
 
-def test_padding_would_leak_which_is_why_a_batch_has_one_length(preset, chains):
+def test_padding_changes_the_embedding(preset, chains):
     session, feeds = session_of(preset), feeds_of(chains[3])
     length = len(chains[3])
     (alone,) = session.run(["residue"], feeds)
@@ -113,16 +113,16 @@ def test_padding_would_leak_which_is_why_a_batch_has_one_length(preset, chains):
         "residue_index": np.pad(feeds["residue_index"], ((0, 0), (0, 20))),
     }
     (pair,) = session.run(["pair"], padded)
-    masked = pair[:, :, :length, :length].mean(axis=3).transpose(0, 2, 1)  # even with a masked mean
+    masked = pair[:, :, :length, :length].mean(axis=3).transpose(0, 2, 1)  # even if the mean is masked
     changed = np.abs(masked - alone).max(axis=2)[0] > 1e-4 * np.abs(alone).max()
     assert changed.all()
 
 
-def test_between_the_convolutions_of_base_there_is_only_conv_relu_add(base_preset):
+def test_the_blocks_of_base_consist_of_conv_relu_and_add(base_preset):
     graph = onnx.load(base_preset.path).graph
     made_by = {output: node for node in graph.node for output in node.output}
     first = next(node for node in graph.node if node.op_type == "Conv")
-    # From the stem's Relu on: before it, the row and the column term are added.
+    # Nodes after the first Relu. Before it, the row term and the column term are added.
     after_stem = next(node for node in graph.node if node.op_type == "Relu")
     trunk, todo, seen = [], [made_by["map"]], set()
     while todo:
@@ -142,8 +142,8 @@ def test_between_the_convolutions_of_base_there_is_only_conv_relu_add(base_prese
     assert first.output[0] not in seen
 
 
-def test_base_never_makes_the_map_of_149_channels(base_preset):
-    """The first convolution sees pair features alone; one-hots stay per residue."""
+def test_base_does_not_compute_the_map_of_149_channels(base_preset):
+    """The first convolution has pair features only; one-hot types are processed per residue."""
     graph = onnx.load(base_preset.path).graph
     first = next(node for node in graph.node if node.op_type == "Conv")
     weight = next(t for t in graph.initializer if t.name == first.input[1])
@@ -151,7 +151,7 @@ def test_base_never_makes_the_map_of_149_channels(base_preset):
     assert not [t.name for t in graph.initializer if 149 in t.dims]
 
 
-def test_the_score_graph_gives_pytorchs_gradient(small, chains):
+def test_the_score_graph_equals_the_gradient_of_pytorch(small, chains):
     for chain in chains:
         for sigma in (0.01, 0.5, 10.0):
             wanted = torch_score(small.network, chain, sigma)
@@ -160,7 +160,7 @@ def test_the_score_graph_gives_pytorchs_gradient(small, chains):
             assert np.abs(found - wanted).max() <= TOLERANCE * np.abs(wanted).max()
 
 
-def test_metadata_tell_everything(exported):
+def test_metadata_of_the_embedding_graph(exported):
     model = onnx.load(exported.path)
     fields = {field.key: field.value for field in model.metadata_props}
     assert fields["protemb.contract"] == CONTRACT
@@ -181,7 +181,7 @@ def test_metadata_tell_everything(exported):
     assert [output.name for output in model.graph.output] == ["pair", "residue", "protein"]
 
 
-def test_the_score_graphs_metadata(small):
+def test_metadata_of_the_score_graph(small):
     model = onnx.load(beside(small.path, "score"))
     card = json.loads({field.key: field.value for field in model.metadata_props}["protemb.card"])
     assert card["kind"] == "score" and "sigma" not in card and card["parity"]["score"] < TOLERANCE
@@ -193,14 +193,14 @@ def test_the_score_graphs_metadata(small):
     ]
 
 
-def test_files_hold_no_paths_of_this_machine(exported):
+def test_files_contain_no_local_paths(exported):
     for path in exported.path.parent.glob("*.onnx"):
         content = path.read_bytes()
         for trace in (b"/work", b"/tmp", b"site-packages", b"protemb_train", b".py"):
             assert trace not in content, trace
 
 
-def test_nothing_is_left_where_verification_fails(small, chains, tmp_path, monkeypatch):
+def test_no_files_are_written_if_verification_fails(small, chains, tmp_path, monkeypatch):
     monkeypatch.setattr(packing, "embedding_graph", lambda *_, **__: onnx.load(small.path))
     score = onnx.load(beside(small.path, "score"))
     monkeypatch.setattr(packing, "score_graph", lambda *_: score)
@@ -232,7 +232,7 @@ def test_nothing_is_left_where_verification_fails(small, chains, tmp_path, monke
     refused("no chain to verify on")
 
 
-def test_a_noise_level_is_the_networks_own(small, tmp_path):
+def test_noise_levels_are_limited_to_those_of_the_network(small, tmp_path):
     network = small.network
     for sigma in (0.009, 11.0, 0.0, -1.0, math.nan):
         with pytest.raises(ExportError, match=r"outside the trained range, 0\.01 to 10 angstrom"):
@@ -246,7 +246,7 @@ def test_a_noise_level_is_the_networks_own(small, tmp_path):
         assert folded_level(network, levels[7].item() * 1.05) == pytest.approx(levels[7].item(), rel=1e-6)
 
 
-def test_outputs_that_cannot_be_written_are_said_before_the_work(small, chains, tmp_path):
+def test_unwritable_outputs_are_refused(small, chains, tmp_path):
     arguments = dict(name="x", sigma=small.sigma, record={}, licence="MIT", chains=chains)
     with pytest.raises(OutputError, match="does not exist"):
         pack(small.network, tmp_path / "no" / "x.onnx", **arguments)
@@ -254,7 +254,7 @@ def test_outputs_that_cannot_be_written_are_said_before_the_work(small, chains, 
         pack(small.network, tmp_path, **arguments)
 
 
-def test_only_files_in_the_sdks_folder_are_bundled(small, tmp_path, monkeypatch):
+def test_only_files_in_the_folder_of_the_sdk_can_be_bundled(small, tmp_path, monkeypatch):
     with pytest.raises(ExportError, match=r"only .* can be bundled"):
         register(small.path, "a summary")
     monkeypatch.setattr(packing, "BUNDLED", small.path.parent)
@@ -266,7 +266,7 @@ def test_only_files_in_the_sdks_folder_are_bundled(small, tmp_path, monkeypatch)
     assert entry["summary"] == "a summary" and len(entry["sha256"]) == 2
 
 
-def test_exporting_is_quiet_and_gives_the_same_bytes(capfd, recwarn, randomised):
+def test_export_prints_nothing_and_is_reproducible(capfd, recwarn, randomised):
     network = randomised(replace(BASE, dilations=(1,)))
     first, second = (embedding_graph(network, 0.1, {"a": "b"}).SerializeToString() for _ in range(2))
     printed = capfd.readouterr()

@@ -7,7 +7,7 @@ from protemb_train.network.presets import BASE, PAPER, NetworkConfig
 
 @pytest.mark.parametrize("config", [BASE, PAPER], ids=["base", "paper"])
 @pytest.mark.parametrize("sigma", [0.01, 0.7])
-def test_folding_changes_nothing(config, sigma, randomised):
+def test_folding_does_not_change_the_output(config, sigma, randomised):
     network = randomised(config)
     coords = torch.randn(2, 20, 3, generator=torch.Generator().manual_seed(0)).cumsum(dim=1) * 2
     types, index = torch.randint(0, 21, (2, 20)), torch.arange(20).expand(2, -1).contiguous()
@@ -27,7 +27,7 @@ def test_folding_leaves_the_network_trainable(randomised):
         assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
-def test_half_precision_is_close_and_pools_like_the_whole(randomised, tmp_path):
+def test_half_precision_is_close_at_all_levels(randomised, tmp_path):
     import numpy as np
     import onnx
 

@@ -1,4 +1,4 @@
-"""A predictor from labelled chains to the command line: trained, exported, verified, run without torch."""
+"""A predictor that is trained on labelled chains, exported, verified and run with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from protemb_train.downstream.sites.predictor import Trained, load_predictor, sa
 
 
 def labelled(chain: Chain, split: str) -> SiteChain:
-    """A chain whose sites are its charged residues: something that can be learnt from little."""
+    """A chain whose charged residues are the sites, which can be learnt from little data."""
     length = len(chain)
     return SiteChain(
         id=f"{chain.id}-{split}",
@@ -53,10 +53,8 @@ def packed(trained: Trained, chains: list[Chain], tmp_path_factory: pytest.TempP
     return out
 
 
-def test_the_sdk_says_what_pytorch_says_on_every_chain(
-    packed: Path, trained: Trained, chains: list[Chain]
-) -> None:
-    """Chains of 1, 2 and 3 residues among them."""
+def test_predictions_of_the_sdk_equal_pytorch(packed: Path, trained: Trained, chains: list[Chain]) -> None:
+    """Chains of 1, 2 and 3 residues are included."""
     predictor = SitePredictor(packed, "cpu")
     assert heads._deviation(predictor, trained.model, ["mean", "contact"], chains) < 1e-5
     for chain in chains:
@@ -64,7 +62,7 @@ def test_the_sdk_says_what_pytorch_says_on_every_chain(
         assert found.probability.shape == (len(chain),) and found.probability.dtype == np.float32
 
 
-def test_a_head_does_not_turn_with_the_chain(packed: Path, chains: list[Chain]) -> None:
+def test_predictions_are_invariant_to_rotation(packed: Path, chains: list[Chain]) -> None:
     predictor, chain = SitePredictor(packed, "cpu"), chains[3]
     turn = np.array([[0.0, -1.0, 0.0], [0.6, 0.0, -0.8], [0.8, 0.0, 0.6]])
     turned = replace(chain, ca_coords=chain.ca_coords @ turn.T + 40.0)
@@ -73,7 +71,7 @@ def test_a_head_does_not_turn_with_the_chain(packed: Path, chains: list[Chain]) 
     )
 
 
-def test_the_card_says_what_was_measured(packed: Path, trained: Trained) -> None:
+def test_the_card_contains_the_measured_quality(packed: Path, trained: Trained) -> None:
     card = read_card(packed)
     assert card["name"] == "mine" and card["quality"] == trained.card["quality"]
     predictor = SitePredictor(packed, "cpu")
@@ -87,7 +85,7 @@ def test_the_card_says_what_was_measured(packed: Path, trained: Trained) -> None
     assert "not recorded" not in page.split("## Training")[0]
 
 
-def test_a_head_that_differs_is_not_written(
+def test_a_head_that_differs_from_pytorch_is_not_written(
     trained: Trained, chains: list[Chain], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heads, "TOLERANCE", 0.0)
@@ -96,7 +94,7 @@ def test_a_head_that_differs_is_not_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_head_is_entered_with_its_hash(
+def test_a_head_is_registered_with_its_hash(
     packed: Path, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ExportError):

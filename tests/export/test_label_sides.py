@@ -1,4 +1,4 @@
-"""Who teaches and who judges a user's labels: every class does both, and no sequence does."""
+"""The split of labelled chains: training and test set contain every class and share no sequence."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def model(structures: Path) -> Chain:
 
 
 def table_of(model: Chain, sequences: Sequence[str], classes: Sequence[str]) -> LabelTable:
-    """Sequences on parts of one structure, a class each."""
+    """Sequences on parts of one structure, each with a class."""
     names = tuple(sorted(set(classes)))
     chains = []
     for n, (sequence, name) in enumerate(zip(sequences, classes, strict=True)):
@@ -46,7 +46,7 @@ def strangers(count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("rare", [2, 3, 5])
-def test_every_class_teaches_and_judges(model: Chain, rare: int) -> None:
+def test_every_class_is_in_the_training_and_the_test_set(model: Chain, rare: int) -> None:
     sequences = strangers(20)
     for start in range(4):
         classes = ["ab"[n % 2] for n in range(20)]
@@ -58,7 +58,7 @@ def test_every_class_teaches_and_judges(model: Chain, rare: int) -> None:
             assert {classes[n] for n in side} == {"a", "b", "rare"}
 
 
-def test_a_class_of_one_family_is_refused(model: Chain) -> None:
+def test_a_class_with_one_family_is_refused(model: Chain) -> None:
     sequences = strangers(20)
     sequences[1] = sequences[0]
     table = table_of(model, sequences, ["rare", "rare", *"ab" * 9])
@@ -68,19 +68,19 @@ def test_a_class_of_one_family_is_refused(model: Chain) -> None:
         sides_of(table)
 
 
-def test_a_class_of_no_chain_is_refused(model: Chain) -> None:
+def test_a_class_without_chains_is_refused(model: Chain) -> None:
     table = table_of(model, strangers(20), "ab" * 10)
     with pytest.raises(LabelError, match="label 'c' form 0 families"):
         sides_of(replace(table, classes=("a", "b", "c")))
 
 
-def test_more_classes_than_families_that_judge_are_refused(model: Chain) -> None:
+def test_more_classes_than_test_families_are_refused(model: Chain) -> None:
     with pytest.raises(LabelError, match="no split of 10 families was found"):
         sides_of(table_of(model, strangers(10), "aabbccddee"))
 
 
 @pytest.mark.parametrize("sequence", ["SAGTSAGTS", "SAGTSAGTSAGT", "X" * 40])
-def test_equal_sequences_lie_on_one_side(model: Chain, sequence: str) -> None:
-    """Too short, or too unknown, for an alignment to say so."""
+def test_equal_sequences_are_in_the_same_set(model: Chain, sequence: str) -> None:
+    """The sequences are too short for an alignment, or consist of unknown residues."""
     table = table_of(model, [*strangers(14), *[sequence] * 6], "ab" * 10)
     assert sum(bool(set(side) & set(range(14, 20))) for side in sides_of(table)) == 1

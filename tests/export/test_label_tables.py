@@ -1,4 +1,4 @@
-"""Tables of labels: rows find their residues, and what is wrong with a table is said."""
+"""Tables of labels: matching of rows with residues, and errors for invalid tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from protemb_train.downstream.labels.table import LabelError, class_counts, read
 from .conftest import Run, written
 
 
-def test_rows_find_their_residues(structures: Path, tmp_path: Path) -> None:
+def test_rows_are_matched_with_residues(structures: Path, tmp_path: Path) -> None:
     rows = [
         ("1ORC", "", "56A", "x"),
         ("1orc.pdb", "A", "4", "y"),
@@ -32,8 +32,8 @@ def test_rows_find_their_residues(structures: Path, tmp_path: Path) -> None:
     assert table.unmatched == 2 and class_counts(table) == {"x": 1, "y": 1}
 
 
-def test_what_the_authors_call_a_chain_no_other_is_called(shared_data: Path, tmp_path: Path) -> None:
-    """In 3li6 the label name of author chain J is D."""
+def test_author_chain_names_have_priority(shared_data: Path, tmp_path: Path) -> None:
+    """In 3li6 the chain with author name J has the label name D."""
     file = shared_data / "structures" / "mmcif" / "3li6.cif.gz"
     chains = read_chains(file).chains
     assert {("D", "B"), ("J", "D")} <= {(chain.chain_id, chain.label_chain) for chain in chains}
@@ -43,14 +43,14 @@ def test_what_the_authors_call_a_chain_no_other_is_called(shared_data: Path, tmp
     assert table.unmatched == 0
 
 
-def test_a_label_name_does_where_no_author_has_it(structures: Path, tmp_path: Path) -> None:
+def test_label_chain_names_are_used_if_no_author_name_matches(structures: Path, tmp_path: Path) -> None:
     chain = next(c for c in read_chains(structures / "1lcd.cif.gz").chains if c.label_chain != c.chain_id)
     rows = [("1lcd.cif.gz", chain.label_chain, "x"), ("none", "", "y")]
     table = read_labels(written(tmp_path / "t.csv", "structure chain label", rows), structures, "protein")
     assert [each.id for each in table.chains] == [chain.id] and table.unmatched == 1
 
 
-def test_dots_in_names_of_files(structures: Path, tmp_path: Path) -> None:
+def test_file_names_may_contain_dots(structures: Path, tmp_path: Path) -> None:
     for name, source in (("run.model1.pdb", "1a8o.pdb"), ("run.model2.pdb", "1orc.pdb")):
         (tmp_path / name).write_bytes((structures / source).read_bytes())
     for rows, labelled in (
@@ -64,7 +64,7 @@ def test_dots_in_names_of_files(structures: Path, tmp_path: Path) -> None:
 
 
 def test_rows_without_a_residue_are_counted(structures: Path, tmp_path: Path) -> None:
-    """Not rows that say a thing twice, and whatever other files there are."""
+    """Repeated rows are not counted, and other files do not matter."""
     one, two = ("1a8o.pdb", "A", "x"), ("1orc", "A", "y")
     for rows, unmatched in (
         ([one, two, two], 0),
@@ -88,7 +88,7 @@ def test_rows_without_a_residue_are_counted(structures: Path, tmp_path: Path) ->
         ("a 1 2", ("1", "2", "a")),
     ],
 )
-def test_words_and_few_whole_numbers_are_classes(
+def test_words_and_few_integers_are_read_as_classes(
     structures: Path, tmp_path: Path, values: str, classes: tuple[str, ...] | None
 ) -> None:
     rows = [("1a8o.pdb", "A", 151 + n, value) for n, value in enumerate(values.split())]
@@ -136,14 +136,14 @@ def test_words_and_few_whole_numbers_are_classes(
         ("structure residue label", [("1a8o.pdb", "1", "1"), ("1a8o.pdb", "2", "1.0")], "fewer than two"),
     ],
 )
-def test_bad_tables_are_said(
+def test_invalid_tables_are_refused(
     structures: Path, tmp_path: Path, header: str, rows: list[tuple[object, ...]], sentence: str
 ) -> None:
     with pytest.raises(LabelError, match=sentence):
         read_labels(written(tmp_path / "t.csv", header, rows), structures, "residue")
 
 
-def test_too_few_chains_are_said(structures: Path, tmp_path: Path, command: Run) -> None:
+def test_too_few_chains_are_refused(structures: Path, tmp_path: Path, command: Run) -> None:
     rows = [("1a8o.pdb", "A", number, "xy"[number % 2]) for number in range(151, 160)]
     path = written(tmp_path / "t.csv", "structure chain residue label", rows)
     options = ("--labels", path, "--structures", structures, "-o", tmp_path / "x.onnx")

@@ -1,4 +1,4 @@
-"""The model card as a page: everything that metadata tell, and a sentence where they tell nothing."""
+"""The page of a model card: all metadata are shown, and missing values are marked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import PRESETS, NetworkConfig
 from protemb_train.pretrain.judge import judge
 
-# Fixed by the contract (alphabet, channels), or for machines.
+# Fixed by the contract, or meant for programs only.
 NOT_SHOWN = {"alphabet", "golden", "sigma_range"}
 
 
@@ -51,7 +51,7 @@ def corpus(chains, tmp_path_factory) -> Path:
 
 
 def checkpoint(family: str, folder: Path, corpus: Path) -> Path:
-    """Write what `protemb-train pretrain` writes."""
+    """Write a checkpoint in the format of `protemb-train pretrain`."""
     torch.manual_seed(0)
     config = NetworkConfig(family=family, channels=8, bottleneck=4, dilations=(1, 2), noise_levels=4)
     network = ScoreNetwork(config)
@@ -89,7 +89,7 @@ def judged(path: Path, corpus: Path) -> Path:
 
 
 def graph_with(card: dict[str, Any], path: Path) -> Path:
-    """Write a graph that holds nothing but a card."""
+    """Write a graph that contains only a card."""
     model = onnx.ModelProto()
     onnx.helper.set_model_props(model, as_metadata(card))
     path.write_bytes(model.SerializeToString())
@@ -98,7 +98,7 @@ def graph_with(card: dict[str, Any], path: Path) -> Path:
 
 @pytest.fixture(params=["base", "paper"])
 def made(request, corpus, tmp_path) -> Path:
-    """A graph with the card of a trained and judged network."""
+    """A graph with the card of a trained and evaluated network."""
     path = checkpoint(request.param, tmp_path, corpus)
     network, record = load_network(path)
     card = make_card(network, "model", 1.0, record, "MIT", read_evaluation(judged(path, corpus), record))
@@ -115,7 +115,7 @@ def run(*arguments: object) -> object:
 
 
 def facts(value: Any) -> list[str]:
-    """Every single value of nested metadata, as text."""
+    """All values of nested metadata as text."""
     if isinstance(value, dict):
         return [fact for part in value.values() for fact in facts(part)]
     if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -123,7 +123,7 @@ def facts(value: Any) -> list[str]:
     return ["none" if value is None else str(value)]
 
 
-def test_every_fact_of_the_metadata_is_on_the_page(made):
+def test_the_page_contains_all_metadata(made):
     card = read_card(made)
     page = as_page(card)
     # Losses are shown with three decimals and noise levels with three digits: tested below.
@@ -143,7 +143,7 @@ def test_every_fact_of_the_metadata_is_on_the_page(made):
     assert all(f"| {level['sigma']:.3g} | {level['share']:.3f} |" in page for level in levels)
     assert "| 70 | 0.87 | 0.91 |" in page and "| 40 | 0.93 |  |" in page
     family = card["network"]["family"]
-    # The fourth chain is too short for it.
+    # The fourth chain is shorter than the crops.
     pairs = 70 * {"base": 8 * 64**2, "paper": 32 * 32**2}[family]
     assert f"| residue pairs seen | {pairs:,} |" in page
     assert "not recorded" not in page
@@ -163,7 +163,7 @@ def test_the_command_writes_the_page(made, tmp_path, capsys):
     [None, b"", b"hello world", b"{}", b"\x00" * 64, b"\x08\xff\xff\xff", "no card", "{", "[1]"],
     ids=str,
 )
-def test_files_without_a_card_are_refused_in_a_sentence(tmp_path, name, content):
+def test_files_without_a_card_are_refused_with_one_line(tmp_path, name, content):
     path = tmp_path / name
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -189,7 +189,7 @@ def test_missing_values_are_marked():
     assert "| steps | not recorded |" in page and "residue pairs seen" not in page
 
 
-def test_a_graph_without_a_judgement_has_a_page_without_losses(small):
+def test_the_page_without_an_evaluation_has_no_losses(small):
     page = as_page(read_card(small.path))
     assert "| steps | 7 |" in page and f"| corpus (SHA-256) | {'0' * 64} |" in page
     assert "| kind | embedding graph |" in page and f"| noise level | {small.sigma:g} angstrom |" in page
@@ -208,7 +208,7 @@ def test_bundled_models_have_pages():
             assert card["weights_sha256"] in as_page(card)
 
 
-def test_a_judgement_belongs_to_its_checkpoint(corpus, tmp_path, capsys):
+def test_an_evaluation_of_another_checkpoint_is_refused(corpus, tmp_path, capsys):
     path = checkpoint("base", tmp_path, corpus)
     _, record = load_network(path)
     found = judged(path, corpus)
@@ -222,7 +222,7 @@ def test_a_judgement_belongs_to_its_checkpoint(corpus, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("change", [lambda j: {}, lambda j: [], lambda j: j | {"judgement": {}}])
-def test_other_files_are_no_judgement(corpus, tmp_path, change):
+def test_files_that_are_not_evaluations_are_refused(corpus, tmp_path, change):
     path = checkpoint("base", tmp_path, corpus)
     found = judged(path, corpus)
     found.write_text(json.dumps(change(json.loads(found.read_text()))))

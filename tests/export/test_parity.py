@@ -1,4 +1,4 @@
-"""Shows 3: PyTorch against ONNX Runtime on 50 real chains of 30 to 1,000 residues. Minutes."""
+"""Comparison of PyTorch and ONNX Runtime on 50 real chains of 30 to 1,000 residues. Takes minutes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The graph for GPUs: equal to the one it was made of, without convolutions; another's is refused."""
+"""The graph for GPUs has no convolutions and gives the results of the graph that it is made from."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def random_walk(length, seed):
 
 @pytest.mark.parametrize("name", ["base-1", "small", "paper-c30"])
 @pytest.mark.parametrize(("length", "count", "rows"), [(5, 1, None), (70, 2, None), (90, 1, (20, 41))])
-def test_equal_without_convolutions(name, length, count, rows):
+def test_the_graph_without_convolutions_gives_equal_results(name, length, count, rows):
     model = onnx.load(find_model(name).path)
     products = as_products(model)
     assert not {node.op_type for node in products.graph.node} & {"Conv", "Identity"}
@@ -56,7 +56,7 @@ def test_equal_without_convolutions(name, length, count, rows):
         assert np.abs(found - wanted).max() <= 2e-6 * np.abs(wanted).max()
 
 
-def test_what_is_no_product_is_refused():
+def test_other_convolutions_are_refused():
     model = onnx.load(find_model("base-1").path)
     wide = next(node for node in model.graph.node if node.op_type == "Conv" and len(node.input) > 2)
     next(a for a in wide.attribute if a.name == "strides").ints[:] = [2, 2]
@@ -64,7 +64,7 @@ def test_what_is_no_product_is_refused():
         as_products(model)
 
 
-def test_bundled_graphs_for_gpus_equal_the_models(structures):
+def test_bundled_graphs_for_gpus_give_the_results_of_the_models(structures):
     chain = read_chain(structures / "1a8o.pdb")
     for name in ("base", "base-1", "small"):
         model = find_model(name)
@@ -77,14 +77,14 @@ def test_bundled_graphs_for_gpus_equal_the_models(structures):
 
 @pytest.fixture
 def twin(tmp_path, structures):
-    """A model of the caller's with a graph for GPUs beside it."""
+    """A model in a user's folder, with a graph for GPUs next to it."""
     path = tmp_path / "mine.onnx"
     shutil.copy(find_model("small").path, path)
     pack_gpu(find_model(path), [read_chain(structures / "1a8o.pdb")])
     return find_model(path)
 
 
-def test_only_cuda_takes_it(twin):
+def test_the_graph_for_gpus_is_not_used_on_the_cpu(twin):
     assert twin.gpu_path == beside(twin.path, "gpu")
     seen = []
 
@@ -96,7 +96,7 @@ def test_only_cuda_takes_it(twin):
     assert seen == [twin.path]
 
 
-def test_of_another_graph_it_is_refused(twin):
+def test_the_graph_for_gpus_of_another_model_is_refused(twin):
     shutil.copy(find_model("base-1").path, twin.path)
     graph = Graph.of(twin, twin.gpu_path)
     fields = {p.key: p.value for p in onnx.load(twin.gpu_path).metadata_props}
@@ -104,7 +104,7 @@ def test_of_another_graph_it_is_refused(twin):
         check_equal(twin, read_graph_info("embedding", fields, graph.sha256, graph.path))
 
 
-def test_a_new_export_leaves_no_old_graph_for_gpus(twin, structures):
+def test_a_new_export_removes_the_old_graph_for_gpus(twin, structures):
     from protemb_export.pack import pack
     from protemb_train.network.network import ScoreNetwork
     from protemb_train.network.presets import PRESETS

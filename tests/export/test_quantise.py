@@ -1,4 +1,4 @@
-"""Blocks in 8-bit integers: alike, exact in strips, and refused where they cannot be made."""
+"""Blocks in 8-bit integers and in float16: similarity, strips, and graphs that are refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def quantised(chains, tmp_path_factory):
     return out, pack.pack_int8(find_model("base-1"), out, long, long)
 
 
-def test_embeddings_are_alike_and_the_card_says_how(quantised):
+def test_embeddings_are_similar_and_the_card_records_the_cosine(quantised):
     out, alike = quantised
     assert min(alike.protein_least, alike.residue_least) > 0.999
     card = Embedder(out, "cpu").card
@@ -40,7 +40,7 @@ def test_embeddings_are_alike_and_the_card_says_how(quantised):
     assert "parity" not in card
 
 
-def test_strips_are_equal_to_the_bit(quantised, chains):
+def test_strips_are_exactly_equal(quantised, chains):
     out, _ = quantised
     whole, strips = Embedder(out, "cpu"), Embedder(out, "cpu", memory_limit=1)
     for chain in chains:
@@ -49,22 +49,22 @@ def test_strips_are_equal_to_the_bit(quantised, chains):
         )
 
 
-def test_every_convolution_of_the_blocks_is_in_integers(quantised):
+def test_every_convolution_of_the_blocks_is_in_int8(quantised):
     kinds = [node.op_type for node in onnx.load(quantised[0]).graph.node]
     exact = [node.op_type for node in onnx.load(find_model("base-1").path).graph.node]
-    # Of the stem's two one changes nothing, and is gone.
+    # The stem has two convolutions; one of them is the identity and is removed.
     assert kinds.count("Conv") == 1 and kinds.count("QLinearConv") == exact.count("Conv") - 2
     assert kinds.count("Relu") == 0
 
 
-def test_other_embeddings_than_float32s_are_not_written(chains, tmp_path, monkeypatch):
+def test_a_model_that_differs_from_float32_is_not_written(chains, tmp_path, monkeypatch):
     monkeypatch.setattr(pack, "LEAST_COSINE", 1.0)
     with pytest.raises(ParityError, match=r"in 8-bit integers the embeddings of .* have a mean cosine"):
         pack.pack_int8(find_model("base-1"), tmp_path / "x.onnx", chains[-1:], chains[-1:])
     assert not list(tmp_path.iterdir())
 
 
-def test_what_cannot_be_quantised_is_refused(quantised, chains):
+def test_other_graphs_and_empty_sets_are_refused(quantised, chains):
     for model in (find_model("paper-c100").path, quantised[0]):
         with pytest.raises(ExportError, match="only graphs of float32 networks of the family base"):
             Int8Blocks(onnx.load(model))
@@ -73,14 +73,14 @@ def test_what_cannot_be_quantised_is_refused(quantised, chains):
 
 
 def test_an_untrained_network_can_be_quantised(chains):
-    untrained = ScoreNetwork(BASE).eval()  # its biases are zero, and left out of the graph
+    untrained = ScoreNetwork(BASE).eval()  # the biases are zero and not in the graph
     blocks = Int8Blocks(embedding_graph(untrained, 1.0, {}))
     made = blocks.quantised(blocks.ranges(map(feeds_of, chains[:2])))
     assert sum(node.op_type == "QLinearConv" for node in made.graph.node) == 3 * len(BASE.dilations)
 
 
-def test_onnx_runtime_adds_within_the_convolutions(tmp_path):
-    """Maps stay in blocks of channels, and no sum or rectifier of the blocks is a pass of its own."""
+def test_onnx_runtime_fuses_additions_with_convolutions(tmp_path):
+    """Maps keep the NCHWc layout, and additions and ReLU of the blocks are fused with convolutions."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
@@ -90,18 +90,18 @@ def test_onnx_runtime_adds_within_the_convolutions(tmp_path):
         pytest.skip("ONNX Runtime keeps no blocks of channels on this processor")
     kinds = [node.op_type for node in nodes]
     sums = [node for node in nodes if node.domain == "com.microsoft.nchwc" and len(node.input) == 4]
-    assert len(sums) == 8  # a block each
+    assert len(sums) == 8  # one per block
     assert kinds.count("Relu") == 0
     assert kinds.count("ReorderInput") <= 2 and kinds.count("ReorderOutput") <= 2
 
 
-def test_the_page_tells_what_it_was_compared_with(quantised):
+def test_the_page_describes_the_comparison(quantised):
     page = as_page(read_card(quantised[0]))
     assert "made from the graph of base" in page and "cosine to float32" in page
     assert "deviation from PyTorch" not in page
 
 
-def test_blocks_in_float16_are_alike_and_of_that_checkpoint(chains, tmp_path):
+def test_blocks_in_float16_are_similar_and_other_checkpoints_refused(chains, tmp_path):
     network, _ = load_network(RESULTS / "base-1.ckpt")
     out = tmp_path / "half.onnx"
     alike = pack.pack_half(network, find_model("base-1"), out, chains[:3])

@@ -32,7 +32,7 @@ def their_file(randomised, tmp_path_factory):
     return network, path
 
 
-def test_a_checkpoint_in_the_authors_names_reads_back(their_file):
+def test_a_checkpoint_with_parameter_names_of_the_authors_is_read(their_file):
     network, path = their_file
     found = load_released(path)
     assert found.config.noise_levels == 5 and not found.training
@@ -41,7 +41,7 @@ def test_a_checkpoint_in_the_authors_names_reads_back(their_file):
         assert torch.equal(value, found.state_dict()[name]), name
 
 
-def test_foreign_checkpoints_are_refused(their_file, tmp_path):
+def test_other_checkpoints_are_refused(their_file, tmp_path):
     network, path = their_file
 
     def saved(content):
@@ -74,7 +74,7 @@ def run_cli(monkeypatch, capsys, *arguments):
     return done.value.code, capsys.readouterr().err
 
 
-def test_bad_input_is_one_sentence(their_file, structures, tmp_path, monkeypatch, capsys):
+def test_invalid_input_is_refused_with_one_line(their_file, structures, tmp_path, monkeypatch, capsys):
     _, path = their_file
     published, out = tmp_path / "published.npz", tmp_path / "x.onnx"
     np.savez(published, pair=np.zeros((64, 2, 2)))
@@ -93,7 +93,7 @@ def test_bad_input_is_one_sentence(their_file, structures, tmp_path, monkeypatch
         assert not out.exists()
 
 
-def test_another_structures_embedding_is_refused(base_small, structures, tmp_path):
+def test_an_embedding_of_another_structure_is_refused(base_small, structures, tmp_path):
     found = base_small.embedder.embed(structures / "1a8o.cif", pair=True)
     other = {"pair": np.zeros((64, 2, 2)), "residue": np.zeros((64, 2)), "protein": np.zeros(64)}
     np.savez(tmp_path / "p.npz", **other)
@@ -106,7 +106,7 @@ def release(shared_data):
     return shared_data / "golden" / "authors_release"
 
 
-def test_their_published_embedding_comes_out_at_level_20(release, tmp_path, monkeypatch, capsys):
+def test_the_published_embedding_is_reproduced_at_level_20(release, tmp_path, monkeypatch, capsys):
     arguments = ["--structure", release / "A0AEI5.pdb", "--embedding", release / "A0AEI5_embedding.npz"]
     out = tmp_path / "authors.onnx"
     status, output = run_cli(monkeypatch, capsys, "released", release / "model.pth", *arguments, "-o", out)
@@ -116,7 +116,7 @@ def test_their_published_embedding_comes_out_at_level_20(release, tmp_path, monk
     assert max(differences(found, published, out).values()) < 1e-4
 
 
-def test_at_the_next_level_it_does_not(release):
+def test_the_published_embedding_is_not_reproduced_at_level_21(release):
     network = load_released(release / "model.pth")
     published = read_published(release / "A0AEI5_embedding.npz")
     here, there = (

@@ -1,4 +1,4 @@
-"""Contract 2: the exported file against PyTorch, in integers, in float16 and without convolutions."""
+"""Contract 2: comparison of the exported file with PyTorch; int8, float16 and no convolutions."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def deviation(a, b):
     return np.abs(a - b).max() / np.abs(b).max()
 
 
-def test_the_file_is_what_the_script_writes(states, states_path):
+def test_the_test_model_is_that_of_the_script(states, states_path):
     network, vectors, embedder = states
     card = embedder.card
     assert card["weights_sha256"] == weights_sha256(network)
@@ -68,14 +68,14 @@ def test_the_file_is_what_the_script_writes(states, states_path):
     assert again.contents == vectors.contents == CONTENTS
 
 
-def test_all_levels_equal_pytorch_on_real_chains_and_the_shortest(states, chains):
+def test_all_levels_equal_pytorch_on_real_and_very_short_chains(states, chains):
     network, vectors, embedder = states
     parity = measure_parity(network, embedder, chains, vectors)
     assert parity.worst < TOLERANCE and parity.profile is not None and parity.shortest == 1
     assert measure_score_parity(network, embedder, chains) < TOLERANCE
 
 
-def test_the_card_tells_widths_contents_and_halos(states, states_path):
+def test_the_card_contains_widths_contents_and_halos(states, states_path):
     card = read_card(states_path)
     assert card["contract"] == "2.0"
     assert card["widths"] == {"pair": 8, "residue": 12 + 32, "protein": PROTEIN}
@@ -90,7 +90,7 @@ def test_the_card_tells_widths_contents_and_halos(states, states_path):
     )
 
 
-def test_inputs_and_outputs_are_those_of_the_contract(graph):
+def test_inputs_and_outputs_follow_the_contract(graph):
     def axes(value):
         return [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
 
@@ -111,8 +111,8 @@ def test_inputs_and_outputs_are_those_of_the_contract(graph):
     assert not {node.op_type for node in graph.graph.node} & {"If", "Loop", "Scan"}
 
 
-def test_strips_of_the_graph_equal_the_whole_with_any_sufficient_halo(graph, chains):
-    """Through a session of its own: what any other language does."""
+def test_strips_with_a_sufficient_halo_equal_the_whole_map(graph, chains):
+    """The graph is run directly in ONNX Runtime, as in other programming languages."""
     session, feeds = session_of(graph), feeds_of(chains[3])
     length = len(chains[3])
     whole = dict(zip(LEVELS, session.run([name for name in LEVELS], feeds), strict=True))
@@ -134,15 +134,15 @@ def test_strips_of_the_graph_equal_the_whole_with_any_sufficient_halo(graph, cha
             assert deviation(array, whole[name]) < 1e-5, name
 
 
-def test_rows_beyond_the_chain_are_cut_and_a_negative_halo_is_none(graph, chains):
+def test_rows_outside_the_chain_and_negative_halos_are_ignored(graph, chains):
     session, feeds = session_of(graph), feeds_of(chains[3])
     (whole,) = session.run(["residue"], feeds)
     (same,) = session.run(["residue"], feeds | {"rows": np.array([-5, 2**40]), "halo": np.array(-3)})
     np.testing.assert_array_equal(whole, same)
 
 
-def test_the_map_of_a_strip_is_of_the_strip(states, chains):
-    """The network that is traced, in PyTorch: rows of a strip contribute to means once, the halo nothing."""
+def test_means_of_strips_add_up_to_those_of_the_whole_map(states, chains):
+    """In the PyTorch network that is exported, rows contribute to the means once, the halo not at all."""
     network, vectors, _ = states
     folded = StatesNetwork(network, SIGMA, vectors)
     coords, types, index = (torch.from_numpy(x) for x in feeds_of(chains[3]).values())
@@ -160,7 +160,7 @@ def test_the_map_of_a_strip_is_of_the_strip(states, chains):
         assert not parts[0][k][:, 30:, :8].any() and not parts[1][k][:, :30, :8].any()
 
 
-def test_in_integers_embeddings_are_alike_and_strips_equal(graph, chains, tmp_path, states):
+def test_int8_embeddings_are_similar_and_strips_nearly_equal(graph, chains, tmp_path, states):
     blocks = Int8Blocks(graph)
     assert len(blocks.starts) == 3
     long = [chain for chain in chains if len(chain) > 20]
@@ -177,11 +177,11 @@ def test_in_integers_embeddings_are_alike_and_strips_equal(graph, chains, tmp_pa
         )
         assert cosine > 0.99 and wanted.protein @ found.protein > 0.99
         again = strips.embed_chain(chain, pair=True, profile=True)
-        for level in LEVELS:  # a mean that differs in its last digit may move a value to the next step
+        for level in LEVELS:  # rounding errors of the means may change a quantised value
             assert deviation(getattr(again, level), getattr(found, level)) < 0.02
 
 
-def test_without_convolutions_it_is_equal(graph, chains):
+def test_the_graph_without_convolutions_gives_equal_results(graph, chains):
     products = as_products(graph)
     assert not {node.op_type for node in products.graph.node} & {"Conv", "Identity"}
     one, other = session_of(graph), session_of(products)
@@ -195,7 +195,7 @@ def test_without_convolutions_it_is_equal(graph, chains):
         assert deviation(b, a) < 2e-5
 
 
-def test_blocks_in_float16_are_alike(states, chains, tmp_path):
+def test_blocks_in_float16_give_similar_results(states, chains, tmp_path):
     network, vectors, exact = states
     card = {"protemb.contract": "2.0", "protemb.card": json.dumps(exact.card)}
     half = as_products(states_graph(network, SIGMA, card, vectors, half=True))
@@ -209,7 +209,7 @@ def test_blocks_in_float16_are_alike(states, chains, tmp_path):
             assert deviation(getattr(found, level), getattr(wanted, level)) < 0.02, level
 
 
-def test_contents_and_map_are_options(tmp_path, states, chains):
+def test_contents_and_map_can_be_chosen(tmp_path, states, chains):
     network, _, _ = states
     matrix = np.random.default_rng(0).normal(size=(PARTS * 12 + DISTANCES, 5))
     np.savez(tmp_path / "map.npz", matrix=matrix)
@@ -222,7 +222,7 @@ def test_contents_and_map_are_options(tmp_path, states, chains):
     assert np.linalg.norm(torch_levels(network, chains[3], SIGMA, plain)["protein"]) == pytest.approx(1)
 
 
-def test_what_does_not_fit_is_refused(tmp_path, states):
+def test_invalid_contents_and_maps_are_refused(tmp_path, states):
     network, _, _ = states
     with pytest.raises(ConfigError, match="consists of different ones of state, structure, mean"):
         read_vectors(network, None, "state,state")
@@ -255,6 +255,6 @@ def test_a_card_without_exchanges_is_refused(states, states_path):
         read_graph_info("embedding", broken, "0" * 64, states_path)
 
 
-def test_vectors_are_checked_on_their_own():
+def test_a_bias_without_a_matrix_is_refused():
     with pytest.raises(ConfigError, match="bias"):
         ChainVectors(8, 12, bias=torch.zeros(3))

@@ -1,4 +1,4 @@
-"""No command of `protemb-export` writes over what it reads, and all look before they work."""
+"""No command of `protemb-export` overwrites its input; names are checked before the work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from protemb_export.cli import app
 
-# What each command reads, but for what it writes; none of these files is more than a name.
+# Arguments of each command except the output, and its input files. The files have no valid content.
 READS = {
     "model": ("model b.ckpt --verify c.arrow --judgement j.json", ["b.ckpt", "c.arrow", "j.json"]),
     "int8": ("int8 m.onnx --corpus c.arrow", ["m.onnx", "m-score.onnx", "m-gpu.onnx", "c.arrow"]),
@@ -47,7 +47,7 @@ def refused(line: str) -> str:
 
 
 @pytest.mark.parametrize("command", READS)
-def test_an_input_is_not_written_over_by_its_name_or_a_link(here: Path, command: str) -> None:
+def test_an_input_is_not_overwritten_by_name_or_link(here: Path, command: str) -> None:
     line, names = READS[command]
     ending = "md" if command == "card" else "onnx"
     for name in names:
@@ -61,19 +61,19 @@ def test_an_input_is_not_written_over_by_its_name_or_a_link(here: Path, command:
 
 
 @pytest.mark.parametrize(("command", "side"), [(name, side) for name in SIDES for side in SIDES[name]])
-def test_nor_by_a_graph_beside_the_output(here: Path, command: str, side: str) -> None:
+def test_an_input_is_not_overwritten_by_an_additional_graph(here: Path, command: str, side: str) -> None:
     line, names = READS[command]
     (here / f"x-{side}.onnx").symlink_to(here / names[0])
     assert f"x-{side}.onnx: would overwrite the input {names[0]}" in refused(f"{line} -o x.onnx")
 
 
-def test_an_encoder_that_a_frozen_head_would_remove(here: Path) -> None:
+def test_an_encoder_that_is_the_input_is_not_removed(here: Path) -> None:
     (here / "x-encoder.onnx").write_text("mine")
     line = "finetune --labels l.csv --structures s --model x-encoder.onnx -o x.onnx"
     assert "x-encoder.onnx: would overwrite the input x-encoder.onnx" in refused(line)
 
 
-def test_a_graph_for_gpus_that_is_the_model(here: Path) -> None:
+def test_the_graph_for_gpus_does_not_overwrite_the_model(here: Path) -> None:
     (here / "y.onnx").write_text("mine")
     (here / "y-gpu.onnx").symlink_to(here / "y.onnx")
     assert "y-gpu.onnx: would overwrite the input y.onnx" in refused("gpu y.onnx --verify c.arrow")
@@ -81,5 +81,5 @@ def test_a_graph_for_gpus_that_is_the_model(here: Path) -> None:
 
 @pytest.mark.parametrize("command", READS)
 @pytest.mark.parametrize("out", [".", "/", ".."])
-def test_a_folder_is_no_name_of_a_file(here: Path, command: str, out: str) -> None:
+def test_a_folder_as_output_is_refused(here: Path, command: str, out: str) -> None:
     assert "end the name in" in refused(f"{READS[command][0]} -o {out}")

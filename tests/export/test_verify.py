@@ -8,7 +8,7 @@ from protemb_train.corpus.corpus import Trace
 
 
 class Lengths:
-    """As much of a corpus as the choice of chains needs."""
+    """The part of a corpus that the selection of chains uses."""
 
     def __init__(self, lengths):
         self.lengths, self.path = np.array(lengths), "made.arrow"
@@ -23,7 +23,7 @@ class Lengths:
         )
 
 
-def test_chains_are_spread_on_a_logarithmic_scale():
+def test_selected_chains_have_lengths_on_a_logarithmic_scale():
     lengths = [len(c) for c in spread_over_lengths(Lengths(range(1, 2000)), 60)]
     assert len(lengths) == 60 and lengths[0] == 30 and lengths[-1] == 1000
     assert lengths == sorted(set(lengths))
@@ -31,7 +31,7 @@ def test_chains_are_spread_on_a_logarithmic_scale():
 
 
 @pytest.mark.parametrize("lengths", [[40] * 100, [30, 30, 1000], [35, 500, 20, 1001], list(range(990, 1100))])
-def test_no_chain_is_taken_twice_and_none_is_out_of_range(lengths):
+def test_selected_chains_are_unique_and_within_the_range(lengths):
     chains = spread_over_lengths(Lengths(lengths), 60)
     fitting = sum(30 <= n <= 1000 for n in lengths)
     assert len(chains) == min(60, fitting)
@@ -39,12 +39,12 @@ def test_no_chain_is_taken_twice_and_none_is_out_of_range(lengths):
     assert all(30 <= len(chain) <= 1000 for chain in chains)
 
 
-def test_a_corpus_without_a_fitting_chain_is_said():
+def test_a_corpus_without_suitable_chains_is_refused():
     with pytest.raises(ExportError, match=r"made\.arrow: no chain of 30 to 1000 residues"):
         spread_over_lengths(Lengths([5, 2000]), 60)
 
 
-def test_a_corpus_chain_is_the_sdks_chain():
+def test_a_corpus_chain_is_converted_to_a_chain_of_the_sdk():
     trace = Trace("x", np.ones((3, 3), np.float32), encode_sequence("AXY"), np.array([0, 1, 5]))
     chain = chain_of(trace)
     assert chain.sequence == "AXY" and chain.id == "x"

@@ -70,12 +70,12 @@ int gettimeofday(struct timeval *to, void *zone) {
 
 
 class CannotTry(Exception):
-    """This machine does not let us make the fault."""
+    """The fault cannot be caused on this machine."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What a fault did: to the user, and to the rows of a store once the command is run again."""
+    """The effect of a fault: the message, and the rows of the store after the command is run again."""
 
     done: str
     seen: str
@@ -128,7 +128,7 @@ class Place:
         )
 
     def again(self, done: str, output: str) -> Fault:
-        """Run the command to its end and count."""
+        """Run the command to its end, and count lost and duplicate rows."""
         self.rows()
         run = subprocess.run(self.command, capture_output=True, text=True, timeout=120)
         assert run.returncode == 0, run.stderr

@@ -1,4 +1,4 @@
-"""After every fault the user has read one sentence, and no row is lost or doubled."""
+"""After every fault there is an error message of one sentence, and no row is lost or duplicated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ spec.loader.exec_module(module)
 
 
 @pytest.mark.parametrize("name", module.FAULTS)
-def test_no_row_is_lost_or_doubled(name: str, tmp_path: Path) -> None:
+def test_no_row_is_lost_or_duplicated(name: str, tmp_path: Path) -> None:
     fault: Callable[[Path], Any] = module.FAULTS[name]
     try:
         found = fault(tmp_path)
@@ -32,7 +32,7 @@ def test_no_row_is_lost_or_doubled(name: str, tmp_path: Path) -> None:
     assert found.seen and "Traceback" not in found.seen
 
 
-def test_what_was_seen_survives_markdown() -> None:
+def test_messages_are_escaped_for_markdown() -> None:
     seen = "error: /tmp/abc/files: without if __name__ == '__main__'|?"
     row = module.row("worker killed", module.Fault("kill -9", seen))
     assert row == "| worker killed | kill -9 | `error: /files: without if __name__ == '__main__'/?` | 0 | 0 |"

@@ -73,7 +73,7 @@ def archive(folder: Path) -> tuple[Reader, list[bytes]]:
 
 
 def embedding(folder: Path) -> tuple[Reader, list[bytes]]:
-    """The input is a saved embedding taken apart, without the zip's checksums, which nothing would pass."""
+    """The input is the content of a saved embedding without the zip container and its checksums."""
     import numpy as np
 
     from protemb_sdk import Embedder, Embedding
@@ -101,7 +101,7 @@ def embedding(folder: Path) -> tuple[Reader, list[bytes]]:
 
 
 def model(folder: Path) -> tuple[Reader, list[bytes]]:
-    """The input is an ONNX file's own bytes; its graph is not loaded, which is ONNX Runtime's work."""
+    """The input is an ONNX file. The graph itself is not loaded."""
     import onnx
     from onnx import TensorProto, helper
 
@@ -123,7 +123,7 @@ def model(folder: Path) -> tuple[Reader, list[bytes]]:
 
 
 def card(folder: Path) -> tuple[Reader, list[bytes]]:
-    """The input is what an ONNX file says of itself, of a network and of a head."""
+    """The input is the metadata of an ONNX file, of a network or of a head."""
     import onnx
 
     from protemb_sdk import ProtembError
@@ -177,7 +177,7 @@ VALUES = [
 
 
 def json_changed(data: bytes, rng: Any) -> bytes:
-    """Give one value of a JSON text, or of the one that parts begin with, another; or take it away."""
+    """Change or remove one value of the JSON text at the start of the input."""
     text, *others = data.split(SEPARATOR)
     whole = [json.loads(text)]
     place, key = whole, 0
@@ -231,7 +231,7 @@ def fuzz(name: str, options: list[str]) -> None:
     atheris.Fuzz()
 
 
-# --- the parent: all of them -----------------------------------------------------------------------
+# --- the parent: all readers ------------------------------------------------------------------------
 
 
 def fuzzed(name: str, options: list[str]) -> tuple[int, str, str]:

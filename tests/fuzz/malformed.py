@@ -16,7 +16,7 @@ import numpy as np
 from programs import PROGRAMS, damaged_binary_cif, of_libraries, zip_archive
 
 STRUCTURES = Path(__file__).resolve().parents[1] / "structures"
-ATOMS = 350  # of each real file: the reader's paths are all there, and an input takes milliseconds
+ATOMS = 350  # of each real file: enough for all code paths of the reader, and fast
 
 Rng = np.random.Generator
 Mutation = Callable[[bytes, Rng], bytes]
@@ -58,7 +58,7 @@ def _unzipped(path: Path) -> bytes:
 
 
 def _cut(block: gemmi.cif.Block) -> str:
-    """Return the categories that a reader looks at, and the first atoms."""
+    """Return the categories that the reader uses, and the first atoms."""
     kept = gemmi.cif.Document()
     new = kept.add_new_block(block.name)
     for category in ("_entry.", "_cell.", "_entity.", "_entity_poly.", "_struct_asym.", "_atom_site."):
@@ -160,7 +160,7 @@ def columns_swapped(data: bytes, rng: Rng) -> bytes:
 
 
 def columns_filled(data: bytes, rng: Rng) -> bytes:
-    """Give a column of some lines one value: chain names, altlocs, insertion codes, numbers."""
+    """Set a column of some lines to one value: chain names, altlocs, insertion codes, numbers."""
     at = int(rng.choice([0, 12, 13, 16, 17, 21, 22, 26, 30, 38, 46, 54, 60, 72, 76]))
     letters = b" A?19-.'\xc3_"
     new = bytes(rng.choice(list(letters), size=int(rng.integers(1, 9))).tolist())
@@ -195,7 +195,7 @@ def lowered(data: bytes, rng: Rng) -> bytes:
 
 
 def moved(data: bytes, rng: Rng) -> bytes:
-    """Let all atoms of a PDB file lie in one place, or far away."""
+    """Move all atoms of a PDB file to one position, possibly far away."""
     place = b"".join(f"{x:8.3f}".encode()[:8] for x in rng.choice([0.0, 9999.0, -999.0], size=3))
     return re.sub(rb"(?m)^((?:ATOM|HETATM).{24}).{24}", lambda m: m[1] + place, data)
 
@@ -208,7 +208,7 @@ MUTATIONS: list[Mutation] = [
 
 
 def mutated_text(rng: Rng) -> bytes:
-    """Return a real file with one to four mutations, a third of them after what programs make of files."""
+    """Return a real file with mutations; about a third have changes that programs make to files."""
     data = seeds()[rng.integers(len(seeds()))]
     if rng.random() < 0.35:
         for _ in range(int(rng.integers(1, 4))):
@@ -220,11 +220,11 @@ def mutated_text(rng: Rng) -> bytes:
     return data
 
 
-# --- what bytes come in ---------------------------------------------------------------------------
+# --- containers ---------------------------------------------------------------------------
 
 
 def zipped(rng: Rng) -> bytes:
-    """Return a gzip stream: of several members, cut, flipped, within another, or a bomb."""
+    """Return a gzip stream: several members, truncated, corrupted, nested, or very large when read."""
     kind = rng.random()
     if kind < 0.02:
         return gzip.compress(b"ATOM  ".ljust(2**20) * 80, 9)
@@ -237,7 +237,7 @@ def zipped(rng: Rng) -> bytes:
 
 
 def archive(rng: Rng) -> bytes:
-    """Return a tar archive with members of strange names and kinds, whole or damaged."""
+    """Return a tar archive with members of unusual names and types, valid or damaged."""
     names = (
         "../../outside.pdb", "/etc/outside.pdb", "a\nb.pdb", "é.cif", "x.pdb", "x.pdb", ".hidden.pdb",
         "d/x.cif.gz", "a" * 300 + ".pdb", "x.txt", " .pdb", "\x1b[31m.pdb", "x.tar",
@@ -245,7 +245,7 @@ def archive(rng: Rng) -> bytes:
     kinds = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE)
     whole = io.BytesIO()
     mode = ("w", "w:gz", "w:bz2", "w:xz")[rng.integers(4)]
-    kind = int(rng.integers(1, 3))  # GNU or PAX: the oldest has no room for such names
+    kind = int(rng.integers(1, 3))  # GNU or PAX; the oldest format cannot store such names
     with tarfile.open(fileobj=whole, mode=mode, format=kind) as tar:  # type: ignore[call-overload]
         for _ in range(int(rng.integers(1, 5))):
             info = tarfile.TarInfo(names[rng.integers(len(names))])
@@ -259,7 +259,7 @@ def archive(rng: Rng) -> bytes:
 
 
 def arrays(rng: Rng) -> tuple[Any, ...]:
-    """Return a tuple like (coordinates, sequence, residue_index), seldom a right one."""
+    """Return a tuple like (coordinates, sequence, residue_index), mostly invalid."""
     length = int(rng.choice([0, 1, 2, 3, 30, 120, 2500], p=[0.05, 0.1, 0.1, 0.15, 0.4, 0.198, 0.002]))
     coords: Any = rng.normal(size=(length, 3)).cumsum(axis=0) * 10.0 ** int(rng.integers(-3, 7))
     if rng.random() < 0.3 and length:

@@ -1,4 +1,4 @@
-"""What programs write and hand over: chains without names, TER, parts; streams and arrays that fail."""
+"""Input from other programs: missing chain names, TER records, several parts; failing streams and arrays."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def four_letters(data: bytes, rng: Rng) -> bytes:
 
 
 def borders(data: bytes, rng: Rng) -> bytes:
-    """Put records between lines that end molecules, models or files."""
+    """Insert records that end molecules, models or files."""
     lines = data.splitlines(keepends=True)
     words = (
         b"TER\n",
@@ -96,7 +96,7 @@ def moved_by_columns(data: bytes, rng: Rng) -> bytes:
 
 
 def tag_renamed(data: bytes, rng: Rng) -> bytes:
-    """Let a column of mmCIF be missing."""
+    """Remove a column of an mmCIF table."""
     tags = re.findall(rb"_atom_site\.\w+", data)
     if not tags:
         return data
@@ -170,7 +170,7 @@ ERRORS = (
 
 
 class Stream:
-    """An open file that fails, or gives what no file gives."""
+    """An open file that fails or returns invalid values."""
 
     def __init__(self, rng: Rng, content: bytes) -> None:
         self._error = ERRORS[rng.integers(len(ERRORS))]
@@ -186,7 +186,7 @@ class Stream:
 
 
 class Lazy:
-    """An array that fails when it is looked at, or is another one than it says."""
+    """An array that fails when it is converted, or that differs from its description."""
 
     def __init__(self, rng: Rng, array: Any) -> None:
         self._error = ERRORS[rng.integers(len(ERRORS))]

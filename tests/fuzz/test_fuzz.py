@@ -35,7 +35,7 @@ def test_malformed_inputs_give_an_embedding_or_an_error() -> None:
     assert "Seed 7, 1,500 inputs" in done.stdout and "| the process died | 0 |" in done.stdout
 
 
-def test_readers_led_by_the_branches_they_reach_do_too() -> None:
+def test_coverage_guided_inputs_give_a_result_or_an_error() -> None:
     pytest.importorskip("atheris", reason="Atheris does not install here")
     command = [sys.executable, str(DRIVER.with_name("guided.py")), "--runs", "400", "--seed", "3"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -43,7 +43,7 @@ def test_readers_led_by_the_branches_they_reach_do_too() -> None:
     assert "2,400 inputs" in done.stdout
 
 
-# --- what was found -------------------------------------------------------------------------------
+# --- inputs that failed -------------------------------------------------------------------------------
 
 
 def test_long_atom_names_that_are_not_ascii_are_read(structures: Path) -> None:
@@ -67,7 +67,7 @@ def test_complex_coordinates_are_refused(embedder: Embedder) -> None:
 
 
 @pytest.mark.parametrize("name", ["a\nb.pdb", "\x1b[31mred.pdb", "a\rb.pdb"])
-def test_names_with_control_characters_are_written_out(
+def test_control_characters_in_names_are_escaped(
     name: str, embedder: Embedder, structures: Path, tmp_path: Path
 ) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
@@ -86,7 +86,7 @@ def test_names_with_control_characters_are_written_out(
 
 @pytest.fixture
 def strange(structures: Path, tmp_path: Path) -> Path:
-    """A folder of files with names that are no UTF-8, or hold control characters, and one that is damaged."""
+    """A folder of files with names that are not UTF-8 or contain control characters, and one invalid file."""
     folder = tmp_path / "files"
     folder.mkdir()
     try:
@@ -121,14 +121,14 @@ def test_files_of_any_name_are_embedded(
     assert (tmp_path / out).is_file()
 
 
-def test_files_of_any_name_go_into_a_store_once(strange: Path, tmp_path: Path) -> None:
+def test_files_of_any_name_are_stored_once(strange: Path, tmp_path: Path) -> None:
     command = ("embed", "--model", "small", strange, "-o", tmp_path / "store")
     assert "4 chains of 5 inputs" in protemb(*command)
     assert "bad\\udcfe.pdb" in (tmp_path / "store" / "_skipped.csv").read_text()
     assert "5 inputs were already in the store" in protemb(*command)
 
 
-def test_a_file_of_any_name_is_drawn(strange: Path, tmp_path: Path) -> None:
+def test_files_of_any_name_can_be_plotted(strange: Path, tmp_path: Path) -> None:
     for path in strange.glob("[!b]*.pdb"):
         assert "o.png" in protemb("plot", path, "-o", tmp_path / "o.png")
 
@@ -143,11 +143,11 @@ def members_of(path: Path) -> dict[str, bytes]:
     [
         ("protein.npy", b"}", b" "),  # tokenize.TokenError
         ("protein.npy", b"'shape': (", b"'shape': ["),  # SyntaxError
-        ("insertion_code.npy", bytes(12), b"\xff" * 12),  # SystemError: no such letter
+        ("insertion_code.npy", bytes(12), b"\xff" * 12),  # SystemError: invalid character
         ("protein.npy", b"(32,)", b"(" + b"9" * 12 + b",)"),  # MemoryError, or a short read
     ],
 )
-def test_an_embedding_with_damaged_arrays_in_a_sound_zip_is_refused(
+def test_an_embedding_with_damaged_arrays_in_a_valid_zip_is_refused(
     embedder: Embedder, structures: Path, tmp_path: Path, name: str, old: bytes, new: bytes
 ) -> None:
     members = members_of(embedder.embed(structures / "1orc.pdb").save(tmp_path / "good.npz"))
@@ -160,14 +160,14 @@ def test_an_embedding_with_damaged_arrays_in_a_sound_zip_is_refused(
 
 
 @pytest.mark.parametrize("value", ["Infinity", "[" * 100_000, "null", '"x"', "[]"])
-def test_cards_of_models_that_are_none_are_refused(value: str) -> None:
+def test_invalid_model_cards_are_refused(value: str) -> None:
     card = '{"kind": "embedding", "sigma": 1, "sigma_range": [1, 2], "radius": 1, "channels": %s}'
     fields = {"protemb.contract": CONTRACT, "protemb.card": card.replace("%s", value)}
     with pytest.raises(ModelError, match=r"x\.onnx: its protemb metadata are incomplete"):
         read_graph_info("embedding", fields, "", Path("x.onnx"))
 
 
-def test_a_store_with_a_header_that_goes_too_deep_is_refused(tmp_path: Path) -> None:
+def test_a_store_with_a_deeply_nested_header_is_refused(tmp_path: Path) -> None:
     (tmp_path / HEADER).write_text("[" * 100_000)
     with pytest.raises(OutputError, match="cannot be read as the header of a store"):
         read_header(tmp_path)

@@ -50,7 +50,7 @@ def random_walk() -> Callable[..., tuple[np.ndarray, str]]:
 
 @pytest.fixture
 def make_embedding() -> Callable[..., Embedding]:
-    """Return a maker of embeddings with random numbers in them, without a network."""
+    """Return a function that makes embeddings of random numbers, without a network."""
 
     def make(length: int = 5, name: str = "made", chain: str = "A", pair: bool = False) -> Embedding:
         rng = np.random.default_rng(length)
@@ -88,7 +88,7 @@ def write_head(
 ) -> Path:
     """Write a head whose probability is scale * sigmoid(mean of the features of a residue).
 
-    `card` replaces entries of its card, `metadata` all metadata.
+    `card` replaces entries of the card, `metadata` replaces all metadata.
     """
     onnx = pytest.importorskip("onnx")
     helper, kind = onnx.helper, onnx.TensorProto
@@ -132,7 +132,7 @@ def write_head(
 
 @pytest.fixture(scope="session")
 def make_head(embedder: Embedder) -> Callable[..., Path]:
-    """Return a maker of tiny heads that fit the bundled model."""
+    """Return a function that writes small heads for the bundled model."""
     return lambda path, **changes: write_head(path, embedder, **changes)
 
 
@@ -141,7 +141,7 @@ def head(make_head: Callable[..., Path], tmp_path_factory: pytest.TempPathFactor
     return make_head(tmp_path_factory.mktemp("heads") / "tiny.onnx")
 
 
-# Of a table of sites.
+# Columns of a table of sites.
 COLUMNS = [
     "source",
     "chain",
@@ -160,7 +160,7 @@ def table_of(path: Path) -> list[dict[str, str]]:
 
 
 class Result:
-    """What a command came to: exit status, both streams, and the lines of errors."""
+    """Result of a command: exit status, standard output, standard error, and the error lines."""
 
     def __init__(self, status: object, out: str, err: str) -> None:
         self.status, self.out, self.err = status, out, err
@@ -182,7 +182,7 @@ def turned(coords: np.ndarray, seed: int) -> np.ndarray:
 
 @pytest.fixture
 def model(structures: Path, tmp_path: Path) -> Path:
-    """A file of the user's that nothing may destroy."""
+    """Return a copy of a structure file that no command may overwrite."""
     return Path(shutil.copy(structures / "1a8o.pdb", tmp_path / "1a8o.pdb"))
 
 

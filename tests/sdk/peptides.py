@@ -1,4 +1,4 @@
-"""Ideal helices as PDB and mmCIF text, with every field free: for the tests of what a chain is."""
+"""Ideal helices as PDB and mmCIF text in which every field can be set, for the tests of chains."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def helix(
     names: Sequence[str] | None = None,
     **fields: object,
 ) -> list[Atom]:
-    """Return a helix of one-letter codes; `away` moves it along x."""
+    """Return a helix of a sequence in one-letter codes; `away` shifts it along x."""
     atoms = []
     for i, letter in enumerate(sequence):
         residue = names[i] if names else gemmi.expand_one_letter(letter, gemmi.ResidueKind.AA)
@@ -62,13 +62,13 @@ def helix(
 
 
 def changed(atoms: Iterable[Atom], numbers: Iterable[int] | None = None, **fields: object) -> list[Atom]:
-    """Return atoms with other fields, of some residue numbers only."""
+    """Return atoms with changed fields, of all residues or of the given residue numbers."""
     some = None if numbers is None else set(numbers)
     return [replace(a, **fields) if some is None or a.number in some else a for a in atoms]  # type: ignore[arg-type]
 
 
 def pdb(*parts: Iterable[Atom] | str) -> bytes:
-    """Return PDB text; lines given as text are put between the atoms."""
+    """Return PDB text; parts that are strings are inserted as lines."""
     lines, serial = [], 0
     for part in parts:
         if isinstance(part, str):

@@ -1,4 +1,4 @@
-"""PDB text made by hand, and the comparison of chains: for the tests of reading."""
+"""Hand-made PDB text and a comparison of chains, for the tests of reading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alignment of residue embeddings and whitening, compared with other programs."""
+"""Alignment of residue embeddings and whitening, compared with reference implementations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from protemb_sdk._search.whitening import fit_whitening
 
 
 def best_by_recursion(similarity: np.ndarray, opening: float, extension: float) -> float:
-    """Smith and Waterman as they wrote it: every gap length is tried."""
+    """Return the Smith-Waterman score by the original recursion, which tries every gap length."""
 
     @cache
     def ends_at(i: int, j: int) -> float:
@@ -32,7 +32,7 @@ def best_by_recursion(similarity: np.ndarray, opening: float, extension: float) 
 
 
 def worth(similarity: np.ndarray, pairs: np.ndarray, opening: float, extension: float) -> float:
-    """What an alignment scores, counted from its pairs."""
+    """Return the score of an alignment, computed from its pairs."""
     total = float(sum(similarity[i, j] for i, j in pairs))
     for gap in (np.diff(pairs, axis=0) - 1).ravel():
         total -= opening + (gap - 1) * extension if gap else 0.0
@@ -44,7 +44,7 @@ def worth(similarity: np.ndarray, pairs: np.ndarray, opening: float, extension: 
     arrays(np.float32, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.floats(-1, 1, width=16)),
     st.sampled_from([(0.5, 0.5), (1.0, 0.125), (0.25, 0.0)]),
 )
-def test_the_alignment_is_the_best_there_is(similarity: np.ndarray, gaps: tuple[float, float]) -> None:
+def test_alignment_has_the_optimal_score(similarity: np.ndarray, gaps: tuple[float, float]) -> None:
     score, pairs = align(similarity, *gaps)
     assert score == pytest.approx(best_by_recursion(similarity, *gaps), abs=1e-5)
     assert worth(similarity, pairs, *gaps) == pytest.approx(score, abs=1e-5)
@@ -53,7 +53,7 @@ def test_the_alignment_is_the_best_there_is(similarity: np.ndarray, gaps: tuple[
 
 
 @pytest.mark.parametrize("count", [3, 20, 500])
-def test_whitening_is_of_ledoit_and_wolf(count: int) -> None:
+def test_whitening_uses_the_ledoit_wolf_covariance(count: int) -> None:
     rng = np.random.default_rng(count)
     sample = rng.normal(size=(count, 6)) @ rng.normal(size=(6, 6)) + 7
     whitening = fit_whitening(sample)
@@ -63,6 +63,6 @@ def test_whitening_is_of_ledoit_and_wolf(count: int) -> None:
     np.testing.assert_allclose(matrix.T @ covariance @ matrix, np.eye(6), atol=1e-4)
 
 
-def test_a_sample_without_spread_is_shifted_alone() -> None:
+def test_whitening_of_a_sample_without_variance_only_subtracts_the_mean() -> None:
     whitening = fit_whitening(np.full((1, 4), 3.0))
     np.testing.assert_array_equal(whitening(np.array([[3.0, 3, 3, 4]])), [[0, 0, 0, 1]])

@@ -1,4 +1,4 @@
-"""What a chain holds, and what it refuses to hold."""
+"""Values that a `Chain` accepts, and errors for invalid values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .structure_text import a_chain
 
 
 @pytest.mark.parametrize("index", [[-(2**31) + 2, -5, 0], [0, 1, 2**31 - 2], [0, 1, 2]])
-def test_indices_up_to_the_limits_of_32_bits_are_taken(index: list[int]) -> None:
+def test_residue_indices_within_32_bits_are_accepted(index: list[int]) -> None:
     chain = read_chain((np.eye(3) * 3, "AAA", index))
     assert chain.auth_seq.tolist() == [i + 1 for i in index]
     assert chain.residue_index.tolist() == [i - index[0] for i in index]
@@ -32,13 +32,13 @@ def test_indices_up_to_the_limits_of_32_bits_are_taken(index: list[int]) -> None
         [0, 2, 1],
     ],
 )
-def test_indices_beyond_them_or_out_of_order_are_refused(index: list[int]) -> None:
+def test_residue_indices_beyond_32_bits_or_out_of_order_are_refused(index: list[int]) -> None:
     with pytest.raises(StructureError, match="increase strictly and fit into 32 bits"):
         read_chain((np.eye(3) * 3, "AAA", index))
 
 
 @pytest.mark.parametrize(("last", "taken"), [(2**31 - 1, True), (2**31, False)])
-def test_a_chain_is_no_wider_than_an_index(last: int, taken: bool) -> None:
+def test_range_of_residue_indices_must_fit_into_32_bits(last: int, taken: bool) -> None:
     wide = {"residue_index": np.array([0, 7, 8, last]), "auth_seq": np.array([5, 12, 13, 99])}
     if taken:
         assert replace(a_chain(), **wide).residue_index[-1] == last
@@ -54,13 +54,13 @@ def test_centred_coordinates_keep_every_distance() -> None:
 
 
 @pytest.mark.parametrize(("step", "doubt"), [(1.8, True), (2.0, False), (0.38, True)])
-def test_steps_below_half_a_virtual_bond_may_be_nanometres(step: float, doubt: bool) -> None:
+def test_short_c_alpha_distances_are_noted_as_possible_nanometres(step: float, doubt: bool) -> None:
     notes = read_chain((np.arange(3)[:, None] * np.array([step, 0, 0]), "AAA")).notes
     assert any("nanometres" in note for note in notes) == doubt
     assert read_chain((np.zeros((1, 3)), "A")).notes == ()
 
 
-def test_breaks_without_a_gap_in_the_index_are_counted() -> None:
+def test_chain_breaks_without_a_gap_in_the_index_are_counted() -> None:
     coords = np.array([[0, 0, 0], [4.2, 0, 0], [8.6, 0, 0], [13.0, 0, 0]])
     (note,) = read_chain((coords, "AAAA")).notes
     assert "broken 2 times" in note
@@ -70,12 +70,14 @@ def test_breaks_without_a_gap_in_the_index_are_counted() -> None:
 
 
 @pytest.mark.parametrize(("step", "number", "index"), [(4.2, 9, 1), (4.4, 9, 8), (4.4, 1, 1), (4.4, -5, 1)])
-def test_numbers_are_believed_at_breaks_and_forwards(step: float, number: int, index: int) -> None:
+def test_increasing_residue_numbers_define_gaps_at_chain_breaks_only(
+    step: float, number: int, index: int
+) -> None:
     found = index_with_gaps(np.array([[0.0, 0, 0], [step, 0, 0]]), np.array([1, number]))
     assert found.tolist() == [0, index]
 
 
-def test_every_column_of_a_chain_must_fit_its_sequence() -> None:
+def test_every_array_of_a_chain_must_match_its_sequence() -> None:
     chain = a_chain()
     for name in ("residue_index", "auth_seq", "insertion_code", "label_seq", "residue_name"):
         with pytest.raises(StructureError, match=f"{name} does not match the 4 residues"):
@@ -94,7 +96,7 @@ def test_every_column_of_a_chain_must_fit_its_sequence() -> None:
         replace(chain, ca_coords=coords)
 
 
-def test_a_chain_holds_arrays_of_the_types_that_it_says() -> None:
+def test_arrays_of_a_chain_have_the_documented_types() -> None:
     chain = a_chain()
     again = Chain(**{f.name: getattr(chain, f.name) for f in fields(chain)} | {"auth_seq": [1, 2, 3, 4]})
     assert again.auth_seq.dtype == np.int32 and again.ca_coords.dtype == np.float64
@@ -103,7 +105,7 @@ def test_a_chain_holds_arrays_of_the_types_that_it_says() -> None:
 
 
 @pytest.mark.parametrize(("count", "rest"), [(0, "it holds no atoms"), (1, ""), (5, ""), (6, "and 1 more")])
-def test_five_reasons_are_given_and_more_are_counted(count: int, rest: str) -> None:
+def test_error_lists_five_reasons_and_counts_the_others(count: int, rest: str) -> None:
     message = str(no_protein_chain("x", [Skipped("x", " ", f"reason {i}") for i in range(count)]))
     assert (
         message.count("reason ") == min(count, 5) and rest in message and ("more" in message) == (count > 5)
@@ -111,12 +113,12 @@ def test_five_reasons_are_given_and_more_are_counted(count: int, rest: str) -> N
     assert "chain ' ': reason 0" in message or count == 0
 
 
-def test_types_are_positions_in_the_alphabet() -> None:
+def test_residue_types_are_positions_in_the_alphabet() -> None:
     assert encode_sequence(ALPHABET).tolist() == list(range(21)) == encode_sequence(ALPHABET.lower()).tolist()
     assert encode_sequence("BZ*é-").tolist() == [20] * 5
 
 
-def test_what_was_skipped_is_equal_by_what_it_says() -> None:
+def test_skipped_compares_and_prints_without_its_error() -> None:
     one, other = (Skipped("x", "A", "is bad", StructureError(text)) for text in "ab")
     assert one == other and "error" not in repr(one) and str(one) == "x, chain A: is bad"
     assert str(Skipped("x", " ", "is bad")) == "x, chain ' ': is bad"

@@ -1,4 +1,4 @@
-"""The command line: one call embeds, bad input is one sentence and exit status 1."""
+"""Command line: one call embeds; bad input gives one error message and exit status 1."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .conftest import Result
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 
 
-# --- what works -----------------------------------------------------------------------------------
+# --- valid input ----------------------------------------------------------------------------------
 
 
-def test_one_file_as_a_user_runs_it(structures: Path, tmp_path: Path) -> None:
+def test_one_file_is_embedded_in_a_subprocess(structures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.npz"
     done = subprocess.run(
         [sys.executable, "-m", "protemb_sdk.cli", "embed", structures / "1a8o.cif", "-o", out],
@@ -83,13 +83,13 @@ def test_doctor_models_and_version(protemb) -> None:  # type: ignore[no-untyped-
     assert protemb("embed").status == 2
 
 
-def test_doctor_names_its_fault(protemb, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_doctor_names_the_failed_check(protemb, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     done = protemb("doctor", "--model", tmp_path / "no.onnx")
     assert done.status == 1 and done.errors == ["error: doctor found a problem in: session"]
     assert "no model named" in done.out
 
 
-def test_many_skipped_are_counted_by_kind(capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_skipped_inputs_are_counted_by_kind(capsys: pytest.CaptureFixture[str]) -> None:
     short = "has fewer than min_residues=3"
     report_skipped(
         [Skipped.of(StructureError("not a structure file", f"{i}.pdb"), f"{i}.pdb") for i in range(1200)]
@@ -100,7 +100,7 @@ def test_many_skipped_are_counted_by_kind(capsys: pytest.CaptureFixture[str]) ->
     assert f"2 chains  {short}" in lines and len(lines) == 3
 
 
-def test_all_are_named_and_twenty_reasons_are_counted(
+def test_all_skipped_inputs_are_listed_and_twenty_reasons_are_counted(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     names = [chr(ord("a") + i) * 4 for i in range(22)]
@@ -119,7 +119,7 @@ def test_many_notes_are_counted_by_kind(
     done = protemb("embed", structures / "pdb1gdr.ent", "-o", tmp_path / "out.npz")
     output = " ".join(done.err.split())
     assert "notes, in full beside each chain in the output file; in short:" in output
-    assert done.status == 0 and "1 chain for other reasons" in output  # as no kind is listed
+    assert done.status == 0 and "1 chain for other reasons" in output  # because no kind is listed
     assert "pdb1gdr" not in done.out.splitlines()[0]
 
 
@@ -172,12 +172,12 @@ def is_one_clear_error(done: Result, out: Path, *words: str) -> None:
 
 
 @pytest.mark.parametrize("name", BAD_FILES)
-def test_a_bad_file_is_one_clear_error(protemb, bad: Path, tmp_path: Path, name: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_bad_file_gives_one_clear_error(protemb, bad: Path, tmp_path: Path, name: str) -> None:  # type: ignore[no-untyped-def]
     out = tmp_path / "out.npz"
     is_one_clear_error(protemb("embed", bad / name, "-o", out), out, str(bad / name), BAD_FILES[name])
 
 
-def test_nothing_but_bad_files_is_one_error_and_all_the_reasons(protemb, bad: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_only_bad_files_give_one_error_and_all_reasons(protemb, bad: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     out = tmp_path / "out.npz"
     files = [bad / name for name in BAD_FILES if name != "missing.cif"]
     done = protemb("embed", *files, "-o", out)
@@ -186,7 +186,7 @@ def test_nothing_but_bad_files_is_one_error_and_all_the_reasons(protemb, bad: Pa
         assert f"skipped: {path}: " in done.err
 
 
-def test_a_chain_that_is_not_there(protemb, structures: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_missing_chain_is_an_error(protemb, structures: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     out = tmp_path / "out.npz"
     done = protemb("embed", structures / "2beg.pdb.gz", "--chain", "Q", "-o", out)
     is_one_clear_error(done, out, "there is no chain 'Q'; protein chains: A, B, C, D, E")
@@ -194,7 +194,7 @@ def test_a_chain_that_is_not_there(protemb, structures: Path, tmp_path: Path) ->
     is_one_clear_error(done, out, "--chain goes with exactly one file")
 
 
-def test_an_onnx_file_that_is_not_ours(protemb, structures: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_an_onnx_file_of_another_program_is_an_error(protemb, structures: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     onnx = pytest.importorskip("onnx")
     tensor = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
     graph = onnx.helper.make_graph([], "foreign", [tensor], [tensor])
@@ -208,7 +208,7 @@ def test_an_onnx_file_that_is_not_ours(protemb, structures: Path, tmp_path: Path
     is_one_clear_error(done, out, "is not a complete ONNX file")
 
 
-def test_cuda_where_there_is_none(protemb, structures: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_device_cuda_without_cuda_is_an_error(protemb, structures: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
@@ -219,13 +219,13 @@ def test_cuda_where_there_is_none(protemb, structures: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["out.csv", "no/out.npz", "no/store"])
-def test_an_output_that_cannot_be(protemb, structures: Path, tmp_path: Path, name: str) -> None:  # type: ignore[no-untyped-def]
+def test_an_invalid_output_path_is_an_error(protemb, structures: Path, tmp_path: Path, name: str) -> None:  # type: ignore[no-untyped-def]
     done = protemb("embed", structures / "1a8o.cif", "-o", tmp_path / name)
     assert done.status == 1 and len(done.errors) == 1
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_becomes_a_store(protemb, structures: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_folder_is_embedded_into_a_store(protemb, structures: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     store, command = tmp_path / "store", ("embed", structures, structures / "3jqh.bcif.gz", "-o")
     done = protemb(*command, store, "--half", "--readout", "max", "--workers", 2)
     assert done.status == 0 and "18 chains of 12 inputs" in done.out.replace("\n", " ")
@@ -239,10 +239,10 @@ def test_a_folder_becomes_a_store(protemb, structures: Path, tmp_path: Path) -> 
     ):
         refused = protemb(*command, store, *options)
         assert refused.status == 1 and output in " ".join(refused.errors)
-    assert protemb(*command, tmp_path).status == 1  # no store, and not empty
+    assert protemb(*command, tmp_path).status == 1  # not a store, and not empty
 
 
-def test_a_bad_file_as_a_user_meets_it(bad: Path, tmp_path: Path) -> None:
+def test_a_bad_file_gives_one_clear_error_in_a_subprocess(bad: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "protemb_sdk.cli", "embed", bad / "picture.pdb", "-o", tmp_path / "out.npz"],
         capture_output=True, text=True, timeout=120,

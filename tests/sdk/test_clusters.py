@@ -1,4 +1,4 @@
-"""Clusters of a store: every chain once, joined by mean similarity, and clear refusals."""
+"""Clustering of a store by mean similarity: each chain is in one cluster; invalid input is an error."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def unit_vectors(count: int, width: int, seed: int) -> np.ndarray:
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 25), st.integers(2, 5), st.integers(0, 1000), st.floats(-1, 1))
-def test_clusters_are_joined_down_to_their_mean_similarity(
+def test_mean_similarity_between_clusters_is_below_the_threshold(
     count: int, width: int, seed: int, similarity: float
 ) -> None:
     vectors = unit_vectors(count, width, seed)
@@ -49,7 +49,7 @@ def test_clusters_are_joined_down_to_their_mean_similarity(
             assert product[np.ix_(number == one, number == other)].mean() < similarity + 1e-6
 
 
-def test_limits_of_the_similarity_give_one_cluster_or_each_its_own() -> None:
+def test_extreme_thresholds_give_one_cluster_or_one_per_chain() -> None:
     vectors = unit_vectors(8, 6, 0)
     assert (cluster_vectors(vectors, -1) == 0).all()
     assert len(set(cluster_vectors(vectors, 1).tolist())) == 8
@@ -73,10 +73,10 @@ def test_every_chain_of_a_store_is_in_one_cluster(store: Path, embedder: Embedde
         sums = rows @ rows.sum(axis=0)
         assert sums[0] == pytest.approx(sums.max(), abs=2e-3)
     one, other = (next(m for m in members if m.source.endswith(name)) for name in FILES[:2])
-    assert one.cluster == other.cluster  # one chain in two formats
+    assert one.cluster == other.cluster  # the same chain in two formats
 
 
-def test_a_store_too_large_or_none_is_refused(
+def test_large_or_missing_stores_and_invalid_thresholds_are_refused(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(OutputError, match="is not a store"):

@@ -1,4 +1,4 @@
-"""Many embeddings in one file: what was put in is what NumPy and pyarrow read back, whole or not at all."""
+"""Many embeddings in one file: NumPy and pyarrow read what was written; files are complete or absent."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_parquet_holds_every_chain(
     assert told["skipped"][1] == {"source": "é.pdb", "chain": "", "reason": "no such file"}
 
 
-def test_every_kind_of_file_has_the_same_columns(make_embedding: Maker, tmp_path: Path) -> None:
+def test_npz_parquet_and_store_have_the_same_columns(make_embedding: Maker, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     filled(tmp_path / "x.parquet", make_embedding, [6])
     filled(tmp_path / "x.npz", make_embedding, [6])
@@ -98,10 +98,10 @@ def test_every_kind_of_file_has_the_same_columns(make_embedding: Maker, tmp_path
     assert parquet.read_schema(tmp_path / "x.parquet").equals(parquet.read_schema(part))
     with np.load(tmp_path / "x.npz") as file:
         own = {name for name in file.files if name not in ("header", "offset") and "skipped" not in name}
-    assert own | {"length"} == set(parquet.read_schema(part).names)  # its offsets say how long chains are
+    assert own | {"length"} == set(parquet.read_schema(part).names)  # npz has offsets instead
 
 
-def test_long_chains_make_row_groups_of_their_own(
+def test_row_groups_are_limited_by_the_number_of_residues(
     make_embedding: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
@@ -117,7 +117,9 @@ def fail_on_the_way(path: Path, embedding: Embedding, error: BaseException) -> N
 
 
 @pytest.mark.parametrize("ending", [".npz", ".parquet"])
-def test_a_failure_on_the_way_leaves_nothing(make_embedding: Maker, tmp_path: Path, ending: str) -> None:
+def test_a_failed_write_leaves_the_folder_unchanged(
+    make_embedding: Maker, tmp_path: Path, ending: str
+) -> None:
     if ending == ".parquet":
         pytest.importorskip("pyarrow")
     path = tmp_path / f"x{ending}"
@@ -140,13 +142,13 @@ def test_a_failure_on_the_way_leaves_nothing(make_embedding: Maker, tmp_path: Pa
         ("folder.npz", False, "is a folder; name a file to write"),
     ],
 )
-def test_bad_targets_are_refused_at_the_start(tmp_path: Path, name: str, pair: bool, match: str) -> None:
+def test_invalid_paths_are_refused_at_the_start(tmp_path: Path, name: str, pair: bool, match: str) -> None:
     (tmp_path / "folder.npz").mkdir()
     with pytest.raises(OutputError, match=match), collecting(tmp_path / name, pair=pair):
         pytest.fail("must not be reached")
 
 
-def test_parquet_without_its_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(OutputError, match=r"pip install 'protemb-sdk\[store\]'"):
         collecting(tmp_path / "x.parquet", pair=False).__enter__()

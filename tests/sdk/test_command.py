@@ -1,4 +1,4 @@
-"""What the three command lines share: a sentence for every failure, and an orderly end."""
+"""Behaviour that the three command lines share: error messages and termination."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_an_unknown_module_is_an_internal_error() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM to catch on Windows")
-def test_sigterm_leaves_nothing_behind(structures: Path, tmp_path: Path) -> None:
+def test_sigterm_leaves_no_files(structures: Path, tmp_path: Path) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
     for i in range(300):
@@ -41,7 +41,7 @@ def test_sigterm_leaves_nothing_behind(structures: Path, tmp_path: Path) -> None
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
 
-    def written() -> bool:  # the first embedding; before it, native code that loads cannot be interrupted
+    def written() -> bool:  # the first embedding; the loading of native code cannot be interrupted
         return any(file.stat().st_size for file in tmp_path.glob(".out.npz.*/**/residue"))
 
     while not written() and time.monotonic() < deadline:

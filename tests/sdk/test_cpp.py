@@ -1,4 +1,4 @@
-"""The C++ example gets the golden vectors."""
+"""The C++ example reproduces the golden vectors."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = sorted((ROOT / "sdk" / "examples" / "golden").glob("*.json"))
 SYSTEM = Path("/usr/include/onnxruntime")
 
-# Neither PyPI nor npm has the headers; Debian's package of them is older than our runtime, which is allowed.
+# PyPI and npm do not have the headers. Debian's headers are older than our runtime, which is allowed.
 PACKAGE = "http://deb.debian.org/debian/pool/main/o/onnxruntime/libonnxruntime-dev_1.21.0+dfsg-1_amd64.deb"
 PACKAGE_SHA256 = "14f7d959d5deacbcf1504830d4189f91fc67382b399ed9ae9d3aa9c4050ced08"
 
 
 @pytest.fixture(scope="module")
 def headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of onnxruntime_cxx_api.h: `$ONNXRUNTIME_INCLUDE`, the system's, or out of Debian's package."""
+    """Return the folder of onnxruntime_cxx_api.h: `$ONNXRUNTIME_INCLUDE`, the system or Debian's package."""
     for folder in (os.environ.get("ONNXRUNTIME_INCLUDE"), SYSTEM):
         if folder and (Path(folder) / "onnxruntime_cxx_api.h").is_file():
             return Path(folder)
@@ -72,7 +72,7 @@ def run(program: Path, *arguments: object, model: Path = BASE) -> subprocess.Com
 
 
 @pytest.mark.parametrize("path", [p for p in GOLDEN if ".cif" not in p.name], ids=lambda path: path.stem)
-def test_cpp_gets_the_golden_vectors(program: Path, path: Path) -> None:
+def test_cpp_reproduces_the_golden_vectors(program: Path, path: Path) -> None:
     golden = json.loads(path.read_text())
     done = run(program, ROOT / "tests" / "structures" / golden["file"], golden["chain"])
     assert done.returncode == 0, done.stderr
@@ -83,7 +83,7 @@ def test_cpp_gets_the_golden_vectors(program: Path, path: Path) -> None:
         np.testing.assert_allclose(found[level], np.ravel(golden[level]), atol=1e-4)
 
 
-def test_cpp_says_what_is_wrong(program: Path, tmp_path: Path) -> None:
+def test_cpp_reports_a_file_that_cannot_be_opened(program: Path, tmp_path: Path) -> None:
     done = run(program, tmp_path / "nothing.pdb")
     assert done.returncode == 1 and done.stderr == f"{tmp_path / 'nothing.pdb'}: cannot be opened\n"
 

@@ -26,7 +26,7 @@ PAGES = sorted(path for path in DOCS.rglob("*.md") if path.parent.name != "model
 
 
 def evaluate_bash(example: Example) -> None:
-    """Run each line as a user would, by the entry points of this environment."""
+    """Run each line with the entry points of this environment."""
     for line in filter(None, map(str.strip, str(example.parsed).splitlines())):
         program, *arguments = shlex.split(line, comments=True)
         module = {"protemb": "protemb_sdk.cli", "protemb-export": "protemb_export.cli"}[program]
@@ -36,7 +36,7 @@ def evaluate_bash(example: Example) -> None:
 
 @pytest.fixture(scope="module")
 def workplace(structures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The copies that the pages begin with: a structure, and a folder of them."""
+    """Return a folder with the files that the pages use: a structure and a folder of structures."""
     folder = tmp_path_factory.mktemp("docs")
     shutil.copy(ROOT / "sdk" / "protemb_sdk" / "bundled" / "1a8o.cif", folder)
     shutil.copytree(structures, folder / "structures")
@@ -88,7 +88,7 @@ def test_the_figure_of_the_readme_is_drawn(embedder: Embedder, structures: Path,
     script["overview"](embedding, helices).savefig(tmp_path / "figure.png")
 
 
-def test_the_site_builds_without_a_dead_link(tmp_path: Path) -> None:
+def test_the_site_builds_without_broken_links(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason="needs the extra docs")
     command = [
         sys.executable,
@@ -117,7 +117,7 @@ def test_the_site_builds_without_a_dead_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("notebook", sorted(DOCS.glob("notebooks/*.ipynb")), ids=lambda path: path.stem)
-def test_notebooks_run_and_are_kept_without_results(notebook: Path) -> None:
+def test_notebooks_run_and_are_stored_without_outputs(notebook: Path) -> None:
     nbclient = pytest.importorskip("nbclient", reason="needs nbclient")
     nbformat = pytest.importorskip("nbformat", reason="needs nbformat")
     book = nbformat.read(notebook, as_version=4)
@@ -142,7 +142,7 @@ def tracked_pages() -> list[Path]:
 
 
 @pytest.mark.parametrize("page", tracked_pages(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_between_files_lead_somewhere(page: Path) -> None:
+def test_links_between_files_have_existing_targets(page: Path) -> None:
     targets = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", page.read_text(), flags=re.S))
     local = [target for target in targets if not re.match(r"[a-z]+:", target)]
     for target in local:

@@ -1,4 +1,4 @@
-"""The laws of the embedding: levels, invariance, determinism, strips; and of the score."""
+"""Properties of embeddings (levels, invariance, determinism, strips) and of the score."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def reference(embedder: Embedder, chain_1a8o: Chain) -> Embedding:
     return embedder.embed(chain_1a8o, pair=True)
 
 
-# --- what comes out -----------------------------------------------------------------------------
+# --- outputs --------------------------------------------------------------------------------------
 
 
 def test_shapes_types_and_levels(embedder: Embedder, reference: Embedding) -> None:
@@ -75,7 +75,7 @@ def test_levels_of_contract_1_are_means_of_the_pair_embedding(chain_1a8o: Chain)
     assert deviation(found.protein, found.residue.mean(axis=0)) < 1e-5
 
 
-def test_identity_and_provenance_come_along(embedder: Embedder, structures: Path) -> None:
+def test_embeddings_have_ids_and_provenance(embedder: Embedder, structures: Path) -> None:
     embedding = embedder.embed(structures / "1a8o.cif")
     assert (embedding.id, embedding.name, embedding.chain_id, embedding.label_chain) == (
         "1a8o_A", "1a8o", "A", "A",
@@ -115,7 +115,7 @@ def test_biotite_arrays_give_the_same_vector(embedder: Embedder, structures: Pat
         assert deviation(expected.residue, embedding.residue) < 1e-6
 
 
-def test_one_residue_and_two_have_an_embedding(embedder: Embedder, random_walk: Walk) -> None:
+def test_chains_of_one_or_two_residues_have_an_embedding(embedder: Embedder, random_walk: Walk) -> None:
     for length in (1, 2):
         embedding = embedder.embed(random_walk(length), pair=True)
         assert embedding.residue.shape == (length, embedder.widths["residue"])
@@ -123,7 +123,7 @@ def test_one_residue_and_two_have_an_embedding(embedder: Embedder, random_walk: 
         assert embedder.denoising_gradient(random_walk(length), sigma=1.0).shape == (length, 3)
 
 
-# --- laws -----------------------------------------------------------------------------------------
+# --- properties -----------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=25)
@@ -131,7 +131,7 @@ def test_one_residue_and_two_have_an_embedding(embedder: Embedder, random_walk: 
     seed=st.integers(0, 2**16),
     shift=st.tuples(*[st.floats(-1000, 1000)] * 3),
 )
-def test_turning_and_moving_change_nothing(
+def test_embeddings_are_invariant_to_rotation_and_translation(
     embedder: Embedder, chain_1a8o: Chain, reference: Embedding, seed: int, shift: tuple[float, ...]
 ) -> None:
     moved = chain_1a8o.ca_coords @ rotation(seed).T + np.array(shift)
@@ -140,8 +140,8 @@ def test_turning_and_moving_change_nothing(
         assert deviation(getattr(reference, level), getattr(found, level)) < 1e-4, level
 
 
-def test_coordinates_already_rounded_to_float32_far_away(embedder: Embedder, chain_1a8o: Chain) -> None:
-    """Float32 holds steps of 6e-5 angstrom there; the bundled noise level is one that bears it."""
+def test_float32_coordinates_far_from_the_origin(embedder: Embedder, chain_1a8o: Chain) -> None:
+    """Float32 has a resolution of 6e-5 angstrom there, which is small against the bundled noise level."""
     reference = embedder.embed(chain_1a8o, pair=True)
     far = (chain_1a8o.ca_coords + 1000.0).astype(np.float32)
     found = embedder.embed(as_tuple(chain_1a8o, far), pair=True)
@@ -149,12 +149,12 @@ def test_coordinates_already_rounded_to_float32_far_away(embedder: Embedder, cha
         assert deviation(getattr(reference, level), getattr(found, level)) < 1e-4, level
 
 
-def test_the_mirror_image_is_another_protein(embedder: Embedder, chain_1a8o: Chain) -> None:
+def test_the_mirror_image_has_another_embedding(embedder: Embedder, chain_1a8o: Chain) -> None:
     mirrored = embedder.embed(as_tuple(chain_1a8o, chain_1a8o.ca_coords * [-1, 1, 1]))
     assert deviation(embedder.embed(chain_1a8o).protein, mirrored.protein) > 1e-2
 
 
-def test_the_sequence_and_the_gaps_matter(embedder: Embedder, chain_1a8o: Chain) -> None:
+def test_embeddings_depend_on_the_sequence_and_the_gaps(embedder: Embedder, chain_1a8o: Chain) -> None:
     coords, sequence, index = as_tuple(chain_1a8o)
     one = embedder.embed(chain_1a8o)
     other = embedder.embed((coords, "A" * len(sequence), index))
@@ -162,7 +162,7 @@ def test_the_sequence_and_the_gaps_matter(embedder: Embedder, chain_1a8o: Chain)
     assert not np.array_equal(one.protein, embedder.embed((coords, sequence, index * 2)).protein)
 
 
-def test_again_in_threads_and_with_other_threads_gives_the_same(
+def test_embeddings_do_not_depend_on_threads(
     embedder: Embedder, chain_1a8o: Chain, random_walk: Walk
 ) -> None:
     inputs = [as_tuple(chain_1a8o), *(random_walk(n, n) for n in (20, 90, 33))]
@@ -177,7 +177,7 @@ def test_again_in_threads_and_with_other_threads_gives_the_same(
 
 
 def test_a_batch_of_the_graph_equals_single_runs(embedder: Embedder, random_walk: Walk) -> None:
-    """What a program in another language gets from the file alone, in batches of one length."""
+    """A program in another language may run the ONNX file alone, in batches of chains of one length."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(embedder.model.path, options, providers=["CPUExecutionProvider"])
@@ -192,7 +192,7 @@ def test_a_batch_of_the_graph_equals_single_runs(embedder: Embedder, random_walk
         for position, number in enumerate(order):
             single = singles[number]
             assert single.pair is not None
-            # The graph gets coordinates that are not centred here, hence not the same bytes.
+            # The coordinates are not centred here, so the bytes differ.
             assert deviation(single.protein, outputs[0][position]) < 1e-4
             assert deviation(single.residue, outputs[1][position]) < 1e-4
             assert deviation(single.pair, np.moveaxis(outputs[2][position], 0, 2)) < 1e-4
@@ -207,7 +207,7 @@ def test_a_batch_of_the_graph_equals_single_runs(embedder: Embedder, random_walk
 
 
 @pytest.mark.parametrize("pair", [False, True])
-def test_strips_equal_the_whole(embedder: Embedder, random_walk: Walk, pair: bool) -> None:
+def test_strips_equal_the_whole_map(embedder: Embedder, random_walk: Walk, pair: bool) -> None:
     x = random_walk(260)
     tiled = Embedder(device="cpu", memory_limit=1)
     whole, strips = embedder.embed(x, pair=pair), tiled.embed(x, pair=pair)
@@ -218,7 +218,7 @@ def test_strips_equal_the_whole(embedder: Embedder, random_walk: Walk, pair: boo
 # --- the score ------------------------------------------------------------------------------------
 
 
-def test_the_score_pushes_and_turns_nothing_as_a_whole(embedder: Embedder, chain_1a8o: Chain) -> None:
+def test_the_score_has_no_net_force_and_no_net_torque(embedder: Embedder, chain_1a8o: Chain) -> None:
     for sigma in (0.1, 1, np.float32(10)):
         score = embedder.denoising_gradient(chain_1a8o, sigma=sigma)
         assert score.shape == (70, 3) and score.dtype == np.float32
@@ -231,7 +231,7 @@ def test_the_score_pushes_and_turns_nothing_as_a_whole(embedder: Embedder, chain
 
 @settings(deadline=None, max_examples=10)
 @given(seed=st.integers(0, 2**16), shift=st.tuples(*[st.floats(-1000, 1000)] * 3))
-def test_the_score_turns_with_the_structure(
+def test_the_score_is_equivariant_to_rotation(
     embedder: Embedder, chain_1a8o: Chain, seed: int, shift: tuple[float, ...]
 ) -> None:
     turn = rotation(seed)
@@ -243,21 +243,21 @@ def test_the_score_turns_with_the_structure(
 
 
 @pytest.mark.parametrize("sigma", [0, -1.0, 1e6, float("nan"), float("inf"), "1", None])
-def test_a_noise_level_outside_the_trained_range_is_named(
+def test_a_noise_level_outside_the_trained_range_is_refused(
     embedder: Embedder, chain_1a8o: Chain, sigma: float
 ) -> None:
     with pytest.raises(EmbeddingError, match=r"outside the trained noise levels, \S+ to \S+ angstrom"):
         embedder.denoising_gradient(chain_1a8o, sigma=sigma)
 
 
-def test_the_first_score_may_come_from_several_threads(chain_1a8o: Chain) -> None:
+def test_the_first_score_can_be_computed_in_several_threads(chain_1a8o: Chain) -> None:
     fresh = Embedder(device="cpu")
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: fresh.denoising_gradient(chain_1a8o, sigma=1.0).tobytes(), range(4)))
     assert len(set(found)) == 1
 
 
-def test_a_model_without_score_graph_says_so(chain_1a8o: Chain, tmp_path: Path) -> None:
+def test_the_score_of_a_model_without_score_graph_is_an_error(chain_1a8o: Chain, tmp_path: Path) -> None:
     path = tmp_path / "mine.onnx"
     path.write_bytes((BUNDLED / "base.onnx").read_bytes())
     alone = Embedder(path, device="cpu")
@@ -269,7 +269,7 @@ def test_a_model_without_score_graph_says_so(chain_1a8o: Chain, tmp_path: Path) 
     assert Embedder(path, device="cpu").denoising_gradient(chain_1a8o, sigma=1.0).shape == (70, 3)
 
 
-# --- what is refused ------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["threads", "model_number", "min_residues"])
@@ -291,12 +291,12 @@ def test_coordinates_in_another_unit_are_refused(embedder: Embedder, chain_1a8o:
         embedder.embed(as_tuple(chain_1a8o, chain_1a8o.ca_coords * 1e5))
 
 
-def test_content_passed_as_text_is_explained(embedder: Embedder, structures: Path) -> None:
+def test_content_passed_as_text_gives_a_clear_error(embedder: Embedder, structures: Path) -> None:
     with pytest.raises(StructureError, match="pass the content of a file as bytes"):
         embedder.embed((structures / "1a8o.pdb").read_text())
 
 
-def test_memory_that_is_not_there_is_an_error_of_ours(
+def test_memory_errors_become_embedding_errors(
     embedder: Embedder, chain_1a8o: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none_left(*arguments: object, **options: object) -> None:
@@ -308,7 +308,7 @@ def test_memory_that_is_not_there_is_an_error_of_ours(
 
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="no fork on this system")
-def test_an_embedder_from_before_a_fork_is_refused(structures: Path) -> None:
+def test_an_embedder_cannot_be_used_after_a_fork(structures: Path) -> None:
     code = (
         "import os, sys, warnings; warnings.simplefilter('ignore')\n"
         "from protemb_sdk import Embedder, EmbeddingError\n"
@@ -338,6 +338,6 @@ def test_a_score_graph_of_another_network_is_refused(tmp_path: Path, chain_1a8o:
 
 
 @pytest.mark.parametrize("limit", [None, "x", 0, -5])
-def test_a_memory_limit_is_a_number_of_bytes(limit: object) -> None:
+def test_invalid_memory_limits_are_refused(limit: object) -> None:
     with pytest.raises(EmbeddingError, match="memory_limit"):
         Embedder(memory_limit=limit)  # type: ignore[arg-type]

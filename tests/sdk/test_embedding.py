@@ -20,7 +20,9 @@ Maker = Callable[..., Embedding]
 
 @pytest.mark.parametrize("pair", [False, True])
 @pytest.mark.parametrize("length", [1, 6])
-def test_everything_comes_back(make_embedding: Maker, tmp_path: Path, pair: bool, length: int) -> None:
+def test_saving_and_loading_keeps_all_fields(
+    make_embedding: Maker, tmp_path: Path, pair: bool, length: int
+) -> None:
     saved = make_embedding(length, "protéine-蛋白", "ä", pair)
     path = saved.save(tmp_path / "naïve file")  # the name is kept: no ending is added
     assert path == tmp_path / "naïve file" and [p.name for p in tmp_path.iterdir()] == ["naïve file"]
@@ -50,14 +52,14 @@ def test_the_file_is_plain_numpy_without_a_pickle(make_embedding: Maker, tmp_pat
         assert all(file[name].dtype.kind != "O" for name in file.files)
 
 
-def test_saving_replaces_a_file_whole(make_embedding: Maker, tmp_path: Path) -> None:
+def test_saving_replaces_an_existing_file(make_embedding: Maker, tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     make_embedding(3).save(path)
     make_embedding(4).save(path)
     assert len(Embedding.load(path)) == 4
 
 
-def test_places_that_cannot_be_written_are_named(make_embedding: Maker, tmp_path: Path) -> None:
+def test_paths_that_cannot_be_written_are_refused(make_embedding: Maker, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"nowhere does not exist; make it first"):
         make_embedding().save(tmp_path / "nowhere" / "x.npz")
     with pytest.raises(OutputError, match="is a folder; name a file to write"):
@@ -67,7 +69,7 @@ def test_places_that_cannot_be_written_are_named(make_embedding: Maker, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(
+def test_a_full_disk_keeps_the_old_file_and_leaves_no_other_file(
     make_embedding: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make_embedding(3).save(tmp_path / "x.npz")
@@ -82,7 +84,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_was_not_saved_by_us_is_one_clear_error(make_embedding: Maker, tmp_path: Path) -> None:
+def test_other_or_damaged_files_give_one_clear_error(make_embedding: Maker, tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     good = make_embedding(6, pair=True).save(tmp_path / "good.npz").read_bytes()
     with pytest.raises(OutputError, match="no such file"):
@@ -103,7 +105,7 @@ def test_what_was_not_saved_by_us_is_one_clear_error(make_embedding: Maker, tmp_
             Embedding.load(path)
 
 
-def test_flipped_bytes_never_escape_as_another_error(make_embedding: Maker, tmp_path: Path) -> None:
+def test_changed_bytes_raise_no_other_error_than_output_error(make_embedding: Maker, tmp_path: Path) -> None:
     good = make_embedding(6).save(tmp_path / "good.npz").read_bytes()
     path, rng = tmp_path / "x.npz", np.random.default_rng(0)
     for _ in range(150):
@@ -116,7 +118,7 @@ def test_flipped_bytes_never_escape_as_another_error(make_embedding: Maker, tmp_
             assert str(error).startswith(str(path))
 
 
-def test_arrays_that_do_not_belong_together_are_refused(make_embedding: Maker, tmp_path: Path) -> None:
+def test_inconsistent_arrays_are_refused(make_embedding: Maker, tmp_path: Path) -> None:
     path = make_embedding(6).save(tmp_path / "good.npz")
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
@@ -140,7 +142,7 @@ def test_arrays_that_do_not_belong_together_are_refused(make_embedding: Maker, t
     assert zipfile.is_zipfile(path)
 
 
-def test_a_table_has_a_row_a_residue(
+def test_a_table_has_one_row_per_residue(
     embedder: Embedder, structures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embedding = embedder.embed(structures / "1orc.pdb", readouts=["max"])

@@ -24,7 +24,7 @@ MODULES: tuple[ModuleType, ...] = (protemb_sdk, plot, ray, report, search)
 
 
 def public() -> dict[str, object]:
-    """Public names, as in `protemb_sdk.search.Index`."""
+    """Return the public names, such as `protemb_sdk.search.Index`, and their values."""
     return {
         f"{module.__name__}.{name}": getattr(module, name) for module in MODULES for name in module.__all__
     }
@@ -44,7 +44,7 @@ def documented() -> Iterator[tuple[str, FunctionType | type]]:
 
 
 def needs(name: str, value: FunctionType | type) -> object:
-    """The test of one example, with the marks of the packages that it uses."""
+    """Return the parameters of the test of one example, with the marks of the packages that it uses."""
     marks = [pytest.mark.filterwarnings("default")] if name.startswith("protemb_sdk.ray.") else []
     return pytest.param(name, value, id=name.removeprefix("protemb_sdk."), marks=marks)
 
@@ -68,7 +68,7 @@ def label_head(structures: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.mark.parametrize(("name", "value"), [needs(*each) for each in documented()])
-def test_an_example_gives_what_it_shows(
+def test_examples_give_the_output_that_they_show(
     name: str,
     value: FunctionType | type,
     tmp_path: Path,

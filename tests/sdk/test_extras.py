@@ -1,4 +1,4 @@
-"""What is said where an optional package, or ONNX Runtime, is missing."""
+"""Error messages if an optional package or ONNX Runtime is missing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_without_onnx_runtime_the_two_extras_are_named(monkeypatch: pytest.Monke
     assert "no ONNX Runtime: pip install" in found[-1].finding
 
 
-def test_onnx_runtime_that_does_not_load_is_told_from_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnx_runtime_that_does_not_load_has_its_own_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.setattr(session, "installed_wheels", lambda: {"onnxruntime": "1.99"})
     with pytest.raises(DeviceError, match=r"\(onnxruntime 1\.99\) is installed but does not load"):
@@ -34,7 +34,7 @@ def test_onnx_runtime_that_does_not_load_is_told_from_none(monkeypatch: pytest.M
     assert [(c.name, c.passed) for c in diagnose("base", "auto")][-1] == ("providers", False)
 
 
-def test_two_wheels_over_each_other_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_wheels_of_onnx_runtime_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         doctor, "installed_wheels", lambda: {"onnxruntime": "1.99", "onnxruntime-gpu": "1.98"}
     )
@@ -42,7 +42,7 @@ def test_two_wheels_over_each_other_are_a_fault(monkeypatch: pytest.MonkeyPatch)
     assert not found.passed and "one overwrites the other; pip uninstall both" in found.finding
 
 
-def test_stores_and_ray_name_their_extras(
+def test_missing_pyarrow_and_ray_name_their_extras(
     embedder: Embedder, structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)

@@ -1,4 +1,4 @@
-"""Which files of a folder or an archive are read, and what is said of the others."""
+"""Which files of a folder or an archive are read, and how the others are reported."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_hidden_files_and_folders_are_left_out(folder: Path, caplog: pytest.LogC
     assert names(folder) == ["a.pdb", "deep/b.PDB"] and caplog.text == ""
 
 
-def test_links_to_folders_are_followed_once_and_never_in_a_circle(folder: Path, tmp_path: Path) -> None:
+def test_links_to_folders_are_followed_once_and_without_cycles(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "else").mkdir()
     (tmp_path / "else" / "e.pdb").write_bytes((folder / "a.pdb").read_bytes())
     (folder / "linked").symlink_to(tmp_path / "else", target_is_directory=True)
@@ -53,7 +53,7 @@ def test_links_to_folders_are_followed_once_and_never_in_a_circle(folder: Path, 
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-def test_a_file_has_one_name_whichever_way_is_listed_first(
+def test_names_of_linked_files_do_not_depend_on_the_listing_order(
     folder: Path, backwards: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "zz").mkdir()
@@ -79,12 +79,12 @@ def test_a_file_has_one_name_whichever_way_is_listed_first(
     assert names(folder) == ["a.pdb", "deep/b.PDB", "zz/z.pdb"]
 
 
-def test_pipes_are_no_structures(folder: Path) -> None:
-    os.mkfifo(folder / "pipe.pdb")  # opening it would wait for ever
+def test_pipes_are_ignored(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.pdb")  # opening it would block
     assert names(folder) == ["a.pdb", "deep/b.PDB"]
 
 
-def test_a_link_that_leads_nowhere_fails_in_its_turn(embedder: Embedder, folder: Path) -> None:
+def test_a_broken_link_is_skipped_with_a_reason(embedder: Embedder, folder: Path) -> None:
     (folder / "lost.pdb").symlink_to(folder / "nowhere.pdb")
     run = embedder.embed_many(folder, on_error="skip")
     assert [e.id for e in run] == ["a_A", "b_A"]
@@ -93,7 +93,7 @@ def test_a_link_that_leads_nowhere_fails_in_its_turn(embedder: Embedder, folder:
     ]
 
 
-def test_other_files_are_counted_by_ending(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_files_are_counted_by_extension(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("x.txt", "deep/y.txt", "z.mmtf.gz", "README", "scores.xml"):
         (folder / name).touch()
     with caplog.at_level(logging.WARNING, "protemb"):
@@ -105,7 +105,7 @@ def test_other_files_are_counted_by_ending(folder: Path, caplog: pytest.LogCaptu
     assert all(ending in output for ending in (".mmtf.gz 1", "no ending 1", ".xml 1"))
 
 
-def test_a_folder_that_cannot_be_listed_is_named_and_the_others_are_read(
+def test_a_folder_that_cannot_be_listed_is_reported_and_others_are_read(
     folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scandir = os.scandir
@@ -123,10 +123,10 @@ def test_a_folder_that_cannot_be_listed_is_named_and_the_others_are_read(
         StructureError, match=r"deep: the folder cannot be listed \(Permission denied\)"
     ) as output:
         find_structures(folder / "deep")
-    assert output.value.retryable  # another day it may be listed
+    assert output.value.retryable  # a later attempt may succeed
 
 
-def test_a_store_within_its_inputs_is_no_input(embedder: Embedder, folder: Path) -> None:
+def test_a_store_inside_the_input_folder_is_not_an_input(embedder: Embedder, folder: Path) -> None:
     for before in (0, 2):
         filled = embed_into_store(embedder, folder, folder / "store")
         assert (filled.chains, filled.failed, filled.before) == (2 - before, 0, before)
@@ -136,7 +136,7 @@ def test_one_structure_of_biopython_is_one_input(structures: Path) -> None:
     parser = pytest.importorskip("Bio.PDB").PDBParser(QUIET=True)
     text = gzip.decompress((structures / "1lcd.pdb.gz").read_bytes()).decode()
     structure = parser.get_structure("1lcd", io.StringIO(text))
-    assert len(list(structure)) > 1  # models, over which it is iterable
+    assert len(list(structure)) > 1  # it iterates over its models
     for part in (structure, structure[0]["A"]):
         assert [x.content for x in inputs_of(part)] == [part]
     found = [e.chain_id for e in Embedder("small", "cpu").embed_many(structure)]
@@ -148,10 +148,10 @@ def test_one_structure_of_biopython_is_one_input(structures: Path) -> None:
 
 @pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE,
                                   tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE])  # fmt: skip
-def test_headers_that_are_absurdly_long_are_refused_unread(kind: bytes, tmp_path: Path) -> None:
+def test_very_long_headers_are_refused_without_reading_them(kind: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.tar"
     info = tarfile.TarInfo("././@LongLink")
-    info.type, info.size = kind, 2**33  # of which nothing is there
+    info.type, info.size = kind, 2**33  # none of these bytes are in the file
     path.write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
     with pytest.raises(
         StructureError, match=r"cannot be read as a tar archive \(a header of 8589934592 bytes\)"
@@ -163,7 +163,7 @@ def test_headers_that_are_absurdly_long_are_refused_unread(kind: bytes, tmp_path
     "headers",
     [{"GNU.sparse.map": "a,b"}, {"GNU.sparse.size": "abc", "GNU.sparse.major": "0", "GNU.sparse.minor": "1"}],
 )
-def test_headers_that_tarfile_stumbles_over_are_damage(headers: dict[str, str], tmp_path: Path) -> None:
+def test_headers_that_tarfile_cannot_parse_are_refused(headers: dict[str, str], tmp_path: Path) -> None:
     info = tarfile.TarInfo("x.pdb")
     info.pax_headers = headers
     with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.PAX_FORMAT) as archive:
@@ -172,7 +172,7 @@ def test_headers_that_tarfile_stumbles_over_are_damage(headers: dict[str, str], 
         list(members(str(tmp_path / "x.tar")))
 
 
-def test_thousands_of_headers_without_a_file_are_damage(tmp_path: Path) -> None:
+def test_thousands_of_headers_without_a_file_are_refused(tmp_path: Path) -> None:
     info = tarfile.TarInfo("././@LongLink")
     info.type = tarfile.GNUTYPE_LONGNAME
     (tmp_path / "x.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) * 3000 + bytes(1024))
@@ -180,7 +180,7 @@ def test_thousands_of_headers_without_a_file_are_damage(tmp_path: Path) -> None:
         list(members(str(tmp_path / "x.tar")))
 
 
-def test_global_headers_do_not_pile_up(tmp_path: Path) -> None:
+def test_the_size_of_global_headers_is_limited(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "x.tar", "w") as archive:
         for number in range(8):
             archive.fileobj.write(tarfile.TarInfo.create_pax_global_header({f"key{number}": "x" * 300_000}))
@@ -197,7 +197,7 @@ def test_hidden_members_are_left_out(structures: Path, tmp_path: Path) -> None:
     assert found == ["./a.pdb", "../b.pdb", "d/h.pdb"]
 
 
-def test_members_that_were_read_are_not_kept(
+def test_members_are_not_kept_after_reading(
     structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content, kept = (structures / "1orc.pdb").read_bytes(), []
@@ -230,7 +230,7 @@ def zipped(path: Path, files: dict[str, bytes], kind: int = zipfile.ZIP_DEFLATED
 @pytest.mark.parametrize(
     "kind", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
 )
-def test_zip_archives_are_read_as_tar_archives_are(
+def test_zip_archives_are_read_like_tar_archives(
     kind: int, embedder: Embedder, structures: Path, tmp_path: Path
 ) -> None:
     content = (structures / "1orc.pdb").read_bytes()
@@ -252,7 +252,7 @@ def test_zip_archives_are_read_as_tar_archives_are(
     assert in_tar.residue.tobytes() == in_zip.residue.tobytes()
 
 
-def test_a_zip_archive_of_nothing_and_one_that_is_none_are_named(tmp_path: Path) -> None:
+def test_zip_archives_that_are_invalid_or_without_structures_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StructureError, match="no structure file in this archive"):
         list(members(str(zipped(tmp_path / "x.zip", {"readme.txt": b""}))))
     (tmp_path / "y.zip").write_bytes(b"hello")
@@ -261,7 +261,7 @@ def test_a_zip_archive_of_nothing_and_one_that_is_none_are_named(tmp_path: Path)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "encrypted"])
-def test_what_came_before_the_damage_in_a_zip_archive_was_given(
+def test_members_before_the_damage_in_a_zip_archive_are_read(
     damage: str, structures: Path, tmp_path: Path
 ) -> None:
     content = (structures / "1orc.pdb").read_bytes()
@@ -269,13 +269,13 @@ def test_what_came_before_the_damage_in_a_zip_archive_was_given(
     data = bytearray(path.read_bytes())
     second = data.rindex(b"b.pdb", 0, data.rindex(b"PK\x01\x02", 0, data.rindex(b"PK\x01\x02")))
     if damage == "flipped":
-        data[second + 500] ^= 1  # its checksum fails
+        data[second + 500] ^= 1  # its checksum does not match
     elif damage == "encrypted":
         data[data.rindex(b"PK\x01\x02") + 8] |= 1
         data[data.rindex(b"PK\x03\x04") + 6] |= 1
     path.write_bytes(bytes(data[: len(data) // 2]) if damage == "cut" else bytes(data))
     found = members(str(path))
-    if damage != "cut":  # the list of its members is at the end
+    if damage != "cut":  # the list of members is at the end of the archive
         assert next(found)[1] == content
     with pytest.raises(StructureError, match="cannot be read as a zip archive"):
         next(found)

@@ -1,4 +1,4 @@
-"""Formats in disguise, columns that are missing, BinaryCIF, and objects that raise anything."""
+"""PQR, archives, leading text, missing columns, BinaryCIF, and objects that raise exceptions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FREE = (
 
 @pytest.mark.parametrize("form", FREE)
 @pytest.mark.parametrize("letter", ["", "A"])
-def test_columns_that_are_free_are_refused(form: str, letter: str) -> None:
+def test_pqr_with_free_columns_is_refused(form: str, letter: str) -> None:
     with pytest.raises(StructureError, match=r"are not in columns 31 to 54|not a valid PDB"):
         read_chains(pqr(form, letter))
 
@@ -57,8 +57,8 @@ def test_pqr_in_the_columns_of_pdb_is_read() -> None:
 
 @given(shift=st.integers(-7, 12).filter(bool), column=st.sampled_from([27, 29, 30, 38, 46]))
 @settings(deadline=None, max_examples=80)
-def test_coordinates_that_are_shifted_never_make_another_chain(shift: int, column: int) -> None:
-    """Text is pushed to the right, or drawn to the left, from some column on: refused, or read as it was."""
+def test_shifted_columns_never_change_all_coordinates(shift: int, column: int) -> None:
+    """Text after a column is moved right or left: it is refused, or one coordinate is unchanged."""
     lines = []
     for line in pdb(helix(away=-120.0)).decode().splitlines():
         rest = " " * shift + line[column:] if shift > 0 else line[column - shift :]
@@ -73,11 +73,11 @@ def test_coordinates_that_are_shifted_never_make_another_chain(shift: int, colum
         assert same.any(), "every coordinate is another one"
 
 
-# --- archives and text in front ----------------------------------------------------------------------
+# --- archives and leading text -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("members", [1, 3])
-def test_stored_archives_are_known_by_their_first_bytes(members: int, tmp_path: Path) -> None:
+def test_uncompressed_archives_are_recognised_by_their_first_bytes(members: int, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_STORED) as archive:
         for n in range(members):
             archive.writestr(f"{n}.pdb", pdb(helix()))
@@ -95,7 +95,7 @@ def test_stored_archives_are_known_by_their_first_bytes(members: int, tmp_path: 
                 read_chains(content)
 
 
-def test_a_tar_archive_of_before_1988_is_one_too() -> None:
+def test_a_tar_archive_of_the_format_before_1988_is_recognised() -> None:
     header = bytearray(tarfile.TarInfo("x.pdb").tobuf(tarfile.USTAR_FORMAT))
     header[257:] = bytes(255)
     header[148:156] = b" " * 8
@@ -113,13 +113,13 @@ def test_a_tar_archive_of_before_1988_is_one_too() -> None:
         "REMARK written by x\n",
     ],
 )
-def test_text_before_the_first_block_does_not_hide_mmcif(front: str) -> None:
+def test_text_before_the_first_data_block_is_ignored_and_noted(front: str) -> None:
     chain = read_chain(front.encode() + cif(helix()))
     assert chain.sequence == ONE and chain.notes == ("text before the first data_ was left out",)
 
 
 @pytest.mark.parametrize("front", ["# comment\n", "\n\n", "#\n#\n"])
-def test_comments_before_it_are_nothing_unusual(front: str) -> None:
+def test_comments_before_the_first_data_block_are_not_noted(front: str) -> None:
     assert read_chain(front.encode() + cif(helix())).notes == ()
 
 
@@ -129,7 +129,7 @@ NEEDED = {"Cartn_x", "Cartn_y", "Cartn_z"}
 
 
 @pytest.mark.parametrize("column", COLUMNS)
-def test_any_one_column_may_be_missing_or_is_named(column: str) -> None:
+def test_each_column_is_optional_or_named_in_the_error(column: str) -> None:
     text = cif(helix(), helix(OTHER, chain="B", away=30), without=[column])
     if column in NEEDED:
         with pytest.raises(StructureError, match=f"lacks the column _atom_site.{column}"):
@@ -146,7 +146,7 @@ PAIRS = (
 
 @given(gone=st.sets(st.sampled_from(COLUMNS)))
 @settings(deadline=None, max_examples=100)
-def test_any_columns_may_be_missing_or_one_is_named(gone: set[str]) -> None:
+def test_any_set_of_columns_may_be_missing_or_gives_an_error(gone: set[str]) -> None:
     text = cif(helix(), without=sorted(gone))
     needed = [c for c in sorted(NEEDED & gone)] + [name for pair, name in PAIRS if pair <= gone]
     if gone == set(COLUMNS):
@@ -158,12 +158,12 @@ def test_any_columns_may_be_missing_or_one_is_named(gone: set[str]) -> None:
         assert [c.sequence for c in read_chains(text).chains] == [ONE]
 
 
-def test_quoted_values_are_values() -> None:
+def test_quoted_values_are_read() -> None:
     text = cif(helix()).decode().replace(" CA ", " 'CA' ").replace(" A ", ' "A" ')
     assert [(c.chain_id, c.sequence) for c in read_chains(text.encode()).chains] == [("A", ONE)]
 
 
-def test_coordinates_with_their_uncertainty_are_numbers() -> None:
+def test_coordinates_with_uncertainties_are_read() -> None:
     text = cif(helix()).decode()
     whole = read_chain(text.encode())
     x = f"{whole.ca_coords[0, 0]:.3f}"
@@ -175,7 +175,7 @@ def test_coordinates_with_their_uncertainty_are_numbers() -> None:
 # --- BinaryCIF ---------------------------------------------------------------------------------------
 
 
-def test_binary_cif_is_read_as_mmcif_is(structures: Path, tmp_path: Path) -> None:
+def test_binary_cif_and_mmcif_give_the_same_chain(structures: Path, tmp_path: Path) -> None:
     packed = structures / "3jqh.bcif.gz"
     data = packed.read_bytes()
     for altloc in ("highest", "first", "B"):
@@ -187,7 +187,7 @@ def test_binary_cif_is_read_as_mmcif_is(structures: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["1a8o.cif", "4zhl.cif.gz", "1lcd.cif.gz", "3jqh.cif"])
-def test_binary_cif_that_biotite_wrote_is_read(structures: Path, name: str) -> None:
+def test_binary_cif_written_by_biotite_is_read(structures: Path, name: str) -> None:
     pdbx = pytest.importorskip("biotite.structure.io.pdbx")
     text = (structures / name).read_bytes()
     text = gzip.decompress(text) if text[:2] == b"\x1f\x8b" else text
@@ -224,11 +224,11 @@ def test_damaged_binary_cif_is_refused_or_read(at: float, change: bytes, cut: fl
         assert "\n" not in str(error)
 
 
-# --- objects that raise anything ---------------------------------------------------------------------
+# --- objects that raise exceptions -------------------------------------------------------------------
 
 
 class Lazy:
-    """An array-like that fails when it is looked at."""
+    """An array-like object that raises an error when it is converted to an array."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -246,7 +246,7 @@ class Stream:
 
 
 class Strange:
-    """An object each of whose properties fails."""
+    """An object that raises an error for every attribute."""
 
     def __getattr__(self, name: str) -> object:
         raise RuntimeError(f"no {name} today")
@@ -260,7 +260,7 @@ ERRORS = (
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda e: type(e).__name__)
-def test_streams_and_arrays_may_raise_anything(
+def test_exceptions_of_streams_and_arrays_become_structure_errors(
     error: Exception, embedder: Embedder, structures: Path
 ) -> None:
     for x in ((Lazy(error), ONE), (np.eye(3), "AAA", Lazy(error)), Stream(error), Strange()):
@@ -273,7 +273,7 @@ def test_streams_and_arrays_may_raise_anything(
     assert len(run.skipped) == 3 and run.skipped[0].error is not None and run.skipped[0].error.retryable
 
 
-def test_structures_of_other_libraries_may_raise_anything(structures: Path) -> None:
+def test_exceptions_of_other_libraries_become_structure_errors(structures: Path) -> None:
     pdbx = pytest.importorskip("biotite.structure.io.pdbx")
     array = pdbx.get_structure(pdbx.CIFFile.read(structures / "1a8o.cif"), model=1)
 
@@ -288,14 +288,14 @@ def test_structures_of_other_libraries_may_raise_anything(structures: Path) -> N
         read_chains(Broken())
 
 
-def test_names_of_gemmi_that_are_no_text_are_no_matter() -> None:
+def test_gemmi_names_that_are_not_utf8_are_ignored() -> None:
     text = pdb("HEADER    HYDROLASE                               01-JAN-00   1ABC", helix())
     structure = gemmi.read_pdb_string(text.replace(b"1ABC", b"1\xc3BC"))
     assert read_chain(structure).id == "structure_A"
 
 
 @pytest.mark.filterwarnings("error")
-def test_tensors_are_arrays_or_an_error() -> None:
+def test_tensors_are_read_as_arrays_or_give_an_error() -> None:
     torch = pytest.importorskip("torch")
     whole = read_chain(pdb(helix()))
     tensor = torch.tensor(whole.ca_coords)
@@ -308,7 +308,7 @@ def test_tensors_are_arrays_or_an_error() -> None:
         read_chain((torch.empty(10, 3, device="meta"), ONE))
 
 
-def test_a_gemmi_document_of_two_structures_is_named() -> None:
+def test_a_gemmi_document_of_two_structures_is_refused() -> None:
     document = gemmi.cif.read_string((cif(helix()) + cif(helix(OTHER), name="y")).decode())
     with pytest.raises(StructureError, match="cannot read a structure from Document"):
         read_chains(document)

@@ -1,4 +1,4 @@
-"""Heads by name and by path: taken where they fit, refused in one sentence where they do not."""
+"""Heads by name and by path: heads that fit the model are loaded, others raise a clear error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from protemb_sdk._predict.predictor import Predictor
 Make = Callable[..., Path]
 
 
-def test_a_head_in_a_file_brings_its_own_model(head: Path, embedder: Embedder) -> None:
+def test_a_head_in_a_file_loads_its_model(head: Path, embedder: Embedder) -> None:
     for given in (head, str(head)):
         predictor = SitePredictor(given, "cpu", threads=1)
         assert predictor.embedder.model.name == "base" and predictor.embedder._session.threads == 1
@@ -30,14 +30,14 @@ def test_a_head_in_a_file_brings_its_own_model(head: Path, embedder: Embedder) -
 
 
 @pytest.mark.parametrize("name", ["stes", "", "no/such.onnx", "x" * 5000, "a\0b"])
-def test_a_head_that_is_not_there_says_which_are(name: str) -> None:
+def test_the_error_for_an_unknown_head_lists_the_bundled_heads(name: str) -> None:
     with pytest.raises(ModelError, match=r"no head named .* bundled are .*pass the path of an \.onnx file"):
         SitePredictor(name)
     with pytest.raises(ModelError, match="head=7: pass the name of a bundled head"):
         SitePredictor(7)  # type: ignore[arg-type]
 
 
-def test_a_path_of_a_bundled_name_is_told_to_be_none() -> None:
+def test_a_path_equal_to_a_bundled_name_is_refused() -> None:
     with pytest.raises(ModelError, match=r"^sites: no such file; pass a bundled head by its name alone"):
         SitePredictor(Path("sites"))
 
@@ -68,7 +68,7 @@ def test_a_bundled_head_is_verified(head: Path, tmp_path: Path, monkeypatch: pyt
         SitePredictor("mine", "cpu")
 
 
-def test_what_is_no_head_is_refused(make_head: Make, tmp_path: Path, embedder: Embedder) -> None:
+def test_files_that_are_not_heads_are_refused(make_head: Make, tmp_path: Path, embedder: Embedder) -> None:
     path = tmp_path / "x.onnx"
     path.write_bytes(b"hello")
     with pytest.raises(ModelError, match=r"x\.onnx: is not a complete ONNX file"):
@@ -99,7 +99,7 @@ def test_what_is_no_head_is_refused(make_head: Make, tmp_path: Path, embedder: E
         ({"encoder": {"name": "base"}}, "incomplete"),
     ],
 )
-def test_a_card_that_does_not_fit_is_refused(
+def test_an_invalid_card_is_refused(
     make_head: Make, tmp_path: Path, embedder: Embedder, change: dict[str, object], match: str
 ) -> None:
     with pytest.raises(ModelError, match=match):
@@ -119,7 +119,9 @@ def test_a_head_of_another_encoder_is_refused(make_head: Make, tmp_path: Path, e
     assert SitePredictor(path, embedder=embedder).info.encoder == "mine"
 
 
-def test_a_graph_of_another_signature_is_refused(head: Path, tmp_path: Path, embedder: Embedder) -> None:
+def test_a_graph_with_other_inputs_or_outputs_is_refused(
+    head: Path, tmp_path: Path, embedder: Embedder
+) -> None:
     onnx = pytest.importorskip("onnx")
     for part, name in (("input", "ca_coords"), ("output", "probability"), ("input", "features")):
         model = onnx.load(head)
@@ -136,7 +138,7 @@ def test_a_graph_of_another_signature_is_refused(head: Path, tmp_path: Path, emb
             SitePredictor(tmp_path / "x.onnx", embedder=embedder)
 
 
-def test_a_graph_may_leave_out_what_it_does_not_use(head: Path, tmp_path: Path, embedder: Embedder) -> None:
+def test_a_graph_may_omit_inputs_that_it_does_not_use(head: Path, tmp_path: Path, embedder: Embedder) -> None:
     onnx = pytest.importorskip("onnx")
     model = onnx.load(head)
     del model.graph.input[1:]
@@ -144,7 +146,7 @@ def test_a_graph_may_leave_out_what_it_does_not_use(head: Path, tmp_path: Path, 
     assert len(SitePredictor(tmp_path / "x.onnx", embedder=embedder).predict(([[0, 0, 0]], "A"))) == 1
 
 
-def test_options_beside_an_embedder_are_refused(head: Path, embedder: Embedder) -> None:
+def test_options_together_with_an_embedder_are_refused(head: Path, embedder: Embedder) -> None:
     for arguments in ({"device": "cpu"}, {"threads": 2}, {"altloc": "first"}):
         with pytest.raises(EmbeddingError, match="embedder= brings its own device, threads and options"):
             SitePredictor(head, embedder=embedder, **arguments)

@@ -1,4 +1,4 @@
-"""Importing costs next to nothing and loads nothing heavy before it is needed."""
+"""Importing is fast and loads heavy dependencies only when they are needed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ HEAVY = ("torch", "lightning", "numba", "onnxruntime", "gemmi", "pyarrow", "matp
 
 
 def loaded_after(code: str) -> set[str]:
-    """Return which of the heavy packages a fresh interpreter holds after some code."""
+    """Return the heavy packages that a new interpreter has loaded after running the code."""
     code += f"\nimport sys; print(' '.join(name for name in {HEAVY!r} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
 
-def test_nothing_heavy_is_loaded_until_it_is_needed() -> None:
+def test_heavy_packages_are_loaded_only_when_they_are_needed() -> None:
     assert loaded_after("import protemb_sdk") == set()
     assert (
         loaded_after("from protemb_sdk import Embedder, Embedding, Chain, list_models; list_models()")
@@ -36,7 +36,7 @@ def test_nothing_heavy_is_loaded_until_it_is_needed() -> None:
     assert loaded_after(embed % "readouts=['max']") - {"scipy"} == light | {"numba"}
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_exists() -> None:
     for name in protemb_sdk.__all__:
         assert getattr(protemb_sdk, name) is not None
     assert sorted(protemb_sdk.__all__) == protemb_sdk.__all__ == sorted(protemb_sdk._HOME)
@@ -64,5 +64,5 @@ def microseconds(module: str) -> int:
     return min(times)
 
 
-def test_the_import_takes_less_than_twice_numpys() -> None:
+def test_the_import_takes_less_than_twice_as_long_as_numpy() -> None:
     assert microseconds("protemb_sdk") < 2 * microseconds("numpy")

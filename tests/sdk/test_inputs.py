@@ -1,4 +1,4 @@
-"""One type for everything that can be embedded: what it is, its name, and whether it can be pickled."""
+"""`Input`, the type of everything that can be embedded: its kinds, names and pickling."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_each_kind_is_recognised_read_and_sent_to_another_process(structures: Pa
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_content_of_any_type_can_be_sent(structures: Path, kind: type[Any]) -> None:
+def test_content_of_any_bytes_type_can_be_sent_to_another_process(structures: Path, kind: type[Any]) -> None:
     x = Input.of(kind((structures / "1a8o.pdb").read_bytes()))
     sent = pickle.loads(pickle.dumps(x.portable(Input.read)))
     assert sent.read().chains[0].id == x.read().chains[0].id == "1A8O_A"
@@ -86,14 +86,14 @@ def test_a_path_of_any_type_is_the_same_input(structures: Path) -> None:
 
 
 @pytest.mark.parametrize("x", [None, 5, object(), ["a.pdb"], gemmi.Model(1)])
-def test_anything_else_is_refused_by_its_type(x: object) -> None:
+def test_objects_of_other_types_are_refused(x: object) -> None:
     found = Input.of(x)
     assert found.kind is Kind.UNKNOWN
     with pytest.raises(StructureError, match=f"cannot read a structure from {type(x).__name__}"):
         found.read()
 
 
-def test_names_of_inputs_and_what_has_none(structures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_of_inputs_with_and_without_a_file(structures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(structures)
     chain = read_chains("1a8o.pdb").chains[0]
     assert Input.of(chain).names == ("1a8o.pdb:A", "1a8o_A")
@@ -106,7 +106,7 @@ def test_names_of_inputs_and_what_has_none(structures: Path, monkeypatch: pytest
         assert Input.of(file).listed(1) == "1a8o.pdb"
 
 
-def test_one_input_is_told_from_a_collection(structures: Path, tmp_path: Path) -> None:
+def test_one_input_is_distinguished_from_a_collection(structures: Path, tmp_path: Path) -> None:
     def stream() -> Iterator[bytes]:
         yield b"1"
         yield b"2"
@@ -126,7 +126,7 @@ def test_one_input_is_told_from_a_collection(structures: Path, tmp_path: Path) -
 # --- Chain.from_arrays ----------------------------------------------------------------------------
 
 
-def test_a_chain_from_arrays_is_what_the_tuple_gives(structures: Path, embedder: Embedder) -> None:
+def test_a_chain_from_arrays_equals_the_chain_of_a_tuple(structures: Path, embedder: Embedder) -> None:
     coordinates, sequence, index = arrays(structures / "1a8o.pdb")
     chain = Chain.from_arrays(coordinates.tolist(), sequence.lower(), index, name="mine", chain_id="B")
     assert (chain.id, chain.label_chain, chain.source, chain.notes) == ("mine_B", "", "", ())
@@ -136,7 +136,7 @@ def test_a_chain_from_arrays_is_what_the_tuple_gives(structures: Path, embedder:
     assert Chain.from_arrays(coordinates, sequence).id == other.chain.id == "array"
 
 
-def test_arrays_of_a_chain_are_not_the_callers() -> None:
+def test_a_chain_copies_its_arrays() -> None:
     coordinates = np.cumsum(np.full((4, 3), 2.2), axis=0)
     chain = Chain.from_arrays(coordinates, "MKVL")
     coordinates[:] = 0
@@ -158,6 +158,6 @@ def test_arrays_of_a_chain_are_not_the_callers() -> None:
         ((np.empty((0, 3)), ""), "holds no residue"),
     ],
 )
-def test_arrays_that_make_no_chain_are_refused(arguments: tuple[Any, ...], match: str) -> None:
+def test_invalid_arrays_are_refused(arguments: tuple[Any, ...], match: str) -> None:
     with pytest.raises(StructureError, match=match):
         Chain.from_arrays(*arguments, name="x")

@@ -1,4 +1,4 @@
-"""The JavaScript examples get the golden vectors, in Node and in a browser that reaches no other server."""
+"""The JavaScript examples reproduce the golden vectors, in Node and in a browser without other servers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SOURCE = ROOT / "sdk" / "examples" / "javascript"
 
 @pytest.fixture(scope="module")
 def javascript(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the example with its packages installed, at the place that it expects the model from."""
+    """Return a copy of the example with its packages installed and the model where it expects it."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("needs Node and npm")
     root = tmp_path_factory.mktemp("examples")
@@ -44,7 +44,7 @@ def golden(request: pytest.FixtureRequest) -> dict[str, Any]:
     return found
 
 
-def test_golden_vectors_are_those_of_the_package(golden: dict[str, Any], embedder: Embedder) -> None:
+def test_the_package_reproduces_the_golden_vectors(golden: dict[str, Any], embedder: Embedder) -> None:
     embedding = embedder.embed(ROOT / "tests" / "structures" / golden["file"], golden["chain"] or None)
     assert golden["model_sha256"] == embedder.provenance["model_sha256"]
     np.testing.assert_allclose(golden["ca_coords"], embedding.chain.centred_coords, atol=1e-4)
@@ -54,7 +54,7 @@ def test_golden_vectors_are_those_of_the_package(golden: dict[str, Any], embedde
         np.testing.assert_allclose(golden[level], getattr(embedding, level), atol=1e-5)
 
 
-def test_node_gets_the_golden_vectors(golden: dict[str, Any], javascript: Path) -> None:
+def test_node_reproduces_the_golden_vectors(golden: dict[str, Any], javascript: Path) -> None:
     file = ROOT / "tests" / "structures" / golden["file"]
     command = ["node", "node.mjs", str(file), golden["chain"]]
     done = subprocess.run(command, cwd=javascript, capture_output=True, text=True, check=True)
@@ -99,7 +99,9 @@ def site(javascript: Path, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", ["1a8o.pdb", "3jqh.cif"])
-def test_a_browser_gets_the_golden_vectors(javascript: Path, site: str, tmp_path: Path, name: str) -> None:
+def test_a_browser_reproduces_the_golden_vectors(
+    javascript: Path, site: str, tmp_path: Path, name: str
+) -> None:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("needs Chromium")

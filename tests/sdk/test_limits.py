@@ -1,4 +1,4 @@
-"""What one input may cost, and that a refusal comes before the cost."""
+"""Limits on the residues, bytes and time of one input, which are checked before they are exceeded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from protemb_sdk._structure.files import _unzipped
 from .conftest import walk
 
 
-def test_long_chains_are_refused_before_the_network(structures: Path) -> None:
+def test_long_chains_are_refused_before_the_network_runs(structures: Path) -> None:
     embedder = Embedder("small", "cpu", residue_limit=64)
     assert len(embedder.embed(structures / "1orc.pdb")) == 64
     with pytest.raises(StructureError, match=r"1a8o_A: has 70 residues, more than residue_limit=64; set it"):
@@ -40,7 +40,7 @@ def test_long_chains_are_refused_before_the_network(structures: Path) -> None:
     assert time.perf_counter() - start < 20
 
 
-def test_files_that_unzip_to_too_much_are_refused_in_little_memory(tmp_path: Path) -> None:
+def test_decompression_bombs_are_refused_with_little_memory(tmp_path: Path) -> None:
     bomb = gzip.compress(b"ATOM".ljust(2**20) * 64, 9)
     (tmp_path / "bomb.pdb.gz").write_bytes(bomb)
     (tmp_path / "large.pdb").write_bytes(b"ATOM".ljust(2**21))
@@ -53,7 +53,7 @@ def test_files_that_unzip_to_too_much_are_refused_in_little_memory(tmp_path: Pat
     assert peak < 8 * 2**20
 
 
-def test_an_archive_with_a_bomb_gives_the_rest(tmp_path: Path, structures: Path) -> None:
+def test_other_members_of_an_archive_with_a_too_large_file_are_read(tmp_path: Path, structures: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         large = tarfile.TarInfo("large.pdb")
         large.size = 2**21
@@ -63,7 +63,7 @@ def test_an_archive_with_a_bomb_gives_the_rest(tmp_path: Path, structures: Path)
     assert [e.id for e in run] == ["1orc_A"] and "byte_limit=1048576" in run.skipped[0].reason
 
 
-def test_a_device_without_an_end_is_refused() -> None:
+def test_an_endless_device_is_refused() -> None:
     with pytest.raises(StructureError, match="/dev/zero: holds more than byte_limit"):
         read_chains("/dev/zero", byte_limit=2**20)
 
@@ -78,13 +78,13 @@ def test_a_pipe_is_read(tmp_path: Path, structures: Path) -> None:
     assert len(chain) == 64
 
 
-def test_time_is_up_in_the_network(random_walk: object) -> None:
+def test_the_time_limit_stops_the_network(random_walk: object) -> None:
     embedder = Embedder("base", "cpu", threads=1, time_limit=1)
     start = time.perf_counter()
     with pytest.raises(EmbeddingError, match="array: was not done within time_limit; set it higher"):
-        embedder.embed(walk(2000))  # takes some 6 s
+        embedder.embed(walk(2000))  # takes about 6 s
     assert time.perf_counter() - start < 4
-    assert embedder.embed(walk(30)).protein.shape == (128,)  # and it goes on working
+    assert embedder.embed(walk(30)).protein.shape == (128,)  # the embedder still works
     with pytest.raises(EmbeddingError, match="time_limit"):
         embedder.denoising_gradient(walk(2000), sigma=1.0)
     np.testing.assert_array_equal(
@@ -92,7 +92,7 @@ def test_time_is_up_in_the_network(random_walk: object) -> None:
     )
 
 
-def test_waiting_for_other_threads_takes_no_time_of_ones_own(random_walk: object) -> None:
+def test_waiting_for_other_threads_does_not_count_towards_the_limit(random_walk: object) -> None:
     chain = read_chain(walk(300))
     free = Embedder("small", "cpu", threads=1)
     free.embed(chain)
@@ -100,12 +100,12 @@ def test_waiting_for_other_threads_takes_no_time_of_ones_own(random_walk: object
     free.embed(chain)
     once = time.perf_counter() - start
     embedder = Embedder("small", "cpu", threads=1, time_limit=max(4 * once, 0.5))
-    count = int(3 * max(4 * once, 0.5) / once)  # three times what one may take
+    count = int(3 * max(4 * once, 0.5) / once)  # together three times the limit of one input
     with ThreadPoolExecutor(count) as pool:
         assert len(list(pool.map(embedder.embed, [chain] * count))) == count
 
 
-def test_heads_have_the_time_limit_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heads_respect_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = QualityScorer(device="cpu", threads=1, time_limit=30)
     assert scorer.score(walk(40)).lddt > 0
     monkeypatch.setattr(scorer.embedder, "limits", scorer.embedder.limits._replace(seconds=1e-9))
@@ -124,12 +124,12 @@ def test_heads_have_the_time_limit_too(monkeypatch: pytest.MonkeyPatch) -> None:
         {"time_limit": float("inf")},
     ],
 )
-def test_limits_that_are_none_are_named(wrong: dict[str, float]) -> None:
+def test_invalid_limits_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(EmbeddingError, match=next(iter(wrong))):
         Embedder("small", "cpu", **wrong)  # type: ignore[arg-type]
 
 
-def test_workers_have_the_limits_too(structures: Path) -> None:
+def test_workers_have_the_same_limits(structures: Path) -> None:
     embedder = Embedder("small", "cpu", residue_limit=64, byte_limit=2**20, time_limit=60)
     arguments = embedder.worker_arguments(2)
     assert Embedder(**arguments).limits == embedder.limits
@@ -140,7 +140,7 @@ def test_workers_have_the_limits_too(structures: Path) -> None:
     parts=st.lists(st.binary(max_size=400).map(lambda part: part * 300), max_size=5),
     padding=st.integers(0, 3),
 )
-def test_gzip_of_several_members_is_unzipped_as_gzip_does(parts: list[bytes], padding: int) -> None:
+def test_gzip_streams_of_several_members_are_decompressed(parts: list[bytes], padding: int) -> None:
     stream = b"".join(gzip.compress(part) + bytes(padding) for part in parts)
     whole = b"".join(parts)
     assert _unzipped(stream, "x", len(whole)) == whole == gzip.decompress(stream)
@@ -149,7 +149,7 @@ def test_gzip_of_several_members_is_unzipped_as_gzip_does(parts: list[bytes], pa
             _unzipped(stream, "x", len(whole) - 1)
 
 
-def test_many_empty_members_take_no_quadratic_time() -> None:
+def test_many_empty_gzip_members_do_not_take_quadratic_time() -> None:
     start = time.perf_counter()
     assert _unzipped(gzip.compress(b"") * 100_000, "x", 10) == b""
     assert time.perf_counter() - start < 5
@@ -158,7 +158,7 @@ def test_many_empty_members_take_no_quadratic_time() -> None:
 # --- models ---------------------------------------------------------------------------------------
 
 
-def test_bundled_models_are_whole() -> None:
+def test_bundled_models_have_no_external_data() -> None:
     from protemb_sdk._model.models import BUNDLED
 
     for path in BUNDLED.glob("*.onnx"):
@@ -194,6 +194,6 @@ def test_tensors_in_other_files_are_refused(tmp_path: Path, inside: str) -> None
 
 @settings(max_examples=300, deadline=None)
 @given(content=st.binary(max_size=300))
-def test_any_bytes_are_looked_into_or_refused(content: bytes) -> None:
+def test_any_bytes_are_checked_for_external_data_or_refused(content: bytes) -> None:
     with contextlib.suppress(ValueError):
         assert has_external_data(content) in (True, False)

@@ -1,4 +1,4 @@
-"""Many structures: order, bounded memory, every failure kept, workers that change nothing."""
+"""Many structures: order, bounded memory, reported failures, and equal results with workers and batches."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def some(structures: Path) -> list[Path]:
 SOME = ["1orc_A", "2beg_A", "2beg_B", "2beg_C", "2beg_D", "2beg_E", "1a8o_A", "1lcd_A"]
 
 
-def test_every_chain_comes_in_input_order(embedder: Embedder, some: list[Path]) -> None:
+def test_chains_come_in_input_order(embedder: Embedder, some: list[Path]) -> None:
     run = embedder.embed_many(some)
     assert names(run) == SOME
     assert [(s.source, s.chain_id) for s in run.skipped] == [(str(some[3]), "B"), (str(some[3]), "C")]
@@ -48,7 +48,7 @@ def test_every_chain_comes_in_input_order(embedder: Embedder, some: list[Path]) 
     assert list(run) == []
 
 
-def test_one_thing_or_a_collection_of_any_kind(embedder: Embedder, structures: Path) -> None:
+def test_inputs_are_one_object_or_a_collection_of_any_kind(embedder: Embedder, structures: Path) -> None:
     path = structures / "1orc.pdb"
     structure, chain = gemmi.read_structure(str(path)), read_chain(path)
     pair = (chain.ca_coords, chain.sequence)
@@ -82,7 +82,7 @@ def test_folders_are_searched_alone_and_in_lists(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_empty_folder_fails_in_its_turn(
+def test_an_empty_folder_fails_at_its_position_in_the_inputs(
     embedder: Embedder, tmp_path: Path, structures: Path, workers: int
 ) -> None:
     inputs = [structures / "1orc.pdb", tmp_path, structures / "1a8o.pdb"]
@@ -152,7 +152,7 @@ def test_skip_keeps_every_error_with_its_class_and_message(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_raise_stops_at_the_first_error_after_what_came_before(
+def test_on_error_raise_stops_at_the_first_error(
     embedder: Embedder, tmp_path: Path, structures: Path, workers: int
 ) -> None:
     run = embedder.embed_many(bad_inputs(tmp_path, structures), workers=workers)
@@ -162,7 +162,7 @@ def test_raise_stops_at_the_first_error_after_what_came_before(
     assert list(run) == []
 
 
-def test_a_chain_that_fails_takes_no_other_chain_with_it(
+def test_a_failed_chain_does_not_affect_other_chains(
     embedder: Embedder, structures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = embedder.embed_chain
@@ -182,7 +182,7 @@ def test_a_chain_that_fails_takes_no_other_chain_with_it(
         list(embedder.embed_many(path))
 
 
-def test_a_file_without_protein_is_an_error_that_says_what_it_holds(
+def test_the_error_for_a_file_without_protein_names_its_content(
     embedder: Embedder, structures: Path, tmp_path: Path
 ) -> None:
     structure = gemmi.read_structure(str(structures / "1lcd.pdb.gz"))
@@ -196,7 +196,7 @@ def test_a_file_without_protein_is_an_error_that_says_what_it_holds(
     assert names(run) == [] and [s.chain_id for s in run.skipped] == ["B", "C", ""]
 
 
-def test_workers_change_nothing(embedder: Embedder, some: list[Path]) -> None:
+def test_workers_do_not_change_the_results(embedder: Embedder, some: list[Path]) -> None:
     chain = read_chain(some[2])
     inputs = [
         *some, some[2].read_bytes(), gemmi.read_structure(str(some[2])), chain,
@@ -217,7 +217,7 @@ def test_workers_change_nothing(embedder: Embedder, some: list[Path]) -> None:
             assert np.abs(x - y).max() < 1e-5 * np.abs(x).max()
 
 
-def test_what_was_passed_over_is_kept_where_an_error_ends_the_run(
+def test_skipped_inputs_are_kept_when_an_error_ends_the_run(
     embedder: Embedder, structures: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "x.pdb").write_text("hello")
@@ -227,7 +227,7 @@ def test_what_was_passed_over_is_kept_where_an_error_ends_the_run(
     assert len(run.skipped) > 1 and run.skipped[-1].error is not None
 
 
-def test_an_error_in_the_callers_stream_comes_through(embedder: Embedder, structures: Path) -> None:
+def test_an_error_in_the_input_iterator_is_raised(embedder: Embedder, structures: Path) -> None:
     def broken() -> Iterator[Path]:
         yield structures / "1orc.pdb"
         raise KeyboardInterrupt
@@ -245,7 +245,7 @@ def test_an_error_in_the_callers_stream_comes_through(embedder: Embedder, struct
         ({"on_error": "ignore"}, "on_error is 'raise' or 'skip', not 'ignore'"),
     ],
 )
-def test_wrong_arguments_are_named_at_once(
+def test_invalid_arguments_are_refused_at_once(
     embedder: Embedder, arguments: dict[str, object], match: str
 ) -> None:
     with pytest.raises(EmbeddingError, match=match):
@@ -262,7 +262,7 @@ def test_progress_goes_to_stderr(
     assert "1/?" in capsys.readouterr().err
 
 
-def test_errors_survive_pickling() -> None:
+def test_errors_can_be_pickled() -> None:
     import pickle
 
     errors = (
@@ -276,26 +276,26 @@ def test_errors_survive_pickling() -> None:
     assert str(errors[0]) == "a: b" and errors[-1].where == "f\\n"
 
 
-def test_an_error_names_its_place_once() -> None:
+def test_an_error_names_its_source_once() -> None:
     error = EmbeddingError("does not fit", "1abc_A", retryable=True)
     assert str(error) == "1abc_A: does not fit" and str(error.at("x.pdb")) == "x.pdb: does not fit"
     assert type(error.at("x")) is EmbeddingError and error.at("x").retryable
     assert str(Skipped.of(error, "dir/1abc.pdb", "A")) == "dir/1abc.pdb, chain A: does not fit"
     assert str(Skipped.of(error.at("dir/1abc.pdb"), "dir/1abc.pdb")) == "dir/1abc.pdb: does not fit"
-    # An object without a path keeps the name that it has itself.
+    # An input without a path keeps the name of the chain in the message.
     assert str(Skipped.of(error, "input 3 (Structure)")) == "input 3 (Structure): 1abc_A: does not fit"
 
 
-def test_batches_change_nothing(embedder: Embedder, some: list[Path], structures: Path) -> None:
+def test_batches_do_not_change_the_results(embedder: Embedder, some: list[Path], structures: Path) -> None:
     chain = read_chain(some[2])
-    turned = (chain.ca_coords[:, [1, 2, 0]] + 5.0, chain.sequence)  # another structure of that length
+    turned = (chain.ca_coords[:, [1, 2, 0]] + 5.0, chain.sequence)  # another structure of the same length
     inputs = [*some, turned, structures / "gone.cif", chain, *some]
     wanted = {"pair": True, "readouts": ["mean", "max", "column"], "on_error": "skip"}
     alone = embedder.embed_many(inputs, **wanted)
     together = embedder.embed_many(iter(inputs), batch=4, **wanted)
     for one, other in itertools.zip_longest(alone, together):
         assert one.id == other.id
-        scale = np.abs(one.pair).max()  # sums of a batch are in another order: 1.2e-6 of it at most here
+        scale = np.abs(one.pair).max()  # a batch sums in another order: at most 1.2e-6 of scale here
         for name in ("protein", "residue", "pair"):
             np.testing.assert_allclose(getattr(other, name), getattr(one, name), atol=2e-6 * scale)
         assert list(one.readouts) == list(other.readouts)
@@ -306,7 +306,7 @@ def test_batches_change_nothing(embedder: Embedder, some: list[Path], structures
     ]
 
 
-def test_chains_of_one_length_go_together_as_far_as_memory_allows(
+def test_chains_of_one_length_are_batched_within_the_memory_limit(
     embedder: Embedder, structures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chains = embedder.read(structures / "2beg.pdb.gz").chains  # five of 26 residues
@@ -324,7 +324,7 @@ def test_chains_of_one_length_go_together_as_far_as_memory_allows(
     assert len(embedder.embed_batch(chains)) == 5 and sorted(sizes) == [1, 2, 2]
 
 
-def test_a_chain_that_fails_takes_no_other_of_its_batch_with_it(embedder: Embedder, structures: Path) -> None:
+def test_a_failed_chain_does_not_affect_its_batch(embedder: Embedder, structures: Path) -> None:
     chains = embedder.read(structures / "2beg.pdb.gz").chains
     far = replace(chains[2], ca_coords=chains[2].ca_coords * 1e6)
     run = embedder.embed_many([*chains[:2], far, *chains[3:]], batch=8, on_error="skip")
@@ -332,7 +332,7 @@ def test_a_chain_that_fails_takes_no_other_of_its_batch_with_it(embedder: Embedd
     assert len(run.skipped) == 1 and "angstrom from their centre" in run.skipped[0].reason
 
 
-def test_what_cannot_be_a_batch_is_said(embedder: Embedder, some: list[Path]) -> None:
+def test_invalid_batches_are_refused(embedder: Embedder, some: list[Path]) -> None:
     with pytest.raises(EmbeddingError, match="batch must be a whole number"):
         embedder.embed_many(some, batch=0)
     with pytest.raises(EmbeddingError, match="leave workers at 1"):
@@ -342,7 +342,7 @@ def test_what_cannot_be_a_batch_is_said(embedder: Embedder, some: list[Path]) ->
         pool_alike(embedder._session, chains, 2**30, False, ())
 
 
-def test_a_batch_of_any_lengths_comes_in_order(embedder: Embedder, some: list[Path]) -> None:
+def test_a_batch_of_several_lengths_keeps_the_input_order(embedder: Embedder, some: list[Path]) -> None:
     wanted = [embedder.embed(path, pair=True) for path in (some[2], some[0], some[2])]
     found = embedder.embed_batch([some[2], read_chain(some[0]), some[2]], pair=True)
     assert [embedding.id for embedding in found] == [embedding.id for embedding in wanted]
@@ -352,7 +352,7 @@ def test_a_batch_of_any_lengths_comes_in_order(embedder: Embedder, some: list[Pa
     assert embedder.embed_batch([]) == []
 
 
-def test_a_run_is_collected_into_a_matrix(embedder: Embedder, some: list[Path]) -> None:
+def test_protein_vectors_of_a_run_are_collected_into_a_matrix(embedder: Embedder, some: list[Path]) -> None:
     wanted = list(embedder.embed_many(some, on_error="skip"))
     ids, proteins = embedder.embed_many(some, on_error="skip").proteins()
     assert ids == [embedding.id for embedding in wanted] and proteins.dtype == np.float32

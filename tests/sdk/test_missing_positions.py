@@ -1,4 +1,4 @@
-"""Residue names of force fields, and residues to which a source gives no position."""
+"""Residue names of force fields, and residues without a position."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ THREE = {
 
 @pytest.mark.parametrize(("name", "letter"), (FOUR | THREE).items())
 @pytest.mark.parametrize("chain", ["A", " ", "H"])
-def test_names_of_force_fields_are_their_parent_residue(name: str, letter: str, chain: str) -> None:
+def test_force_field_names_are_read_as_their_parent_residue(name: str, letter: str, chain: str) -> None:
     atoms = changed(changed(helix(), [3, 7], residue=name), chain=chain)
     expected = ONE[:2] + letter + ONE[3:6] + letter + ONE[7:]
     for text in (pdb(atoms), cif(atoms)):
@@ -43,13 +43,13 @@ def test_names_of_force_fields_are_their_parent_residue(name: str, letter: str, 
 
 @given(names=st.lists(st.sampled_from([*FOUR, *THREE]), min_size=3, max_size=8))
 @settings(deadline=None, max_examples=40)
-def test_a_chain_of_such_names_alone_is_one_chain(names: list[str]) -> None:
+def test_a_chain_of_force_field_names_only_is_one_chain(names: list[str]) -> None:
     for chain in ("A", " "):
         (found,) = read_chains(pdb(helix("A" * len(names), names=names, chain=chain))).chains
         assert found.sequence == "".join((FOUR | THREE)[n] for n in names) and found.chain_id == chain.strip()
 
 
-def test_chain_names_of_two_letters_are_still_read() -> None:
+def test_chain_names_of_two_letters_are_read() -> None:
     def long(sequence: str, chain: str, away: float) -> list[Atom]:
         atoms = helix(sequence, away=away, chain=chain[1])
         return [changed([a], residue=a.residue + chain[0])[0] for a in atoms]
@@ -60,7 +60,7 @@ def test_chain_names_of_two_letters_are_still_read() -> None:
     ]  # fmt: skip
 
 
-def test_lipids_and_waters_of_four_letters_are_no_chains_of_protein() -> None:
+def test_lipids_and_waters_with_four_letter_names_are_not_protein() -> None:
     others = [
         *changed(helix("A", first=20, away=40)[:1], residue="POPC", name="P", element="P"),
         *changed(helix("A", first=21, away=50)[:1], residue="TIP3", name="OH2", element="O"),
@@ -70,7 +70,7 @@ def test_lipids_and_waters_of_four_letters_are_no_chains_of_protein() -> None:
 
 
 @pytest.mark.parametrize("name", ["POPC", "TIP3", "DOPC", "A1XYZ", "NLIG", "CXYZ"])
-def test_other_names_of_four_letters_are_no_amino_acids(name: str) -> None:
+def test_other_four_letter_names_are_not_amino_acids(name: str) -> None:
     assert kind_of(name)[0] != "amino"
 
 
@@ -110,21 +110,21 @@ def test_one_residue_may_lie_at_the_origin() -> None:
     assert chain.sequence == ONE[:4] + ONE[5:] and "left out: PHE 5" in chain.notes[0]
 
 
-def test_residues_of_no_occupancy_on_top_of_each_other_are_placeholders() -> None:
+def test_residues_of_zero_occupancy_at_one_position_are_placeholders() -> None:
     atoms = changed(helix(), [4, 5, 6], place=(3.0, 4.0, 5.0), occupancy=0.0)
     assert read_chain(pdb(atoms)).auth_seq.tolist() == [1, 2, 3, 7, 8, 9, 10]
-    modelled = changed(helix(), [4, 5, 6], occupancy=0.0)  # without density, but with places of their own
+    modelled = changed(helix(), [4, 5, 6], occupancy=0.0)  # without density, but at different positions
     assert read_chain(pdb(modelled)).sequence == ONE and not read_chain(pdb(modelled)).notes
 
 
-def test_another_conformer_that_has_a_position_is_taken() -> None:
+def test_a_conformer_with_a_position_replaces_one_without() -> None:
     here, lost = changed(helix(), alt="A", occupancy=0.4), changed(helix(), alt="B", occupancy=0.6)
     text = cif([a for pair in zip(here, without(lost, [3], NOWHERE["nan"]), strict=True) for a in pair])
     (chain,) = read_chains(text).chains
     assert chain.sequence == ONE and chain.notes == ()
 
 
-def test_a_chain_without_any_position_is_skipped_with_that_reason() -> None:
+def test_a_chain_without_any_position_is_skipped_with_a_reason() -> None:
     text = cif(without(helix(), list(range(1, 11)), NOWHERE["nan"]), helix(chain="B", away=30))
     read = read_chains(text)
     assert [c.chain_id for c in read.chains] == ["B"]
@@ -133,8 +133,8 @@ def test_a_chain_without_any_position_is_skipped_with_that_reason() -> None:
 
 @given(lost=st.sets(st.integers(1, 10), max_size=7), place=st.sampled_from(sorted(NOWHERE)))
 @settings(deadline=None, max_examples=60)
-def test_what_has_a_position_is_read_as_if_the_others_were_not_listed(lost: set[int], place: str) -> None:
-    """Leaving residues out of the file and giving them no position is the same; so it is for arrays."""
+def test_residues_without_a_position_are_read_as_absent_residues(lost: set[int], place: str) -> None:
+    """Residues without a position give the same chain as absent residues, in files and in arrays."""
     if place == "zero" and len(lost) == 1:
         return
     kept = [a for a in helix() if a.number not in lost]
@@ -154,7 +154,7 @@ def test_what_has_a_position_is_read_as_if_the_others_were_not_listed(lost: set[
 
 
 @pytest.mark.parametrize("gone", [[0, 1], [4], [8, 9]])
-def test_masked_arrays_have_residues_without_a_position(gone: list[int]) -> None:
+def test_masked_coordinates_are_residues_without_a_position(gone: list[int]) -> None:
     coords = np.ma.array(read_chain(pdb(helix())).ca_coords)
     coords[gone] = np.ma.masked
     kept = [i for i in range(10) if i not in gone]
@@ -167,7 +167,7 @@ def test_masked_arrays_have_residues_without_a_position(gone: list[int]) -> None
         read_chain((np.ma.masked_all((10, 3)), ONE))
 
 
-def test_biotite_arrays_with_positions_that_are_no_numbers() -> None:
+def test_biotite_arrays_with_nan_positions() -> None:
     structure = pytest.importorskip("biotite.structure")
     array = structure.AtomArray(10)
     whole = read_chain(pdb(helix()))

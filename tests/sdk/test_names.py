@@ -1,4 +1,4 @@
-"""Names of files and chains, and words: nothing in them is markup, mathematics or the end of a run."""
+"""Names of files and chains are shown literally, not as markup or formulas; and messages of commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from protemb_sdk._cli.summary import size_of
 from .conftest import Run
 
 
-def test_names_are_no_markup(protemb: Run, structures: Path, tmp_path: Path) -> None:
+def test_names_are_not_printed_as_markup(protemb: Run, structures: Path, tmp_path: Path) -> None:
     structure = gemmi.read_structure(str(structures / "1a8o.cif"))
     structure[0]["A"].name = "[/x]"
     path = tmp_path / "top [red] :star:.cif"
@@ -33,7 +33,7 @@ def test_names_are_no_markup(protemb: Run, structures: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.filterwarnings("error")
-def test_names_are_no_mathematics(protemb: Run, structures: Path, tmp_path: Path) -> None:
+def test_names_are_not_drawn_as_formulas(protemb: Run, structures: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from protemb_sdk import QualityScorer
     from protemb_sdk._cli.quality import profiles
@@ -56,7 +56,7 @@ def test_names_are_no_mathematics(protemb: Run, structures: Path, tmp_path: Path
     assert [line.get_color() for line in legend.get_lines()] == drawn
 
 
-def test_a_poor_encoding_ends_no_run(model: Path) -> None:
+def test_printing_in_a_limited_encoding_does_not_fail(model: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "protemb_sdk.cli", "quality", model],
         capture_output=True, timeout=120, env={**os.environ, "PYTHONIOENCODING": "cp1252"},
@@ -65,10 +65,10 @@ def test_a_poor_encoding_ends_no_run(model: Path) -> None:
     assert b"1a8o_A" in done.stdout and b"????" in done.stdout
 
 
-# --- words --------------------------------------------------------------------------------------------
+# --- messages -----------------------------------------------------------------------------------------
 
 
-def test_predict_says_whose_head_it_wants(protemb: Run, model: Path, tmp_path: Path) -> None:
+def test_predict_refuses_bundled_and_missing_heads(protemb: Run, model: Path, tmp_path: Path) -> None:
     for name in ("quality", "sites"):
         done = protemb("predict", model, "--head", name, "-o", tmp_path / "x.csv")
         assert done.status == 1 and "is a bundled head" in done.errors[0] and "of your own" in done.errors[0]
@@ -92,7 +92,7 @@ def test_options_of_a_folder_are_refused_for_a_file(
     assert [path.name for path in tmp_path.iterdir()] == [model.name]
 
 
-def test_sizes_are_never_nothing(protemb: Run, model: Path, tmp_path: Path) -> None:
+def test_small_sizes_are_not_printed_as_zero(protemb: Run, model: Path, tmp_path: Path) -> None:
     done = protemb("report", model, "-o", tmp_path / "x.html")
     assert done.status == 0 and done.out.rstrip().endswith(" KiB") and " 0.0 " not in done.out
     for size, shown in ((100, "0.1 KiB"), (2**20 - 1024, "1023.0 KiB"), (3 * 2**19, "1.5 MiB")):

@@ -1,4 +1,4 @@
-"""Options that commands share: sizes are read as people write them, and no command lacks one of its kind."""
+"""Options that commands share: parsing of sizes, and equal options for commands of one kind."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from protemb_sdk.cli import app
         ("12B", 12),
     ],
 )
-def test_a_size_is_read_as_it_is_written(text: str | int, wanted: int) -> None:
+def test_sizes_with_and_without_units_are_parsed(text: str | int, wanted: int) -> None:
     assert size(text) == wanted
 
 
 @pytest.mark.parametrize("text", ["", "GiB", "2 apples", "-1", "1e9", "2GiBB", "2iB"])
-def test_what_is_no_size_is_refused(text: str) -> None:
+def test_invalid_sizes_are_refused(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="is not a size"):
         size(text)
 

@@ -25,7 +25,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="names and devices of
 
 @pytest.fixture
 def complex_(structures: Path, tmp_path: Path) -> Path:
-    """A chain of 64 residues beside a peptide of 8, for which there is no score."""
+    """Return a file with a chain of 64 residues and a peptide of 8, which cannot be scored."""
     structure = gemmi.read_structure(str(structures / "1orc.pdb"))
     peptide = gemmi.Chain("P")
     for residue in list(structure[0]["A"])[:8]:
@@ -38,7 +38,7 @@ def complex_(structures: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def label_head(make_head: Callable[..., Path], tmp_path: Path) -> Path:
-    """A head as of the user's own, which says a quantity of a chain."""
+    """Return a head, as trained by a user, that predicts one value for a chain."""
     onnx = pytest.importorskip("onnx")
     path = make_head(tmp_path / "own.onnx", kind="protein-label", classes=None)
     loaded = onnx.load(path)
@@ -51,7 +51,7 @@ def label_head(make_head: Callable[..., Path], tmp_path: Path) -> Path:
     return path
 
 
-# --- inputs are kept --------------------------------------------------------------------------------
+# --- inputs are not overwritten ---------------------------------------------------------------------
 
 TWICE: dict[str, list[str]] = {
     "embed": ["embed", "in.npz", "-o", "in.npz"],
@@ -79,7 +79,7 @@ def test_an_input_is_never_overwritten(
     if name == "plot":
         pytest.importorskip("matplotlib")
     shutil.copy(head, tmp_path / "head.onnx")
-    for other in ("in.npz", "in.png"):  # what a file holds is told from its content alone
+    for other in ("in.npz", "in.png"):  # the format is recognised from the content alone
         shutil.copy(model, tmp_path / other)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     monkeypatch.chdir(tmp_path)
@@ -111,7 +111,7 @@ def test_a_table_of_hits_overwrites_neither_query_nor_index(
 
 
 @posix
-def test_two_names_of_one_file_are_one_place(model: Path, tmp_path: Path) -> None:
+def test_two_paths_of_one_file_are_recognised(model: Path, tmp_path: Path) -> None:
     link, folder = tmp_path / "link.csv", tmp_path / "folder"
     link.symlink_to(model)
     folder.symlink_to(tmp_path, target_is_directory=True)
@@ -119,7 +119,7 @@ def test_two_names_of_one_file_are_one_place(model: Path, tmp_path: Path) -> Non
         check_apart([link], [model])
     with pytest.raises(OutputError, match="would overwrite"):
         check_apart([folder / model.name], [tmp_path])
-    # Neither of these is there yet.
+    # Neither of these exists yet.
     with pytest.raises(OutputError, match="is named twice; each output needs its own file"):
         check_apart([tmp_path / "x.csv", folder / "x.csv"], [model])
     check_apart([tmp_path / "x.csv", tmp_path / "y.csv"], [model, tmp_path, tmp_path / "gone"])
@@ -127,14 +127,14 @@ def test_two_names_of_one_file_are_one_place(model: Path, tmp_path: Path) -> Non
     check_apart([tmp_path / "x.csv"], [tmp_path, tmp_path / "gone"])
 
 
-# --- where a file can be put --------------------------------------------------------------------------
+# --- output paths -------------------------------------------------------------------------------------
 
 
 @posix
-def test_a_device_and_a_pipe_are_refused_and_stay(protemb: Run, model: Path, tmp_path: Path) -> None:
+def test_devices_and_pipes_are_refused_and_not_changed(protemb: Run, model: Path, tmp_path: Path) -> None:
     pipe, null = tmp_path / "pipe", tmp_path / "null"
     os.mkfifo(pipe)
-    if os.geteuid() == 0:  # only root may make one; the machine's own is not put at risk
+    if os.geteuid() == 0:  # only root may create one; the test does not use /dev/null
         os.mknod(null, stat.S_IFCHR | 0o666, os.makedev(1, 3))
     for out in (pipe, null) if null.exists() else (pipe,):
         kind = stat.S_IFMT(out.stat().st_mode)
@@ -153,10 +153,10 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     link.symlink_to(Path("kept") / "file.csv")
     for text in ("new", "newer"):
         with written_whole(link) as part:
-            assert part.name == "link.csv"  # endings tell what to write
+            assert part.name == "link.csv"  # the extension determines the format
             part.write_text(text)
         assert link.is_symlink() and (kept / "file.csv").read_text() == text
-        (kept / "file.csv").unlink()  # a link that leads nowhere yet can be written too
+        (kept / "file.csv").unlink()  # a link to a missing file can be written too
     (tmp_path / "astray").symlink_to(tmp_path / "gone" / "file.csv")
     with pytest.raises(OutputError, match="gone does not exist"), written_whole(tmp_path / "astray"):
         raise AssertionError("nothing may be written")
@@ -175,7 +175,7 @@ def test_the_longest_names_can_be_written(tmp_path: Path, letter: str) -> None:
 # --- one bad chain ------------------------------------------------------------------------------------
 
 
-def test_a_bad_chain_is_skipped_in_one_file_as_in_many(
+def test_a_bad_chain_of_a_single_file_is_skipped(
     protemb: Run, complex_: Path, label_head: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "x.csv"
@@ -194,7 +194,7 @@ def test_a_bad_chain_is_skipped_in_one_file_as_in_many(
     assert f"nothing in {complex_} could be embedded; {tmp_path / 'z.npz'} was not written" in done.errors[0]
 
 
-def test_a_chain_that_a_head_cannot_judge_is_skipped(
+def test_a_chain_that_cannot_be_embedded_is_skipped(
     protemb: Run, complex_: Path, label_head: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from protemb_sdk._base.errors import EmbeddingError
@@ -217,8 +217,10 @@ def test_a_chain_that_a_head_cannot_judge_is_skipped(
 # --- copies -------------------------------------------------------------------------------------------
 
 
-def test_what_can_be_copied_is_copied(protemb: Run, model: Path, structures: Path, tmp_path: Path) -> None:
-    """As ColabFold leaves its folder, scores beside the models; an archive; a chain of a long name."""
+def test_structures_are_copied_where_possible(
+    protemb: Run, model: Path, structures: Path, tmp_path: Path
+) -> None:
+    """Inputs are a folder of ColabFold with score files, an archive, and a chain with a long name."""
     folder, copies = tmp_path / "models", tmp_path / "deep" / "copies"
     folder.mkdir()
     shutil.move(model, folder / "rank_001.pdb")
@@ -236,7 +238,7 @@ def test_what_can_be_copied_is_copied(protemb: Run, model: Path, structures: Pat
     assert [path.name for path in copies.iterdir()] == ["rank_001.pdb"]
     assert len(table_of(out)) == 4 and "long_LONG" in done.out and "1orc_A" in done.out
     printed = [line for line in done.err.splitlines() if line.startswith("no copy of ")]
-    assert len(printed) == 3 and "scores_rank_001.json" in done.err  # skipped, as it holds no structure
+    assert len(printed) == 3 and "scores_rank_001.json" in done.err  # skipped: it has no structure
     for name in (folder / "rank_002.pdb1", f"{archive}/1orc.pdb"):
         assert sum(line.startswith(f"no copy of {name}: copies are of .pdb") for line in printed) == 1
     assert any(
@@ -244,21 +246,23 @@ def test_what_can_be_copied_is_copied(protemb: Run, model: Path, structures: Pat
     )
 
 
-def test_no_copy_at_all_is_an_error_after_the_ranking(protemb: Run, structures: Path, tmp_path: Path) -> None:
+def test_an_error_follows_the_ranking_if_no_copy_could_be_written(
+    protemb: Run, structures: Path, tmp_path: Path
+) -> None:
     copies = tmp_path / "copies"
     done = protemb("quality", structures / "3wup.json.gz", "-o", tmp_path / "x.csv", "--structures", copies)
     assert done.status == 1 and "no copy could be written" in done.errors[0] and "3wup_A" in done.out
     assert len(table_of(tmp_path / "x.csv")) == 1 and not copies.exists()
 
 
-def test_no_folder_is_left_where_nothing_could_be_scored(protemb: Run, tmp_path: Path) -> None:
+def test_no_folder_is_left_if_nothing_could_be_scored(protemb: Run, tmp_path: Path) -> None:
     (tmp_path / "empty.pdb").write_text("")
     done = protemb("quality", tmp_path / "empty.pdb", "--structures", tmp_path / "copies")
     assert done.status == 1 and "the file is empty" in done.errors[0]
     assert [path.name for path in tmp_path.iterdir()] == ["empty.pdb"]
 
 
-LONG = "x" * 300  # no file system has it: not even whether it is there can be asked
+LONG = "x" * 300  # too long for every file system; even checking its existence fails
 
 
 @pytest.mark.parametrize(
@@ -271,7 +275,7 @@ LONG = "x" * 300  # no file system has it: not even whether it is there can be a
         ("index", "store", "-o", LONG),
     ],
 )
-def test_impossible_names_are_one_sentence(
+def test_impossible_names_give_one_error(
     protemb: Run, model: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("usearch")
@@ -282,7 +286,7 @@ def test_impossible_names_are_one_sentence(
 
 
 @pytest.mark.parametrize("command", [["quality", "--plot"], ["plot", "-o"]])
-def test_an_ending_is_looked_at_before_the_work(
+def test_the_extension_is_checked_before_embedding(
     protemb: Run, model: Path, tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("matplotlib")
@@ -294,7 +298,7 @@ def test_an_ending_is_looked_at_before_the_work(
     assert [path.name for path in tmp_path.iterdir()] == [model.name]
 
 
-def test_an_archive_of_nothing_is_named(protemb: Run, tmp_path: Path) -> None:
+def test_an_archive_without_structures_is_an_error(protemb: Run, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "none.tar", "w") as tar:
         tar.add(__file__, "test.py")
     done = protemb("embed", tmp_path / "none.tar", "-o", tmp_path / "out.npz")
@@ -305,7 +309,7 @@ ENDING = {command: "out.csv" for command in ("sites", "quality", "predict")} | {
 
 
 @pytest.mark.parametrize("command", ENDING)
-def test_an_output_is_named_as_what_it_is(
+def test_a_wrong_output_extension_is_refused(
     protemb: Run, model: Path, label_head: Path, tmp_path: Path, command: str
 ) -> None:
     options = ["--head", label_head] if command == "predict" else []
@@ -315,7 +319,7 @@ def test_an_output_is_named_as_what_it_is(
 
 
 @pytest.mark.parametrize("command", ENDING)
-def test_every_command_takes_one_chain(
+def test_every_command_accepts_the_option_chain(
     protemb: Run, structures: Path, label_head: Path, tmp_path: Path, command: str
 ) -> None:
     options = ["--head", label_head] if command == "predict" else []
@@ -328,7 +332,7 @@ def test_every_command_takes_one_chain(
     assert done.status == 1 and done.errors == ["error: --chain goes with exactly one file"]
 
 
-# --- what is skipped ----------------------------------------------------------------------------------
+# --- skipped inputs -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", ["sites", "quality", "report", "predict"])
@@ -349,7 +353,7 @@ def test_every_skipped_file_is_named(
     assert "      25 files  the file is empty; fetch it again" in lines
 
 
-def test_a_report_of_nothing_says_why(protemb: Run, tmp_path: Path) -> None:
+def test_a_report_without_chains_is_an_error(protemb: Run, tmp_path: Path) -> None:
     for name in ("empty.pdb", "other.pdb"):
         (tmp_path / name).write_text("")
     done = protemb("report", tmp_path / "empty.pdb", "-o", tmp_path / "x.html")
@@ -362,11 +366,11 @@ def test_a_report_of_nothing_says_why(protemb: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["sites", "quality", "report", "predict"])
-def test_archives_are_streams(
+def test_archives_are_streamed(
     protemb: Run, structures: Path, label_head: Path, tmp_path: Path, command: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """A member is embedded before the next is read."""
+    """A member is embedded before the next one is read."""
     from protemb_sdk._structure import inputs as _inputs
 
     archive, events = tmp_path / "all.tar", list[str]()

@@ -1,4 +1,4 @@
-"""Pair embeddings in a store: the maps of one by one, each exactly once, and nothing half-written."""
+"""Pair embeddings in a store: equal to single embeddings, each exactly once, written completely."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def files(structures: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize(("dtype", "workers"), [("float32", 1), ("float16", 1), ("float32", 2)])
-def test_maps_are_those_of_one_by_one(
+def test_maps_equal_those_of_single_embeddings(
     files: list[Path], embedder: Embedder, tmp_path: Path, dtype: str, workers: int
 ) -> None:
     store = tmp_path / "store"
@@ -59,11 +59,11 @@ def test_maps_are_those_of_one_by_one(
     )
 
 
-# The map of the first file's 64 residues, in 64 channels of float32, is just enough, or just not.
+# The map of the first file (64 residues, 64 channels, float32) just reaches the limit, or is just below it.
 @pytest.mark.parametrize(
     ("size", "parts"), [(1, [1, 5, 1]), (64 * 64 * 64 * 4, [1, 6]), (64 * 64 * 64 * 4 + 1, [6, 1])]
 )
-def test_parts_end_when_their_maps_are_large(
+def test_parts_end_when_their_maps_reach_the_size_limit(
     files: list[Path], embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int,
     parts: list[int],
 ) -> None:  # fmt: skip
@@ -73,17 +73,17 @@ def test_parts_end_when_their_maps_are_large(
     assert [pq.read_metadata(part).num_rows for part in written] == parts
     assert len(list((tmp_path / "store").glob("_pairs*"))) == len(parts)
     assert len(maps_of(tmp_path / "store")) == 7
-    build_index(tmp_path / "store", tmp_path / "index")  # asks for no maps
+    build_index(tmp_path / "store", tmp_path / "index")  # does not need the maps
 
 
-def test_maps_without_a_part_are_swept_and_made_again(
+def test_maps_without_a_part_are_deleted_and_computed_again(
     files: list[Path], embedder: Embedder, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
     embed_into_store(embedder, files[:1], store, levels=module.LEVELS)
     (part,) = store.glob("part-*")
     embed_into_store(embedder, files[1:2], store, levels=module.LEVELS)
-    part.unlink()  # a run that was killed between the two files of a part
+    part.unlink()  # as if a run was killed between the two files of a part
     assert embed_into_store(embedder, files, store, levels=module.LEVELS).before == 1
     assert len(maps_of(store)) == 7 and not hidden(store)
     assert {pairs_of(part) for part in store.glob("part-*")} == set(store.glob("_pairs-*"))

@@ -1,4 +1,4 @@
-"""An Embedder goes to another process, or is copied, as its arguments."""
+"""An Embedder is pickled and copied by its arguments."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_pickled_embedder_is_equal(protocol: int, structures: Path) -> None:
     np.testing.assert_array_equal(other.embed(x).residue, first.embed(x).residue)
 
 
-def test_copies_have_a_session_of_their_own(structures: Path) -> None:
+def test_copies_have_their_own_session(structures: Path) -> None:
     first = Embedder("small", "cpu", threads=1)
     for other in (copy.copy(first), copy.deepcopy(first), copy.deepcopy({"x": [first]})["x"][0]):
         assert other is not first
@@ -49,15 +49,15 @@ def test_a_model_given_by_path_is_found_from_another_folder(
     assert Path(pickle.loads(data).model.path) == tmp_path / "mine.onnx"
 
 
-def test_subclasses_stay_what_they_are() -> None:
+def test_pickling_keeps_the_subclass() -> None:
     assert type(pickle.loads(pickle.dumps(Mine("small", "cpu", threads=1)))) is Mine
 
 
 class Mine(Embedder):
-    """A user's own."""
+    """A subclass defined by a user."""
 
 
-def test_other_processes_embed_with_it(structures: Path) -> None:
+def test_other_processes_embed_with_a_pickled_embedder(structures: Path) -> None:
     first = Embedder("small", "cpu", threads=1)
     paths = [str(structures / "1orc.pdb"), str(structures / "1a8o.cif")]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
@@ -66,7 +66,7 @@ def test_other_processes_embed_with_it(structures: Path) -> None:
         np.testing.assert_array_equal(embedding.residue, first.embed(path).residue)
 
 
-def test_joblib_embeds_with_it(structures: Path) -> None:
+def test_joblib_embeds_with_a_pickled_embedder(structures: Path) -> None:
     joblib = pytest.importorskip("joblib")
     first = Embedder("small", "cpu", threads=1)
     paths = [str(structures / "1orc.pdb"), str(structures / "1a8o.cif")]
@@ -77,14 +77,14 @@ def test_joblib_embeds_with_it(structures: Path) -> None:
     assert [e.id for e in found] == ["1orc_A", "1a8o_A"]
 
 
-def test_scikit_learn_clones_a_transformer_that_holds_it() -> None:
+def test_scikit_learn_clones_a_transformer_with_an_embedder() -> None:
     base = pytest.importorskip("sklearn.base")
     interop = pytest.importorskip("protemb_train.interop")
     transformer = interop.EmbeddingTransformer(Embedder("small", "cpu", threads=1))
     assert repr(base.clone(transformer).model) == repr(transformer.model)
 
 
-def test_session_options_cannot_be_pickled_and_the_sentence_says_what_to_do() -> None:
+def test_pickling_session_options_gives_a_clear_error() -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     embedder = Embedder("small", "cpu", session_options=onnxruntime.SessionOptions())
     for make in (pickle.dumps, copy.deepcopy):

@@ -14,7 +14,7 @@ from protemb_sdk.plot import picture, principal_colours, save_picture
 pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
 
 
-def test_first_colour_follows_the_widest_direction() -> None:
+def test_first_colour_follows_the_direction_of_largest_variance() -> None:
     rng = np.random.default_rng(0)
     wide = rng.normal(size=500) * 10
     features = np.stack([rng.normal(size=500), wide, rng.normal(size=500), rng.normal(size=500)], axis=1)
@@ -44,7 +44,7 @@ def test_picture_needs_the_pair_level(structures: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_picture_into_no_folder(structures: Path, tmp_path: Path) -> None:
+def test_picture_into_a_missing_folder_is_an_error(structures: Path, tmp_path: Path) -> None:
     embedding = Embedder(device="cpu").embed(structures / "1a8o.cif", pair=True)
     with pytest.raises(OutputError, match="does not exist"):
         save_picture(embedding, tmp_path / "nowhere" / "picture.png")

@@ -1,4 +1,4 @@
-"""Pooling and windows against their plain definitions."""
+"""Pooling and windows, compared with direct implementations."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def random_like(array: np.ndarray) -> np.ndarray:
 
 @settings(deadline=None, max_examples=40)
 @given(length=st.integers(2, 60), seed=st.integers(0, 99), data=st.data())
-def test_strips_pool_to_the_same_bytes_as_the_whole(length: int, seed: int, data: st.DataObject) -> None:
+def test_pooled_strips_have_the_same_bytes_as_the_whole_map(
+    length: int, seed: int, data: st.DataObject
+) -> None:
     pair = random_array(seed, 8, length, length)
     border = data.draw(st.integers(1, length - 1))
     parts = [mean_over_columns(pair[:, :border]), mean_over_columns(pair[:, border:])]
@@ -60,7 +62,7 @@ def test_strips_pool_to_the_same_bytes_as_the_whole(length: int, seed: int, data
 
 @settings(deadline=None, max_examples=60)
 @given(length=st.integers(1, 30), channels=sizes, size=st.integers(1, 40), seed=st.integers(0, 99))
-def test_windows_are_the_plain_definition(length: int, channels: int, size: int, seed: int) -> None:
+def test_windows_equal_a_direct_implementation(length: int, channels: int, size: int, seed: int) -> None:
     residue = random_array(seed, length, channels)
     expected = plain_windows(residue, size)
     for view in (residue, np.asfortranarray(residue), random_like(residue)):
@@ -77,7 +79,7 @@ def test_a_chain_of_one_residue_and_one_shorter_than_the_window() -> None:
     assert clip_windows(random_array(1, 2, 3), np.int64(7)).shape == (2, 7, 3)
 
 
-def test_an_even_window_reaches_one_further_to_the_left() -> None:
+def test_an_even_window_has_one_more_residue_on_the_left() -> None:
     residue = np.arange(1, 6, dtype=np.float32)[:, None]
     assert clip_windows(residue, 4)[2, :, 0].tolist() == [1, 2, 3, 4]
     assert clip_windows(residue, 2)[0, :, 0].tolist() == [0, 1]
@@ -91,13 +93,13 @@ def test_windows_of_an_embedding_have_the_residue_in_the_middle(make_embedding) 
 
 
 @pytest.mark.parametrize("size", [0, -1, True, 3.0, "3", None])
-def test_a_window_needs_a_whole_number(size: object) -> None:
+def test_invalid_window_sizes_are_refused(size: object) -> None:
     with pytest.raises(EmbeddingError, match="whole number of residues, at least 1"):
         clip_windows(random_array(0, 4, 2), size)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("shape", [(3,), (0, 4), (4, 0), (2, 2, 2)])
-def test_wrong_shapes_are_named(shape: tuple[int, ...]) -> None:
+def test_wrong_shapes_are_refused(shape: tuple[int, ...]) -> None:
     array = np.zeros(shape, dtype=np.float32)
     for call in (mean_over_rows, lambda a: clip_windows(a, 3)):
         with pytest.raises(EmbeddingError, match=r"\(L, C\)"):
@@ -106,14 +108,14 @@ def test_wrong_shapes_are_named(shape: tuple[int, ...]) -> None:
         mean_over_columns(np.zeros((*shape, 0), dtype=np.float32))
 
 
-def test_the_number_of_threads_does_not_change_a_byte() -> None:
+def test_the_number_of_threads_does_not_change_the_bytes() -> None:
     pair, residue = random_array(0, 64, 150, 700), random_array(1, 500, 64)  # enough bytes to be split
     assert pair.nbytes > 6 * 4 * 2**20
     assert len({mean_over_columns(pair, threads).tobytes() for threads in (1, 2, 5, 99, None)}) == 1
     assert len({clip_windows(residue, 99, threads).tobytes() for threads in (1, 2, None)}) == 1
 
 
-SHARE = 4 * 2**20  # bytes that justify a thread
+SHARE = 4 * 2**20  # bytes for each thread
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,7 @@ SHARE = 4 * 2**20  # bytes that justify a thread
         (100, SHARE, None, 1), (100, 3 * SHARE, None, 3),
     ],
 )  # fmt: skip
-def test_work_is_split_where_it_is_worth_a_thread(
+def test_large_arrays_are_split_between_threads(
     count: int, size: int, threads: int | None, parts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_pooling, "usable_threads", lambda: 5)
@@ -138,7 +140,7 @@ def test_work_is_split_where_it_is_worth_a_thread(
     assert lengths.min() >= 1 and lengths.max() - lengths.min() <= 1
 
 
-def test_what_fails_in_a_thread_is_raised() -> None:
+def test_errors_in_a_thread_are_raised() -> None:
     def fails(first: int, past: int) -> None:
         if first:
             raise ZeroDivisionError
@@ -147,14 +149,14 @@ def test_what_fails_in_a_thread_is_raised() -> None:
         _pooling._run(fails, 10, 4 * SHARE, 4)
 
 
-def test_kernels_are_kept_and_free_of_the_interpreter() -> None:
+def test_kernels_are_cached_and_release_the_gil() -> None:
     for kernel in (_pooling._row_means, _pooling._weights, _pooling._read_out, _pooling._windows):
         assert kernel.targetoptions["nogil"] and kernel.targetoptions["fastmath"]
-        assert "nnan" not in kernel.targetoptions["fastmath"]  # NaN must come through
+        assert "nnan" not in kernel.targetoptions["fastmath"]  # NaN must be propagated
         assert type(kernel._cache).__name__ == "FunctionCache"
 
 
-def test_without_a_place_for_a_cache_kernels_are_compiled_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_are_compiled_without_a_cache_if_none_is_available(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     real = numba.njit
 
@@ -170,8 +172,8 @@ def test_without_a_place_for_a_cache_kernels_are_compiled_anew(monkeypatch: pyte
     assert asked[1]["nogil"]
 
 
-def test_a_torch_in_the_same_process_keeps_its_threads() -> None:
-    """Numba's OpenMP layer would change them, and a busy machine would crawl."""
+def test_pooling_does_not_change_the_threads_of_torch() -> None:
+    """Numba's OpenMP layer would change them, which would slow down a busy machine."""
     torch = pytest.importorskip("torch")
     before = torch.get_num_threads()
     try:
@@ -182,7 +184,7 @@ def test_a_torch_in_the_same_process_keeps_its_threads() -> None:
         torch.set_num_threads(before)
 
 
-def test_nan_comes_through_in_its_own_row_only() -> None:
+def test_nan_affects_only_its_own_row() -> None:
     pair = random_array(0, 3, 4, 50)
     pair[1, 2, 7] = np.nan
     found = np.isnan(mean_over_columns(pair))
@@ -192,7 +194,7 @@ def test_nan_comes_through_in_its_own_row_only() -> None:
     assert np.isnan(mean_over_rows(residue)).tolist() == [False, True, False]
 
 
-def test_threads_may_call_at_once() -> None:
+def test_pooling_can_be_called_from_several_threads() -> None:
     pairs = [random_array(seed, 16, 40, 40) for seed in range(8)]
     expected = [mean_over_columns(pair).tobytes() for pair in pairs]
     with ThreadPoolExecutor(8) as pool:
@@ -201,8 +203,8 @@ def test_threads_may_call_at_once() -> None:
 
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="no fork on this system")
-def test_a_forked_child_pools_too() -> None:
-    """GNU OpenMP would end the child; DataLoader workers of PyTorch are such children."""
+def test_pooling_works_in_a_forked_process() -> None:
+    """GNU OpenMP would end the process; DataLoader workers of PyTorch are forked processes."""
     code = (
         "import os, warnings, numpy as np; warnings.simplefilter('ignore');"
         "from protemb_sdk import clip_windows; x = np.ones((5, 4), np.float32);"
@@ -213,6 +215,6 @@ def test_a_forked_child_pools_too() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-def test_windows_beyond_memory_are_one_sentence() -> None:
+def test_windows_larger_than_memory_give_a_clear_error() -> None:
     with pytest.raises(EmbeddingError, match="do not fit into memory"):
         clip_windows(np.ones((1000, 64), dtype=np.float32), 10**15)

@@ -1,4 +1,4 @@
-"""The page of promises names tests that are there; and the promises that have no other place."""
+"""Guarantees: the tests named on the page exist; and tests of guarantees that fit into no other file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def names() -> list[str]:
 
 
 @pytest.mark.skipif(not PAGE.exists(), reason="the pages are not beside the tests")
-def test_what_the_page_names_is_there() -> None:
+def test_files_and_tests_named_on_the_page_exist() -> None:
     assert len(names()) > 20
     for name in names():
         path, _, test = name.partition("::")

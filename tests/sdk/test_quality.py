@@ -1,4 +1,4 @@
-"""Scores of models: values, inputs that are odd, ranking, tables, profiles and B-factors."""
+"""Quality scores of models: values, unusual inputs, ranking, tables, profiles and B-factors."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def noisy(chain: Chain, angstrom: float, seed: int = 0) -> Chain:
     return replace(chain, ca_coords=chain.ca_coords + angstrom * noise, name=f"noise-{angstrom:g}")
 
 
-def test_a_native_is_better_than_what_noise_makes_of_it(scorer: QualityScorer, structures: Path) -> None:
+def test_scores_decrease_with_added_noise(scorer: QualityScorer, structures: Path) -> None:
     for file in ("1orc.pdb", "4zhl.cif.gz", "3wup.json.gz"):
         native = read_chain(structures / file, "U" if file.startswith("4") else None)
         scores = [scorer.score(native), *(scorer.score(noisy(native, s)) for s in (1.5, 6.0))]
@@ -66,9 +66,7 @@ def test_a_native_is_better_than_what_noise_makes_of_it(scorer: QualityScorer, s
         assert one.provenance["head"] == "quality" and one.provenance["model"] == scorer.embedder.model.name
 
 
-def test_turning_moving_and_a_million_angstrom_change_nothing(
-    scorer: QualityScorer, structures: Path
-) -> None:
+def test_scores_are_invariant_to_rotation_and_translation(scorer: QualityScorer, structures: Path) -> None:
     native = read_chain(structures / "1orc.pdb")
     here = scorer.score(native)
     turn = Rotation.from_euler("xyz", [0.5, 1.0, 2.0])
@@ -78,22 +76,22 @@ def test_turning_moving_and_a_million_angstrom_change_nothing(
         assert there.gdt_ts == pytest.approx(here.gdt_ts, abs=1e-3)
 
 
-def test_the_right_fold_with_the_wrong_sequence_is_worse(scorer: QualityScorer, structures: Path) -> None:
-    """A threading error: every residue where the residue 20 further on was."""
+def test_a_wrong_sequence_lowers_the_score(scorer: QualityScorer, structures: Path) -> None:
+    """A threading error: the sequence is shifted by 20 residues."""
     native = read_chain(structures / "4zhl.cif.gz", "U")
     shifted = replace(native, sequence=native.sequence[20:] + native.sequence[:20])
     assert scorer.score(native).gdt_ts > scorer.score(shifted).gdt_ts
 
 
 @pytest.mark.parametrize("count", [1, 2, 9])
-def test_too_few_residues_are_no_fold(scorer: QualityScorer, structures: Path, count: int) -> None:
+def test_fewer_than_10_residues_cannot_be_scored(scorer: QualityScorer, structures: Path, count: int) -> None:
     native = read_chain(structures / "1orc.pdb")
     with pytest.raises(EmbeddingError, match=r"no fold to judge; pass a model of at least 10"):
         scorer.score(kept(native, np.arange(count)))
     assert 0 < scorer.score(kept(native, np.arange(10))).gdt_ts < 1
 
 
-def test_missing_residues_and_unknown_ones_are_scored(
+def test_chains_with_missing_or_unknown_residues_are_scored(
     scorer: QualityScorer, structures: Path, random_walk: Walk
 ) -> None:
     native = read_chain(structures / "1orc.pdb")
@@ -102,14 +100,14 @@ def test_missing_residues_and_unknown_ones_are_scored(
     assert scorer.score(replace(native, sequence="X" * len(native))).gdt_ts < scorer.score(native).gdt_ts
     for length in (80, 100, 200):
         assert scorer.score(random_walk(length)).gdt_ts < 0.35
-    # Of shorter walks it thinks better: .36 at 60 residues.
+    # Shorter random walks have higher scores: 0.36 at 60 residues.
     for length in (40, 60):
         assert scorer.score(random_walk(length)).gdt_ts < scorer.score(native).gdt_ts / 2
-    collapsed = (np.full((30, 3), 7.0), "A" * 30)  # at 0, 0, 0 they would be missing
+    collapsed = (np.full((30, 3), 7.0), "A" * 30)  # at the origin they would count as missing
     assert 0 <= scorer.score(collapsed).gdt_ts <= 1
 
 
-def test_many_models_are_those_one_by_one(scorer: QualityScorer, structures: Path) -> None:
+def test_score_many_equals_single_scores(scorer: QualityScorer, structures: Path) -> None:
     files = [structures / "1a8o.cif", structures / "1orc.pdb"]
     with scorer.score_many([*files, structures / "README.md"], on_error="skip") as run:
         found = list(run)
@@ -130,7 +128,7 @@ def test_heads_of_the_other_kind_are_refused(embedder: Embedder) -> None:
 
 @pytest.fixture
 def folder(structures: Path, tmp_path: Path) -> Path:
-    """Three models of one target: the crystal structure, a noisy one and one that is pulled apart."""
+    """Return three models of one target: the crystal structure, and two with little and much noise."""
     folder = tmp_path / "models"
     folder.mkdir()
     for name, noise in (("good", 0.0), ("fair", 2.0), ("bad", 8.0)):
@@ -188,7 +186,7 @@ def test_a_folder_is_ranked_and_written(
     assert sorted(p.name for p in copies.iterdir()) == ["bad.pdb", "fair.pdb", "good.pdb"]
 
 
-def test_doubts_are_told(
+def test_other_sequences_and_missing_residues_are_reported(
     folder: Path, structures: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     structure = gemmi.read_structure(str(folder / "fair.pdb"))
@@ -205,9 +203,7 @@ def test_doubts_are_told(
     assert "empty.pdb" in messages
 
 
-def test_what_cannot_be_written_or_read_is_said_before_anything_is_scored(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_invalid_inputs_and_outputs_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="needs its own file"):
         score_files([folder], out=tmp_path / "a", **DEFAULTS | {"residues": tmp_path / "a"})  # type: ignore[arg-type]
     with pytest.raises(OutputError, match="would overwrite the input"):
@@ -233,7 +229,7 @@ def test_what_cannot_be_written_or_read_is_said_before_anything_is_scored(
     assert not (tmp_path / "n.csv").exists()
 
 
-def test_a_long_ranking_is_cut_on_the_screen(
+def test_a_long_ranking_is_truncated_in_the_terminal(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("protemb_sdk._cli.quality.SHOWN", 1)
@@ -246,7 +242,7 @@ def test_a_long_ranking_is_cut_on_the_screen(
     )
 
 
-def test_profiles_follow_the_chain(scorer: QualityScorer, structures: Path) -> None:
+def test_profiles_show_the_residue_scores(scorer: QualityScorer, structures: Path) -> None:
     pytest.importorskip("matplotlib")
     score = scorer.score(structures / "1orc.pdb")
     assert len(spark(score)) == 30
@@ -260,7 +256,7 @@ def test_profiles_follow_the_chain(scorer: QualityScorer, structures: Path) -> N
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), score.residue_lddt)
 
 
-def test_a_picture_that_cannot_be_drawn_is_said_before_the_work(
+def test_missing_matplotlib_is_reported_before_scoring(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

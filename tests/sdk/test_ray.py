@@ -1,4 +1,4 @@
-"""On a Ray cluster of several processes: the rows of the local engine, each once, also after kill -9."""
+"""Ray engine with several processes: the rows of the local engine, each exactly once, also after a kill."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def test_both_engines_write_the_same_rows(
     assert did == local and did.failed == 1 and did.chains == 18
     assert_same_rows(rows_of(there), rows_of(here))
     assert skipped_of(there) == skipped_of(here)
-    # What one engine began, the other goes on with; the empty folder is looked at again.
+    # Each engine continues the store of the other; the empty folder is tried again.
     again = StoreSummary(inputs=1, failed=1, before=13)
     assert engine.embed_into_store(one_thread, inputs, here, readouts=["contact"]) == again
     assert embed_into_store(one_thread, inputs, there, readouts=["contact"]) == again
 
 
-def test_pair_embeddings_go_into_a_store(
+def test_pair_embeddings_are_written_into_a_store(
     cluster: None, one_thread: Embedder, structures: Path, tmp_path: Path
 ) -> None:
     files = [structures / "1orc.pdb", structures / "1a8o.cif"]
@@ -76,7 +76,7 @@ def test_pair_embeddings_go_into_a_store(
         engine.embed(None, one_thread, levels=("protein", "residue", "pair"))
 
 
-def test_a_dataset_becomes_one_of_rows(
+def test_a_dataset_of_files_becomes_a_dataset_of_rows(
     cluster: None, one_thread: Embedder, structures: Path, tmp_path: Path
 ) -> None:
     files = ray.data.read_binary_files(str(structures), include_paths=True)
@@ -92,7 +92,9 @@ def test_a_dataset_becomes_one_of_rows(
     )
 
 
-def test_an_object_store_gives_and_takes(cluster: None, one_thread: Embedder, structures: Path) -> None:
+def test_reading_from_and_writing_to_an_object_store(
+    cluster: None, one_thread: Embedder, structures: Path
+) -> None:
     from pyarrow import fs, parquet
 
     server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0)
@@ -132,7 +134,7 @@ def test_the_command_runs_on_ray(
     assert sorted(rows_of(store)) == [f"2beg.pdb.gz:{chain}" for chain in "ABCDE"]
 
 
-def test_what_ray_cannot_take_is_said(cluster: None, one_thread: Embedder, tmp_path: Path) -> None:
+def test_invalid_inputs_are_refused(cluster: None, one_thread: Embedder, tmp_path: Path) -> None:
     chain = one_thread.read(([[0, 0, 3.8 * i] for i in range(5)], "AAAAA")).chains[0]
     (tmp_path / "file").touch()
     with pytest.raises(EmbeddingError, match="on Ray inputs are files and folders, not Chain"):
@@ -145,9 +147,9 @@ def test_what_ray_cannot_take_is_said(cluster: None, one_thread: Embedder, tmp_p
         engine.embed_into_store(one_thread, [], tmp_path / "file")
 
 
-def test_a_task_that_is_done_again_writes_the_same_part(structures: Path, tmp_path: Path) -> None:
-    """As after the loss of a node: another actor, which may find what the first one wrote."""
-    low = Embedder(device="cpu", threads=1, residue_limit=66)  # less than 1a8o has
+def test_a_repeated_task_writes_the_same_part(structures: Path, tmp_path: Path) -> None:
+    """After the loss of a node, another actor repeats the task and may find the part of the first actor."""
+    low = Embedder(device="cpu", threads=1, residue_limit=66)  # fewer than 1a8o has
     arguments = engine._arguments(low, 1)
     batch = {"path": np.array([str(structures / name) for name in ("1orc.pdb", "1a8o.pdb", "2beg.pdb.gz")])}
     for run in (1, 2):
@@ -182,7 +184,7 @@ def many_files(structures: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_killed_in_the_middle_every_row_comes_exactly_once(structures: Path, tmp_path: Path) -> None:
+def test_after_a_kill_every_row_is_written_exactly_once(structures: Path, tmp_path: Path) -> None:
     folder, store, script = many_files(structures, tmp_path), tmp_path / "store", tmp_path / "run.py"
     script.write_text(SLOW)
     command = [sys.executable, str(script), str(folder), str(store)]
@@ -213,6 +215,6 @@ def test_an_actor_that_dies_is_replaced(structures: Path, tmp_path: Path) -> Non
     processes = psutil.process_iter(["name", "cmdline"])
     actors = [p for p in processes if any("MapWorker" in word for word in p.info["cmdline"] or [])]
     assert actors
-    actors[0].kill()  # as where memory runs out
+    actors[0].kill()  # as when memory runs out
     assert run.wait(200) == 0
     assert sorted(rows_of(store)) == [f"{number:03}.pdb:A" for number in range(400)]

@@ -1,8 +1,8 @@
-"""What is read out of 1,000 malformed inputs, with all options, is what it was: nothing changes unnoticed.
+"""Reading of 1,000 malformed inputs, with all options, gives the recorded results.
 
-    python tests/sdk/test_reading_kept.py     # after a change that is meant; look at the difference
+    python tests/sdk/test_reading_kept.py     # after an intended change; check the difference
 
-Another release of gemmi may read some of them otherwise; then the test skips.
+Another release of gemmi may read some inputs differently; then the test is skipped.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from malformed import malformed_input  # noqa: E402
 
 
 def about(read: StructureRead) -> str:
-    """Return chains, with a hash of all that they hold, and what was skipped and why."""
+    """Return the chains with a hash of their content, and the skipped chains with their reasons."""
     found = []
     for chain in read.chains:
         digest = hashlib.sha256()
@@ -50,12 +50,12 @@ def outcome(x: Any, **options: Any) -> str:
     try:
         return about(read_chains(x, **options))
     except ProtembError as error:
-        output = re.sub(r"\(.*\)", "()", str(error))  # what other libraries say
+        output = re.sub(r"\(.*\)", "()", str(error))  # messages of other libraries
         return f"{type(error).__name__}: {output}"
 
 
 def options_of(number: int) -> dict[str, Any]:
-    """Return other options for each input."""
+    """Return options that vary between inputs."""
     return {
         "altloc": ("highest", "first", "A", "B")[number % 4],
         "model_number": 1 + (number % 11 == 0),
@@ -73,7 +73,7 @@ def all_outcomes() -> list[str]:
     return found
 
 
-def test_reading_is_what_it_was() -> None:
+def test_reading_gives_the_recorded_results() -> None:
     kept = json.loads(KEPT.read_text())
     if kept["gemmi"] != gemmi.__version__:
         pytest.skip(f"kept with gemmi {kept['gemmi']}, and this is {gemmi.__version__}")
@@ -83,8 +83,8 @@ def test_reading_is_what_it_was() -> None:
 
 
 @pytest.mark.parametrize("library", ["biotite", "biopython"])
-def test_structures_of_other_libraries_are_read_as_the_file(structures: Path, library: str) -> None:
-    """Conformers, models, insertion codes, several chains: each file with each option."""
+def test_structures_of_other_libraries_give_the_chains_of_the_file(structures: Path, library: str) -> None:
+    """Files with conformers, models, insertion codes or several chains, each with every option."""
     for name in ("1a8o.cif", "3jqh.cif", "4zhl.cif.gz", "1lcd.cif.gz"):
         document = gemmi.cif.read(str(structures / name))
         for altloc in ("highest", "first", "B"):

@@ -1,4 +1,4 @@
-"""Readouts against their plain definitions, and their laws: strips, threads, permutation, empty shells."""
+"""Readouts, compared with direct implementations, and their properties: strips, threads, permutations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def random_map(seed: int, channels: int, length: int, spread: float = 12.0) -> t
 
 
 def plain(name: str, pair_CLL: np.ndarray, coords: np.ndarray) -> np.ndarray:
-    """Return a readout by its definition, in float64."""
+    """Return a readout computed directly from its definition, in float64."""
     pair = pair_CLL.astype(np.float64)
     d = np.sqrt(((coords[:, None] - coords[None]) ** 2).sum(axis=-1))
     if name == "max":
@@ -52,7 +52,7 @@ def pooled(
     borders: tuple[int, ...] = (),
     threads: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """Return readouts, of strips if borders are given."""
+    """Return readouts, computed in strips if borders are given."""
     pool = ReadoutPool(names, coords, len(pair), threads)
     edges = (0, *borders, pair.shape[1])
     for first, past in zip(edges[:-1], edges[1:], strict=True):
@@ -68,7 +68,7 @@ def pooled(
     spread=st.sampled_from([0.0, 2.0, 12.0, 60.0]),
     names=st.lists(st.sampled_from(ALL), unique=True),
 )
-def test_each_readout_is_its_plain_definition(
+def test_each_readout_equals_a_direct_implementation(
     seed: int, channels: int, length: int, spread: float, names: list[str]
 ) -> None:
     pair, coords = random_map(seed, channels, length, spread)
@@ -81,7 +81,7 @@ def test_each_readout_is_its_plain_definition(
 
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 99), length=st.integers(3, 60), data=st.data())
-def test_strips_equal_the_whole(seed: int, length: int, data: st.DataObject) -> None:
+def test_strips_equal_the_whole_map(seed: int, length: int, data: st.DataObject) -> None:
     pair, coords = random_map(seed, 4, length)
     borders = sorted(data.draw(st.sets(st.integers(1, length - 1), max_size=4)))
     whole, strips = pooled(pair, coords), pooled(pair, coords, borders=tuple(borders))
@@ -95,7 +95,7 @@ def test_strips_equal_the_whole(seed: int, length: int, data: st.DataObject) -> 
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 99), length=st.integers(1, 60))
 def test_a_permuted_chain_has_permuted_readouts(seed: int, length: int) -> None:
-    """Reversing is one such permutation: the readouts know of distances, not of places in the chain."""
+    """Readouts depend on distances, not on positions in the chain. One permutation is the reversed order."""
     pair, coords = random_map(seed, 3, length)
     here = pooled(pair, coords)
     for order in (np.arange(length)[::-1], np.random.default_rng(seed).permutation(length)):
@@ -111,7 +111,7 @@ def test_the_transposed_map_swaps_rows_and_columns() -> None:
         np.testing.assert_allclose(here[row], there[column], rtol=0, atol=1e-6)
 
 
-def test_the_number_of_threads_does_not_change_a_byte() -> None:
+def test_the_number_of_threads_does_not_change_the_bytes() -> None:
     rng = np.random.default_rng(0)
     pair = rng.normal(size=(64, 300, 300)).astype(np.float32)
     coords = rng.normal(size=(300, 3)) * 15
@@ -122,7 +122,7 @@ def test_the_number_of_threads_does_not_change_a_byte() -> None:
             assert one[name].tobytes() == other[name].tobytes(), (name, threads)
 
 
-def test_the_mean_is_the_mean_that_is_always_there() -> None:
+def test_the_readout_mean_equals_mean_over_columns() -> None:
     pair, coords = random_map(0, 64, 130)
     assert pooled(pair, coords)["mean"].tobytes() == mean_over_columns(pair).tobytes()
     assert pooled(pair, coords, ("mean",))["mean"].tobytes() == mean_over_columns(pair).tobytes()
@@ -133,13 +133,13 @@ def test_empty_shells_are_zeros() -> None:
     apart = np.arange(10)[:, None] * np.array([1000.0, 0, 0])
     found = pooled(pair, apart)
     for name in SHELLS:
-        # Alone in the innermost shell is the residue itself.
+        # The innermost shell contains only the residue itself.
         expected = pair.diagonal(axis1=1, axis2=2).T if name == "shell-0-6" else 0
         np.testing.assert_array_equal(found[name], expected + np.zeros((10, 4)))
     np.testing.assert_array_equal(found["contact"], found["shell-0-6"])
 
 
-def test_the_bounds_of_a_shell_belong_to_the_outer_one() -> None:
+def test_the_boundary_of_two_shells_belongs_to_the_outer_shell() -> None:
     pair = np.arange(4, dtype=np.float32).reshape(1, 2, 2)
     for distance, inside in ((6.0, "shell-6-10"), (10.0, "shell-10-14"), (20.0, "shell-20-30")):
         found = pooled(pair, np.array([[0.0, 0, 0], [0, distance, 0]]))
@@ -147,27 +147,27 @@ def test_the_bounds_of_a_shell_belong_to_the_outer_one() -> None:
     assert pooled(pair, np.array([[0.0, 0, 0], [0, 30.0, 0]]))["shell-20-30"][0, 0] == 0
 
 
-def test_shells_are_what_their_names_say_and_leave_nothing_between_them() -> None:
+def test_shells_match_their_names_and_have_no_gaps_between_them() -> None:
     assert list(SHELLS) == [f"shell-{low:g}-{high:g}" for low, high in SHELLS.values()]
     assert [low for low, _ in SHELLS.values()] == [0, *(high for _, high in SHELLS.values())][:-1]
     assert CONTACT_SCALE == 8 and "(d / 8)^2" in READOUTS["contact"]
 
 
-def test_residues_at_the_bound_are_not_counted_in_the_inner_shell() -> None:
+def test_residues_at_the_boundary_are_not_counted_in_the_inner_shell() -> None:
     pair = np.array([[[1.0, 10.0, 100.0], [0, 0, 0], [0, 0, 0]]], dtype=np.float32)
     found = pooled(pair, np.array([[0.0, 0, 0], [5, 0, 0], [0, 6, 0]]))
     assert found["shell-0-6"][0, 0] == 5.5 and found["shell-6-10"][0, 0] == 100
 
 
-def test_far_residues_weigh_nothing_and_near_ones_something() -> None:
-    # exp(-69) is 1e-30: beyond, a weight is exactly zero.
+def test_weights_of_distant_residues_are_exactly_zero() -> None:
+    # exp(-69) is 1e-30; smaller weights are exactly zero.
     for power, nothing in ((68.9, False), (69.1, True)):
         coords = np.array([[0.0, 0, 0], [8 * np.sqrt(power), 0, 0]])
         weights, totals = neighbour_weights(coords, 0, 2, 8.0, ())
         assert (weights[0, 0, 1] == 0) == nothing and weights[0, 0, 0] == 1 and totals[0] == 1
 
 
-def test_the_largest_value_is_found_wherever_it_is() -> None:
+def test_the_maximum_is_found_at_every_position() -> None:
     for length in range(1, 14):  # four are compared at a time
         for place in range(length):
             pair = np.full((1, length, length), -7, dtype=np.float32)
@@ -176,7 +176,7 @@ def test_the_largest_value_is_found_wherever_it_is() -> None:
             assert (found == -3).all(), (length, place)
 
 
-def test_nan_comes_through_in_its_own_row_and_column_only() -> None:
+def test_nan_affects_only_its_own_row_and_column() -> None:
     pair, coords = random_map(0, 3, 50)
     for sign in (1, -1):
         pair[1, 20, 7] = np.copysign(np.nan, sign)
@@ -187,10 +187,10 @@ def test_nan_comes_through_in_its_own_row_and_column_only() -> None:
     assert pooled(pair, coords)["max"][20, 1] == np.inf
 
 
-# --- in an embedding --------------------------------------------------------------------------------
+# --- readouts of an embedding -----------------------------------------------------------------------
 
 
-def test_an_embedding_holds_what_was_asked_for(embedder: Embedder, chain_1a8o: Chain) -> None:
+def test_an_embedding_has_the_requested_readouts(embedder: Embedder, chain_1a8o: Chain) -> None:
     found = embedder.embed(chain_1a8o, pair=True, readouts=ALL)
     assert tuple(found.readouts) == ALL and found.pair is not None
     pair = np.moveaxis(found.pair, 2, 0)
@@ -206,7 +206,9 @@ def test_an_embedding_holds_what_was_asked_for(embedder: Embedder, chain_1a8o: C
 
 
 @pytest.mark.parametrize("length", [1, 3])
-def test_a_chain_of_one_residue_and_of_three(embedder: Embedder, random_walk: Walk, length: int) -> None:
+def test_readouts_of_chains_of_one_and_three_residues(
+    embedder: Embedder, random_walk: Walk, length: int
+) -> None:
     found = embedder.embed(random_walk(length), readouts=ALL)
     for array in found.readouts.values():
         assert array.shape == (length, embedder.channels) and np.isfinite(array).all()
@@ -215,7 +217,7 @@ def test_a_chain_of_one_residue_and_of_three(embedder: Embedder, random_walk: Wa
         np.testing.assert_array_equal(found.readouts["column-contact"], found.readouts["mean"])
 
 
-def test_strips_of_a_real_map_equal_the_whole(embedder: Embedder, random_walk: Walk) -> None:
+def test_strips_of_a_real_map_equal_the_whole_map(embedder: Embedder, random_walk: Walk) -> None:
     x = random_walk(200)
     whole = embedder.embed(x, readouts=ALL)
     strips = Embedder(device="cpu", memory_limit=1).embed(x, readouts=ALL)
@@ -224,7 +226,7 @@ def test_strips_of_a_real_map_equal_the_whole(embedder: Embedder, random_walk: W
         assert difference < 1e-5 * np.abs(whole.readouts[name]).max(), name
 
 
-def test_many_and_workers_take_readouts(embedder: Embedder, structures: Path) -> None:
+def test_embed_many_and_workers_compute_readouts(embedder: Embedder, structures: Path) -> None:
     names = ["max", "contact"]
     inputs = [structures / "1orc.pdb", structures / "1a8o.cif"]
     here = list(embedder.embed_many(inputs, readouts=names))
@@ -248,7 +250,7 @@ def test_windows_of_a_readout(embedder: Embedder, chain_1a8o: Chain) -> None:
         found.windows(7, readout="median")
 
 
-def test_an_unknown_readout_lists_the_names(embedder: Embedder, chain_1a8o: Chain) -> None:
+def test_the_error_for_an_unknown_readout_lists_the_names(embedder: Embedder, chain_1a8o: Chain) -> None:
     for call in (embedder.embed, embedder.embed_chain, embedder.embed_many):
         with pytest.raises(
             EmbeddingError, match="there is no readout 'median'; there are mean, contact, shell-0-6"
@@ -258,7 +260,7 @@ def test_an_unknown_readout_lists_the_names(embedder: Embedder, chain_1a8o: Chai
             call(chain_1a8o, readouts=5)  # type: ignore[arg-type]
 
 
-def test_saved_readouts_come_back(make_embedding: Callable[..., Embedding], tmp_path: Path) -> None:
+def test_readouts_are_saved_and_loaded(make_embedding: Callable[..., Embedding], tmp_path: Path) -> None:
     from dataclasses import replace
 
     bare = make_embedding(6)
@@ -273,7 +275,7 @@ def test_saved_readouts_come_back(make_embedding: Callable[..., Embedding], tmp_
         Embedding.load(short.save(tmp_path / "short.npz"))
 
 
-def test_the_list_is_a_copy_with_the_default_first() -> None:
+def test_list_readouts_returns_a_copy_with_the_default_first() -> None:
     found = list_readouts()
     assert next(iter(found)) == "mean" and all(found.values()) and set(SHELLS) < set(found)
     found.clear()

@@ -1,6 +1,6 @@
-"""Chains, sequences and C-alphas as Biotite and Biopython read them; every disagreement has its reason.
+"""Chains, sequences and C-alphas agree with Biotite and Biopython, or the difference has a known reason.
 
-python tests/sdk/test_reference_readers.py     # writes tests/reference_readers.md, over the shared data too
+python tests/sdk/test_reference_readers.py     # writes tests/reference_readers.md, with the shared data
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ NAMES = sorted(path.name for path in files_of(TESTS / "structures"))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_other_readers_find_the_same_or_the_reason_is_known(name: str) -> None:
+def test_other_readers_agree_or_the_reason_is_known(name: str) -> None:
     pytest.importorskip("biotite")
     pytest.importorskip("Bio.PDB")
     for found in compared(TESTS / "structures" / name):
         assert found.reason, f"{found.reader} of {name}: {found.difference}"
 
 
-def test_a_difference_that_the_file_does_not_explain_has_no_reason(structures: Path) -> None:
+def test_differences_that_the_file_does_not_explain_have_no_reason(structures: Path) -> None:
     data = (structures / "1a8o.pdb").read_bytes()
     mine, facts = ours(data), Facts(data, "PDB")
     assert mine[0].name == "MSE" and not list(differences(mine, mine, facts))
@@ -46,7 +46,7 @@ def test_a_difference_that_the_file_does_not_explain_has_no_reason(structures: P
 
 
 def test_all_shared_files_agree_or_the_reason_is_known(shared_data: Path) -> None:
-    """A third of them here, all of them in the page."""
+    """This test reads a third of the files; the page covers all of them."""
     pytest.importorskip("biotite")
     pytest.importorskip("Bio.PDB")
     files = files_of(shared_data / "structures")[::3]
@@ -54,7 +54,7 @@ def test_all_shared_files_agree_or_the_reason_is_known(shared_data: Path) -> Non
     assert not unexplained, unexplained[:5]
 
 
-def test_the_page_has_no_disagreement_without_a_reason() -> None:
+def test_the_page_has_no_difference_without_a_reason() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert "| unexplained | 0 |" in text and "1,097 shared files" in text
 

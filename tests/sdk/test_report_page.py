@@ -1,4 +1,4 @@
-"""The report: one page that opens offline, holds every chain, and is safe from what names hold."""
+"""The report: one page that opens offline, contains every chain, and escapes names."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def embeddings(embedder: Embedder, structures: Path) -> list[Embedding]:
     return list(embedder.embed_many(files))
 
 
-def test_the_page_holds_what_it_shows(
+def test_the_page_contains_chains_and_neighbours(
     embeddings: list[Embedding], embedder: Embedder, tmp_path: Path
 ) -> None:
     out = tmp_path / "report.html"
@@ -44,12 +44,12 @@ def test_the_page_holds_what_it_shows(
         assert (row["id"], row["length"]) == (embedding.id, len(embedding))
         np.testing.assert_allclose(row["xyz"], embedding.chain.centred_coords, atol=0.051)
         assert len(row["colours"]) == 6 * len(embedding) and len(row["numbers"]) == len(embedding)
-    first, second = data["chains"][0], data["chains"][1]  # one chain in two formats
+    first, second = data["chains"][0], data["chains"][1]  # the same chain in two formats
     assert first["near"][0][0] == 1 and second["near"][0][0] == 0 and first["colours"] == second["colours"]
     assert [n for n, _ in first["near"]] != [0] and len(first["near"]) == report.NEIGHBOURS
 
 
-def test_clusters_are_shown_if_asked_for(embeddings: list[Embedding], tmp_path: Path) -> None:
+def test_clusters_are_shown_if_requested(embeddings: list[Embedding], tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     write_report(embeddings, out)
     assert all("cluster" not in row for row in data_of(out)["chains"])
@@ -60,7 +60,7 @@ def test_clusters_are_shown_if_asked_for(embeddings: list[Embedding], tmp_path: 
     assert {row["cluster"] for row in data_of(out)["chains"]} == {1}
 
 
-def test_names_cannot_leave_their_place(embeddings: list[Embedding], tmp_path: Path) -> None:
+def test_names_are_escaped(embeddings: list[Embedding], tmp_path: Path) -> None:
     evil = "</script><script>document.title='caught'</script>"
     chain = replace(embeddings[0].chain, name=evil)
     write_report([replace(embeddings[0], chain=chain)], tmp_path / "report.html")
@@ -68,7 +68,7 @@ def test_names_cannot_leave_their_place(embeddings: list[Embedding], tmp_path: P
     assert data_of(tmp_path / "report.html")["chains"][0]["id"] == f"{evil}_A"
 
 
-def test_large_sets_leave_structures_out(
+def test_large_reports_omit_the_structures(
     embeddings: list[Embedding], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report, "SHOWN_RESIDUES", 10)
@@ -76,7 +76,7 @@ def test_large_sets_leave_structures_out(
     assert all("xyz" not in row for row in data_of(tmp_path / "report.html")["chains"])
 
 
-def test_nothing_and_nowhere_are_refused(embeddings: list[Embedding], tmp_path: Path) -> None:
+def test_empty_reports_and_invalid_paths_are_refused(embeddings: list[Embedding], tmp_path: Path) -> None:
     with pytest.raises(StructureError, match="no chain to report on"):
         write_report([], tmp_path / "report.html")
     with pytest.raises(OutputError, match="does not exist"):
@@ -106,7 +106,7 @@ def chromium(tmp_path: Path) -> Callable[..., str]:
     return run
 
 
-def test_it_opens_offline(
+def test_the_page_opens_offline(
     structures: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -1,4 +1,4 @@
-"""Search: alignments and superpositions that are right, indexes whole or not there, and clear refusals."""
+"""Search: correct alignments and superpositions, complete indexes, and clear errors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def index(store: Path) -> Index:
     return open_index(store.parent / "index")
 
 
-def test_a_chain_finds_itself_and_its_like(index: Index, embedder: Embedder, chains: list[Chain]) -> None:
+def test_a_chain_finds_itself_and_a_fragment_finds_its_chain(
+    index: Index, embedder: Embedder, chains: list[Chain]
+) -> None:
     rng = np.random.default_rng(0)
     for chain in chains:
         first = index.search(embedder.embed(chain), 3)[0]
@@ -61,9 +63,7 @@ def test_a_chain_finds_itself_and_its_like(index: Index, embedder: Embedder, cha
         assert (found.pairs[:, 1] - found.pairs[:, 0] == piece.start).mean() > 0.9
 
 
-def test_hits_come_best_first_and_are_all_there_are(
-    index: Index, embedder: Embedder, chains: list[Chain]
-) -> None:
+def test_hits_are_complete_and_sorted_by_score(index: Index, embedder: Embedder, chains: list[Chain]) -> None:
     query = embedder.embed(chains[0])
     hits = index.search(query, k=1000)
     assert len(hits) == len(index) and len({(hit.source, hit.chain_id) for hit in hits}) == len(index)
@@ -79,12 +79,12 @@ def test_hits_come_best_first_and_are_all_there_are(
     assert [hit.id for hit in index.search(query, k=4)] == [hit.id for hit in hits[:4]]
     cosines = index.descriptors @ index.descriptor(query)
     np.testing.assert_allclose(sorted(hit.similarity for hit in hits), np.sort(cosines), atol=2e-3)
-    # Few candidates: those of the best cosine.
+    # With few candidates, the hits are those of largest cosine similarity.
     best = {index.ids[number] for number in np.argsort(-cosines)[:2]}
     assert {hit.id for hit in index.search(query, k=2, candidates=2)} == best
 
 
-def test_a_graph_finds_what_all_of_them_do(
+def test_approximate_search_finds_the_hits_of_exact_search(
     index: Index, embedder: Embedder, chains: list[Chain], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     query = embedder.embed(chains[0])
@@ -93,7 +93,7 @@ def test_a_graph_finds_what_all_of_them_do(
     assert [hit.id for hit in index.search(query)] == wanted
 
 
-def test_half_precision_changes_little(
+def test_half_precision_changes_the_scores_little(
     index: Index, structures: Path, embedder: Embedder, chains: list[Chain], tmp_path: Path
 ) -> None:
     files = [structures / name for name in FILES]
@@ -109,7 +109,7 @@ def test_half_precision_changes_little(
     )
 
 
-def test_a_store_of_proteins_alone_is_found_by_cosine(
+def test_a_store_of_protein_vectors_only_is_searched_by_cosine(
     structures: Path, embedder: Embedder, chains: list[Chain], tmp_path: Path
 ) -> None:
     files = [structures / "1orc.pdb", structures / "1a8o.cif", structures / "3jqh.cif"]
@@ -143,7 +143,7 @@ def older(path: Path, out: Path) -> Path:
 
 
 @pytest.mark.parametrize("layout", ["now", "0.1"])
-def test_a_parquet_file_is_indexed_as_a_store_is(
+def test_a_parquet_file_is_indexed_like_a_store(
     index: Index, embedder: Embedder, chains: list[Chain], structures: Path, tmp_path: Path, layout: str
 ) -> None:
     path = tmp_path / "all.parquet"
@@ -159,7 +159,7 @@ def test_a_parquet_file_is_indexed_as_a_store_is(
     assert [hit.tm_score for hit in hits] == pytest.approx([hit.tm_score for hit in others], abs=1e-3)
 
 
-def test_a_parquet_file_of_others_is_refused(tmp_path: Path) -> None:
+def test_a_parquet_file_of_another_program_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": ["x"]}), tmp_path / "x.parquet")
     (tmp_path / "y.parquet").write_bytes(b"PAR1")
     for name in ("x.parquet", "y.parquet"):
@@ -168,7 +168,7 @@ def test_a_parquet_file_of_others_is_refused(tmp_path: Path) -> None:
         assert refused.value.where == str(tmp_path / name) and not (tmp_path / "index").exists()
 
 
-# --- refusals -------------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
 def test_queries_of_another_model_are_refused(index: Index, chains: list[Chain]) -> None:
@@ -177,7 +177,7 @@ def test_queries_of_another_model_are_refused(index: Index, chains: list[Chain])
         index.search(query)
 
 
-def test_numbers_below_one_are_refused(index: Index, embedder: Embedder, chains: list[Chain]) -> None:
+def test_invalid_search_options_are_refused(index: Index, embedder: Embedder, chains: list[Chain]) -> None:
     query = embedder.embed(chains[1])
     for k, candidates in ((0, 5), (5, 0)):
         with pytest.raises(EmbeddingError, match="at least 1"):
@@ -186,14 +186,14 @@ def test_numbers_below_one_are_refused(index: Index, embedder: Embedder, chains:
         index.search(query, sort="cosine")
 
 
-def test_what_is_there_is_not_overwritten(store: Path, index: Index) -> None:
+def test_an_existing_index_is_not_overwritten(store: Path, index: Index) -> None:
     before = {file.name: file.read_bytes() for file in index.path.iterdir()}
     with pytest.raises(OutputError, match="is there already"):
         build_index(store, index.path)
     assert {file.name: file.read_bytes() for file in index.path.iterdir()} == before
 
 
-def test_stores_that_are_none_or_damaged_leave_nothing(
+def test_invalid_stores_are_refused_and_leave_no_files(
     store: Path, embedder: Embedder, tmp_path: Path
 ) -> None:
     out = tmp_path / "index"
@@ -232,7 +232,7 @@ except OutputError as error:
 
 
 @pytest.mark.parametrize("size", [500, 3_000, 50_000])
-def test_a_full_disk_leaves_nothing(store: Path, tmp_path: Path, size: int) -> None:
+def test_a_full_disk_leaves_no_files(store: Path, tmp_path: Path, size: int) -> None:
     pytest.importorskip("resource", reason="limits are POSIX's")
     command = [sys.executable, "-c", FULL, str(store), str(tmp_path / "index"), str(size)]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -272,7 +272,7 @@ def test_other_folders_and_formats_are_refused(copied: Path, store: Path) -> Non
         open_index(copied)
 
 
-def test_files_of_two_indexes_are_told_apart(copied: Path) -> None:
+def test_files_of_different_indexes_are_refused(copied: Path) -> None:
     assert repr(open_index(copied)) == f"Index({copied}: {len(open_index(copied))} chains, model base)"
     header = copied / module.HEADER
     about = json.loads(header.read_text())
@@ -281,7 +281,7 @@ def test_files_of_two_indexes_are_told_apart(copied: Path) -> None:
         open_index(copied)
 
 
-def test_without_the_extra_it_says_what_to_install(
+def test_missing_usearch_names_the_extra_to_install(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "usearch.index", None)
@@ -345,7 +345,7 @@ def test_one_bad_chain_of_a_query_is_skipped(
     assert "chain B" in found.err and "residue_limit" in found.err
 
 
-def test_what_cannot_be_searched_is_one_sentence(
+def test_invalid_queries_and_indexes_give_one_error(
     protemb: Callable[..., Any], index: Index, structures: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "bad.cif").write_text("nothing")

@@ -1,4 +1,4 @@
-"""Models by name and by path, devices, threads: got as asked for, or refused in one sentence."""
+"""Models by name and by path, devices and threads: used as requested, or refused with a clear error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from protemb_sdk import DeviceError, Embedder, ModelError, list_models
 from protemb_sdk._model import models, session
 
 
-def test_the_default_model_comes_first_and_is_there() -> None:
+def test_the_default_model_is_listed_first_and_exists() -> None:
     first = list_models()[0]
     assert first.name == "base" and first.path.is_file() and first.summary
     assert first.score_path is not None and first.score_path.is_file()
@@ -21,7 +21,7 @@ def test_the_default_model_comes_first_and_is_there() -> None:
     assert set(first.sha256) == {first.path.name, first.score_path.name, first.gpu_path.name}
 
 
-def test_a_path_is_a_model_by_any_kind_of_path(tmp_path: Path) -> None:
+def test_a_model_is_found_by_any_kind_of_path(tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
     path.write_bytes(models.BUNDLED.joinpath("base.onnx").read_bytes())
     for given in (path, str(path)):
@@ -33,12 +33,12 @@ def test_a_path_is_a_model_by_any_kind_of_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["bsae", "", "no/such.onnx", "x" * 5000, "a\0b"])
-def test_a_model_that_is_not_there_lists_those_that_are(name: str) -> None:
+def test_the_error_for_an_unknown_model_lists_the_bundled_models(name: str) -> None:
     with pytest.raises(ModelError, match=r"no model named .* bundled are base.*pass the path of an \.onnx"):
         Embedder(name)
 
 
-def test_a_damaged_bundled_model_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_bundled_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "bundled"
     shutil.copytree(models.BUNDLED, folder)
     monkeypatch.setattr(models, "BUNDLED", folder)
@@ -54,7 +54,7 @@ def test_a_damaged_bundled_model_is_found_out(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n" + bytes(99)])
-def test_what_is_not_onnx_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_files_that_are_not_onnx_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.onnx"
     path.write_bytes(content)
     with pytest.raises(
@@ -65,7 +65,7 @@ def test_what_is_not_onnx_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def foreign_model(path: Path, **metadata: str) -> Path:
-    """Write a graph that does nothing, with metadata of the test's choice."""
+    """Write an identity graph with the given metadata."""
     onnx = pytest.importorskip("onnx")
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     graph = helper.make_graph(
@@ -80,7 +80,7 @@ def foreign_model(path: Path, **metadata: str) -> Path:
     return path
 
 
-def test_an_onnx_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+def test_an_onnx_file_of_another_program_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
     with pytest.raises(ModelError, match=r"x\.onnx: an ONNX file, but not one of protemb's"):
         Embedder(foreign_model(path), device="cpu")
@@ -91,7 +91,7 @@ def test_an_onnx_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
             Embedder(foreign_model(path, contract="1", card=card), device="cpu")
 
 
-def test_a_score_graph_does_not_pass_for_an_embedding_graph() -> None:
+def test_a_score_graph_is_refused_as_an_embedding_graph() -> None:
     with pytest.raises(ModelError, match="holds the score graph; pass the embedding graph beside it"):
         Embedder(models.BUNDLED / "base-score.onnx", device="cpu")
 
@@ -106,7 +106,7 @@ def without_cuda(monkeypatch: pytest.MonkeyPatch, **wheels: str) -> None:
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
-def test_cuda_that_is_not_there_names_the_wheel_and_the_fix(
+def test_the_error_for_missing_cuda_names_the_wheel_and_the_solution(
     monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
     without_cuda(monkeypatch, onnxruntime="1.99")
@@ -121,12 +121,12 @@ def test_cuda_that_is_not_there_names_the_wheel_and_the_fix(
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cpu:0", "", None, "CPU"])
-def test_an_unknown_device_is_named(device: str) -> None:
+def test_an_unknown_device_is_refused(device: str) -> None:
     with pytest.raises(DeviceError, match=f"no device named {str(device)!r}; use 'auto', 'cpu', 'cuda'"):
         Embedder(device=device)
 
 
-def test_providers_are_taken_or_refused_by_name() -> None:
+def test_providers_are_used_or_refused_by_name() -> None:
     for providers in (["CPUExecutionProvider"], "CPUExecutionProvider", [("CPUExecutionProvider", {})]):
         assert Embedder(providers=providers).device == "cpu"  # type: ignore[arg-type]
     with pytest.raises(DeviceError, match=r"has no MadeUpProvider; it has .*CPUExecutionProvider"):
@@ -153,7 +153,7 @@ def with_broken_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "InferenceSession", _Cpu)
 
 
-def test_a_silent_fallback_is_never_silent(
+def test_a_fallback_to_the_cpu_is_logged_or_an_error(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with_broken_cuda(monkeypatch)
@@ -166,7 +166,7 @@ def test_a_silent_fallback_is_never_silent(
     assert "running on CPUExecutionProvider, the next of providers=" in caplog.text
 
 
-def test_a_device_that_does_not_start_is_no_fault_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_does_not_start_is_a_device_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: object, **options: object) -> None:
         raise RuntimeError("CUDA failure 101: invalid device ordinal\nmore")
 

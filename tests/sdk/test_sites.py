@@ -1,4 +1,4 @@
-"""Predicted sites: values, inputs, tables, and B-factors read back."""
+"""Predicted sites: values, inputs, tables and B-factors."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def predictor(head: Path, embedder: Embedder) -> SitePredictor:
 # --- predictions ------------------------------------------------------------------------------------
 
 
-def test_a_prediction_is_what_the_head_computes(
+def test_a_prediction_equals_the_output_of_the_head(
     predictor: SitePredictor, embedder: Embedder, structures: Path
 ) -> None:
     path = structures / "1a8o.cif"
@@ -56,7 +56,9 @@ def test_a_prediction_is_what_the_head_computes(
     assert sites.provenance["head_sha256"] == predictor.info.sha256 and sites.provenance["threshold"] == 0.5
 
 
-def test_short_broken_and_unknown_chains(predictor: SitePredictor, random_walk: Walk) -> None:
+def test_chains_that_are_short_or_have_gaps_or_unknown_residues(
+    predictor: SitePredictor, random_walk: Walk
+) -> None:
     for length in (1, 3):
         assert len(predictor.predict(random_walk(length))) == length
     coords, _ = random_walk(30)
@@ -99,7 +101,7 @@ def test_a_probability_at_the_threshold_is_a_site(predictor: SitePredictor, chai
     assert at.is_site.all()
 
 
-def test_many_are_predicted_in_order_and_workers_change_nothing(
+def test_predict_many_keeps_the_order_with_and_without_workers(
     predictor: SitePredictor, structures: Path, tmp_path: Path
 ) -> None:
     inputs = [structures / "2beg.pdb.gz", tmp_path / "gone.pdb", structures / "1lcd.cif.gz"]
@@ -116,7 +118,7 @@ def test_many_are_predicted_in_order_and_workers_change_nothing(
     assert list(run) == []
 
 
-def test_a_head_that_gives_no_probability_is_found_out(
+def test_a_head_without_valid_probabilities_is_an_error(
     make_head: Make, embedder: Embedder, tmp_path: Path, chain_1a8o: Chain
 ) -> None:
     for scale in (99.0, float("nan")):
@@ -134,13 +136,13 @@ def test_a_head_that_gives_no_probability_is_found_out(
         )
 
 
-def test_a_chain_must_be_named_where_there_are_several(predictor: SitePredictor, structures: Path) -> None:
+def test_a_chain_must_be_named_if_there_are_several(predictor: SitePredictor, structures: Path) -> None:
     with pytest.raises(ChainError, match="holds 5 protein chains, name one of them"):
         predictor.predict(structures / "2beg.pdb.gz")
     assert predictor.predict(structures / "2beg.pdb.gz", "C").id == "2beg_C"
 
 
-def test_the_bundled_head_says_what_it_said_when_it_was_made(structures: Path) -> None:
+def test_the_bundled_head_reproduces_its_recorded_predictions(structures: Path) -> None:
     predictor = SitePredictor(device="cpu", threads=1)
     assert predictor.info.name == "sites" and 0 < predictor.threshold < 1
     golden = np.array(predictor.card["golden"]["probability"])
@@ -152,14 +154,14 @@ def test_the_bundled_head_says_what_it_said_when_it_was_made(structures: Path) -
     assert "sites" in [head.name for head in list_heads()]
 
 
-def test_the_bundled_head_does_not_turn_with_the_structure(structures: Path) -> None:
+def test_the_bundled_head_is_invariant_to_rotation_and_translation(structures: Path) -> None:
     predictor = SitePredictor(device="cpu", threads=1)
     chain = read_chain(structures / "1orc.pdb")
     turn = np.array([[0.0, -1.0, 0.0], [0.6, 0.0, -0.8], [0.8, 0.0, 0.6]])
     turned = replace(chain, ca_coords=chain.ca_coords @ turn.T + 1000.0)
     expected = predictor.predict(chain).probability
     np.testing.assert_allclose(predictor.predict(turned).probability, expected, atol=2e-3)
-    # What gives it the chance to know: a mirror image is another fold.
+    # A mirror image is another fold, with other predictions.
     mirrored = replace(chain, ca_coords=chain.ca_coords * [1, 1, -1])
     assert np.abs(predictor.predict(mirrored).probability - expected).max() > 0.02
 
@@ -212,7 +214,9 @@ FILES = [
 
 @pytest.mark.parametrize("ending", [".pdb", ".cif", ".cif.gz", ".ent.gz"])
 @pytest.mark.parametrize("name", FILES)
-def test_b_factors_are_read_back(structures: Path, tmp_path: Path, name: str, ending: str) -> None:
+def test_b_factors_contain_the_probabilities(
+    structures: Path, tmp_path: Path, name: str, ending: str
+) -> None:
     predictions = made_up(structures / name)
     out = write_b_factors(structures / name, tmp_path / f"x{ending}", predictions)
     assert list(tmp_path.iterdir()) == [out]
@@ -252,7 +256,7 @@ def test_b_factors_of_another_model_and_of_one_chain(structures: Path, tmp_path:
 
 
 def test_one_author_number_in_two_label_chains(structures: Path, tmp_path: Path) -> None:
-    """A ligand with a C-alpha that was numbered like a residue of the protein keeps 0."""
+    """A ligand with a C-alpha atom and the number of a protein residue has a B-factor of 0."""
     structure = gemmi.read_structure(str(structures / "1a8o.cif"))
     structure.setup_entities()
     chain = structure[0]["A"]
@@ -276,7 +280,7 @@ def test_one_author_number_in_two_label_chains(structures: Path, tmp_path: Path)
     assert found["L"] == 0 and found["A"] > 0
 
 
-def test_b_factors_of_another_structure_or_place_are_refused(structures: Path, tmp_path: Path) -> None:
+def test_b_factors_of_another_structure_or_format_are_refused(structures: Path, tmp_path: Path) -> None:
     predictions = made_up(structures / "1a8o.cif")
     with pytest.raises(StructureError, match=r"1orc\.pdb: holds no residue 151 of chain 'A', which was pred"):
         write_b_factors(structures / "1orc.pdb", tmp_path / "x.pdb", predictions)

@@ -71,7 +71,7 @@ def test_one_chain_and_a_structure_on_the_command_line(
         (["{t}/bad.pdb", "{t}/worse.pdb"], "none of the 2 inputs could be embedded"),
     ],
 )
-def test_bad_input_is_one_error_and_no_file(
+def test_bad_input_gives_one_error_and_no_file(
     protemb: Run, head: Path, structures: Path, tmp_path: Path, arguments: list[str], words: str
 ) -> None:
     for name in ("bad.pdb", "worse.pdb"):
@@ -99,7 +99,7 @@ def test_a_structure_that_cannot_be_written_leaves_no_table(
     assert list(tmp_path.iterdir()) == [source]
 
 
-def test_as_a_user_runs_it_without_torch_or_onnx(head: Path, structures: Path, tmp_path: Path) -> None:
+def test_the_command_does_not_import_torch_or_onnx(head: Path, structures: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from protemb_sdk import cli\n"
         "try: cli.main()\n"

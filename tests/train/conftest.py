@@ -1,4 +1,4 @@
-"""Networks with nothing left at zero, and real chains to show them."""
+"""Networks with random weights, real chains, and small data sets made of them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def config(request: pytest.FixtureRequest) -> NetworkConfig:
 
 @pytest.fixture(scope="session")
 def randomised(fill_at_random: Callable[..., ScoreNetwork]) -> Callable[..., ScoreNetwork]:
-    """Make a network whose weights and statistics are all at random."""
+    """Make a network with random weights and random normalisation statistics."""
     return lambda config: fill_at_random(config, lambda name: 0.2)
 
 
@@ -71,7 +71,7 @@ CorpusMaker = Callable[[list[tuple[str, np.ndarray, int]]], Corpus]
 
 @pytest.fixture
 def make_corpus(tmp_path: Path) -> CorpusMaker:
-    """Write a corpus of (sequence, coordinates, cluster) and open it, all splits."""
+    """Write a corpus from (sequence, coordinates, cluster) and open it with all splits."""
 
     def make(chains: list[tuple[str, np.ndarray, int]]) -> Corpus:
         rows = [
@@ -100,7 +100,7 @@ def real_corpus(make_corpus: CorpusMaker, traces: list[Trace]) -> Corpus:
 
 @pytest.fixture
 def collection(tmp_path: Path, traces: list[Trace]) -> Path:
-    """The documented layout: flat arrays, steps in 0.001 angstrom, two sources."""
+    """A collection in the documented layout: flat arrays, steps in 0.001 angstrom, two sources."""
     steps = []
     for trace in traces:
         milli = np.rint(trace.ca_coords.astype(np.float64) * 1000).astype(np.int64)
@@ -125,7 +125,7 @@ def collection(tmp_path: Path, traces: list[Trace]) -> Path:
 
 
 def arrays_of(traces: list[Trace], copies: int = 3) -> dict[str, Any]:
-    """Return DeepPPISP's layout for real chains; residues near the tip of a chain are its sites."""
+    """Return real chains in DeepPPISP's layout; the 20% of residues farthest from the centre are sites."""
     rng = np.random.default_rng(0)
     found: dict[str, list[Any]] = {name: [] for name in ("seq", "label", "pssm", "ca", "dssp")}
     ids, split = [], []
@@ -153,7 +153,7 @@ def arrays_of(traces: list[Trace], copies: int = 3) -> dict[str, Any]:
 
 @pytest.fixture
 def labelled(traces: list[Trace]) -> dict[str, Any]:
-    """Arrays of labelled chains, fresh."""
+    """Arrays of labelled chains, which a test may modify."""
     return arrays_of(traces)
 
 
@@ -162,7 +162,7 @@ Written = Callable[..., Path]
 
 @pytest.fixture
 def written(tmp_path: Path, traces: list[Trace]) -> Written:
-    """Write them, some of them changed."""
+    """Write the labelled chains, with some arrays replaced."""
 
     def write(**changed: Any) -> Path:
         path = tmp_path / "deepppisp.npz"
@@ -174,7 +174,7 @@ def written(tmp_path: Path, traces: list[Trace]) -> Written:
 
 @pytest.fixture
 def split(written: Written) -> tuple[list[SiteChain], list[SiteChain]]:
-    """Learning and test chains of them."""
+    """Training and test chains of the labelled chains."""
     sites = read_sites(written())
     return sites.of("train"), sites.of("test")
 
@@ -186,7 +186,7 @@ SEQUENCE = "MKTAYIAKQRQISFVKSHFSRQ"
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks for the network is caught."""
+    """Raise an error at any attempt to use the internet."""
 
     def refuse(*arguments: object, **options: object) -> None:
         raise AssertionError("the network was asked")
@@ -196,7 +196,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def direct(folder: Path, sequence: str) -> np.ndarray:
-    """What transformers itself says, with tokens looked up by hand."""
+    """Return the output of transformers, with token numbers looked up in the vocabulary file."""
     vocabulary = (folder / "vocab.txt").read_text().split()
     first, last = ("<cls>", "<eos>") if "<cls>" in vocabulary else ("[CLS]", "[SEP]")
     ids = torch.tensor([[vocabulary.index(token) for token in (first, *sequence, last)]])
@@ -207,7 +207,7 @@ def direct(folder: Path, sequence: str) -> np.ndarray:
 
 @pytest.fixture
 def damaged(traces: list[Trace]) -> list[Damaged]:
-    """A native with all lDDT 1, and one with a moved half and an unknown residue."""
+    """A native with lDDT 1, and a model with one half moved and one residue of unknown lDDT."""
     trace = traces[0]
     length = len(trace.residue_type)
     moved = trace.ca_coords.copy()

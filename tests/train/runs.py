@@ -1,4 +1,4 @@
-"""Runs of pre-training for tests: seconds, whole or killed on the way."""
+"""Short runs of pre-training for tests, complete or interrupted."""
 
 from dataclasses import replace
 

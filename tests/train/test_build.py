@@ -1,4 +1,4 @@
-"""The corpus command: options, the report, and the corpus that must not change."""
+"""The corpus command: options, the report, and the corpus of the bundled models."""
 
 import gzip
 import json
@@ -24,7 +24,7 @@ def split_of_cluster(corpus):
     return dict(zip(corpus.clusters.tolist(), corpus.table["split"].to_pylist(), strict=True))
 
 
-def test_one_chain_a_cluster_moves_no_cluster(collection, tmp_path):
+def test_keeping_one_chain_per_cluster_does_not_change_the_split(collection, tmp_path):
     build_corpus([str(collection)], tmp_path / "all.arrow", Recipe(seed=3))
     report = build_corpus([str(collection)], tmp_path / "one.arrow", Recipe(seed=3, one_per_cluster=True))
     everything, thin = Corpus(tmp_path / "all.arrow"), Corpus(tmp_path / "one.arrow")
@@ -37,7 +37,7 @@ def test_one_chain_a_cluster_moves_no_cluster(collection, tmp_path):
     ]
 
 
-def test_one_chain_a_sequence(structures, tmp_path):
+def test_one_chain_is_kept_per_sequence(structures, tmp_path):
     (tmp_path / "clusters.txt").write_text("2BEG_A\n")
     recipe = Recipe(clusters=str(tmp_path / "clusters.txt"), unique=True)
     report = build_corpus([str(structures / "2beg.pdb.gz")], tmp_path / "c.arrow", recipe)
@@ -45,8 +45,8 @@ def test_one_chain_a_sequence(structures, tmp_path):
     assert Corpus(tmp_path / "c.arrow").table["id"].to_pylist() == ["2BEG_A"]
 
 
-def test_no_sequence_is_in_two_splits_whatever_the_clusters_are(structures, collection, tmp_path):
-    """Five like chains: a file that names one of them, one that parts them, and a column that does."""
+def test_equal_sequences_are_in_one_split_for_any_cluster_file(structures, collection, tmp_path):
+    """Five equal chains, with a cluster file that lists one, and a file and a column that separate them."""
     out = tmp_path / "c.arrow"
     source = str(structures / "2beg.pdb.gz")
     for text in ("2BEG_B\n", "2BEG_A\n2BEG_B\n2BEG_C\n", "9XYZ_A\n2BEG_E 9XYZ_B\n"):
@@ -63,7 +63,7 @@ def test_no_sequence_is_in_two_splits_whatever_the_clusters_are(structures, coll
     assert report["chains moved to the cluster of their sequence"] == 1
 
 
-def test_options_that_make_no_sense_are_refused(collection, structures, tmp_path):
+def test_incompatible_options_are_refused(collection, structures, tmp_path):
     out, pdb = tmp_path / "c.arrow", str(structures / "1a8o.pdb")
     with pytest.raises(CorpusError, match="cannot be combined with other sources"):
         build_corpus([pdb, str(collection)], out, Recipe())
@@ -81,7 +81,7 @@ def test_options_that_make_no_sense_are_refused(collection, structures, tmp_path
 
 
 @needs_mmseqs
-def test_the_command_removes_relatives_and_tells_every_step(collection, traces, structures, tmp_path):
+def test_the_command_removes_relatives_and_reports_every_step(collection, traces, structures, tmp_path):
     fasta = tmp_path / "downstream.fasta"
     whole = corpus_of(collection, tmp_path)
     fasta.write_text(f">a\n{whole.table['sequence'][0]}\n")
@@ -98,8 +98,8 @@ def test_the_command_removes_relatives_and_tells_every_step(collection, traces, 
     assert "relatives removed" in run.output and "train" in run.output
 
 
-def test_no_output_replaces_an_input(collection, structures, tmp_path):
-    """Neither the corpus nor what is written beside it."""
+def test_the_corpus_does_not_overwrite_an_input(collection, structures, tmp_path):
+    """This includes the files that are written next to the corpus."""
     folder = tmp_path / "s"
     folder.mkdir()
     (folder / "3wup.json").write_bytes(gzip.decompress((structures / "3wup.json.gz").read_bytes()))
@@ -127,8 +127,8 @@ def test_no_output_replaces_an_input(collection, structures, tmp_path):
     assert not list(tmp_path.rglob("*.parts"))
 
 
-def test_a_page_replaces_no_input(collection, tmp_path):
-    """The other commands: each names what it would overwrite, or asks for its ending."""
+def test_other_commands_do_not_overwrite_an_input(collection, tmp_path):
+    """The commands name the file that would be overwritten, or require another suffix."""
     corpus, page = tmp_path / "c.arrow", tmp_path / "c.md"
     build_corpus([str(collection)], corpus, Recipe())
     page.write_text(">a\nACDEF\n")
@@ -167,7 +167,7 @@ def corpus_of(collection, tmp_path):
 
 
 @needs_mmseqs
-def test_structures_are_clustered_by_mmseqs_unless_told_otherwise(structures, tmp_path):
+def test_structures_are_clustered_by_mmseqs_by_default(structures, tmp_path):
     out = tmp_path / "c.arrow"
     report = build_corpus([str(structures / "2beg.pdb.gz"), str(structures / "1a8o.cif")], out, Recipe())
     assert (report["chains"], report["clusters"]) == (6, 2)
@@ -176,7 +176,7 @@ def test_structures_are_clustered_by_mmseqs_unless_told_otherwise(structures, tm
 
 @needs_mmseqs
 @pytest.mark.slow
-def test_the_corpus_of_the_bundled_models_comes_out_byte_for_byte(shared_data, tmp_path):
+def test_the_corpus_of_the_bundled_models_is_reproduced_exactly(shared_data, tmp_path):
     avoid = tuple(shared_data / name for name in ("ppi/deepppisp.npz", "ppi/graphppis.npz", "qa/decoys.npz"))
     recipe = Recipe(avoid=avoid, drop_sources=("demos", "af2_foldswitch"))
     report = build_corpus([str(shared_data / "native/corpus.npz")], tmp_path / "c.arrow", recipe)
@@ -184,7 +184,7 @@ def test_the_corpus_of_the_bundled_models_comes_out_byte_for_byte(shared_data, t
 
 
 @pytest.mark.slow
-def test_official_entity_clusters_fit_real_mmcif_files(shared_data, tmp_path):
+def test_official_entity_clusters_match_real_mmcif_files(shared_data, tmp_path):
     recipe = Recipe(clusters=str(shared_data / "native/clusters-by-entity-30.txt.gz"))
     report = build_corpus([str(shared_data / "structures/mmcif")], tmp_path / "c.arrow", recipe)
     assert report["files"] == 260 and report["chains read"] > 400
@@ -192,7 +192,7 @@ def test_official_entity_clusters_fit_real_mmcif_files(shared_data, tmp_path):
     assert report["of these without an entity"] == 0
 
 
-def test_a_corpus_made_of_no_chain_is_not_written(collection, tmp_path, monkeypatch):
+def test_an_empty_corpus_is_not_written(collection, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "relatives", lambda queries, targets: set(range(len(targets))))
     (tmp_path / "a.fasta").write_text(">a\nACDEF\n")
     with pytest.raises(CorpusError, match="no chain remains"):

@@ -1,4 +1,4 @@
-"""Cluster files, both official layouts, and what becomes of chains that they do not name."""
+"""Cluster files in both official layouts, and chains that are not in the file."""
 
 import gzip
 
@@ -25,7 +25,7 @@ def members(parts):
 
 
 @given(st.data())
-def test_what_is_written_is_read(data):
+def test_parsing_recovers_written_clusters(data):
     by_entity = data.draw(st.booleans())
     pattern = r"[1-9][0-9]?" if by_entity else r"[A-Z]{1,3}"
     named = data.draw(members(st.from_regex(pattern, fullmatch=True)))
@@ -37,7 +37,7 @@ def test_what_is_written_is_read(data):
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_read_or_refused_in_one_sentence(text):
+def test_any_text_is_parsed_or_refused_with_one_line(text):
     try:
         file = parse_clusters(text)
     except CorpusError as error:
@@ -47,7 +47,7 @@ def test_any_text_is_read_or_refused_in_one_sentence(text):
 
 
 @given(st.lists(st.integers(0, 20), min_size=1), st.integers(0, 5))
-def test_no_cluster_is_cut_and_thinning_moves_none(clusters, seed):
+def test_splits_keep_clusters_whole_with_one_or_all_chains(clusters, seed):
     clusters = np.array(clusters)
     splits = np.array(split_by_cluster(clusters, seed))
     assert all(len(set(splits[clusters == c])) == 1 for c in clusters)
@@ -69,33 +69,33 @@ def table():
     )
 
 
-def test_chains_find_their_entity(table, tmp_path):
+def test_chains_are_assigned_by_entity(table, tmp_path):
     path = tmp_path / "clusters-by-entity-30.txt"
     path.write_text("9ZZZ_1\n1abc_2 2XYZ_1\n1ABC_1\n")
     found, counts = cluster_by_file(table, path)
-    # What the file does not name gets new clusters, one a sequence.
+    # Chains that are not in the file get new clusters, one for each sequence.
     assert found["cluster"].to_pylist() == [2, 1, 1, 3, 4, 3]
     assert counts == {"chains not in the cluster file": 3, "of these without an entity": 2}
 
 
-def test_chains_find_themselves(table, tmp_path):
+def test_chains_are_assigned_by_name(table, tmp_path):
     path = tmp_path / "bc-30.out.gz"
     path.write_bytes(gzip.compress(b"2XYZ_A 1ABC_B\n2XYZ_a\n"))
     found, counts = cluster_by_file(table, path)
-    assert found["cluster"].to_pylist() == [2, 0, 1, 3, 4, 3]  # the case of a chain's name counts
+    assert found["cluster"].to_pylist() == [2, 0, 1, 3, 4, 3]  # chain names are case-sensitive
     assert counts == {"chains not in the cluster file": 4}
 
 
-def test_a_chain_that_is_not_listed_goes_where_its_sequence_is(table, tmp_path):
+def test_an_unlisted_chain_gets_the_cluster_of_its_sequence(table, tmp_path):
     path = tmp_path / "bc-30.out"
     path.write_text("1ABC_A\n7NEW_A\n1ABC_B\n")
     found, counts = cluster_by_file(table, path)
-    assert found["cluster"].to_pylist() == [0, 2, 3, 1, 4, 1]  # my_model_A is 7NEW_A
+    assert found["cluster"].to_pylist() == [0, 2, 3, 1, 4, 1]  # my_model_A has the sequence of 7NEW_A
     assert counts == {"chains not in the cluster file": 3}
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(-1, 5)), min_size=1), st.integers(0, 5))
-def test_no_sequence_is_in_two_clusters_however_they_are_listed(tmp_path_factory, chains, seed):
+def test_equal_sequences_are_always_in_one_cluster(tmp_path_factory, chains, seed):
     names = [f"1ABC_{n}" for n in range(len(chains))]
     table = pa.table(
         {
@@ -117,7 +117,7 @@ def test_no_sequence_is_in_two_clusters_however_they_are_listed(tmp_path_factory
         )
 
 
-def test_files_that_map_nothing_are_refused(table, tmp_path):
+def test_cluster_files_without_any_of_the_chains_are_refused(table, tmp_path):
     path = tmp_path / "c.txt"
     path.write_text("9ZZZ_1 8YYY_2\n")
     with pytest.raises(CorpusError, match=r"contains entities .* none of the 6 chains \(1ABC_A, \.\.\.\)"):
@@ -130,7 +130,7 @@ def test_files_that_map_nothing_are_refused(table, tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\n\n", b"1ABC 2XYZ", b"\xff\xfe", b"\x1f\x8bcut", b"_1"])
-def test_bad_cluster_files_are_one_sentence(tmp_path, content):
+def test_invalid_cluster_files_are_refused(tmp_path, content):
     path = tmp_path / "c.txt"
     if content is not None:
         path.write_bytes(content)

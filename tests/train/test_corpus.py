@@ -18,7 +18,7 @@ from protemb_train.corpus.corpus import (
 from protemb_train.corpus.sources import read_collection, sequences_to_avoid
 
 
-def test_a_collection_comes_back_out_of_the_corpus(collection, traces, tmp_path):
+def test_a_corpus_contains_the_chains_of_the_collection(collection, traces, tmp_path):
     table = read_collection(collection)
     counts = write_corpus(table, tmp_path / "c.arrow", seed=1)
     corpus = Corpus(tmp_path / "c.arrow")
@@ -44,9 +44,9 @@ def test_sources_can_be_dropped(collection, traces):
         read_collection(collection, ["pdb", "demos"])
 
 
-def test_what_is_dropped_is_not_judged(collection, traces):
+def test_sources_that_are_dropped_are_not_validated(collection, traces):
     z = dict(np.load(collection))
-    z["ids"][-1] = z["ids"][0]  # of the only chain of source demos
+    z["ids"][-1] = z["ids"][0]  # the only chain of the source demos
     z["seq"] = z["seq"].copy()
     z["seq"][-5:] |= 32
     np.savez(collection, **z)
@@ -55,7 +55,7 @@ def test_what_is_dropped_is_not_judged(collection, traces):
         read_collection(collection)
 
 
-def test_the_split_cuts_no_cluster_and_is_80_10_10():
+def test_the_split_is_80_10_10_and_keeps_clusters_whole():
     clusters = np.random.default_rng(0).integers(0, 300, size=2000) * 7
     splits = np.array(split_by_cluster(clusters, seed=5))
     of_cluster = [set(splits[clusters == c]) for c in np.unique(clusters)]
@@ -86,7 +86,7 @@ def test_sequences_are_read_from_fasta_and_npz(tmp_path):
     assert sequences_to_avoid(tmp_path / "b.npz") == ["ACDEFG", "HIK"]
 
 
-def test_sequences_are_read_as_people_write_them(tmp_path):
+def test_irregular_fasta_files_are_read(tmp_path):
     path = tmp_path / "a.fasta"
     path.write_bytes("\ufeff>ein\u00e9 >two\r\nAC-D\tE.\r\n f g\r\n\r\n>b\r\nHIK*".encode())
     assert sequences_to_avoid(path) == ["ACDEFG", "HIK*"]
@@ -102,7 +102,7 @@ def test_sequences_are_read_as_people_write_them(tmp_path):
         (" \n", "contains no sequence"),
     ],
 )
-def test_fasta_of_which_a_part_would_not_be_searched_is_refused(tmp_path, text, expected):
+def test_invalid_fasta_files_are_refused(tmp_path, text, expected):
     path = tmp_path / "a.fasta"
     path.write_text(text)
     with pytest.raises(CorpusError, match=rf"a\.fasta: {expected}"):
@@ -127,7 +127,7 @@ BYTES = np.frombuffer(b"ACDEFGHIK", dtype=np.uint8)
         (BYTES[:0], [0], "contains no sequence"),
     ],
 )
-def test_arrays_of_which_a_part_would_not_be_searched_are_refused(tmp_path, seq, offset, expected):
+def test_invalid_sequence_arrays_are_refused(tmp_path, seq, offset, expected):
     np.savez(tmp_path / "b.npz", seq=seq, offset=np.array(offset))
     with pytest.raises(CorpusError, match=rf"b\.npz: .*{expected}"):
         sequences_to_avoid(tmp_path / "b.npz")
@@ -152,7 +152,7 @@ def test_arrays_of_which_a_part_would_not_be_searched_are_refused(tmp_path, seq,
         ("resnum", lambda x: x[:-1], "resnum has type int32 and shape"),
     ],
 )
-def test_damaged_collections_are_one_sentence(collection, name, spoilt, expected):
+def test_damaged_collections_are_refused(collection, name, spoilt, expected):
     z = dict(np.load(collection))
     np.savez(collection, **z | {name: spoilt(z[name])})
     with pytest.raises(CorpusError, match=rf"collection\.npz: .*{expected}"):
@@ -171,7 +171,7 @@ def test_damaged_collections_are_one_sentence(collection, name, spoilt, expected
         ("binary.fasta", b"\xff\xfe\x00"),
     ],
 )
-def test_bad_input_files_are_one_sentence(tmp_path, name, content):
+def test_unreadable_input_files_are_refused(tmp_path, name, content):
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
@@ -183,7 +183,7 @@ def test_bad_input_files_are_one_sentence(tmp_path, name, content):
         Corpus(path)
 
 
-def test_other_tables_are_no_corpus(tmp_path):
+def test_other_tables_are_refused(tmp_path):
     table = pa.table({"id": ["a"]})
     with pa.OSFile(str(tmp_path / "t.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
@@ -194,7 +194,7 @@ def test_other_tables_are_no_corpus(tmp_path):
         read_collection(tmp_path / "n.npz")
 
 
-def test_a_corpus_that_cannot_be_written_is_said(collection, tmp_path):
+def test_an_unwritable_output_is_refused(collection, tmp_path):
     with pytest.raises(OutputError, match="does not exist"):
         write_corpus(read_collection(collection), tmp_path / "no" / "c.arrow", seed=0)
 

@@ -19,13 +19,13 @@ def walk(length, seed):
 
 @pytest.fixture
 def corpus(make_corpus):
-    """Cluster 0 has 30 chains, clusters 1 to 9 one each; every chain is written in its cluster's letter."""
+    """Cluster 0 has 30 chains, clusters 1 to 9 have one. All residues of a cluster have the same type."""
     letters = "ACDEFGHIKL"
     clusters = [0] * 30 + list(range(1, 10))
     return make_corpus([(letters[c] * 40, walk(40, i), c) for i, c in enumerate(clusters)])
 
 
-def test_a_batch_is_a_function_of_seed_and_step(corpus):
+def test_a_batch_depends_only_on_seed_and_step(corpus):
     here, there = CropBatches(corpus, BASE, SMALL, seed=3), CropBatches(corpus, BASE, SMALL, seed=3, start=5)
     here.batch(2)
     for stream in (there, CropBatches(corpus, BASE, SMALL, seed=3, start=5)):
@@ -37,7 +37,7 @@ def test_a_batch_is_a_function_of_seed_and_step(corpus):
     assert not torch.equal(other["sigma"], here.batch(5)["sigma"])
 
 
-def test_a_step_costs_the_same_at_every_crop_size(corpus):
+def test_all_crop_sizes_give_batches_of_equal_cost(corpus):
     stream = CropBatches(corpus, BASE, SMALL, seed=0)
     shapes = {stream.batch(step)["types"].shape for step in range(20)}
     assert shapes == {(16, 8), (4, 16)}
@@ -48,7 +48,7 @@ def test_a_step_costs_the_same_at_every_crop_size(corpus):
     assert batch["coords"].mean(dim=1).abs().max() < 1e-4
 
 
-def test_the_papers_batch_is_32_crops_of_32_over_all_levels(make_corpus):
+def test_a_batch_of_the_paper_has_32_crops_of_32_residues_at_all_levels(make_corpus):
     corpus = make_corpus([("A" * 40, walk(40, i), i) for i in range(40)])
     batch = CropBatches(corpus, PAPER, PAPER_TRAINING, seed=0).batch(0)
     assert batch["types"].shape == (32, 32)
@@ -57,7 +57,7 @@ def test_the_papers_batch_is_32_crops_of_32_over_all_levels(make_corpus):
 
 
 @given(size=st.integers(1, 60), extra=st.integers(0, 100), seed=st.integers(0, 1000))
-def test_windows_lie_inside_the_chain(size, extra, seed):
+def test_windows_are_within_the_chain(size, extra, seed):
     rng = np.random.default_rng(seed)
     one = window(size + extra, size, rng)
     assert len(one) == size and (np.diff(one) == 1).all() and one[0] >= 0 and one[-1] < size + extra
@@ -66,24 +66,24 @@ def test_windows_lie_inside_the_chain(size, extra, seed):
     assert (np.diff(two) > 1).sum() <= 1
 
 
-def test_every_place_of_a_chain_is_seen():
+def test_crops_cover_every_position_of_a_chain():
     rng = np.random.default_rng(0)
     for crop in (window, two_windows):
         assert set(np.concatenate([crop(20, 8, rng) for _ in range(300)])) == set(range(20))
 
 
-def test_a_sphere_is_the_nearest_residues_in_order(traces):
+def test_a_sphere_contains_the_nearest_residues_in_chain_order(traces):
     coords = traces[0].ca_coords
     rng = np.random.default_rng(0)
     kept = sphere(coords, 20, rng)
     assert len(set(kept)) == 20 and (np.diff(kept) > 0).all()
     distance = np.linalg.norm(coords[:, None] - coords[kept], axis=-1)
     outside = np.setdiff1d(np.arange(len(coords)), kept)
-    # One of the kept residues is the centre: no residue outside is nearer to it than one inside.
+    # One of the residues kept is the centre: no residue outside is closer to it than a residue inside.
     assert any(distance[kept, c].max() <= distance[outside, c].min() for c in range(20))
 
 
-def test_crops_are_drawn_at_their_shares(make_corpus):
+def test_kinds_of_crops_are_sampled_with_the_given_fractions(make_corpus):
     corpus = make_corpus([("A" * 200, walk(200, i), i) for i in range(20)])
     config = replace(SMALL, crops=(16,), two_windows=0.3, sphere=0.2)
     stream = CropBatches(corpus, BASE, config, seed=0)
@@ -93,16 +93,16 @@ def test_crops_are_drawn_at_their_shares(make_corpus):
     assert (gaps == 0).float().mean().item() == pytest.approx(0.5, abs=0.06)
 
 
-def test_chains_weigh_alike_when_chains_are_drawn(corpus):
+def test_chains_have_equal_weight_when_sampling_by_chain(corpus):
     config = replace(SMALL, batch=13, crops=(8,), mask_types=0.0, draw="chain")
     stream = CropBatches(corpus, BASE, config, seed=0)
     types = torch.cat([stream.batch(step)["types"][:, 0] for step in range(100)])
     assert (types == 0).float().mean().item() == pytest.approx(30 / 39, abs=0.03)
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")  # on a single core
-def test_several_workers_and_ranks(corpus):
-    """Workers take turns over the same batches; ranks draw different ones."""
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")  # with a single core
+def test_batches_of_several_workers_and_ranks(corpus):
+    """Workers produce the batches of one process in turn; ranks draw different batches."""
     stream = CropBatches(corpus, BASE, SMALL, seed=0, start=3)
     batches = iter(torch.utils.data.DataLoader(stream, batch_size=None, num_workers=2))
     for step in range(3, 8):
@@ -111,10 +111,10 @@ def test_several_workers_and_ranks(corpus):
     assert not torch.equal(other.batch(3)["sigma"], stream.batch(3)["sigma"])
 
 
-def test_validation_sees_every_level_on_whole_chains(make_corpus):
+def test_validation_uses_every_level_on_whole_chains(make_corpus):
     corpus = make_corpus([("A" * (60 + i), walk(60 + i, i), i // 2) for i in range(20)])
     chains = WholeChains(corpus, BASE, lengths=(60, 76))
-    assert len(chains) == 9  # one a cluster, short enough
+    assert len(chains) == 9  # one per cluster, within the lengths
     batches = [chains[i] for i in range(len(chains))]
     assert len({batch["types"].shape[1] for batch in batches}) == 9
     levels = torch.cat([batch["sigma"] for batch in batches[:4]])
@@ -123,7 +123,7 @@ def test_validation_sees_every_level_on_whole_chains(make_corpus):
     assert all(torch.equal(again[i]["noisy"], batches[i]["noisy"]) for i in range(9))
 
 
-def test_clusters_weigh_alike_however_many_chains_they_hold(corpus):
+def test_clusters_have_equal_weight_when_sampling_by_cluster(corpus):
     config = replace(SMALL, batch=4, crops=(8,), mask_types=0.0)
     stream = CropBatches(corpus, BASE, config, seed=0)
     types = torch.cat([stream.batch(step)["types"][:, 0] for step in range(500)])
@@ -132,13 +132,13 @@ def test_clusters_weigh_alike_however_many_chains_they_hold(corpus):
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3])
-def test_types_are_masked_at_the_rate(corpus, rate):
+def test_residue_types_are_masked_at_the_given_rate(corpus, rate):
     stream = CropBatches(corpus, BASE, replace(SMALL, mask_types=rate), seed=0)
     masked = torch.cat([(stream.batch(step)["types"] == 20).flatten() for step in range(40)]).float().mean()
     assert masked.item() == pytest.approx(rate, abs=0.03)
 
 
-def test_swapped_types_are_wrong_and_as_many_right_ones_are_asked_for(corpus):
+def test_unchanged_types_are_predicted_as_often_as_swapped_types(corpus):
     stream = CropBatches(corpus, BASE, replace(SMALL, mask_types=0.2, swap_types=0.1), seed=0)
     batches = [stream.batch(step) for step in range(60)]
     shown, true, asked = (

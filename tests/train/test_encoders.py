@@ -1,4 +1,4 @@
-"""Frozen encoders: our networks from checkpoints, ProteinMPNN and 3Di, as rows of the downstream tables."""
+"""Frozen encoders for the downstream tables: networks from checkpoints, ProteinMPNN and 3Di."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CONFIG = NetworkConfig(
 
 @pytest.fixture
 def checkpoint(tmp_path, randomised):
-    """A network with a single representation in a file."""
+    """A checkpoint of a network with a single representation, and the network."""
     path = tmp_path / "small.ckpt"
     network = randomised(CONFIG)
     save_network(network, {"network": CONFIG.as_dict(), "steps": 7, "seed": 0}, path)
@@ -54,7 +54,7 @@ def arguments_of(trace):
     return trace.ca_coords, trace.residue_type, trace.residue_index
 
 
-def test_vectors_of_a_checkpoint_are_those_of_its_network(checkpoint, traces):
+def test_vectors_of_a_checkpoint_equal_those_of_its_network(checkpoint, traces):
     path, network = checkpoint
     encoder = NetworkEncoder(path)
     trace = traces[0]
@@ -83,21 +83,22 @@ def test_structural_vectors_do_not_depend_on_types(checkpoint, mpnn, three_di, t
             assert same == (name in encoder.structural or name == "means-hidden"), (encoder.name, name)
 
 
-def test_rivals_do_not_depend_on_place_and_orientation(mpnn, three_di, traces):
+def test_other_encoders_are_invariant_to_rotation_and_translation(mpnn, three_di, traces):
     trace = traces[0]
     moved = trace.ca_coords + np.float32(40)
     turned = trace.ca_coords @ Rotation.random(rng=3).as_matrix().T.astype(np.float32)
     for encoder in (mpnn, three_di):
         as_it_is = encoder.encode(*arguments_of(trace), encoder.vectors)
-        # ProteinMPNN takes roots of small differences in its quaternions: float32 shows when it is turned.
+        # ProteinMPNN takes square roots of small differences for its quaternions. In float32 the rounding
+        # errors are visible after a rotation.
         for other, most in ((moved, 0.002), (turned, 0.05)):
             found = encoder.encode(other, trace.residue_type, trace.residue_index, encoder.vectors)
             for name in encoder.vectors:
                 assert np.median(np.abs(found[name] - as_it_is[name]).max(axis=1)) < most, name
 
 
-def test_proteinmpnn_is_the_published_network(mpnn, traces):
-    """Its own code gives the same profile, and names residues as well as its authors say."""
+def test_proteinmpnn_agrees_with_the_published_network(mpnn, traces):
+    """The published code gives the same profile, and the sequence recovery is as published."""
     right, count = 0, 0
     for trace in traces:
         profile = mpnn.log_profile(trace.ca_coords, trace.residue_index)
@@ -110,12 +111,12 @@ def test_proteinmpnn_is_the_published_network(mpnn, traces):
     ones = torch.ones(1, len(trace.residue_type))
     order = torch.arange(len(trace.residue_type))[None]
     with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch.cross without an axis
+        warnings.simplefilter("ignore")  # a warning of torch.cross without an axis
         theirs = mpnn.network.unconditional_probs(coords, ones, index, ones)[0, :, :20]
         last = mpnn.network(coords, types, ones, ones, index, ones, order, True, order)[0, -1, :20]
     ours = mpnn.log_profile(trace.ca_coords, trace.residue_index)
     assert np.allclose(ours, torch.log_softmax(theirs, dim=-1).numpy(), atol=1e-4)
-    # The residue that is decoded last knows all others.
+    # The residue that is decoded last depends on all others.
     with_types = mpnn.encode(*arguments_of(trace), ["decoder"])["decoder"][-1]
     with torch.inference_mode():
         logits = mpnn.network.W_out(torch.from_numpy(with_types))[:20]
@@ -128,8 +129,8 @@ def test_proteinmpnn_refuses_very_short_chains(mpnn, traces):
         mpnn.encode(*short, ["encoder"])
 
 
-def test_three_di_states_are_those_of_the_true_backbone(three_di, structures):
-    """Nine of ten letters of the rebuilt backbone are those of the deposited one."""
+def test_three_di_states_agree_with_those_of_the_true_backbone(three_di, structures):
+    """More than 85% of the 3Di letters are the same for the rebuilt and the deposited backbone."""
     import gemmi
     import mini3di
 
@@ -150,13 +151,13 @@ def test_three_di_states_are_those_of_the_true_backbone(three_di, structures):
     assert len(ours) == len(true) and np.mean([a == b for a, b in zip(ours, true, strict=True)]) > 0.85
 
 
-def test_three_di_backbone_is_that_of_pulchra(three_di, traces):
+def test_three_di_backbone_equals_that_of_pulchra(three_di, traces):
     from pulchra import Pulchra
 
     coords = traces[0].ca_coords.astype(np.float64)
     nitrogen, carbon = three_di.backbone(coords)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of rotations beyond the ends
+        warnings.simplefilter("ignore")  # warnings about rotations beyond the ends
         whole = Pulchra(
             ca_optimize=False, rebuild_sidechains=False, optimize_xvol=False, check_chirality=False
         ).reconstruct_coords(coords, "A" * len(coords))
@@ -165,8 +166,8 @@ def test_three_di_backbone_is_that_of_pulchra(three_di, traces):
         assert np.allclose(atoms[1:-1], theirs, atol=1e-5)
 
 
-def test_rows_of_the_tables_can_name_them(checkpoint, mpnn, split):
-    """`sites row --encoder`: residues without coordinates stay zero, and readouts choose the vectors."""
+def test_encoders_can_be_selected_by_name(checkpoint, mpnn, split):
+    """As in `sites row --encoder`: readouts select the vectors; residues without coordinates are zero."""
     chains, _ = split
     for name, readouts, width in (
         (str(checkpoint[0]), ("mean",), 12 + 32),
@@ -197,8 +198,8 @@ def test_unknown_names_are_refused(checkpoint):
         find_vector_encoder("esm")
 
 
-def test_the_chains_are_read_as_the_sdk_reads_them(mpnn, structures):
-    """X is known to ProteinMPNN as to us: position 20."""
+def test_proteinmpnn_accepts_unknown_residue_types(mpnn, structures):
+    """The type X has index 20 in ProteinMPNN and in the SDK."""
     chain = read_chains(structures / "1orc.pdb").chains[0]
     hidden = np.full(len(chain.residue_type), ALPHABET.index("X"))
     found = mpnn.encode(chain.ca_coords, hidden, chain.residue_index, ["decoder"])

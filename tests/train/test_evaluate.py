@@ -1,4 +1,4 @@
-"""Frozen networks judged without test labels: folds, intervals, each part on real chains, and the table."""
+"""Evaluation of frozen networks without test labels: folds, intervals, each measure and the table."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def encoder(tmp_path, randomised):
 
 @pytest.fixture
 def corpus(make_corpus, traces, tmp_path):
-    """Real chains with noise, 30 clusters: 24 of them training, 3 validation, 3 test."""
+    """Real chains with noise in 30 clusters: 24 for training, 3 for validation, 3 for test."""
     rng = np.random.default_rng(0)
     chains = [
         (*varied(trace, rng, 0.3, cut), 100 * n + cut)
@@ -49,7 +49,7 @@ def corpus(make_corpus, traces, tmp_path):
     return tmp_path / "corpus.arrow"
 
 
-def test_families_are_in_one_fold_and_folds_are_alike():
+def test_each_family_is_in_one_fold_and_folds_have_equal_size():
     family = [0] * 9 + [1] * 5 + [2] * 4 + list(range(3, 15))
     found = sites.folds_by_family(family, 3, seed=1)
     assert len({*found[:9]}) == len({*found[9:14]}) == len({*found[14:18]}) == 1
@@ -57,7 +57,7 @@ def test_families_are_in_one_fold_and_folds_are_alike():
     assert not np.array_equal(found, sites.folds_by_family(family, 3, seed=2))
 
 
-def test_intervals_hold_the_mean_and_differences_are_paired():
+def test_intervals_contain_the_mean_and_differences_are_paired():
     rng = np.random.default_rng(0)
     hard = rng.normal(size=80)
     one, other = mean_of(hard + 1.0), mean_of(hard + 0.9 + 0.01 * rng.normal(size=80))
@@ -72,7 +72,7 @@ def test_intervals_hold_the_mean_and_differences_are_paired():
     assert weighted.value == pytest.approx(7 / 4)
 
 
-def test_contents_are_columns_of_one_embedding(encoder, traces, tmp_path):
+def test_combined_vectors_are_concatenated_columns(encoder, traces, tmp_path):
     pieces = [Piece.of(traces[0]), Piece.of(traces[0], slice(5, 50))]
     found = Contents(encoder, ["means+state", "structure"], tmp_path / "kept").embed(pieces)
     trace = traces[0]
@@ -87,7 +87,7 @@ def test_contents_are_columns_of_one_embedding(encoder, traces, tmp_path):
         Contents(encoder, ["state+encoder"], None)
 
 
-def test_pretraining_measures_are_those_of_judge(encoder, corpus):
+def test_pretraining_measures_equal_those_of_judge(encoder, corpus):
     validation, training = (Corpus(corpus, [split]) for split in ("val", "train"))
     positions = validation.one_per_cluster(pretraining.DENOISED, pretraining.LENGTHS)
     assert positions
@@ -96,7 +96,7 @@ def test_pretraining_measures_are_those_of_judge(encoder, corpus):
         judge(encoder.network, [validation[p]], seed=n).share[:: pretraining.EVERY].mean()
         for n, p in enumerate(positions)
     ]
-    # Not the same noise for the levels between, but the same chains and levels.
+    # The chains and the levels are the same; the noise is not.
     assert share.value == pytest.approx(np.mean(alone), rel=0.2)
     assert len(by_level) == len(encoder.network.levels_K[:: pretraining.EVERY])
     found = pretraining.types(encoder, validation)
@@ -105,8 +105,8 @@ def test_pretraining_measures_are_those_of_judge(encoder, corpus):
     assert found["type_nats"].value == pytest.approx(theirs["type_nats"], abs=1e-4)
 
 
-def test_sites_are_learnt_from_vectors_that_tell_them(split):
-    """Vectors that hold the label, and vectors of noise."""
+def test_sites_are_predicted_from_informative_vectors(split):
+    """Vectors that contain the label give a high score, vectors of noise a low one."""
     chains, _ = split
     rng = np.random.default_rng(0)
 
@@ -124,15 +124,15 @@ def test_sites_are_learnt_from_vectors_that_tell_them(split):
     assert low <= found[3].value <= high and share < low
 
 
-def test_quality_is_learnt_from_vectors_that_tell_it(traces):
-    """lDDT of residues is predicted for targets that were not learnt from."""
+def test_quality_is_predicted_from_informative_vectors(traces):
+    """lDDT of residues is predicted for targets that are not in the training folds."""
     rng = np.random.default_rng(0)
     decoys = [
         replace(decoy_of(trace, noise, 10 * n + k, f"{n}-{k}"), target=f"t{n}")
         for n, trace in enumerate(t for t in (*traces, *traces) if len(t.residue_type) > 20)
         for k, noise in enumerate((0.5, 1.5, 3.0))
     ]
-    # Relatives are in one fold: the same sequence in two targets must not help.
+    # Each sequence occurs in two targets. Relatives are in one fold, so this does not raise the score.
     vectors = [
         np.concatenate(
             [3 * np.nan_to_num(d.residue_quality[:, :1]), rng.normal(size=(len(d), 3))], axis=1
@@ -145,7 +145,7 @@ def test_quality_is_learnt_from_vectors_that_tell_it(traces):
     assert abs(quality.cross_validated(decoys, noise, [0])["lddt_rho"].value) < 0.3
 
 
-def test_weighted_correlations_are_those_of_repeated_models():
+def test_weighted_correlations_equal_those_of_repeated_models():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 9))
     weight = draws_of(9)
@@ -156,7 +156,7 @@ def test_weighted_correlations_are_those_of_repeated_models():
 
 
 def test_an_evaluation_from_checkpoint_to_table(encoder, corpus, written, traces, tmp_path):
-    """All parts by the command, again without work, and the page with differences."""
+    """The command computes all measures, skips finished work, and writes a table with differences."""
     decoys = [
         replace(decoy_of(trace, noise, k, f"{k}"), target=f"t{n}", split="train")
         for n, trace in enumerate(t for t in traces if 20 < len(t.residue_type) <= quality.LONGEST)
@@ -216,8 +216,8 @@ def test_evaluations_that_cannot_be_compared_are_refused(encoder, corpus, tmp_pa
         read_evaluation(tmp_path / "c.json")
 
 
-def test_fold_retrieval_knows_noisy_copies(encoder, corpus, tmp_path):
-    """Each chain is there in many noisy copies: the first hits are copies."""
+def test_fold_retrieval_finds_noisy_copies(encoder, corpus, tmp_path):
+    """The corpus has several noisy copies of each chain, which are the first hits."""
     from protemb_train.protein_vector.pairs import make_pairs
 
     make_pairs(Corpus(corpus, ["train"]), tmp_path / "pairs.npz", 60)
@@ -229,7 +229,7 @@ def test_fold_retrieval_knows_noisy_copies(encoder, corpus, tmp_path):
     assert found[f"mean_tm, {width}"].value <= found[f"best_mean_tm, {width}"].value + 1e-6
 
 
-def test_average_precision_of_draws_is_that_of_repeated_chains():
+def test_average_precision_of_samples_equals_that_of_repeated_chains():
     from protemb_train.downstream.sites.bootstrap import average_precisions
 
     rng = np.random.default_rng(0)

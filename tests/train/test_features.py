@@ -25,7 +25,7 @@ def base(coords, types, index):
 
 
 def papers_channels(ca, types, index):
-    """The 149 channels, as the README beside the authors' release describes them. Map index [row, column]."""
+    """The 149 channels as described in the README of the authors' release, indexed [channel, row, column]."""
     length = len(ca)
     one_hot = np.zeros((length, 20))
     for i, t in enumerate(types):
@@ -43,11 +43,11 @@ def papers_channels(ca, types, index):
     return out
 
 
-def test_papers_features_equal_their_description(traces):
+def test_features_of_the_paper_equal_their_description(traces):
     trace = traces[0]
     inputs = of_trace(trace, 0, 40)
     types = inputs[1].clone()
-    types[0, 3] = 20  # X is no type
+    types[0, 3] = 20  # X has no one-hot entry
     stretched = inputs[0] * 4  # some distances above 100
     found = PAPER(stretched, types, inputs[2], torch.arange(40))[0].numpy()
     wanted = papers_channels(stretched[0].double().numpy(), types[0].numpy(), inputs[2][0].numpy())
@@ -57,7 +57,7 @@ def test_papers_features_equal_their_description(traces):
 
 @given(seed=st.integers(0, 10_000), offset=st.floats(-1000, 1000))
 @settings(max_examples=15, deadline=None)
-def test_base_features_know_no_pose_but_tell_mirror_images(traces, seed, offset):
+def test_base_features_are_invariant_to_rotation_but_not_reflection(traces, seed, offset):
     coords, types, index = of_trace(traces[0])
     turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
     turn *= np.linalg.det(turn)  # a rotation, not a reflection
@@ -69,14 +69,14 @@ def test_base_features_know_no_pose_but_tell_mirror_images(traces, seed, offset)
         assert (here - there).abs().max() > 0.3
 
 
-def test_papers_features_cannot_tell_mirror_images(traces):
+def test_features_of_the_paper_are_invariant_to_reflection(traces):
     coords, types, index = of_trace(traces[0])
     rows = torch.arange(coords.shape[1])
     mirrored = coords * torch.tensor([1.0, 1.0, -1.0])
     torch.testing.assert_close(PAPER(coords, types, index, rows), PAPER(mirrored, types, index, rows))
 
 
-def test_a_gap_takes_away_the_frames_and_angles_beside_it(traces):
+def test_frames_and_angles_next_to_a_gap_are_zero(traces):
     coords, types, _ = of_trace(traces[0], 0, 12)
     index = torch.arange(12)[None].clone()
     index[:, 6:] += 5  # between residues 5 and 6
@@ -111,7 +111,7 @@ def test_features_are_finite_for_degenerate_chains(length, shape):
     assert PAPER(coords, types, index, rows).isfinite().all()
 
 
-def test_rows_are_slices_of_the_whole(traces):
+def test_features_of_rows_equal_slices_of_the_whole(traces):
     inputs = of_trace(traces[0])
     everything, rows = torch.arange(inputs[0].shape[1]), torch.arange(11, 29)
     whole = PAPER(*inputs, everything)
@@ -121,7 +121,7 @@ def test_rows_are_slices_of_the_whole(traces):
     torch.testing.assert_close(part[1], whole[1], rtol=0, atol=0)
 
 
-def test_only_bonded_pairs_see_the_stretch_and_it_is_in_noise_units():
+def test_bond_stretch_is_set_for_bonded_pairs_in_units_of_noise():
     coords = torch.tensor([[[0.0, 0, 0], [3.9, 0, 0], [3.9, 3.8, 0]]])
     types, index, rows = torch.zeros(1, 3, dtype=torch.long), torch.tensor([[0, 1, 3]]), torch.arange(3)
     pair, _ = BASE(coords, types, index, SIGMA, rows)

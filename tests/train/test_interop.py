@@ -14,7 +14,7 @@ FILES = (("1a8o.cif", "A"), ("1orc.pdb", "A"), ("3jqh.cif", "A"), ("2beg.pdb.gz"
 
 
 @pytest.mark.parametrize("pair", [False, True])
-def test_a_graph_has_the_edges_of_near_residues(structures, pair):
+def test_a_graph_has_edges_between_residues_within_the_radius(structures, pair):
     embedding = Embedder(device="cpu").embed(structures / "1orc.pdb", pair=pair)
     data = to_torch_geometric(embedding, radius=8.0)
     data.validate()
@@ -31,7 +31,7 @@ def test_a_graph_has_the_edges_of_near_residues(structures, pair):
         to_torch_geometric(embedding, radius=0)
 
 
-def test_a_pipeline_fits_clones_and_pickles(structures):
+def test_a_pipeline_can_be_fitted_cloned_and_pickled(structures):
     x = [(str(structures / name), chain) for name, chain in FILES]
     y = [0, 0, 0, 1, 1]
     pipeline = make_pipeline(
@@ -52,7 +52,7 @@ def test_a_pipeline_fits_clones_and_pickles(structures):
     )
 
 
-def test_models_of_contract_2_give_their_protein_vector(structures, states_path):
+def test_models_of_contract_2_return_their_protein_vector(structures, states_path):
     transformer = EmbeddingTransformer(model=str(states_path), device="cpu", threads=1)
     one = Embedder(states_path, device="cpu", threads=1).embed(structures / "1orc.pdb")
     np.testing.assert_array_equal(transformer.transform([structures / "1orc.pdb"])[0], one.protein)

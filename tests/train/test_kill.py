@@ -1,4 +1,4 @@
-"""A run that is killed for good, from outside, goes on as if nothing had happened."""
+"""A run that is killed by a signal can be resumed without a change of the result."""
 
 import csv
 import os
@@ -41,7 +41,7 @@ def start(tmp_path, real_corpus):
 
 
 def losses(folder):
-    """Loss by step over all parts of a run; a later part has the last word."""
+    """Return the loss of each step over all parts of a run; later parts replace earlier ones."""
     found = {}
     tables = [*sorted(folder.glob("metrics-before-step-*.csv")), folder / "metrics.csv"]
     for table in tables:
@@ -50,14 +50,14 @@ def losses(folder):
     return found
 
 
-def test_kill_9_in_the_middle_and_resume_gives_the_unbroken_run(start, tmp_path):
+def test_a_run_resumed_after_sigkill_equals_an_uninterrupted_run(start, tmp_path):
     unbroken = start("unbroken")
     assert unbroken.wait(timeout=300) == 0, (tmp_path / "unbroken.log").read_text()
 
     killed, last = start("killed"), tmp_path / "killed" / "last.ckpt"
     while not last.exists() and killed.poll() is None:
         time.sleep(0.01)
-    time.sleep(0.2)  # some steps beyond the checkpoint, which are lost and made again
+    time.sleep(0.2)  # some steps after the checkpoint, which are repeated after the kill
     os.kill(killed.pid, signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
     at = read_tensors(last)["global_step"]

@@ -21,7 +21,7 @@ def ideal_helix(length):
 
 
 def test_secondary_structure_of_a_known_fold(traces):
-    """Cro repressor (1orc) beside the authors' HELIX and SHEET records, by position in the chain."""
+    """Cro repressor (1orc), compared with the HELIX and SHEET records of the entry."""
     cro = next(t for t in traces if t.id.startswith("1orc"))
     found = secondary_structure(cro.ca_coords, cro.residue_index)
     assert_array_equal(np.unique(found[:35]), [0, 2])
@@ -31,15 +31,15 @@ def test_secondary_structure_of_a_known_fold(traces):
         assert (found[first - 3 : last - 2] == 1).mean() > 0.8
 
 
-def test_an_ideal_helix_and_strand():
+def test_secondary_structure_of_an_ideal_helix_and_strand():
     i = np.arange(14)
     assert (secondary_structure(ideal_helix(14), i)[1:-2] == 0).all()
     strand = np.stack([0.9 * (-1.0) ** i, 0.0 * i, 3.3 * i], axis=1)
     assert (secondary_structure(strand, i)[1:-2] == 1).all()
 
 
-def test_secondary_structure_stops_at_a_break():
-    """A helix cut in two keeps its classes; nothing is measured over the break, by index or in space."""
+def test_secondary_structure_ends_at_a_chain_break():
+    """The two halves of a broken helix keep their classes, for a break in numbering or in space."""
     i, helix = np.arange(24), ideal_helix(24)
     apart = helix + np.where(i < 12, 0.0, 30.0)[:, None]
     halves = np.concatenate([secondary_structure(helix[part], i[:12]) for part in (i[:12], i[12:])])
@@ -48,7 +48,7 @@ def test_secondary_structure_stops_at_a_break():
         assert_array_equal(secondary_structure(coords, index), halves)
 
 
-def test_exposure_and_neighbours_are_those_of_a_plain_loop(traces):
+def test_exposure_and_neighbour_count_equal_a_simple_loop(traces):
     ca, index = traces[0].ca_coords.astype(np.float64), traces[0].residue_index
     exposure, neighbours = half_sphere_exposure(ca, index), neighbour_count(ca)
     assert np.isnan(exposure[[0, -1]]).all() and np.isfinite(exposure[1:-1]).all()
@@ -66,7 +66,7 @@ def test_exposure_and_neighbours_are_those_of_a_plain_loop(traces):
             assert exposure[i] == up
 
 
-def test_exposure_is_unknown_beside_a_break(traces):
+def test_exposure_is_unknown_next_to_a_chain_break(traces):
     ca, index = traces[0].ca_coords, traces[0].residue_index.copy()
     index[20:] += 4
     assert_array_equal(np.flatnonzero(np.isnan(half_sphere_exposure(ca, index))), [0, 19, 20, len(ca) - 1])

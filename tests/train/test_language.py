@@ -1,4 +1,4 @@
-"""Our own small sequence model: batches, masking, and a few steps of training."""
+"""The small language model: batches, masking and a few training steps."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ TINY = LanguageConfig(layers=1, channels=32, heads=2, crop=48, batch=8, learning
 
 @pytest.fixture
 def repetitive(make_corpus: CorpusMaker) -> Corpus:
-    """Forty clusters of chains that repeat three letters: a context says everything."""
+    """Forty clusters of chains that repeat three letters, so that the context predicts each residue."""
     rng = np.random.default_rng(0)
     chains = ["".join(rng.choice(list("ACDEFGHIKLMNPQRSTVWY"), 3)) * 20 for _ in range(40)]
     return make_corpus([(sequence, np.zeros((60, 3)), i) for i, sequence in enumerate(chains)])
 
 
-def test_batches_are_a_function_of_seed_and_step(repetitive):
+def test_batches_depend_only_on_seed_and_step(repetitive):
     def stream(seed=0):
         return MaskedBatches(repetitive, TINY, seed)
 
@@ -41,7 +41,7 @@ def test_batches_are_a_function_of_seed_and_step(repetitive):
     assert not torch.equal(stream().batch(0)["input_ids"], stream(1).batch(0)["input_ids"])
 
 
-def test_masking_is_the_one_of_esm(make_corpus):
+def test_masking_follows_esm(make_corpus):
     letters = "ACDEFGHIKLMNPQRSTVWY" * 10
     corpus = make_corpus(
         [(letters + "X" * 40 + "A" * (i % 2), np.zeros((240 + i % 2, 3)), i) for i in range(40)]
@@ -56,7 +56,7 @@ def test_masking_is_the_one_of_esm(make_corpus):
         assert set(lengths) == {242, 243}
         assert (ids[:, 0] == 0).all() and (ids[np.arange(40), lengths - 1] == 2).all()
         named = labels >= 0
-        assert np.isin(labels[named], RESIDUES).all()  # neither X nor an end
+        assert np.isin(labels[named], RESIDUES).all()  # not X, start or end tokens
         chosen, known = chosen + named.sum(), known + np.isin(ids, RESIDUES).sum() + (ids == MASK).sum()
         masked, kept = masked + (ids[named] == MASK).sum(), kept + (ids[named] == labels[named]).sum()
         assert (ids[~named] != MASK).all() and (ids == X).sum() == 1600
@@ -65,8 +65,8 @@ def test_masking_is_the_one_of_esm(make_corpus):
     assert kept / chosen == pytest.approx(0.1 + 0.1 / 20, abs=0.02)
 
 
-def test_clusters_are_drawn_and_not_chains(make_corpus):
-    """A hundred chains of one cluster come no more often than one of its own."""
+def test_sampling_is_by_cluster(make_corpus):
+    """A cluster of 100 chains is sampled as often as a cluster of one chain."""
     rows = [("A" * 30, np.zeros((30, 3)), 0)] * 100 + [("C" * 30, np.zeros((30, 3)), 1)]
     stream = MaskedBatches(make_corpus(rows), LanguageConfig(batch=2), seed=0)
     for step in range(5):
@@ -74,7 +74,7 @@ def test_clusters_are_drawn_and_not_chains(make_corpus):
         assert {int(row[row >= 0][0]) for row in ids} == {VOCABULARY.index("A"), VOCABULARY.index("C")}
 
 
-def test_a_run_learns_repeats_itself_and_says_what_it_is(repetitive, tmp_path):
+def test_training_is_reproducible_reduces_perplexity_and_is_recorded(repetitive, tmp_path):
     def run(name, steps=60, seed=0):
         path = tmp_path / name
         return train_language(repetitive.path, path, steps=steps, seed=seed, config=TINY, progress=False)
@@ -108,7 +108,7 @@ def test_a_corpus_without_validation_is_refused(make_corpus, tmp_path, monkeypat
         train_language(corpus.path, tmp_path / "out", steps=1, config=TINY, progress=False)
 
 
-def test_a_folder_that_cannot_be_written_is_said_first(repetitive, tmp_path, monkeypatch):
+def test_an_invalid_output_folder_is_refused_before_training(repetitive, tmp_path, monkeypatch):
     monkeypatch.delattr(MaskedBatches, "batch")
     (tmp_path / "out").mkdir()
     with pytest.raises(OutputError, match="out: exists already"):
@@ -117,7 +117,7 @@ def test_a_folder_that_cannot_be_written_is_said_first(repetitive, tmp_path, mon
         train_language(repetitive.path, tmp_path / "no" / "out", steps=1, config=TINY)
 
 
-def test_a_run_that_fails_leaves_nothing(repetitive, tmp_path, monkeypatch):
+def test_a_failed_run_leaves_no_files(repetitive, tmp_path, monkeypatch):
     draw = MaskedBatches.batch
 
     def broken(self, step):
@@ -128,13 +128,15 @@ def test_a_run_that_fails_leaves_nothing(repetitive, tmp_path, monkeypatch):
     with pytest.raises(TrainingError, match="step 1: the loss is nan"):
         train_language(repetitive.path, tmp_path / "run", steps=2, config=TINY, progress=False)
     monkeypatch.setattr(MaskedBatches, "batch", draw)
-    monkeypatch.setattr("json.dumps", lambda *arguments, **options: 1 / 0)  # half of it is written
+    monkeypatch.setattr(
+        "json.dumps", lambda *arguments, **options: 1 / 0
+    )  # fails when half of the output is written
     with pytest.raises(ZeroDivisionError):
         train_language(repetitive.path, tmp_path / "run", steps=1, config=TINY, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["corpus.arrow"]
 
 
-def test_the_command_line_trains(repetitive, tmp_path, monkeypatch, capsys):
+def test_training_from_the_command_line(repetitive, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("protemb_train.experiments.language.LanguageConfig", lambda: TINY)
     out = tmp_path / "language"
 

@@ -1,4 +1,4 @@
-"""Judgements side by side, as a table and a plot, and the course of a run that was made in parts."""
+"""Comparison of evaluations in a table and a plot, and the training curve of a run in several parts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def metrics(path: Path, rows: list[tuple[int, object, object]]) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def test_a_table_has_a_row_a_level_and_a_column_a_network() -> None:
+def test_the_table_has_one_row_per_level_and_one_column_per_network() -> None:
     table = as_table({"base": judgement(0.9, 0.5), "paper": judgement(0.95, 0.75)})
     assert table.startswith("Share of the zero predictor's loss on 5 whole held-out chains; floor 0.020.\n")
     assert table.splitlines()[2:] == [
@@ -44,7 +44,7 @@ def test_a_table_has_a_row_a_level_and_a_column_a_network() -> None:
 @pytest.mark.parametrize(
     "other", [judgement(0.9, 0.5, chains=4), judgement(0.9), judgement(0.9, 0.5, first=5)]
 )
-def test_what_was_not_judged_alike_is_not_compared(other: dict[str, Any]) -> None:
+def test_evaluations_on_different_levels_or_chains_are_not_compared(other: dict[str, Any]) -> None:
     with pytest.raises(ProtembError, match="other and base were evaluated on different levels or chains"):
         as_table({"base": judgement(0.9, 0.5), "other": other})
 
@@ -52,18 +52,20 @@ def test_what_was_not_judged_alike_is_not_compared(other: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     ("key", "what"), [("split", "different split"), ("corpus_sha256", "different corpus")]
 )
-def test_other_splits_and_corpora_are_not_compared(tmp_path: Path, key: str, what: str) -> None:
+def test_evaluations_on_different_splits_or_corpora_are_not_compared(
+    tmp_path: Path, key: str, what: str
+) -> None:
     def read(name: str, **fields: str) -> dict[str, Any]:
         return read_judgement(written(tmp_path / f"{name}.json", {"judgement": judgement(0.9, 0.5)} | fields))
 
     same = {"split": "test", "corpus_sha256": "a" * 64}
     old, one, other = read("old"), read("one", **same), read("other", **{**same, key: "another"})
-    assert as_table({"old": old, "one": one, "again": one})  # older files do not say
+    assert as_table({"old": old, "one": one, "again": one})  # older files do not contain this field
     with pytest.raises(ProtembError, match=f"other and one were evaluated on {what}"):
         as_table({"old": old, "one": one, "other": other})
 
 
-def test_a_plot_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plot_is_written_completely_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.figure import Figure
 
     draw({"base": judgement(0.9, 0.5), "paper": judgement(0.95, 0.75)}, tmp_path / "levels.png")
@@ -80,7 +82,7 @@ def test_a_plot_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     assert not list(tmp_path.iterdir())
 
 
-def test_a_judgement_is_read_back(tmp_path: Path) -> None:
+def test_an_evaluation_can_be_read(tmp_path: Path) -> None:
     one = judgement(0.9, 0.5)
     assert read_judgement(written(tmp_path / "j.json", {"judgement": one, "curve": []})) == one
 
@@ -99,7 +101,7 @@ def test_a_judgement_is_read_back(tmp_path: Path) -> None:
         json.dumps({"judgement": judgement(0.5) | {"floor": "low"}}).encode(),
     ],
 )
-def test_other_files_are_no_judgement(tmp_path: Path, content: bytes) -> None:
+def test_files_that_are_not_evaluations_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "j.json").write_bytes(content)
     with pytest.raises(
         ProtembError, match=r"j\.json: is not an evaluation of protemb-train judge"
@@ -110,7 +112,7 @@ def test_other_files_are_no_judgement(tmp_path: Path, content: bytes) -> None:
         read_judgement(tmp_path / "no.json")
 
 
-def test_a_course_is_averaged_over_stretches(tmp_path: Path) -> None:
+def test_a_curve_is_averaged_over_intervals_of_steps(tmp_path: Path) -> None:
     assert read_curve(tmp_path) == []
     metrics(
         tmp_path / "metrics.csv", [(9, 0.9, ""), (19, 0.7, ""), (19, "", 0.8), (29, 0.6, ""), (39, 0.4, "")]
@@ -122,8 +124,8 @@ def test_a_course_is_averaged_over_stretches(tmp_path: Path) -> None:
     assert [point["step"] for point in read_curve(tmp_path)] == [10, 20, 30, 40]
 
 
-def test_a_step_made_again_counts_as_it_was_made_last(tmp_path: Path) -> None:
-    """By name, 1000 comes before 200; each part goes on past the checkpoint that the next starts from."""
+def test_a_repeated_step_has_its_latest_value(tmp_path: Path) -> None:
+    """Each part ends after the checkpoint where the next starts. By name, part 1000 is before part 200."""
     metrics(tmp_path / "metrics-before-step-200.csv", [(199, 0.9, ""), (209, 0.1, "")])
     metrics(tmp_path / "metrics-before-step-1000.csv", [(209, 0.8, ""), (999, 0.7, ""), (1009, 0.2, "")])
     metrics(tmp_path / "metrics.csv", [(1009, 0.6, "")])
@@ -155,7 +157,7 @@ def test_the_command_writes_a_table_and_a_plot(compare: Any, tmp_path: Path) -> 
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_command_refuses_in_a_sentence_and_leaves_nothing(compare: Any, tmp_path: Path) -> None:
+def test_the_command_refuses_invalid_input_and_writes_no_files(compare: Any, tmp_path: Path) -> None:
     a = written(tmp_path / "a.json", {"judgement": judgement(0.9, 0.5)})
     b = written(tmp_path / "b.json", {"judgement": judgement(0.9)})
     (tmp_path / "out").mkdir()

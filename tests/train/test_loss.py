@@ -13,8 +13,8 @@ def squared_distances(x):
 
 @given(length=st.integers(1, 12), seed=st.integers(0, 1000))
 @settings(max_examples=40, deadline=None)
-def test_eq_4_is_the_chain_rule(length, seed):
-    """phi is any function of the squared distances, with its own form for each ordered pair."""
+def test_equation_4_is_the_chain_rule(length, seed):
+    """phi is a function of the squared distances, different for each ordered pair."""
     torch.manual_seed(seed)
     x = torch.randn(2, length, 3, dtype=torch.float64, requires_grad=True)
     a, b = torch.randn(2, 2, length, length, dtype=torch.float64)
@@ -27,7 +27,7 @@ def test_eq_4_is_the_chain_rule(length, seed):
 
 @given(length=st.integers(1, 40), seed=st.integers(0, 1000))
 @settings(max_examples=20, deadline=None)
-def test_eq_4_has_no_net_force_and_no_net_torque(length, seed):
+def test_equation_4_has_zero_net_force_and_torque(length, seed):
     torch.manual_seed(seed)
     x = 10 * torch.randn(1, length, 3, dtype=torch.float64)
     g = coordinate_gradient(torch.randn(1, length, length, dtype=torch.float64), x)
@@ -35,7 +35,7 @@ def test_eq_4_has_no_net_force_and_no_net_torque(length, seed):
     assert torch.linalg.cross(x, g).sum(dim=1).abs().max() < 1e-8
 
 
-def test_predicting_zero_scores_three_per_residue_at_every_level():
+def test_the_loss_of_the_zero_predictor_is_three_per_residue():
     levels = geometric_levels(32, 10.0, 0.01)
     x = torch.randn(32, 500, 3)
     target = denoising_score(x, perturb(x, levels, torch.Generator().manual_seed(1)), levels)
@@ -45,7 +45,7 @@ def test_predicting_zero_scores_three_per_residue_at_every_level():
     assert loss.mean().item() / 1500 == pytest.approx(1, abs=0.02)
 
 
-def test_the_loss_is_eq_5_term_by_term():
+def test_the_loss_equals_equation_5():
     g, t, s = torch.randn(2, 3, 3), torch.randn(2, 3, 3), torch.tensor([0.5, 2.0])
     wanted = torch.stack([s[b] ** 2 * torch.linalg.matrix_norm(g[b] - t[b]) ** 2 for b in range(2)])
     torch.testing.assert_close(score_matching_loss(g, t, s), wanted)
@@ -55,7 +55,7 @@ REACHES = pytest.mark.parametrize("reach", ["length", "distance"])
 
 
 @REACHES
-def test_eq_3_is_symmetric_and_finite_for_coincident_atoms(reach):
+def test_equation_3_is_symmetric_and_finite_for_coincident_atoms(reach):
     f = torch.randn(2, 6, 6)
     d = squared_distances(torch.randn(2, 6, 3)).sqrt()
     d[:, 0, 1] = d[:, 1, 0] = 0
@@ -65,8 +65,8 @@ def test_eq_3_is_symmetric_and_finite_for_coincident_atoms(reach):
 
 
 @REACHES
-def test_gradients_are_of_one_size_at_every_level_and_length(traces, reach):
-    """The conditioning claim: unit output gives sigma * |g_i| of one size, so the loss is bounded."""
+def test_gradient_size_is_similar_at_every_level_and_length(traces, reach):
+    """For output of unit size, sigma * |g_i| is of similar size everywhere, so that the loss is bounded."""
     whole = torch.from_numpy(next(t.ca_coords for t in traces if len(t.ca_coords) >= 128))
     sizes = []
     for sigma in (0.01, 0.1, 1.0, 10.0):
@@ -81,8 +81,8 @@ def test_gradients_are_of_one_size_at_every_level_and_length(traces, reach):
     assert min(sizes) > 0.4 and max(sizes) < 2.5
 
 
-def test_a_bond_weighs_the_same_in_a_long_chain_with_reach_by_distance():
-    """A convolution sees no length: what it says about a bond must mean the same in any chain."""
+def test_with_reach_distance_a_bond_does_not_depend_on_chain_length():
+    """A convolution does not depend on chain length, so its output for a bond has the same effect."""
     x = 3.8 * torch.eye(3)[torch.arange(40) % 3].cumsum(dim=0)[None]
     bond = torch.zeros(1, 40, 40)
     bond[0, 3, 4] = bond[0, 4, 3] = 1.0

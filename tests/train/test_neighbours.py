@@ -1,4 +1,4 @@
-"""Messages between neighbours in space: their graph, and training without a pair map."""
+"""Message passing between spatial neighbours: the graph, and training without a pair map."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def test_neighbours_are_the_nearest_residues(length, seed):
         torch.testing.assert_close(weight[i], expected, atol=1e-4, rtol=0)
 
 
-def test_nothing_jumps_where_two_residues_change_places(randomised):
-    """Residue 30 leaves the neighbours of residue 0, in steps of a thousandth of an angstrom."""
+def test_states_are_continuous_when_a_residue_leaves_the_neighbours(randomised):
+    """Residue 30 moves out of the neighbours of residue 0 in steps of 0.001 angstrom."""
     network = randomised(MESSAGES)
     coords, index = walk(60, 3), torch.arange(60)[None]
     types = torch.zeros_like(index)
@@ -68,12 +68,12 @@ def test_nothing_jumps_where_two_residues_change_places(randomised):
             states.append(network.states_without_map(moved, types, index).structure[0, 0])
         inside = bool((find_neighbours(FEATURES, moved, index).neighbour_LK[0] == 30).any())
         before = before or inside
-    assert before and not inside  # it left
+    assert before and not inside  # residue 30 is no longer a neighbour
     steps = torch.stack([(a - b).abs().max() for a, b in zip(states, states[1:], strict=False)])
     assert steps.max() < 3 * steps.median() + 1e-4
 
 
-def test_states_of_messages_do_not_depend_on_orientation_or_batch_but_on_handedness(randomised, traces):
+def test_states_are_invariant_to_rotation_and_batch_but_not_reflection(randomised, traces):
     network = randomised(MESSAGES)
     coords, types, index = inputs_of(traces[0])
     turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1))).Q
@@ -96,7 +96,7 @@ def test_states_of_messages_do_not_depend_on_orientation_or_batch_but_on_handedn
         assert (one[0] - batched[0]).abs().max() < 1e-5 * one.abs().max()
 
 
-def test_structure_states_of_messages_know_no_types(randomised, traces):
+def test_structure_states_do_not_depend_on_residue_types(randomised, traces):
     network = randomised(MESSAGES)
     coords, types, index = inputs_of(traces[0])
     other = (types + 3) % 20
@@ -107,7 +107,7 @@ def test_structure_states_of_messages_know_no_types(randomised, traces):
             assert (one.state - changed.state).abs().max() > 1e-3
 
 
-def test_a_network_with_messages_starts_with_a_map_that_no_state_changes(traces):
+def test_the_initial_pair_map_does_not_depend_on_the_states(traces):
     network = ScoreNetwork(MESSAGES).eval()
     coords, types, index = inputs_of(traces[0])
     with torch.no_grad():
@@ -116,12 +116,12 @@ def test_a_network_with_messages_starts_with_a_map_that_no_state_changes(traces)
     assert torch.equal(one, other)
 
 
-def test_messages_are_trained_alone_and_then_with_the_map(real_corpus, tmp_path, damaged, caplog):
+def test_message_passing_is_trained_alone_and_then_with_the_pair_map(real_corpus, tmp_path, damaged, caplog):
     recipe = replace(ALONE, learning_rate=3e-3, schedule="constant", warmup_steps=0, ema=0.9)
     last = pretrain(
         real_corpus.path, MESSAGES, recipe, tmp_path / "a", steps=6, progress=False, damaged=damaged
     )
-    assert (tmp_path / "a" / "best.ckpt").exists()  # chosen by the residue types
+    assert (tmp_path / "a" / "best.ckpt").exists()  # selected by the loss on residue types
     start = load_network(last)[0]
     random = ScoreNetwork(MESSAGES)
     moved = {
@@ -129,7 +129,7 @@ def test_messages_are_trained_alone_and_then_with_the_map(real_corpus, tmp_path,
         for name, weight in start.state_dict().items()
         if not torch.equal(weight, random.state_dict()[name]) and "blocks" in name
     }
-    assert moved  # another seed
+    assert moved  # the initial weights were from another seed
     whole = replace(RECIPE, ema=None)
     with caplog.at_level(logging.WARNING, "protemb"):
         pretrain(
@@ -139,7 +139,7 @@ def test_messages_are_trained_alone_and_then_with_the_map(real_corpus, tmp_path,
     assert "which are random" not in caplog.text
 
 
-def test_without_a_map_only_states_are_learnt(real_corpus, damaged):
+def test_without_a_pair_map_only_the_states_are_trained(real_corpus, damaged):
     module = Pretraining(real_corpus, real_corpus, MESSAGES, ALONE, 10, 0, {}, damaged=damaged)
     module.log = lambda *a, **k: None
     batch = StepBatches(real_corpus, MESSAGES, ALONE, 0, damaged=damaged).batch(0)
@@ -149,7 +149,7 @@ def test_without_a_map_only_states_are_learnt(real_corpus, damaged):
     assert not any(name.startswith(("single.reads", "single.writes")) for name in learnt)
 
 
-def test_single_representations_are_taken_whole_or_not_at_all():
+def test_weights_of_single_representations_are_copied_completely_or_not():
     network, start = ScoreNetwork(MESSAGES), ScoreNetwork(CONFIG)
     with torch.no_grad():
         start.conv_out.weight.add_(1.0)
@@ -166,7 +166,7 @@ def test_single_representations_are_taken_whole_or_not_at_all():
         take_weights(network, other)
 
 
-def test_a_map_starts_as_it_was_trained_with_all_types_hidden(randomised):
+def test_a_copied_pair_map_equals_the_trained_one_with_types_masked(randomised):
     start, network = randomised(replace(CONFIG, exchanges=None)), randomised(MESSAGES)
     coords, index, types = walk(40, 5), torch.arange(40)[None], torch.arange(40)[None] % 20
     sigma = torch.tensor([0.4])
@@ -184,7 +184,7 @@ def test_a_map_starts_as_it_was_trained_with_all_types_hidden(randomised):
         take_map(network, ScoreNetwork(replace(start.config, bottleneck=3)))
 
 
-def test_messages_need_exchanges_and_the_recipe_something_to_learn():
+def test_messages_require_exchanges_and_the_recipe_training_data():
     with pytest.raises(ConfigError, match="messages is"):
         replace(MESSAGES, messages=(1,))
     with pytest.raises(ConfigError, match="with exchanges"):
@@ -195,11 +195,11 @@ def test_messages_need_exchanges_and_the_recipe_something_to_learn():
         replace(ALONE, pieces=0, chains=0)
 
 
-def test_the_recipe_without_a_map_needs_messages(real_corpus):
+def test_a_recipe_without_a_pair_map_requires_messages(real_corpus):
     with pytest.raises(TrainingError, match="has no messages"):
         Pretraining(real_corpus, real_corpus, CONFIG, ALONE, 10, 0, {})
 
 
-def test_both_presets_of_the_second_network_have_one_shape():
+def test_presets_base_2_have_the_same_network_configuration():
     assert PRESETS["base-2"][0] == PRESETS["base-2-messages"][0]
     assert not PRESETS["base-2-messages"][1].pair_map and PRESETS["base-2"][1].pair_map

@@ -18,7 +18,7 @@ def inputs_of(trace, size=40, batch=1):
     )
 
 
-def test_training_starts_at_the_zero_predictor(config, traces):
+def test_the_initial_network_predicts_zero(config, traces):
     torch.manual_seed(0)
     network = ScoreNetwork(config)
     gradient = network(*inputs_of(traces[0], batch=3), torch.tensor([0.01, 1.0, 10.0]))
@@ -28,7 +28,7 @@ def test_training_starts_at_the_zero_predictor(config, traces):
 
 @given(seed=st.integers(0, 1000))
 @settings(max_examples=8, deadline=None)
-def test_the_gradient_turns_with_the_structure(traces, randomised, seed):
+def test_the_gradient_is_equivariant_to_rotation(traces, randomised, seed):
     generator = torch.Generator().manual_seed(seed)
     turn = torch.linalg.qr(torch.randn(3, 3, generator=generator)).Q
     turn = turn * torch.linalg.det(turn)
@@ -45,7 +45,7 @@ def test_the_gradient_turns_with_the_structure(traces, randomised, seed):
         assert (here @ turn.T - there).abs().max() < 2e-3 * here.abs().max()
 
 
-def test_changing_one_residue_type_reaches_exactly_as_far_as_the_radius(config, randomised, traces):
+def test_a_residue_type_affects_pairs_within_the_receptive_field_only(config, randomised, traces):
     network = randomised(config)
     radius, k = network.radius, 20
     coords, types, index = inputs_of(traces[0])
@@ -63,7 +63,7 @@ def test_changing_one_residue_type_reaches_exactly_as_far_as_the_radius(config, 
     assert changed[:, k - radius].any() and changed[:, k + radius].any()
 
 
-def test_rows_with_their_halo_equal_the_whole_map(config, randomised, traces):
+def test_rows_with_halo_equal_those_of_the_whole_map(config, randomised, traces):
     network = randomised(config)
     arguments = (*inputs_of(traces[0]), torch.tensor([0.1]))
     radius = network.radius
@@ -73,7 +73,7 @@ def test_rows_with_their_halo_equal_the_whole_map(config, randomised, traces):
     torch.testing.assert_close(strip[:, :, radius:-radius], whole[:, :, 15:22], rtol=0, atol=1e-5)
 
 
-def test_presets_have_the_published_size():
+def test_presets_have_the_published_receptive_field_and_parameters():
     paper, base = ScoreNetwork(PAPER), ScoreNetwork(BASE)
     assert paper.radius == 145 and base.radius == 30
     assert 2 * (paper.radius + 1) + 1 == 293  # with the output layer: the paper's receptive field
@@ -82,7 +82,7 @@ def test_presets_have_the_published_size():
 
 
 @pytest.mark.parametrize("config", [PAPER, BASE, authors_release(61)], ids=["paper", "base", "released"])
-def test_configs_survive_plain_values(config):
+def test_configs_can_be_restored_from_plain_values(config):
     values = config.as_dict()
     assert NetworkConfig.from_dict(values) == config
     assert isinstance(values["dilations"], list)
@@ -91,7 +91,7 @@ def test_configs_survive_plain_values(config):
 
 @given(log_sigma=st.floats(math.log(0.01), math.log(10)))
 @settings(deadline=None)
-def test_base_conditions_are_soft_and_continuous(log_sigma):
+def test_noise_conditioning_of_base_is_continuous(log_sigma):
     network = ScoreNetwork(NetworkConfig(**{**vars(BASE), "dilations": (1,)}))
     sigma = torch.tensor([math.exp(log_sigma), math.exp(log_sigma) * 1.001])
     here, there = network.condition(sigma)
@@ -100,7 +100,7 @@ def test_base_conditions_are_soft_and_continuous(log_sigma):
     assert (here - there).abs().max() < 1e-3
 
 
-def test_paper_takes_the_nearest_level():
+def test_noise_conditioning_of_paper_uses_the_nearest_level():
     network = ScoreNetwork(NetworkConfig(**{**vars(PAPER), "dilations": (1,)}))
     levels = network.levels_K
     torch.testing.assert_close(network.condition(levels), torch.eye(32))
@@ -108,7 +108,7 @@ def test_paper_takes_the_nearest_level():
     torch.testing.assert_close(network.condition(torch.tensor([1e-4, 1e4])).argmax(1), torch.tensor([31, 0]))
 
 
-def test_a_batch_equals_its_chains_one_by_one(config, randomised, traces):
+def test_a_batch_equals_single_chains(config, randomised, traces):
     network = randomised(config)
     a, b = inputs_of(traces[0]), inputs_of(traces[1])
     both = tuple(torch.cat(pair) for pair in zip(a, b, strict=True))

@@ -10,7 +10,7 @@ from protemb_train.network.presets import BASE, PAPER
 
 
 @pytest.mark.parametrize("config", [PAPER, BASE], ids=["paper", "base"])
-def test_the_papers_levels_are_geometric(config):
+def test_noise_levels_are_geometric_as_in_the_paper(config):
     levels = geometric_levels(config.noise_levels, config.sigma_max, config.sigma_min)
     assert levels.shape == (32,) and levels.dtype == torch.float32
     assert levels[0].item() == pytest.approx(10.0) and levels[-1].item() == pytest.approx(0.01)
@@ -20,14 +20,14 @@ def test_the_papers_levels_are_geometric(config):
 
 
 @given(seed=st.integers(0, 10_000))
-def test_a_batch_as_large_as_the_levels_sees_each_once(seed):
+def test_a_batch_with_one_sample_per_level_contains_each_level_once(seed):
     levels = geometric_levels(32, 10.0, 0.01)
     drawn = stratified_levels(32, levels, torch.Generator().manual_seed(seed))
     torch.testing.assert_close(drawn.sort(descending=True).values, levels, rtol=0, atol=0)
 
 
 @given(seed=st.integers(0, 10_000), batch=st.integers(1, 100))
-def test_every_batch_is_spread_over_the_levels(seed, batch):
+def test_every_batch_covers_the_range_of_levels(seed, batch):
     levels = torch.arange(32.0)
     drawn = stratified_levels(batch, levels, torch.Generator().manual_seed(seed)).sort().values
     gaps = drawn.diff()
@@ -35,7 +35,7 @@ def test_every_batch_is_spread_over_the_levels(seed, batch):
     assert drawn[0] <= 32 / batch and drawn[-1] >= 31 - 32 / batch
 
 
-def test_noise_is_gaussian_with_the_asked_deviation():
+def test_noise_is_gaussian_with_the_given_standard_deviation():
     coords = torch.randn(3, 4000, 3)
     sigma = torch.tensor([10.0, 1.0, 0.1])
     z = (perturb(coords, sigma, torch.Generator().manual_seed(0)) - coords) / sigma[:, None, None]
@@ -47,7 +47,7 @@ def test_noise_is_gaussian_with_the_asked_deviation():
 
 
 @given(seed=st.integers(0, 1000), sigma=st.floats(0.01, 10))
-def test_eq_2_is_the_gradient_of_the_gaussian_log_density(seed, sigma):
+def test_score_of_equation_2_is_the_gradient_of_the_gaussian_log_density(seed, sigma):
     generator = torch.Generator().manual_seed(seed)
     coords = torch.randn(1, 5, 3, generator=generator, dtype=torch.float64)
     level = torch.tensor([sigma], dtype=torch.float64)

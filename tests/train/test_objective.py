@@ -21,7 +21,7 @@ def module(config, real_corpus):
     return Pretraining(real_corpus, real_corpus, config, SMALL, steps=10, seed=0, record={})
 
 
-def test_knowing_nothing_about_residues_asked_for_costs_one():
+def test_type_loss_of_uniform_predictions_is_one():
     true = torch.tensor([[3, 7, UNKNOWN, 5]])
     asked = torch.tensor([[True, True, False, False]])
     logits = torch.zeros(1, 4, 20)
@@ -29,12 +29,12 @@ def test_knowing_nothing_about_residues_asked_for_costs_one():
     sure = logits.clone()
     sure[0, 0, 3] = sure[0, 1, 7] = 50.0
     assert type_loss(sure, asked, true).item() == pytest.approx(0, abs=1e-6)
-    sure[0, 2:] = 1000 * torch.randn(2, 20)  # a residue that is X for good, and one that is not asked for
+    sure[0, 2:] = 1000 * torch.randn(2, 20)  # an unknown residue, and one that is not to be predicted
     assert type_loss(sure, asked, true).item() == pytest.approx(0, abs=1e-6)
     assert type_loss(logits, torch.zeros_like(asked), true).item() == 0
 
 
-def test_hidden_residues_teach_the_network_and_the_head_stays_out_of_it(module, real_corpus, config):
+def test_type_loss_trains_the_network_and_its_head_is_not_saved(module, real_corpus, config):
     batch = CropBatches(real_corpus, config, SMALL, seed=0).batch(0)
     assert ((batch["types"] == UNKNOWN) & (batch["true_types"] != UNKNOWN)).any()
     gradient, logits = module(batch)[:2]
@@ -45,7 +45,7 @@ def test_hidden_residues_teach_the_network_and_the_head_stays_out_of_it(module, 
     assert not any("type_head" in name for name in module.network.state_dict())
 
 
-def test_without_a_type_loss_there_is_no_head(real_corpus, config):
+def test_without_a_type_loss_there_is_no_type_head(real_corpus, config):
     recipe = replace(SMALL, type_loss=0.0)
     module = Pretraining(real_corpus, real_corpus, config, recipe, steps=10, seed=0, record={})
     assert module.type_head is None
@@ -69,8 +69,8 @@ def test_only_the_blocks_run_in_bfloat16(config, real_corpus):
     assert 0 < difference < 0.1
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # inside torch.compile itself
-def test_compiled_training_is_the_same_training(config, real_corpus, tmp_path):
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # raised within torch.compile
+def test_compiled_training_gives_the_same_weights(config, real_corpus, tmp_path):
     recipe = replace(SMALL, mask_types=0.0, type_loss=0.0)
     plain, compiled = (
         pretrain(real_corpus.path, config, recipe, tmp_path / name, steps=3, machine=machine, progress=False)
@@ -82,7 +82,7 @@ def test_compiled_training_is_the_same_training(config, real_corpus, tmp_path):
         torch.testing.assert_close(b[name], tensor, rtol=1e-2, atol=1e-4)
 
 
-def test_the_best_checkpoint_is_the_one_of_least_validation_loss(config, real_corpus, tmp_path, monkeypatch):
+def test_the_best_checkpoint_has_the_lowest_validation_loss(config, real_corpus, tmp_path, monkeypatch):
     from protemb_train.pretrain import pretrain as rooms
 
     monkeypatch.setattr(rooms, "VALIDATE_EVERY", 2)
@@ -98,7 +98,7 @@ def test_the_best_checkpoint_is_the_one_of_least_validation_loss(config, real_co
     assert read_tensors(tmp_path / "last.ckpt")["global_step"] == 6
 
 
-def test_recalibrated_statistics_are_those_of_whole_chains(real_corpus, tmp_path, randomised):
+def test_recalibrated_statistics_equal_those_of_whole_chains(real_corpus, tmp_path, randomised):
     from .conftest import tiny_config
 
     network = randomised(tiny_config("paper"))
@@ -140,7 +140,7 @@ def test_a_configuration_file_changes_a_preset(tmp_path):
         ("preset = ", "cannot be read as a configuration"),
     ],
 )
-def test_bad_configurations_are_said(tmp_path, content, expected):
+def test_invalid_configurations_are_refused(tmp_path, content, expected):
     path = tmp_path / "x.toml"
     path.write_text(content)
     with pytest.raises(ProtembError, match=r"x\.toml") as caught:

@@ -1,4 +1,4 @@
-"""No command of `protemb-train` writes over what it reads, or over what it does not know."""
+"""No command of `protemb-train` overwrites its input or an unrelated file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Command = Callable[..., str]
 
 @pytest.fixture
 def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command that must be refused, and change nothing; return what it said."""
+    """Run a command that must be refused and must not change files, and return its output."""
     monkeypatch.chdir(tmp_path)
     for name in ("in.ckpt", "in.arrow", "in.json", "in.md", "in.png", "in.toml"):
         Path(name).write_text(f"mine: {name}")
@@ -48,7 +48,7 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ("compare a=in.png -o in.md", "in.png"),
     ],
 )
-def test_no_output_is_an_input(refused: Command, line: str, file: str) -> None:
+def test_an_output_does_not_overwrite_an_input(refused: Command, line: str, file: str) -> None:
     assert f"would overwrite the input {file}; use another name" in refused(line)
 
 
@@ -60,7 +60,7 @@ def test_no_output_is_an_input(refused: Command, line: str, file: str) -> None:
         ("probe --corpus in.arrow --encoder a=in.ckpt -o in.json", "in.md"),
     ],
 )
-def test_what_goes_beside_an_output_takes_no_other_place(refused: Command, line: str, file: str) -> None:
+def test_additional_outputs_do_not_overwrite_other_files(refused: Command, line: str, file: str) -> None:
     assert f"{file}: is a file of another kind and would be overwritten" in refused(line)
 
 
@@ -77,5 +77,5 @@ def test_what_goes_beside_an_output_takes_no_other_place(refused: Command, line:
         ("corpus in.arrow -o .", ".arrow"),
     ],
 )
-def test_an_output_has_the_ending_of_what_it_is(refused: Command, line: str, ending: str) -> None:
+def test_outputs_with_a_wrong_suffix_are_refused(refused: Command, line: str, ending: str) -> None:
     assert f": end the name in {ending}" in refused(line)

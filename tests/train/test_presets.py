@@ -1,4 +1,4 @@
-"""A configuration trains what it says, or nothing."""
+"""Configurations: invalid values are refused."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ RESULTS = Path(__file__).parents[2] / "train" / "results"
         ("training", "swap_types = 0.6", "mask_types plus twice swap_types"),
     ],
 )
-def test_a_misspelt_field_is_refused(tmp_path: Path, table: str, line: str, words: str) -> None:
+def test_an_invalid_field_is_refused(tmp_path: Path, table: str, line: str, words: str) -> None:
     file = tmp_path / "c.toml"
     file.write_text(f"[{table}]\n{line}\n")
     with pytest.raises(ConfigError, match=rf"c\.toml: .*{words}") as refused:
@@ -57,13 +57,13 @@ def test_a_misspelt_field_is_refused(tmp_path: Path, table: str, line: str, word
 
 
 @pytest.mark.parametrize("text", ['preset = ["base"]', "network = 5", 'training = "base"'])
-def test_what_is_no_table_is_refused(tmp_path: Path, text: str) -> None:
+def test_entries_that_are_not_tables_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "c.toml").write_text(text)
     with pytest.raises(ProtembError, match=r"c\.toml: (there is no preset|network and training are tables)"):
         read_config(tmp_path / "c.toml")
 
 
-def test_whole_numbers_are_numbers_and_what_there_is_reads_on(tmp_path: Path) -> None:
+def test_integers_are_accepted_as_floats_and_recorded_configs_are_valid(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('[training]\nclip = 1\nema = "none"\n')
     _, network, training = read_config(tmp_path / "c.toml")
     assert (network, training) == (BASE, replace(BASE_TRAINING, ema=None))
@@ -73,7 +73,7 @@ def test_whole_numbers_are_numbers_and_what_there_is_reads_on(tmp_path: Path) ->
         assert (replace(network), replace(training)) == (network, training)
 
 
-def test_a_checkpoint_of_no_such_network_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_with_an_invalid_network_is_refused(tmp_path: Path) -> None:
     loaded = read_tensors(RESULTS / "small.ckpt")
     loaded["hyper_parameters"]["network"]["family"] = "Paper"
     write_tensors(loaded, tmp_path / "odd.ckpt")

@@ -23,8 +23,8 @@ from .conftest import tiny_config
 from .runs import TINY, run
 
 
-def test_constants_of_the_average_stay_exact(real_corpus, tmp_path):
-    """Averaged, a separation of 3 would become 2.9999998, and an integer 2."""
+def test_averaging_does_not_change_constant_buffers(real_corpus, tmp_path):
+    """With averaging, a separation of 3 would become 2.9999998, or 2 if it is an integer."""
     averages = []
     setup = pretrain.Averaging.setup
 
@@ -42,7 +42,7 @@ def test_constants_of_the_average_stay_exact(real_corpus, tmp_path):
         assert torch.equal(getattr(features, name), constant), name
 
 
-def test_the_average_soon_forgets_the_first_weights():
+def test_the_average_quickly_forgets_the_initial_weights():
     average = pretrain.Averaging(0.999)._kwargs["avg_fn"]
     value = torch.ones(())
     for n in range(200):
@@ -51,7 +51,7 @@ def test_the_average_soon_forgets_the_first_weights():
     assert average(torch.ones(()), torch.zeros(()), 10**6).item() == pytest.approx(0.999)
 
 
-def test_the_loss_falls_on_one_chain(make_corpus, traces):
+def test_the_loss_decreases_on_one_chain(make_corpus, traces):
     from protemb_train.network.loss import score_matching_loss
     from protemb_train.network.noise import denoising_score
 
@@ -91,17 +91,17 @@ def test_a_loss_that_is_not_finite_stops_the_run(config, real_corpus, tmp_path, 
     assert not (tmp_path / "last.ckpt").exists()
 
 
-def test_a_checkpoint_reads_back_without_pickle(config, real_corpus, tmp_path):
+def test_a_checkpoint_can_be_read_without_pickle(config, real_corpus, tmp_path):
     last = run(real_corpus, config, tmp_path, steps=3)
     network, record = load_network(last)
     assert network.config == config and not network.training
     assert record["steps"] == 3 and record["seed"] == 0
-    state = read_tensors(last)["state_dict"]  # the average, where there is one
+    state = read_tensors(last)["state_dict"]  # the averaged weights, if there are any
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, state["network." + name])
 
 
-def test_weights_alone_are_the_same_network(config, real_corpus, tmp_path):
+def test_a_file_with_weights_only_gives_the_same_network(config, real_corpus, tmp_path):
     last = run(real_corpus, config, tmp_path, steps=2)
     network, record = load_network(last)
     save_network(network, record, tmp_path / "weights.ckpt")
@@ -111,7 +111,7 @@ def test_weights_alone_are_the_same_network(config, real_corpus, tmp_path):
     assert (tmp_path / "weights.ckpt").stat().st_size < last.stat().st_size / 2
 
 
-def test_a_run_without_validation_chains_says_what_is_missing(make_corpus, traces, tmp_path, caplog):
+def test_a_run_without_validation_chains_logs_a_warning(make_corpus, traces, tmp_path, caplog):
     three = [("A" * 64, traces[0].ca_coords[:64], cluster) for cluster in range(3)]
     run(make_corpus(three), tiny_config("base"), tmp_path / "run", steps=1)
     (output,) = [record.getMessage() for record in caplog.records if record.name == "protemb"]
@@ -125,7 +125,7 @@ def test_a_run_without_validation_chains_says_what_is_missing(make_corpus, trace
     assert (tmp_path / "more" / "best.ckpt").exists() and not caplog.records
 
 
-def test_bad_folders_and_corpora_are_said(real_corpus, config, tmp_path):
+def test_invalid_folders_corpora_and_checkpoints_are_refused(real_corpus, config, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="the folder cannot be created"):
         run(real_corpus, config, tmp_path / "file" / "run", steps=1)
@@ -140,7 +140,7 @@ def test_bad_folders_and_corpora_are_said(real_corpus, config, tmp_path):
 @pytest.mark.parametrize(
     "content", [None, b"", b"hello world", b"\x80\x02}q\x00.", b"PK\x03\x04", b"\x00" * 64]
 )
-def test_foreign_files_are_no_checkpoint(tmp_path, content):
+def test_files_that_are_not_checkpoints_are_refused(tmp_path, content):
     path = tmp_path / "x.ckpt"
     if content is not None:
         path.write_bytes(content)
@@ -174,7 +174,7 @@ def test_damaged_checkpoints_are_refused(config, real_corpus, tmp_path):
             load_network(damaged(lambda loaded, missing=missing: loaded.pop(missing)))
 
 
-def test_the_zero_network_is_judged_one_at_every_level(config, traces):
+def test_the_zero_predictor_has_a_share_of_one_at_every_level(config, traces):
     verdict = judge(ScoreNetwork(config), traces[:2])
     np.testing.assert_allclose(verdict.share, 1, atol=1e-6)
     lengths = [len(t.residue_type) for t in traces[:2]]
@@ -185,8 +185,8 @@ def test_the_zero_network_is_judged_one_at_every_level(config, traces):
         judge(ScoreNetwork(config), [])
 
 
-def test_no_gradient_of_eq_4_gets_below_the_floor():
-    """Project the target on all forces along pair directions: what remains is 6 of 3L."""
+def test_gradients_of_equation_4_cannot_be_below_the_floor():
+    """Forces along pair directions span all but 6 of the 3L dimensions of the target."""
     torch.manual_seed(0)
     length = 12
     x = 5 * torch.randn(length, 3, dtype=torch.float64)
@@ -215,7 +215,7 @@ swap_types = 0.0
 """
 
 
-def test_two_nodes_learn_what_one_does_of_both_batches(real_corpus, tmp_path, monkeypatch):
+def test_two_nodes_equal_one_node_with_both_batches(real_corpus, tmp_path, monkeypatch):
     config = tmp_path / "nodes.toml"
     config.write_text(NODES)
     with socket.socket() as free:
@@ -223,7 +223,7 @@ def test_two_nodes_learn_what_one_does_of_both_batches(real_corpus, tmp_path, mo
         port = free.getsockname()[1]
     options = f"--config {config} --nodes 2 --threads 1 --no-progress -o {tmp_path / 'two'}".split()
     command = [sys.executable, "-m", "protemb_train.cli", "pretrain", "--corpus", str(real_corpus.path)]
-    for steps in (3, 5):  # begun, and continued
+    for steps in (3, 5):  # a new run, and the same run resumed
         nodes = [
             subprocess.Popen(
                 [*command, *options, "--steps", str(steps)],
@@ -249,7 +249,7 @@ def test_two_nodes_learn_what_one_does_of_both_batches(real_corpus, tmp_path, mo
     assert len(list((tmp_path / "two").glob("metrics*.csv"))) == 2
 
 
-def test_the_command_line_trains_and_judges(real_corpus, tmp_path, monkeypatch, capsys):
+def test_training_and_evaluation_from_the_command_line(real_corpus, tmp_path, monkeypatch, capsys):
     from protemb_train.network import presets
 
     network = NetworkConfig(family="base", channels=8, bottleneck=4, dilations=(1,), noise_levels=4)

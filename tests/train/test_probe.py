@@ -56,7 +56,7 @@ def piece(trace, first, past):
 
 @pytest.fixture(scope="module")
 def pieces(traces) -> list[Trace]:
-    """Stretches of 40 residues of real chains, overlapping."""
+    """Overlapping segments of 40 residues from real chains."""
     found = [piece(t, i, i + 40) for t in traces for i in range(0, len(t.residue_type) - 39, 6)]
     assert len(found) >= 40
     return found
@@ -64,14 +64,14 @@ def pieces(traces) -> list[Trace]:
 
 @pytest.fixture
 def small_corpus(make_corpus, pieces) -> Corpus:
-    """Pieces of real chains, each a cluster of its own, all three splits."""
+    """A corpus of pieces of real chains, each in its own cluster, with all three splits."""
     return make_corpus(
         [("".join(LETTERS[t] for t in x.residue_type), x.ca_coords, i) for i, x in enumerate(pieces)]
     )
 
 
 def checkpoint(path, config, corpus_sha256="") -> Path:
-    """Write a network of seed 3, as pretrain would."""
+    """Write an untrained network with seed 3 in the format of pretrain."""
     record = {"network": config.as_dict(), "seed": 3, "record": {"corpus_sha256": corpus_sha256}}
     weights = {f"network.{name}": value for name, value in untrained(config, 3).state_dict().items()}
     torch.save({"hyper_parameters": record, "state_dict": weights, "global_step": 2}, path)
@@ -99,7 +99,7 @@ def test_residue_types_are_hidden(config, traces):
         assert_array_equal(row.pair(trace), row.pair(permuted))
 
 
-def test_rows_do_not_turn_with_the_coordinates(config, traces):
+def test_readouts_are_invariant_to_rotation(config, traces):
     trace = traces[0]
     turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
     turn *= np.linalg.det(turn)
@@ -111,7 +111,7 @@ def test_rows_do_not_turn_with_the_coordinates(config, traces):
         assert_allclose(a, b, atol=2e-3 * np.abs(a).max())
 
 
-def test_readouts_are_the_means_they_say(traces):
+def test_readouts_equal_means_over_pairs_and_neighbours(traces):
     ca = traces[0].ca_coords[:20]
     pair = np.random.default_rng(0).normal(size=(3, 20, 20)).astype(np.float32)
     both = readouts(pair, ca)
@@ -135,14 +135,14 @@ def test_the_histogram_counts_neighbours(traces):
     assert_allclose(counts[:, :10].sum(axis=1) - 1, neighbour_count(ca), rtol=1e-4)
 
 
-def test_the_twin_is_drawn_as_pretrain_draws(config):
+def test_the_untrained_network_equals_the_initial_network_of_pretrain(config):
     pl.seed_everything(3, verbose=False)
     started, twin = ScoreNetwork(config), untrained(config, seed=3)
     for (name, a), b in zip(started.named_parameters(), twin.parameters(), strict=True):
         assert torch.equal(a, b), name
 
 
-def test_networks_of_one_shape_and_seed_share_a_twin(tmp_path):
+def test_networks_of_equal_shape_and_seed_share_an_untrained_network(tmp_path):
     files = {name: checkpoint(tmp_path / f"{name}.ckpt", tiny_config("base")) for name in ("a", "b")}
     rows = encoders(files, [0.3, 1.0])
     assert [(r.name, r.sigma, r.twin) for r in rows[:-2]] == [
@@ -165,7 +165,7 @@ def test_several_untrained_seeds(tmp_path):
     assert rows[0].twin == "a, untrained"
 
 
-def test_an_untrained_paper_network_has_the_batch_statistics_of_real_chains(real_corpus, traces):
+def test_untrained_paper_networks_have_batch_statistics_of_real_chains(real_corpus, traces):
     bare = untrained(tiny_config("paper"), seed=0)
     fair = untrained(tiny_config("paper"), seed=0, training=real_corpus)
     assert torch.equal(bare.blocks[0].conv1.weight, fair.blocks[0].conv1.weight)
@@ -177,10 +177,10 @@ def test_an_untrained_paper_network_has_the_batch_statistics_of_real_chains(real
     assert abs(np.log(scale["fair"])) < abs(np.log(scale["bare"]))
 
 
-def test_the_bundled_model_is_an_encoder(traces):
+def test_a_bundled_model_can_be_probed(traces):
     rows = encoders({"bundled": BUNDLED / "base-1.onnx"}, [0.3])
     assert [(r.name, r.sigma, r.twin) for r in rows[:3]] == [
-        ("bundled", 1.0, "bundled, untrained"),  # the level folded into it, whatever is asked for
+        ("bundled", 1.0, "bundled, untrained"),  # the noise level of the file, not the given one
         ("bundled, untrained", 1.0, None),
         ("bundled, input features", 1.0, None),
     ]
@@ -202,7 +202,7 @@ def test_named_files():
 # Scores and probe
 
 
-def test_scores_are_scikit_learns(pieces):
+def test_scores_agree_with_scikit_learn(pieces):
     rng = np.random.default_rng(0)
     truth = [rng.integers(0, 3, 30) for _ in range(5)]
     log_probability = [np.log(rng.dirichlet(np.ones(3), 30)) for _ in truth]
@@ -220,7 +220,7 @@ def test_scores_are_scikit_learns(pieces):
     assert found["spearman"] == pytest.approx(np.mean(each))
 
 
-def test_intervals_hold_the_value_and_a_row_gains_nothing_over_itself():
+def test_intervals_contain_the_value_and_self_differences_are_zero():
     rng = np.random.default_rng(0)
     truth = [rng.normal(size=40) for _ in range(30)]
     scores = NumberScores.of(truth, [t + 0.5 * rng.normal(size=40) for t in truth])
@@ -232,8 +232,8 @@ def test_intervals_hold_the_value_and_a_row_gains_nothing_over_itself():
     assert nothing.low == nothing.value == nothing.high == 0
 
 
-def test_labels_shuffled_between_residues_give_chance(pieces):
-    """And the true ones do not, from the same features."""
+def test_shuffled_labels_give_chance_level(pieces):
+    """True labels are predicted better than chance from the same features."""
     fit, test = Side.of(pieces[::2]), Side.of(pieces[1::2])
     row = Encoder("input", input_map(untrained(tiny_config("base"), seed=0), 1.0))
     x, y = fit.features(row), test.features(row)
@@ -254,7 +254,7 @@ def test_labels_shuffled_between_residues_give_chance(pieces):
         assert abs(found[1]) < 0.05
 
 
-def test_sides_share_no_chain_and_no_cluster(small_corpus):
+def test_fitted_and_test_chains_are_from_different_splits(small_corpus):
     sides = held_out_sides(small_corpus.path, (4, 4), (40, 300))
     assert [len(side.traces) for side in sides] == [4, 4]
     splits = dict(
@@ -263,7 +263,7 @@ def test_sides_share_no_chain_and_no_cluster(small_corpus):
     assert [{splits[t.id] for t in side.traces} for side in sides] == [{"val"}, {"test"}]
 
 
-def test_one_chain_a_cluster(make_corpus, pieces):
+def test_one_chain_is_selected_per_cluster(make_corpus, pieces):
     rows = [("A" * 40, x.ca_coords, i // 3) for i, x in enumerate(pieces)]
     corpus = make_corpus(rows)
     found = corpus.one_per_cluster(100, (40, 300))
@@ -273,12 +273,12 @@ def test_one_chain_a_cluster(make_corpus, pieces):
     assert corpus.one_per_cluster(100, (41, 300)) == []
 
 
-def test_too_few_clusters_are_said(small_corpus):
+def test_too_few_clusters_are_refused(small_corpus):
     with pytest.raises(ProbeError, match="val has 0 clusters of chains of 4000 to 5000 residues"):
         held_out_sides(small_corpus.path, (4, 4), (4000, 5000))
 
 
-def test_a_cluster_on_both_sides_is_refused(make_corpus, pieces, monkeypatch):
+def test_a_cluster_in_both_splits_is_refused(make_corpus, pieces, monkeypatch):
     monkeypatch.setattr(
         "protemb_train.corpus.corpus.split_by_cluster", lambda c, s: ["val", "test"] * (len(c) // 2)
     )
@@ -288,7 +288,7 @@ def test_a_cluster_on_both_sides_is_refused(make_corpus, pieces, monkeypatch):
 
 
 def test_the_command_writes_both_files(small_corpus, tmp_path, monkeypatch):
-    for grid in ("STRENGTHS", "ALPHAS"):  # seconds
+    for grid in ("STRENGTHS", "ALPHAS"):  # to make the test fast
         monkeypatch.setattr(f"protemb_train.probe.probe.{grid}", (1e-2,))
     path = checkpoint(tmp_path / "tiny.ckpt", tiny_config("base"), small_corpus.sha256)
     out = tmp_path / "probe.json"
@@ -297,7 +297,7 @@ def test_the_command_writes_both_files(small_corpus, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(sys, "argv", ["protemb-train", *command[:-1], str(tmp_path / "probe.md")])
         with pytest.raises(SystemExit) as stopped:
-            cli.main()  # where the table goes
+            cli.main()  # the table would have this name
     assert stopped.value.code == 1 and not list(tmp_path.glob("probe*"))
     with pytest.raises(SystemExit) as stopped:
         cli.main()
@@ -320,7 +320,7 @@ def test_the_command_writes_both_files(small_corpus, tmp_path, monkeypatch):
     assert small_corpus.sha256 in table
 
 
-def test_a_network_of_another_corpus_is_told(small_corpus):
+def test_a_network_trained_on_another_corpus_is_reported(small_corpus):
     about = {"corpus_sha256": "here", "command": "", "corpus": "c", "origin": {"commit": None}}
     about |= {side: {"chains": 3, "residues": 9} for side in ("fit", "test")}
     stranger = Encoder("stranger", histogram_map(counts=True), 1.0, "twin", {"corpus_sha256": "there"})
@@ -332,8 +332,8 @@ def test_a_network_of_another_corpus_is_told(small_corpus):
 # Vectors of residues
 
 
-def test_vectors_of_residues_are_probed_beside_maps(tmp_path, small_corpus, traces):
-    """A checkpoint with a single representation, its untrained twin and a rival; types are hidden."""
+def test_residue_vectors_are_probed_in_addition_to_pair_maps(tmp_path, small_corpus, traces):
+    """A checkpoint with a single representation, its untrained network and 3Di. Residue types are hidden."""
     from .test_encoders import CONFIG
 
     path = checkpoint(tmp_path / "a.ckpt", CONFIG)

@@ -1,4 +1,4 @@
-"""Features of whole chains: parts in order, the course of the chain, and their graph."""
+"""Features of whole chains: means of ordered parts, distances of segments, and their ONNX graph."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from protemb_train.network.protein import (
 
 
 @pytest.mark.parametrize("length", [1, 2, 4, 9, 10, 64, 137])
-def test_parts_share_the_chain(length):
-    """Every part has the same weight of residues, each residue is spent once, and parts are in order."""
+def test_ordered_parts_divide_the_chain_equally(length):
+    """All parts have equal weight, all residues have equal weight, and the parts are in chain order."""
     for parts in (PARTS, SEGMENTS):
         weights = ordered_parts(length, parts)
         assert torch.allclose(weights.sum(dim=1), torch.ones(parts))
@@ -34,7 +34,7 @@ def test_parts_share_the_chain(length):
             assert torch.allclose(weights, expected)
 
 
-def test_the_course_is_that_of_centroids_and_does_not_turn(traces):
+def test_segment_distances_use_centroids_and_are_rotation_invariant(traces):
     coords = traces[0].ca_coords[:60].astype(np.float64)
     groups = coords.reshape(SEGMENTS, 6, 3)
     centroids = groups.mean(axis=1)
@@ -48,7 +48,7 @@ def test_the_course_is_that_of_centroids_and_does_not_turn(traces):
     assert np.allclose(segment_distances(torch.from_numpy(turned).float()[None])[0].numpy(), found, atol=1e-3)
 
 
-def test_order_matters_and_batches_do_not(traces):
+def test_features_depend_on_residue_order_but_not_on_the_batch(traces):
     coords = [torch.from_numpy(np.array(trace.ca_coords[:60]))[None] for trace in traces[:2]]
     state = torch.randn(2, 60, 6, generator=torch.Generator().manual_seed(0))
     together = protein_features(state, torch.cat(coords))
@@ -59,8 +59,8 @@ def test_order_matters_and_batches_do_not(traces):
     assert (back - together).abs().max() > 0.1
 
 
-def test_the_graph_is_the_function():
-    """ONNX Runtime computes the same for other lengths and batches than those of the export."""
+def test_the_exported_graph_equals_the_function():
+    """ONNX Runtime gives equal features for lengths and batch sizes other than those of the export."""
 
     class Features(nn.Module):
         def forward(self, state, coords):

@@ -32,7 +32,7 @@ LETTERS = "ACDEFGHIKLMNPQRSTVWYX"
 
 
 def varied(trace: Trace, rng: np.random.Generator, noise: float, cut: int = 0) -> tuple[str, np.ndarray]:
-    """A real chain with noise and without its first residues: another of the same fold."""
+    """A real chain with noise and without its first residues, which has the same fold."""
     letters = "".join(LETTERS[kind] for kind in trace.residue_type[cut:])
     coords = trace.ca_coords[cut:]
     return letters, coords + rng.normal(scale=noise, size=coords.shape)
@@ -40,7 +40,7 @@ def varied(trace: Trace, rng: np.random.Generator, noise: float, cut: int = 0) -
 
 @pytest.fixture
 def folds(make_corpus, traces) -> Corpus:
-    """Three folds of 40 to 300 residues, each in ten clusters of one chain, most of them training chains."""
+    """Three folds of 40 to 300 residues, each with ten chains in ten clusters; most are training chains."""
     rng = np.random.default_rng(0)
     kinds = [t for t in traces if 40 <= len(t.residue_type) <= 300][:3]
     assert len(kinds) == 3
@@ -56,7 +56,7 @@ def training(folds, tmp_path) -> Corpus:
     return Corpus(tmp_path / "corpus.arrow", ["train"])
 
 
-def test_tm_align_knows_a_fold(traces):
+def test_tm_align_recognises_a_fold(traces):
     rng = np.random.default_rng(0)
     trace = traces[0]
     noisy = Trace("noisy", varied(trace, rng, 0.5)[1], trace.residue_type, trace.residue_index)
@@ -67,18 +67,18 @@ def test_tm_align_knows_a_fold(traces):
     assert by_short > by_long
 
 
-def test_nearest_pairs_come_first_and_once():
+def test_nearest_pairs_are_sorted_and_unique():
     vectors = np.array([[0.0, 0], [0.1, 0], [5, 0], [5.3, 0], [9, 9]])
     lengths = np.full(5, 100)
     found = nearest_pairs(vectors, lengths, 10)
     assert found[0].tolist() == [0, 1] and found[1].tolist() == [2, 3]
     assert len({tuple(pair) for pair in found.tolist()}) == len(found) == 10
     assert (found[:, 0] < found[:, 1]).all()
-    lengths[1] = 30  # too short to be paired with any other
+    lengths[1] = 30  # too short for a pair with any other
     assert not (nearest_pairs(vectors, lengths, 10) == 1).any()
 
 
-def test_relatives_of_relatives():
+def test_pairs_of_relatives_of_relatives():
     ids = np.array(list("abcde"))
     pair = np.array([[0, 1], [1, 2], [2, 3], [1, 4]])
     tm = np.array([[0.8, 0.8], [0.7, 0.7], [0.2, 0.2], [np.nan, np.nan]], dtype=np.float32)
@@ -87,13 +87,13 @@ def test_relatives_of_relatives():
     assert pairs_of_relatives(known, 5).tolist() == [[0, 2]]
 
 
-def test_pairs_of_a_corpus_find_its_folds_and_go_on(training, tmp_path, monkeypatch):
-    """Stopped after some alignments, they go on, and are the same as made at once."""
+def test_pairs_find_the_folds_of_a_corpus_and_can_be_resumed(training, tmp_path, monkeypatch):
+    """Pairs that are resumed after an interruption are equal to those of a complete run."""
     whole = make_pairs(training, tmp_path / "whole.npz", 40)
     assert len(whole.pair) == 40 and np.isfinite(whole.tm).all()
     names = [str(training.table["id"][int(p)]) for p in range(len(training))]
     assert set(whole.ids) <= set(names)
-    assert (whole.score > 0.6).mean() > 0.9  # every chain has alike ones
+    assert (whole.score > 0.6).mean() > 0.9  # every chain has similar ones
     written = read_pairs(tmp_path / "whole.npz")
     assert np.array_equal(written.pair, whole.pair) and np.array_equal(written.tm, whole.tm)
 
@@ -117,7 +117,7 @@ def test_pairs_of_a_corpus_find_its_folds_and_go_on(training, tmp_path, monkeypa
     assert np.array_equal(longer.pair[:40], whole.pair) and len(longer.pair) == 45
 
 
-def test_pairs_are_of_training_chains_of_one_corpus(training, folds, tmp_path, make_corpus):
+def test_pairs_require_training_chains_of_one_corpus(training, folds, tmp_path, make_corpus):
     with pytest.raises(PairsError, match="training chains only"):
         make_pairs(Corpus(tmp_path / "corpus.arrow"), tmp_path / "pairs.npz", 5)
     make_pairs(training, tmp_path / "pairs.npz", 5)
@@ -126,8 +126,8 @@ def test_pairs_are_of_training_chains_of_one_corpus(training, folds, tmp_path, m
         make_pairs(Corpus(other.path, ["train"]), tmp_path / "pairs.npz", 5)
 
 
-def test_the_map_weighs_directions_by_what_they_say():
-    """Two directions tell folds apart, and a loud third one differs within folds only."""
+def test_the_map_weights_informative_directions():
+    """Two directions separate folds; a third direction has a large variance within folds."""
     rng = np.random.default_rng(0)
     fold = np.repeat(np.arange(30), 12)
     centres = rng.normal(size=(30, 2))
@@ -160,7 +160,7 @@ def test_the_map_weighs_directions_by_what_they_say():
     assert first_hits(by_cluster(features[test])) > first_hits(standard[test]) + 0.2
 
 
-def test_a_map_is_written_and_read(tmp_path):
+def test_a_map_can_be_written_and_read(tmp_path):
     rng = np.random.default_rng(1)
     made = LinearMap(
         rng.normal(size=(9, 4)).astype(np.float32), rng.normal(size=4).astype(np.float32), {"a": [1]}
@@ -172,7 +172,7 @@ def test_a_map_is_written_and_read(tmp_path):
     assert np.allclose(made.cut(2)(x)[:, 0] * made(x)[:, 1], made.cut(2)(x)[:, 1] * made(x)[:, 0], atol=1e-6)
 
 
-def test_alike_chains_are_those_of_pairs_and_clusters(training, tmp_path):
+def test_similar_chains_are_those_of_pairs_and_clusters(training, tmp_path):
     pairs = make_pairs(training, tmp_path / "pairs.npz", 12)
     alike = similar_chains(training, pairs)
     names = np.array(training.table["id"].to_pylist())[alike.positions]
@@ -187,7 +187,7 @@ def test_alike_chains_are_those_of_pairs_and_clusters(training, tmp_path):
         fit_map(np.zeros((5, 60)), np.arange(5), np.array([[0, 1]]), 8)
 
 
-def test_features_of_a_chain_and_their_cache(traces, tmp_path):
+def test_features_of_chains_are_cached(traces, tmp_path):
     from protemb_train.encoders.three_di import ThreeDiEncoder
 
     encoder = ThreeDiEncoder()
@@ -199,7 +199,7 @@ def test_features_of_a_chain_and_their_cache(traces, tmp_path):
     assert np.allclose(found[:, -DISTANCES:], features_of(None, traces[:2]))
 
 
-def test_retrieval_ranks_by_cosine_and_asks_tm_align_once(traces, tmp_path, monkeypatch):
+def test_retrieval_ranks_by_cosine_and_caches_tm_scores(traces, tmp_path, monkeypatch):
     from protemb_train.protein_vector import retrieval
 
     rng = np.random.default_rng(0)

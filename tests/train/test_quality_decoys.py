@@ -1,4 +1,4 @@
-"""Models made of natives: closed, as wrong as meant, labelled, written and read back; CASP's layouts."""
+"""Models generated from natives: geometry, size of errors, labels and files; layouts of CASP data."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def corpus(make_corpus: CorpusMaker, traces: list[Trace]) -> Corpus:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_way_of_going_wrong_gives_a_closed_chain(kind: str, corpus: Corpus) -> None:
+def test_every_kind_of_perturbation_gives_a_connected_chain(kind: str, corpus: Corpus) -> None:
     maker = Maker(corpus)
     rng = np.random.default_rng(3)
     for position in range(len(corpus)):
@@ -59,11 +59,11 @@ def test_every_way_of_going_wrong_gives_a_closed_chain(kind: str, corpus: Corpus
         bonds = np.linalg.norm(np.diff(model, axis=0), axis=1)
         assert np.quantile(np.abs(bonds - perturb.BOND), 0.95) < 0.4
         near = np.linalg.norm(model[:, None] - model, axis=2)[np.triu_indices(len(model), 3)]
-        assert (near < 3.5).mean() < 0.01  # a native has none
+        assert (near < 3.5).mean() < 0.01  # a native has no such pairs
         assert superposed_scores(model, native).gdt_ts < 1
 
 
-def test_kinds_are_those_of_the_generator() -> None:
+def test_kinds_equal_those_of_the_generator() -> None:
     assert list(WAYS) == list(KINDS)
 
 
@@ -75,14 +75,14 @@ def test_kinds_are_chosen_by_name(corpus: Corpus) -> None:
         list(generate(corpus.path, Plan(1, 1, kinds=("good",))))
 
 
-def test_mistakes_of_one_size_have_the_size_that_was_asked(traces: list[Trace]) -> None:
+def test_perturbations_have_the_given_size(traces: list[Trace]) -> None:
     native = traces[1].ca_coords.astype(float)
     bent = [
         superposed_scores(perturb.hinged(native, d, np.random.default_rng(1)), native).gdt_ts
         for d in (2, 30, 150)
     ]
     assert bent[0] > bent[1] > bent[2]
-    # A register shift puts residue i where i + shift was; elsewhere nothing moves.
+    # A register shift moves residue i to the position of residue i + shift; other residues do not move.
     moved = perturb.register_shifted(native, 3, np.random.default_rng(2))
     same = np.flatnonzero((moved == native).all(axis=1))
     shifted = [i for i in range(len(native) - 3) if np.allclose(moved[i], native[i + 3])]
@@ -94,7 +94,7 @@ def test_mistakes_of_one_size_have_the_size_that_was_asked(traces: list[Trace]) 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(5, 60), st.integers(0, 10_000), st.floats(0, 0.8))
-def test_regularised_closes_any_chain_with_one_known_place(length: int, seed: int, lost: float) -> None:
+def test_regularised_connects_any_chain_with_one_known_position(length: int, seed: int, lost: float) -> None:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(length, 3)).cumsum(axis=0) * 2.5
     x[rng.random(length) < lost] = np.nan
@@ -108,7 +108,7 @@ def test_regularised_closes_any_chain_with_one_known_place(length: int, seed: in
     assert np.median(after) <= max(np.median(np.abs(before[known] - perturb.BOND)) if known.any() else 9, 0.3)
 
 
-def test_nothing_known_is_refused() -> None:
+def test_a_chain_without_known_positions_is_refused() -> None:
     with pytest.raises(ValueError, match="no residue has a position"):
         perturb.regularised(np.full((5, 3), np.nan))
 
@@ -120,7 +120,7 @@ def test_alignment_finds_a_deletion() -> None:
     assert (positions[8:11] == -1).all()
 
 
-def test_generation_is_a_function_of_seed_and_native(corpus: Corpus, tmp_path: Path) -> None:
+def test_generation_depends_only_on_seed_and_native(corpus: Corpus, tmp_path: Path) -> None:
     plan = Plan(natives=9, decoys=3, split="train", seed=1)
     maker = Maker(corpus)
     one, again = (list(decoys_of(maker, 0, plan)) for _ in range(2))
@@ -139,7 +139,7 @@ def test_generation_is_a_function_of_seed_and_native(corpus: Corpus, tmp_path: P
         assert {d.split for d in found} == {split}
 
 
-def test_decoys_survive_their_file(corpus: Corpus, tmp_path: Path) -> None:
+def test_decoys_can_be_written_and_read(corpus: Corpus, tmp_path: Path) -> None:
     made = list(decoys_of(Maker(corpus), 1, Plan(1, 4)))
     path = tmp_path / "made.npz"
     write_decoys(made, path)
@@ -162,7 +162,7 @@ def test_decoys_survive_their_file(corpus: Corpus, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut"])
-def test_a_corrupt_file_of_models_is_one_sentence(content: bytes, tmp_path: Path) -> None:
+def test_a_corrupt_file_of_models_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "decoys.npz"
     path.write_bytes(content)
     with pytest.raises(ProtembError, match=r"decoys\.npz: not a set of models"):
@@ -171,7 +171,7 @@ def test_a_corrupt_file_of_models_is_one_sentence(content: bytes, tmp_path: Path
         read_decoys(tmp_path / "none.npz")
 
 
-def test_a_native_is_its_own_best_model_wherever_it_lies(traces: list[Trace]) -> None:
+def test_a_native_has_perfect_scores_at_any_position(traces: list[Trace]) -> None:
     native = traces[0].ca_coords.astype(float)
     for there in (native, native + 1e6):
         own = labelled("n", "t", "s", "train", "A" * len(native), there, native)
@@ -183,7 +183,7 @@ def test_a_native_is_its_own_best_model_wherever_it_lies(traces: list[Trace]) ->
 
 
 def casp_folder(structures: Path, folder: Path) -> Path:
-    """A CASP of one real target: 1A8O in two formats, a model of it cut short, and one of another protein."""
+    """A CASP folder of 1A8O with four models: complete, truncated, of another protein, and unreadable."""
     (folder / "native").mkdir(parents=True)
     (folder / "decoys" / "T0001").mkdir(parents=True)
     native = (structures / "1a8o.pdb").read_text()
@@ -199,7 +199,7 @@ def casp_folder(structures: Path, folder: Path) -> Path:
     return folder
 
 
-def test_a_casp_folder_and_a_tarball_of_it_give_the_same(structures: Path, tmp_path: Path) -> None:
+def test_a_casp_folder_and_its_tarball_give_equal_models(structures: Path, tmp_path: Path) -> None:
     folder = casp_folder(structures, tmp_path / "CASP99")
     found, left_out = read_casp(folder)
     by_name = {d.id: d for d in found}
@@ -208,7 +208,7 @@ def test_a_casp_folder_and_a_tarball_of_it_give_the_same(structures: Path, tmp_p
     native = read_chain(structures / "1a8o.pdb")
     kept = len(by_name["cut_TS1"]) / len(native)
     assert 0.5 < kept < 1
-    assert by_name["cut_TS1"].gdt_ts == pytest.approx(kept, abs=1e-6)  # what is missing is wrong
+    assert by_name["cut_TS1"].gdt_ts == pytest.approx(kept, abs=1e-6)  # missing residues count as wrong
     assert by_name["cut_TS1"].quality[GLOBAL.index("lddt")] == pytest.approx(kept, abs=1e-6)
     reasons = " ".join(left_out)
     assert "other_TS1" in reasons and "another protein" in reasons and "broken_TS1" in reasons
@@ -226,7 +226,7 @@ def test_a_casp_folder_and_a_tarball_of_it_give_the_same(structures: Path, tmp_p
         np.testing.assert_array_equal(d.ca_coords, by_name[d.id].ca_coords)
 
 
-def test_a_folder_without_natives_or_models_says_so(tmp_path: Path, structures: Path) -> None:
+def test_a_folder_without_natives_or_models_is_refused(tmp_path: Path, structures: Path) -> None:
     with pytest.raises(DecoyError, match=r"contains no native/TARGET\.pdb"):
         read_casp(tmp_path)
     (tmp_path / "native").mkdir()
@@ -238,7 +238,7 @@ def test_a_folder_without_natives_or_models_says_so(tmp_path: Path, structures: 
         read_target(tmp_path / "T1.tar.gz", structures / "1a8o.pdb", "t", "s")
 
 
-def test_other_numbers_and_missing_residues_are_found_by_alignment(structures: Path) -> None:
+def test_renumbered_and_missing_residues_are_aligned(structures: Path) -> None:
     from dataclasses import replace
 
     native = read_chain(structures / "1a8o.pdb")

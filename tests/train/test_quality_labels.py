@@ -1,4 +1,4 @@
-"""Labels of models: laws of superposition and of local distances, and the labels of the shared data."""
+"""Labels of models: properties of GDT, TM-score and lDDT, and comparison with the shared data."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ def moved(coords: np.ndarray, seed: int) -> np.ndarray:
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(5, 60), st.floats(0, 6), st.integers(0, 99))
-def test_a_rigid_motion_changes_nothing(length: int, noise: float, seed: int) -> None:
+def test_scores_are_invariant_to_rotation_and_translation(length: int, noise: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     native = rng.normal(size=(length, 3)).cumsum(axis=0) * 2.2
     model = native + noise * rng.normal(size=native.shape)
     first, second = superposed_scores(model, native), superposed_scores(moved(model, seed), native)
-    # A residue on a threshold may fall to either side of it.
+    # A distance equal to a threshold may be counted or not, depending on rounding.
     assert first.gdt_ts == pytest.approx(second.gdt_ts, abs=1.01 / length)
     assert first.tm_score == pytest.approx(second.tm_score, abs=1e-3)
     np.testing.assert_allclose(lddt(model, native), lddt(moved(model, seed), native), atol=0.26)
     for score in (first.gdt_ts, first.gdt_ha, first.tm_score):
         assert 0 < score <= 1
-    # No worse than the one superposition of least squares.
+    # The score is not lower than that of the least-squares superposition.
     (fitted,) = superpose(model, native, np.ones((1, length)))
     apart = np.linalg.norm(fitted - native, axis=1)
     assert first.gdt_ts >= np.mean([(apart <= t).mean() for t in GDT_TS]) - 1e-9
     assert first.gdt_ha <= first.gdt_ts
 
 
-def test_a_native_is_its_own_best_model(traces: list[Trace]) -> None:
+def test_a_native_has_perfect_scores(traces: list[Trace]) -> None:
     native = traces[0].ca_coords.astype(np.float64)
     same = superposed_scores(moved(native, 1), native)
     assert (same.gdt_ts, same.gdt_ha) == (1, 1) and same.tm_score == pytest.approx(1)
     np.testing.assert_allclose(lddt(moved(native, 1), native), 1)
     mirrored = superposed_scores(native * [1, 1, -1], native)
     assert mirrored.gdt_ts < 0.6 and mirrored.tm_score < 0.6
-    # What the model lacks is wrong.
+    # Residues missing in the model count as wrong.
     half = len(native) // 2
     part = superposed_scores(native[:half], native[:half], len(native))
     assert part.gdt_ts == pytest.approx(half / len(native))
 
 
-def test_one_half_of_a_hinge_fits_at_a_time(traces: list[Trace]) -> None:
-    """The whole chain fits badly; the search must find the half."""
+def test_superposition_finds_one_half_of_a_hinge_motion(traces: list[Trace]) -> None:
+    """The whole chain cannot be superposed; the search must find one half."""
     native = traces[0].ca_coords.astype(np.float64)
     half = len(native) // 2
     model = native.copy()
@@ -66,7 +66,7 @@ def test_one_half_of_a_hinge_fits_at_a_time(traces: list[Trace]) -> None:
     assert np.nanmean(local) > 0.6
 
 
-def test_lddt_knows_where_a_model_is_wrong(traces: list[Trace]) -> None:
+def test_lddt_is_low_only_near_the_error(traces: list[Trace]) -> None:
     native = traces[0].ca_coords.astype(np.float64)
     model = native.copy()
     model[10] += [30.0, 0, 0]
@@ -87,7 +87,9 @@ def test_lddt_knows_where_a_model_is_wrong(traces: list[Trace]) -> None:
         (np.full((4, 3), np.nan), np.zeros((4, 3)), "is not finite"),
     ],
 )
-def test_what_cannot_be_compared_is_a_sentence(model: np.ndarray, native: np.ndarray, message: str) -> None:
+def test_coordinates_that_cannot_be_compared_are_refused(
+    model: np.ndarray, native: np.ndarray, message: str
+) -> None:
     for score in (superposed_scores, lddt):
         with pytest.raises(ProtembError, match=message):
             score(model, native)
@@ -95,8 +97,8 @@ def test_what_cannot_be_compared_is_a_sentence(model: np.ndarray, native: np.nda
         superposed_scores(np.eye(3), np.eye(3), 2)
 
 
-def test_labels_of_the_shared_models(shared_data: Path) -> None:
-    """Coordinates there are rounded to .02 angstrom, and lDDT of residues to .005."""
+def test_labels_agree_with_those_of_the_shared_models(shared_data: Path) -> None:
+    """In the shared data coordinates are rounded to 0.02 angstrom and lDDT of residues to 0.005."""
     z = dict(np.load(shared_data / "qa" / "decoys.npz"))
     native = dict(np.load(shared_data / "native" / "corpus.npz"))
     place = {str(name): k for k, name in enumerate(native["ids"])}
@@ -119,13 +121,13 @@ def test_labels_of_the_shared_models(shared_data: Path) -> None:
     assert len(found) > 20
     label, ours, label_lddt, ours_lddt = np.array(found).T
     assert np.corrcoef(label, ours)[0, 1] > 0.999
-    # The search finds as good a superposition, or a better one.
+    # The superposition found is as good as the one of the shared data, or better.
     assert (ours - label).min() > -0.015 and (ours - label).max() < 0.02
     np.testing.assert_allclose(ours_lddt, label_lddt, atol=2.5e-3)
 
 
-def test_labels_of_casp12_where_a_native_can_be_had(shared_data: Path) -> None:
-    """Two of the 23 natives are in the corpus, one as another chain of its crystal: lDDT differs there."""
+def test_labels_agree_with_those_of_casp12_for_available_natives(shared_data: Path) -> None:
+    """The corpus has 2 of the 23 natives. One is another chain of the crystal, so lDDT is not compared."""
     z = dict(np.load(shared_data / "qa" / "decoys.npz"))
     native = dict(np.load(shared_data / "native" / "corpus.npz"))
     place = {str(name): k for k, name in enumerate(native["ids"])}

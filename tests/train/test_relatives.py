@@ -1,4 +1,4 @@
-"""Relatives: MMseqs2, exact alignment, and the check that a corpus contains none."""
+"""Search for relatives with MMseqs2 and exact alignment, and the check that a corpus contains none."""
 
 import shutil
 
@@ -36,7 +36,7 @@ def sequences(traces):
 
 @pytest.fixture
 def searched(sequences):
-    """A query, and targets around it: a stranger, a relative, it inside a long chain, and a scrap of it."""
+    """A query and targets: two unrelated ones, a mutated copy, long ones with the query or a part of it."""
     query = max(sequences, key=len)[:200]
     rng = np.random.default_rng(0)
     inside = random_sequence(rng, 900) + query + random_sequence(rng, 900)
@@ -45,21 +45,21 @@ def searched(sequences):
 
 
 @needs_mmseqs
-def test_mmseqs_finds_relatives_and_no_strangers(searched):
+def test_mmseqs_finds_relatives_only(searched):
     query, targets = searched
     assert relatives([query], targets) == {1, 3}
     assert relatives([], targets) == set()
 
 
-def test_exact_alignment_finds_relatives_and_no_strangers(searched):
+def test_exact_alignment_finds_relatives_only(searched):
     query, targets = searched
     assert exact_relatives([query], targets) == {1, 3}
     assert exact_relatives(["", query, query], targets, threads=2) == {1, 3}
     assert exact_relatives([], targets) == set() == exact_relatives([query], [])
 
 
-def test_exact_alignments_are_those_of_biotite(sequences):
-    """Another implementation gives the same score, and so the same E-value, and the same identity."""
+def test_exact_alignment_agrees_with_biotite(sequences):
+    """Biotite gives the same score (and so the same E-value), identity and coverage."""
     align = pytest.importorskip("biotite.sequence.align")
     from biotite.sequence import ProteinSequence
 
@@ -69,7 +69,7 @@ def test_exact_alignments_are_those_of_biotite(sequences):
     (hit,) = exact_search([query], [target], e_value=1.0)
     matrix = align.SubstitutionMatrix.std_protein_matrix()  # BLOSUM62
     pair = (ProteinSequence(query), ProteinSequence(target))
-    # Biotite's first residue of a gap costs what it says, like Opal's.
+    # In Biotite and in Opal the first residue of a gap costs the gap opening penalty alone.
     best = align.align_optimal(*pair, matrix, gap_penalty=(-12, -1), local=True, max_number=1)[0]
     assert hit.e_value == pytest.approx(0.041 * len(query) * len(target) * np.exp(-0.267 * best.score))
     assert hit.identity == pytest.approx(align.get_sequence_identity(best, mode="all"))
@@ -77,7 +77,7 @@ def test_exact_alignments_are_those_of_biotite(sequences):
     assert hit.coverage == pytest.approx((rows[-1] - rows[0] + 1) / len(query))
 
 
-def test_letters_that_no_matrix_knows_are_unknown():
+def test_letters_outside_the_matrix_are_treated_as_unknown_residues():
     (hit,) = exact_search(["ACDEFGHIKLMNPQRSTVWYUO*bz" * 2], ["acdefghiklmnpqrstvwy" * 3], e_value=10)
     assert hit.identity > 0.3
 
@@ -89,7 +89,7 @@ def test_all_three_limits_must_be_met():
     assert related(Hit(0, 0, 1, 1, 2e-3), e_value=1e-2)
 
 
-def test_the_margin_is_the_nearest_of_what_is_not_related():
+def test_the_margin_is_given_by_the_closest_unrelated_hits():
     hits = [Hit(0, 0, *v) for v in ((0.29, 0.9, 0), (0.2, 0.9, 0), (0.5, 0.4, 0), (0.6, 0.7, 0.02))]
     found = search_result("x", 1, hits)
     assert (found.identity, found.coverage, found.e_value) == (0.29, 0.4, 0.02)
@@ -97,7 +97,7 @@ def test_the_margin_is_the_nearest_of_what_is_not_related():
     assert np.isnan(search_result("x", 1, []).identity)
 
 
-def test_without_mmseqs_the_reason_and_the_fix_are_said(monkeypatch):
+def test_missing_mmseqs_is_reported_with_a_solution(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(CorpusError, match="apt install mmseqs2"):
         relatives(["ACDEF"], ["ACDEF"])
@@ -106,7 +106,7 @@ def test_without_mmseqs_the_reason_and_the_fix_are_said(monkeypatch):
 
 
 @needs_mmseqs
-def test_mmseqs_clusters_by_likeness(sequences):
+def test_mmseqs_clusters_similar_sequences(sequences):
     rng = np.random.default_rng(2)
     first, second = sequences[0], random_sequence(rng, 150)
     like = [first, second, mutated(rng, first, 0.2), second, "X" * 40, mutated(rng, second, 0.1)]
@@ -114,7 +114,7 @@ def test_mmseqs_clusters_by_likeness(sequences):
 
 
 @needs_mmseqs
-def test_the_proof_fails_on_a_relative_and_names_it(make_corpus, sequences, tmp_path):
+def test_prove_fails_for_a_relative_and_lists_it(make_corpus, sequences, tmp_path):
     rng = np.random.default_rng(3)
     strangers = [random_sequence(rng, 120) for _ in range(4)]
     chains = [(s, np.zeros((len(s), 3)), i) for i, s in enumerate([*strangers, sequences[0]])]
@@ -135,7 +135,7 @@ def test_the_proof_fails_on_a_relative_and_names_it(make_corpus, sequences, tmp_
     assert "No relative found" in (tmp_path / "proof.md").read_text()
 
 
-def test_nothing_searched_proves_nothing(make_corpus, sequences, tmp_path):
+def test_prove_refuses_an_empty_set_of_sequences(make_corpus, sequences, tmp_path):
     corpus = make_corpus([(sequences[0], np.zeros((len(sequences[0]), 3)), 0)])
     with pytest.raises(CorpusError, match="there is no downstream sequence to search"):
         prove(corpus, ["", ""])
@@ -145,7 +145,7 @@ def test_nothing_searched_proves_nothing(make_corpus, sequences, tmp_path):
 
 
 @needs_mmseqs
-def test_a_sample_keeps_the_positions_of_the_sequences(make_corpus, sequences):
+def test_a_sample_keeps_the_indices_of_the_sequences(make_corpus, sequences):
     rng = np.random.default_rng(4)
     corpus = make_corpus([(s, np.zeros((len(s), 3)), i) for i, s in enumerate(sequences)])
     queries = [random_sequence(rng, 90), sequences[1], random_sequence(rng, 30)]

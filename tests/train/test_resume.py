@@ -1,4 +1,4 @@
-"""Runs that go on: after kills, in other folders, with more steps, and those that must not."""
+"""Runs that are resumed: after a kill, in another folder, with more steps; and runs that are refused."""
 
 import csv
 import errno
@@ -22,13 +22,13 @@ from .conftest import tiny_config
 from .runs import TINY, assert_same_weights, run, run_killed
 
 
-def test_an_interrupted_run_continues_to_the_bit(config, real_corpus, tmp_path, monkeypatch):
+def test_a_resumed_run_equals_an_uninterrupted_run_exactly(config, real_corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(pretrain, "CHECKPOINT_EVERY", 3)
     unbroken = run(real_corpus, config, tmp_path / "a", steps=6)
 
     run_killed(real_corpus, config, tmp_path / "b", at=5, steps=6)
     assert pretrain.steps_done(tmp_path / "b") in (3, 4, 5)
-    (tmp_path / "b" / ".last.ckpt.x1").mkdir()  # as a kill in the middle of a checkpoint leaves it
+    (tmp_path / "b" / ".last.ckpt.x1").mkdir()  # as after a kill while a checkpoint is written
     (tmp_path / "b" / ".last.ckpt.x1" / "part").write_bytes(b"half")
     (tmp_path / "b" / ".last.ckpt.swp").write_text("an editor's")
     (tmp_path / "b" / ".my.ckpt.kept").mkdir()
@@ -37,8 +37,8 @@ def test_an_interrupted_run_continues_to_the_bit(config, real_corpus, tmp_path, 
     assert {path.name for path in (tmp_path / "b").glob(".*")} == {".last.ckpt.swp", ".my.ckpt.kept"}
 
 
-def test_a_disk_that_fills_up_leaves_the_last_checkpoint(config, real_corpus, tmp_path, monkeypatch):
-    """And none comes by way of another file system, from where it would be copied over the last one."""
+def test_the_last_checkpoint_is_kept_when_the_disk_is_full(config, real_corpus, tmp_path, monkeypatch):
+    """Checkpoints are not moved from another file system, where a failed copy would damage the last one."""
     monkeypatch.setattr(pretrain, "CHECKPOINT_EVERY", 2)
     monkeypatch.setattr(shutil, "move", lambda source, target: Path(target).write_bytes(b"half"))
     unbroken = run(real_corpus, config, tmp_path / "a", steps=6)
@@ -59,8 +59,8 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint(config, real_corpus, tm
     assert_same_weights(unbroken, run(real_corpus, config, tmp_path / "b", steps=6))
 
 
-def test_a_kill_after_a_validation_repeats_it(config, real_corpus, tmp_path, monkeypatch):
-    """A checkpoint of the step that validates would be from before the validation, and forget the best."""
+def test_a_validation_is_repeated_after_a_kill(config, real_corpus, tmp_path, monkeypatch):
+    """A checkpoint of the same step would be from before the validation and lack the best loss."""
     monkeypatch.setattr(pretrain, "CHECKPOINT_EVERY", 2)
     monkeypatch.setattr(pretrain, "VALIDATE_EVERY", 4)
     run(real_corpus, config, tmp_path / "a", steps=8)
@@ -79,7 +79,7 @@ def test_a_kill_after_a_validation_repeats_it(config, real_corpus, tmp_path, mon
 
 
 def validated(monkeypatch):
-    """Let validation find the least loss at step 2, and more and more later."""
+    """Make the validation loss lowest at step 2 and higher at later steps."""
     monkeypatch.setattr(pretrain, "VALIDATE_EVERY", 2)
     monkeypatch.setattr(
         Pretraining,
@@ -89,7 +89,7 @@ def validated(monkeypatch):
 
 
 @pytest.mark.parametrize("move", [shutil.move, shutil.copytree], ids=["moved", "copied"])
-def test_a_run_in_another_folder_knows_its_best(real_corpus, tmp_path, monkeypatch, move):
+def test_a_run_in_another_folder_keeps_its_best_checkpoint(real_corpus, tmp_path, monkeypatch, move):
     validated(monkeypatch)
     config = tiny_config("base")
     run(real_corpus, config, tmp_path / "a", steps=4)
@@ -102,7 +102,7 @@ def test_a_run_in_another_folder_knows_its_best(real_corpus, tmp_path, monkeypat
         assert pretrain.steps_done(tmp_path / "a") == 4
 
 
-def test_a_best_checkpoint_that_is_gone_is_made_again(real_corpus, tmp_path, monkeypatch):
+def test_a_missing_best_checkpoint_is_written_again(real_corpus, tmp_path, monkeypatch):
     validated(monkeypatch)
     config = tiny_config("base")
     run(real_corpus, config, tmp_path, steps=4)
@@ -111,12 +111,12 @@ def test_a_best_checkpoint_that_is_gone_is_made_again(real_corpus, tmp_path, mon
     assert read_tensors(tmp_path / "best.ckpt")["global_step"] == 6
 
 
-def test_older_runs_know_their_best():
+def test_the_best_checkpoint_of_older_runs_is_recognised():
     best, _ = pretrain._callbacks(Path("run"), PAPER_TRAINING)
     assert best.state_key == ModelCheckpoint(Path("run"), filename="best", monitor="val_share").state_key
 
 
-def test_another_length_of_a_cosine_is_refused(config, real_corpus, tmp_path):
+def test_a_cosine_schedule_of_another_length_is_refused(config, real_corpus, tmp_path):
     run(real_corpus, config, tmp_path, steps=2, schedule="cosine")
     with pytest.raises(pretrain.TrainingError, match="another number of steps"):
         run(real_corpus, config, tmp_path, steps=4, schedule="cosine")
@@ -124,8 +124,8 @@ def test_another_length_of_a_cosine_is_refused(config, real_corpus, tmp_path):
         run(real_corpus, config, tmp_path, steps=2, schedule="cosine", learning_rate=0.5)
 
 
-def test_a_finished_run_can_be_lengthened(config, real_corpus, tmp_path):
-    """The average must not have taken the place of the weights; a constant schedule knows no end."""
+def test_a_finished_run_can_be_continued(config, real_corpus, tmp_path):
+    """Training continues from the weights, not from their average. A constant schedule has no end."""
     unbroken = run(real_corpus, config, tmp_path / "a", steps=6, schedule="constant")
     run(real_corpus, config, tmp_path / "b", steps=3, schedule="constant")
     continued = run(real_corpus, config, tmp_path / "b", steps=6, schedule="constant")
@@ -139,7 +139,7 @@ def test_a_finished_run_can_be_lengthened(config, real_corpus, tmp_path):
     assert continued.read_bytes() == before
 
 
-def test_the_table_of_the_first_part_is_kept(config, real_corpus, tmp_path):
+def test_metrics_of_the_first_part_are_kept(config, real_corpus, tmp_path):
     run(real_corpus, config, tmp_path, steps=10)
     first = (tmp_path / "metrics.csv").read_text()
     assert "share" in first
@@ -151,7 +151,7 @@ def test_the_table_of_the_first_part_is_kept(config, real_corpus, tmp_path):
     assert [bool(row["val_share"]) for row in rows] == [False, True]
 
 
-def test_the_table_of_a_part_without_a_checkpoint_takes_no_earlier_ones_place(config, real_corpus, tmp_path):
+def test_metrics_of_a_part_without_a_checkpoint_replace_no_earlier_file(config, real_corpus, tmp_path):
     run(real_corpus, config, tmp_path, steps=10)
     first = (tmp_path / "metrics.csv").read_text()
     run_killed(real_corpus, config, tmp_path, at=25, steps=30)
@@ -161,7 +161,7 @@ def test_the_table_of_a_part_without_a_checkpoint_takes_no_earlier_ones_place(co
     assert [point["step"] for point in read_curve(tmp_path)] == [10, 20, 30]
 
 
-def test_weights_alone_are_not_continued(config, real_corpus, tmp_path):
+def test_a_file_with_weights_only_cannot_be_resumed(config, real_corpus, tmp_path):
     last = run(real_corpus, config, tmp_path, steps=2)
     save_network(*load_network(last), last)
     with pytest.raises(
@@ -170,7 +170,7 @@ def test_weights_alone_are_not_continued(config, real_corpus, tmp_path):
         run(real_corpus, config, tmp_path, steps=4)
 
 
-def test_another_run_is_not_continued(real_corpus, config, tmp_path):
+def test_a_run_with_other_settings_is_not_resumed(real_corpus, config, tmp_path):
     run(real_corpus, config, tmp_path, steps=1)
     with pytest.raises(pretrain.TrainingError, match="another seed"):
         run(real_corpus, config, tmp_path, steps=2, seed=1)
@@ -178,7 +178,7 @@ def test_another_run_is_not_continued(real_corpus, config, tmp_path):
         run(real_corpus, replace(config, channels=16), tmp_path, steps=2)
 
 
-def test_a_run_goes_on_with_as_many_processes(real_corpus, config, tmp_path):
+def test_a_run_is_resumed_only_with_the_same_number_of_processes(real_corpus, config, tmp_path):
     def go_on(steps, **machine):
         machine = pretrain.Machine(**machine)
         return pretrain.pretrain(
@@ -197,6 +197,6 @@ def test_a_run_goes_on_with_as_many_processes(real_corpus, config, tmp_path):
             go_on(2, **machine)
     go_on(2, workers=1)
     loaded = read_tensors(last)
-    del loaded["hyper_parameters"]["record"]["machine"]  # as older runs
+    del loaded["hyper_parameters"]["record"]["machine"]  # as in older runs
     torch.save(loaded, last)
     assert read_tensors(go_on(3))["global_step"] == 3

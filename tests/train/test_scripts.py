@@ -1,4 +1,4 @@
-"""The scripts that wrote what stands in `train/results`: they start, and a few tiny steps go through."""
+"""The scripts that wrote `train/results`: they start and run with few steps and a small network."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def loaded(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, RESULTS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, name, module)  # dataclasses look there
+    monkeypatch.setitem(sys.modules, name, module)  # required by dataclasses
     spec.loader.exec_module(module)
     return module
 
@@ -57,7 +57,7 @@ def test_throughput(real_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_trials(real_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = loaded("trials", monkeypatch)
-    monkeypatch.setattr(network, "BaseFeatures", network.BaseFeatures)  # a trial puts its own there
+    monkeypatch.setattr(network, "BaseFeatures", network.BaseFeatures)  # restored after a trial replaces it
     monkeypatch.setattr(script, "BASE", replace(presets.BASE, **TINY))
     monkeypatch.setattr(script, "BASE_TRAINING", replace(presets.BASE_TRAINING, batch=2, crops=(16,)))
     tried = [t for t in script.TRIALS["ablation"] if t.what == "base" or t.features is not BaseFeatures]
@@ -76,15 +76,15 @@ def test_spread(written: Callable[..., Path], tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(sys, "argv", arguments)
     script.main()
     assert "| base |" in out.read_text(encoding="utf-8")
-    # A line has one dimension, white noise as many as channels.
+    # Points on a line have one dimension; white noise has as many as there are channels.
     rng = np.random.default_rng(0)
     line = rng.normal(size=(500, 1)) * np.ones(8)
     assert script.dimensions(line.astype(np.float32)) == pytest.approx(1, abs=1e-3)
     assert script.dimensions(rng.normal(size=(20000, 8)).astype(np.float32)) == pytest.approx(8, abs=0.1)
 
 
-def test_every_trial_changes_what_there_is() -> None:
-    """A field that is renamed must not break a trial hours into its set."""
+def test_every_trial_changes_existing_fields() -> None:
+    """A renamed field would otherwise cause an error after hours of training."""
     with pytest.MonkeyPatch.context() as patch:
         trials = loaded("trials", patch).TRIALS
     for trial in (trial for group in trials.values() for trial in group):
@@ -94,7 +94,7 @@ def test_every_trial_changes_what_there_is() -> None:
     assert len(names) == len({"".join(c if c.isalnum() else "-" for c in name) for name in names})
 
 
-def test_the_control_of_a_run_has_its_shape(tmp_path: Path) -> None:
+def test_the_untrained_network_has_the_shape_of_the_trained_one(tmp_path: Path) -> None:
     out = tmp_path / "untrained.ckpt"
     command = [sys.executable, "-m", "protemb_train.cli", "untrained", "-o", str(out)]
     subprocess.run([*command, "--config", RESULTS / "small.toml"], check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""Language models out of folders: tiny ones filled at random."""
+"""Language models read from folders; the models are small and have random weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SMALL = {
 
 
 def save(folder, model, tokenizer_config, vocabulary):
-    """Write a folder as the Hub has it: plain vocabulary, no tokenizer.json."""
+    """Write a folder in the layout of the Hugging Face Hub, with a plain vocabulary and no tokenizer.json."""
     torch.manual_seed(0)
     with torch.no_grad():
         for weight in model.parameters():
@@ -68,24 +68,24 @@ def make(request, tmp_path):
     return lambda **options: MAKERS[request.param](tmp_path / request.param, **options)
 
 
-def test_a_row_a_residue_as_transformers_itself_has_it(make):
+def test_embeddings_have_one_row_per_residue_and_equal_transformers(make):
     folder = make()
     encoder = SequenceEncoder(folder, threads=1)
     rows = encoder.embed(SEQUENCE)
     assert rows.shape == (len(SEQUENCE), encoder.channels) == (22, 16) and rows.dtype == np.float32
     np.testing.assert_allclose(rows, direct(folder, SEQUENCE), atol=1e-5)
     assert encoder.name == folder.name
-    assert rows.std(axis=0).min() > 0.01  # nothing here is constant
+    assert rows.std(axis=0).min() > 0.01  # no column is constant
 
 
-def test_other_letters_are_x_and_case_is_nothing(make):
+def test_unknown_letters_are_read_as_x_and_case_is_ignored(make):
     encoder = SequenceEncoder(make())
     want = encoder.embed("MKXXXAXX")
     np.testing.assert_array_equal(want, encoder.embed("mkBZ*a é"))
     assert not np.allclose(want[2], encoder.embed("MKAXXAXX")[2])
 
 
-def test_what_was_embedded_before_changes_nothing(make):
+def test_embeddings_do_not_depend_on_earlier_calls(make):
     folder = make()
     encoder = SequenceEncoder(folder)
     others = ["G", SEQUENCE[::-1], SEQUENCE * 5]
@@ -95,13 +95,13 @@ def test_what_was_embedded_before_changes_nothing(make):
         np.testing.assert_array_equal(one, other)
 
 
-def test_threads_are_set_back(make):
+def test_the_number_of_threads_is_restored(make):
     encoder, before = SequenceEncoder(make(), threads=2), torch.get_num_threads()
     encoder.embed(SEQUENCE)
     assert torch.get_num_threads() == before
 
 
-def test_the_hash_is_of_the_weights(make):
+def test_the_hash_depends_on_the_weights(make):
     folder = make()
     before = SequenceEncoder(folder).sha256
     assert SequenceEncoder(folder).sha256 == before and len(before) == 64
@@ -112,7 +112,7 @@ def test_the_hash_is_of_the_weights(make):
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 8, 17])
-def test_windows_cover_a_chain_once_with_a_quarter_on_either_side(size):
+def test_windows_cover_a_chain_once_with_a_margin_of_a_quarter(size):
     for length in range(1, 80):
         covered = []
         for shown, taken in windows(length, size):
@@ -124,11 +124,11 @@ def test_windows_cover_a_chain_once_with_a_quarter_on_either_side(size):
         assert covered == list(range(length))
 
 
-def test_long_chains_are_read_in_windows(make):
-    """Each row is the one of its window, and what fits is read whole."""
+def test_long_chains_are_embedded_in_windows(make):
+    """Each row equals that of its window; a chain within one window is embedded at once."""
     folder = make(positions=24)
     encoder = SequenceEncoder(folder)
-    size = 20 if folder.name == "esm" else 22  # two for the ends, and ESM leaves two free
+    size = 20 if folder.name == "esm" else 22  # two tokens for the ends; ESM leaves two positions unused
     assert encoder.window == size
     sequence = (SEQUENCE + SEQUENCE[::-1]) * 2
     rows = encoder.embed(sequence)
@@ -138,13 +138,13 @@ def test_long_chains_are_read_in_windows(make):
         np.testing.assert_allclose(rows[taken], alone, atol=1e-5)
     fitting = sequence[:size]
     np.testing.assert_allclose(encoder.embed(fitting), direct(folder, fitting), atol=1e-5)
-    # The first rows of a longer chain know what follows up to the end of their window and no further.
+    # The first rows of a longer chain depend on the residues of their window only.
     changed = sequence[:size] + "W" * (len(sequence) - size)
     np.testing.assert_array_equal(encoder.embed(changed)[: size // 2], rows[: size // 2])
 
 
-def test_an_old_checkpoint_of_the_hub_is_the_same_model(tmp_path):
-    """ESM-2 as published keeps the rotary frequencies in every layer, and in pieces where it is large."""
+def test_old_and_sharded_checkpoints_give_the_same_embeddings(tmp_path):
+    """Published ESM-2 files have rotary frequencies in each layer; files of large models are in parts."""
     folder = esm(tmp_path / "esm")
     want = SequenceEncoder(folder).embed(SEQUENCE)
     weights = load_file(folder / "model.safetensors")
@@ -167,7 +167,7 @@ def test_an_old_checkpoint_of_the_hub_is_the_same_model(tmp_path):
         SequenceEncoder(folder)
 
 
-def test_half_precision_is_computed_in_single(make):
+def test_half_precision_weights_are_computed_in_single_precision(make):
     folder = make()
     weights = {name: value.half() for name, value in load_file(folder / "model.safetensors").items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
@@ -176,7 +176,7 @@ def test_half_precision_is_computed_in_single(make):
     assert SequenceEncoder(folder).embed(SEQUENCE).dtype == np.float32
 
 
-def test_a_folder_without_a_language_model_is_said(tmp_path, make):
+def test_a_folder_without_a_language_model_is_refused(tmp_path, make):
     with pytest.raises(ModelError, match=r"none: the folder does not exist; pass a folder"):
         SequenceEncoder(tmp_path / "none")
     (tmp_path / "empty").mkdir()
@@ -199,8 +199,8 @@ def test_pickled_weights_are_not_opened(make):
         SequenceEncoder(folder)
 
 
-def test_weights_that_do_not_fill_the_model_are_refused(make):
-    """transformers draws what is missing at random."""
+def test_incomplete_weights_are_refused(make):
+    """transformers itself would fill missing weights with random numbers."""
     folder = make()
     weights = load_file(folder / "model.safetensors")
     lost = next(name for name in weights if "layer.1.attention.self.query.weight" in name)
@@ -215,8 +215,8 @@ def test_weights_that_do_not_fill_the_model_are_refused(make):
         SequenceEncoder(folder)
 
 
-def test_a_tokenizer_must_give_each_residue_a_token(tmp_path):
-    lower_case = bert(tmp_path / "lower", do_lower_case=True)  # every residue is unknown to it
+def test_a_tokenizer_must_have_a_token_for_each_residue(tmp_path):
+    lower_case = bert(tmp_path / "lower", do_lower_case=True)  # upper-case residues are unknown
     with pytest.raises(ModelError, match="does not have one token for each of the 20 residues"):
         SequenceEncoder(lower_case)
     without_w = [token for token in BERT_VOCABULARY if token != "W"]
@@ -227,14 +227,14 @@ def test_a_tokenizer_must_give_each_residue_a_token(tmp_path):
         SequenceEncoder(lower_case)
 
 
-def test_rows_that_are_not_one_a_residue_are_refused(make, monkeypatch):
+def test_rows_that_do_not_match_the_residues_are_refused(make, monkeypatch):
     encoder = SequenceEncoder(make())
     monkeypatch.setattr(encoder, "_between", " X ")
     with pytest.raises(EmbeddingError, match=r"3 tokens, 5 rows, 2 residues"):
         encoder.embed("MK")
 
 
-def test_nothing_and_not_a_number_are_refused(make):
+def test_empty_sequences_and_nan_are_refused(make):
     folder = make()
     with pytest.raises(EmbeddingError, match="the sequence is empty"):
         SequenceEncoder(folder).embed("")
@@ -247,7 +247,7 @@ def test_nothing_and_not_a_number_are_refused(make):
         SequenceEncoder(make(positions=2))
 
 
-def test_without_transformers_the_extra_is_named(make, monkeypatch):
+def test_missing_transformers_is_reported_with_the_extra_to_install(make, monkeypatch):
     folder = make()
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ProtembError, match=r"pip install 'protemb-sdk\[cpu,train,sequence\]'"):

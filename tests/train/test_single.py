@@ -1,4 +1,4 @@
-"""The single representation, and the objectives that train it."""
+"""The single representation and its training objectives."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def inputs_of(trace, size=40):
     )
 
 
-def test_types_enter_at_the_last_exchange(randomised, traces):
-    """The structure state, and so the profile, cannot know the types; the single representation does."""
+def test_residue_types_are_used_from_the_last_exchange_on(randomised, traces):
+    """The structure state and the profile do not depend on residue types; the single representation does."""
     network = randomised(CONFIG)
     coords, types, index = inputs_of(traces[0])
     with torch.no_grad():
@@ -72,8 +72,8 @@ def test_types_enter_at_the_last_exchange(randomised, traces):
     assert torch.allclose(profile.exp().sum(dim=-1), torch.ones(1, 40))
 
 
-def test_one_type_reaches_every_pair_of_its_neighbours_and_no_state_but_through_the_map(randomised, traces):
-    """A changed type changes the states of others: they are exchanged through the pair map."""
+def test_a_changed_type_affects_all_states_through_the_pair_map(randomised, traces):
+    """The states of all residues change, most at the residue itself."""
     network = randomised(CONFIG)
     coords, types, index = inputs_of(traces[0])
     changed = types.clone()
@@ -87,7 +87,7 @@ def test_one_type_reaches_every_pair_of_its_neighbours_and_no_state_but_through_
     assert moved.argmax() == 20 and (moved > 1e-6).all()
 
 
-def test_states_do_not_depend_on_orientation_place_or_batch(randomised, traces):
+def test_states_are_invariant_to_rotation_translation_and_batch(randomised, traces):
     network = randomised(CONFIG)
     turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1))).Q
     turn = turn * torch.linalg.det(turn)
@@ -105,12 +105,12 @@ def test_states_do_not_depend_on_orientation_place_or_batch(randomised, traces):
 
 
 @pytest.mark.parametrize("exchanges", [(2, 1), (1, 1), (3,), (1, 5)])
-def test_exchanges_rise_and_end_before_the_last_block(exchanges):
+def test_exchanges_increase_and_end_before_the_last_block(exchanges):
     with pytest.raises(ConfigError, match=r"exchanges is .* less than the number of blocks, 3"):
         replace(CONFIG, exchanges=exchanges)
 
 
-def test_the_paper_has_no_single_representation():
+def test_networks_of_family_paper_have_no_single_representation():
     with pytest.raises(ConfigError, match="family base"):
         replace(CONFIG, family="paper")
 
@@ -120,7 +120,7 @@ def test_losses_on_states_need_a_single_representation(real_corpus):
         Pretraining(real_corpus, real_corpus, replace(CONFIG, exchanges=None), RECIPE, 10, 0, {})
 
 
-def test_batches_are_a_function_of_seed_and_step(real_corpus, damaged):
+def test_batches_depend_only_on_seed_and_step(real_corpus, damaged):
     first, again = (AuxiliaryBatches(real_corpus, RECIPE, seed=3, damaged=damaged) for _ in range(2))
     a, b = first.batch(5), again.batch(5)
     assert [len(a[kind]) for kind in ("pieces", "chains", "damaged")] == [2, 2, 1]
@@ -131,7 +131,7 @@ def test_batches_are_a_function_of_seed_and_step(real_corpus, damaged):
 
 
 def test_pieces_are_labelled_by_contacts_with_the_removed_part(real_corpus, damaged):
-    """Labels are checked on the whole chain, found by the piece's own coordinates."""
+    """Labels are compared with contacts in the whole chain, which is found by the piece's coordinates."""
     batches = AuxiliaryBatches(real_corpus, RECIPE, seed=0, damaged=damaged)
     checked = 0
     for step in range(4):
@@ -143,7 +143,7 @@ def test_pieces_are_labelled_by_contacts_with_the_removed_part(real_corpus, dama
                     if np.abs(found - found.mean(axis=0) - own).max() < 1e-4:
                         distance = np.linalg.norm(trace.ca_coords[None] - found[:, None], axis=-1)
                         places = np.arange(len(trace.ca_coords))
-                        # The four residues on either side of the cut belong to the removed part's side.
+                        # The four residues next to the cut do not count as part of the rest.
                         far = np.abs(places[None] - (a + np.arange(len(own)))[:, None]) > BONDED
                         rest = (places < a - 4) | (places >= a + len(own) + 4)
                         touching = ((distance < TOUCHING) & far & rest[None]).any(axis=1)
@@ -152,7 +152,7 @@ def test_pieces_are_labelled_by_contacts_with_the_removed_part(real_corpus, dama
     assert checked
 
 
-def test_chains_have_at_most_the_noise_that_the_network_is_told(real_corpus, damaged):
+def test_the_noise_does_not_exceed_the_given_level(real_corpus, damaged):
     for step in range(5):
         batch = AuxiliaryBatches(real_corpus, RECIPE, seed=0, damaged=damaged).batch(step)
         for chain in batch["chains"]:
@@ -171,7 +171,7 @@ def test_every_loss_trains_the_network(real_corpus, damaged):
     assert all(torch.equal(batch[name], crops[name]) for name in crops)
     module.training_step(batch, 0).backward()
     silent = [name for name, weight in module.named_parameters() if weight.grad is None]
-    # The output layer starts at zero, so that its own gradient is the only one through it at first.
+    # The output layer is initially zero, so at first only its own gradient is not zero.
     assert not silent
     assert all(torch.isfinite(weight.grad).all() for weight in module.parameters())
     assert module.network.single.profile.weight.grad.abs().sum() > 0
@@ -187,12 +187,12 @@ def test_a_corpus_without_short_chains_is_refused(make_corpus, traces):
         AuxiliaryBatches(corpus, replace(RECIPE, longest=60, damaged=0), seed=0)
 
 
-def test_damaged_structures_are_asked_for_by_the_recipe(real_corpus):
+def test_a_recipe_with_damaged_structures_requires_them(real_corpus):
     with pytest.raises(CorpusError, match=r"damaged is 1, but there is no damaged structure of at most 150"):
         AuxiliaryBatches(real_corpus, RECIPE, seed=0)
 
 
-def test_the_error_of_lddt_is_measured_where_it_is_known(real_corpus, damaged):
+def test_residues_of_unknown_lddt_are_ignored_in_the_loss(real_corpus, damaged):
     module = Pretraining(real_corpus, real_corpus, CONFIG, RECIPE, 10, 0, {}, damaged=damaged)
     logged = {}
     module.log = lambda name, value, **options: logged.update({name: float(value)})
@@ -210,7 +210,7 @@ def test_the_error_of_lddt_is_measured_where_it_is_known(real_corpus, damaged):
     assert len(seen) == 2
 
 
-def test_a_run_starts_from_the_weights_of_another(real_corpus, tmp_path):
+def test_a_run_can_start_from_the_weights_of_another(real_corpus, tmp_path):
     recipe = replace(RECIPE, damaged=0, damage_loss=0.0, ema=None, warmup_steps=0)
     first = pretrain(real_corpus.path, CONFIG, recipe, tmp_path / "a", steps=2, progress=False)
     network, _ = load_network(first)
@@ -223,8 +223,8 @@ def test_a_run_starts_from_the_weights_of_another(real_corpus, tmp_path):
         torch.testing.assert_close(one, two, msg=name)
 
 
-def test_a_run_of_an_older_version_is_resumed(real_corpus, tmp_path):
-    """Its record does not name fields of the recipe and the network that were added since."""
+def test_a_run_of_an_older_version_can_be_resumed(real_corpus, tmp_path):
+    """Its record lacks fields of the recipe and the network that were added later."""
     config = replace(CONFIG, exchanges=None)
     recipe = replace(BASE_TRAINING, batch=2, crops=(24,), schedule="constant", warmup_steps=0)
     last = pretrain(real_corpus.path, config, recipe, tmp_path, steps=1, progress=False)
@@ -239,14 +239,14 @@ def test_a_run_of_an_older_version_is_resumed(real_corpus, tmp_path):
         pretrain(real_corpus.path, config, replace(recipe, longest=99), tmp_path, steps=3, progress=False)
 
 
-def test_states_are_judged_on_types_and_sites(real_corpus, randomised):
+def test_states_are_evaluated_on_residue_types_and_sites(real_corpus, randomised):
     network = randomised(CONFIG)
     found = judge_states(network, torch.nn.Linear(12, 1), real_corpus)
     assert 0 <= found["type_accuracy"] <= 1 and found["type_nats"] > 0
     assert "site_ap" not in judge_states(network, None, real_corpus)
 
 
-def test_networks_without_states_read_their_checkpoints_as_before():
+def test_configs_without_exchanges_can_be_read():
     config = NetworkConfig.from_dict(
         {"family": "base", "channels": 8, "bottleneck": 4, "dilations": [1], "noise_levels": 8}
     )

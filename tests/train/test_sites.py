@@ -1,4 +1,4 @@
-"""PPI sites: data with faults, the scores, the published network, and batches."""
+"""Protein interaction sites: reading of data, scores, the published network and batches."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LETTERS = "ACDEFGHIKLMNPQRSTVWYX"
 # --- data -----------------------------------------------------------------------------------------
 
 
-def test_what_is_odd_in_a_set_is_named_and_nothing_is_dropped(
+def test_irregular_chains_are_reported_and_kept(
     written: Written, labelled: dict[str, Any], traces: list[Trace]
 ) -> None:
     z = labelled
@@ -64,11 +64,11 @@ def test_what_is_odd_in_a_set_is_named_and_nothing_is_dropped(
         "padded at the end",
     ):
         assert part in called
-    # Read from the first residue on; the last one has none.
+    # States are assigned from the first residue; the last residue has none.
     assert sites.chains[0].structure[-1].sum() == 0 and sites.chains[0].structure[0].sum() == 1
 
 
-def test_a_long_chain_is_cut_as_published_and_says_so(
+def test_a_long_chain_is_truncated_as_published_and_reported(
     written: Written, labelled: dict[str, Any], traces: list[Trace]
 ) -> None:
     z = labelled
@@ -91,7 +91,7 @@ def test_a_long_chain_is_cut_as_published_and_says_so(
         ({"pssm": lambda a: np.where(a == 3, np.nan, a)}, "a feature is not finite"),
     ],
 )
-def test_a_set_that_does_not_fit_is_refused(
+def test_an_inconsistent_data_set_is_refused(
     written: Written, labelled: dict[str, Any], change: dict[str, Any], message: str
 ) -> None:
     z = labelled
@@ -100,7 +100,7 @@ def test_a_set_that_does_not_fit_is_refused(
         read_sites(written(**{name: do(z[name])}))
 
 
-def test_a_missing_file_and_a_missing_split_are_sentences(written: Written, tmp_path: Path) -> None:
+def test_missing_files_and_unknown_splits_are_refused(written: Written, tmp_path: Path) -> None:
     with pytest.raises(ProtembError, match="the file does not exist"):
         read_sites(tmp_path / "none.npz")
     with pytest.raises(SitesError, match="has no split 'Test_60'; available are test, train"):
@@ -127,7 +127,7 @@ def test_labels_longer_than_the_sequence_are_refused() -> None:
         a_chain(8, label=np.zeros(9, dtype=bool))
 
 
-def test_an_embedding_of_another_length_or_not_finite_is_refused() -> None:
+def test_an_embedding_of_wrong_length_or_not_finite_is_refused() -> None:
     chain = a_chain(8)
     with pytest.raises(SitesError, match="made0: 7 embeddings for 8 residues"):
         as_tensors([chain], [Embedded(np.zeros((7, 4), dtype=np.float32), np.zeros(4, dtype=np.float32))])
@@ -141,7 +141,7 @@ def test_an_embedding_of_another_length_or_not_finite_is_refused() -> None:
 
 @settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(4, 200))
-def test_scores_are_those_of_scikit_learn_and_of_their_definitions(seed: int, count: int) -> None:
+def test_scores_equal_their_definitions_and_scikit_learn(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
     label = rng.random(count) < 0.4
     label[:2] = [True, False]
@@ -171,7 +171,9 @@ def test_scores_are_those_of_scikit_learn_and_of_their_definitions(seed: int, co
         ([True, False], [0.1], "the numbers must be equal"),
     ],
 )
-def test_what_cannot_be_scored_is_refused(label: list[bool], probability: list[float], message: str) -> None:
+def test_predictions_that_cannot_be_scored_are_refused(
+    label: list[bool], probability: list[float], message: str
+) -> None:
     with pytest.raises(ProtembError, match=message):
         best_f_threshold(np.array(label), np.array(probability))
 
@@ -189,9 +191,9 @@ def tensors(lengths: list[int], extra: int = 6) -> list[ChainTensors]:
     return as_tensors(chains, vectors, graph=True)
 
 
-@settings(deadline=None)  # Numba compiles at the first call
+@settings(deadline=None)  # the first call includes compilation by Numba
 @given(st.integers(1, 40), st.integers(0, 99))
-def test_windows_are_those_of_the_sdk(length: int, seed: int) -> None:
+def test_windows_equal_those_of_the_sdk(length: int, seed: int) -> None:
     residue = np.random.default_rng(seed).normal(size=(length, 5)).astype(np.float32)
     expected = clip_windows(residue, deepppisp.WINDOW).reshape(length, -1)
     found = clipped(torch.from_numpy(residue), torch.arange(length))
@@ -199,7 +201,7 @@ def test_windows_are_those_of_the_sdk(length: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("network", ["deepppisp", "graph"])
-def test_a_residue_has_the_same_logit_alone_and_among_others(network: str) -> None:
+def test_logits_do_not_depend_on_the_batch(network: str) -> None:
     chains = tensors([30, 7, 55, 1])
     torch.manual_seed(0)
     model = find_network(network)[0](29, 6, 6).eval()
@@ -212,7 +214,7 @@ def test_a_residue_has_the_same_logit_alone_and_among_others(network: str) -> No
 
 
 def test_the_global_branch_equals_a_chain_padded_to_500() -> None:
-    """The gap after a chain stands for all of the published padding."""
+    """The zeros after a chain have the same effect as the padding of the published network."""
     (chain,) = tensors([60])
     torch.manual_seed(1)
     model = DeepPPISP(29, 6, 6).eval()
@@ -224,7 +226,7 @@ def test_the_global_branch_equals_a_chain_padded_to_500() -> None:
         torch.testing.assert_close(model._largest(features, batch)[0], expected)
 
 
-def test_the_published_one_hot_layer_sees_the_whole_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_published_one_hot_layer_uses_the_whole_chain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deepppisp, "LONGEST", 40)
     chains = tensors([30, 12])
     torch.manual_seed(2)
@@ -241,7 +243,7 @@ def test_the_published_one_hot_layer_sees_the_whole_chain(monkeypatch: pytest.Mo
         assert torch.isfinite(model(batch)).all()
 
 
-def test_an_epoch_holds_every_residue_once_and_differs_from_the_next() -> None:
+def test_an_epoch_contains_each_residue_once_and_epochs_differ() -> None:
     chains = tensors([300, 20, 131])
     batches = ResidueBatches(chains, seed=3)
     epochs = [[(b.label_M.shape[0], b.place_M.tolist()) for b in batches] for _ in range(2)]
@@ -252,7 +254,7 @@ def test_an_epoch_holds_every_residue_once_and_differs_from_the_next() -> None:
     assert [(b.label_M.shape[0], b.place_M.tolist()) for b in again] == epochs[0]
 
 
-def test_embeddings_are_scaled_on_the_learning_chains_alone_and_gaps_stay_zero() -> None:
+def test_scaling_is_fitted_on_the_training_chains_and_keeps_gaps_at_zero() -> None:
     chains = tensors([50, 60, 10])
     chains[0].extra_LE[3] = 0.0
     chains[1].extra_LE[:, 2] = 7.0
@@ -267,7 +269,7 @@ def test_embeddings_are_scaled_on_the_learning_chains_alone_and_gaps_stay_zero()
     assert done[2].extra_LE.abs().max() > 0
 
 
-def test_validation_chains_are_whole_and_depend_on_the_seed_alone() -> None:
+def test_the_validation_split_depends_only_on_the_seed() -> None:
     alone = range(352)
     learning, held_out = validation_split(alone, 1 / 7, 0)
     assert len(held_out) == 50 and not set(learning) & set(held_out)
@@ -276,19 +278,19 @@ def test_validation_chains_are_whole_and_depend_on_the_seed_alone() -> None:
 
 
 @given(st.lists(st.integers(0, 9), min_size=2, max_size=40), st.integers(0, 99))
-def test_no_family_is_divided_between_learning_and_validation(family: list[int], seed: int) -> None:
+def test_a_family_is_never_split_between_training_and_validation(family: list[int], seed: int) -> None:
     learning, held_out = validation_split(family, 1 / 7, seed)
     assert held_out and sorted(learning + held_out) == list(range(len(family)))
     assert not {family[i] for i in learning} & {family[i] for i in held_out}
 
 
-def test_an_unknown_network_is_a_sentence() -> None:
+def test_an_unknown_network_is_refused() -> None:
     with pytest.raises(SitesError, match="there is no network 'x'; available are deepppisp"):
         find_network("x")
 
 
-def test_relatives_across_a_split_are_counted_and_named(written: Written, labelled: dict[str, Any]) -> None:
-    """The training chains are shuffled copies of the test chains: only what is added is a relative."""
+def test_relatives_between_splits_are_counted_and_listed(written: Written, labelled: dict[str, Any]) -> None:
+    """Training chains are shuffled copies of the test chains, so only the added chain is a relative."""
     sites = read_sites(written(**labelled))
     test, training = sites.of("test"), sites.of("train")
     assert not relatives(training, test) and len(set(families(training))) == len(training)

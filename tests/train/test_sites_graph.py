@@ -1,4 +1,4 @@
-"""The graph of contacts and the head on it: laws of geometry; and interfaces within chains."""
+"""The graph of neighbours and its symmetries, and interfaces within chains."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ def walk(length: int, seed: int) -> torch.Tensor:
 
 @settings(deadline=None, max_examples=25)
 @given(st.integers(1, 60), st.integers(0, 999))
-def test_the_graph_does_not_turn_with_the_chain(length: int, seed: int) -> None:
+def test_the_graph_is_invariant_to_rotation_and_translation(length: int, seed: int) -> None:
     coords = walk(length, seed)
     turned = torch.from_numpy(Rotation.random(rng=seed).as_matrix()).float()
     here, there = neighbour_graph(coords), neighbour_graph(coords @ turned.T + torch.tensor([5.0, -9.0, 2.0]))
     torch.testing.assert_close(here.burial_LB, there.burial_LB, atol=1e-4, rtol=1e-4)
-    # In whatever order: two neighbours may be as far.
+    # The order is not compared: two neighbours may be at the same distance.
     torch.testing.assert_close(here.present_LK.sum(dim=1), there.present_LK.sum(dim=1))
     edges = (graph.edge_LKE.float().sum(dim=1) for graph in (here, there))
     torch.testing.assert_close(*edges, atol=0.05, rtol=0)
 
 
-def test_a_mirror_image_is_another_graph() -> None:
+def test_a_mirror_image_has_a_different_graph() -> None:
     coords = walk(40, 0)
     mirrored = neighbour_graph(coords * torch.tensor([1.0, 1.0, -1.0]))
     assert (mirrored.edge_LKE - neighbour_graph(coords).edge_LKE).abs().max() > 0.5
 
 
-def test_frames_are_right_handed_axes_inside_a_chain() -> None:
+def test_frames_are_right_handed_and_orthonormal() -> None:
     axes = frames(walk(30, 1))[1:-1]
     eye = torch.eye(3).expand(28, 3, 3)
     torch.testing.assert_close(axes @ axes.transpose(1, 2), eye, atol=1e-5, rtol=0)
@@ -57,7 +57,7 @@ def test_frames_are_right_handed_axes_inside_a_chain() -> None:
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, NEIGHBOURS + 1, 80])
-def test_neighbours_are_the_nearest_within_reach(length: int) -> None:
+def test_neighbours_are_the_nearest_within_the_cutoff(length: int) -> None:
     coords = walk(length, length)
     graph = neighbour_graph(coords)
     distance = torch.cdist(coords, coords, compute_mode="donot_use_mm_for_euclid_dist")
@@ -69,17 +69,17 @@ def test_neighbours_are_the_nearest_within_reach(length: int) -> None:
         assert (graph.edge_LKE[i, ~there] == 0).all()
 
 
-def test_a_residue_without_coordinates_has_no_neighbours_and_changes_nothing() -> None:
+def test_a_residue_without_coordinates_has_no_neighbours() -> None:
     coords = walk(40, 3)
     coords[7] = torch.nan
-    coords[20] = coords[21]  # and two in one place
+    coords[20] = coords[21]  # two residues at the same position
     graph = neighbour_graph(coords)
     assert all(torch.isfinite(part.float()).all() for part in graph)
     assert graph.present_LK[7].sum() == 0
     assert not ((graph.neighbour_LK == 7) & graph.present_LK.bool()).any()
 
 
-def test_graphs_of_a_batch_keep_to_themselves() -> None:
+def test_graphs_of_a_batch_are_not_connected() -> None:
     first, second = neighbour_graph(walk(30, 4)), neighbour_graph(walk(12, 5))
     both = joined([first, second], [35, 20])
     assert len(both.neighbour_LK) == 55 and (both.present_LK[30:35] == 0).all()
@@ -92,7 +92,7 @@ def test_graphs_of_a_batch_keep_to_themselves() -> None:
 
 
 def two_domains(linker: int = 0) -> Trace:
-    """Two compact helical bundles beside each other, as one chain."""
+    """Two compact helical bundles next to each other, in one chain."""
 
     def bundle(shift: float) -> np.ndarray:
         parts = []
@@ -112,11 +112,11 @@ def two_domains(linker: int = 0) -> Trace:
 
 def test_a_chain_of_two_domains_is_cut_between_them() -> None:
     pieces = cut_chain(two_domains(), CutRule(pieces=1))
-    # Without the linker of 4 on either side.
+    # A linker of 4 residues is removed on each side.
     assert [piece.id for piece in pieces] in (["two:0-60"], ["two:68-128"])
 
 
-def test_a_site_is_what_touched_the_rest(traces: list[Trace]) -> None:
+def test_sites_are_residues_in_contact_with_the_removed_part(traces: list[Trace]) -> None:
     rule = CutRule(shortest=25, rest=20, packed=0.5, sites=(0.04, 0.7))
     pieces = [(trace, piece) for trace in traces for piece in cut_chain(trace, rule)]
     assert len(pieces) >= 4
@@ -135,14 +135,14 @@ def test_a_site_is_what_touched_the_rest(traces: list[Trace]) -> None:
         assert rule.sites[0] <= piece.label.mean() <= rule.sites[1]
 
 
-def test_a_chain_too_short_or_without_contacts_gives_nothing() -> None:
+def test_chains_that_are_short_or_without_contacts_are_not_cut() -> None:
     line = np.arange(200)[:, None] * np.array([3.8, 0.0, 0.0])
     types = np.zeros(200, dtype=np.int64)
     assert cut_chain(Trace("line", line.astype(np.float32), types, np.arange(200))) == []
     assert cut_chain(Trace("short", line[:50].astype(np.float32), types[:50], np.arange(50))) == []
 
 
-def test_a_cluster_gives_a_few_chains_only(make_corpus) -> None:  # type: ignore[no-untyped-def]
+def test_the_number_of_chains_per_cluster_is_limited(make_corpus) -> None:  # type: ignore[no-untyped-def]
     trace = two_domains()
     letters = "".join("ACDEFGHIKLMNPQRSTVWY"[t] for t in trace.residue_type)
     corpus = make_corpus([(letters, trace.ca_coords, 7)] * 5 + [(letters, trace.ca_coords, 8)])

@@ -1,4 +1,4 @@
-"""PPI sites: rows and their table, what a head learns beforehand, fine-tuning, and the predictor."""
+"""Protein interaction sites: rows and their table, pre-training of heads, fine-tuning, the predictor."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def quick(epochs: int, lr: float = 1e-2) -> Recipe:
     return replace(GRAPH_RECIPE, epochs=epochs, learning_rate=lr, chains_a_batch=2)
 
 
-def test_a_row_is_kept_resumed_and_the_same_for_the_same_seed(
+def test_a_row_is_saved_resumed_and_reproducible(
     split: tuple[list[SiteChain], list[SiteChain]], tmp_path: Path
 ) -> None:
     row = Row(name="none", encoder=NoEncoder(), make=GraphHead, recipe=quick(2))
@@ -53,7 +53,7 @@ def test_a_row_is_kept_resumed_and_the_same_for_the_same_seed(
     assert kept[0].test_length.tolist() == [len(chain) for chain in split[1]]
 
 
-def test_a_seed_that_is_there_is_the_rows_or_refused(
+def test_finished_seeds_with_different_settings_are_refused(
     split: tuple[list[SiteChain], list[SiteChain]], tmp_path: Path
 ) -> None:
     row = Row(name="none", encoder=NoEncoder(), make=GraphHead, recipe=quick(1))
@@ -80,7 +80,7 @@ def test_a_seed_that_is_there_is_the_rows_or_refused(
             SitesError, match=rf"seed-0\.npz: was trained with different settings \({argument}\)"
         ):
             call()
-    # An older version told less.
+    # Records of an older version have fewer fields.
     z = dict(np.load(path))
     record = json.loads(str(z["record"]))
     for name in ("recipe", "chains_sha256", "network", "test"):
@@ -89,7 +89,7 @@ def test_a_seed_that_is_there_is_the_rows_or_refused(
     assert run() == [] and len(read_rows(tmp_path)["none"]) == 2
     with pytest.raises(SitesError, match=r"different settings \(number of chains"):
         list(run_row(row, split[0][1:], split[1], tmp_path, seeds=[1]))
-    # Of another encoder: no part of the row in the table either.
+    # A seed with another encoder is not accepted in the table either.
     record["encoder"] = {"encoder": "old"}
     np.savez(path, **z | {"record": np.array(json.dumps(record))})
     with pytest.raises(SitesError, match=r"its seeds 0 and 1 were trained with different settings \(encoder"):
@@ -103,10 +103,10 @@ def test_a_seed_that_is_there_is_the_rows_or_refused(
         read_rows(tmp_path / "nowhere")
 
 
-def test_the_table_holds_both_protocols_and_a_difference_that_is_there(
+def test_the_table_has_both_protocols_and_a_significant_difference(
     split: tuple[list[SiteChain], list[SiteChain]], tmp_path: Path
 ) -> None:
-    """A row that is told the answer must come out ahead of one that is told nothing."""
+    """A row with the labels as input has a higher score than a row without an encoder."""
 
     class Told:
         about = {"encoder": "told"}  # noqa: RUF012
@@ -139,7 +139,7 @@ def test_the_table_holds_both_protocols_and_a_difference_that_is_there(
         as_table(rows, ["best"])
 
 
-def test_embeddings_come_from_the_sdk_and_are_kept(
+def test_embeddings_are_computed_by_the_sdk_and_cached(
     split: tuple[list[SiteChain], list[SiteChain]], tmp_path: Path
 ) -> None:
     encoder = StructureEncoder("base", ("mean", "contact"), threads=1)
@@ -155,13 +155,13 @@ def test_embeddings_come_from_the_sdk_and_are_kept(
         encoder.embed(chains[1])
 
 
-def test_draws_of_chains_are_scored_as_scikit_learn_scores_them(
+def test_scores_of_bootstrap_samples_agree_with_scikit_learn(
     split: tuple[list[SiteChain], list[SiteChain]], tmp_path: Path
 ) -> None:
     row = Row(name="none", encoder=NoEncoder(), make=GraphHead, recipe=quick(1))
     list(run_row(row, *split, tmp_path, seeds=range(2)))
     kept = read_rows(tmp_path)["none"]
-    # Ties, too.
+    # Rounding creates ties.
     kept = [replace(k, test_probability=np.round(k.test_probability, 2)) for k in kept]
     found = drawn_scores(kept)
     chains = len(kept[0].test_id)
@@ -179,7 +179,9 @@ def test_draws_of_chains_are_scored_as_scikit_learn_scores_them(
         assert found["mcc"][n] == pytest.approx(np.mean(mcc), abs=1e-9)
 
 
-def test_a_start_is_kept_and_goes_on_where_it_ended(traces: list[Trace], tmp_path: Path) -> None:
+def test_pretrained_weights_are_saved_and_used_as_the_start_of_training(
+    traces: list[Trace], tmp_path: Path
+) -> None:
     rule = CutRule(shortest=25, rest=20, packed=0.5, sites=(0.04, 0.7))
     pieces = [piece for trace in traces for piece in cut_chain(trace, rule)]
     encoder = StructureEncoder("base", ("mean", "contact"), threads=1)
@@ -193,7 +195,7 @@ def test_a_start_is_kept_and_goes_on_where_it_ended(traces: list[Trace], tmp_pat
             again.check(network, other)
     with pytest.raises(ProtembError):
         load_start(Path(__file__))
-    # With PSSM and DSSP, which it has not seen: at first it says what it said without them.
+    # PSSM and DSSP were not used in pre-training. Initially the output is the same as without them.
     chains = as_tensors(pieces, embed_all(encoder, pieces), graph=True)
     network = GraphHead(29, 128, 128)
     scaling = started(network, again.start, Scaling.of(chains, features=True))
@@ -203,7 +205,7 @@ def test_a_start_is_kept_and_goes_on_where_it_ended(traces: list[Trace], tmp_pat
     (found,) = predict(network, [first])
     (expected,) = predict(plain, [replace(first, other_LF=first.other_LF[:, :0])])
     np.testing.assert_array_equal(found, expected)
-    # Before any label it says what it said of pieces.
+    # Without labels the output is that of pre-training on pieces.
     make, recipe = find_network("graph-unlabelled")
     bare = [replace(c, other_LF=c.other_LF[:, :0]) for c in chains]
     unlabelled = train(make, bare, bare[:1], bare[:1], recipe, seed=3, start=again.start)
@@ -212,7 +214,7 @@ def test_a_start_is_kept_and_goes_on_where_it_ended(traces: list[Trace], tmp_pat
         started(GraphHead(0, 64, 64), again.start, scaling)
 
 
-def test_fine_tuning_moves_the_encoder_and_starts_from_the_row(
+def test_fine_tuning_starts_from_the_row_and_changes_the_encoder(
     split: tuple[list[SiteChain], list[SiteChain]],
 ) -> None:
     encoder, _ = load_network(BASE_CHECKPOINT)
@@ -238,7 +240,7 @@ def test_fine_tuning_moves_the_encoder_and_starts_from_the_row(
         fine_tuned(run, other, 1.0, learning, learning[:1], test, seed=0)
 
 
-def test_a_predictor_is_calibrated_measured_and_read_back(
+def test_a_predictor_is_calibrated_evaluated_and_can_be_read(
     split: tuple[list[SiteChain], list[SiteChain]], tmp_path: Path
 ) -> None:
     encoder = StructureEncoder("base", ("mean", "contact"), threads=1)

@@ -1,4 +1,4 @@
-"""Structure files into a corpus: hostile files, repeated ids, kills in the middle and deadly files."""
+"""A corpus from structure files: invalid files, repeated ids, interruptions, files that crash the reader."""
 
 import csv
 import gzip
@@ -51,7 +51,7 @@ def reasons(path, **limits):
     return [skip.kind for skip in skips]
 
 
-def test_ids_and_entities_are_those_of_the_file(structures, tmp_path):
+def test_ids_and_entities_are_taken_from_the_file(structures, tmp_path):
     rows, _ = read_file(structures / "4zhl.cif.gz", Limits(min_length=5))
     assert [(row["id"], row["entity"]) for row in rows] == [("4ZHL_U", "1"), ("4ZHL_P", "2")]
     assert all(row["ca"].dtype == np.float32 and len(row["ca"]) == 3 * len(row["sequence"]) for row in rows)
@@ -61,7 +61,7 @@ def test_ids_and_entities_are_those_of_the_file(structures, tmp_path):
     assert read_file(path, Limits())[0][0]["id"] == "my_model_A"
 
 
-def test_fit_chains_pass_and_others_have_a_reason(structures, tmp_path):
+def test_suitable_chains_are_read_and_others_have_a_reason(structures, tmp_path):
     cif = tmp_path / "x.cif"
     assert reasons(write_cif(cif, helix(40))) == []
     assert reasons(write_cif(cif, helix(1))) == ["too short"]
@@ -91,7 +91,7 @@ def test_fit_chains_pass_and_others_have_a_reason(structures, tmp_path):
 
 @pytest.fixture
 def folder(structures, tmp_path):
-    """Good and bad files, two of one entry, in folders within folders."""
+    """Valid and invalid files in nested folders; two files are of the same entry."""
     inside = tmp_path / "in" / "deep"
     inside.mkdir(parents=True)
     for name in ("1a8o.cif", "1a8o.pdb", "1lcd.cif.gz", "2beg.pdb.gz", "4zhl.cif.gz", "3jqh.cif"):
@@ -100,9 +100,9 @@ def folder(structures, tmp_path):
     return tmp_path / "in"
 
 
-def test_one_bad_file_costs_nothing_else(folder, tmp_path):
+def test_an_unreadable_file_does_not_affect_others(folder, tmp_path):
     out = tmp_path / "c.arrow"
-    # The first seven lines of a cluster file of chains, as RCSB wrote them.
+    # A cluster file of chains in the format of RCSB.
     (tmp_path / "bc-30.out").write_text("2BEG_A 2BEG_B 2BEG_C 2BEG_D 2BEG_E\n1A8O_A\n4ZHL_U\n")
     recipe = Recipe(clusters=str(tmp_path / "bc-30.out"))
     seen = []
@@ -127,7 +127,7 @@ def test_one_bad_file_costs_nothing_else(folder, tmp_path):
     assert not (tmp_path / "c.parts").exists() and not list(tmp_path.glob(".*"))
 
 
-def test_neither_workers_nor_shards_change_the_table(folder, tmp_path, monkeypatch):
+def test_the_table_does_not_depend_on_workers_or_shards(folder, tmp_path, monkeypatch):
     files = find_files(str(folder))
     tables = []
     for size, workers in ((50, 1), (2, 2), (1, 1)):
@@ -137,7 +137,7 @@ def test_neither_workers_nor_shards_change_the_table(folder, tmp_path, monkeypat
     assert tables[0].equals(tables[1]) and tables[0].equals(tables[2])
 
 
-def test_shards_of_other_files_or_limits_are_not_used(folder, tmp_path):
+def test_shards_of_other_files_or_limits_are_not_reused(folder, tmp_path):
     files, parts = find_files(str(folder)), tmp_path / "parts"
     read_structures(files, parts, Limits())
     before = (parts / "000000.arrow").stat().st_mtime_ns
@@ -154,7 +154,7 @@ def test_shards_of_other_files_or_limits_are_not_used(folder, tmp_path):
 
 
 @pytest.mark.parametrize("key", ["mine", "a" * 64, "-----BEGIN PRIVATE KEY-----\nMIIE\n", "\u00e9", None])
-def test_a_folder_that_is_not_of_shards_is_left_alone(folder, collection, tmp_path, key):
+def test_an_unrelated_folder_is_not_changed(folder, collection, tmp_path, key):
     parts = tmp_path / "c.parts"
     parts.mkdir()
     (parts / "cat.png").write_text("meow")
@@ -171,7 +171,7 @@ def test_a_folder_that_is_not_of_shards_is_left_alone(folder, collection, tmp_pa
         read_structures(find_files(str(folder)), parts, Limits())
 
 
-def test_what_others_put_among_shards_stays(folder, tmp_path):
+def test_unrelated_files_among_shards_are_kept(folder, tmp_path):
     files, parts = find_files(str(folder)), tmp_path / "c.parts"
     read_structures(files, parts, Limits())
     (parts / "cat.png").write_text("meow")
@@ -215,7 +215,7 @@ def command(tmp_path):
     return make
 
 
-def test_a_killed_run_goes_on_and_gives_the_same_bytes(folder, tmp_path, command):
+def test_a_killed_run_can_be_resumed_with_the_same_result(folder, tmp_path, command):
     subprocess.run(command(folder, tmp_path / "whole.arrow"), check=True)
     out, parts = tmp_path / "killed.arrow", tmp_path / "killed.parts"
     run = subprocess.Popen(command(folder, out, pause=1.0))
@@ -274,7 +274,7 @@ def _is_running(pid):
         return False
 
 
-def test_a_file_that_kills_its_reader_is_named_and_passed_over(folder, tmp_path, command):
+def test_a_file_that_kills_its_reader_is_reported_and_skipped(folder, tmp_path, command):
     subprocess.run(command(folder, tmp_path / "whole.arrow"), check=True)
     shutil.copy(folder / "4zhl.cif.gz", folder / "deadly.cif.gz")
     done = subprocess.run(command(folder, tmp_path / "c.arrow"), check=False, capture_output=True, text=True)
@@ -284,7 +284,7 @@ def test_a_file_that_kills_its_reader_is_named_and_passed_over(folder, tmp_path,
     assert 'deadly.cif.gz,,deadly file,"ends the process that reads it' in listing
 
 
-def test_lists_globs_and_files_are_sources(folder, tmp_path):
+def test_sources_can_be_lists_glob_patterns_and_files(folder, tmp_path):
     everything = find_files(str(folder))
     assert len(everything) == 7 and everything == sorted(everything)
     assert find_files(str(folder / "**" / "*.cif.gz")) == [f for f in everything if f.name.endswith("f.gz")]
@@ -301,7 +301,7 @@ def test_lists_globs_and_files_are_sources(folder, tmp_path):
         find_files(str(folder / "binary"))
 
 
-def test_nothing_fit_is_an_error_that_says_where_the_reasons_are(tmp_path):
+def test_without_suitable_chains_the_error_names_the_list_of_reasons(tmp_path):
     path = write_cif(tmp_path / "x.cif", helix(5))
     with pytest.raises(
         CorpusError, match=r"no chain of the 1 files is suitable; .*c\.skipped\.csv lists the reasons"
