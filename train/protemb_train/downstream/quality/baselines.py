@@ -20,7 +20,8 @@ USUAL = (2.2, 0.38)
 def neighbour_counts(decoy: Decoy) -> NDArray[np.float64]:
     """Return the number of C-alphas within 10 angstrom of each residue, shape (L,)."""
     tree = cKDTree(decoy.ca_coords)
-    return tree.query_ball_point(decoy.ca_coords, NEAR, return_length=True).astype(np.float64) - 1
+    counts = tree.query_ball_point(decoy.ca_coords, NEAR, return_length=True)
+    return np.asarray(counts, dtype=np.float64) - 1
 
 
 def compactness(decoy: Decoy) -> float:
@@ -28,7 +29,7 @@ def compactness(decoy: Decoy) -> float:
     centred = decoy.ca_coords - decoy.ca_coords.mean(axis=0)
     radius = float(np.sqrt(np.square(centred).sum(axis=1).mean()))
     scale, power = USUAL
-    return scale * len(decoy) ** power / max(radius, 1e-6)
+    return float(scale * len(decoy) ** power / max(radius, 1e-6))
 
 
 def regular_steps(decoy: Decoy) -> float:
