@@ -8,9 +8,13 @@ from typing import Any
 from protemb_export.page import listed, table
 
 OF_SOURCE = {
-    "models": "models",
+    "models": "number",
     "gdt_ts": "mean GDT_TS",
     "predicted": "mean predicted",
+    "mae_gdt_ts": "mean absolute error",
+    "lddt": "mean lDDT",
+    "predicted_lddt": "mean predicted lDDT",
+    "mae_lddt": "mean absolute error of lDDT",
     "rmse": "RMSE",
     "r": "R",
     "rho_decoy": "lDDT rho_decoy",
@@ -67,6 +71,7 @@ def as_quality_page(card: Mapping[str, Any]) -> str:
         "## Quality on validation models, by source",
         "Targets outside the training set. R is calculated over all models of a source.",
         _by_source(quality.get("watched", {})),
+        *(["By true GDT_TS and by length:", _by_source(quality["bands"])] if "bands" in quality else []),
         "## Training",
         table(dict(card.get("training", {})) | {"origin": listed(card.get("training", {}).get("origin"))}),
         "## Known limits",
@@ -76,9 +81,12 @@ def as_quality_page(card: Mapping[str, Any]) -> str:
 
 
 def _by_source(found: Mapping[str, Mapping[str, float]]) -> str:
-    lines = [f"| source | {' | '.join(OF_SOURCE.values())} |", "|---|" + "---|" * len(OF_SOURCE)]
+    columns = {
+        key: head for key, head in OF_SOURCE.items() if any(key in scores for scores in found.values())
+    }
+    lines = [f"| models | {' | '.join(columns.values())} |", "|---|" + "---|" * len(columns)]
     for name, scores in sorted(found.items(), key=lambda item: item[0] in MADE):
-        cells = (str(scores.get(key, "not recorded")) for key in OF_SOURCE)
+        cells = (str(scores.get(key, "not recorded")) for key in columns)
         what = f"generated: {MADE[name]}" if name in MADE else name
         lines.append(f"| {what} | {' | '.join(cells)} |")
     return "\n".join(lines)

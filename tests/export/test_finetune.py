@@ -113,9 +113,7 @@ def test_held_out_families_are_not_used_in_training(residue_head: Path) -> None:
     assert set(card["quality"]) == {"embedding", "residue types alone", "commonest class"}
 
 
-def test_embeddings_predict_better_than_residue_types(
-    shared_data: Path, tmp_path: Path
-) -> None:
+def test_embeddings_predict_better_than_residue_types(shared_data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "files"
     folder.mkdir()
     files = sorted((shared_data / "structures" / "pdb").iterdir())[:60]
@@ -127,7 +125,9 @@ def test_embeddings_predict_better_than_residue_types(
     assert score["embedding"] > score["residue types alone"] + 0.2 and score["commonest class"] == 0.5
 
 
-def test_predictions_are_written_as_a_table(residue_head: Path, structures: Path, command: Run, tmp_path: Path) -> None:
+def test_predictions_are_written_as_a_table(
+    residue_head: Path, structures: Path, command: Run, tmp_path: Path
+) -> None:
     out = tmp_path / "labels.csv"
     inputs = (structures / "1orc.pdb", structures / "2beg.pdb.gz", structures / "README.md")
     status, output, err = command(sdk_cli, "predict", *inputs, "--head", residue_head, "-o", out)

@@ -154,7 +154,7 @@ def scorer(
     from protemb_train.downstream.quality.data import real_decoys, training_models
     from protemb_train.downstream.quality.decoys import read_decoys
     from protemb_train.downstream.quality.predictions import predictions
-    from protemb_train.downstream.quality.scorer import assemble, by_source, save_scorer, together
+    from protemb_train.downstream.quality.scorer import assemble, by_band, by_source, save_scorer, together
     from protemb_train.downstream.quality.trained import load_rows
 
     check_output(out, (".ckpt", ".pt"), [real, encoder, measured, *(watched or [])])
@@ -163,7 +163,8 @@ def scorer(
     seeds = load_rows(rows, only=name)[name]
     held = training_models(real_decoys(real)[1], [d for path in watched or [] for d in read_decoys(path)])
     of_row = predictions({name: seeds}, held, [encoder], cache, threads)[name]
-    quality = {"watched": by_source(held, together(of_row))}
+    predicted = together(of_row)
+    quality = {"watched": by_source(held, predicted), "bands": by_band(held, predicted)}
     if measured is not None:
         scores = json.loads(measured.read_text(encoding="utf-8"))["scores"][f"{name}, together"]
         quality["CASP12"] = {key: score["mean"] for key, score in scores.items()}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from protemb_sdk import ModelError
@@ -26,6 +27,9 @@ from protemb_train.downstream.quality.training import Predicted
 from protemb_train.network.checkpoint import read_tensors
 
 FORMAT = "protemb-quality-2"
+QUALITIES = ((0.0, 0.3), (0.3, 0.5), (0.5, 0.7), (0.7, 1.01))
+LENGTHS = ((0, 100), (100, 200), (200, 1000))
+"""Bands of true GDT_TS, and of residues, for which errors are given; the upper bound is excluded."""
 QualityNetwork = QualityHead | GraphQA
 
 
@@ -179,25 +183,44 @@ def assemble(seeds: Sequence[TrainedNetwork], quality: Mapping[str, Any]) -> Tra
 
 
 def by_source(decoys: Sequence[Decoy], values: Predicted) -> dict[str, dict[str, float]]:
-    """Return for each source: number of models, true and predicted GDT_TS, error, R and rho_decoy."""
-    found = {}
-    k = GLOBAL.index("gdt_ts")
-    for source in sorted({d.source for d in decoys}):
-        of = [n for n, d in enumerate(decoys) if d.source == source]
-        true, predicted = np.array([decoys[n].gdt_ts for n in of]), values.quality[of, k]
-        scores = asdict(decoy_scores(true, predicted, np.array([decoys[n].target for n in of])))
-        local = residue_scores(
-            [decoys[n].residue_quality[:, 0] for n in of], [values.residue_quality[n][:, 0] for n in of]
-        )
-        found[source] = {
-            "models": len(of),
-            "gdt_ts": round(float(np.nanmean(true)), 3),
-            "predicted": round(float(predicted.mean()), 3),
-            "rmse": round(scores["rmse"], 3),
-            "r": round(scores["r"], 3),
-            "rho_decoy": round(local.rho_decoy, 3),
+    """Return `errors_of` for the models of each source."""
+    sources = np.array([d.source for d in decoys])
+    return {str(name): errors_of(decoys, values, sources == name) for name in np.unique(sources)}
+
+
+def by_band(decoys: Sequence[Decoy], values: Predicted) -> dict[str, dict[str, float]]:
+    """Return `errors_of` for models of similar true GDT_TS, and for those of similar length."""
+    gdt_ts, length = np.array([d.gdt_ts for d in decoys]), np.array([len(d) for d in decoys])
+    bands = {f"GDT_TS from {low:g} to {high:g}": (gdt_ts, low, high) for low, high in QUALITIES}
+    bands |= {f"{low} to {high - 1} residues": (length, low, high) for low, high in LENGTHS}
+    found = {name: (of >= low) & (of < high) for name, (of, low, high) in bands.items()}
+    return {name: errors_of(decoys, values, some) for name, some in found.items() if some.any()}
+
+
+def errors_of(decoys: Sequence[Decoy], values: Predicted, some: NDArray[np.bool_]) -> dict[str, float]:
+    """Return errors of the predictions for some models.
+
+    They are the number of models; true and predicted GDT_TS, the same for lDDT; mean absolute errors of both;
+    root mean squared error and correlation of GDT_TS, and rank correlation of lDDT within a model.
+    """
+    of = np.flatnonzero(some).tolist()
+    found: dict[str, float] = {"models": len(of)}
+    for name, shown in (("gdt_ts", "predicted"), ("lddt", "predicted_lddt")):
+        k = GLOBAL.index(name)
+        true, predicted = np.array([decoys[n].quality[k] for n in of]), values.quality[of, k]
+        found |= {
+            name: round(float(np.nanmean(true)), 3),
+            shown: round(float(predicted.mean()), 3),
+            f"mae_{name}": round(float(np.nanmean(np.abs(true - predicted))), 3),
         }
-    return found
+    if len(of) > 1:
+        true, predicted = np.array([decoys[n].gdt_ts for n in of]), values.quality[of, GLOBAL.index("gdt_ts")]
+        scores = decoy_scores(true, predicted, np.array([decoys[n].target for n in of]))
+        found |= {"rmse": round(scores.rmse, 3), "r": round(scores.r, 3)}
+    local = residue_scores(
+        [decoys[n].residue_quality[:, 0] for n in of], [values.residue_quality[n][:, 0] for n in of]
+    )
+    return found | {"rho_decoy": round(local.rho_decoy, 3)}
 
 
 def save_scorer(trained: Trained, out: Path) -> None:
