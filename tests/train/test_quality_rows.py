@@ -344,11 +344,8 @@ def test_the_command_line_from_models_to_scorer(
     )  # fmt: skip
     assert put.exit_code == 0, put.output
     trained = load_scorer(tmp_path / "q.ckpt")
-    assert trained.card["kind"] == "quality" and set(trained.card["quality"]) == {
-        "watched",
-        "bands",
-        "CASP12",
-    }
+    assert trained.card["kind"] == "quality"
+    assert set(trained.card["quality"]) == {"watched", "bands", "CASP12"}
     measured = {key: score["mean"] for key, score in values["scores"]["h, together"].items()}
     assert trained.card["quality"]["CASP12"] == measured
     assert isinstance(load_row(tmp_path / "r" / "h" / "seed-0.pt"), TrainedNetwork)
