@@ -41,7 +41,7 @@ from .conftest import Run, write_head
 from .test_readouts import plain
 
 Walk = Callable[..., tuple[np.ndarray, str]]
-C, H, P = 8, 12, 16  # of tests/make_states.py
+C, H, P = 8, 12, 16  # as in tests/make_states.py
 LEVELS = ("pair", "residue", "protein", "profile")
 FOUR = ("mean", "column", "contact", "column-contact")
 

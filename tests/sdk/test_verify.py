@@ -28,7 +28,7 @@ def store(structures: Path, embedder: Embedder, tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def test_equal_rows_pass(store: Path) -> None:
+def test_unchanged_rows_pass_the_verification(store: Path) -> None:
     found = verify_store(store, sample=100)
     assert (found.rows, found.wrong, found.missing) == (7, [], []) and found.worst < 1e-5
     assert verify_store(store, sample=3).rows == 3
