@@ -47,7 +47,7 @@ def test_range_of_residue_indices_must_fit_into_32_bits(last: int, taken: bool) 
         replace(a_chain(), **wide)
 
 
-def test_centred_coordinates_keep_every_distance() -> None:
+def test_centring_does_not_change_distances() -> None:
     chain = a_chain()
     np.testing.assert_allclose(chain.centred_coords.mean(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(np.diff(chain.centred_coords, axis=0), np.diff(chain.ca_coords, axis=0))

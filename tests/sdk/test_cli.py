@@ -60,7 +60,7 @@ def test_a_folder_with_good_and_bad_files(protemb, structures: Path, tmp_path: P
     assert not (tmp_path / "strict.npz").exists()
 
 
-def test_chain_pair_parquet_workers_and_quiet(protemb, structures: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_options_chain_pair_workers_and_quiet(protemb, structures: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     out = tmp_path / "out.npz"
     done = protemb("embed", structures / "2beg.pdb.gz", "--chain", "C", "--pair", "-o", out)
     assert done.status == 0 and "2beg_C" in done.out and "(26, 26, 64)" in done.out
@@ -72,7 +72,7 @@ def test_chain_pair_parquet_workers_and_quiet(protemb, structures: Path, tmp_pat
     assert (done.status, done.out, done.err) == (0, "", "") and parquet.stat().st_size > 0
 
 
-def test_doctor_models_and_version(protemb) -> None:  # type: ignore[no-untyped-def]
+def test_commands_doctor_and_models_and_option_version(protemb) -> None:  # type: ignore[no-untyped-def]
     done = protemb("doctor", "--device", "cpu")
     assert done.status == 0 and "FAIL" not in done.out
     for word in ("wheels", "providers", "threads", "session", "SHA-256", "golden vector"):

@@ -33,7 +33,7 @@ def filled(path: Path, make: Maker, lengths: list[int], pair: bool = False) -> l
 
 
 @pytest.mark.parametrize("pair", [False, True])
-def test_npz_holds_every_chain(make_embedding: Maker, tmp_path: Path, pair: bool) -> None:
+def test_npz_contains_every_chain(make_embedding: Maker, tmp_path: Path, pair: bool) -> None:
     path = tmp_path / "x.npz"
     embeddings = filled(path, make_embedding, [6, 1, 5], pair)
     assert list(tmp_path.iterdir()) == [path]
@@ -65,7 +65,7 @@ def test_npz_holds_every_chain(make_embedding: Maker, tmp_path: Path, pair: bool
     assert header == {"format": "protemb-collection-1", "provenance": PROVENANCE}
 
 
-def test_parquet_holds_every_chain(
+def test_parquet_contains_every_chain(
     make_embedding: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")

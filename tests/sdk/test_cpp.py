@@ -27,7 +27,7 @@ PACKAGE_SHA256 = "14f7d959d5deacbcf1504830d4189f91fc67382b399ed9ae9d3aa9c4050ced
 
 @pytest.fixture(scope="module")
 def headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of onnxruntime_cxx_api.h: `$ONNXRUNTIME_INCLUDE`, the system or Debian's package."""
+    """Return the folder of onnxruntime_cxx_api.h: `$ONNXRUNTIME_INCLUDE`, the system's, or Debian's."""
     for folder in (os.environ.get("ONNXRUNTIME_INCLUDE"), SYSTEM):
         if folder and (Path(folder) / "onnxruntime_cxx_api.h").is_file():
             return Path(folder)

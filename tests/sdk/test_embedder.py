@@ -35,7 +35,7 @@ LEVELS = ("protein", "residue", "pair")
 
 
 def deviation(a: np.ndarray | None, b: np.ndarray | None) -> float:
-    """Return the largest difference as a share of the largest magnitude."""
+    """Return the largest difference relative to the largest absolute value."""
     assert a is not None and b is not None and a.shape == b.shape
     return float(np.abs(a - b).max() / np.abs(a).max())
 
@@ -141,7 +141,7 @@ def test_embeddings_are_invariant_to_rotation_and_translation(
 
 
 def test_float32_coordinates_far_from_the_origin(embedder: Embedder, chain_1a8o: Chain) -> None:
-    """Float32 has a resolution of 6e-5 angstrom there, which is small against the bundled noise level."""
+    """Float32 has a resolution of 6e-5 angstrom there; the bundled noise level tolerates it."""
     reference = embedder.embed(chain_1a8o, pair=True)
     far = (chain_1a8o.ca_coords + 1000.0).astype(np.float32)
     found = embedder.embed(as_tuple(chain_1a8o, far), pair=True)

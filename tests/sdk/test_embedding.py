@@ -44,7 +44,7 @@ def test_saving_and_loading_keeps_all_fields(
     assert repr(loaded) == repr(saved)
 
 
-def test_the_file_is_plain_numpy_without_a_pickle(make_embedding: Maker, tmp_path: Path) -> None:
+def test_saved_files_are_read_by_numpy_without_pickle(make_embedding: Maker, tmp_path: Path) -> None:
     path = make_embedding(pair=True).save(tmp_path / "x.npz")
     with np.load(path, allow_pickle=False) as file:
         assert file["residue"].shape == (5, 4) and file["pair"].shape == (5, 5, 4)

@@ -50,7 +50,7 @@ def test_pqr_with_free_columns_is_refused(form: str, letter: str) -> None:
         read_chains(pqr(form, letter))
 
 
-def test_pqr_in_the_columns_of_pdb_is_read() -> None:
+def test_pqr_with_the_columns_of_pdb_is_read() -> None:
     form = "ATOM  {serial:5}  {name:3} {residue:3} A{number:4}    {x:8.3f}{y:8.3f}{z:8.3f}  0.1000 1.9080"
     assert read_chain(pqr(form)).sequence == ONE
 

@@ -32,7 +32,7 @@ def test_heavy_packages_are_loaded_only_when_they_are_needed() -> None:
     light = {"gemmi", "onnxruntime"}
     for wanted in ("pair=False", "pair=True", "readouts=['mean']"):
         assert loaded_after(embed % wanted) == light
-    # Numba loads SciPy where it is installed.
+    # Numba loads SciPy if it is installed.
     assert loaded_after(embed % "readouts=['max']") - {"scipy"} == light | {"numba"}
 
 

@@ -1,4 +1,4 @@
-"""Limits on the residues, bytes and time of one input, which are checked before they are exceeded."""
+"""Limits on the residues, bytes and time of one input."""
 
 from __future__ import annotations
 

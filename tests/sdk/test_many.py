@@ -130,7 +130,7 @@ def bad_inputs(tmp_path: Path, structures: Path) -> list[object]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_skip_keeps_every_error_with_its_class_and_message(
+def test_on_error_skip_keeps_every_error_with_class_and_message(
     embedder: Embedder, tmp_path: Path, structures: Path, workers: int
 ) -> None:
     inputs = bad_inputs(tmp_path, structures)

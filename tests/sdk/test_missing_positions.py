@@ -103,7 +103,7 @@ def test_residues_without_a_position_are_left_out_with_a_note(
     assert len(chain.notes) == 1 and np.isfinite(chain.ca_coords).all()
 
 
-def test_one_residue_may_lie_at_the_origin() -> None:
+def test_one_residue_may_be_at_the_origin() -> None:
     atoms = changed(helix(), [5], place=(0.0, 0.0, 0.0))
     assert read_chain(pdb(atoms)).sequence == ONE
     (chain,) = read_chains(pdb(changed(atoms, [5], occupancy=0.0))).chains

@@ -1,4 +1,4 @@
-"""Guarantees: the tests named on the page exist; and tests of guarantees that fit into no other file."""
+"""Guarantees: the tests named on the page exist; and tests of guarantees without their own file."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ pytest.importorskip("ray.data", reason="needs Ray Data")
 from protemb_sdk import ray as engine  # noqa: E402
 
 pytestmark = [
-    pytest.mark.filterwarnings("default"),  # Ray's own
+    pytest.mark.filterwarnings("default"),  # warnings of Ray itself
     pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX"),
 ]
 
@@ -192,7 +192,7 @@ def test_after_a_kill_every_row_is_written_exactly_once(structures: Path, tmp_pa
     while len(list(store.glob("*.parquet"))) < 3:
         assert run.poll() is None
         time.sleep(0.01)
-    os.killpg(run.pid, signal.SIGKILL)  # Ray's own processes with it
+    os.killpg(run.pid, signal.SIGKILL)  # including the processes of Ray
     run.wait()
     time.sleep(1)
     assert 0 < len(rows_of(store)) < 400

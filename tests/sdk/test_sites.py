@@ -169,7 +169,7 @@ def test_the_bundled_head_is_invariant_to_rotation_and_translation(structures: P
 # --- tables -----------------------------------------------------------------------------------------
 
 
-def test_a_table_holds_every_residue(predictor: SitePredictor, structures: Path, tmp_path: Path) -> None:
+def test_a_table_contains_every_residue(predictor: SitePredictor, structures: Path, tmp_path: Path) -> None:
     sites = predictor.predict(structures / "4zhl.cif.gz", "U")
     path = sites.save_csv(str(tmp_path / "x.csv"))
     rows = table_of(path)

@@ -1,4 +1,4 @@
-"""Models of contract 2, with a single representation: levels, laws, strips, profiles, files and stores."""
+"""Models of contract 2, with a single representation: levels, invariance, strips, profiles, files, stores."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from .conftest import Run, write_head
 from .test_readouts import plain
 
 Walk = Callable[..., tuple[np.ndarray, str]]
-C, H, P = 8, 12, 16  # of tests/make_states.py
+C, H, P = 8, 12, 16  # as in tests/make_states.py
 LEVELS = ("pair", "residue", "protein", "profile")
 FOUR = ("mean", "column", "contact", "column-contact")
 
@@ -53,7 +53,7 @@ def states(states_path: Path) -> Embedder:
 
 @pytest.fixture(scope="module")
 def tiled(states_path: Path) -> Embedder:
-    """The same, with no memory for more than the thinnest strips."""
+    """Return the same model with a memory limit that gives the thinnest strips."""
     return Embedder(states_path, device="cpu", threads=1, memory_limit=1)
 
 
@@ -70,7 +70,7 @@ def as_tuple(chain: Chain, coords: np.ndarray) -> tuple[np.ndarray, str, np.ndar
     return coords, chain.sequence, chain.residue_index
 
 
-# --- what comes out -------------------------------------------------------------------------------
+# --- outputs --------------------------------------------------------------------------------------
 
 
 def test_every_level_has_its_own_width(states: Embedder, reference: Embedding) -> None:
@@ -89,7 +89,7 @@ def test_every_level_has_its_own_width(states: Embedder, reference: Embedding) -
     assert states.profile(reference.chain).tobytes() == reference.profile.tobytes()
 
 
-def test_readouts_are_of_the_pair_map_and_four_are_in_the_residue_embedding(reference: Embedding) -> None:
+def test_readouts_pool_the_pair_map_and_four_are_in_the_residue_vector(reference: Embedding) -> None:
     assert reference.pair is not None
     pair = np.moveaxis(reference.pair, 2, 0)
     for name in READOUTS:
@@ -101,7 +101,7 @@ def test_readouts_are_of_the_pair_map_and_four_are_in_the_residue_embedding(refe
     np.testing.assert_allclose(reference.residue[:, H:], held, atol=1e-6 * np.abs(held).max())
 
 
-def test_the_mean_is_a_readout_like_any_other(states: Embedder, reference: Embedding) -> None:
+def test_the_readout_mean_must_be_requested(states: Embedder, reference: Embedding) -> None:
     bare = states.embed(reference.chain)
     with pytest.raises(EmbeddingError, match="readout 'mean' was not asked for"):
         bare.readout("mean")
@@ -110,7 +110,7 @@ def test_the_mean_is_a_readout_like_any_other(states: Embedder, reference: Embed
     assert reference.windows(5, "mean").shape == (70, 5, C)
 
 
-def test_types_change_residues_and_neither_profile_nor_protein(
+def test_residue_types_change_only_the_residue_embedding(
     states: Embedder, reference: Embedding, chain_1a8o: Chain
 ) -> None:
     other = states.embed(replace(chain_1a8o, sequence="A" * 70), profile=True)
@@ -120,19 +120,19 @@ def test_types_change_residues_and_neither_profile_nor_protein(
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 9])
-def test_the_shortest_chains(states: Embedder, random_walk: Walk, length: int) -> None:
+def test_the_shortest_chains_have_finite_embeddings(states: Embedder, random_walk: Walk, length: int) -> None:
     found = states.embed(random_walk(length), pair=True, profile=True, readouts=tuple(READOUTS))
     for array in (*(getattr(found, level) for level in LEVELS), *found.readouts.values()):
         assert np.isfinite(array).all()
     assert states.denoising_gradient(random_walk(length), sigma=1.0).shape == (length, 3)
 
 
-# --- laws -----------------------------------------------------------------------------------------
+# --- properties-----------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 2**16), shift=st.tuples(*[st.floats(-1000, 1000)] * 3))
-def test_turning_and_moving_change_nothing(
+def test_embeddings_are_invariant_to_rotation_and_translation(
     states: Embedder, chain_1a8o: Chain, reference: Embedding, seed: int, shift: tuple[float, ...]
 ) -> None:
     turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
@@ -143,7 +143,9 @@ def test_turning_and_moving_change_nothing(
 
 
 @pytest.mark.parametrize("length", [30, 61])
-def test_strips_equal_the_whole(states: Embedder, tiled: Embedder, random_walk: Walk, length: int) -> None:
+def test_strips_equal_the_whole_map(
+    states: Embedder, tiled: Embedder, random_walk: Walk, length: int
+) -> None:
     x, wanted = random_walk(length), {"pair": True, "profile": True, "readouts": tuple(READOUTS)}
     whole, strips = states.embed(x, **wanted), tiled.embed(x, **wanted)
     for level in LEVELS:
@@ -155,7 +157,7 @@ def test_strips_equal_the_whole(states: Embedder, tiled: Embedder, random_walk: 
     assert alone.residue.tobytes() == strips.residue.tobytes()
 
 
-def test_strips_go_through_the_map_in_as_many_passes_as_there_are_exchanges_and_one_more(
+def test_strips_need_one_pass_more_than_there_are_exchanges(
     tiled: Embedder, random_walk: Walk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[tuple[str, ...], int]] = []
@@ -175,7 +177,7 @@ def test_strips_go_through_the_map_in_as_many_passes_as_there_are_exchanges_and_
     assert all(asked.count(kind) > 1 for kind in kinds[:3]) and asked.count(kinds[3]) == 1
 
 
-def test_chains_of_a_batch_equal_those_alone_in_one_piece_and_in_strips(
+def test_batches_equal_single_chains_with_and_without_strips(
     states: Embedder, tiled: Embedder, random_walk: Walk
 ) -> None:
     chains = [states.read(random_walk(40, seed)).chains[0] for seed in range(3)]
@@ -186,7 +188,7 @@ def test_chains_of_a_batch_equal_those_alone_in_one_piece_and_in_strips(
                 assert deviation(getattr(one, level), getattr(other, level)) < 1e-5, level
 
 
-def test_many_with_workers_and_in_batches_change_nothing(states: Embedder, structures: Path) -> None:
+def test_workers_and_batches_do_not_change_the_results(states: Embedder, structures: Path) -> None:
     files = [structures / name for name in ("1orc.pdb", "1a8o.cif", "2beg.pdb.gz")]
     here = list(states.embed_many(files, profile=True))
     for options in ({"workers": 2}, {"batch": 4}):
@@ -196,8 +198,8 @@ def test_many_with_workers_and_in_batches_change_nothing(states: Embedder, struc
                 assert deviation(getattr(a, level), getattr(b, level)) < 1e-5, level
 
 
-def test_rows_without_means_give_nothing_that_could_be_mistaken(states_path: Path, chain_1a8o: Chain) -> None:
-    """In any runtime: a part of the rows, and the means of the whole chain not passed."""
+def test_a_strip_without_the_means_of_the_chain_gives_nan(states_path: Path, chain_1a8o: Chain) -> None:
+    """The graph gets a part of the rows, but not the means of the whole chain."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(states_path, options, providers=["CPUExecutionProvider"])
@@ -210,7 +212,7 @@ def test_rows_without_means_give_nothing_that_could_be_mistaken(states_path: Pat
 # --- profiles -------------------------------------------------------------------------------------
 
 
-def test_the_profile_as_a_table(
+def test_the_command_profile_writes_a_table(
     protemb: Run, states_path: Path, structures: Path, tmp_path: Path, states: Embedder
 ) -> None:
     out = tmp_path / "profile.csv"
@@ -253,7 +255,7 @@ def test_models_of_contract_1_give_no_profile(
 # --- files, stores, search ------------------------------------------------------------------------
 
 
-def test_saved_embeddings_come_back(reference: Embedding, tmp_path: Path) -> None:
+def test_embeddings_are_saved_and_loaded(reference: Embedding, tmp_path: Path) -> None:
     loaded = Embedding.load(reference.save(tmp_path / "x.npz"))
     for level in LEVELS:
         np.testing.assert_array_equal(getattr(loaded, level), getattr(reference, level))
@@ -303,7 +305,7 @@ def test_columns_of_a_store_have_the_widths_of_their_levels(
     np.testing.assert_allclose(table["residue"][0].as_py(), wanted.residue, atol=1e-6)
 
 
-def test_search_compares_protein_vectors_as_they_are(
+def test_search_compares_protein_vectors_without_whitening(
     store: Path, states: Embedder, structures: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("usearch")
@@ -341,7 +343,7 @@ if __name__ == "__main__":
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 @pytest.mark.parametrize("workers", [1, 2])
-def test_killed_in_the_middle_every_row_comes_exactly_once(
+def test_after_a_kill_every_row_is_written_exactly_once(
     states_path: Path, structures: Path, tmp_path: Path, workers: int
 ) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
@@ -368,7 +370,7 @@ def test_killed_in_the_middle_every_row_comes_exactly_once(
     assert names() == [f"{number:03}" for number in range(120)]
 
 
-# --- heads, and the name of a model that passes to a new one -----------------------------------
+# --- heads, and a model name that is given to a new model ---------------------------------------
 
 
 def test_a_head_may_take_the_residue_embedding(
@@ -388,7 +390,7 @@ def test_a_head_may_take_the_residue_embedding(
 
 @pytest.fixture
 def switched(states_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when `base` is replaced: the name is that of another model, the old one is `base-1`."""
+    """Give the name `base` to another model; the old model has the name `base-1`."""
     known = registry._registry()
     entry = {"embedding": str(states_path), "summary": "new", "sha256": {}, "weights_sha256": "0" * 64}
     monkeypatch.setattr(registry, "_registry", lambda: known | {"base": entry})
@@ -401,7 +403,7 @@ def test_predictors_load_the_model_they_were_trained_on(switched: None, chain_1a
     assert Embedder(device="cpu").card["contract"] == "2.0"
 
 
-def test_stores_are_verified_and_continued_with_the_model_they_were_made_with(
+def test_stores_are_verified_and_continued_with_their_own_model(
     embedder: Embedder, structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:  # fmt: skip

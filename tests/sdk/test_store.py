@@ -28,7 +28,7 @@ READOUTS = ["contact"]
 
 
 def rows_of(store: Path) -> dict[str, dict[str, Any]]:
-    """Return the rows of a store by source and chain, each of which must be there once."""
+    """Return the rows of a store by source and chain; each must occur exactly once."""
     rows = [row for part in sorted(store.glob("*.parquet")) for row in pq.read_table(part).to_pylist()]
     found = {f"{Path(row['source']).name}:{row['chain']}": row for row in rows}
     assert len(found) == len(rows)
@@ -42,7 +42,7 @@ def skipped_of(store: Path) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory, structures: Path) -> Path:
-    """A folder of good files in folders, a broken one, and one that is no structure."""
+    """Return a folder with valid files in subfolders, a damaged file and a file that is not a structure."""
     folder = tmp_path_factory.mktemp("files")
     (folder / "deep" / "er").mkdir(parents=True)
     for name, home in (("1orc.pdb", "."), ("2beg.pdb.gz", "deep"), ("1a8o.cif", "deep/er")):
@@ -60,7 +60,7 @@ def filled(
     return store, embed_into_store(embedder, files, store, readouts=READOUTS)
 
 
-def test_rows_are_those_of_one_by_one(
+def test_rows_equal_single_embeddings(
     filled: tuple[Path, StoreSummary], files: Path, embedder: Embedder
 ) -> None:
     store, did = filled
@@ -84,7 +84,7 @@ def test_rows_are_those_of_one_by_one(
     assert header["provenance"]["model_sha256"] == embedder.provenance["model_sha256"]
 
 
-def test_a_poisoned_file_costs_one_row_and_is_named(filled: tuple[Path, StoreSummary], files: Path) -> None:
+def test_a_damaged_file_is_listed_as_skipped(filled: tuple[Path, StoreSummary], files: Path) -> None:
     ((source, chain, reason),) = skipped_of(filled[0])
     assert (
         source == str(files / "poison.cif")
@@ -93,7 +93,7 @@ def test_a_poisoned_file_costs_one_row_and_is_named(filled: tuple[Path, StoreSum
     )
 
 
-def test_a_second_run_does_only_what_is_missing(files: Path, embedder: Embedder, tmp_path: Path) -> None:
+def test_a_second_run_embeds_only_missing_inputs(files: Path, embedder: Embedder, tmp_path: Path) -> None:
     store, some = tmp_path / "store", [files / "1orc.pdb", files / "poison.cif"]
     assert embed_into_store(embedder, some, store) == StoreSummary(inputs=2, chains=1, failed=1)
     parts = sorted(store.glob("*.parquet"))
@@ -128,7 +128,7 @@ def test_archives_are_read_as_streams(
         np.testing.assert_array_equal(row["residue"], expected[name]["residue"])
         assert row["source"].startswith(f"{archive}/inside/")
     assert embed_into_store(embedder, archive, store) == StoreSummary(before=4)
-    # Cut off: what comes before the damage is embedded, and the archive is named.
+    # Of a truncated archive, the members before the damage are embedded, and the archive is reported.
     whole = archive.read_bytes()
     archive.write_bytes(whole[: int(len(whole) * 0.6)])
     cut = embed_into_store(embedder, archive, tmp_path / "cut")
@@ -151,7 +151,7 @@ if __name__ == "__main__":
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 @pytest.mark.parametrize("workers", [1, 2])
-def test_killed_in_the_middle_every_row_comes_exactly_once(
+def test_after_a_kill_every_row_is_written_exactly_once(
     structures: Path, tmp_path: Path, workers: int
 ) -> None:
     folder, store, script = tmp_path / "files", tmp_path / "store", tmp_path / "run.py"
@@ -173,7 +173,7 @@ def test_killed_in_the_middle_every_row_comes_exactly_once(
     assert sorted(rows_of(store)) == [f"{number:03}.pdb:A" for number in range(300)]
 
 
-def test_what_does_not_belong_together_is_refused(
+def test_a_run_with_other_settings_is_refused(
     filled: tuple[Path, StoreSummary], files: Path, embedder: Embedder, tmp_path: Path
 ) -> None:
     store, _ = filled
@@ -200,7 +200,7 @@ def test_what_does_not_belong_together_is_refused(
     assert sorted((path.name, path.read_bytes()) for path in store.iterdir()) == before
 
 
-def test_folders_that_are_no_store_are_refused(files: Path, embedder: Embedder, tmp_path: Path) -> None:
+def test_folders_that_are_not_a_store_are_refused(files: Path, embedder: Embedder, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is not a store, and not empty"):
         embed_into_store(embedder, files, files)
     with pytest.raises(OutputError, match="is a file, but a store is a folder"):
@@ -211,7 +211,7 @@ def test_folders_that_are_no_store_are_refused(files: Path, embedder: Embedder, 
         embed_into_store(embedder, [b"ATOM"], tmp_path / "nameless")
 
 
-def test_a_damaged_part_is_named(files: Path, embedder: Embedder, tmp_path: Path) -> None:
+def test_a_damaged_part_is_named_in_the_error(files: Path, embedder: Embedder, tmp_path: Path) -> None:
     store = tmp_path / "store"
     embed_into_store(embedder, files / "1orc.pdb", store)
     (part,) = store.glob("*.parquet")
@@ -224,7 +224,7 @@ def test_a_damaged_part_is_named(files: Path, embedder: Embedder, tmp_path: Path
     assert embed_into_store(embedder, files, store).chains == 7
 
 
-def test_two_writers_do_not_meet(files: Path, embedder: Embedder, tmp_path: Path) -> None:
+def test_a_second_writer_is_refused(files: Path, embedder: Embedder, tmp_path: Path) -> None:
     pytest.importorskip("fcntl", reason="locks are POSIX's")
     with (
         module.open_store(tmp_path / "store", embedder.provenance, widths=embedder.widths),
@@ -248,7 +248,7 @@ except OutputError as error:
 """
 
 
-def test_a_full_disk_leaves_what_was_there_and_no_part_of_more(
+def test_a_full_disk_keeps_the_old_rows_and_leaves_no_new_files(
     files: Path, embedder: Embedder, tmp_path: Path
 ) -> None:
     pytest.importorskip("resource", reason="limits are POSIX's")
@@ -265,7 +265,9 @@ def test_a_full_disk_leaves_what_was_there_and_no_part_of_more(
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_the_store_opens_everywhere(files: Path, embedder: Embedder, tmp_path: Path, dtype: str) -> None:
+def test_the_store_opens_in_pandas_polars_and_duckdb(
+    files: Path, embedder: Embedder, tmp_path: Path, dtype: str
+) -> None:
     store = tmp_path / "store"
     embed_into_store(embedder, files, store, dtype=dtype)
     table = pa.concat_tables([pq.read_table(part) for part in store.glob("*.parquet")])
@@ -284,16 +286,18 @@ def test_the_store_opens_everywhere(files: Path, embedder: Embedder, tmp_path: P
     np.testing.assert_allclose(exact, embedder.embed(files / "deep" / "er" / "1a8o.cif").protein, rtol=1e-3)
 
 
-def test_a_part_is_written_after_a_while(
+def test_a_part_is_written_after_a_time_limit(
     files: Path, embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PART_SECONDS", 0.0)
     embed_into_store(embedder, files, tmp_path / "store")
-    assert len(list((tmp_path / "store").glob("*.parquet"))) == 4  # one an input
+    assert len(list((tmp_path / "store").glob("*.parquet"))) == 4  # one per input
     assert len(rows_of(tmp_path / "store")) == 7
 
 
-def test_a_part_without_rows_opens_beside_others(files: Path, embedder: Embedder, tmp_path: Path) -> None:
+def test_a_part_without_rows_has_the_schema_of_the_others(
+    files: Path, embedder: Embedder, tmp_path: Path
+) -> None:
     store = tmp_path / "store"
     for level in (["protein"], ["protein", "residue"]):
         path = store / level[-1]
@@ -311,13 +315,13 @@ def test_a_part_without_rows_opens_beside_others(files: Path, embedder: Embedder
 @pytest.mark.parametrize(
     ("limits", "parts"),
     [
-        ({}, [5]),  # all wait until the end
+        ({}, [5]),  # one part at the end
         ({"PART_CHAINS": 2}, [2, 2, 1]), ({"PART_CHAINS": 3}, [3, 2]), ({"PART_CHAINS": 5}, [5]),
         ({"PART_RESIDUES": 128}, [2, 2, 1]), ({"PART_RESIDUES": 129}, [3, 2]), ({"PART_RESIDUES": 320}, [5]),
         ({"PART_RESIDUES": 65}, [2, 2, 1]), ({"PART_RESIDUES": 128, "PART_CHAINS": 3}, [2, 2, 1]),
     ],
 )  # fmt: skip
-def test_parts_are_written_when_there_is_enough(
+def test_parts_are_written_at_their_size_limits(
     embedder: Embedder, structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     limits: dict[str, int], parts: list[int],
 ) -> None:  # fmt: skip
@@ -333,7 +337,7 @@ def test_parts_are_written_when_there_is_enough(
     assert all(re.fullmatch(r"part-[0-9a-f]{32}\.parquet", part.name) for part in written)
 
 
-def test_inputs_without_chains_make_parts_too(
+def test_inputs_without_chains_are_written_into_parts(
     embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PART_CHAINS", 2)
@@ -347,18 +351,18 @@ def test_inputs_without_chains_make_parts_too(
     assert [len(some) for some in done] == [8, 8]
 
 
-def test_what_a_killed_run_left_is_swept_away(files: Path, embedder: Embedder, tmp_path: Path) -> None:
+def test_files_of_a_killed_run_are_deleted(files: Path, embedder: Embedder, tmp_path: Path) -> None:
     store = tmp_path / "store"
     embed_into_store(embedder, files / "1orc.pdb", store)
     left = store / ".part-0123.parquet.abcd"
     left.mkdir()
     (left / "part-0123.parquet").write_bytes(b"PAR1")
-    (store / ".part-of-somebody-else").touch()  # no folder of ours, and no reason to fail
+    (store / ".part-of-somebody-else").touch()  # not of protemb; must not cause an error
     embed_into_store(embedder, files / "1orc.pdb", store)
     assert not left.exists() and len(rows_of(store)) == 1
 
 
-def test_by_default_one_process_works_in_silence(
+def test_the_default_is_one_process_without_output(
     files: Path, embedder: Embedder, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     defaults = {name: p.default for name, p in inspect.signature(embed_into_store).parameters.items()}
@@ -377,9 +381,7 @@ def test_by_default_one_process_works_in_silence(
     assert json.loads(header)["channels"] == 64 and json.loads(header)["widths"]["residue"] == 384
 
 
-def test_progress_knows_how_many_there_are_where_that_can_be_known(
-    files: Path, embedder: Embedder, tmp_path: Path
-) -> None:
+def test_progress_gives_the_total_if_it_is_known(files: Path, embedder: Embedder, tmp_path: Path) -> None:
     inputs = [files / "1orc.pdb", files / "deep" / "2beg.pdb.gz", files / "1orc.pdb"]
     for name, some, known in (("list", inputs, 2), ("stream", iter(inputs), None)):
         calls: list[tuple[int, int | None]] = []

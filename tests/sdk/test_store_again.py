@@ -29,7 +29,7 @@ from .test_store import rows_of, skipped_of
 
 @pytest.fixture
 def two_chains(structures: Path, tmp_path: Path) -> Path:
-    """A file with a chain A of 70 residues and a chain B of 30."""
+    """Return a file with a chain A of 70 residues and a chain B of 30."""
     whole = gemmi.read_structure(str(structures / "1a8o.pdb"))
     whole.remove_ligands_and_waters()
     short = whole[0]["A"].clone()
@@ -41,14 +41,14 @@ def two_chains(structures: Path, tmp_path: Path) -> Path:
     return tmp_path / "two.pdb"
 
 
-def test_a_higher_limit_embeds_what_a_lower_one_refused_once(
+def test_a_higher_limit_embeds_refused_chains_exactly_once(
     two_chains: Path, structures: Path, tmp_path: Path
 ) -> None:
     files, store = [two_chains, structures / "1orc.pdb"], tmp_path / "store"
     low = Embedder("small", "cpu", threads=1, residue_limit=50)
     assert embed_into_store(low, files, store) == StoreSummary(inputs=2, chains=1, failed=2)
     assert [row[1] for row in skipped_of(store)] == ["A", "A"]
-    for _ in range(2):  # no better, no worse: nothing is doubled
+    for _ in range(2):  # repeated runs duplicate nothing
         assert embed_into_store(low, files, store) == StoreSummary(inputs=2, chains=0, failed=2)
         assert sorted(rows_of(store)) == ["two.pdb:B"] and len(skipped_of(store)) == 2
     middle = Embedder("small", "cpu", threads=1, residue_limit=65)
@@ -61,7 +61,7 @@ def test_a_higher_limit_embeds_what_a_lower_one_refused_once(
     assert embed_into_store(high, files, store) == StoreSummary(before=2)
 
 
-def test_a_file_that_was_away_is_tried_again(embedder: Embedder, structures: Path, tmp_path: Path) -> None:
+def test_a_missing_file_is_tried_again(embedder: Embedder, structures: Path, tmp_path: Path) -> None:
     path, store = tmp_path / "1orc.pdb", tmp_path / "store"
     assert embed_into_store(embedder, [path], store) == StoreSummary(inputs=1, failed=1)
     path.write_bytes((structures / "1orc.pdb").read_bytes())
@@ -69,7 +69,7 @@ def test_a_file_that_was_away_is_tried_again(embedder: Embedder, structures: Pat
     assert skipped_of(store) == []
 
 
-def test_chains_of_one_name_out_of_two_folders_are_two(
+def test_chains_of_one_name_from_two_folders_are_distinct(
     embedder: Embedder, structures: Path, tmp_path: Path
 ) -> None:
     chains = []
@@ -82,7 +82,7 @@ def test_chains_of_one_name_out_of_two_folders_are_two(
     assert embed_into_store(embedder, chains, tmp_path / "store") == StoreSummary(before=2)
 
 
-def test_files_are_found_again_from_another_folder(
+def test_files_are_found_from_another_working_folder(
     embedder: Embedder, structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "in").mkdir()
@@ -94,9 +94,7 @@ def test_files_are_found_again_from_another_folder(
     assert found.rows == 1 and not found.wrong and not found.missing
 
 
-def test_vectors_that_are_no_numbers_do_not_verify(
-    embedder: Embedder, structures: Path, tmp_path: Path
-) -> None:
+def test_nan_vectors_fail_the_verification(embedder: Embedder, structures: Path, tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -114,18 +112,20 @@ def limited(residues: int) -> Embedder:
     return Embedder("small", "cpu", threads=1, residue_limit=residues)
 
 
-def test_the_table_says_what_the_last_run_said(two_chains: Path, structures: Path, tmp_path: Path) -> None:
+def test_skipped_inputs_are_listed_as_in_the_last_run(
+    two_chains: Path, structures: Path, tmp_path: Path
+) -> None:
     store, away = tmp_path / "store", tmp_path / "1orc.pdb"
     embed_into_store(limited(20), [two_chains, away], store)
     away.write_bytes((structures / "1orc.pdb").read_bytes())
-    for limit in (25, 40, 45):  # in parts of other inputs each time
+    for limit in (25, 40, 45):  # later runs have the inputs in reverse order
         embed_into_store(limited(limit), [two_chains, away][:: 1 if limit == 25 else -1], store)
     assert sorted(row[1] for row in skipped_of(store)) == ["A", "A"]
     assert all("residue_limit=45" in row[2] for row in skipped_of(store))
     assert sorted(rows_of(store)) == ["two.pdb:B"]
 
 
-def test_a_chain_without_a_name_is_known_again(two_chains: Path, tmp_path: Path) -> None:
+def test_a_chain_without_a_name_is_recognised_in_later_runs(two_chains: Path, tmp_path: Path) -> None:
     text = two_chains.read_text()
     lines = [line[:21] + " " + line[22:] if line[21:22] == "B" else line for line in text.splitlines()]
     two_chains.write_text("\n".join(lines) + "\n")
@@ -136,7 +136,7 @@ def test_a_chain_without_a_name_is_known_again(two_chains: Path, tmp_path: Path)
     assert sorted(rows_of(store)) == ["two.pdb:", "two.pdb:A"]
 
 
-def test_a_folder_that_was_empty_is_forgotten_when_it_is_not(
+def test_a_folder_that_is_no_longer_empty_is_not_listed_as_skipped(
     embedder: Embedder, structures: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "in").mkdir()
@@ -150,7 +150,7 @@ def test_a_folder_that_was_empty_is_forgotten_when_it_is_not(
     assert skipped_of(tmp_path / "store") == []
 
 
-def test_a_path_through_a_link_is_followed_by_the_system(
+def test_paths_through_links_are_resolved_by_the_system(
     embedder: Embedder, structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "there" / "deep").mkdir(parents=True)
@@ -165,7 +165,7 @@ def test_a_path_through_a_link_is_followed_by_the_system(
 
 
 def as_first_format(store: Path, **about: Any) -> None:
-    """Make a store look as the first version wrote it."""
+    """Convert a store to the first version of the format."""
     import pyarrow.parquet as pq
 
     header = json.loads((store / module.HEADER).read_text())
@@ -177,7 +177,7 @@ def as_first_format(store: Path, **about: Any) -> None:
         pq.write_table(table.replace_schema_metadata({"protemb": json.dumps(old)}), part)
 
 
-def test_a_store_of_the_first_format_is_gone_on_with(
+def test_a_store_of_the_first_format_can_be_continued(
     embedder: Embedder, structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files, store = [structures / "1orc.pdb", structures / "1a8o.pdb"], tmp_path / "store"
@@ -192,9 +192,7 @@ def test_a_store_of_the_first_format_is_gone_on_with(
     assert json.loads(header)["format"] == FORMAT != "protemb-store-1" and header.startswith('{\n "format"')
 
 
-def test_runs_are_numbered_from_one_and_parts_end_no_sooner_than_they_must(
-    embedder: Embedder, structures: Path, tmp_path: Path
-) -> None:
+def test_runs_are_numbered_from_one(embedder: Embedder, structures: Path, tmp_path: Path) -> None:
     store, files = tmp_path / "store", [structures / "1orc.pdb", structures / "1a8o.pdb"]
     assert read_before(tmp_path) == Before(1, set(), {})
     embed_into_store(embedder, files, store, levels=module.LEVELS)
@@ -204,7 +202,7 @@ def test_runs_are_numbered_from_one_and_parts_end_no_sooner_than_they_must(
     assert read_before(store).run == 1
 
 
-def test_what_was_skipped_is_kept_up_to_a_bound(
+def test_the_summary_keeps_a_limited_number_of_skipped_inputs(
     embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fill, "KEPT", 3)
@@ -217,8 +215,10 @@ def test_what_was_skipped_is_kept_up_to_a_bound(
     )
 
 
-def test_inputs_to_be_tried_again_fill_a_part_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PART_CHAINS", 1)  # of inputs, four
+def test_retryable_inputs_count_towards_the_size_of_a_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PART_CHAINS", 1)  # four inputs
     (tmp_path / "bad.pdb").write_text("hello")
     files = [tmp_path / "bad.pdb", *(tmp_path / f"away{number}.pdb" for number in range(8))]
     embed_into_store(limited(50), files, tmp_path / "store")
@@ -229,7 +229,7 @@ def test_inputs_to_be_tried_again_fill_a_part_too(tmp_path: Path, monkeypatch: p
 # --- interrupts -----------------------------------------------------------------------------------
 
 
-def test_ctrl_c_while_a_row_is_taken_loses_none(
+def test_ctrl_c_while_a_row_is_added_loses_no_row(
     embedder: Embedder, structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files, store = (
@@ -267,7 +267,7 @@ for turn in range(1000):  # in HDF5 most of the time, where exceptions of signal
 
 
 @pytest.mark.parametrize("wait", [0.3, 0.5, 0.7, 0.9, 1.1])
-def test_ctrl_c_is_heard_while_maps_are_compressed(structures: Path, wait: float) -> None:
+def test_ctrl_c_stops_the_compression_of_maps(structures: Path, wait: float) -> None:
     command = [sys.executable, "-c", PAIRS, str(structures / "4zhl.cif.gz")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None and run.stdout.readline() == "begun\n"
@@ -280,7 +280,7 @@ def test_ctrl_c_is_heard_while_maps_are_compressed(structures: Path, wait: float
     assert run.returncode in (-signal.SIGINT, 130) and "Exception ignored" not in output
 
 
-def test_signals_are_heard_behind_the_block_and_handlers_come_back() -> None:
+def test_signals_are_delivered_after_the_block_and_handlers_restored() -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     done = []
     with pytest.raises(KeyboardInterrupt):  # noqa: PT012
@@ -296,7 +296,7 @@ def test_signals_are_heard_behind_the_block_and_handlers_come_back() -> None:
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
-def test_every_signal_is_handed_on() -> None:
+def test_every_signal_is_delivered() -> None:
     heard: list[int] = []
     before = {
         number: signal.signal(number, lambda n, frame: heard.append(n))
@@ -313,7 +313,7 @@ def test_every_signal_is_handed_on() -> None:
             signal.signal(number, handler)
 
 
-# --- what is refused ------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_every_signal_is_handed_on() -> None:
         ({"levels": ("protein",), "readouts": ["max"]}, r"readouts \(max\) are of residues"),
     ],
 )
-def test_forms_that_a_store_cannot_have_are_refused(
+def test_invalid_levels_dtypes_and_readouts_are_refused(
     embedder: Embedder, structures: Path, tmp_path: Path, options: dict[str, Any], output: str
 ) -> None:
     with pytest.raises(EmbeddingError, match=output):
@@ -338,7 +338,7 @@ def test_forms_that_a_store_cannot_have_are_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_with_nothing_but_a_lock_is_taken(
+def test_a_folder_with_only_a_lock_file_is_accepted(
     embedder: Embedder, structures: Path, tmp_path: Path
 ) -> None:
     (tmp_path / module.LOCK).touch()  # of a run that was killed before it wrote its header

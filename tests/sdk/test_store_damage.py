@@ -1,4 +1,4 @@
-"""Parts of a store that say what no store writes: refused in a sentence, and no row is lost."""
+"""Parts and headers of a store with invalid metadata: they are refused with a clear error; no row is lost."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ DAMAGED = [
         for name, values in WRONG.items()
         for value in values
     ),
-    # The last run has the last word on what is tried again: it must have a number.
+    # The last run decides which inputs are tried again, so it must have a number.
     (json.dumps({"done": [], "skipped": [], "again": {"a": TRIED}}), "damaged in 'run'"),
     (json.dumps(SOUND | {"run": 0, "again": {"a": TRIED}}), "damaged in 'run'"),
 ]  # fmt: skip
 
 
 def say(part: Path, stated: str) -> None:
-    """Let a part say something else, its rows as they are."""
+    """Replace the metadata of a part and keep its rows."""
     pq.write_table(pq.read_table(part).replace_schema_metadata({"protemb": stated}), part)
 
 
@@ -68,7 +68,7 @@ def store(whole: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("stated", "why"), DAMAGED, ids=[stated[:70] or "empty" for stated, _ in DAMAGED])
-def test_a_part_that_says_what_no_store_writes_is_named(
+def test_a_part_with_invalid_metadata_is_refused(
     store: Path, embedder: Embedder, structures: Path, stated: str, why: str
 ) -> None:
     (part,) = store_parts(store)
@@ -83,7 +83,7 @@ def test_a_part_that_says_what_no_store_writes_is_named(
     assert sorted((path.name, path.read_bytes()) for path in store.iterdir()) == before
 
 
-def test_a_part_that_says_nothing_is_named_and_its_inputs_are_embedded_anew(
+def test_a_part_without_metadata_is_refused_and_can_be_replaced(
     store: Path, embedder: Embedder, structures: Path, protemb: Run
 ) -> None:
     (part,) = store_parts(store)
@@ -95,7 +95,7 @@ def test_a_part_that_says_nothing_is_named_and_its_inputs_are_embedded_anew(
     assert embed_into_store(embedder, [structures / "1orc.pdb"], store) == StoreSummary(inputs=1, chains=1)
 
 
-def test_a_part_damaged_during_a_run_ends_it_with_every_row_written(
+def test_a_part_damaged_during_a_run_does_not_lose_rows(
     store: Path, embedder: Embedder, structures: Path
 ) -> None:
     (part,) = store_parts(store)
@@ -107,7 +107,7 @@ def test_a_part_damaged_during_a_run_ends_it_with_every_row_written(
     assert sorted(rows_of(store)) == ["1a8o.pdb:A", "1orc.pdb:A"]
 
 
-def test_rows_are_read_and_searched_whatever_their_part_says(store: Path) -> None:
+def test_rows_are_verified_and_indexed_despite_invalid_metadata(store: Path) -> None:
     (part,) = store_parts(store)
     say(part, "[]")
     found = verify_store(store)
@@ -118,7 +118,7 @@ def test_rows_are_read_and_searched_whatever_their_part_says(store: Path) -> Non
     assert build_index(store, store.parent / "index") == 1
 
 
-def test_names_that_no_file_takes_are_written_out(store: Path, embedder: Embedder, structures: Path) -> None:
+def test_names_that_cannot_be_encoded_are_escaped(store: Path, embedder: Embedder, structures: Path) -> None:
     (part,) = store_parts(store)
     tried = {"gone.pdb": TRIED | {"skipped": [["\udcff.pdb", "", "not there"]]}}
     say(part, json.dumps(SOUND | {"skipped": [["a\ud800\n.pdb", "A", "short"]], "again": tried}))
@@ -126,7 +126,9 @@ def test_names_that_no_file_takes_are_written_out(store: Path, embedder: Embedde
     assert skipped_of(store) == [["\\udcff.pdb", "", "not there"], ["a\\ud800\\n.pdb", "A", "short"]]
 
 
-def test_entries_of_later_versions_are_passed_over(store: Path, embedder: Embedder, structures: Path) -> None:
+def test_metadata_entries_of_later_versions_are_ignored(
+    store: Path, embedder: Embedder, structures: Path
+) -> None:
     (part,) = store_parts(store)
     say(part, json.dumps(SOUND | {"done": [str(structures / "1orc.pdb")], "more": 1}))
     assert embed_into_store(embedder, [structures / "1orc.pdb"], store) == StoreSummary(before=1)
@@ -142,7 +144,7 @@ def test_entries_of_later_versions_are_passed_over(store: Path, embedder: Embedd
         ({"provenance": None}, "NoneType"), ({"provenance": {}}, "KeyError"),
     ],
 )  # fmt: skip
-def test_a_header_that_says_what_no_store_writes_is_refused(
+def test_an_invalid_header_is_refused(
     store: Path, embedder: Embedder, structures: Path, wrong: dict[str, Any], stated: str
 ) -> None:
     header = json.loads((store / HEADER).read_text())
@@ -156,7 +158,7 @@ def test_a_header_that_says_what_no_store_writes_is_refused(
             run()
 
 
-def test_options_that_are_missing_are_named(store: Path) -> None:
+def test_missing_options_are_named_in_the_error(store: Path) -> None:
     header = json.loads((store / HEADER).read_text())
     del header["provenance"]["options"]["altloc"]
     (store / HEADER).write_text(json.dumps(header))
@@ -184,7 +186,7 @@ def test_a_store_of_a_later_version_is_refused_by_its_format(
 
 
 @pytest.mark.parametrize("column", ["length", "protein", "residue", "ca_coords", "id"])
-def test_a_part_without_a_column_makes_no_index(store: Path, column: str) -> None:
+def test_a_part_without_a_column_cannot_be_indexed(store: Path, column: str) -> None:
     pytest.importorskip("usearch")
     from protemb_sdk.search import build_index
 

@@ -1,4 +1,4 @@
-"""The plan of strips covers every row once and keeps to its budget."""
+"""The plan of strips covers every row once and keeps the memory limit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from protemb_sdk._model.strips import MAPS_AT_ONCE, plan_rows
     radius=st.integers(0, 300),
     memory_limit=st.integers(-1, 2**34),
 )
-def test_strips_cover_all_rows_once_within_the_budget(
+def test_strips_cover_all_rows_once_within_the_memory_limit(
     length: int, channels: int, radius: int, memory_limit: int
 ) -> None:
     strips, keep = plan_rows(length, channels, radius, memory_limit)
@@ -33,14 +33,14 @@ def test_strips_cover_all_rows_once_within_the_budget(
     row_bytes = 4 * max(channels, 64) * length * MAPS_AT_ONCE
     if len(strips) > 1:
         assert row_bytes * length > memory_limit and not keep
-        # With its halo a strip fits, unless that would make it thinner than the halo.
+        # A strip fits with its halo, unless it would be thinner than the halo.
         assert max(rows) * row_bytes <= memory_limit or max(rows) <= max(radius, 1) + 2 * radius
     else:
         assert row_bytes * length <= memory_limit or length <= max(3 * radius, 1)
         assert keep == (row_bytes * length <= memory_limit / 4)
 
 
-def test_what_fits_is_not_cut() -> None:
+def test_maps_that_fit_are_not_divided() -> None:
     assert plan_rows(100, 64, 60, 2**31).rows == [(0, 100)]
     assert plan_rows(100, 64, 60, 0).rows == [(0, 100)]
     assert plan_rows(200, 64, 60, 0).rows == [(0, 100), (100, 200)]
@@ -49,7 +49,7 @@ def test_what_fits_is_not_cut() -> None:
 
 @pytest.mark.slow
 def test_strips_of_a_long_chain_equal_the_whole_map() -> None:
-    """3,000 residues: 13 GB at once."""
+    """3,000 residues; the whole map needs 13 GB."""
     coords = compact_walk(3000)
     whole, strips = (
         Embedder(device="cpu", memory_limit=limit).embed((coords, "G" * 3000)) for limit in (2**34, 2**31)
@@ -85,7 +85,7 @@ print(held_mib() - before)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux's /proc")
 @pytest.mark.parametrize(("limit_mib", "least", "most"), [(2048, 4, 8), (600, 0, 3.5)])
 def test_memory_is_kept_up_to_a_quarter_of_the_limit(limit_mib: int, least: float, most: float) -> None:
-    # 259 MiB by the plan, some five maps. What is given back is all but the region with the result.
+    # The plan needs 259 MiB, about five maps. All memory except the region with the result is freed.
     run = subprocess.run(
         [sys.executable, "-c", HELD, str(limit_mib)], check=True, capture_output=True, text=True
     )

@@ -1,4 +1,4 @@
-"""Structure files become chains: formats, which residues, what is skipped, models and conformers."""
+"""Chains of structure files: formats, residues, skipped chains, models and conformers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_pdb_and_mmcif_give_the_same_chain(structures: Path, entry: str) -> None
         assert a.label_chain == "" and b.label_chain
 
 
-def test_mmjson_is_the_same_as_mmcif(structures: Path) -> None:
+def test_mmjson_and_mmcif_give_the_same_chain(structures: Path) -> None:
     document = gemmi.cif.read(str(structures / "1a8o.cif"))
     assert_same(read_chain(document.as_json(mmjson=True).encode()), read_chain(structures / "1a8o.cif"))
     assert read_chain(structures / "3wup.json.gz").sequence == "EDQVPCEKCGSLVPVWDMPEHMDYHFALELQ"
@@ -55,7 +55,7 @@ def test_long_names_are_kept(structures: Path) -> None:
     assert chain.id == "1A8O_a_long_chain_name"
 
 
-def test_the_format_is_told_by_content_not_by_name(small_structure: Path, tmp_path: Path) -> None:
+def test_the_format_is_recognised_by_content_not_by_name(small_structure: Path, tmp_path: Path) -> None:
     expected = read_chain(small_structure)
     data = small_structure.read_bytes()
     data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
@@ -81,7 +81,7 @@ def test_every_kind_of_input_gives_the_same_chain(structures: Path) -> None:
     assert read_chain(path, name="mine").name == read_chain(expected, name="mine").name == "mine"
 
 
-def test_a_gemmi_structure_is_left_as_it_was(structures: Path) -> None:
+def test_a_gemmi_structure_is_not_modified(structures: Path) -> None:
     structure = gemmi.read_structure(str(structures / "1lcd.pdb.gz"))
     before = structure.make_pdb_string()
     read_chain(structure, model_number=2)
@@ -93,7 +93,7 @@ def test_a_gemmi_structure_is_left_as_it_was(structures: Path) -> None:
     [("1a8o.cif.gz", "1a8o"), ("1A8O.PDB", "1A8O"), ("pdb1a8o.ent.gz", "pdb1a8o"), ("a.b.mmcif", "a.b"),
      ("x.pdb12", "x"), ("noending", "noending"), (".cif", ".cif")],
 )  # fmt: skip
-def test_the_name_is_the_file_name_without_endings(tmp_path: Path, name: str, stem: str) -> None:
+def test_the_name_is_the_file_name_without_extensions(tmp_path: Path, name: str, stem: str) -> None:
     (tmp_path / name).write_text(trace(4))
     assert read_chain(tmp_path / name).name == stem
 
@@ -103,7 +103,7 @@ def test_bytes_without_an_entry_name_are_called_structure() -> None:
 
 
 @pytest.mark.parametrize("ending", ["\r\n", "\n"])
-def test_bom_carriage_returns_and_foreign_letters_do_no_harm(structures: Path, ending: str) -> None:
+def test_bom_carriage_returns_and_latin1_letters_are_accepted(structures: Path, ending: str) -> None:
     text = "REMARK   1 caf\xe9 \n" + trace(4)
     data = b"\xef\xbb\xbf" + text.replace("\n", ending).encode("latin-1")
     assert len(read_chain(data)) == 4
@@ -114,7 +114,7 @@ def test_bom_carriage_returns_and_foreign_letters_do_no_harm(structures: Path, e
 # --- real files that strict readers refuse --------------------------------------------------------
 
 
-def test_malformed_far_right_columns_are_overlooked_and_noted(structures: Path) -> None:
+def test_malformed_columns_right_of_72_are_ignored_and_noted(structures: Path) -> None:
     with pytest.raises(RuntimeError, match="charge"):
         gemmi.read_pdb(str(structures / "pdb1gdr.ent"))
     chain = read_chain(structures / "pdb1gdr.ent")  # C-alphas only
@@ -122,7 +122,7 @@ def test_malformed_far_right_columns_are_overlooked_and_noted(structures: Path) 
     assert len(chain.notes) == 1 and "columns right of 72 were overlooked" in chain.notes[0]
 
 
-def test_missing_polymer_information_does_not_matter(structures: Path) -> None:
+def test_polymer_information_is_not_needed(structures: Path) -> None:
     expected = read_chain(structures / "1a8o.pdb")
     kept = [x for x in (structures / "1a8o.pdb").read_text().splitlines() if x[:6] in ("ATOM  ", "HETATM")]
     assert_same(read_text("\n".join(kept)), expected, "ca_coords", "auth_seq", "residue_index")
@@ -143,7 +143,7 @@ def test_a_chain_in_several_parts_is_one_chain() -> None:
     assert read.chains[0].residue_index.tolist() == [0, 1, 2, 3, 4, 5]
 
 
-def test_repeated_numbers_lose_nothing_and_are_noted() -> None:
+def test_chains_with_repeated_numbers_are_split_and_noted() -> None:
     second = "".join(pdb_line(i + 1, 3.8 * i, y=50.0) for i in range(4))
     for text in (trace(4) + "TER\n" + second, trace(4) + second):
         read = read_chains(text.encode())
@@ -151,14 +151,14 @@ def test_repeated_numbers_lose_nothing_and_are_noted() -> None:
         assert all("residue numbers that start again" in c.notes[0] for c in read.chains)
 
 
-# --- which residues -------------------------------------------------------------------------------
+# --- residues -------------------------------------------------------------------------------------
 
 
-def test_calcium_is_no_c_alpha_with_or_without_element() -> None:
+def test_calcium_is_not_read_as_c_alpha() -> None:
     for element in ("CA", "  "):
         ion = pdb_line(99, 50.0, name="CA  ", residue="CA", record="HETATM", element=element)
         assert read_text(trace(4) + ion).sequence == "AAAA"
-    shifted = trace(4, name="CA  ", element="  ")  # the carbon's name in the calcium's column
+    shifted = trace(4, name="CA  ", element="  ")  # the name of carbon in the column of calcium
     assert read_text(shifted).sequence == "AAAA"
 
 
@@ -174,7 +174,7 @@ def test_residue_names_become_letters(residue: str, letter: str) -> None:
     assert any("unknown" in note for note in chain.notes) == (letter == "X")
 
 
-def test_a_modified_residue_of_unknown_name_takes_the_letter_of_modres() -> None:
+def test_a_modified_residue_of_unknown_name_has_the_letter_of_modres() -> None:
     odd = "".join(
         pdb_line(4, x, name=name, residue="QQ9", element=name[1])
         for name, x in ((" N  ", 10.2), (" CA ", 11.4), (" C  ", 12.6))
@@ -185,23 +185,23 @@ def test_a_modified_residue_of_unknown_name_takes_the_letter_of_modres() -> None
 
 
 def residue_lines(number: int, x: float, residue: str, record: str) -> str:
-    """N, CA, C on a line, so that the next residue 3.8 further is bonded."""
+    """Return N, CA and C on a line; the next residue, 3.8 angstrom further, is bonded."""
     parts = ((" N  ", x - 1.2), (" CA ", x), (" C  ", x + 1.2))
     return "".join(
         pdb_line(number, at, name=name, residue=residue, record=record, element=name[1]) for name, at in parts
     )
 
 
-def test_a_peptide_bond_tells_a_modified_residue_from_a_ligand() -> None:
+def test_a_peptide_bond_distinguishes_modified_residues_from_ligands() -> None:
     protein = "".join(residue_lines(i, 3.8 * i, "ALA", "ATOM") for i in (1, 2, 4, 5))
     bonded = residue_lines(3, 11.4, "ZZZ", "HETATM")
     loose = residue_lines(90, 60.0, "GLU", "HETATM") + residue_lines(91, 70.0, "SAH", "HETATM")
     chain = read_text(protein + "TER\n" + bonded + loose)
-    assert chain.auth_seq.tolist() == [1, 2, 3, 4, 5]  # in its place, though listed after the end
+    assert chain.auth_seq.tolist() == [1, 2, 3, 4, 5]  # in order, although listed after TER
     assert chain.sequence == "AAXAA" and chain.residue_index.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_insertion_codes_are_residues(structures: Path) -> None:
+def test_residues_with_insertion_codes_are_read(structures: Path) -> None:
     chain = read_chain(structures / "1orc.pdb")
     at = chain.auth_seq == 56
     assert chain.insertion_code[at].tolist() == ["", "A", "B", "C", "D", "E"]
@@ -216,17 +216,17 @@ def test_residues_without_c_alpha_are_left_out_and_noted() -> None:
     assert chain.notes == ("1 residue without C-alpha left out: ALA 5",)
 
 
-def test_gaps_show_in_the_index_only_where_the_chain_is_broken() -> None:
+def test_gaps_are_in_the_index_only_where_the_chain_is_broken() -> None:
     gap = read_text(trace(3) + pdb_line(10, 30.0) + pdb_line(11, 33.8))
     assert gap.residue_index.tolist() == [0, 1, 2, 9, 10]
     scheme = read_text(trace(3) + pdb_line(10, 11.4) + pdb_line(11, 15.2))
     assert scheme.residue_index.tolist() == [0, 1, 2, 3, 4]
 
 
-# --- what is skipped ------------------------------------------------------------------------------
+# --- skipped chains -------------------------------------------------------------------------------
 
 
-def test_what_is_not_protein_is_skipped_with_its_reason(structures: Path) -> None:
+def test_chains_that_are_not_protein_are_skipped_with_a_reason(structures: Path) -> None:
     read = read_chains(structures / "1lcd.cif.gz")
     path = structures / "1lcd.cif.gz"
     assert [str(s) for s in read.skipped] == [
@@ -263,7 +263,7 @@ def test_a_chain_is_chosen_by_author_name_then_label_name(structures: Path) -> N
         read_chain(path)
     with pytest.raises(ChainError, match=r"4zhl: there is no chain 'Q'; protein chains: U, P"):
         read_chain(path, "Q")
-    # Author chain C is DNA; label chain C would be the protein: the author's name wins.
+    # Author chain C is DNA, label chain C is the protein: the author name has priority.
     with pytest.raises(ChainError, match=r"chain C was skipped: is nucleic acid \(DNA\)"):
         read_chain(structures / "1lcd.cif.gz", "C")
     with pytest.raises(StructureError, match=r"holds no protein chain to embed \(chain A: has 2 residues"):
@@ -289,7 +289,7 @@ def test_a_model_without_atoms_is_an_error() -> None:
         read_text("MODEL        1\n" + trace(4) + "ENDMDL\nMODEL        2\nENDMDL\n", model_number=2)
 
 
-def test_alternate_conformations_follow_the_policy(structures: Path) -> None:
+def test_alternate_conformations_follow_the_option_altloc(structures: Path) -> None:
     def site(altloc: str) -> tuple[float, float]:
         chain = read_chain(structures / "4hhh_frag.pdb", "C", altloc=altloc)
         return chain.auth_seq.tolist().index(247), float(chain.ca_coords[chain.auth_seq == 247][0, 0])
@@ -320,5 +320,5 @@ def test_a_site_with_several_residue_types_is_one_residue(structures: Path) -> N
         "E",
     ]
     assert default.sequence[at] == "R"
-    # Same number, other type, but no conformer letters: two residues, badly numbered.
+    # The same number, another type and no conformer letters: two residues with a wrong number.
     assert read_text(trace(3) + pdb_line(3, 11.4, residue="GLY")).sequence == "AAAG"

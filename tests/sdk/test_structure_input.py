@@ -1,4 +1,4 @@
-"""Arrays and Biotite, what cannot be read, folders: chains, or one clear error."""
+"""Chains of arrays, Biotite, Biopython and folders; one clear error for content that cannot be read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .structure_text import assert_same, pdb_line, read_text, trace
 # --- arrays and Biotite ---------------------------------------------------------------------------
 
 
-def test_arrays_are_taken_as_they_are() -> None:
+def test_arrays_are_read_and_copied() -> None:
     coords = np.arange(6, dtype=np.float32).reshape(2, 3)
     chain = read_chain((coords, "mB"))
     assert (chain.name, chain.chain_id, chain.sequence) == ("array", "", "MX")
@@ -53,7 +53,7 @@ def test_arrays_are_taken_as_they_are() -> None:
         (np.zeros((2, 3)), "ndarray"),
     ],
 )
-def test_wrong_arguments_are_named(x: object, match: str) -> None:
+def test_invalid_arguments_are_refused(x: object, match: str) -> None:
     with pytest.raises(StructureError, match=match):
         read_chain(x)
 
@@ -85,7 +85,7 @@ def test_biotite_arrays_give_the_same_chains(structures: Path, name: str) -> Non
             read_chain(array, model_number=2)
 
 
-# --- what cannot be read --------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_biotite_arrays_give_the_same_chains(structures: Path, name: str) -> Non
         (bytes(range(256)) * 4, "not a structure file"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_is_one_clear_sentence(tmp_path: Path, data: bytes, match: str) -> None:
+def test_content_that_cannot_be_read_gives_one_clear_error(tmp_path: Path, data: bytes, match: str) -> None:
     (tmp_path / "bad.cif").write_bytes(data)
     with pytest.raises(StructureError, match=match) as caught:
         read_chains(tmp_path / "bad.cif")
@@ -122,7 +122,7 @@ def test_what_cannot_be_read_is_one_clear_sentence(tmp_path: Path, data: bytes, 
         read_chains(data)
 
 
-def test_paths_that_lead_nowhere_are_named(tmp_path: Path, structures: Path) -> None:
+def test_invalid_paths_and_streams_are_refused(tmp_path: Path, structures: Path) -> None:
     with pytest.raises(StructureError, match=r"nothing\.pdb: no such file"):
         read_chains(tmp_path / "nothing.pdb")
     with pytest.raises(StructureError, match="is a folder"):
@@ -140,7 +140,7 @@ def test_paths_that_lead_nowhere_are_named(tmp_path: Path, structures: Path) -> 
 
 @pytest.mark.parametrize("field", ["   1.2x4", " 1 2.000", "  1..000", "   1.2.3", "  abcdef"])
 @pytest.mark.parametrize("before", [0, 4])
-def test_garbled_coordinates_are_an_error_in_pdb(field: str, before: int) -> None:
+def test_malformed_coordinates_are_an_error_in_pdb(field: str, before: int) -> None:
     line = pdb_line(5, 15.2)
     text = trace(before) + line[:38] + field + line[46:] + trace(9)
     with pytest.raises(StructureError, match=f"C-alpha in line {before + 1} are not numbers"):
@@ -148,14 +148,14 @@ def test_garbled_coordinates_are_an_error_in_pdb(field: str, before: int) -> Non
 
 
 @pytest.mark.parametrize("field", ["     NaN", "********", "        ", "     inf", "       ?"])
-def test_coordinates_that_are_missing_leave_a_residue_out_in_pdb(field: str) -> None:
+def test_residues_without_coordinates_are_left_out_in_pdb(field: str) -> None:
     line = pdb_line(5, 15.2)
     chain = read_text(trace(4) + line[:38] + field + line[46:])
     assert len(chain) == 4 and chain.notes == ("1 residue without a position left out: ALA 5",)
 
 
 @pytest.mark.parametrize("value", ["nan", "?", ".", "****"])
-def test_coordinates_that_are_missing_leave_a_residue_out_in_mmcif(structures: Path, value: str) -> None:
+def test_residues_without_coordinates_are_left_out_in_mmcif(structures: Path, value: str) -> None:
     text = (structures / "1a8o.cif").read_text()
     assert text.count("20.255 33.101") == 1
     chain = read_text(text.replace("20.255 33.101", f"{value} 33.101"))
@@ -164,13 +164,13 @@ def test_coordinates_that_are_missing_leave_a_residue_out_in_mmcif(structures: P
 
 
 @pytest.mark.parametrize("value", ["12.x3", "abc", "1-2"])
-def test_garbled_coordinates_are_an_error_in_mmcif(structures: Path, value: str) -> None:
+def test_malformed_coordinates_are_an_error_in_mmcif(structures: Path, value: str) -> None:
     text = (structures / "1a8o.cif").read_text()
     with pytest.raises(StructureError, match=f"in row 2 of _atom_site is not a number .'{value}'"):
         read_text(text.replace("20.255 33.101", f"{value} 33.101"))
 
 
-def test_one_bad_chain_does_not_take_the_others_along(structures: Path) -> None:
+def test_one_bad_chain_does_not_affect_the_others(structures: Path) -> None:
     text = gzip.decompress((structures / "4zhl.cif.gz").read_bytes()).decode()
     rows = [row for row in text.splitlines() if row.startswith("ATOM") and " CA " in row and " P " in row]
     for row in rows:
@@ -182,8 +182,8 @@ def test_one_bad_chain_does_not_take_the_others_along(structures: Path) -> None:
     ]
 
 
-def test_the_c_alphas_own_occupancy_decides(structures: Path) -> None:
-    """Summed over atoms, the larger side chain would win."""
+def test_the_occupancy_of_the_c_alpha_selects_the_conformer(structures: Path) -> None:
+    """A sum over atoms would select the larger side chain."""
     text = trace(2)
     text += pdb_line(3, 7.6, residue="SER", alt="A", occupancy=0.7)
     text += pdb_line(3, 7.7, residue="TRP", alt="B", occupancy=0.3)
@@ -192,7 +192,7 @@ def test_the_c_alphas_own_occupancy_decides(structures: Path) -> None:
     assert read_text(text + pdb_line(4, 11.4)).sequence == "AASA"
 
 
-def test_c_alphas_alone_keep_their_modified_residues(structures: Path) -> None:
+def test_modified_residues_are_kept_in_c_alpha_traces(structures: Path) -> None:
     pdb = pytest.importorskip("biotite.structure.io.pdb")
     array = pdb.PDBFile.read(str(structures / "1a8o.pdb")).get_structure(model=1)
     whole = read_chain(structures / "1a8o.pdb")
@@ -201,7 +201,7 @@ def test_c_alphas_alone_keep_their_modified_residues(structures: Path) -> None:
     np.testing.assert_array_equal(bare.residue_index, whole.residue_index)
 
 
-def test_arrays_that_are_probably_something_else_say_so(structures: Path) -> None:
+def test_unlikely_distances_in_arrays_are_noted(structures: Path) -> None:
     chain = read_chain(structures / "pdb1gdr.ent")
     assert not read_chain((chain.ca_coords, chain.sequence, chain.residue_index)).notes
     (note,) = read_chain((chain.ca_coords, chain.sequence)).notes
@@ -211,17 +211,17 @@ def test_arrays_that_are_probably_something_else_say_so(structures: Path) -> Non
 
 
 @pytest.mark.parametrize(("sequence", "letters"), [("AÅA", "AXA"), ("AßA", "AXA"), ("a☃g", "AXG")])
-def test_letters_beyond_ascii_are_unknown_residues(sequence: str, letters: str) -> None:
+def test_non_ascii_letters_are_unknown_residues(sequence: str, letters: str) -> None:
     assert read_chain((np.arange(9.0).reshape(3, 3), sequence)).sequence == letters
 
 
-def test_large_and_zero_coordinates_are_no_error() -> None:
-    assert len(read_text(trace(4))) == 4  # the first of which lies at 0, 0, 0
+def test_large_and_zero_coordinates() -> None:
+    assert len(read_text(trace(4))) == 4  # the first residue is at the origin
     with pytest.raises(StructureError, match="has 4 amino acid residues, none with a position"):
         read_text("".join(pdb_line(i, 0.0) for i in range(1, 5)))
     assert len(read_text("".join(pdb_line(i, 999.9 * (-1) ** i) for i in range(1, 5)))) == 4
     with pytest.raises(StructureError, match="are not in columns 31 to 54"):
-        read_text("".join(pdb_line(i, -4999.5) for i in range(1, 5)))  # of nine digits
+        read_text("".join(pdb_line(i, -4999.5) for i in range(1, 5)))  # too wide for the columns
 
 
 # --- folders --------------------------------------------------------------------------------------

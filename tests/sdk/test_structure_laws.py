@@ -1,4 +1,4 @@
-"""Laws of reading structures, and every file of the shared data."""
+"""Properties of reading structures, and every file of the shared data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from protemb_sdk._structure.reader import read_chains
 
 from .structure_text import HERE, assert_same, trace
 
-# --- laws -----------------------------------------------------------------------------------------
+# --- properties-----------------------------------------------------------------------------------
 
 SEEDS = [
     (HERE / "1a8o.pdb").read_bytes()[-60_000:-40_000],
@@ -42,7 +42,7 @@ CIF_SEED = b"data_x\n#\n" + CIF_SEED[ATOMS : ATOMS + 9_000].rsplit(b"\n", 1)[0] 
     cut=st.floats(0.2, 1),
     zipped=st.booleans(),
 )
-def test_damaged_bytes_give_chains_or_one_of_our_errors(
+def test_damaged_bytes_give_chains_or_a_protemb_error(
     seed: bytes, edits: list[tuple[float, bytes]], cut: float, zipped: bool
 ) -> None:
     data = bytearray(seed)
@@ -78,7 +78,7 @@ def test_the_index_starts_at_zero_and_increases(steps: list[tuple[float, int]]) 
     assert (np.diff(index)[unbroken] == 1).all()
 
 
-def test_importing_is_cheap_and_leaves_biotite_alone() -> None:
+def test_importing_does_not_load_gemmi_and_reading_not_biotite() -> None:
     code = (
         "import sys, protemb_sdk._structure.reader as s; assert 'gemmi' not in sys.modules;"
         "s.read_chains(sys.argv[1]); assert 'biotite' not in sys.modules"
@@ -90,7 +90,7 @@ def test_importing_is_cheap_and_leaves_biotite_alone() -> None:
     )
 
 
-def test_reading_adds_little_to_the_parsing(structures: Path) -> None:
+def test_reading_takes_little_longer_than_parsing(structures: Path) -> None:
     data = gzip.decompress((structures / "4zhl.cif.gz").read_bytes())  # 257 residues, 2080 atoms
 
     def best(run: object) -> float:

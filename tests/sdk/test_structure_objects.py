@@ -1,4 +1,4 @@
-"""Structures of other libraries, known by their attributes: each rule to either side."""
+"""Structures of other libraries, recognised by their attributes: boundary cases of each rule."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .structure_text import a_chain
 
 
 def biotite(**columns: object) -> SimpleNamespace:
-    """Three residues by the attributes of Biotite's arrays."""
+    """Return three residues as an object with the attributes of a Biotite array."""
     table = {
         "coord": np.arange(3)[:, None] * np.array([[3.8, 0, 0]]), "chain_id": ["A"] * 3, "res_id": [1, 2, 3],
         "res_name": ["ALA", "GLY", "SER"], "atom_name": ["CA"] * 3, "element": ["C"] * 3,
@@ -35,7 +35,7 @@ def test_an_element_may_be_missing_or_wrong_in_amino_acids_only(
     assert len(read_chains(x, min_residues=1).chains[0]) == 2 + is_ca
 
 
-def test_an_unknown_residue_without_element_is_no_protein() -> None:
+def test_an_unknown_residue_without_element_is_not_protein() -> None:
     # Bonded like a residue, but its CA may be calcium.
     names, places = ["N", "CA", "C"], [-1.25, 0.0, 1.25]
     x = SimpleNamespace(
@@ -49,12 +49,12 @@ def test_an_unknown_residue_without_element_is_no_protein() -> None:
     assert len(read_chain(x)) == 4
 
 
-def test_other_libraries_structures_are_called_as_asked() -> None:
+def test_structures_of_other_libraries_have_the_given_name() -> None:
     assert read_chain(biotite()).name == "structure" and read_chain(biotite(), name="mine").name == "mine"
     assert read_chain(biotite()).id == "structure_A"
 
 
-def test_any_change_of_name_or_number_begins_a_residue() -> None:
+def test_any_change_of_name_or_number_starts_a_residue() -> None:
     for column, values in (
         ("chain_id", ["A", "B", "C"]), ("res_id", [1, 2, 3]), ("ins_code", ["", "A", "B"]),
         ("res_name", ["ALA", "GLY", "SER"]),
@@ -82,12 +82,12 @@ def test_models_of_a_stack_are_counted_from_one() -> None:
 def test_altloc_letters_of_arrays_are_conformers() -> None:
     same = {"res_id": [1, 1, 2], "res_name": ["ALA", "ALA", "GLY"], "altloc_id": ["A", "B", "."]}
     x = biotite(**same, occupancy=[0.4, 0.6, 1.0])
-    unsaid = read_chains(biotite(**same), min_residues=1).chains[0]  # all atoms are as occupied
+    unsaid = read_chains(biotite(**same), min_residues=1).chains[0]  # all atoms have the same occupancy
     assert unsaid.ca_coords[0, 0] == 0
     for altloc, place in (("highest", 3.8), ("first", 0.0), ("A", 0.0), ("B", 3.8), ("C", 3.8)):
         chain = read_chains(x, altloc=altloc, min_residues=1).chains[0]
         assert len(chain) == 2 and chain.ca_coords[0, 0] == place, altloc
-    types = biotite(res_id=[1, 1, 2], altloc_id=["", "A", "A"])  # of which one is in no conformer
+    types = biotite(res_id=[1, 1, 2], altloc_id=["", "A", "A"])  # one atom belongs to no conformer
     assert len(read_chain(types, min_residues=1)) == 3
 
 
@@ -102,7 +102,7 @@ def test_an_empty_structure_of_biopython_is_an_error() -> None:
         read_chain(structure, model_number=0)
 
 
-def test_arrays_have_no_chain_names_and_chains_have_theirs() -> None:
+def test_chain_names_are_refused_for_arrays_and_checked_for_chains() -> None:
     with pytest.raises(ChainError, match="array: arrays have no chain names; leave chain_id='A' out"):
         read_chain((np.eye(3) * 3, "AAA"), "A")
     with pytest.raises(ChainError, match="arrays have no chain names"):

@@ -1,4 +1,4 @@
-"""Superposition of chains: TM-scores that agree with the alignment, and with those of TM-align."""
+"""Superposition of chains: TM-scores are consistent with the alignment and agree with TM-align."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STRUCTURES = ("1orc.pdb", "1a8o.cif", "2beg.pdb.gz", "1lcd.cif.gz", "3jqh.cif", 
 
 
 def check_consistent(query: np.ndarray, target: np.ndarray, found: Superposition) -> None:
-    """Everything that is said follows from the placement and the pairs."""
+    """Check that all values follow from the superposition and the aligned pairs."""
     assert (np.diff(found.pairs, axis=0) > 0).all() and (found.pairs >= 0).all()
     assert (found.pairs.max(axis=0) < [len(query), len(target)]).all()
     placed = target @ found.rotation + found.shift
@@ -39,7 +39,7 @@ def structures_of_tests(structures: Path) -> list[Chain]:
     return [chain for name in STRUCTURES for chain in read_chains(structures / name).chains]
 
 
-def test_everything_follows_from_one_superposition(structures_of_tests: list[Chain]) -> None:
+def test_all_values_are_consistent_with_the_superposition(structures_of_tests: list[Chain]) -> None:
     every = structures_of_tests
     for n, one in enumerate(every):
         for other in every[n::3]:
@@ -54,7 +54,7 @@ def test_identical_chains_have_a_score_of_one(structures_of_tests: list[Chain]) 
         assert (found.pairs == np.arange(len(chain))[:, None]).all()
 
 
-def test_rigid_motions_change_nothing(structures_of_tests: list[Chain]) -> None:
+def test_scores_are_invariant_to_rigid_motions(structures_of_tests: list[Chain]) -> None:
     for n, (one, other) in enumerate(zip(structures_of_tests, structures_of_tests[1:], strict=False)):
         before = superpose_chains(one.ca_coords, other.ca_coords)
         moved = turned(one.ca_coords, n), turned(other.ca_coords, n + 50)
@@ -72,7 +72,7 @@ def test_both_orders_of_two_chains_agree(structures_of_tests: list[Chain]) -> No
     back = superpose_chains(other.ca_coords, one.ca_coords)
     assert (there.tm_query, there.tm_target) == (back.tm_target, back.tm_query)
     np.testing.assert_array_equal(there.pairs, back.pairs[:, ::-1])
-    # Shorter chains are divided by less.
+    # The score is divided by the length of the chain.
     assert there.tm_query < there.tm_target
     check_consistent(one.ca_coords, other.ca_coords, there)
 
@@ -90,7 +90,7 @@ def test_chains_of_any_length_are_consistent(rows: int, columns: int, seed: int,
         check_consistent(query, target, found)
 
 
-def test_a_piece_is_found_in_a_longer_chain(chains: list[Chain]) -> None:
+def test_a_fragment_is_found_in_a_longer_chain(chains: list[Chain]) -> None:
     whole = chains[1].ca_coords
     piece = turned(whole[12:50], 3) + np.random.default_rng(0).normal(scale=0.2, size=(38, 3))
     found = superpose_chains(piece, whole)
@@ -98,15 +98,15 @@ def test_a_piece_is_found_in_a_longer_chain(chains: list[Chain]) -> None:
     assert (found.pairs[:, 1] - found.pairs[:, 0] == 12).mean() > 0.9
 
 
-def test_a_mirror_image_is_not_the_fold(chains: list[Chain]) -> None:
+def test_a_mirror_image_has_a_low_score(chains: list[Chain]) -> None:
     query = chains[1].ca_coords
     assert superpose_chains(query, query * [1, 1, -1]).tm_query < 0.5
 
 
-def test_a_given_alignment_is_a_start(
+def test_a_given_alignment_is_used_as_a_start(
     random_walk: Callable[..., tuple[np.ndarray, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last residues of one chain are the first of the other: no fragment at a step of eight finds it."""
+    """The last residues of one chain match the first of the other. Fragments in steps of eight miss them."""
     one, other = walk(64, 5)[0], walk(64, 6)[0]
     other[:18] = turned(one[43:61], 2)
     seed = np.stack([np.arange(43, 61), np.arange(18)], axis=1)
@@ -115,7 +115,7 @@ def test_a_given_alignment_is_a_start(
     assert seeded.tm_query >= 18 / 64 - 0.01
 
 
-def test_a_placement_is_that_of_singular_values() -> None:
+def test_place_equals_superposition_by_singular_values() -> None:
     from protemb_sdk._search.fit import place
 
     rng = np.random.default_rng(0)
@@ -129,7 +129,7 @@ def test_a_placement_is_that_of_singular_values() -> None:
         np.testing.assert_allclose(placement[:, 3], shift[0], atol=1e-8)
 
 
-def test_alignment_by_distance_is_the_best_there_is() -> None:
+def test_alignment_by_distance_is_optimal() -> None:
     from protemb_sdk._search.align import align
     from protemb_sdk._search.realign import fill, trace
 
@@ -170,8 +170,8 @@ def agreement(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, n
     return np.array(ours), np.array(theirs)
 
 
-def test_scores_of_models_of_one_chain_are_those_of_tm_align(structures_of_tests: list[Chain]) -> None:
-    """Chains and copies of them, disturbed and without the first fifth."""
+def test_scores_of_models_of_one_chain_agree_with_tm_align(structures_of_tests: list[Chain]) -> None:
+    """Chains and copies of them, with noise and without the first fifth."""
     rng = np.random.default_rng(0)
     pairs = []
     for n, chain in enumerate(chain for chain in structures_of_tests if len(chain) >= 40):
@@ -181,8 +181,8 @@ def test_scores_of_models_of_one_chain_are_those_of_tm_align(structures_of_tests
     assert (np.abs(ours - theirs) <= 0.02).mean() >= 0.9
 
 
-def test_scores_of_real_chains_are_those_of_tm_align(shared_data: Path) -> None:
-    """Pairs of chains of one 30% cluster, of equal folds mostly, without identical ones."""
+def test_scores_of_real_chains_agree_with_tm_align(shared_data: Path) -> None:
+    """Pairs of chains of one 30% cluster, mostly of the same fold; no identical chains."""
     corpus = np.load(shared_data / "native" / "corpus.npz")
     offsets, clusters = corpus["offsets"], corpus["cluster30"]
     lengths = np.diff(offsets)

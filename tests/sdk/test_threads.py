@@ -1,4 +1,4 @@
-"""Threads: what the process may use, not what the host has."""
+"""Number of threads: the cores that the process may use, not those of the host."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_threads_follow_affinity_and_the_cgroup_quota(
     assert _threads.usable_threads() == expected
 
 
-def test_without_cgroups_the_affinity_mask_decides(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_cgroups_the_affinity_mask_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(_threads, "CPU_QUOTA", tmp_path / "none")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5, 7}, raising=False)
     assert _threads.usable_threads() == 3

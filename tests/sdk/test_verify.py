@@ -1,4 +1,4 @@
-"""A store's rows computed again: equal where nothing changed, named where something did."""
+"""Rows of a store are computed again: unchanged rows are equal, changed rows are reported."""
 
 from __future__ import annotations
 
@@ -28,13 +28,15 @@ def store(structures: Path, embedder: Embedder, tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def test_equal_rows_pass(store: Path) -> None:
+def test_unchanged_rows_pass_the_verification(store: Path) -> None:
     found = verify_store(store, sample=100)
     assert (found.rows, found.wrong, found.missing) == (7, [], []) and found.worst < 1e-5
     assert verify_store(store, sample=3).rows == 3
 
 
-def test_members_of_archives_and_half_precision(structures: Path, embedder: Embedder, tmp_path: Path) -> None:
+def test_archives_and_half_precision_can_be_verified(
+    structures: Path, embedder: Embedder, tmp_path: Path
+) -> None:
     with tarfile.open(tmp_path / "all.tar.gz", "w:gz") as archive:
         for name in FILES:
             archive.add(structures / name, name)
@@ -43,7 +45,7 @@ def test_members_of_archives_and_half_precision(structures: Path, embedder: Embe
     assert (found.rows, found.wrong, found.missing) == (7, [], []) and 0 < found.worst < 1e-3
 
 
-def test_changed_and_lost_files_are_named(store: Path, structures: Path) -> None:
+def test_changed_and_missing_files_are_reported(store: Path, structures: Path) -> None:
     files = store.parent / "files"
     (files / "1orc.pdb").unlink()
     lines = (structures / "1a8o.cif").read_text().splitlines()
@@ -55,7 +57,7 @@ def test_changed_and_lost_files_are_named(store: Path, structures: Path) -> None
     assert [Path(skipped.source).name for skipped in found.missing] == ["1orc.pdb"]
 
 
-def test_a_changed_row_is_named_by_the_command(
+def test_a_changed_row_is_reported_by_the_command(
     store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (part,) = store.glob("part-*")
@@ -73,7 +75,7 @@ def test_a_changed_row_is_named_by_the_command(
     assert f"1 rows are not what their files give: {table['id'][2].as_py()}" in output.err
 
 
-def test_what_cannot_be_verified_is_refused(store: Path, tmp_path: Path, embedder: Embedder) -> None:
+def test_invalid_stores_and_models_are_refused(store: Path, tmp_path: Path, embedder: Embedder) -> None:
     with pytest.raises(OutputError, match="is not a store"):
         verify_store(tmp_path)
     with pytest.raises(ModelError, match="pass the store's model"):
@@ -84,7 +86,7 @@ def test_what_cannot_be_verified_is_refused(store: Path, tmp_path: Path, embedde
         verify_store(tmp_path / "empty")
 
 
-def test_files_that_hold_the_chain_no_more_or_are_all_gone(
+def test_files_without_the_chain_and_deleted_files_are_reported(
     store: Path, structures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy(structures / "pdb1gdr.ent", store.parent / "files" / "1orc.pdb")  # its chain has no name
@@ -99,7 +101,7 @@ def test_files_that_hold_the_chain_no_more_or_are_all_gone(
     assert "none of the 7 files of the sample could be read" in " ".join(output.err.split())
 
 
-def test_rows_that_came_from_no_file_are_not_compared(embedder: Embedder, tmp_path: Path) -> None:
+def test_rows_without_a_file_are_not_compared(embedder: Embedder, tmp_path: Path) -> None:
     coords = [[0.0, 0.0, 3.8 * i] for i in range(5)]
     embed_into_store(embedder, [embedder.read((coords, "AAAAA")).chains[0]], tmp_path / "store")
     found = verify_store(tmp_path / "store")

@@ -1,4 +1,4 @@
-"""Worker processes: they end with the run, and their deaths are errors, not hangs."""
+"""Worker processes: they end with the run; a worker that dies gives an error and does not block the run."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def test_workers_end_in_the_middle_of_a_chain(
     structures: Path, random_walk: Callable[..., tuple[np.ndarray, str]]
 ) -> None:
     embedder = Embedder("base", "cpu", threads=2)
-    long = [embedder.read(random_walk(2500)).chains[0]] * 4  # some 10 s each
+    long = [embedder.read(random_walk(2500)).chains[0]] * 4  # about 10 s each
     run = embedder.embed_many([structures / "1orc.pdb", *long], workers=2)
     next(run)
-    time.sleep(1)  # both are at work
+    time.sleep(1)  # both workers are busy
     start = time.monotonic()
     run.close()
     assert time.monotonic() - start < 4 and not multiprocessing.active_children()
 
 
-def test_a_worker_killed_before_large_inputs_is_no_hang(
+def test_killed_workers_with_large_inputs_do_not_block_the_run(
     embedder: Embedder, random_walk: Callable[..., tuple[np.ndarray, str]]
 ) -> None:
-    """Python before 3.11.5 waits here for ever (https://github.com/python/cpython/issues/94777)."""
-    chains = [embedder.read(random_walk(2500)).chains[0]] * 8  # each more than a pipe takes
+    """Python before 3.11.5 blocks here (https://github.com/python/cpython/issues/94777)."""
+    chains = [embedder.read(random_walk(2500)).chains[0]] * 8  # each larger than the buffer of a pipe
     run = embedder.embed_many(chains, workers=2)
     timer = threading.Timer(4, lambda: [child.kill() for child in multiprocessing.active_children()])
     timer.start()
@@ -56,7 +56,7 @@ def test_a_worker_killed_before_large_inputs_is_no_hang(
     assert time.monotonic() - start < 60 and not multiprocessing.active_children()
 
 
-def test_a_worker_that_cannot_start_says_why(
+def test_the_error_of_a_worker_that_cannot_start_is_raised(
     embedder: Embedder, structures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = embedder.worker_arguments(2) | {"model": "gone.onnx"}
@@ -66,7 +66,7 @@ def test_a_worker_that_cannot_start_says_why(
         next(run)
 
 
-def test_a_worker_that_dies_is_an_error_of_ours() -> None:
+def test_a_worker_that_dies_gives_an_embedding_error() -> None:
     from concurrent.futures import Future
     from concurrent.futures.process import BrokenProcessPool
 
@@ -76,7 +76,7 @@ def test_a_worker_that_dies_is_an_error_of_ours() -> None:
         module._result("x.cif", job)
 
 
-def test_session_options_do_not_travel_and_say_so_at_once(structures: Path) -> None:
+def test_session_options_with_workers_are_refused_at_once(structures: Path) -> None:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -86,7 +86,7 @@ def test_session_options_do_not_travel_and_say_so_at_once(structures: Path) -> N
         embedder.embed_many([structures / "1orc.pdb"], workers=2)
 
 
-def test_a_script_without_a_main_guard_is_told_so(structures: Path, tmp_path: Path) -> None:
+def test_a_script_without_a_main_guard_gets_a_clear_error(structures: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "from protemb_sdk import Embedder, ProtembError\n"
@@ -111,7 +111,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_script_that_ends_does_not_wait_for_what_it_gave_out() -> None:
+def test_a_script_that_ends_does_not_wait_for_pending_tasks() -> None:
     done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "enough" in done.stderr
 
@@ -133,7 +133,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits and /proc of Linux")
-def test_too_few_handles_for_workers_are_one_sentence(structures: Path) -> None:
+def test_too_few_file_handles_for_workers_give_one_error(structures: Path) -> None:
     command = [sys.executable, "-c", HANDLES, str(structures / "1orc.pdb")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
