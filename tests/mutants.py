@@ -52,8 +52,8 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {  # modules, and their tests
 }  # fmt: skip
 # Tests that are not run: of other modules, with the large data, or slow.
 LEFT_OUT = (
-    "not shared and not adds_little and not killed_in and not workers and not torch and not time_is_up "
-    "and not are_compressed and not takes_no_time"
+    "not shared and not takes_little_longer and not after_a_kill and not workers and not torch "
+    "and not time_limit_stops and not compression_of_maps and not does_not_count_towards"
 )
 
 # One or two replacements for each operator.
