@@ -37,8 +37,7 @@ from protemb_sdk import Chain, Embedder
 from protemb_sdk._base.output import writable_target, write_text_whole, written_whole
 from protemb_sdk._model.heads import HEAD_CONTRACT, INPUTS, OUTPUTS
 from protemb_sdk._model.models import EXAMPLE
-from protemb_sdk._predict.features import features_of, of_map
-from protemb_sdk._predict.predictor import Predictor
+from protemb_sdk._predict.predictor import Predictor, features_of, of_map
 from protemb_train.base.origin import origin
 from protemb_train.downstream.labels.head import LabelModel
 from protemb_train.downstream.quality.scorer import QualityModel

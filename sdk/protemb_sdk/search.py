@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import EmbeddingError, OutputError
 from protemb_sdk._embed.embedding import Embedding
+from protemb_sdk._search.chance import p_value
 from protemb_sdk._search.clusters import ClusterMember, cluster_store
 from protemb_sdk._search.index import (
     CHAINS,
@@ -84,6 +85,8 @@ class Hit:
     tm_query, tm_target : float
         TM-score divided by the length of the query, and by the length of the hit. A value is never above the
         number of aligned residues over that length.
+    e_value : float
+        Number of unrelated chains expected in an index of this size with the same `tm_score` or a higher one.
     rmsd : float
         Root mean square distance of the aligned residues in angstrom.
     pairs : ndarray, int64, shape (P, 2)
@@ -113,6 +116,7 @@ class Hit:
     similarity: float
     tm_query: float
     tm_target: float
+    e_value: float
     rmsd: float
     pairs: NDArray[np.int64]
     identity: float
@@ -376,11 +380,16 @@ class Index:
         row = self._chains.slice(number, 1).to_pylist()[0]
         row["chain_id"] = row.pop("chain")
         pairs = np.empty((0, 2), dtype=np.int64) if superposed is None else superposed.pairs
+        e_value = np.nan
+        if superposed is not None:
+            tm_score = (superposed.tm_query + superposed.tm_target) / 2
+            e_value = len(self) * p_value(tm_score, len(query), row["length"])
         same = [query.sequence[i] == row["sequence"][j] for i, j in pairs]
         return Hit(
             similarity=similarity,
             tm_query=np.nan if superposed is None else superposed.tm_query,
             tm_target=np.nan if superposed is None else superposed.tm_target,
+            e_value=e_value,
             rmsd=np.nan if superposed is None else superposed.rmsd,
             pairs=pairs,
             identity=float(np.mean(same)) if same else np.nan,

@@ -23,7 +23,7 @@ from protemb_sdk import Chain, Embedder, LabelPredictor, ModelError, QualityScor
 from protemb_sdk import cli as sdk_cli
 from protemb_sdk._base.errors import ProtembError
 from protemb_sdk._model.readouts import asked_for
-from protemb_sdk._predict.features import features_of
+from protemb_sdk._predict.predictor import features_of
 from protemb_train.downstream.labels import unfrozen
 from protemb_train.downstream.labels.head import (
     READOUTS,

@@ -16,11 +16,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import gumbel_r
 
 from protemb_sdk import Chain, Embedder, EmbeddingError, OutputError, search
 from protemb_sdk._cli.search import Sort
 from protemb_sdk._embed.collect import collecting
 from protemb_sdk._search import index as module
+from protemb_sdk._search.chance import LOCATION, LOG_SCALE, p_value
 from protemb_sdk._store.fill import embed_into_store
 from protemb_sdk.search import Index, build_index, open_index
 
@@ -63,6 +67,16 @@ def test_a_chain_finds_itself_and_a_fragment_finds_its_chain(
         assert (found.pairs[:, 1] - found.pairs[:, 0] == piece.start).mean() > 0.9
 
 
+@given(st.floats(0, 1), st.integers(1, 3000), st.integers(1, 3000))
+def test_p_values_follow_a_gumbel_distribution(score: float, query: int, target: int) -> None:
+    short, long = sorted((query, target))
+    features = np.array([1, np.log(short / 100), np.log(long / short)])
+    expected = gumbel_r.sf(score, features @ LOCATION, np.exp(features @ LOG_SCALE))
+    assert p_value(score, query, target) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+    assert p_value(score, target, query) == p_value(score, query, target)
+    assert p_value(min(score + 0.1, 1.0), query, target) <= p_value(score, query, target)
+
+
 def test_hits_are_complete_and_sorted_by_score(index: Index, embedder: Embedder, chains: list[Chain]) -> None:
     query = embedder.embed(chains[0])
     hits = index.search(query, k=1000)
@@ -79,6 +93,8 @@ def test_hits_are_complete_and_sorted_by_score(index: Index, embedder: Embedder,
     assert [hit.id for hit in index.search(query, k=4)] == [hit.id for hit in hits[:4]]
     cosines = index.descriptors @ index.descriptor(query)
     np.testing.assert_allclose(sorted(hit.similarity for hit in hits), np.sort(cosines), atol=2e-3)
+    expected = [len(index) * p_value(hit.tm_score, len(query), hit.length) for hit in hits]
+    assert [hit.e_value for hit in hits] == pytest.approx(expected)
     # With few candidates, the hits are those of largest cosine similarity.
     best = {index.ids[number] for number in np.argsort(-cosines)[:2]}
     assert {hit.id for hit in index.search(query, k=2, candidates=2)} == best

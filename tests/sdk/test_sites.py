@@ -24,7 +24,7 @@ from protemb_sdk import (
 )
 from protemb_sdk._model.heads import list_heads
 from protemb_sdk._predict.b_factors import write_b_factors
-from protemb_sdk._predict.sites import expected_threshold
+from protemb_sdk._predict.predictor import expected_threshold
 
 from .conftest import COLUMNS, table_of
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from protemb_sdk.search import Hit, Index
 
 COLUMNS = (
-    "query", "rank", "id", "chain", "source", "length", "tm_score", "tm_query", "tm_target", "rmsd",
-    "aligned", "identity", "similarity", "query_first", "query_last", "hit_first", "hit_last",
+    "query", "rank", "id", "chain", "source", "length", "tm_score", "tm_query", "tm_target", "e_value",
+    "rmsd", "aligned", "identity", "similarity", "query_first", "query_last", "hit_first", "hit_last",
 )  # fmt: skip
 Sort = Literal["tm", "tm-query", "tm-target", "similarity"]
 
@@ -61,9 +61,10 @@ def search(
     superposition.
 
     Columns of the table: query, rank, id, chain, source, length, tm_score (mean of the next two),
-    tm_query and tm_target (divided by the length of the query and of the hit), rmsd (angstrom), aligned,
-    identity (fraction of these), similarity (cosine of protein vectors), first and last aligned residue of
-    query and hit (counted from 1 along the residues with coordinates).
+    tm_query and tm_target (divided by the length of the query and of the hit), e_value (number of
+    unrelated chains expected with such a score), rmsd (angstrom), aligned, identity (fraction of these),
+    similarity (cosine of protein vectors), first and last aligned residue of query and hit (counted from 1
+    along the residues with coordinates).
     """
     from protemb_sdk._embed.embedder import Embedder
     from protemb_sdk._model.models import find_model
@@ -117,12 +118,14 @@ def _queries(embedder: Embedder, query: Path, chain: str | None) -> list[Embeddi
 def _show(query: Embedding, hits: list[Hit]) -> None:
     say(out_console, f"{query.id}, {len(query)} residues")
     superposed = not hits or hits[0].tm_score == hits[0].tm_score
-    scores = ("TM-score\nmean", "TM-score\nby query", "TM-score\nby hit", "RMSD", "aligned", "identity")
-    table = Table("rank", "hit", "residues", *(scores if superposed else ("similarity",)), box=None)
+    scores = ("TM-score", "by\nquery", "by\nhit", "E-value", "RMSD", "aligned", "identity")
+    columns = ("rank", "hit", "residues", *(scores if superposed else ("similarity",)))
+    table = Table(*columns, box=None, padding=(0, 1, 0, 0))
     for rank, hit in enumerate(hits, start=1):
         cells = [str(rank), hit.id, str(hit.length)]
         if superposed:
             cells += [f"{score:.3f}" for score in (hit.tm_score, hit.tm_query, hit.tm_target)]
+            cells.append(f"{hit.e_value:.1e}")
             cells += [f"{hit.rmsd:.1f}", str(len(hit.pairs)), f"{hit.identity:.0%}"] if len(hit.pairs) else []
         else:
             cells.append(f"{hit.similarity:.3f}")
@@ -142,8 +145,8 @@ def _row(query: Embedding, rank: int, hit: Hit) -> list[object]:
     ends = [""] * 4
     if len(hit.pairs):  # residues with coordinates, counted from 1
         ends = [str(hit.pairs[end, side] + 1) for side in (0, 1) for end in (0, -1)]
-    scores = (hit.tm_score, hit.tm_query, hit.tm_target, hit.rmsd)
+    scores = [f"{n:.4f}" for n in (hit.tm_score, hit.tm_query, hit.tm_target)]
     return [
-        query.id, rank, hit.id, hit.chain_id, hit.source, hit.length, *(f"{n:.4f}" for n in scores),
-        len(hit.pairs), f"{hit.identity:.4f}", f"{hit.similarity:.4f}", *ends,
+        query.id, rank, hit.id, hit.chain_id, hit.source, hit.length, *scores, f"{hit.e_value:.2e}",
+        f"{hit.rmsd:.4f}", len(hit.pairs), f"{hit.identity:.4f}", f"{hit.similarity:.4f}", *ends,
     ]  # fmt: skip

@@ -15,7 +15,7 @@ from protemb_sdk._base.output import writing_csv
 from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._model.session import Provider
-from protemb_sdk._predict.predictor import PredictionRun, Predictor
+from protemb_sdk._predict.predictor import PredictionRun, Predictor, expected_threshold
 from protemb_sdk._structure.chain import Chain
 from protemb_sdk._structure.columns import RESIDUE, residues_of
 
@@ -131,12 +131,6 @@ class SitePrediction:
         with writing_csv(target, SITE_COLUMNS) as table:
             table.writerows(self.rows())
         return target
-
-
-def expected_threshold(probability: NDArray[np.float32]) -> float:
-    """Return the threshold that as many residues reach as are expected, the sum of their probabilities."""
-    count = round(float(probability.sum(dtype=np.float64)))
-    return float(np.sort(probability)[-count]) if count else float("inf")
 
 
 class SitePredictor(Predictor[SitePrediction]):

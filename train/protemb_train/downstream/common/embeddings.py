@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from protemb_sdk import Embedder, Embedding, EmbeddingError, OutputError
 from protemb_sdk._base.output import written_whole
 from protemb_sdk._model.readouts import asked_for
-from protemb_sdk._predict.features import features_of
+from protemb_sdk._predict.predictor import features_of
 from protemb_sdk._structure.chain import encode_sequence
 from protemb_train.base.arrays import read_arrays
 from protemb_train.encoders.vectors import (

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from protemb_sdk import Embedder
 from protemb_sdk._model.readouts import asked_for
-from protemb_sdk._predict.features import features_of
+from protemb_sdk._predict.predictor import features_of
 from protemb_train.downstream.common.overlap import families
 from protemb_train.downstream.labels.head import READOUTS, VECTORS, LabelModel, TrainedLabels
 from protemb_train.downstream.labels.table import LabelError, Labelled, LabelTable

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
-from protemb_sdk._predict.sites import expected_threshold
+from protemb_sdk._predict.predictor import expected_threshold
 from protemb_sdk._structure.chain import encode_sequence
 from protemb_train.downstream.common.embeddings import StructureEncoder, embed_all
 from protemb_train.downstream.common.messages import TYPES
