@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from protemb_sdk._predict.sites import SitePrediction, SitePredictor
     from protemb_sdk._store.fill import StoreSummary, embed_into_store
     from protemb_sdk._structure.chain import ALPHABET, Chain, Skipped
+    from protemb_sdk._structure.fetch import fetch_structure
     from protemb_sdk._structure.protein import StructureRead
     from protemb_sdk._structure.reader import read_chain, read_chains
 
@@ -68,6 +69,7 @@ _HOME = {
     "__version__": "_base.version",
     "clip_windows": "_model.pooling",
     "embed_into_store": "_store.fill",
+    "fetch_structure": "_structure.fetch",
     "list_models": "_model.models",
     "list_readouts": "_model.readouts",
     "mean_over_columns": "_model.pooling",
@@ -103,6 +105,7 @@ __all__ = [
     "__version__",
     "clip_windows",
     "embed_into_store",
+    "fetch_structure",
     "list_models",
     "list_readouts",
     "mean_over_columns",

@@ -7,13 +7,26 @@ from typing import Annotated
 
 import typer
 
-from protemb_sdk._base.console import check_there, out_console, run, say
+from protemb_sdk._base.console import out_console, run, say
 from protemb_sdk._base.errors import ProtembError
 from protemb_sdk._base.version import __version__
 from protemb_sdk._cli.cluster import cluster
 from protemb_sdk._cli.embed import embed
+from protemb_sdk._cli.fetch import fetch as fetch_command
+from protemb_sdk._cli.fetch import present
 from protemb_sdk._cli.index import index
-from protemb_sdk._cli.options import Altloc, ChainId, Device, Files, Head, Model, Quiet, Threads, Workers
+from protemb_sdk._cli.options import (
+    Altloc,
+    ChainId,
+    Device,
+    Fetch,
+    Files,
+    Head,
+    Model,
+    Quiet,
+    Threads,
+    Workers,
+)
 from protemb_sdk._cli.plot import plot as plot_command
 from protemb_sdk._cli.predict import predict
 from protemb_sdk._cli.profile import profile
@@ -59,6 +72,7 @@ def sites(
     threads: Threads = None,
     altloc: Altloc = "highest",
     workers: Workers = 1,
+    fetch: Fetch = False,
     quiet: Quiet = False,
 ) -> None:
     """Predict which residues of every protein chain lie in an interface, from each chain alone.
@@ -69,7 +83,7 @@ def sites(
     """
     from protemb_sdk._cli.sites import predict_files
 
-    check_there(files)
+    files = present(files, fetch, quiet)
     predict_files(
         files,
         out,
@@ -101,6 +115,7 @@ def quality(
     threads: Threads = None,
     altloc: Altloc = "highest",
     workers: Workers = 1,
+    fetch: Fetch = False,
     quiet: Quiet = False,
 ) -> None:
     """Rank models of one target by predicted quality, from C-alphas alone and without the native structure.
@@ -110,7 +125,7 @@ def quality(
     """
     from protemb_sdk._cli.quality import score_files
 
-    check_there(files)
+    files = present(files, fetch, quiet)
     score_files(
         files,
         out=out,
@@ -127,6 +142,7 @@ def quality(
     )
 
 
+app.command("fetch")(fetch_command)
 app.command()(profile)
 app.command()(predict)
 app.command("plot")(plot_command)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ import numpy as np
 import pytest
 
 from protemb_sdk import ALPHABET, Chain, Embedder, Embedding, read_chain
+from protemb_sdk._base import download
+
+from .local_server import Server
 
 
 @pytest.fixture(scope="session")
@@ -198,3 +203,33 @@ def protemb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return Result(exit_.value.code or 0, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """The folder of fetched structures, which is not there yet."""
+    return tmp_path / "cache" / "structures"
+
+
+@pytest.fixture
+def server(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server that stands for both databases, an empty cache, and short pauses."""
+    running = Server()
+    thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    monkeypatch.setenv("PROTEMB_RCSB_URL", running.url + "/")
+    monkeypatch.setenv("PROTEMB_AFDB_URL", running.url)
+    monkeypatch.setenv("PROTEMB_CACHE", str(cache.parent))
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(download, "BACKOFF", 0.001)
+    yield running
+    running.over.set()
+    running.shutdown()
+    running.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def zipped(structures: Path) -> bytes:
+    """What the server may send for an entry."""
+    return gzip.compress((structures / "1a8o.cif").read_bytes(), 1)

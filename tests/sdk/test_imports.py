@@ -7,7 +7,10 @@ import sys
 
 import protemb_sdk
 
-HEAVY = ("torch", "lightning", "numba", "onnxruntime", "gemmi", "pyarrow", "matplotlib", "biotite", "scipy")
+HEAVY = (
+    "torch", "lightning", "numba", "onnxruntime", "gemmi", "pyarrow", "matplotlib", "biotite", "scipy",
+    "urllib.request",
+)  # fmt: skip
 
 
 def loaded_after(code: str) -> set[str]:

@@ -14,6 +14,7 @@ from types import FrameType
 from rich.console import Console
 
 from protemb_sdk._base.errors import ProtembError, StructureError, printable
+from protemb_sdk._base.identifiers import as_address, how_to_fetch
 
 console = Console(stderr=True)
 out_console = Console()
@@ -33,7 +34,9 @@ def check_there(files: Iterable[Path]) -> None:
         If an input is missing.
     """
     for missing in (path for path in files if not os.path.exists(path)):
-        raise StructureError("no such file or folder, or it cannot be read", missing)
+        name = str(missing)
+        hint = how_to_fetch(name, "add --fetch")
+        raise StructureError(f"no such file or folder, or it cannot be read{hint}", as_address(name) or name)
 
 
 # Packages of the extra `train`, by their import names.

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from protemb_sdk._base.console import check_there, out_console, say
+from protemb_sdk._base.console import out_console, say
 from protemb_sdk._base.errors import OutputError, StructureError
 from protemb_sdk._base.limits import DEFAULT_BYTES, DEFAULT_RESIDUES
 from protemb_sdk._base.output import check_apart, writable_target
+from protemb_sdk._cli.fetch import present
 from protemb_sdk._cli.options import (
     Altloc,
     ChainId,
     Device,
+    Fetch,
     Files,
     Model,
     Quiet,
@@ -78,6 +80,7 @@ def embed(
     level: Annotated[
         str, typer.Option(help="Into a folder: protein, residue (with it) or pair (with both).")
     ] = "residue",
+    fetch: Fetch = False,
     quiet: Quiet = False,
 ) -> None:
     """Embed every protein chain of the files into one output file, or of thousands into a folder.
@@ -92,7 +95,7 @@ def embed(
     from protemb_sdk._embed.collect import collecting
     from protemb_sdk._embed.embedder import Embedder
 
-    check_there(files)
+    files = present(files, fetch, quiet)
     readouts = check_readouts(readout or ())
     embedder = Embedder(
         model, device, threads=threads, altloc=altloc, model_number=model_number, min_residues=min_residues,

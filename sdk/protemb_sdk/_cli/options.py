@@ -41,6 +41,10 @@ Readouts = Annotated[
     list[str] | None,
     typer.Option(help=f"Further readout of the residues, may be repeated: {', '.join(READOUTS)}."),
 ]
+Fetch = Annotated[
+    bool,
+    typer.Option("--fetch", help="Download inputs that are PDB or AlphaFold DB identifiers, not files."),
+]
 Quiet = Annotated[
     bool, typer.Option("-q", "--quiet", help="Print errors and what was skipped, nothing else.")
 ]

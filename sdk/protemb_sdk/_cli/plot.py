@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from protemb_sdk._base.console import out_console, say
-from protemb_sdk._cli.options import Altloc, ChainId, Device, File, Model, Threads
+from protemb_sdk._cli.fetch import present
+from protemb_sdk._cli.options import Altloc, ChainId, Device, Fetch, File, Model, Threads
 
 
 def plot(
@@ -23,6 +24,7 @@ def plot(
     device: Device = "auto",
     threads: Threads = None,
     altloc: Altloc = "highest",
+    fetch: Fetch = False,
 ) -> None:
     """Draw a chain: its distance map beside its pair embedding, its residue embedding along the chain.
 
@@ -36,6 +38,7 @@ def plot(
     from protemb_sdk._predict.sites import SitePredictor
     from protemb_sdk.plot import save_picture
 
+    (file,) = present([file], fetch)
     picture_kind(writable_target(out))
     check_apart([out], [file, find_model(model).path])
     embedding = Embedder(model, device, threads=threads, altloc=altloc).embed(file, chain, pair=True)

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from protemb_sdk._base.console import check_there, out_console, say
+from protemb_sdk._base.console import out_console, say
 from protemb_sdk._base.errors import ModelError
 from protemb_sdk._base.output import check_apart, check_ending, writable_target, writing_csv
-from protemb_sdk._cli.options import Altloc, ChainId, Device, Files, Quiet, Threads, Workers
+from protemb_sdk._cli.fetch import present
+from protemb_sdk._cli.options import Altloc, ChainId, Device, Fetch, Files, Quiet, Threads, Workers
 from protemb_sdk._cli.runs import check_chain, results_of
 from protemb_sdk._cli.summary import nothing_done, report_skipped
 from protemb_sdk._structure.columns import RESIDUE, residues_of, source_of
@@ -29,6 +30,7 @@ def predict(
     threads: Threads = None,
     altloc: Altloc = "highest",
     workers: Workers = 1,
+    fetch: Fetch = False,
     quiet: Quiet = False,
 ) -> None:
     """Predict the labels of a fine-tuned head for every protein chain of the files.
@@ -40,7 +42,7 @@ def predict(
     from protemb_sdk._model.models import find_model
     from protemb_sdk._predict.labels import LabelPredictor
 
-    check_there(files)
+    files = present(files, fetch, quiet)
     check_chain(files, chain)
     _check_own(head)
     own = [head] if model is None else [head, find_model(model).path]

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from protemb_sdk._base.console import check_there
 from protemb_sdk._base.output import check_apart, check_ending, writable_target
-from protemb_sdk._cli.options import Altloc, ChainId, Device, Files, Model, Quiet, Threads, Workers
+from protemb_sdk._cli.fetch import present
+from protemb_sdk._cli.options import Altloc, ChainId, Device, Fetch, Files, Model, Quiet, Threads, Workers
 from protemb_sdk._cli.runs import check_chain, results_of
 from protemb_sdk._cli.summary import ProfileTally, nothing_done, report_skipped
 
@@ -24,6 +24,7 @@ def profile(
     threads: Threads = None,
     altloc: Altloc = "highest",
     workers: Workers = 1,
+    fetch: Fetch = False,
     quiet: Quiet = False,
 ) -> None:
     """Write the log probability of each residue type at each residue, from the structure alone.
@@ -35,7 +36,7 @@ def profile(
     from protemb_sdk._embed.embedder import Embedder
     from protemb_sdk._embed.profiles import writing_profiles
 
-    check_there(files)
+    files = present(files, fetch, quiet)
     check_chain(files, chain)
     embedder = Embedder(model, device, threads=threads, altloc=altloc)
     check_apart([writable_target(out)], [*files, embedder.model.path])

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from protemb_sdk._base.console import check_there, out_console, say
-from protemb_sdk._cli.options import Altloc, ChainId, Device, Files, Model, Quiet, Threads, Workers
+from protemb_sdk._base.console import out_console, say
+from protemb_sdk._cli.fetch import present
+from protemb_sdk._cli.options import Altloc, ChainId, Device, Fetch, Files, Model, Quiet, Threads, Workers
 
 
 def report(
@@ -28,6 +29,7 @@ def report(
     threads: Threads = None,
     altloc: Altloc = "highest",
     workers: Workers = 1,
+    fetch: Fetch = False,
     quiet: Quiet = False,
 ) -> None:
     """Write one page about a set of structures: a map, a table, neighbours, chains in three dimensions.
@@ -42,7 +44,7 @@ def report(
     from protemb_sdk.report import write_report
 
     writable_target(out)
-    check_there(files)
+    files = present(files, fetch, quiet)
     check_apart([out], [*files, find_model(model).path])
     check_ending(out, ".html")
     check_chain(files, chain)

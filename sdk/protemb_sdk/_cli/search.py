@@ -12,10 +12,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from protemb_sdk._base.console import check_there, console, out_console, say
+from protemb_sdk._base.console import console, out_console, say
 from protemb_sdk._base.errors import ModelError, StructureError
 from protemb_sdk._base.output import check_apart, check_ending, writable_target, write_text_whole
-from protemb_sdk._cli.options import Altloc, ChainId, Device, File, Threads
+from protemb_sdk._cli.fetch import present
+from protemb_sdk._cli.options import Altloc, ChainId, Device, Fetch, File, Threads
 from protemb_sdk._cli.summary import nothing_done, report_skipped
 from protemb_sdk._structure.archives import is_archive_name
 from protemb_sdk.search import CANDIDATES, SHORT, open_index
@@ -53,6 +54,7 @@ def search(
     device: Device = "auto",
     threads: Threads = None,
     altloc: Altloc = "highest",
+    fetch: Fetch = False,
 ) -> None:
     """Find the chains of an index with a fold like that of a structure.
 
@@ -69,7 +71,7 @@ def search(
     from protemb_sdk._embed.embedder import Embedder
     from protemb_sdk._model.models import find_model
 
-    check_there([query])
+    (query,) = present([query], fetch)
     if os.path.isdir(query) or is_archive_name(query.name):
         what = "a folder" if os.path.isdir(query) else "an archive"
         raise StructureError(f"is {what}; search takes one structure file, so call it for each", query)

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from protemb_sdk._base.errors import StructureError
+from protemb_sdk._base.identifiers import how_to_fetch
 from protemb_sdk._base.limits import DEFAULT_BYTES, check_bytes
 from protemb_sdk._structure.atoms import Stretches, identity, joined
 from protemb_sdk._structure.bcif import block_as_document, blocks_of_bcif
@@ -58,7 +59,8 @@ def load(x: str | Path | bytes | IO[bytes] | IO[str], where: str, most: int = DE
             content = x.read()
             data = content.encode("utf-8", "replace") if isinstance(content, str) else bytes(content)
     except FileNotFoundError as error:
-        raise StructureError("no such file; check the path", where, retryable=True) from error
+        hint = how_to_fetch(where, f"use fetch_structure({where!r})") or "; check the path"
+        raise StructureError(f"no such file{hint}", where, retryable=True) from error
     except IsADirectoryError as error:
         raise StructureError("is a folder; pass one file, or the folder to embed_many", where) from error
     except UnicodeDecodeError as error:
