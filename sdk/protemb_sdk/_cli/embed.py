@@ -88,9 +88,9 @@ def embed(
     Files that fail and chains that are skipped are listed with their reasons, on screen and in the
     output. The exit status is 0 if a chain was embedded (with --strict: if every file was).
 
-    A folder (an existing one, or a name without an extension) becomes a store of Parquet files. Run again, the
-    command continues: it computes what is missing, and tries again what may succeed now. Archives are read as
-    streams.
+    A folder (an existing one, or a name without an extension) becomes a store of Parquet files. Run again,
+    the command continues: it computes what is missing, and tries again what may succeed now. Archives are
+    read as streams.
     """
     from protemb_sdk._embed.collect import collecting
     from protemb_sdk._embed.embedder import Embedder
