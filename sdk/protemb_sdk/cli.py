@@ -13,7 +13,18 @@ from protemb_sdk._base.version import __version__
 from protemb_sdk._cli.cluster import cluster
 from protemb_sdk._cli.embed import embed
 from protemb_sdk._cli.index import index
-from protemb_sdk._cli.options import Altloc, ChainId, Device, Files, Head, Model, Quiet, Threads, Workers
+from protemb_sdk._cli.options import (
+    Altloc,
+    ChainId,
+    Device,
+    Files,
+    Head,
+    MinPlddt,
+    Model,
+    Quiet,
+    Threads,
+    Workers,
+)
 from protemb_sdk._cli.plot import plot as plot_command
 from protemb_sdk._cli.predict import predict
 from protemb_sdk._cli.profile import profile
@@ -58,6 +69,7 @@ def sites(
     device: Device = "auto",
     threads: Threads = None,
     altloc: Altloc = "highest",
+    min_plddt: MinPlddt = None,
     workers: Workers = 1,
     quiet: Quiet = False,
 ) -> None:
@@ -79,6 +91,7 @@ def sites(
         device=device,
         threads=threads,
         altloc=altloc,
+        min_plddt=min_plddt,
         workers=workers,
         quiet=quiet,
     )
@@ -100,6 +113,7 @@ def quality(
     device: Device = "auto",
     threads: Threads = None,
     altloc: Altloc = "highest",
+    min_plddt: MinPlddt = None,
     workers: Workers = 1,
     quiet: Quiet = False,
 ) -> None:
@@ -122,6 +136,7 @@ def quality(
         device=device,
         threads=threads,
         altloc=altloc,
+        min_plddt=min_plddt,
         workers=workers,
         quiet=quiet,
     )

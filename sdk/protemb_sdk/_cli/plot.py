@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from protemb_sdk._base.console import out_console, say
-from protemb_sdk._cli.options import Altloc, ChainId, Device, File, Model, Threads
+from protemb_sdk._cli.options import Altloc, ChainId, Device, File, MinPlddt, Model, Threads
 
 
 def plot(
@@ -23,6 +23,7 @@ def plot(
     device: Device = "auto",
     threads: Threads = None,
     altloc: Altloc = "highest",
+    min_plddt: MinPlddt = None,
 ) -> None:
     """Draw a chain: its distance map beside its pair embedding, its residue embedding along the chain.
 
@@ -30,6 +31,7 @@ def plot(
     are not comparable.
     """
     from protemb_sdk._base.output import check_apart, picture_kind, writable_target
+    from protemb_sdk._cli.summary import report_notes
     from protemb_sdk._embed.embedder import Embedder
     from protemb_sdk._model.models import find_model
     from protemb_sdk._predict.quality import QualityScorer
@@ -38,8 +40,11 @@ def plot(
 
     picture_kind(writable_target(out))
     check_apart([out], [file, find_model(model).path])
-    embedding = Embedder(model, device, threads=threads, altloc=altloc).embed(file, chain, pair=True)
+    embedder = Embedder(model, device, threads=threads, altloc=altloc, min_plddt=min_plddt)
+    embedding = embedder.embed(file, chain, pair=True)
     known = embedding.chain
+    if min_plddt is not None:
+        report_notes([known])
     touching = SitePredictor(device=device, threads=threads).predict(known) if sites else None
     right = QualityScorer(device=device, threads=threads).score(known) if quality else None
     say(out_console, str(save_picture(embedding, out, touching, right)))
