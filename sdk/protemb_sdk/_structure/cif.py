@@ -251,9 +251,9 @@ def _plddt(
     if len({row[4] for row in rows}) > 1:
         (model,) = site.some(np.zeros(1, dtype=np.int64), "pdbx_PDB_model_num")
         rows = [row for row in rows if row[4] == model]
-    rows = [row for row in rows if row[2] in local and row[1].isdecimal()]
-    values = {(row[0], int(row[1])): _float(row[3]) * local[row[2]] for row in rows}
-    found = np.array([values.get(residue, np.nan) for residue in residues])[stretch]  # type: ignore[call-overload]
+    values = {(row[0], integer(row[1])): _float(row[3]) * local[row[2]] for row in rows if row[2] in local}
+    known = [np.nan if residue[1] is None else values.get(residue, np.nan) for residue in residues]
+    found = np.array(known, dtype=np.float64)[stretch]
     return np.where((found >= 0) & (found <= 100), found, np.nan)
 
 
