@@ -20,6 +20,7 @@ from protemb_sdk._cli.options import (
     Device,
     Fetch,
     Files,
+    MinPlddt,
     Model,
     Quiet,
     Readouts,
@@ -51,6 +52,7 @@ def embed(
     ] = 1,
     threads: Threads = None,
     altloc: Altloc = "highest",
+    min_plddt: MinPlddt = None,
     model_number: Annotated[int, typer.Option(help="Model number of an NMR entry, from 1.")] = 1,
     min_residues: Annotated[int, typer.Option(min=1, help="Skip shorter chains.")] = 3,
     residue_limit: Annotated[int, typer.Option(min=1, help="Refuse longer chains.")] = DEFAULT_RESIDUES,
@@ -99,6 +101,7 @@ def embed(
     readouts = check_readouts(readout or ())
     embedder = Embedder(
         model, device, threads=threads, altloc=altloc, model_number=model_number, min_residues=min_residues,
+        min_plddt=min_plddt,
         residue_limit=residue_limit, byte_limit=byte_limit, memory_limit=memory_limit, time_limit=time_limit,
     )  # fmt: skip
     if out.suffix.lower() not in (".npz", ".parquet") and (os.path.isdir(out) or not out.suffix):

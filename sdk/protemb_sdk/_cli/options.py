@@ -37,6 +37,15 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads in all.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
 Altloc = Annotated[str, typer.Option(help="Alternative locations: highest (occupancy), first, or a letter.")]
+MinPlddt = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=100,
+        help="Leave out residues of predicted models with a lower pLDDT (0-100). Experimental structures are "
+        "used whole; other files are errors.",
+    ),
+]
 Readouts = Annotated[
     list[str] | None,
     typer.Option(help=f"Further readout of the residues, may be repeated: {', '.join(READOUTS)}."),

@@ -9,7 +9,7 @@ import typer
 
 from protemb_sdk._base.console import out_console, say
 from protemb_sdk._cli.fetch import present
-from protemb_sdk._cli.options import Altloc, ChainId, Device, Fetch, File, Model, Threads
+from protemb_sdk._cli.options import Altloc, ChainId, Device, Fetch, File, MinPlddt, Model, Threads
 
 
 def plot(
@@ -25,6 +25,7 @@ def plot(
     threads: Threads = None,
     altloc: Altloc = "highest",
     fetch: Fetch = False,
+    min_plddt: MinPlddt = None,
 ) -> None:
     """Draw a chain: its distance map beside its pair embedding, its residue embedding along the chain.
 
@@ -32,6 +33,7 @@ def plot(
     are not comparable.
     """
     from protemb_sdk._base.output import check_apart, picture_kind, writable_target
+    from protemb_sdk._cli.summary import report_notes
     from protemb_sdk._embed.embedder import Embedder
     from protemb_sdk._model.models import find_model
     from protemb_sdk._predict.quality import QualityScorer
@@ -41,8 +43,11 @@ def plot(
     (file,) = present([file], fetch)
     picture_kind(writable_target(out))
     check_apart([out], [file, find_model(model).path])
-    embedding = Embedder(model, device, threads=threads, altloc=altloc).embed(file, chain, pair=True)
+    embedder = Embedder(model, device, threads=threads, altloc=altloc, min_plddt=min_plddt)
+    embedding = embedder.embed(file, chain, pair=True)
     known = embedding.chain
+    if min_plddt is not None:
+        report_notes([known])
     touching = SitePredictor(device=device, threads=threads).predict(known) if sites else None
     right = QualityScorer(device=device, threads=threads).score(known) if quality else None
     say(out_console, str(save_picture(embedding, out, touching, right)))

@@ -12,9 +12,9 @@ from protemb_sdk._base.console import out_console, say
 from protemb_sdk._base.errors import ModelError
 from protemb_sdk._base.output import check_apart, check_ending, writable_target, writing_csv
 from protemb_sdk._cli.fetch import present
-from protemb_sdk._cli.options import Altloc, ChainId, Device, Fetch, Files, Quiet, Threads, Workers
+from protemb_sdk._cli.options import Altloc, ChainId, Device, Fetch, Files, MinPlddt, Quiet, Threads, Workers
 from protemb_sdk._cli.runs import check_chain, results_of
-from protemb_sdk._cli.summary import nothing_done, report_skipped
+from protemb_sdk._cli.summary import Notes, nothing_done, report_skipped
 from protemb_sdk._structure.columns import RESIDUE, residues_of, source_of
 
 
@@ -29,6 +29,7 @@ def predict(
     device: Device = "auto",
     threads: Threads = None,
     altloc: Altloc = "highest",
+    min_plddt: MinPlddt = None,
     workers: Workers = 1,
     fetch: Fetch = False,
     quiet: Quiet = False,
@@ -49,11 +50,13 @@ def predict(
     check_apart([writable_target(out)], [*files, *own])
     check_ending(out, ".csv")
     predictor = (
-        LabelPredictor(head, device, threads=threads, altloc=altloc)
+        LabelPredictor(head, device, threads=threads, altloc=altloc, min_plddt=min_plddt)
         if model is None
-        else LabelPredictor(head, embedder=Embedder(model, device, threads=threads, altloc=altloc))
+        else LabelPredictor(
+            head, embedder=Embedder(model, device, threads=threads, altloc=altloc, min_plddt=min_plddt)
+        )
     )
-    chains = 0
+    chains, notes = 0, Notes()
     names = [f"probability_{name}" for name in predictor.classes or ()]
     first = RESIDUE if predictor.per_residue else RESIDUE[:2]
     with (
@@ -64,10 +67,13 @@ def predict(
     ):  # fmt: skip
         for prediction in run:
             chains += 1
+            notes.add(prediction.chain)
             table.writerows(_rows(prediction))
         if not chains:
             raise nothing_done(skipped, "embedded", out)
     if not quiet:
+        if min_plddt is not None:
+            notes.report()
         say(out_console, f"{chains} chains -> {out}")
     report_skipped(skipped, kept=False)
 

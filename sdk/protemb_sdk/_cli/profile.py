@@ -10,7 +10,18 @@ import typer
 
 from protemb_sdk._base.output import check_apart, check_ending, writable_target
 from protemb_sdk._cli.fetch import present
-from protemb_sdk._cli.options import Altloc, ChainId, Device, Fetch, Files, Model, Quiet, Threads, Workers
+from protemb_sdk._cli.options import (
+    Altloc,
+    ChainId,
+    Device,
+    Fetch,
+    Files,
+    MinPlddt,
+    Model,
+    Quiet,
+    Threads,
+    Workers,
+)
 from protemb_sdk._cli.runs import check_chain, results_of
 from protemb_sdk._cli.summary import ProfileTally, nothing_done, report_skipped
 
@@ -23,6 +34,7 @@ def profile(
     device: Device = "auto",
     threads: Threads = None,
     altloc: Altloc = "highest",
+    min_plddt: MinPlddt = None,
     workers: Workers = 1,
     fetch: Fetch = False,
     quiet: Quiet = False,
@@ -38,7 +50,7 @@ def profile(
 
     files = present(files, fetch, quiet)
     check_chain(files, chain)
-    embedder = Embedder(model, device, threads=threads, altloc=altloc)
+    embedder = Embedder(model, device, threads=threads, altloc=altloc, min_plddt=min_plddt)
     check_apart([writable_target(out)], [*files, embedder.model.path])
     check_ending(out, ".csv")
     tally = ProfileTally()

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
@@ -25,7 +27,7 @@ from protemb_sdk._base.output import (
     written_whole,
 )
 from protemb_sdk._cli.runs import check_chain, results_of
-from protemb_sdk._cli.summary import SHOWN, nothing_done, report_skipped
+from protemb_sdk._cli.summary import SHOWN, nothing_done, report_notes, report_skipped
 from protemb_sdk._model.heads import find_head
 from protemb_sdk._predict.b_factors import has_structure_ending, write_b_factors
 from protemb_sdk._predict.quality import QualityScore, QualityScorer
@@ -34,8 +36,10 @@ from protemb_sdk._structure.columns import RESIDUE, residues_of, source_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLUMNS = ("rank", "source", "chain", "residues", "missing", "gdt_ts", "lddt")
-RESIDUE_COLUMNS = (*RESIDUE, "lddt")
+    from protemb_sdk._structure.chain import Chain
+
+COLUMNS = ("rank", "source", "chain", "residues", "missing", "gdt_ts", "lddt", "plddt")
+RESIDUE_COLUMNS = (*RESIDUE, "lddt", "plddt")
 BARS = " ▁▂▃▄▅▆▇█"
 WIDTH = 30  # of a profile in the terminal
 DRAWN = 8  # profiles in one picture
@@ -55,6 +59,7 @@ def score_files(
     quiet: bool,
     chain: str | None = None,
     altloc: str = "highest",
+    min_plddt: float | None = None,
 ) -> None:
     """Score every protein chain, print them best first, and write the requested files.
 
@@ -74,7 +79,7 @@ def score_files(
         Say only what was skipped.
     chain : str or None
         Only this chain, of exactly one file.
-    altloc : str
+    altloc, min_plddt
         As in `Embedder`.
 
     Raises
@@ -91,7 +96,7 @@ def score_files(
     for table in (out, residues):
         if table is not None:
             check_ending(table, ".csv")
-    scorer = QualityScorer(head, device, threads=threads, altloc=altloc)
+    scorer = QualityScorer(head, device, threads=threads, altloc=altloc, min_plddt=min_plddt)
     with results_of(files, chain, scorer.score, scorer.score_many, workers=workers, quiet=quiet) as (
         run,
         skipped,
@@ -109,6 +114,8 @@ def score_files(
     if not quiet:
         _print(ranked)
         say(out_console, "  ".join(f"{key}={value}" for key, value in scorer.provenance.items()))
+        if min_plddt is not None:
+            report_notes(score.chain for score in ranked)
     for sentence in _doubts(ranked):
         say(console, sentence)
     report_skipped(skipped, kept=False)
@@ -131,7 +138,7 @@ def spark(score: QualityScore) -> str:
 
 
 def profiles(scores: Sequence[QualityScore]) -> Figure:
-    """Draw lDDT along the chains, one line each.
+    """Draw lDDT along the chains, one line each, over author residue numbers; lines are broken at gaps.
 
     Raises
     ------
@@ -142,15 +149,29 @@ def profiles(scores: Sequence[QualityScore]) -> Figure:
     axes = figure.subplots()
     lines = []
     for score in scores:
-        # By place in the chain: models of one target lie above each other whatever their numbering.
-        lines += axes.plot(score.chain.residue_index + 1, score.residue_lddt, linewidth=1.2)
-    axes.set(xlabel="residue", ylabel="expected lDDT (C-alpha)", ylim=(0, 1))
+        number, value = _numbers(score.chain), score.residue_lddt.astype(np.float64)
+        breaks = np.flatnonzero(~np.isin(np.diff(score.chain.auth_seq), (0, 1))) + 1
+        number, value = np.insert(number, breaks, np.nan), np.insert(value, breaks, np.nan)
+        there = np.concatenate([[False], np.isfinite(value), [False]])
+        alone = np.flatnonzero(there[1:-1] & ~there[:-2] & ~there[2:]).tolist()  # no line leads to them
+        marker = "." if alone else None
+        lines += axes.plot(number, value, linewidth=1.2, marker=marker, markersize=3, markevery=alone)
+    axes.set(xlabel="author residue number", ylabel="expected lDDT (C-alpha)", ylim=(0, 1))
     # Names come last: a legend leaves out those with a leading underscore, and takes dollars for mathematics.
     legend = axes.legend(lines, [""] * len(lines), fontsize=7.5, frameon=False, ncols=2)
     for text, score in zip(legend.get_texts(), scores, strict=True):
         text.set(text=f"{score.id}  GDT_TS {score.gdt_ts:.2f}", parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def _numbers(chain: Chain) -> NDArray[np.float64]:
+    """Return author residue numbers; residues with insertion codes lie between two numbers."""
+    number = chain.auth_seq
+    first = np.flatnonzero(np.concatenate([[True], number[1:] != number[:-1]]))
+    size = np.diff(np.append(first, len(number)))
+    found: NDArray[np.float64] = number + (np.arange(len(number)) - first.repeat(size)) / size.repeat(size)
+    return found
 
 
 def _copies(files: Iterable[Path], folder: Path) -> dict[Path, Path]:
@@ -208,20 +229,28 @@ def _write_scores(ranked: Sequence[QualityScore], out: Path) -> None:
     with writing_csv(out, COLUMNS) as table:
         for rank, s in enumerate(ranked, start=1):
             where = (source_of(s.chain), s.chain.chain_id)
-            table.writerow((rank, *where, len(s), missing(s), f"{s.gdt_ts:.4f}", f"{s.lddt:.4f}"))
+            plddt = _cell(s.plddt)
+            table.writerow((rank, *where, len(s), missing(s), f"{s.gdt_ts:.4f}", f"{s.lddt:.4f}", plddt))
 
 
 def _write_residues(ranked: Sequence[QualityScore], out: Path) -> None:
     with writing_csv(out, RESIDUE_COLUMNS) as table:
         for s in ranked:
-            for residue, value in zip(residues_of(s.chain), s.residue_lddt.tolist(), strict=True):
-                table.writerow((*residue, f"{value:.4f}"))
+            plddt = [None] * len(s) if s.residue_plddt is None else s.residue_plddt.tolist()
+            for residue, value, own in zip(residues_of(s.chain), s.residue_lddt.tolist(), plddt, strict=True):
+                table.writerow((*residue, f"{value:.4f}", _cell(own)))
+
+
+def _cell(plddt: float | None) -> str:
+    return "" if plddt is None or np.isnan(plddt) else f"{plddt:.2f}"
 
 
 def _print(ranked: Sequence[QualityScore]) -> None:
-    table = Table("rank", "model", "residues", "GDT_TS", "lDDT", "lDDT along the chain", box=None)
+    known = ["pLDDT"] if any(score.plddt is not None for score in ranked) else []
+    table = Table("rank", "model", "residues", "GDT_TS", "lDDT", *known, "lDDT along the chain", box=None)
     for rank, score in enumerate(ranked[:SHOWN], start=1):
-        cells = (str(len(score)), f"{score.gdt_ts:.3f}", f"{score.lddt:.3f}", spark(score))
+        plddt = [_cell(score.plddt)] if known else []
+        cells = (str(len(score)), f"{score.gdt_ts:.3f}", f"{score.lddt:.3f}", *plddt, spark(score))
         table.add_row(*map(Text, (str(rank), score.id, *cells)))  # names may hold what Rich takes for markup
     out_console.print(table)
     if len(ranked) > SHOWN:
@@ -232,7 +261,8 @@ def _doubts(ranked: Sequence[QualityScore]) -> list[str]:
     """Return what makes ranks doubtful: models of other sequences, with residues missing."""
     found = []
     (usual, count), *_ = Counter(score.chain.sequence for score in ranked).most_common(1)
-    others = [s for s in ranked if s.chain.sequence not in usual and usual not in s.chain.sequence]
+    one = next(score.chain for score in ranked if score.chain.sequence == usual)
+    others = [score for score in ranked if not _is_one_sequence(score.chain, one)]
     if others:
         problem = "differ in sequence" if count == 1 else "have another sequence than the others"
         found.append(
@@ -246,3 +276,15 @@ def _doubts(ranked: Sequence[QualityScore]) -> list[str]:
             "the residues that are there"
         )
     return found
+
+
+def _is_one_sequence(a: Chain, b: Chain) -> bool:
+    """Tell whether chains have one sequence, of which residues may be missing."""
+    if a.sequence in b.sequence or b.sequence in a.sequence:
+        return True
+    mine, theirs = (
+        dict(zip(zip(c.auth_seq.tolist(), c.insertion_code.tolist(), strict=True), c.sequence, strict=True))
+        for c in (a, b)
+    )
+    common = mine.keys() & theirs.keys()
+    return bool(common) and all(mine[residue] == theirs[residue] for residue in common)

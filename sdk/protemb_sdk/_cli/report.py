@@ -9,7 +9,18 @@ import typer
 
 from protemb_sdk._base.console import out_console, say
 from protemb_sdk._cli.fetch import present
-from protemb_sdk._cli.options import Altloc, ChainId, Device, Fetch, Files, Model, Quiet, Threads, Workers
+from protemb_sdk._cli.options import (
+    Altloc,
+    ChainId,
+    Device,
+    Fetch,
+    Files,
+    MinPlddt,
+    Model,
+    Quiet,
+    Threads,
+    Workers,
+)
 
 
 def report(
@@ -28,6 +39,7 @@ def report(
     device: Device = "auto",
     threads: Threads = None,
     altloc: Altloc = "highest",
+    min_plddt: MinPlddt = None,
     workers: Workers = 1,
     fetch: Fetch = False,
     quiet: Quiet = False,
@@ -38,7 +50,7 @@ def report(
     """
     from protemb_sdk._base.output import check_apart, check_ending, writable_target
     from protemb_sdk._cli.runs import check_chain, results_of
-    from protemb_sdk._cli.summary import nothing_done, report_skipped, size_of
+    from protemb_sdk._cli.summary import nothing_done, report_notes, report_skipped, size_of
     from protemb_sdk._embed.embedder import Embedder
     from protemb_sdk._model.models import find_model
     from protemb_sdk.report import write_report
@@ -48,7 +60,7 @@ def report(
     check_apart([out], [*files, find_model(model).path])
     check_ending(out, ".html")
     check_chain(files, chain)
-    embedder = Embedder(model, device, threads=threads, altloc=altloc)
+    embedder = Embedder(model, device, threads=threads, altloc=altloc, min_plddt=min_plddt)
     with results_of(files, chain, embedder.embed, embedder.embed_many, workers=workers, quiet=quiet) as (
         run,
         skipped,
@@ -60,5 +72,7 @@ def report(
         found, out, skipped=skipped, provenance=embedder.provenance, cluster_similarity=clusters
     )
     if not quiet:
+        if min_plddt is not None:
+            report_notes(embedding.chain for embedding in found)
         say(out_console, f"{count} chains -> {out}, {size_of(out)}")
     report_skipped(skipped, kept=False)

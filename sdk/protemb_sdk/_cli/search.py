@@ -16,8 +16,8 @@ from protemb_sdk._base.console import console, out_console, say
 from protemb_sdk._base.errors import ModelError, StructureError
 from protemb_sdk._base.output import check_apart, check_ending, writable_target, write_text_whole
 from protemb_sdk._cli.fetch import present
-from protemb_sdk._cli.options import Altloc, ChainId, Device, Fetch, File, Threads
-from protemb_sdk._cli.summary import nothing_done, report_skipped
+from protemb_sdk._cli.options import Altloc, ChainId, Device, Fetch, File, MinPlddt, Threads
+from protemb_sdk._cli.summary import nothing_done, report_notes, report_skipped
 from protemb_sdk._structure.archives import is_archive_name
 from protemb_sdk.search import CANDIDATES, SHORT, open_index
 
@@ -55,6 +55,7 @@ def search(
     threads: Threads = None,
     altloc: Altloc = "highest",
     fetch: Fetch = False,
+    min_plddt: MinPlddt = None,
 ) -> None:
     """Find the chains of an index with a fold like that of a structure.
 
@@ -80,11 +81,15 @@ def search(
         own = [] if model is None else [find_model(model).path]
         check_apart([writable_target(out)], [query, *index.iterdir(), *own])
         check_ending(out, ".csv")
-    embedder = Embedder(model or _model_of(opened), device, threads=threads, altloc=altloc)
+    embedder = Embedder(
+        model or _model_of(opened), device, threads=threads, altloc=altloc, min_plddt=min_plddt
+    )
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for embedding in _queries(embedder, query, chain):
+        if min_plddt is not None:
+            report_notes([embedding.chain])
         hits = opened.search(embedding, k, candidates, sort)
         _show(embedding, hits)
         for rank, hit in enumerate(hits, start=1):

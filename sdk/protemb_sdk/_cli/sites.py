@@ -26,6 +26,7 @@ def predict_files(
     workers: int,
     quiet: bool,
     altloc: str = "highest",
+    min_plddt: float | None = None,
 ) -> None:
     """Predict the sites of every protein chain, or of one, and say what was skipped.
 
@@ -43,7 +44,7 @@ def predict_files(
         As in `SitePredictor` and `SitePredictor.predict_many`.
     quiet : bool
         Say only what was skipped.
-    altloc : str
+    altloc, min_plddt
         As in `Embedder`.
 
     Raises
@@ -64,7 +65,7 @@ def predict_files(
     check_ending(out, ".csv")
     tally, kept = SiteTally(), list[SitePrediction]()
     with writing_csv(out, SITE_COLUMNS) as table:
-        predictor = SitePredictor(head, device, threads=threads, altloc=altloc)
+        predictor = SitePredictor(head, device, threads=threads, altloc=altloc, min_plddt=min_plddt)
         with results_of(
             files, chain, predictor.predict, predictor.predict_many, workers=workers, quiet=quiet
         ) as (run, skipped):

@@ -51,17 +51,32 @@ class _Run:
             for row in self._rows:
                 table.add_row(*map(Text, row))  # names may hold what Rich takes for markup
             out_console.print(table)
-        if len(self._notes) <= SHOWN:
-            for note in self._notes:
-                say(console, note)
-        else:
-            kept = ", in full beside each chain in the output file" if notes_kept else ""
-            say(console, f"notes{kept}; in short:")
-            _counts(self._kinds.elements(), "chain")
+        self._say_notes(notes_kept)
         say(out_console, "  ".join(f"{key}={value}" for key, value in provenance.items()))
         files = _number(len(self.sources), "file")
         chains, residues = _number(self.chains, "chain"), _number(self.residues, "residue")
         say(out_console, f"{chains} of {files}, {residues}, {' -> '.join(last)}")
+
+    def _say_notes(self, kept_in_file: bool) -> None:
+        if len(self._notes) <= SHOWN:
+            for note in self._notes:
+                say(console, note)
+        else:
+            kept = ", in full beside each chain in the output file" if kept_in_file else ""
+            say(console, f"notes{kept}; in short:")
+            _counts(self._kinds.elements(), "chain")
+
+
+class Notes(_Run):
+    """Notes on chains, for commands that do not print them anyway."""
+
+    def add(self, chain: Chain) -> None:
+        """Count one chain in."""
+        self._count(chain)
+
+    def report(self) -> None:
+        """Print the notes, and of many how often each was met."""
+        self._say_notes(kept_in_file=False)
 
 
 class Tally(_Run):
@@ -120,6 +135,14 @@ class SiteTally(_Run):
     def report(self, provenance: Mapping[str, Any], out: Path) -> None:
         """Print what was predicted, with what, and where it went."""
         self._report(provenance, _number(self.sites, "site"), str(out), notes_kept=False)
+
+
+def report_notes(chains: Iterable[Chain]) -> None:
+    """Print the notes on chains."""
+    notes = Notes()
+    for chain in chains:
+        notes.add(chain)
+    notes.report()
 
 
 def report_skipped(skipped: Sequence[Skipped], *, kept: bool = True) -> None:

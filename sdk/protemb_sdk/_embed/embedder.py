@@ -21,7 +21,7 @@ from protemb_sdk._model.readouts import check_readouts
 from protemb_sdk._model.score import ScoreGraph
 from protemb_sdk._model.session import Provider, Session
 from protemb_sdk._structure.chain import Chain
-from protemb_sdk._structure.inputs import check_altloc
+from protemb_sdk._structure.inputs import check_altloc, checked_plddt
 from protemb_sdk._structure.reader import StructureRead, read_chain, read_chains
 
 if TYPE_CHECKING:
@@ -60,6 +60,9 @@ class Embedder:
         Alternative locations: "highest" occupancy, "first", or a letter.
     min_residues : int, default 3
         Chains read from structures with fewer residues are skipped, with that reason.
+    min_plddt : float, optional
+        Residues of predicted models with a lower pLDDT (0 to 100) are left out, as residues without a C-alpha
+        are; see `read_chains`.
     memory_limit : int, default 2 GiB
         Bytes after which a chain's map is computed in strips, with equal results. On a CPU up to a quarter
         of them stay with the `Embedder` between chains.
@@ -98,6 +101,7 @@ class Embedder:
         model_number: int = 1,
         altloc: str = "highest",
         min_residues: int = 3,
+        min_plddt: float | None = None,
         memory_limit: int = DEFAULT_MEMORY_LIMIT,
         residue_limit: int = DEFAULT_RESIDUES,
         byte_limit: int = DEFAULT_BYTES,
@@ -112,6 +116,8 @@ class Embedder:
             "altloc": altloc,
             "min_residues": whole_number(min_residues, "min_residues"),
         }
+        if (limit := checked_plddt(min_plddt)) is not None:  # stores of older versions do not have it
+            self._reading["min_plddt"] = limit
         self._memory_limit = whole_number(memory_limit, "memory_limit")
         self.limits = Limits(
             whole_number(residue_limit, "residue_limit"),
@@ -517,6 +523,7 @@ class Embedder:
             "model_number": self._reading["model_number"],
             "altloc": self._reading["altloc"],
             "min_residues": self._reading["min_residues"],
+            "min_plddt": self._reading.get("min_plddt"),
             "memory_limit": self._memory_limit,
             "residue_limit": self.limits.residues,
             "byte_limit": self.limits.bytes,

@@ -16,6 +16,7 @@ from protemb_sdk._base.errors import OutputError, StructureError
 from protemb_sdk._base.output import writable_target, written_whole
 from protemb_sdk._structure.chain import Chain
 from protemb_sdk._structure.files import load, parse
+from protemb_sdk._structure.predicted import is_title_of_prediction
 
 if TYPE_CHECKING:
     import gemmi
@@ -63,7 +64,8 @@ def write_b_factors(
 
     Every atom of a predicted residue gets its value in percent, 0 to 100 as AlphaFold's pLDDT, so
     that two decimals survive in a PDB file; every other atom gets 0. Anisotropic temperature factors are
-    left out, as they would contradict the B-factors.
+    left out, as they would contradict the B-factors. The title of a predicted model is changed, so that these
+    B-factors are not taken for its pLDDT.
 
     A residue is known by model, number and insertion code, and among several of these by its C-alpha
     position, and by the chain name; conformers of one site with several residue types get one value.
@@ -96,6 +98,9 @@ def write_b_factors(
         raise StructureError(f"has no model {missing[0]}, of which a chain was predicted", where)
     for number, model in enumerate(structure, start=1):
         _fill(model, by_model.get(number, []), where)
+    title = structure.info["_struct.title"] if "_struct.title" in structure.info else ""  # noqa: SIM401
+    if is_title_of_prediction(title):
+        structure.info["_struct.title"] = f"B-FACTORS BY PROTEMB: {title}"
     content = _as_text(structure, target, pdb=_is_pdb(target)).encode()
     with written_whole(target) as part:
         part.write_bytes(gzip.compress(content, mtime=0) if target.name.lower().endswith(".gz") else content)

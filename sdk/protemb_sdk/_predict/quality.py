@@ -48,6 +48,8 @@ class QualityScore:
     >>> score = scorer.score("1a8o.cif")
     >>> score.id, score.residue_lddt.shape, 0 <= score.gdt_ts <= 1
     ('1a8o_A', (70,), True)
+    >>> print(score.plddt)  # the B-factors of a crystal structure are no pLDDT
+    None
     """
 
     chain: Chain
@@ -70,6 +72,19 @@ class QualityScore:
         return self.chain.id
 
     @property
+    def plddt(self) -> float | None:
+        """Mean pLDDT of the chain, 0 to 100; None if the source does not say that it is a predicted model.
+
+        It is the confidence of the program that made the model. The scores do not depend on it.
+        """
+        return None if self.residue_plddt is None else float(np.nanmean(self.residue_plddt))
+
+    @property
+    def residue_plddt(self) -> NDArray[np.float32] | None:
+        """The pLDDT of each residue, 0 to 100, shape (L,); NaN where it is unknown, None as for `plddt`."""
+        return self.chain.plddt
+
+    @property
     def residue_value(self) -> NDArray[np.float32]:
         """What B-factors show: lDDT."""
         return self.residue_lddt
@@ -90,7 +105,7 @@ class QualityScorer(Predictor[QualityScore]):
         Its session, device, threads and reading options are used. By default the
         head's own model is loaded.
     **options
-        Further options of `Embedder`: model_number, altloc, min_residues, memory_limit.
+        Further options of `Embedder`: model_number, altloc, min_residues, min_plddt, memory_limit.
 
     Raises
     ------

@@ -148,7 +148,7 @@ class SitePredictor(Predictor[SitePrediction]):
         Its session, device, threads and reading options are used. By default the
         head's own model is loaded.
     **options
-        Further options of `Embedder`: model_number, altloc, min_residues, memory_limit.
+        Further options of `Embedder`: model_number, altloc, min_residues, min_plddt, memory_limit.
 
     Raises
     ------

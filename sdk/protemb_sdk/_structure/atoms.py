@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -39,12 +39,15 @@ class Stretches:
     atom: NDArray[np.int64]
     altloc: NDArray[np.int64]  # character code; 0 where there is none
     occupancy: NDArray[np.float64]
+    plddt: NDArray[np.float64]  # 0 to 100; NaN where it is unknown, as in all that is no predicted model
     position: NDArray[np.float64]
     parents: dict[str, str] = field(default_factory=dict)  # residue names of which the file names the parent
     sequences: dict[str, list[str]] = field(default_factory=dict)  # SEQRES, by author chain
     entities: dict[str, str] = field(default_factory=dict)  # entity of each label chain
     entry: str = ""
     labelled: bool = False  # whether label names and numbers come from the source
+    # Whether the source names an experiment; a call, because mmCIF has to be parsed for it.
+    is_measured: Callable[[], bool] = lambda: False
     notes: list[str] = field(default_factory=list)
     about_models: list[str] = field(default_factory=list)  # notes on which part of the file was read
 
@@ -55,7 +58,7 @@ LISTS = (
 )  # fmt: skip
 """Fields of `Stretches` with one entry a stretch."""
 
-ARRAYS = ("atom", "altloc", "occupancy", "position")
+ARRAYS = ("atom", "altloc", "occupancy", "plddt", "position")
 """Fields of `Stretches` with one entry an atom, but for `stretch`."""
 
 
@@ -79,6 +82,7 @@ class Table:
     atom: NDArray[np.int64]
     altloc: NDArray[np.int64]
     occupancy: NDArray[np.float64]
+    plddt: NDArray[np.float64]
     position: NDArray[np.float64]
     parents: dict[str, str]
     chains: list[str]  # names of molecules
@@ -146,6 +150,7 @@ def joined(several: Sequence[Stretches]) -> Stretches:
         stretch=np.concatenate([s.stretch + at for s, at in zip(several, sizes[:-1], strict=True)]),
         parents={name: parent for s in several for name, parent in s.parents.items()},
         labelled=all(s.labelled for s in several),
+        is_measured=lambda: any(s.is_measured() for s in several),
         notes=[note for s in several for note in s.notes],
         about_models=[note for s in several for note in s.about_models],
     )

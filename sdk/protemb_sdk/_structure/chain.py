@@ -29,6 +29,7 @@ _DTYPES: dict[str, type[np.generic] | None] = {
     "label_seq": np.int32,
     "insertion_code": None,
     "residue_name": None,
+    "plddt": np.float32,
 }
 
 _TYPE_OF_BYTE = np.full(256, ALPHABET.index("X"), dtype=np.int64)
@@ -63,6 +64,9 @@ class Chain:
         Label residue numbers (position in the full sequence, from 1); -1 where unknown.
     residue_name : ndarray, str, shape (L,)
         Residue names as the source has them (MSE stays MSE here and is M in `sequence`).
+    plddt : ndarray, float32, shape (L,), optional
+        pLDDT of a predicted model, 0 to 100, NaN for residues without; None if the source does not say that
+        it is a predicted model.
     notes : tuple of str
         What was overlooked or decided while reading, one sentence each.
     source : str
@@ -88,11 +92,14 @@ class Chain:
     insertion_code: NDArray[np.str_]
     label_seq: NDArray[np.int32]
     residue_name: NDArray[np.str_]
+    plddt: NDArray[np.float32] | None = None
     notes: tuple[str, ...] = ()
     source: str = ""
 
     def __post_init__(self) -> None:
-        for name, dtype in _DTYPES.items():
+        given = [name for name in _DTYPES if name != "plddt" or self.plddt is not None]
+        for name in given:
+            dtype = _DTYPES[name]
             try:
                 array = np.asanyarray(getattr(self, name))
                 if isinstance(array, np.ma.MaskedArray):
@@ -101,7 +108,7 @@ class Chain:
             except Exception as error:  # lazy arrays and tensors raise what they like
                 raise StructureError(f"{name} does not hold numbers ({error})", self.id) from error
         length = len(self.sequence)
-        for name in ("residue_index", "auth_seq", "insertion_code", "label_seq", "residue_name"):
+        for name in given[1:]:
             if getattr(self, name).shape != (length,):
                 raise StructureError(f"{name} does not match the {length} residues of the sequence", self.id)
         if self.ca_coords.shape != (length, 3):

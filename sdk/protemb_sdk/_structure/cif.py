@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from protemb_sdk._base.errors import StructureError
 from protemb_sdk._structure.atoms import BACKBONE, CA, LARGEST, Stretches, carbons, integer
 from protemb_sdk._structure.cif_columns import Column, Listed, Rows, Values
+from protemb_sdk._structure.predicted import FACTORS, is_experiment, plddt_of_b_factors
 from protemb_sdk._structure.residue_names import kind_of
 
 if TYPE_CHECKING:
@@ -182,12 +183,14 @@ def stretches_of_columns(column: Column, where: str, model: int) -> Stretches:
         atom=code[kept],
         altloc=np.array([ord(a[0]) if a else 0 for a in alternatives], dtype=np.int64)[kept],
         occupancy=np.where(np.isfinite(weight), weight, 1.0)[kept],
+        plddt=_plddt(site, column, list(zip(labels, label_seq, strict=True)), stretch, at, is_ca)[kept],
         position=xyz[kept],
         parents=_parents(column, set(of_ca)),
         entities={
             label: entity for label, entity in set(zip(labels, entities, strict=True)) if label and entity
         },
         labelled=True,
+        is_measured=lambda: any(map(is_experiment, _texts(column, "_exptl.method")[0])),
     )
 
 
@@ -215,6 +218,43 @@ def _check_garbled(site: _AtomSite, at: Rows, where: str) -> None:
                     f"({text[:20]!r}); remove or repair it",
                     where,
                 )
+
+
+def _texts(column: Column, *tags: str) -> list[list[str]]:
+    """Return columns of one table as text, row for row; empty ones if one is missing."""
+    found = [values for tag in tags if (values := column(tag)) is not None]
+    rows = np.arange(min(map(len, found)) if len(found) == len(tags) else 0)
+    return [list(map(plain, values.pick(rows))) if rows.size else [] for values in found] or [[]]
+
+
+def _plddt(
+    site: _AtomSite, column: Column, residues: list[tuple[str, int | None]], stretch: Rows, at: Rows,
+    is_ca: NDArray[np.bool_],
+) -> NDArray[np.float64]:  # fmt: skip
+    """Return the pLDDT of atoms, NaN where the file does not declare one.
+
+    `residues` are label names of chain and number of each stretch; `stretch` and `at` are those of the atoms.
+    """
+    unknown = np.full(len(at), np.nan)
+    if column("_ma_qa_metric.type") is None:
+        return unknown
+    metrics = _texts(column, "_ma_qa_metric.id", "_ma_qa_metric.mode", "_ma_qa_metric.type")
+    declared = [(n, kind.lower()) for n, mode, kind in zip(*metrics, strict=True) if mode == "local"]
+    local = {n: FACTORS[kind] for n, kind in declared if kind in FACTORS}
+    if not local:
+        return unknown
+    if column("_ma_qa_metric_local.metric_value") is None:
+        b = site("B_iso_or_equiv")
+        return unknown if b is None else plddt_of_b_factors(_numbers(b, site.in_table(at)), is_ca)
+    tags = ("label_asym_id", "label_seq_id", "metric_id", "metric_value", "model_id")
+    rows = list(zip(*_texts(column, *(f"_ma_qa_metric_local.{tag}" for tag in tags)), strict=True))
+    if len({row[4] for row in rows}) > 1:
+        (model,) = site.some(np.zeros(1, dtype=np.int64), "pdbx_PDB_model_num")
+        rows = [row for row in rows if row[4] == model]
+    values = {(row[0], integer(row[1])): _float(row[3]) * local[row[2]] for row in rows if row[2] in local}
+    known = [np.nan if residue[1] is None else values.get(residue, np.nan) for residue in residues]
+    found = np.array(known, dtype=np.float64)[stretch]
+    return np.where((found >= 0) & (found <= 100), found, np.nan)
 
 
 def _parents(column: Column, names: set[str]) -> dict[str, str]:

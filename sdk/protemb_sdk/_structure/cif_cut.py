@@ -34,10 +34,13 @@ class AtomTable:
         What follows the tags.
     text : bytes
         The table as a file of its own.
+    rest : bytes
+        The file without the table.
     """
 
-    def __init__(self, name: str, block: bytes, head: bytes, rows: bytes) -> None:
-        self.name, self.rows = name, rows
+    def __init__(self, name: str, block: bytes, head: bytes, data: bytes, span: tuple[int, int, int]) -> None:
+        self._data, (self._start, begin, self._past) = data, span
+        self.name, self.rows = name, data[begin : self._past]
         self.tags = head.decode("ascii", "replace").lower().split()
         self._block = block
 
@@ -46,6 +49,10 @@ class AtomTable:
         return (
             self._block + b"\nloop_\n" + "\n".join(self.tags).encode("ascii", "replace") + b"\n" + self.rows
         )
+
+    @property
+    def rest(self) -> bytes:
+        return self._data[: self._start] + self._data[self._past :]
 
     def fixed(self) -> dict[str, Fixed] | None:
         """Return the columns, if each row holds one word in the places of each, else None."""
@@ -95,4 +102,4 @@ def atom_table(data: bytes) -> AtomTable | None:
         return None
     entry = _ENTRY.search(data, 0, start)
     name = entry[1] if entry else block[1][5:]
-    return AtomTable(name.decode("utf-8", "replace"), block[1], head[1], data[head.end() : past])
+    return AtomTable(name.decode("utf-8", "replace"), block[1], head[1], data, (start, head.end(), past))

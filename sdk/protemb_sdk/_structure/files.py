@@ -21,7 +21,7 @@ from protemb_sdk._structure.atoms import Stretches, identity, joined
 from protemb_sdk._structure.bcif import block_as_document, blocks_of_bcif
 from protemb_sdk._structure.cif import column_of_block, plain, stretches_of_columns
 from protemb_sdk._structure.cif_columns import Column, Values
-from protemb_sdk._structure.cif_cut import atom_table
+from protemb_sdk._structure.cif_cut import AtomTable, atom_table
 from protemb_sdk._structure.formats import TAKEN, recognised
 from protemb_sdk._structure.pdb import stretches_of_pdb
 
@@ -151,13 +151,13 @@ def _blocks(data: bytes, where: str, kind: str) -> list[tuple[str, Column]]:
     if table is not None:
         columns = table.fixed()
         if columns is not None:
-            return [(table.name, _with_the_rest(lambda tag: columns.get(tag.lower()), data, where))]
+            return [(table.name, _with_the_rest(lambda tag: columns.get(tag.lower()), table, data, where))]
         try:
             (block,) = _document(table.text, where, kind)
         except (StructureError, ValueError):
             pass  # the whole file says what is wrong with it
         else:
-            return [(table.name, _with_the_rest(column_of_block(block), data, where))]
+            return [(table.name, _with_the_rest(column_of_block(block), table, data, where))]
     return [_named(block.name, column_of_block(block)) for block in _document(data, where, kind)]
 
 
@@ -168,7 +168,7 @@ def _named(block: str, column: Column) -> tuple[str, Column]:
     return name or block.strip(), column
 
 
-def _with_the_rest(atoms: Column, data: bytes, where: str) -> Column:
+def _with_the_rest(atoms: Column, table: AtomTable, data: bytes, where: str) -> Column:
     """Return a reader of columns that parses the file only if another table than that of atoms is wanted."""
     whole: list[Column] = []
 
@@ -178,7 +178,7 @@ def _with_the_rest(atoms: Column, data: bytes, where: str) -> Column:
         if data.find(tag.encode()) < 0:
             return None
         if not whole:
-            whole.extend(column_of_block(block) for block in _document(data, where, "mmCIF"))
+            whole.extend(column_of_block(block) for block in _document(table.rest, where, "mmCIF"))
         return whole[0](tag) if whole else None
 
     return column

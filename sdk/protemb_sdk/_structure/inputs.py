@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, replace
 from enum import Enum
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,6 +119,7 @@ class Input:
         model_number: int = 1,
         altloc: str = "highest",
         min_residues: int = 3,
+        min_plddt: float | None = None,
         name: str | None = None,
         byte_limit: int = DEFAULT_BYTES,
     ) -> StructureRead:
@@ -125,12 +127,13 @@ class Input:
         if self.kind in _NOT_READ:
             return self._at_hand(name)
         check_altloc(altloc)
+        min_plddt = checked_plddt(min_plddt)
         if isinstance(model_number, bool) or not isinstance(model_number, (int, np.integer)):
             raise StructureError(f"model_number={model_number!r}: pass the position of the model, from 1")
         found, name, where = self._stretches(name, int(model_number), byte_limit)
         source = printable(self.name) if self.kind in (Kind.FILE, Kind.MEMBER) else ""
         return chains_of_stretches(
-            found, name, where, altloc=altloc, min_residues=min_residues, source=source
+            found, name, where, altloc=altloc, min_residues=min_residues, min_plddt=min_plddt, source=source
         )
 
     def _at_hand(self, name: str | None) -> StructureRead:
@@ -213,6 +216,15 @@ def check_altloc(altloc: object) -> None:
     """Raise StructureError unless `altloc` is "highest", "first" or one letter."""
     if altloc not in ("highest", "first") and not (isinstance(altloc, str) and len(altloc) == 1):
         raise StructureError(f"altloc={altloc!r}: pass 'highest', 'first' or one letter")
+
+
+def checked_plddt(limit: float | None) -> float | None:
+    """Return a limit of pLDDT, or raise StructureError unless it is None or a number from 0 to 100."""
+    if limit is None:
+        return None
+    if isinstance(limit, bool) or not isinstance(limit, Real) or not 0 <= limit <= 100:
+        raise StructureError(f"min_plddt={limit!r}: pass a number from 0 to 100")
+    return float(limit)
 
 
 # --- several inputs -------------------------------------------------------------------------------

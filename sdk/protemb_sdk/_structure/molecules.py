@@ -85,6 +85,7 @@ def _as_table(found: Stretches, own: Assigned, unplaced: set[int]) -> Table:
         atom=found.atom[atoms],
         altloc=found.altloc[atoms],
         occupancy=found.occupancy[atoms],
+        plddt=found.plddt[atoms],
         position=found.position[atoms],
         parents=found.parents,
         chains=own.chains,

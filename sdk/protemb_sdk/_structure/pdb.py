@@ -10,6 +10,7 @@ from protemb_sdk._structure.atoms import BACKBONE, CA, Stretches, carbons
 from protemb_sdk._structure.pdb_fields import (
     SPACE,
     as_text,
+    b_factors,
     check_columns,
     entry,
     has_line_numbers,
@@ -20,8 +21,10 @@ from protemb_sdk._structure.pdb_fields import (
     positions,
     segments,
     sequences,
+    title,
 )  # fmt: skip
 from protemb_sdk._structure.pdb_frames import FOLD, Frame, frame_of, word
+from protemb_sdk._structure.predicted import is_experiment, is_title_of_prediction, plddt_of_b_factors
 from protemb_sdk._structure.residue_names import kind_of
 
 Bytes = NDArray[np.uint8]
@@ -29,6 +32,7 @@ Bytes = NDArray[np.uint8]
 _CLEAN = bytes(c if c == 10 or 32 <= c < 127 else 32 if c < 32 else ord("?") for c in range(256))
 _ATOM, _HETATM, _MODEL = word(b"ATOM"), word(b"HETA"), word(b"MODE")
 _SEQRES, _MODRES, _HEADER = word(b"SEQR"), word(b"MODR"), word(b"HEAD")
+_TITLE, _EXPDTA = word(b"TITL"), word(b"EXPD")
 
 # Every way of writing a name of the backbone into its four columns.
 _NAMES = {
@@ -61,8 +65,14 @@ def stretches_of_pdb(data: bytes, where: str, model: int) -> Stretches:
     if short.any():
         line = int(frame.lines[int(np.argmax(short))]) + 1
         raise StructureError(f"not a valid PDB file (line {line} is too short to hold coordinates)", where)
-    found = _read(page.rows(frame.lines), frame, prefix[frame.lines] == _HETATM, where)
     before = prefix[: atoms[0]]
+    methods = as_text(page.rows(np.flatnonzero(before == _EXPDTA))[:, 10:])
+    is_measured = any(map(is_experiment, methods))
+    is_predicted = not is_measured and is_title_of_prediction(
+        title(page.rows(np.flatnonzero(before == _TITLE)))
+    )
+    found = _read(page.rows(frame.lines), frame, prefix[frame.lines] == _HETATM, is_predicted, where)
+    found.is_measured = lambda: is_measured
     found.sequences = sequences(page.rows(np.flatnonzero(before == _SEQRES)))
     found.parents = parents(page.rows(np.flatnonzero(before == _MODRES)))
     found.entry = entry(page.rows(np.flatnonzero(before == _HEADER)))
@@ -92,7 +102,7 @@ class _Page:
         return found
 
 
-def _read(page: Bytes, frame: Frame, is_het: NDArray[np.bool_], where: str) -> Stretches:
+def _read(page: Bytes, frame: Frame, is_het: NDArray[np.bool_], is_predicted: bool, where: str) -> Stretches:
     lines, notes = frame.lines, list[str]()
     atoms = np.ascontiguousarray(page[:, 12:16]).view("<u4").ravel()
     code = np.full(len(lines), -1, dtype=np.int64)
@@ -135,6 +145,9 @@ def _read(page: Bytes, frame: Frame, is_het: NDArray[np.bool_], where: str) -> S
         kept[is_ca] = carbons(elements, [names[s] for s in stretch[at_ca].tolist()])
     rows, position = rows[kept], position[kept]
     altloc = page[rows, 16].astype(np.int64)
+    plddt = np.full(len(rows), np.nan)
+    if is_predicted:
+        plddt = plddt_of_b_factors(b_factors(page[rows, 60:66]), code[rows] == CA)
     keys = list(zip(chains, labels, parts, sections, strict=True))
     return Stretches(
         chain=chains,
@@ -152,6 +165,7 @@ def _read(page: Bytes, frame: Frame, is_het: NDArray[np.bool_], where: str) -> S
         atom=code[rows],
         altloc=np.where(altloc == SPACE, 0, altloc),
         occupancy=occupancies(page[rows, 54:60]),
+        plddt=plddt,
         position=position,
         notes=notes,
         about_models=frame.notes,

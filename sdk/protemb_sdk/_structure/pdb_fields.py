@@ -188,11 +188,16 @@ def occupancies(block: Bytes) -> NDArray[np.float64]:
     return np.where(np.isfinite(found), found, 1.0)
 
 
-def _number(field: bytes) -> float:
+def b_factors(block: Bytes) -> NDArray[np.float64]:
+    """Return B-factors; NaN where there is none."""
+    return np.array([_number(field, np.nan) for field in as_bytes(block)], dtype=np.float64)
+
+
+def _number(field: bytes, otherwise: float = 1.0) -> float:
     try:
         return float(field)
     except ValueError:
-        return 1.0
+        return otherwise
 
 
 # --- columns 18 to 22 and 73 to 80 ----------------------------------------------------------------
@@ -270,6 +275,11 @@ def sequences(seqres: Bytes) -> dict[str, list[str]]:
 def parents(modres: Bytes) -> dict[str, str]:
     """Return the standard residue of each modified one, from MODRES records."""
     return {line[12:15].decode().strip(): line[24:27].decode().strip() for line in as_bytes(modres)}
+
+
+def title(lines: Bytes) -> str:
+    """Return the text of TITLE records."""
+    return " ".join(as_text(lines[:, 10:]))
 
 
 def entry(header: Bytes) -> str:

@@ -13,6 +13,7 @@ from protemb_sdk._structure.atoms import CA, C, N, Stretches, Table
 from protemb_sdk._structure.chain import Chain, Skipped, index_with_gaps
 from protemb_sdk._structure.constants import BREAK_DISTANCE
 from protemb_sdk._structure.molecules import BOND_DISTANCE, table_of
+from protemb_sdk._structure.predicted import low_residues, notes_without_plddt, too_few
 from protemb_sdk._structure.residue_names import kind_of
 from protemb_sdk._structure.seqres import label_numbers
 
@@ -47,14 +48,17 @@ def chains_of_stretches(
     *,
     altloc: str = "highest",
     min_residues: int = 3,
+    min_plddt: float | None = None,
     source: str = "",
 ) -> StructureRead:
     """Return the protein chains of what `read_stretches` read, and what was skipped."""
-    return _chains_of_table(table_of(found), name, where, altloc, min_residues, source)
+    if min_plddt is not None:
+        found.notes += notes_without_plddt(found, min_plddt, where)
+    return _chains_of_table(table_of(found), name, where, altloc, min_residues, min_plddt, source)
 
 
 def _chains_of_table(
-    table: Table, name: str, where: str, altloc: str, min_residues: int, source: str
+    table: Table, name: str, where: str, altloc: str, min_residues: int, min_plddt: float | None, source: str
 ) -> StructureRead:
     """Return the protein chains of a table, every other chain with its reason; `where` is for messages."""
     kinds = np.array([kind_of(n)[0] for n in table.name])
@@ -71,6 +75,7 @@ def _chains_of_table(
     unplaced = table.unplaced & ~has_ca & (kinds == "amino") & table.declared
     lacking = (kinds == "amino") & table.declared & ~has_ca & ~unplaced
     loose = (kinds == "amino") & has_ca & ~protein
+    low = low_residues(table, ca, min_plddt)
 
     read = StructureRead([], [])
     members = np.argsort(table.molecule, kind="stable")
@@ -79,14 +84,20 @@ def _chains_of_table(
         chain, notes = table.chains[molecule], table.notes[molecule]
         chosen = own[protein[own] & (atom_of_residue[own] >= 0)]
         chosen = chosen[np.argsort(order[chosen], kind="stable")]
+        below, chosen = chosen[low[chosen]], chosen[~low[chosen]]
         if len(chosen) < max(min_residues, 1):
             counts = len(chosen), int(lacking[own].sum()), int(unplaced[own].sum())
             kind, reason = _reason(table, kinds, own, *counts, min_residues)
+            if min_plddt is not None and below.size:
+                kind, reason = too_few(len(chosen), min_plddt, min_residues)
             read.skipped.append(Skipped(where, chain or " ", reason, kind=kind))
             continue
         polymer = own[protein[own] | lacking[own] | unplaced[own]]
         label_numbers(table, polymer[np.argsort(order[polymer], kind="stable")], molecule, backbone)
         said = (*notes, *_left_out(table, own[lacking[own]], own[unplaced[own]], own[loose[own]]))
+        if below.size:
+            verb = "is" if below.size == 1 else "are"
+            said = (*said, f"{_count(below.size, 'residue')} with pLDDT below {min_plddt:g} {verb} left out")
         if not chain:
             said = (*said, *_perhaps_two(table, chosen, table.position[atom_of_residue[chosen]]))
         try:
@@ -250,6 +261,7 @@ def _chain_of_rows(
     numbers = table.number[chosen]
     with np.errstate(invalid="ignore", over="ignore"):
         index = index_with_gaps(coords, numbers)
+    plddt = table.plddt[atoms]
     return Chain(
         name=name,
         chain_id=printable(chain),
@@ -261,6 +273,7 @@ def _chain_of_rows(
         insertion_code=np.array([table.insertion_code[i] for i in rows], dtype=np.str_),
         label_seq=np.array([-1 if (n := table.label_seq[i]) is None else n for i in rows], dtype=np.int32),
         residue_name=np.array(names, dtype=np.str_),
+        plddt=plddt.astype(np.float32) if np.isfinite(plddt).any() else None,
         notes=notes,
         source=source,
     )

@@ -28,6 +28,7 @@ def read_chains(
     model_number: int = 1,
     altloc: str = "highest",
     min_residues: int = 3,
+    min_plddt: float | None = None,
     name: str | None = None,
     byte_limit: int = DEFAULT_BYTES,
 ) -> StructureRead:
@@ -52,6 +53,10 @@ def read_chains(
         letter (that conformer where it exists, else the highest).
     min_residues : int
         Chains with fewer residues are skipped; does not apply to a tuple or a Chain.
+    min_plddt : float, optional
+        Residues of a predicted model with a lower pLDDT (0 to 100) are left out, as residues without a
+        C-alpha are, with a note. An experimental structure is read whole, with a note. Does not apply to a
+        tuple or a Chain.
     name : str, optional
         Name of the result; by default the file's, or the entry's.
     byte_limit : int, default 2 GiB
@@ -64,7 +69,8 @@ def read_chains(
     Raises
     ------
     StructureError
-        If the structure cannot be read or is too large, or coordinates are not finite.
+        If the structure cannot be read or is too large, coordinates are not finite, or `min_plddt` is given
+        and the structure says neither that it is a predicted model with pLDDT nor that it is experimental.
 
     Examples
     --------
@@ -76,6 +82,7 @@ def read_chains(
         model_number=model_number,
         altloc=altloc,
         min_residues=min_residues,
+        min_plddt=min_plddt,
         name=name,
         byte_limit=byte_limit,
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import ProtembError, StructureError
 from protemb_sdk._structure.atoms import BACKBONE, CA, Stretches, carbons, integer
+from protemb_sdk._structure.predicted import is_experiment, is_title_of_prediction, plddt_of_b_factors
 
 if TYPE_CHECKING:
     import gemmi
@@ -44,6 +45,8 @@ def _of_gemmi(structure: gemmi.Structure, model: int, name: str) -> Stretches:
             del structure[position]
     if structure[0].count_atom_sites() == 0:
         raise StructureError(f"model {model} holds no atoms; there is nothing to embed", name)
+    is_measured = is_experiment(_info(structure, "_exptl.method"))
+    is_predicted = not is_measured and is_title_of_prediction(_info(structure, "_struct.title"))
     structure.setup_entities()
     labelled = structure.input_format in (gemmi.CoorFormat.Mmcif, gemmi.CoorFormat.Mmjson)
     if not labelled:
@@ -53,7 +56,7 @@ def _of_gemmi(structure: gemmi.Structure, model: int, name: str) -> Stretches:
     polymer = gemmi.EntityType.Polymer
     names = [r.name for r in residues]
     label_chain = [r.subchain if labelled else "" for r in residues]
-    atoms: dict[str, Any] = _backbone_of_gemmi(structure, names, [len(r) for r in residues])
+    atoms: dict[str, Any] = _backbone_of_gemmi(structure, names, [len(r) for r in residues], is_predicted)
     return Stretches(
         chain=[chain for _, chain, _ in pairs],
         number=[r.seqid.num for r in residues],
@@ -70,11 +73,12 @@ def _of_gemmi(structure: gemmi.Structure, model: int, name: str) -> Stretches:
         parents={m.res_id.name: m.parent_comp_id for m in structure.mod_residues},
         entities={s: str(e.name) for e in structure.entities for s in e.subchains} if labelled else {},
         labelled=labelled,
+        is_measured=lambda: is_measured,
     )
 
 
 def _backbone_of_gemmi(
-    structure: gemmi.Structure, names: list[str], sizes: list[int]
+    structure: gemmi.Structure, names: list[str], sizes: list[int], is_predicted: bool
 ) -> dict[str, NDArray[Any]]:
     residue = np.repeat(np.arange(len(sizes)), sizes)
     flat = _flatten(structure)  # from here on names in the structure may be gone
@@ -88,13 +92,22 @@ def _backbone_of_gemmi(
     symbols = {6: "C", 20: "CA", 0: ""}
     fine = carbons([symbols.get(e, "N") for e in elements.tolist()], [names[r] for r in residue[kept][at_ca]])
     kept = np.delete(kept, at_ca[~fine])
+    plddt = np.full(len(kept), np.nan)
+    if is_predicted:
+        plddt = plddt_of_b_factors(np.asarray(flat.b_iso)[kept].astype(np.float64), code[kept] == CA)
     return {
         "stretch": residue[kept],
         "atom": code[kept],
         "altloc": np.asarray(flat.altlocs)[kept].astype(np.int64),
         "occupancy": np.asarray(flat.occ)[kept].astype(np.float64),
+        "plddt": plddt,
         "position": np.array(flat.pos)[kept],
     }
+
+
+def _info(structure: gemmi.Structure, tag: str) -> str:
+    # gemmi's own container of metadata has no get()
+    return structure.info[tag] if tag in structure.info else ""  # noqa: SIM401
 
 
 def _flatten(structure: gemmi.Structure) -> gemmi.FlatStructure:
@@ -181,6 +194,7 @@ def _of_arrays(x: Any, model: int, name: str) -> Stretches:
         atom=code[kept],
         altloc=np.array([0 if c in ("", ".", "?", " ") else ord(c) for c in altloc], dtype=np.int64),
         occupancy=np.nan_to_num(column("occupancy", 1.0, np.float64)[kept], nan=1.0),
+        plddt=np.full(len(kept), np.nan),  # nothing tells a predicted model
         position=coord[kept],
         labelled=bool((label_chain != "").any()),
     )
