@@ -27,6 +27,7 @@ from protemb_train.downstream.labels.unfrozen import train_on
 from protemb_train.network.checkpoint import load_network
 
 ENCODER_TOO = "embedding, encoder trained too"
+LEAST_HELD_OUT = 20  # chains from which on scores are reported without a note
 VERIFIED = 20  # chains on which the exported predictor is compared
 
 
@@ -147,3 +148,10 @@ def _report(trained: TrainedLabels) -> None:
     for row, scores in quality.items():
         table.add_row(row, *(f"{scores[name]:g}" for name in names))
     out_console.print(table)
+    held_out = trained.card["training"]["chains"][2]
+    if held_out < LEAST_HELD_OUT:
+        say(
+            console,
+            f"note: the scores are of {held_out} held-out chains; with fewer than {LEAST_HELD_OUT} the rows "
+            "may differ by chance. Label more chains, of several families, to judge the predictor",
+        )
