@@ -1,7 +1,7 @@
 """Search results: neighbours of test chains, compared with other methods.
 
     python benchmarks/search.py CORPUS.arrow -o benchmarks/search.md \\
-        --index base=INDEX --index untrained=INDEX=UNTRAINED.onnx --map proteinmpnn=MAP.npz
+        --index base=INDEX --map untrained=MAP.npz=UNTRAINED.ckpt --map proteinmpnn=MAP.npz
 
 The indexes are of the stores that benchmarks/search_data.py makes; MAP.npz is from `protemb-train fit-map`.
 Requires MMseqs2, mini3di, pulchra and tmtools. One thread is used; half an hour.
@@ -208,7 +208,8 @@ def main(
     out: Annotated[Path, typer.Option("-o", "--out", help="Page to write.")],
     index: Annotated[list[str], typer.Option(help="NAME=FOLDER; NAME=FOLDER=MODEL.onnx if not bundled.")],
     linear_map: Annotated[
-        list[str] | None, typer.Option("--map", help="ENCODER=MAP.npz, of protemb-train fit-map.")
+        list[str] | None,
+        typer.Option("--map", help="NAME=MAP.npz, of protemb-train fit-map; NAME=MAP.npz=CHECKPOINT."),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Number of TM-align processes.")] = 1,
 ) -> None:
@@ -232,8 +233,9 @@ def _page(task: Task, indexes: list[str], maps: list[str], workers: int) -> list
         "distances between segments": by_segments(task),
     }
     for text in maps:
-        name, path = text.split("=")
-        rankings[f"{name}, linear map"] = by_map(task, Path(path), name)
+        name, path, *checkpoint = text.split("=")
+        encoder = checkpoint[0] if checkpoint else name
+        rankings[f"{name}, linear map"] = by_map(task, Path(path), encoder)
     for model in models:
         rankings[f"`{model.name}`, protein vectors"] = model.by_vector
         rankings[f"`{model.name}`, search"] = model.by_search
