@@ -32,6 +32,7 @@ from protemb_sdk import (
 from protemb_sdk._model import models as registry
 from protemb_sdk._model.batches import feeds_of
 from protemb_sdk._model.readouts import READOUTS
+from protemb_sdk._predict.predictor import features_of
 from protemb_sdk._store.fill import embed_into_store
 from protemb_sdk._store.verify import verify_store
 from protemb_sdk._store.writer import HEADER
@@ -383,9 +384,19 @@ def test_a_head_may_take_the_residue_embedding(
     np.testing.assert_allclose(found.probability, 1 / (1 + np.exp(-mean)), atol=1e-5)
     other = write_head(tmp_path / "other.onnx", states, readouts=["contact", "mean"])
     assert SitePredictor(other, embedder=states).predict(chain_1a8o).probability.shape == (70,)
-    mixed = write_head(tmp_path / "mixed.onnx", states, readouts=["residue", "mean"])
-    with pytest.raises(ModelError, match="there is no readout 'residue'"):
-        SitePredictor(mixed, embedder=states)
+    mixed = write_head(tmp_path / "mixed.onnx", states, readouts=["residue", "profile", "mean"])
+    predictor = SitePredictor(mixed, embedder=states)
+    found = states.embed(chain_1a8o, readouts=["mean"], profile=True)
+    features = features_of(found, predictor.info.readouts)
+    assert features.shape == (70, 1, found.residue.shape[1] + 21 + states.channels)
+    assert found.profile is not None
+    own = found.profile[np.arange(70), chain_1a8o.residue_type]
+    parts = [found.residue, found.profile, own[:, None], found.readout("mean")]
+    np.testing.assert_array_equal(features[:, 0], np.concatenate(parts, axis=1))
+    assert predictor.predict(chain_1a8o).probability.shape == (70,)
+    for wrong in (["residue", "residue"], ["nothing"]):
+        with pytest.raises(ModelError, match="readout"):
+            SitePredictor(write_head(tmp_path / "w.onnx", states, readouts=wrong), embedder=states)
 
 
 @pytest.fixture
@@ -396,8 +407,12 @@ def switched(states_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_registry", lambda: known | {"base": entry})
 
 
-def test_predictors_load_the_model_they_were_trained_on(switched: None, chain_1a8o: Chain) -> None:
-    predictor = SitePredictor(device="cpu")
+def test_predictors_load_the_model_they_were_trained_on(
+    switched: None, chain_1a8o: Chain, tmp_path: Path
+) -> None:
+    old = Embedder("base-1", device="cpu")
+    encoder = {"name": "base", "weights_sha256": old.card["weights_sha256"], "sigma": old.noise_level}
+    predictor = SitePredictor(write_head(tmp_path / "old.onnx", old, encoder=encoder), device="cpu")
     assert predictor.embedder.model.name == "base-1"
     assert predictor.predict(chain_1a8o).probability.shape == (70,)
     assert Embedder(device="cpu").card["contract"] == "2.0"
