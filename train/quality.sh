@@ -28,7 +28,7 @@ row() {
     shift
     [[ $name =~ ^($wanted)$ ]] || return 0
     echo "== row $name"
-    protemb-train quality row "$name" -o "$quality/rows" --seeds "$seeds" "${given[@]}" \
+    protemb-train quality row "$name" -o "$rows" --seeds "$seeds" "${given[@]}" \
         --watched "$quality/made-val.npz" "$@"
 }
 
@@ -40,6 +40,7 @@ made() {
 }
 
 mkdir -p "$quality"
+rows=$quality/rows
 # 240 training chains for every row, 960 and what is no model at all for the scorer; 40 validation chains to watch.
 made "$quality/made-val.npz" --split val --natives 40
 made "$quality/made-train.npz" --natives 240
@@ -49,20 +50,15 @@ made "$quality/noise-val.npz" --natives 40 --models 2 --kind noisy --kind coils 
 # Whether a sequence fits a fold, learnt from natives without labels.
 unless "$quality/names.pt" protemb-train quality names "$corpus" -o "$quality/names.pt" "${threads[@]}"
 
-# Vectors of residues: of contract 2 the residue vector, the profile and the mean of the pair map.
-vectors=(--readout residue --readout profile --readout mean)
-
 # Table 1 of the paper: GraphQA.
 small=(--made "$quality/made-train.npz")
 row 1-none "${small[@]}"
-row 2-untrained "${small[@]}" "${vectors[@]}" --encoder "$runs/untrained.onnx"
+row 2-untrained "${small[@]}" --encoder "$runs/untrained.onnx"
 row 3-sequence "${small[@]}" --encoder "$runs/language"
 row 4-authors "${small[@]}" --encoder "$runs/authors.onnx"
 row 5-paper-c30 "${small[@]}" --encoder paper-c30
 row 6-paper-c100 "${small[@]}" --encoder paper-c100
-row 7-base "${small[@]}" "${vectors[@]}" --encoder base
-row 7-base-mean "${small[@]}" --encoder base
-row 13-proteinmpnn "${small[@]}" --encoder proteinmpnn
+row 7-base "${small[@]}" --encoder base
 row 9-base-1 "${small[@]}" --encoder base-1
 if [[ 8-base-1-fine-tuned =~ ^($wanted)$ ]]; then
     protemb-train quality finetune 8-base-1-fine-tuned --from 9-base-1 --rows "$quality/rows" --real "$real" "${small[@]}" \
@@ -110,8 +106,20 @@ protemb-train quality table "$quality/rows" --real "$real" --cache "$quality/cac
     --names "$quality/names.pt" --against 1-none --against 2-untrained --against large-residues-none \
     -o "$results/quality.md"
 
-unless "$quality/quality.ckpt" protemb-train quality scorer large-residues-base --rows "$quality/rows" "${given[@]}" \
-    --watched "$quality/made-val.npz" --watched "$quality/noise-val.npz" --measured "$results/quality.json" -o "$quality/quality.ckpt"
+# All vectors of residues of base, without a separate network for residue types; residues: without pairs, for the scorer.
+rows=$quality/frozen
+vectors=(--readout residue --readout profile --readout mean)
+row 1-none "${small[@]}"
+row 2-untrained "${small[@]}" "${vectors[@]}" --encoder "$runs/untrained.onnx"
+row 7-base "${small[@]}" "${vectors[@]}" --encoder base
+row residues-none "${small[@]}" --network residues
+row residues-base "${small[@]}" "${vectors[@]}" --network residues --encoder base
+protemb-train quality table "$rows" --real "$real" --cache "$quality/cache" "${threads[@]}" \
+    --encoder "$runs/untrained.onnx" --energies "$data/qa/casp12_baselines.tsv" \
+    --against 1-none --against 2-untrained -o "$results/quality-frozen.md"
+
+unless "$quality/quality.ckpt" protemb-train quality scorer residues-base --rows "$rows" "${given[@]}" \
+    --watched "$quality/made-val.npz" --measured "$results/quality-frozen.json" -o "$quality/quality.ckpt"
 unless "$quality/quality.onnx" protemb-export head "$quality/quality.ckpt" -o "$quality/quality.onnx" --verify "$corpus"
 # To bundle it: protemb-export head ... -o sdk/protemb_sdk/bundled/quality.onnx --bundle "..."; protemb-export card
 

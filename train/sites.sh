@@ -105,6 +105,12 @@ for name in none untrained base; do
     row sites-graphppis "graph-$name-started-no-profile" "${e[@]}" --no-features
 done
 
+# Structure alone, frozen embeddings, from scratch.
+for name in none untrained base proteinmpnn; do
+    encoder_of "$name"
+    row sites-graphppis-frozen "graph-$name-no-profile" "${g[@]}" --network graph --no-features "${encoder[@]}"
+done
+
 protemb-train sites table "$runs/sites" -o "$results/sites.md" --against 1-none --against 2-untrained \
     --against 12-proteinmpnn --against graph-untrained-started
 protemb-train sites table "$runs/sites-frozen" -o "$results/sites-frozen.md" --against graph-none-no-profile \
@@ -114,6 +120,8 @@ protemb-train sites table "$runs/sites-one-hot" -o "$results/sites-one-hot.md"
 for test in Test_60 Test_315; do
     protemb-train sites table "$runs/sites-graphppis" -o "$results/sites-$test.md" --split "$test" \
         --against graph-none-started-no-profile --against graph-untrained-started-no-profile
+    protemb-train sites table "$runs/sites-graphppis-frozen" -o "$results/sites-frozen-$test.md" --split "$test" \
+        --against graph-none-no-profile --against graph-untrained-no-profile --against graph-proteinmpnn-no-profile
 done
 
 protemb-train sites overlap --data "$deepppisp" -o "$results/sites-overlap.md"
@@ -123,6 +131,6 @@ protemb-train sites overlap --data "$graphppis" --train-split Train_335 --test-s
 # The predictor of the SDK: Train_335 alone.
 encoder_of base
 unless "$runs/sites.ckpt" protemb-train sites predictor --data "$graphppis" -o "$runs/sites.ckpt" "${encoder[@]}" \
-    --start "$runs/start-base.pt" "${cache[@]}" "${threads[@]}"
+    "${cache[@]}" "${threads[@]}"
 unless "$runs/sites.onnx" protemb-export head "$runs/sites.ckpt" -o "$runs/sites.onnx" --verify "$corpus"
 # To bundle it: protemb-export head ... -o sdk/protemb_sdk/bundled/sites.onnx --bundle "..."; protemb-export card
