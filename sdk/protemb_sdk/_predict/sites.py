@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 
-SHARES = (0.1, 0.7)
+SHARES = (0.02, 0.8)
 """Shares of residues called sites outside of which a prediction has a note."""
 
 SITE_COLUMNS = (*RESIDUE, "probability", "site")
