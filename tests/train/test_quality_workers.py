@@ -95,5 +95,5 @@ def test_workers_end_with_a_killed_parent(begun: Begun) -> None:
 def test_an_interrupted_run_stops_without_finishing_its_natives(begun: Begun, number: signal.Signals) -> None:
     run, _ = begun
     os.killpg(run.pid, number) if number == signal.SIGINT else run.send_signal(number)
-    run.communicate(timeout=20)
+    run.communicate(timeout=60)
     assert run.returncode in (128 + number, -number)
