@@ -40,7 +40,6 @@ MEASURED = {
 
 TRAINED = [
     ("head", "base-1", READOUTS, 4 * 64),
-    ("residues", "base-1", READOUTS, 4 * 64),
     ("residues", "base", ("residue", "profile", "mean"), 384 + 21 + 64),
 ]
 
