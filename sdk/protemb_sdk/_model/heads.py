@@ -159,8 +159,9 @@ def read_head_info(
             )
         encoder, names = card["encoder"], card["readouts"]
         readouts = tuple(names)
-        check_readouts(asked_for(readouts)["readouts"])
-        if not readouts or len(set(readouts)) < len(readouts):
+        if isinstance(names, list):
+            check_readouts(asked_for(readouts)["readouts"])
+        if list(readouts) != names or not readouts or len(set(readouts)) < len(readouts):
             raise ValueError("readouts must be a list of different names")
         if kind == "sites" and not (card["threshold"] is None or 0 <= float(card["threshold"]) <= 1):
             raise ValueError("threshold must lie between 0 and 1, or be null")
