@@ -143,7 +143,7 @@ class LabelPredictor(Predictor[LabelPrediction]):
         --------
         >>> from protemb_sdk import LabelPredictor
         >>> predictor = LabelPredictor("curled.onnx", device="cpu")
-        >>> embedding = predictor.embedder.embed("1a8o.cif", readouts=predictor.info.readouts)
+        >>> embedding = predictor.embedder.embed("1a8o.cif", **predictor.info.asked)
         >>> predictor.predict_embedding(embedding).value.shape
         (70, 2)
         """

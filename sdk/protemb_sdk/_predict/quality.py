@@ -177,7 +177,7 @@ class QualityScorer(Predictor[QualityScore]):
         --------
         >>> from protemb_sdk import QualityScorer
         >>> scorer = QualityScorer(device="cpu")
-        >>> embedding = scorer.embedder.embed("1a8o.cif", readouts=scorer.info.readouts)
+        >>> embedding = scorer.embedder.embed("1a8o.cif", **scorer.info.asked)
         >>> scorer.predict_embedding(embedding).residue_lddt.shape
         (70,)
         """
