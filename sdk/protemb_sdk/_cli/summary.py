@@ -52,7 +52,9 @@ class _Run:
                 table.add_row(*map(Text, row))  # names may hold what Rich takes for markup
             out_console.print(table)
         self._say_notes(notes_kept)
-        say(out_console, "  ".join(f"{key}={value}" for key, value in provenance.items()))
+        say(
+            out_console, "  ".join(f"{key}={value}" for key, value in provenance.items() if value is not None)
+        )
         files = _number(len(self.sources), "file")
         chains, residues = _number(self.chains, "chain"), _number(self.residues, "residue")
         say(out_console, f"{chains} of {files}, {residues}, {' -> '.join(last)}")
