@@ -56,7 +56,7 @@ def related_pairs(corpus: Corpus) -> Pairs:
 def scores_of(pairs: Pairs) -> NDArray[np.float64]:
     """Return the TM-score of each pair, mean of both normalisations."""
     found = [superpose_chains(one.ca_coords, other.ca_coords) for one, other in pairs]
-    return np.array([(one.tm_query + one.tm_target) / 2 for one in found])
+    return np.array([one.tm_score for one in found])
 
 
 def lengths_of(pairs: Pairs) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -69,7 +69,7 @@ class Model:
         missing = [int(chain) for chain in first if (row, int(chain)) not in self._scores]
         superposed = self.index.superpose(self.queries[row], self.number[missing])
         for chain, one in zip(missing, superposed, strict=True):
-            self._scores[row, chain] = (one.tm_query + one.tm_target) / 2
+            self._scores[row, chain] = one.tm_score
         score = np.array([self._scores[row, int(chain)] for chain in first])
         return np.concatenate([first[np.argsort(-score, kind="stable")], found[CANDIDATES:]])
 
@@ -178,10 +178,7 @@ def _tm_compared(model: Model, evaluator: Evaluator) -> tuple[float, float, floa
     with a TM-score above the aligned residues over the length.
     """
     gaps, impossible = [], []
-    place = {
-        identifier: position
-        for position, identifier in enumerate(chain.name for chain in evaluator.task.structures)
-    }
+    place = {chain.name: position for position, chain in enumerate(evaluator.task.structures)}
     for row in range(len(evaluator.task.asked)):
         query = model.queries[row]
         hits = [hit for hit in model.index.search(query, K) if place[hit.id] != evaluator.task.asked[row]]

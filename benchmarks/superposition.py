@@ -92,7 +92,7 @@ def short_chains(corpus: Corpus, structures: list[Chain], count: int) -> list[st
     for band in BANDS:
         pairs = random_pairs(corpus, structures, band, count, same=False)
         found = [superpose_chains(one.ca_coords, other.ca_coords) for one, other in pairs]
-        scores = np.array([(one.tm_query + one.tm_target) / 2 for one in found])
+        scores = np.array([one.tm_score for one in found])
         numbers = [*np.percentile(scores, [50, 95, 99]), float(np.mean(scores >= 0.5))]
         lines.append(f"| {band[0]}-{band[1]} | {count} | " + " | ".join(f"{x:.3f}" for x in numbers) + " |")
     return lines

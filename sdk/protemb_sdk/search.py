@@ -380,16 +380,13 @@ class Index:
         row = self._chains.slice(number, 1).to_pylist()[0]
         row["chain_id"] = row.pop("chain")
         pairs = np.empty((0, 2), dtype=np.int64) if superposed is None else superposed.pairs
-        e_value = np.nan
-        if superposed is not None:
-            tm_score = (superposed.tm_query + superposed.tm_target) / 2
-            e_value = len(self) * p_value(tm_score, len(query), row["length"])
+        chance = np.nan if superposed is None else p_value(superposed.tm_score, len(query), row["length"])
         same = [query.sequence[i] == row["sequence"][j] for i, j in pairs]
         return Hit(
             similarity=similarity,
             tm_query=np.nan if superposed is None else superposed.tm_query,
             tm_target=np.nan if superposed is None else superposed.tm_target,
-            e_value=e_value,
+            e_value=len(self) * chance,
             rmsd=np.nan if superposed is None else superposed.rmsd,
             pairs=pairs,
             identity=float(np.mean(same)) if same else np.nan,

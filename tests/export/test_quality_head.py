@@ -18,7 +18,7 @@ from protemb_export.quality_page import MADE, as_quality_page
 from protemb_sdk import QualityScorer
 from protemb_sdk._model.models import EXAMPLE
 from protemb_sdk._structure.chain import Chain
-from protemb_train.commands.quality import READOUTS
+from protemb_train.commands.sites import READOUTS
 from protemb_train.downstream.common.embeddings import StructureEncoder
 from protemb_train.downstream.quality.decoys import KINDS
 from protemb_train.downstream.quality.naming import FEATURES, Namer

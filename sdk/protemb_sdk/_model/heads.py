@@ -158,11 +158,9 @@ def read_head_info(
                 f"is a head for {kind!r}; a head for {' or '.join(map(repr, wanted))} is needed here", path
             )
         encoder, names = card["encoder"], card["readouts"]
-        readouts = tuple(names)
-        if isinstance(names, list):
-            check_readouts(asked_for(readouts)["readouts"])
-        if list(readouts) != names or not readouts or len(set(readouts)) < len(readouts):
+        if not isinstance(names, list) or not names or len(set(names)) < len(names):
             raise ValueError("readouts must be a list of different names")
+        check_readouts(asked_for(names)["readouts"])
         if kind == "sites" and not (card["threshold"] is None or 0 <= float(card["threshold"]) <= 1):
             raise ValueError("threshold must lie between 0 and 1, or be null")
         if kind in LABELS and card["classes"] is not None and len(set(map(str, card["classes"]))) < 2:
@@ -174,7 +172,7 @@ def read_head_info(
             encoder=str(encoder["name"]),
             weights_sha256=str(encoder["weights_sha256"]),
             sigma=float(encoder["sigma"]),
-            readouts=readouts,
+            readouts=tuple(names),
             card=card,
         )
     except EmbeddingError as error:

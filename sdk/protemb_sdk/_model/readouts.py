@@ -6,7 +6,7 @@ Numba; a `ReadoutPool` does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -45,22 +45,21 @@ RESIDUE = "residue"
 PROFILE = "profile"
 """Name by which heads take the profile of residue types, and the log probability of each residue's own."""
 
+READOUT = "readout_"
+"""Stands before a readout's name where it is the name of an array in a file."""
+
 
 class Asked(TypedDict):
-    """Options of `Embedder.embed`."""
+    """What an embedding must be asked for: options of `Embedder.embed`."""
 
     readouts: tuple[str, ...]
     profile: bool
 
 
-def asked_for(names: Iterable[str]) -> Asked:
+def asked_for(names: Sequence[str]) -> Asked:
     """Return what an embedding must be asked for to hold the named vectors of residues."""
     others = tuple(name for name in names if name not in (RESIDUE, PROFILE))
     return {"readouts": others, "profile": PROFILE in names}
-
-
-READOUT = "readout_"
-"""Stands before a readout's name where it is the name of an array in a file."""
 
 
 def list_readouts() -> dict[str, str]:

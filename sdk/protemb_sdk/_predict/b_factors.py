@@ -17,6 +17,7 @@ from protemb_sdk._base.output import writable_target, written_whole
 from protemb_sdk._structure.chain import Chain
 from protemb_sdk._structure.files import load, parse
 from protemb_sdk._structure.predicted import is_title_of_prediction
+from protemb_sdk._structure.tables import info_of
 
 if TYPE_CHECKING:
     import gemmi
@@ -98,7 +99,7 @@ def write_b_factors(
         raise StructureError(f"has no model {missing[0]}, of which a chain was predicted", where)
     for number, model in enumerate(structure, start=1):
         _fill(model, by_model.get(number, []), where)
-    title = structure.info["_struct.title"] if "_struct.title" in structure.info else ""  # noqa: SIM401
+    title = info_of(structure, "_struct.title")
     if is_title_of_prediction(title):
         structure.info["_struct.title"] = f"B-FACTORS BY PROTEMB: {title}"
     content = _as_text(structure, target, pdb=_is_pdb(target)).encode()

@@ -56,6 +56,11 @@ class Superposition:
     rotation: NDArray[np.float64]
     shift: NDArray[np.float64]
 
+    @property
+    def tm_score(self) -> float:
+        """Mean of `tm_query` and `tm_target`."""
+        return (self.tm_query + self.tm_target) / 2
+
 
 def aligned_within(length: int) -> float:
     """Return the distance in angstrom up to which superposed residues count as aligned, as in TM-align."""

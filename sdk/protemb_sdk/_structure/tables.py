@@ -45,8 +45,8 @@ def _of_gemmi(structure: gemmi.Structure, model: int, name: str) -> Stretches:
             del structure[position]
     if structure[0].count_atom_sites() == 0:
         raise StructureError(f"model {model} holds no atoms; there is nothing to embed", name)
-    is_measured = is_experiment(_info(structure, "_exptl.method"))
-    is_predicted = not is_measured and is_title_of_prediction(_info(structure, "_struct.title"))
+    is_measured = is_experiment(info_of(structure, "_exptl.method"))
+    is_predicted = not is_measured and is_title_of_prediction(info_of(structure, "_struct.title"))
     structure.setup_entities()
     labelled = structure.input_format in (gemmi.CoorFormat.Mmcif, gemmi.CoorFormat.Mmjson)
     if not labelled:
@@ -105,8 +105,8 @@ def _backbone_of_gemmi(
     }
 
 
-def _info(structure: gemmi.Structure, tag: str) -> str:
-    # gemmi's own container of metadata has no get()
+def info_of(structure: gemmi.Structure, tag: str) -> str:
+    """Return an entry of a structure's metadata, "" if there is none; gemmi's container has no get()."""
     return structure.info[tag] if tag in structure.info else ""  # noqa: SIM401
 
 

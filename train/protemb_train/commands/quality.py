@@ -12,11 +12,11 @@ from protemb_sdk._base.console import console, say
 from protemb_sdk._base.output import check_output, write_text_whole
 from protemb_train.commands import quality_models as models_cli
 from protemb_train.commands.quality_models import Made, Real, Threads
+from protemb_train.commands.sites import READOUTS
 
 Encoding = Annotated[
     str, typer.Option(help="none, a model, an .onnx or .ckpt file, a sequence model, proteinmpnn, 3di.")
 ]
-READOUTS = ("mean", "contact", "column", "column-contact")
 Cache = Annotated[Path, typer.Option(help="Cache folder for embeddings.")]
 
 app = typer.Typer(no_args_is_help=True, help="Model quality: the paper's first task.")
