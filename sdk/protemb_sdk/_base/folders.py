@@ -13,7 +13,7 @@ from protemb_sdk._base.errors import StructureError, printable
 
 logger = logging.getLogger("protemb")
 
-_ENDING = re.compile(r"\.(pdb\d*|ent|cif|mmcif|bcif|json|mmjson)(\.gz)?$", re.IGNORECASE)
+_ENDING = re.compile(r"\.(pdb\d*|ent|cif|mmcif|bcif|json|mmjson|fcz)(\.gz)?$", re.IGNORECASE)
 
 # Files of stores and indexes.
 _OURS = frozenset({"_protemb.json", "protemb-index.json"})
@@ -73,8 +73,8 @@ def find_structures(path: str | Path, *, warn: bool = True) -> list[Path]:
         )  # fmt: skip
     if not found:
         raise StructureError(
-            "no structure file in this folder; looked for .pdb, .ent, .cif, .mmcif, .bcif, .json and "
-            ".mmjson, each also with .gz",
+            "no structure file in this folder; looked for .pdb, .ent, .cif, .mmcif, .bcif, .json, "
+            ".mmjson and .fcz, each also with .gz",
             path,
         )
     return sorted(found)

@@ -25,9 +25,13 @@ def size(text: str | int) -> int:
 
 
 Files = Annotated[
-    list[Path], typer.Argument(help="Structure files (PDB, mmCIF, mmJSON, .gz), folders and tar archives.")
+    list[Path],
+    typer.Argument(
+        help="Structure files (PDB, mmCIF, mmJSON, BinaryCIF, foldcomp, .gz), folders, archives and foldcomp "
+        "databases."
+    ),
 ]
-File = Annotated[Path, typer.Argument(help="Structure file (PDB, mmCIF, mmJSON, .gz).")]
+File = Annotated[Path, typer.Argument(help="Structure file (PDB, mmCIF, mmJSON, BinaryCIF, foldcomp, .gz).")]
 ChainId = Annotated[
     str | None, typer.Option("--chain", help="Only this chain (author or label name); one input file.")
 ]

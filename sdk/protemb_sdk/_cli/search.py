@@ -18,7 +18,7 @@ from protemb_sdk._base.output import check_apart, check_ending, writable_target,
 from protemb_sdk._cli.fetch import present
 from protemb_sdk._cli.options import Altloc, ChainId, Device, Fetch, File, MinPlddt, Threads
 from protemb_sdk._cli.summary import nothing_done, report_notes, report_skipped
-from protemb_sdk._structure.archives import is_archive_name
+from protemb_sdk._structure.archives import is_archive
 from protemb_sdk.search import CANDIDATES, SHORT, open_index
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def search(
     from protemb_sdk._model.models import find_model
 
     (query,) = present([query], fetch)
-    if os.path.isdir(query) or is_archive_name(query.name):
+    if os.path.isdir(query) or is_archive(str(query)):
         what = "a folder" if os.path.isdir(query) else "an archive"
         raise StructureError(f"is {what}; search takes one structure file, so call it for each", query)
     opened = open_index(index)

@@ -11,7 +11,7 @@ from protemb_sdk._cli.summary import SiteTally, nothing_done, report_skipped
 from protemb_sdk._model.heads import find_head
 from protemb_sdk._predict.b_factors import check_structure_target, write_b_factors
 from protemb_sdk._predict.sites import SITE_COLUMNS, SitePrediction, SitePredictor
-from protemb_sdk._structure.archives import is_archive_name
+from protemb_sdk._structure.archives import is_archive
 
 
 def predict_files(
@@ -57,7 +57,7 @@ def predict_files(
     source: Path | None = None
     if structure is not None:
         found = list(files_in(files))
-        if len(found) != 1 or is_archive_name(found[0].name):
+        if len(found) != 1 or is_archive(str(found[0])):
             raise StructureError("--structure goes with exactly one file")
         (source,) = found
         targets.append(check_structure_target(structure))

@@ -74,7 +74,7 @@ def write_b_factors(
     Parameters
     ----------
     source_path : path
-        The structure that was predicted: PDB, mmCIF or mmJSON, also gzipped.
+        The structure that was predicted: a file of any format, also gzipped.
     out_path : path
         PDB (.pdb, .ent) or mmCIF (.cif, .mmcif) by its ending, gzipped with .gz; written whole or not at
         all. An mmCIF keeps what gemmi keeps of the entry: atoms, cell, symmetry, entities, connections.

@@ -91,7 +91,7 @@ def embed_into_store(
     embedder : Embedder
         Model to use.
     structures : path or iterable
-        As in `Embedder.embed_many`: folders, tar archives, files, or anything else that has a name.
+        As in `Embedder.embed_many`: folders, archives, files, or anything else that has a name.
     path : path
         Folder of the store, made if it is not there.
     workers, batch, progress

@@ -14,7 +14,7 @@ from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._model.models import find_bundled
 from protemb_sdk._store.parts import store_parts
 from protemb_sdk._store.writer import check_pyarrow, read_header
-from protemb_sdk._structure.archives import is_archive_name, members
+from protemb_sdk._structure.archives import is_archive, members
 from protemb_sdk._structure.chain import Skipped
 from protemb_sdk._structure.inputs import Input, Kind
 
@@ -122,7 +122,7 @@ def _member(source: str) -> Input:
     """Return a file by its path, or a member by that of its archive, a slash, and its own."""
     path = Path(source)
     for parent in path.parents:
-        if parent.is_file() and is_archive_name(parent.name):
+        if parent.is_file() and is_archive(str(parent)):
             for name, content in members(str(parent)):
                 if name == source:
                     return Input(name, content, Kind.MEMBER)

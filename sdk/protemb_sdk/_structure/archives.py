@@ -1,4 +1,7 @@
-"""Archives as streams of structure files: nothing is unpacked to disk, nothing is held but one member."""
+"""Archives and foldcomp databases as streams of structure files.
+
+Nothing is unpacked to disk, nothing is held but one member.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from pathlib import PurePosixPath
 from protemb_sdk._base.errors import MALFORMED, StructureError
 from protemb_sdk._base.folders import is_structure_name
 from protemb_sdk._base.limits import DEFAULT_BYTES
+from protemb_sdk._structure.fcz import entries, is_database
 from protemb_sdk._structure.files import TAKEN
 
 _ENDING = re.compile(r"\.(tar|tar\.gz|tgz|zip)$", re.IGNORECASE)
@@ -46,9 +50,9 @@ _DAMAGE = (
 )  # fmt: skip
 
 
-def is_archive_name(path: str) -> bool:
-    """Tell by its ending whether a file is meant as a tar or zip archive."""
-    return _ENDING.search(path) is not None
+def is_archive(path: str) -> bool:
+    """Tell whether a file is meant as a tar or zip archive, by its ending, or is a foldcomp database."""
+    return _ENDING.search(path) is not None or is_database(path)
 
 
 def members(path: str, most: int = DEFAULT_BYTES) -> Iterator[tuple[str, bytes]]:
@@ -68,17 +72,19 @@ def members(path: str, most: int = DEFAULT_BYTES) -> Iterator[tuple[str, bytes]]
     StructureError
         If it cannot be read, or holds none; what came before the damage was given.
     """
-    kind = "zip" if path.lower().endswith(".zip") else "tar"
+    kind, read = "tar archive", _of_tar
+    if path.lower().endswith(".zip"):
+        kind, read = "zip archive", _of_zip
+    elif not _ENDING.search(path):
+        kind, read = "foldcomp database", entries
     count = 0
     try:
-        for name, content in _of_zip(path, most) if kind == "zip" else _of_tar(path, most):
+        for name, content in read(path, most):
             yield f"{path}/{name}", content
             count += 1
     except _DAMAGE as error:
         after = f" after {count} structures" if count else ""
-        raise StructureError(
-            f"cannot be read as a {kind} archive{after} ({error}); is it whole?", path
-        ) from error
+        raise StructureError(f"cannot be read as a {kind}{after} ({error}); is it whole?", path) from error
     if not count:
         raise StructureError(f"no structure file in this archive; looked for {TAKEN}", path)
 

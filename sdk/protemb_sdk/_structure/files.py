@@ -22,6 +22,7 @@ from protemb_sdk._structure.bcif import block_as_document, blocks_of_bcif
 from protemb_sdk._structure.cif import column_of_block, plain, stretches_of_columns
 from protemb_sdk._structure.cif_columns import Column, Values
 from protemb_sdk._structure.cif_cut import AtomTable, atom_table
+from protemb_sdk._structure.fcz import decompressed
 from protemb_sdk._structure.formats import TAKEN, recognised
 from protemb_sdk._structure.pdb import stretches_of_pdb
 
@@ -134,6 +135,11 @@ def read_stretches(data: bytes, where: str, model: int, most: int = DEFAULT_BYTE
     kind, data, notes = recognised(data, where)
     if kind == "PDB":
         found = stretches_of_pdb(data, where, model)
+    elif kind == "foldcomp":
+        text, shift, entry = decompressed(data, where)
+        found = stretches_of_pdb(text, where, model)
+        found.number = [None if number is None else number + shift for number in found.number]
+        found.entry = entry
     elif kind == "BinaryCIF":
         blocks = [_named(name, column) for name, column in blocks_of_bcif(data, where, most)]
         found = _of_blocks(blocks, where, model)
@@ -267,6 +273,13 @@ def parse(data: bytes, where: str) -> gemmi.Structure:
     kind, data, _ = recognised(data, where)
     if kind == "PDB":
         return _parse_pdb(data, where)
+    if kind == "foldcomp":
+        text, shift, _ = decompressed(data, where)
+        structure = _parse_pdb(text, where)
+        for chain in structure[0]:
+            for residue in chain:
+                residue.seqid.num += shift
+        return structure
     document = block_as_document(data, where) if kind == "BinaryCIF" else _document(data, where, kind)
     try:
         for block in document:

@@ -6,8 +6,9 @@ import re
 import tarfile
 
 from protemb_sdk._base.errors import StructureError
+from protemb_sdk._structure.fcz import MAGIC
 
-TAKEN = "PDB, mmCIF, mmJSON or BinaryCIF, each also gzipped"
+TAKEN = "PDB, mmCIF, mmJSON, BinaryCIF or foldcomp, each also gzipped"
 
 _CIF_START = re.compile(rb"(?:\s++|#[^\n]*+(?:\n|\Z))*+data_", re.IGNORECASE)
 _CIF_BLOCK = re.compile(rb"^data_", re.IGNORECASE | re.MULTILINE)
@@ -27,6 +28,7 @@ _BINARY = {
     b"(\xb5/\xfd": "compressed with zstd; unpack it or use gzip",
     b"7z\xbc\xaf": "a 7z archive; unpack it first",
     b"Rar!": "a RAR archive; unpack it first",
+    b"FCZC": "a foldcomp file of several chains; unpack it with the program foldcomp",
     b"\x00\x05\x16\x07": "what macOS keeps beside a file (._name); take the file itself",
 }
 _TEXT = {b"<": "an HTML or XML document; download the structure itself, as mmCIF"}
@@ -38,7 +40,7 @@ def recognised(data: bytes, where: str) -> tuple[str, bytes, tuple[str, ...]]:
     Returns
     -------
     kind : str
-        "PDB", "mmCIF", "mmJSON" or "BinaryCIF".
+        "PDB", "mmCIF", "mmJSON", "BinaryCIF" or "foldcomp".
     data : bytes
         The content without what stands before the format begins.
     notes : tuple of str
@@ -49,6 +51,8 @@ def recognised(data: bytes, where: str) -> tuple[str, bytes, tuple[str, ...]]:
     StructureError
         If it is none of these; known other formats are named.
     """
+    if data.startswith(MAGIC):
+        return "foldcomp", data, ()
     for magic, what in _BINARY.items():
         if data.startswith(magic):
             raise StructureError(f"this is {what} (read are {TAKEN})", where)

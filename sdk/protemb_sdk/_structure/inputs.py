@@ -17,7 +17,7 @@ import numpy as np
 from protemb_sdk._base.errors import StructureError, printable
 from protemb_sdk._base.folders import find_structures, stem
 from protemb_sdk._base.limits import DEFAULT_BYTES
-from protemb_sdk._structure.archives import is_archive_name, members
+from protemb_sdk._structure.archives import is_archive, members
 from protemb_sdk._structure.atoms import Stretches
 from protemb_sdk._structure.chain import Chain
 from protemb_sdk._structure.files import TAKEN, load, read_stretches
@@ -253,7 +253,7 @@ def _is_one(x: object) -> bool:
 
 
 def _is_archive(x: Input) -> bool:
-    return x.kind is Kind.FILE and is_archive_name(x.name) and not os.path.isdir(x.name)
+    return x.kind is Kind.FILE and not os.path.isdir(x.name) and is_archive(x.name)
 
 
 def _expanded(items: Iterable[object], most: int) -> Iterator[Input]:

@@ -6,8 +6,8 @@ A file holds pLDDT if it is
   AlphaFold 3, ModelCIF of other programs). Values are those of `_ma_qa_metric_local`, or B-factors if this
   table is missing;
 - PDB, or a `gemmi.Structure`, that names no experiment and has a title as AlphaFold DB and the ESM Atlas
-  write it: "ALPHAFOLD MONOMER V2.0 PREDICTION FOR ..." or "ESMFOLD V1 PREDICTION FOR ...". Values are
-  B-factors.
+  write it: "ALPHAFOLD MONOMER V2.0 PREDICTION FOR ..." or "ESMFOLD V1 PREDICTION FOR ...", or the
+  identifier of an entry of theirs as title, which foldcomp writes. Values are B-factors.
 
 Nothing else is taken for pLDDT. The range of B-factors does not tell: those of crystals, other scores of
 homology models, and values of molecular dynamics lie within 0 to 100, too.
@@ -21,9 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import StructureError
+from protemb_sdk._base.folders import stem
+from protemb_sdk._base.identifiers import identifier_of
 from protemb_sdk._structure.atoms import CA, Stretches, Table
 
 _TITLE = re.compile(r"\s*(?:ALPHAFOLD|ESMFOLD)\b.*\bPREDICTION FOR\b", re.IGNORECASE)
+_ATLAS = re.compile(r"MGYP[0-9]{9,15}", re.IGNORECASE | re.ASCII)
 
 FACTORS = {
     "plddt": 1.0,
@@ -35,8 +38,12 @@ FACTORS = {
 
 
 def is_title_of_prediction(title: str) -> bool:
-    """Tell whether a title is that of a model by AlphaFold or ESMFold."""
-    return _TITLE.match(title) is not None
+    """Tell whether a title is that of a model by AlphaFold or ESMFold, or its identifier."""
+    if _TITLE.match(title):
+        return True
+    name = stem(title.strip())
+    found = identifier_of(name)
+    return (found is not None and found.database == "AlphaFold DB") or _ATLAS.fullmatch(name) is not None
 
 
 def is_experiment(method: str) -> bool:

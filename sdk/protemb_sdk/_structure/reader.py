@@ -41,8 +41,8 @@ def read_chains(
     Parameters
     ----------
     structure : path, bytes, open file, gemmi.Structure, Biotite or Biopython structure, tuple, or Chain
-        Files are PDB, mmCIF, mmJSON or BinaryCIF, each also gzipped, recognised by their content. Of Biotite
-        an AtomArray or AtomArrayStack, of Biopython a Structure, Model or Chain. A tuple is
+        Files are PDB, mmCIF, mmJSON, BinaryCIF or foldcomp, each also gzipped, recognised by their content.
+        Of Biotite an AtomArray or AtomArrayStack, of Biopython a Structure, Model or Chain. A tuple is
         (coordinates (L, 3), sequence) or (coordinates, sequence, residue_index); without indices no
         residue is taken to be missing.
     model_number : int
