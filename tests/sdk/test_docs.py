@@ -22,6 +22,7 @@ from protemb_sdk.search import build_index
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "sdk" / "docs"
+NEEDED = {"databases": ("lancedb", "qdrant_client")}  # packages that no extra installs
 PAGES = sorted(path for path in DOCS.rglob("*.md") if path.parent.name != "models")
 
 
@@ -54,7 +55,8 @@ def work_folder(workplace: Path, tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_code_of_a_page_runs(page: Path, work_folder: Path) -> None:
-    pytest.importorskip("matplotlib", reason="needs the extra plot")
+    for name in ("matplotlib", *NEEDED.get(page.stem, ())):
+        pytest.importorskip(name, reason=f"needs {name}")
     sybil = Sybil(parsers=[PythonCodeBlockParser(), CodeBlockParser("bash", evaluate_bash)])
     for example in sybil.parse(page).examples():
         example.evaluate()
