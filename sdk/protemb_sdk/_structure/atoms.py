@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protemb_sdk._base.errors import StructureError
 from protemb_sdk._structure.residue_names import kind_of
 
 N, CA, C, OXT = range(4)
@@ -118,6 +119,20 @@ def _is_element(symbol: str) -> bool:
     import gemmi
 
     return bool(symbol) and int(gemmi.Element(symbol).atomic_number) > 0
+
+
+def about_model(model: int, count: int, where: str) -> list[str]:
+    """Return the note that says which of several models is read, none where there is only one.
+
+    Raises
+    ------
+    StructureError
+        If there is no such model.
+    """
+    if not 1 <= model <= count:
+        models = "1 model" if count == 1 else f"{count} models"
+        raise StructureError(f"has {models}, so model={model} is not there", where)
+    return [f"model {model} of {count} is read"] if count > 1 else []
 
 
 LARGEST = 2**31

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import StructureError
-from protemb_sdk._structure.atoms import BACKBONE, CA, LARGEST, Stretches, carbons, integer
+from protemb_sdk._structure.atoms import BACKBONE, CA, LARGEST, Stretches, about_model, carbons, integer
 from protemb_sdk._structure.cif_columns import Column, Listed, Rows, Values
 from protemb_sdk._structure.predicted import FACTORS, is_experiment, plddt_of_b_factors
 from protemb_sdk._structure.residue_names import kind_of
@@ -61,9 +61,7 @@ class _AtomSite:
         starts = [0, *(np.flatnonzero(models.changes(None)) + 1).tolist()] if models is not None else [0]
         numbers = models.pick(np.array(starts)) if models is not None else [""]
         different = list(dict.fromkeys(numbers))
-        if not 1 <= model <= len(different):
-            count = "1 model" if len(different) == 1 else f"{len(different)} models"
-            raise StructureError(f"has {count}, so model={model} is not there", where)
+        self.about_models = about_model(model, len(different), where)
         if len(different) > 1:
             parts = np.split(every, starts[1:])
             chosen = [p for p, n in zip(parts, numbers, strict=True) if n == different[model - 1]]
@@ -191,6 +189,7 @@ def stretches_of_columns(column: Column, where: str, model: int) -> Stretches:
         },
         labelled=True,
         is_measured=lambda: any(map(is_experiment, _texts(column, "_exptl.method")[0])),
+        about_models=site.about_models,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from protemb_sdk._base.errors import StructureError
+from protemb_sdk._structure.atoms import about_model
 
 Lines = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
@@ -104,9 +104,9 @@ def frame_of(
                 f"the file holds {len(frames)} parts of the same residues, each ended by END; they are taken "
                 f"for models, and number {model} is read"
             )
-    if not 1 <= model <= len(frames):
-        count = "1 model" if len(frames) == 1 else f"{len(frames)} models"
-        raise StructureError(f"has {count}, so model={model} is not there", where)
+    about = about_model(model, len(frames), where)
+    if begins.size:  # else it is said above
+        notes[:0] = about
     chosen = frames[model - 1]
     part = np.searchsorted(ters, atoms[chosen])
     past = np.append(borders, 2**62)[place[chosen]]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import ProtembError, StructureError
-from protemb_sdk._structure.atoms import BACKBONE, CA, Stretches, carbons, integer
+from protemb_sdk._structure.atoms import BACKBONE, CA, Stretches, about_model, carbons, integer
 from protemb_sdk._structure.predicted import is_experiment, is_title_of_prediction, plddt_of_b_factors
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _of_gemmi(structure: gemmi.Structure, model: int, name: str) -> Stretches:
 
     if len(structure) == 0:
         raise StructureError("holds no atoms; there is nothing to embed", name)
-    _check_model(model, len(structure), name)
+    about_models = about_model(model, len(structure), name)
     for position in reversed(range(len(structure))):
         if position != model - 1:
             del structure[position]
@@ -74,6 +74,7 @@ def _of_gemmi(structure: gemmi.Structure, model: int, name: str) -> Stretches:
         entities={s: str(e.name) for e in structure.entities for s in e.subchains} if labelled else {},
         labelled=labelled,
         is_measured=lambda: is_measured,
+        about_models=about_models,
     )
 
 
@@ -146,7 +147,7 @@ def stretches_of_biotite(x: Any, model: int, name: str) -> Stretches:
 def _of_arrays(x: Any, model: int, name: str) -> Stretches:
     coord = np.ma.filled(np.ma.asarray(x.coord).astype(np.float64), np.nan)
     models = coord.shape[0] if coord.ndim == 3 else 1
-    _check_model(model, models, name)
+    about_models = about_model(model, models, name)
     coord = coord[model - 1] if coord.ndim == 3 else coord
     size = len(coord)
     if size == 0:
@@ -197,6 +198,7 @@ def _of_arrays(x: Any, model: int, name: str) -> Stretches:
         plddt=np.full(len(kept), np.nan),  # nothing tells a predicted model
         position=coord[kept],
         labelled=bool((label_chain != "").any()),
+        about_models=about_models,
     )
 
 
@@ -204,7 +206,7 @@ def stretches_of_biopython(x: Any, model: int, name: str) -> Stretches:
     """Return a Biopython Structure, by the position of its model, a Model or a Chain."""
     try:
         models = list(x) if x.level == "S" else [x]
-        _check_model(model, len(models), name)
+        about_models = about_model(model, len(models), name)
         found = models[model - 1]
         rows = [
             (chain.id, *residue.id, residue.resname, residue.segid, atom)
@@ -230,15 +232,11 @@ def stretches_of_biopython(x: Any, model: int, name: str) -> Stretches:
         raise
     except Exception as error:
         raise _unreadable(name, error) from error
-    return stretches_of_biotite(arrays, 1, name)
+    read = stretches_of_biotite(arrays, 1, name)
+    read.about_models = about_models
+    return read
 
 
 def _unreadable(name: str, error: Exception) -> StructureError:
     said = " ".join(str(error).split()) or type(error).__name__
     return StructureError(f"the structure cannot be read ({said[:200]})", name)
-
-
-def _check_model(model: int, count: int, name: str) -> None:
-    if not 1 <= model <= count:
-        models = "1 model" if count == 1 else f"{count} models"
-        raise StructureError(f"has {models}, so model={model} is not there", name)
