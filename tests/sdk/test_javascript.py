@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import http.server
 import json
 import shutil
@@ -63,6 +64,32 @@ def test_node_reproduces_the_golden_vectors(golden: dict[str, Any], javascript: 
         assert found[name] == golden[name]
     for name in ("ca_coords", "protein", "residue"):
         np.testing.assert_allclose(found[name], np.ravel(golden[name]), atol=1e-4)
+
+
+def test_node_reads_gzipped_files_and_refuses_others_with_a_sentence(
+    javascript: Path, structures: Path, tmp_path: Path
+) -> None:
+    def node(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["node", "node.mjs", str(path), *arguments]
+        return subprocess.run(command, cwd=javascript, capture_output=True, text=True)
+
+    plain = (structures / "1orc.pdb").read_bytes()
+    (tmp_path / "1orc.pdb.gz").write_bytes(gzip.compress(plain))
+    expected, found = (
+        json.loads(node(p).stdout) for p in (structures / "1orc.pdb", tmp_path / "1orc.pdb.gz")
+    )
+    assert found[0].pop("file") != expected[0].pop("file") and found == expected
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(plain)[:-100])
+    for path, chain, reason in (
+        (tmp_path / "cut.gz", [], "the gzip stream is damaged or truncated; fetch the file again"),
+        (structures / "3jqh.bcif.gz", [], "holds no protein chain as PDB or mmCIF"),
+        (structures / "1orc.pdb", ["B"], "has no chain B, only A"),
+        (tmp_path / "none.pdb", [], "ENOENT: no such file or directory"),
+    ):
+        done = node(path, *chain)
+        assert done.returncode == 1 and done.stdout == ""
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"error: {path}: {reason}")
 
 
 def test_node_embeds_with_a_model_of_contract_2(

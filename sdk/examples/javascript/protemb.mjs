@@ -16,6 +16,22 @@ const LETTERS = {
 const BREAK_DISTANCE = 4.3;
 
 /**
+ * Return the text of a file, unzipped if it is gzipped.
+ * @param {ArrayBuffer | Uint8Array} content
+ * @returns {Promise<string>}
+ */
+export async function textOf(content) {
+  const bytes = new Uint8Array(content);
+  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return new TextDecoder().decode(bytes);
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  try {
+    return await new Response(stream).text();
+  } catch {
+    throw new Error("the gzip stream is damaged or truncated; fetch the file again");
+  }
+}
+
+/**
  * Read the protein chains of a structure.
  * @param {string} text Content of a PDB or mmCIF file.
  * @returns {Map<string, {number: number, code: string, residue: string, xyz: number[]}[]>} Residues by author chain.
