@@ -51,3 +51,13 @@ def test_commands_that_embed_have_the_same_options() -> None:
         assert {"device", "threads"} <= commands[name], name
     for name in ("embed", "sites", "quality", "predict", "report"):
         assert {"files", "out", "workers", "quiet"} <= commands[name], name
+
+
+def test_commands_select_devices_alike() -> None:
+    defaults = {}
+    for command in app.registered_commands:
+        assert command.callback is not None
+        device = inspect.signature(command.callback).parameters.get("device")
+        if device is not None:
+            defaults[command.callback.__name__] = device.default
+    assert "verify" in defaults and set(defaults.values()) == {"auto"}, defaults

@@ -17,7 +17,7 @@ def verify(
     sample: Annotated[int, typer.Option(min=1, help="Rows to draw at random.")] = 20,
     seed: Annotated[int, typer.Option(help="Same seed, same rows.")] = 0,
     model: Annotated[str | None, typer.Option(help="Model of the store, if it is not bundled.")] = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     threads: Threads = None,
 ) -> None:
     """Embed the files of some rows of a store again, and compare; exit status 1 if any differs."""

@@ -50,7 +50,7 @@ def verify_store(
     seed: int = 0,
     *,
     model: str | PathLike[str] | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     threads: int | None = None,
 ) -> Verified:
     """Embed the files of some rows of a store again, and compare.
