@@ -26,6 +26,7 @@ from protemb_sdk._cli.options import (
     Model,
     Quiet,
     Threads,
+    Verbose,
     Workers,
 )
 from protemb_sdk._cli.plot import plot as plot_command
@@ -159,13 +160,16 @@ app.command()(verify)
 
 
 @app.command()
-def models() -> None:
+def models(verbose: Verbose = False) -> None:
     """List the bundled models and predictors."""
     from protemb_sdk._model.heads import list_heads
     from protemb_sdk._model.models import list_models
 
     for model in [*list_models(), *list_heads()]:
         out_console.print(f"[bold]{model.name}[/]  {model.summary}", soft_wrap=True, highlight=False)
+        if verbose:
+            for name, sha256 in model.sha256.items():
+                say(out_console, f"    {sha256}  {name}")
 
 
 @app.command()
@@ -173,11 +177,12 @@ def doctor(
     model: Model = "base",
     device: Device = "auto",
     threads: Threads = None,
+    verbose: Verbose = False,
 ) -> None:
     """Check wheels, providers, a session, threads, the hash of the model and a reference vector."""
     from protemb_sdk._cli.doctor import diagnose
 
-    checks = diagnose(model, device, threads)
+    checks = diagnose(model, device, threads, verbose)
     for check in checks:
         mark = "[green]ok[/]  " if check.passed else "[bold red]FAIL[/]"
         out_console.print(f"{mark} {check.name}: ", end="")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import StructureError
+from protemb_sdk._base.names import distinct
 from protemb_sdk._base.output import write_text_whole
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._model.models import BUNDLED, CONTRACT
@@ -84,6 +85,8 @@ def write_report(
     cosines = compared @ compared.T
     np.fill_diagonal(cosines, -np.inf)
     chains = [_row(e, at[n], cosines[n], colours[n] if colours else None) for n, e in enumerate(found)]
+    for row, name in zip(chains, distinct((e.id, e.chain.source) for e in found), strict=True):
+        row["id"] = name
     if clusters is not None:
         for row, number in zip(chains, clusters.tolist(), strict=True):
             row["cluster"] = number + 1

@@ -12,7 +12,7 @@ import gemmi
 import numpy as np
 import pytest
 
-from protemb_sdk import StructureError, __version__
+from protemb_sdk import StructureError, __version__, list_models
 from protemb_sdk._cli.summary import report_skipped
 from protemb_sdk._structure.chain import Skipped
 
@@ -77,7 +77,12 @@ def test_commands_doctor_and_models_and_option_version(protemb) -> None:  # type
     assert done.status == 0 and "FAIL" not in done.out
     for word in ("wheels", "providers", "threads", "session", "SHA-256", "golden vector"):
         assert word in done.out
+    sha256 = list_models()[0].sha256["base.onnx"]
+    assert sha256 not in done.out and f"SHA-256 {sha256[:12]}" in done.out
+    assert f"SHA-256 {sha256}" in protemb("doctor", "--device", "cpu", "-v").out
+    assert sha256 in protemb("models", "-v").out
     done = protemb("models")
+    assert sha256[:12] not in done.out
     assert done.status == 0 and done.out.startswith("base") and "sites  interface sites" in done.out
     assert protemb("--version").out == f"protemb-sdk {__version__}\n"
     assert protemb("embed").status == 2

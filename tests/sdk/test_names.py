@@ -11,6 +11,7 @@ from pathlib import Path
 import gemmi
 import pytest
 
+from protemb_sdk._base.console import out_console
 from protemb_sdk._cli.summary import size_of
 
 from .conftest import Run
@@ -63,6 +64,34 @@ def test_printing_in_a_limited_encoding_does_not_fail(model: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert b"1a8o_A" in done.stdout and b"????" in done.stdout
+
+
+def test_equal_identifiers_are_told_apart_by_their_files(
+    protemb: Run, structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(out_console, "_width", 400)
+    files = [tmp_path / folder / "same.pdb" for folder in ("one", "two")]
+    for path, name in zip(files, ("1orc.pdb", "1a8o.pdb"), strict=True):
+        path.parent.mkdir()
+        shutil.copy(structures / name, path)
+    shutil.copy(structures / "1orc.pdb", tmp_path / "other.pdb")
+    wanted = [f"same_A ({path})" for path in files]
+    done = protemb("embed", tmp_path, "-o", tmp_path / "x.npz")
+    assert done.status == 0 and all(name in done.out for name in wanted)
+    assert "other_A" in done.out and "other_A (" not in done.out
+    done = protemb("quality", tmp_path)
+    assert all(name in done.out for name in wanted)
+    page = tmp_path / "x.html"
+    assert protemb("report", tmp_path, "-o", page).status == 0
+    assert all(f'"id":"{name}"' in page.read_text() for name in (*wanted, "other_A"))
+    pytest.importorskip("usearch", reason="needs the extra search")
+    store, index = tmp_path / "store", tmp_path / "index"
+    assert protemb("embed", tmp_path / "one", tmp_path / "two", "-o", store).status == 0
+    assert protemb("index", store, "-o", index).status == 0
+    done = protemb("search", files[0], "--index", index)
+    assert all(name in done.out for name in wanted)
+    done = protemb("cluster", store, "-o", tmp_path / "c.csv", "--similarity", "0.99")
+    assert all(name in done.out for name in wanted)
 
 
 # --- messages -----------------------------------------------------------------------------------------

@@ -7,13 +7,62 @@ import io
 import re
 from pathlib import Path
 
+import gemmi
 import numpy as np
 import pytest
 
+from protemb_sdk import Embedder, Embedding
 from protemb_sdk._base.errors import StructureError
 from protemb_sdk._structure.reader import find_structures, read_chain, read_chains
 
 from .structure_text import assert_same, pdb_line, read_text, trace
+
+# --- several models, and no sequence ----------------------------------------------------------------
+
+
+def test_the_model_that_is_read_is_noted(structures: Path) -> None:
+    path = structures / "1lcd.pdb.gz"
+    text = gzip.decompress(path.read_bytes())
+    sources = [path, structures / "1lcd.cif.gz", gemmi.read_structure(str(path))]
+    pdb = pytest.importorskip("Bio.PDB")
+    sources.append(pdb.PDBParser(QUIET=True).get_structure("x", io.StringIO(text.decode())))
+    biotite = pytest.importorskip("biotite.structure.io.pdb")
+    one = biotite.PDBFile.read(io.StringIO(text.decode())).get_structure(model=1)
+    sources.append(pytest.importorskip("biotite.structure").stack([one] * 3))
+    for source in sources:
+        for number in (1, 3):
+            notes = read_chain(source, "A", model_number=number).notes
+            assert f"model {number} of 3 is read" in notes, type(source)
+    assert not any("model" in note for note in read_chain(structures / "1orc.pdb").notes)
+
+
+def likeness(one: Embedding, other: Embedding) -> float:
+    """Return the mean cosine similarity of residue vectors."""
+    dots = (one.residue * other.residue).sum(axis=1)
+    norms = np.linalg.norm(one.residue, axis=1) * np.linalg.norm(other.residue, axis=1)
+    return float((dots / norms).mean())
+
+
+def test_structures_without_a_sequence_are_embedded(structures: Path, embedder: Embedder) -> None:
+    """UNK, a trace of C-alphas, and X in arrays: the protein vector is that of the known sequence."""
+    known = read_chain(structures / "1orc.pdb")
+    lines = (structures / "1orc.pdb").read_text().splitlines()
+    atoms = [f"{line[:17]}UNK{line[20:]}" for line in lines if line.startswith("ATOM")]
+    expected = embedder.embed(known, profile=True)
+    # X says less than the sequence, and a wrong sequence is worse.
+    glycines = embedder.embed((known.ca_coords, "G" * len(known), known.residue_index))
+    for source in (
+        "\n".join(atoms).encode(),
+        "\n".join(line for line in atoms if line[12:16] == " CA ").encode(),
+        (known.ca_coords, "X" * len(known), known.residue_index),
+    ):
+        found = embedder.embed(source, profile=True)
+        assert found.sequence == "X" * len(known)
+        assert found.profile is not None and expected.profile is not None
+        np.testing.assert_allclose(found.protein, expected.protein, atol=1e-6)
+        np.testing.assert_allclose(found.profile, expected.profile, atol=1e-5)
+        assert likeness(expected, glycines) + 0.1 < likeness(expected, found) < 0.99
+
 
 # --- arrays and Biotite ---------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from protemb_sdk._base.console import out_console, say
+from protemb_sdk._base.names import distinct
 
 COLUMNS = ("cluster", "size", "representative", "id", "chain", "source", "length", "similarity")
 SHOWN = 10
@@ -54,8 +55,9 @@ def cluster(
     write_text_whole(out, text.getvalue())
     first = [one for one in members if one.representative]
     table = Table("cluster", "chains", "representative", "residues", box=None)
-    for one in first[:SHOWN]:
-        table.add_row(*map(Text, (str(one.cluster), str(one.size), one.id, str(one.length))))
+    names = distinct((one.id, one.source) for one in first[:SHOWN])
+    for name, one in zip(names, first, strict=False):
+        table.add_row(*map(Text, (str(one.cluster), str(one.size), name, str(one.length))))
     out_console.print(table)
     alone = sum(one.size == 1 for one in first)
     say(out_console, f"{len(members)} chains in {len(first)} clusters, {alone} of one chain -> {out}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from protemb_sdk._base.errors import ProtembError
+from protemb_sdk._base.names import short_hash
 from protemb_sdk._base.threads import usable_threads
 from protemb_sdk._base.version import __version__
 from protemb_sdk._embed.embedder import Embedder
@@ -28,8 +29,11 @@ class Check:
     finding: str
 
 
-def diagnose(model: str, device: str, threads: int | None = None) -> list[Check]:
-    """Return the results in order; checks after a failed one may be missing."""
+def diagnose(model: str, device: str, threads: int | None = None, verbose: bool = False) -> list[Check]:
+    """Return the results in order; checks after a failed one may be missing.
+
+    `verbose` shows the whole hash of the model.
+    """
     checks = [
         Check("protemb", True, f"{__version__}, Python {platform.python_version()}, {platform.machine()}")
     ]
@@ -48,7 +52,8 @@ def diagnose(model: str, device: str, threads: int | None = None) -> list[Check]
 
     def session() -> tuple[bool, str]:
         made.append(Embedder(model, device))
-        return True, f"{made[0]!r}, SHA-256 {made[0].provenance['model_sha256']}"
+        sha256 = made[0].provenance["model_sha256"]
+        return True, f"{made[0]!r}, SHA-256 {sha256 if verbose else short_hash(sha256)}"
 
     if look("session", session):
         look("golden vector", lambda: _golden(made[0]))

@@ -58,6 +58,7 @@ Fetch = Annotated[
     bool,
     typer.Option("--fetch", help="Download inputs that are PDB or AlphaFold DB identifiers, not files."),
 ]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also whole SHA-256 hashes.")]
 Quiet = Annotated[
     bool, typer.Option("-q", "--quiet", help="Print errors and what was skipped, nothing else.")
 ]

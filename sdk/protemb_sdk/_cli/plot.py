@@ -46,8 +46,7 @@ def plot(
     embedder = Embedder(model, device, threads=threads, altloc=altloc, min_plddt=min_plddt)
     embedding = embedder.embed(file, chain, pair=True)
     known = embedding.chain
-    if min_plddt is not None:
-        report_notes([known])
+    report_notes([known])
     touching = SitePredictor(device=device, threads=threads).predict(known) if sites else None
     right = QualityScorer(device=device, threads=threads).score(known) if quality else None
     say(out_console, str(save_picture(embedding, out, touching, right)))

@@ -72,8 +72,7 @@ def predict(
         if not chains:
             raise nothing_done(skipped, "embedded", out)
     if not quiet:
-        if min_plddt is not None:
-            notes.report()
+        notes.report()
         say(out_console, f"{chains} chains -> {out}")
     report_skipped(skipped, kept=False)
 

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from protemb_sdk._base.console import console, out_console, say
 from protemb_sdk._base.errors import OutputError, ProtembError, printable
+from protemb_sdk._base.names import distinct
 from protemb_sdk._base.output import (
     check_apart,
     check_ending,
@@ -27,7 +28,7 @@ from protemb_sdk._base.output import (
     written_whole,
 )
 from protemb_sdk._cli.runs import check_chain, results_of
-from protemb_sdk._cli.summary import SHOWN, nothing_done, report_notes, report_skipped
+from protemb_sdk._cli.summary import SHOWN, nothing_done, report_notes, report_skipped, settings
 from protemb_sdk._model.heads import find_head
 from protemb_sdk._predict.b_factors import has_structure_ending, write_b_factors
 from protemb_sdk._predict.quality import QualityScore, QualityScorer
@@ -113,9 +114,8 @@ def score_files(
             profiles(ranked[:DRAWN]).savefig(part, format=picture_kind(plot))
     if not quiet:
         _print(ranked)
-        say(out_console, "  ".join(f"{key}={value}" for key, value in scorer.provenance.items()))
-        if min_plddt is not None:
-            report_notes(score.chain for score in ranked)
+        say(out_console, settings(scorer.provenance))
+        report_notes(score.chain for score in ranked)
     for sentence in _doubts(ranked):
         say(console, sentence)
     report_skipped(skipped, kept=False)
@@ -159,8 +159,9 @@ def profiles(scores: Sequence[QualityScore]) -> Figure:
     axes.set(xlabel="author residue number", ylabel="expected lDDT (C-alpha)", ylim=(0, 1))
     # Names come last: a legend leaves out those with a leading underscore, and takes dollars for mathematics.
     legend = axes.legend(lines, [""] * len(lines), fontsize=7.5, frameon=False, ncols=2)
-    for text, score in zip(legend.get_texts(), scores, strict=True):
-        text.set(text=f"{score.id}  GDT_TS {score.gdt_ts:.2f}", parse_math=False)
+    names = distinct((score.id, score.chain.source) for score in scores)
+    for text, name, score in zip(legend.get_texts(), names, scores, strict=True):
+        text.set(text=f"{name}  GDT_TS {score.gdt_ts:.2f}", parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -248,10 +249,11 @@ def _cell(plddt: float | None) -> str:
 def _print(ranked: Sequence[QualityScore]) -> None:
     known = ["pLDDT"] if any(score.plddt is not None for score in ranked) else []
     table = Table("rank", "model", "residues", "GDT_TS", "lDDT", *known, "lDDT along the chain", box=None)
-    for rank, score in enumerate(ranked[:SHOWN], start=1):
+    names = distinct((score.id, score.chain.source) for score in ranked)
+    for rank, (name, score) in enumerate(zip(names[:SHOWN], ranked, strict=False), start=1):
         plddt = [_cell(score.plddt)] if known else []
         cells = (str(len(score)), f"{score.gdt_ts:.3f}", f"{score.lddt:.3f}", *plddt, spark(score))
-        table.add_row(*map(Text, (str(rank), score.id, *cells)))  # names may hold what Rich takes for markup
+        table.add_row(*map(Text, (str(rank), name, *cells)))  # names may hold what Rich takes for markup
     out_console.print(table)
     if len(ranked) > SHOWN:
         say(out_console, f"and {len(ranked) - SHOWN} more; --out writes all of them")

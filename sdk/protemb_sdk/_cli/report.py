@@ -72,7 +72,6 @@ def report(
         found, out, skipped=skipped, provenance=embedder.provenance, cluster_similarity=clusters
     )
     if not quiet:
-        if min_plddt is not None:
-            report_notes(embedding.chain for embedding in found)
+        report_notes(embedding.chain for embedding in found)
         say(out_console, f"{count} chains -> {out}, {size_of(out)}")
     report_skipped(skipped, kept=False)

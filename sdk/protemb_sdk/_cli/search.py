@@ -14,6 +14,7 @@ from rich.text import Text
 
 from protemb_sdk._base.console import console, out_console, say
 from protemb_sdk._base.errors import ModelError, StructureError
+from protemb_sdk._base.names import distinct
 from protemb_sdk._base.output import check_apart, check_ending, writable_target, write_text_whole
 from protemb_sdk._cli.fetch import present
 from protemb_sdk._cli.options import Altloc, ChainId, Device, Fetch, File, MinPlddt, Threads
@@ -88,8 +89,7 @@ def search(
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for embedding in _queries(embedder, query, chain):
-        if min_plddt is not None:
-            report_notes([embedding.chain])
+        report_notes([embedding.chain])
         hits = opened.search(embedding, k, candidates, sort)
         _show(embedding, hits)
         for rank, hit in enumerate(hits, start=1):
@@ -128,8 +128,9 @@ def _show(query: Embedding, hits: list[Hit]) -> None:
     scores = ("TM-score", "by\nquery", "by\nhit", "E-value", "RMSD", "aligned", "identity")
     columns = ("rank", "hit", "residues", *(scores if superposed else ("similarity",)))
     table = Table(*columns, box=None, padding=(0, 1, 0, 0))
-    for rank, hit in enumerate(hits, start=1):
-        cells = [str(rank), hit.id, str(hit.length)]
+    names = distinct((hit.id, hit.source) for hit in hits)
+    for rank, (name, hit) in enumerate(zip(names, hits, strict=True), start=1):
+        cells = [str(rank), name, str(hit.length)]
         if superposed:
             cells += [f"{score:.3f}" for score in (hit.tm_score, hit.tm_query, hit.tm_target)]
             cells.append(f"{hit.e_value:.1e}")

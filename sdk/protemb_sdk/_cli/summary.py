@@ -12,6 +12,7 @@ from rich.text import Text
 
 from protemb_sdk._base.console import console, out_console, say
 from protemb_sdk._base.errors import ProtembError, StructureError
+from protemb_sdk._base.names import distinct, short_hash
 
 if TYPE_CHECKING:
     from protemb_sdk._embed.embedding import Embedding
@@ -29,8 +30,8 @@ class _Run:
     def __init__(self) -> None:
         self.chains = self.residues = 0
         self.sources: set[str] = set()
-        self._rows: list[tuple[str, ...]] = []
-        self._notes: list[str] = []
+        self._rows: list[tuple[str, str, tuple[str, ...]]] = []  # identifier, file, cells
+        self._notes: list[tuple[str, str, str]] = []  # identifier, file, note
         self._kinds: Counter[str] = Counter()
 
     def _count(self, chain: Chain, *row: str, notes: Sequence[str] | None = None) -> None:
@@ -39,38 +40,45 @@ class _Run:
         self.residues += len(chain)
         self.sources.add(chain.source)
         if self.chains <= SHOWN:
-            self._rows.append((chain.id, str(len(chain)), *row))
+            self._rows.append((chain.id, chain.source, (str(len(chain)), *row)))
         for note in chain.notes if notes is None else notes:
             self._kinds[note] += 1
             if len(self._notes) <= SHOWN:
-                self._notes.append(f"note: {chain.id}: {note}")
+                self._notes.append((chain.id, chain.source, note))
 
     def _report(self, provenance: Mapping[str, Any], *last: str, notes_kept: bool) -> None:
         if self.chains <= SHOWN:
             table = Table("chain", "residues", *self.header, box=None)
-            for row in self._rows:
-                table.add_row(*map(Text, row))  # names may hold what Rich takes for markup
+            names = distinct((name, file) for name, file, _ in self._rows)
+            for name, (_, _, row) in zip(names, self._rows, strict=True):
+                table.add_row(*map(Text, (name, *row)))  # names may hold what Rich takes for markup
             out_console.print(table)
         self._say_notes(notes_kept)
-        say(
-            out_console, "  ".join(f"{key}={value}" for key, value in provenance.items() if value is not None)
-        )
+        say(out_console, settings(provenance))
         files = _number(len(self.sources), "file")
         chains, residues = _number(self.chains, "chain"), _number(self.residues, "residue")
         say(out_console, f"{chains} of {files}, {residues}, {' -> '.join(last)}")
 
     def _say_notes(self, kept_in_file: bool) -> None:
         if len(self._notes) <= SHOWN:
-            for note in self._notes:
-                say(console, note)
+            # The first chains, too: a name may be shared by one without a note.
+            known = [(name, file) for name, file, _ in (*self._notes, *self._rows)]
+            for name, (_, _, note) in zip(distinct(known), self._notes, strict=False):
+                say(console, f"note: {name}: {note}")
         else:
             kept = ", in full beside each chain in the output file" if kept_in_file else ""
             say(console, f"notes{kept}; in short:")
             _counts(self._kinds.elements(), "chain")
 
 
+def settings(provenance: Mapping[str, Any]) -> str:
+    """Return what results were made with, in one line; with the beginning of hashes."""
+    shown = {key: short_hash(value) if key.endswith("sha256") else value for key, value in provenance.items()}
+    return "  ".join(f"{key}={value}" for key, value in shown.items() if value is not None)
+
+
 class Notes(_Run):
-    """Notes on chains, for commands that do not print them anyway."""
+    """Notes on chains, for commands without a table of chains."""
 
     def add(self, chain: Chain) -> None:
         """Count one chain in."""
