@@ -278,7 +278,7 @@ def parse(data: bytes, where: str) -> gemmi.Structure:
         structure = _parse_pdb(text, where)
         for chain in structure[0]:
             for residue in chain:
-                residue.seqid.num += shift
+                residue.seqid.num = (residue.seqid.num or 0) + shift
         return structure
     document = block_as_document(data, where) if kind == "BinaryCIF" else _document(data, where, kind)
     try:
