@@ -35,9 +35,8 @@ def as_hugging_face_page(card: Mapping[str, Any]) -> str:
     """
     title, facts = page_of(card).split("\n\n", 1)
     words = in_words(card)
-    if words not in facts:
-        facts = f"{words}\n\n{facts}"
-    return "\n\n".join([_front_matter(card), title, _example(card), facts])
+    facts = facts.removeprefix(words).lstrip()
+    return "\n\n".join([_front_matter(card), title, words, _example(card), facts])
 
 
 def _front_matter(card: Mapping[str, Any]) -> str:

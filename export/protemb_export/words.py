@@ -27,8 +27,8 @@ def in_words(card: Mapping[str, Any]) -> str:
         return f"The probability that a residue binds another protein, {encoder}. {_of_sites(card)}".strip()
     if kind == "quality":
         return (
-            f"The expected quality of a model of a protein, {encoder}: lDDT of each residue, lDDT and GDT_TS of "
-            "the chain. For ranking models of one target."
+            f"The expected quality of a model of a protein, {encoder}: lDDT of each residue, lDDT and GDT_TS "
+            "of the chain. For ranking models of one target."
         )
     if kind.endswith("-label"):
         of = "each residue" if kind == "residue-label" else "each chain"
