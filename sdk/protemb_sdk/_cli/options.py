@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from protemb_sdk._base.errors import ChainError
 from protemb_sdk._model.readouts import READOUTS
+from protemb_sdk._structure.complexes import ALL
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(?:([kKMGT])(i?)B?|B)?")
 
@@ -30,6 +32,16 @@ Files = Annotated[
 File = Annotated[Path, typer.Argument(help="Structure file (PDB, mmCIF, mmJSON, .gz).")]
 ChainId = Annotated[
     str | None, typer.Option("--chain", help="Only this chain (author or label name); one input file.")
+]
+Chains = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--chain", help="Only this chain (author or label name); one input file. Repeat it with --complex."
+    ),
+]
+Complex = Annotated[
+    bool,
+    typer.Option("--complex", help="Embed the protein chains of a file together, or those of --chain."),
 ]
 Model = Annotated[str, typer.Option(help="Bundled model, or path of an .onnx file.")]
 Head = Annotated[str, typer.Option(help="Bundled head, or path of an .onnx file.")]
@@ -57,3 +69,18 @@ Fetch = Annotated[
 Quiet = Annotated[
     bool, typer.Option("-q", "--quiet", help="Print errors and what was skipped, nothing else.")
 ]
+
+
+def chosen(chain: list[str] | None, together: bool) -> tuple[str | None, str | list[str] | None]:
+    """Return the one chain that `--chain` names, and the chains that `--complex` takes together.
+
+    Raises
+    ------
+    ChainError
+        If several chains are named without `--complex`.
+    """
+    if together:
+        return None, chain or ALL
+    if chain and len(chain) > 1:
+        raise ChainError("--chain is given several times; add --complex to embed these chains together")
+    return (chain[0] if chain else None), None

@@ -11,7 +11,8 @@ from protemb_sdk._base.console import out_console, say
 from protemb_sdk._cli.fetch import present
 from protemb_sdk._cli.options import (
     Altloc,
-    ChainId,
+    Chains,
+    Complex,
     Device,
     Fetch,
     Files,
@@ -20,6 +21,7 @@ from protemb_sdk._cli.options import (
     Quiet,
     Threads,
     Workers,
+    chosen,
 )
 
 
@@ -27,7 +29,8 @@ def report(
     files: Files,
     out: Annotated[Path, typer.Option("-o", "--out", help="Page to write, HTML.")],
     model: Model = "base",
-    chain: ChainId = None,
+    chain: Chains = None,
+    together: Complex = False,
     clusters: Annotated[
         float | None,
         typer.Option(
@@ -59,9 +62,10 @@ def report(
     files = present(files, fetch, quiet)
     check_apart([out], [*files, find_model(model).path])
     check_ending(out, ".html")
-    check_chain(files, chain)
-    embedder = Embedder(model, device, threads=threads, altloc=altloc, min_plddt=min_plddt)
-    with results_of(files, chain, embedder.embed, embedder.embed_many, workers=workers, quiet=quiet) as (
+    one, chains = chosen(chain, together)
+    check_chain(files, one)
+    embedder = Embedder(model, device, threads=threads, altloc=altloc, min_plddt=min_plddt, chains=chains)
+    with results_of(files, one, embedder.embed, embedder.embed_many, workers=workers, quiet=quiet) as (
         run,
         skipped,
     ):
