@@ -16,6 +16,7 @@ from protemb_sdk._base.output import check_apart, writable_target
 from protemb_sdk._cli.fetch import present
 from protemb_sdk._cli.options import (
     Altloc,
+    Assembly,
     Chains,
     Complex,
     Device,
@@ -43,6 +44,7 @@ def embed(
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write, .npz or .parquet; or a folder.")],
     chain: Chains = None,
     together: Complex = False,
+    assembly: Assembly = None,
     model: Model = "base",
     device: Device = "auto",
     pair: Annotated[
@@ -103,11 +105,11 @@ def embed(
     from protemb_sdk._embed.embedder import Embedder
 
     files = present(files, fetch, quiet)
-    one, chains = chosen(chain, together)
+    one, several = chosen(chain, together, assembly)
     readouts = check_readouts(readout or ())
     embedder = Embedder(
         model, device, threads=threads, altloc=altloc, model_number=model_number, min_residues=min_residues,
-        min_plddt=min_plddt, chains=chains,
+        min_plddt=min_plddt, **several,
         residue_limit=residue_limit, byte_limit=byte_limit, memory_limit=memory_limit, time_limit=time_limit,
     )  # fmt: skip
     if out.suffix.lower() not in (".npz", ".parquet") and (os.path.isdir(out) or not out.suffix):

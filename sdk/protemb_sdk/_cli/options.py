@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,6 +43,7 @@ Complex = Annotated[
     bool,
     typer.Option("--complex", help="Embed the protein chains of a file together, or those of --chain."),
 ]
+Assembly = Annotated[str | None, typer.Option(help="Embed the chains of this assembly, such as 1, together.")]
 Model = Annotated[str, typer.Option(help="Bundled model, or path of an .onnx file.")]
 Head = Annotated[str, typer.Option(help="Bundled head, or path of an .onnx file.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -71,16 +72,18 @@ Quiet = Annotated[
 ]
 
 
-def chosen(chain: list[str] | None, together: bool) -> tuple[str | None, str | list[str] | None]:
-    """Return the one chain that `--chain` names, and the chains that `--complex` takes together.
+def chosen(
+    chain: list[str] | None, together: bool, assembly: str | None
+) -> tuple[str | None, dict[str, Any]]:
+    """Return the one chain that `--chain` names, and the options of `Embedder` for chains taken together.
 
     Raises
     ------
     ChainError
         If several chains are named without `--complex`.
     """
-    if together:
-        return None, chain or ALL
+    if together or assembly is not None:
+        return None, {"chains": chain or ALL, "assembly": assembly}
     if chain and len(chain) > 1:
         raise ChainError("--chain is given several times; add --complex to embed these chains together")
-    return (chain[0] if chain else None), None
+    return (chain[0] if chain else None), {}

@@ -11,6 +11,7 @@ from protemb_sdk._base.console import out_console, say
 from protemb_sdk._cli.fetch import present
 from protemb_sdk._cli.options import (
     Altloc,
+    Assembly,
     Chains,
     Complex,
     Device,
@@ -28,6 +29,7 @@ def plot(
     out: Annotated[Path, typer.Option("-o", "--out", help="Picture to write: .png, .svg, .pdf.")],
     chain: Chains = None,
     together: Complex = False,
+    assembly: Assembly = None,
     sites: Annotated[bool, typer.Option("--sites", help="Also a profile of interface sites.")] = False,
     quality: Annotated[
         bool, typer.Option("--quality", help="Also a profile of expected lDDT, for models of structures.")
@@ -53,10 +55,10 @@ def plot(
     from protemb_sdk.plot import save_picture
 
     (file,) = present([file], fetch)
-    one, chains = chosen(chain, together)
+    one, several = chosen(chain, together, assembly)
     picture_kind(writable_target(out))
     check_apart([out], [file, find_model(model).path])
-    embedder = Embedder(model, device, threads=threads, altloc=altloc, min_plddt=min_plddt, chains=chains)
+    embedder = Embedder(model, device, threads=threads, altloc=altloc, min_plddt=min_plddt, **several)
     embedding = embedder.embed(file, one, pair=True)
     known = embedding.chain
     if min_plddt is not None:

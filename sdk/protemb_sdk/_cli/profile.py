@@ -12,6 +12,7 @@ from protemb_sdk._base.output import check_apart, check_ending, writable_target
 from protemb_sdk._cli.fetch import present
 from protemb_sdk._cli.options import (
     Altloc,
+    Assembly,
     Chains,
     Complex,
     Device,
@@ -33,6 +34,7 @@ def profile(
     out: Annotated[Path, typer.Option("-o", "--out", help="Table to write, CSV, one row for each residue.")],
     chain: Chains = None,
     together: Complex = False,
+    assembly: Assembly = None,
     model: Model = "base",
     device: Device = "auto",
     threads: Threads = None,
@@ -52,9 +54,9 @@ def profile(
     from protemb_sdk._embed.profiles import writing_profiles
 
     files = present(files, fetch, quiet)
-    one, chains = chosen(chain, together)
+    one, several = chosen(chain, together, assembly)
     check_chain(files, one)
-    embedder = Embedder(model, device, threads=threads, altloc=altloc, min_plddt=min_plddt, chains=chains)
+    embedder = Embedder(model, device, threads=threads, altloc=altloc, min_plddt=min_plddt, **several)
     check_apart([writable_target(out)], [*files, embedder.model.path])
     check_ending(out, ".csv")
     tally = ProfileTally()

@@ -11,6 +11,7 @@ from protemb_sdk._base.console import out_console, say
 from protemb_sdk._cli.fetch import present
 from protemb_sdk._cli.options import (
     Altloc,
+    Assembly,
     Chains,
     Complex,
     Device,
@@ -31,6 +32,7 @@ def report(
     model: Model = "base",
     chain: Chains = None,
     together: Complex = False,
+    assembly: Assembly = None,
     clusters: Annotated[
         float | None,
         typer.Option(
@@ -62,9 +64,9 @@ def report(
     files = present(files, fetch, quiet)
     check_apart([out], [*files, find_model(model).path])
     check_ending(out, ".html")
-    one, chains = chosen(chain, together)
+    one, several = chosen(chain, together, assembly)
     check_chain(files, one)
-    embedder = Embedder(model, device, threads=threads, altloc=altloc, min_plddt=min_plddt, chains=chains)
+    embedder = Embedder(model, device, threads=threads, altloc=altloc, min_plddt=min_plddt, **several)
     with results_of(files, one, embedder.embed, embedder.embed_many, workers=workers, quiet=quiet) as (
         run,
         skipped,

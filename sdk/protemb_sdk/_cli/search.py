@@ -16,7 +16,18 @@ from protemb_sdk._base.console import console, out_console, say
 from protemb_sdk._base.errors import ModelError, StructureError
 from protemb_sdk._base.output import check_apart, check_ending, writable_target, write_text_whole
 from protemb_sdk._cli.fetch import present
-from protemb_sdk._cli.options import Altloc, Chains, Complex, Device, Fetch, File, MinPlddt, Threads, chosen
+from protemb_sdk._cli.options import (
+    Altloc,
+    Assembly,
+    Chains,
+    Complex,
+    Device,
+    Fetch,
+    File,
+    MinPlddt,
+    Threads,
+    chosen,
+)
 from protemb_sdk._cli.summary import nothing_done, report_notes, report_skipped
 from protemb_sdk._structure.archives import is_archive_name
 from protemb_sdk.search import CANDIDATES, SHORT, open_index
@@ -39,6 +50,7 @@ def search(
     k: Annotated[int, typer.Option("-k", min=1, help="Hits of each chain of the query.")] = 20,
     chain: Chains = None,
     together: Complex = False,
+    assembly: Assembly = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Also a table of the hits, CSV.")] = None,
     sort: Annotated[
         Sort | None,
@@ -74,7 +86,7 @@ def search(
     from protemb_sdk._model.models import find_model
 
     (query,) = present([query], fetch)
-    one, chains = chosen(chain, together)
+    one, several = chosen(chain, together, assembly)
     if os.path.isdir(query) or is_archive_name(query.name):
         what = "a folder" if os.path.isdir(query) else "an archive"
         raise StructureError(f"is {what}; search takes one structure file, so call it for each", query)
@@ -85,7 +97,7 @@ def search(
         check_ending(out, ".csv")
     embedder = Embedder(
         model or _model_of(opened), device, threads=threads, altloc=altloc, min_plddt=min_plddt,
-        chains=chains,
+        **several,
     )  # fmt: skip
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

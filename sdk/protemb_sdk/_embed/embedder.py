@@ -75,6 +75,8 @@ class Embedder:
         Seconds that a chain may spend in the network; no limit by default.
     chains : "all" or sequence of str, optional
         Protein chains of a structure that are embedded together; see `embed`. By default each is on its own.
+    assembly : str, optional
+        Assembly whose chains are read; see `read_chains`.
 
     Raises
     ------
@@ -110,6 +112,7 @@ class Embedder:
         byte_limit: int = DEFAULT_BYTES,
         time_limit: float | None = None,
         chains: str | Sequence[str] | None = None,
+        assembly: str | None = None,
     ) -> None:
         threads = None if threads is None else whole_number(threads, "threads")
         check_altloc(altloc)
@@ -124,6 +127,8 @@ class Embedder:
             self._reading["min_plddt"] = limit
         if (together := checked_chains(chains)) is not None:  # as above
             self._reading["chains"] = together
+        if assembly is not None:
+            self._reading["assembly"] = assembly
         self._memory_limit = whole_number(memory_limit, "memory_limit")
         self.limits = Limits(
             whole_number(residue_limit, "residue_limit"),
@@ -553,6 +558,7 @@ class Embedder:
             "min_residues": self._reading["min_residues"],
             "min_plddt": self._reading.get("min_plddt"),
             "chains": self._reading.get("chains"),
+            "assembly": self._reading.get("assembly"),
             "memory_limit": self._memory_limit,
             "residue_limit": self.limits.residues,
             "byte_limit": self.limits.bytes,

@@ -34,6 +34,7 @@ def read_chains(
     name: str | None = None,
     byte_limit: int = DEFAULT_BYTES,
     chains: str | Sequence[str] | None = None,
+    assembly: str | None = None,
 ) -> StructureRead:
     """Read every protein chain of a structure, each on its own or several as one complex.
 
@@ -67,6 +68,9 @@ def read_chains(
     chains : "all" or sequence of str, optional
         Protein chains that make one complex, joined as by `Chain.join`: all, or those with these author or
         label names, in this order. By default each chain is on its own.
+    assembly : str, optional
+        Name of an assembly, such as "1", whose chains are read: `_pdbx_struct_assembly` of mmCIF, REMARK 350
+        of PDB files. Copies of chain A are named A-2, A-3. Does not apply to a tuple or a Chain.
 
     Returns
     -------
@@ -75,7 +79,7 @@ def read_chains(
     Raises
     ------
     ChainError
-        If `chains` names one that is not there, was skipped or is named twice.
+        If `chains` names one that is not there, was skipped or is named twice, or there is no such assembly.
     StructureError
         If the structure cannot be read or is too large, coordinates are not finite, or `min_plddt` is given
         and the structure says neither that it is a predicted model with pLDDT nor that it is experimental.
@@ -87,7 +91,10 @@ def read_chains(
     [('1a8o_A', 70)]
     """
     together = checked_chains(chains)
-    read = Input.of(structure).read(
+    given = Input.of(structure)
+    if assembly is not None and not isinstance(assembly, str):
+        raise ChainError(f"assembly={assembly!r}: pass the name of an assembly, a str")
+    read = given.read(
         model_number=model_number,
         altloc=altloc,
         min_residues=min_residues,
@@ -95,6 +102,8 @@ def read_chains(
         name=name,
         byte_limit=byte_limit,
     )
+    if assembly is not None and read.chains:
+        read = given.assembled(read, assembly, byte_limit)
     return read if together is None else _complex_of(read, together)
 
 
