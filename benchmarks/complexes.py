@@ -11,8 +11,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -26,18 +25,13 @@ from sklearn.preprocessing import StandardScaler
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.dimers import CONTACT, Dimer, dimers_of, embedded, same_residues
 from benchmarks.machine import median_seconds, processor
-from protemb_sdk import Chain, Embedder, Embedding, ProtembError, read_chains
+from protemb_sdk import Embedder, join_chains, read_chains
 from protemb_sdk._model.models import BUNDLED
 
-CONTACT = 10.0
-"""Angstrom below which two C-alphas are in contact."""
 SEPARATED = 6
 """Distance along the chain from which on contacts within a chain count."""
-SHORTEST, LONGEST = 30, 400
-"""Residues of the shorter chain, and of both together."""
-TOUCHING = 15
-"""Contacts between two chains that make a dimer."""
 NEGATIVES = 20
 """Pairs without contact for each contact, of those that a probe is fitted to."""
 
@@ -45,7 +39,7 @@ PEAK = """
 import json, re, sys
 from pathlib import Path
 import numpy as np
-from protemb_sdk import Chain, Embedder
+from protemb_sdk import Chain, Embedder, join_chains
 
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
@@ -58,76 +52,10 @@ for name, length in (("A", int(sys.argv[1])), ("B", int(sys.argv[2]))):
 embedder = Embedder(device="cpu", threads=1)
 embedder.embed((chains[0].ca_coords[:30], "A" * 30))
 before = peak()
-for chain in [Chain.join(chains)] if sys.argv[3] == "together" else chains:
+for chain in [join_chains(chains)] if sys.argv[3] == "together" else chains:
     embedder.embed(chain, pair=True)
 print(json.dumps(peak() - before))
 """
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Dimer:
-    """Two chains in contact, embedded together (also in the other order) and alone."""
-
-    name: str
-    chains: tuple[Chain, Chain]
-    together: Embedding
-    swapped: Embedding
-    alone: tuple[Embedding, Embedding]
-
-    @property
-    def border(self) -> int:
-        """Residues of the first chain."""
-        return len(self.chains[0])
-
-    @property
-    def contacts(self) -> NDArray[np.bool_]:
-        """Contacts between residues of the first and of the second chain."""
-        return contacts_of(self.chains)
-
-
-def contacts_of(chains: tuple[Chain, Chain]) -> NDArray[np.bool_]:
-    """Return which residues of two chains are in contact, shape (L1, L2)."""
-    one, other = chains
-    return np.asarray(np.linalg.norm(one.ca_coords[:, None] - other.ca_coords, axis=-1) < CONTACT)
-
-
-def pairs_of_chains(folders: Iterable[Path]) -> Iterator[tuple[str, tuple[Chain, Chain]]]:
-    """Give name and chains of each structure of two chains that touch each other."""
-    for folder in folders:
-        for path in sorted(folder.iterdir()):
-            try:
-                if path.name.endswith("_r_b.pdb.gz"):
-                    mate = path.with_name(path.name.replace("_r_b", "_l_b"))
-                    found = [*read_chains(path).chains, *(read_chains(mate).chains if mate.exists() else ())]
-                elif path.name.endswith(".cif.gz"):
-                    found = read_chains(path).chains
-                else:
-                    continue
-            except ProtembError as error:
-                print(f"skipped: {error}", file=sys.stderr)
-                continue
-            if len(found) != 2 or min(map(len, found)) < SHORTEST or sum(map(len, found)) > LONGEST:
-                continue
-            chains = found[0], found[1]
-            if contacts_of(chains).sum() >= TOUCHING:
-                yield path.name.split(".")[0].removeprefix("db5_").removesuffix("_r_b"), chains
-
-
-def same_residues(chains: tuple[Chain, Chain]) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """Return the rows of equal residues of two copies of a protein; None for two different proteins."""
-    numbers, one, other = np.intersect1d(chains[0].auth_seq, chains[1].auth_seq, return_indices=True)
-    letters = [np.array(list(chain.sequence)) for chain in chains]
-    equal = letters[0][one] == letters[1][other]
-    if len(numbers) < 0.8 * max(map(len, chains)) or equal.mean() < 0.95:
-        return None
-    return one[equal], other[equal]
-
-
-def embedded(embedder: Embedder, name: str, chains: tuple[Chain, Chain]) -> Dimer:
-    """Embed two chains together, in both orders, and alone."""
-    one, other = (embedder.embed(chain, pair=True) for chain in chains)
-    together, swapped = (embedder.embed(Chain.join(c), pair=True) for c in (chains, chains[::-1]))
-    return Dimer(name, chains, together, swapped, (one, other))
 
 
 # --- linear probes --------------------------------------------------------------------------------
@@ -241,9 +169,9 @@ def order_lines(dimers: Sequence[Dimer]) -> list[str]:
         blocks.append(change / np.linalg.norm(dimer.together.pair[block]))
     shown = [np.concatenate(values) for values in (context, near, far)]
     names = (
-        "partner present or absent",
-        "order of the chains, within 15 residues of an end",
-        "the same, other residues",
+        "with and without the partner",
+        "other order of the chains, within 15 residues of an end",
+        "other order of the chains, other residues",
     )
     return [
         "| residue vectors, relative difference | median | 95th percentile |",
@@ -291,7 +219,7 @@ def cost_lines(embedder: Embedder, dimers: Sequence[Dimer]) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for dimer in (sizes[0], sizes[-1]):
-        joined = Chain.join(dimer.chains)
+        joined = join_chains(dimer.chains)
         apart = median_seconds(lambda d=dimer: [embedder.embed(c, pair=True) for c in d.chains], 3)  # type: ignore[misc]
         whole = median_seconds(lambda c=joined: embedder.embed(c, pair=True), 3)  # type: ignore[misc]
         first, second = map(len, dimer.chains)
@@ -318,7 +246,7 @@ def main(
     embedder = Embedder(model, device="cpu", threads=1)
     different: list[Dimer] = []
     equal: list[Dimer] = []
-    for name, chains in pairs_of_chains(folders):
+    for name, chains in dimers_of(folders):
         kind, most = (different, dimers) if same_residues(chains) is None else (equal, copies)
         if len(kind) < most and name[:4] not in {dimer.name[:4] for dimer in kind}:
             print(name, *map(len, chains), file=sys.stderr)
@@ -349,11 +277,12 @@ def page(embedder: Embedder, different: Sequence[Dimer], equal: Sequence[Dimer])
         f"Written by `python benchmarks/complexes.py` ({processor()}, one thread; model "
         f"`{embedder.model.name}`).",
         "",
-        f"{len(different)} dimers of different proteins ({names}). C-alphas below {CONTACT:g} angstrom are in "
-        "contact; a residue in contact with the other chain is in the interface. Logistic regression, fitted on "
-        "half of the dimers, tested on the other half, both ways; mean average precision of dimers, which were "
-        "not checked for relatives. Distances are an input of the network, so contacts in a complex are easy: "
-        "these rows show that its vectors hold them between chains, and predict nothing of unknown complexes.",
+        f"{len(different)} dimers of different proteins ({names}). C-alphas below {CONTACT:g} angstrom are "
+        "in contact; a residue in contact with the other chain is in the interface. Logistic regression, "
+        "fitted on half of the dimers, tested on the other half, both ways; mean average precision of "
+        "dimers, which were not checked for relatives. Distances are an input of the network, so contacts in "
+        "a complex are easy: these rows show that its vectors hold them between chains, and predict nothing "
+        "of unknown complexes.",
         "",
         "| task | vectors | average precision | share of positives |",
         "|---|---|---|---|",
@@ -367,9 +296,9 @@ def page(embedder: Embedder, different: Sequence[Dimer], equal: Sequence[Dimer])
         *order_lines(different),
         "",
         "Two copies of a protein, median relative difference of the vectors of equal residues. *Distance of "
-        "copies* is the root mean square difference of their C-alpha distances. The copies of 1A8O are exactly "
-        "equal. Together they differ because convolutions cross the border of the chains in the map: one copy "
-        "has it at its end, the other at its start. In the others the structures of the copies differ more.",
+        "copies* is the root mean square difference of their C-alpha distances. The copies of 1A8O are "
+        "exactly equal. Together they differ because convolutions cross the border of the chains in the map: "
+        "one copy has it at its end, the other at its start. In the others the structures differ more.",
         "",
         *copy_lines(embedder, equal),
         "",

@@ -26,6 +26,7 @@ from protemb_sdk import (
     SitePredictor,
     StructureError,
     embed_into_store,
+    join_chains,
     read_chain,
     read_chains,
 )
@@ -71,7 +72,7 @@ def test_joined_chains_keep_their_residues_gaps_and_names(steps: list[list[int]]
         coords, sequence = walk(len(own) + 1, number)
         index = np.concatenate([[0], np.cumsum(own)])
         chains.append(Chain.from_arrays(coords, sequence, index + 5, name="x", chain_id="ABCD"[number]))
-    joined = Chain.join(chains)
+    joined = join_chains(chains)
     assert len(joined) == sum(map(len, chains)) and joined.is_complex == (len(chains) > 1)
     assert joined.id == "x_" + "+".join(chain.chain_id for chain in chains)
     for chain in chains:
@@ -99,7 +100,7 @@ def test_chains_are_chosen_in_order_and_by_either_name(structures: Path) -> None
 def test_notes_and_plddt_of_joined_chains_name_the_chain(dimer: Chain) -> None:
     one, other = (read_chain((walk(5, n)[0], "GGGGG")) for n in (0, 1))
     one = replace(one, chain_id="A", notes=("of both", "of one"), plddt=np.full(5, 90.0))
-    joined = Chain.join([one, replace(other, chain_id="B", notes=("of both",))])
+    joined = join_chains([one, replace(other, chain_id="B", notes=("of both",))])
     assert joined.notes == ("of both", "chain A: of one")
     assert joined.plddt is not None and np.isnan(joined.plddt).tolist() == [False] * 5 + [True] * 5
     assert dimer.plddt is None and dimer.source.endswith("1a8o.cif")
@@ -124,9 +125,9 @@ def test_complexes_that_cannot_be_are_refused(structures: Path, chain_1a8o: Chai
     with pytest.raises(ChainError, match="chain B was skipped: is nucleic acid"):
         read_chains(structures / "1lcd.pdb.gz", chains=["A", "B"])
     with pytest.raises(ChainError, match="chain 'A' comes twice"):
-        Chain.join([chain_1a8o, chain_1a8o])
+        join_chains([chain_1a8o, chain_1a8o])
     with pytest.raises(ChainError, match="at least one"):
-        Chain.join([])
+        join_chains([])
     with pytest.raises(ChainError, match="pass one of them"):
         read_chain(structures / FIBRIL, "A", chains=["B"])
     with pytest.raises(StructureError, match="must be contiguous"):
@@ -211,7 +212,7 @@ def test_copies_of_a_symmetric_dimer_and_other_orders_are_nearly_alike(
     between = difference(embedded.residue[:70], embedded.residue[70:])
     assert np.median(between) < 0.05 and between.max() > 1e-4
     parts = [replace(dimer, **one_of(dimer, name)) for name in ("A-2", "A")]
-    swapped = embedder.embed(Chain.join(parts))
+    swapped = embedder.embed(join_chains(parts))
     order = np.r_[70:140, 0:70]
     assert np.median(difference(embedded.residue, swapped.residue[order])) < 0.05
 
@@ -276,7 +277,7 @@ def test_files_of_older_versions_are_read(embedder: Embedder, chain_1a8o: Chain,
 def test_commands_write_complexes(protemb: Run, structures: Path, tmp_path: Path) -> None:
     path, out = structures / FIBRIL, tmp_path / "x.npz"
     done = protemb("embed", path, "-o", out, "--complex", "--pair")
-    assert done.status == 0 and "2beg_A+B+C+D+E" in done.out
+    assert done.status == 0 and "2beg_A+B+C+D+E" in done.out and "1 embedding of 1 file" in done.out
     with np.load(out) as file:
         assert file["chain"].tolist() == ["A+B+C+D+E"] and file["pair"].shape == (130**2, 64)
         assert file["chain_of_residue"].tolist() == [name for name in "ABCDE" for _ in range(26)]

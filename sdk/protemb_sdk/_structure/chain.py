@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from protemb_sdk._base.errors import ProtembError, StructureError, printable
 from protemb_sdk._structure.arrays import fields_of_arrays
-from protemb_sdk._structure.complexes import fields_of_chains
 from protemb_sdk._structure.constants import ALPHABET, BREAK_DISTANCE
 
 __all__ = [
@@ -42,7 +41,7 @@ for _position, _letter in enumerate(ALPHABET):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Chain:
-    """One protein chain, or a complex of several (`join`), ready for the network.
+    """One protein chain, or a complex of several (`join_chains`), ready for the network.
 
     Parameters
     ----------
@@ -197,39 +196,6 @@ class Chain:
         """
         fields = fields_of_arrays(coordinates, sequence, residue_index, name)
         return cls(name=name, chain_id=chain_id, label_chain="", **fields)
-
-    @classmethod
-    def join(cls, chains: Sequence[Chain]) -> Chain:
-        """Make a complex: several chains in one frame of coordinates as one input of the network.
-
-        Parameters
-        ----------
-        chains : sequence of Chain
-            At least one, of different `chain_id`. They may come from several files.
-
-        Returns
-        -------
-        Chain
-            Residues in the order of `chains`; `name` and `source` of the first. Between two chains
-            `residue_index` makes a step of 8,192, from which on the network sees no distance along the chain.
-            Of one chain, the chain itself.
-
-        Raises
-        ------
-        ChainError
-            If there is no chain, or two have the same name.
-
-        Examples
-        --------
-        >>> from dataclasses import replace
-        >>> from protemb_sdk import Chain, read_chain
-        >>> one = read_chain("1a8o.cif")
-        >>> complex = Chain.join([one, replace(one, chain_id="B", ca_coords=one.ca_coords + 30)])
-        >>> complex.id, len(complex), complex.chain_of_residue[[0, -1]].tolist()
-        ('1a8o_A+B', 140, ['A', 'B'])
-        """
-        fields = fields_of_chains(chains)
-        return chains[0] if len(chains) == 1 else cls(**fields)
 
     def __len__(self) -> int:
         return len(self.sequence)

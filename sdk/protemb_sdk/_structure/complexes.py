@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from protemb_sdk._base.errors import ChainError
-
-if TYPE_CHECKING:
-    from protemb_sdk._structure.chain import Chain
+from protemb_sdk._structure.chain import Chain
 
 CHAIN_STEP = 2**13
 """Step of the residue index from one chain to the next.
@@ -46,16 +43,39 @@ def _check_different(names: Sequence[str], where: str) -> None:
         raise ChainError(f"chain {twice[0]!r} comes twice; take each chain of a complex once", where)
 
 
-def fields_of_chains(chains: Sequence[Chain]) -> dict[str, Any]:
-    """Return the fields of the `Chain` that holds several; see `Chain.join`.
+def join_chains(chains: Sequence[Chain]) -> Chain:
+    """Make a complex: several chains in one frame of coordinates as one input of the network.
+
+    Parameters
+    ----------
+    chains : sequence of Chain
+        At least one, of different `chain_id`. They may come from several files.
+
+    Returns
+    -------
+    Chain
+        Residues in the order of `chains`; `name` and `source` of the first. Between two chains
+        `residue_index` makes a step of 8,192, from which on the network sees no distance along the chain. Of
+        one chain, the chain itself.
 
     Raises
     ------
     ChainError
         If there is no chain, or two have the same name.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> from protemb_sdk import join_chains, read_chain
+    >>> one = read_chain("1a8o.cif")
+    >>> joined = join_chains([one, replace(one, chain_id="B", ca_coords=one.ca_coords + 30)])
+    >>> joined.id, len(joined), joined.chain_of_residue[[0, -1]].tolist()
+    ('1a8o_A+B', 140, ['A', 'B'])
     """
     if not chains:
         raise ChainError("there is no chain to join; pass at least one")
+    if len(chains) == 1:
+        return chains[0]
     first, names = chains[0], [chain.chain_id for chain in chains]
     _check_different(names, first.name)
     labels = [chain.label_chain for chain in chains]
@@ -66,17 +86,17 @@ def fields_of_chains(chains: Sequence[Chain]) -> dict[str, Any]:
     columns = ("ca_coords", "auth_seq", "insertion_code", "label_seq", "residue_name", "chain_of_residue")
     known = any(chain.plddt is not None for chain in chains)
     plddt = [np.full(len(c), np.nan, np.float32) if c.plddt is None else c.plddt for c in chains]
-    return {
-        "name": first.name,
-        "chain_id": "+".join(names),
-        "label_chain": "+".join(labels) if all(labels) else "",
-        "sequence": "".join(chain.sequence for chain in chains),
-        "residue_index": np.concatenate(index),
+    return Chain(
+        name=first.name,
+        chain_id="+".join(names),
+        label_chain="+".join(labels) if all(labels) else "",
+        sequence="".join(chain.sequence for chain in chains),
+        residue_index=np.concatenate(index),
         **{name: np.concatenate([getattr(chain, name) for chain in chains]) for name in columns},
-        "plddt": np.concatenate(plddt) if known else None,
-        "notes": _notes(chains),
-        "source": first.source,
-    }
+        plddt=np.concatenate(plddt) if known else None,
+        notes=_notes(chains),
+        source=first.source,
+    )
 
 
 def _notes(chains: Sequence[Chain]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from protemb_sdk._base.folders import find_structures
 from protemb_sdk._base.limits import DEFAULT_BYTES
 from protemb_sdk._structure.arrays import SHORTEST_STEP
 from protemb_sdk._structure.chain import Chain, no_protein_chain
-from protemb_sdk._structure.complexes import ALL, checked_chains
+from protemb_sdk._structure.complexes import ALL, checked_chains, join_chains
 from protemb_sdk._structure.inputs import Input, Kind
 from protemb_sdk._structure.protein import StructureRead, chains_of_stretches
 
@@ -66,7 +66,7 @@ def read_chains(
     byte_limit : int, default 2 GiB
         Larger files, or such as are larger unzipped, are refused.
     chains : "all" or sequence of str, optional
-        Protein chains that make one complex, joined as by `Chain.join`: all, or those with these author or
+        Protein chains that make one complex, joined as by `join_chains`: all, or those with these author or
         label names, in this order. By default each chain is on its own.
     assembly : str, optional
         Name of an assembly, such as "1", whose chains are read: `_pdbx_struct_assembly` of mmCIF, REMARK 350
@@ -112,7 +112,7 @@ def _complex_of(read: StructureRead, names: str | list[str]) -> StructureRead:
     if not read.chains or (names != ALL and read.chains[0].chain_id == "+".join(names)):
         return read  # the second was made before it was sent to a worker
     chains = read.chains if names == ALL else [_chain_named(read, name) for name in names]
-    return StructureRead([Chain.join(chains)], read.skipped)
+    return StructureRead([join_chains(chains)], read.skipped)
 
 
 def read_chain(structure: Any, chain_id: str | None = None, **options: Any) -> Chain:
