@@ -16,7 +16,8 @@ from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import BASE
 
 ARRAYS = (
-    "ca_coords", "residue_index", "auth_seq", "label_seq", "insertion_code", "residue_name", "chain_of_residue"
+    "ca_coords", "residue_index", "auth_seq", "label_seq", "insertion_code", "residue_name",
+    "chain_of_residue",
 )  # fmt: skip
 
 
@@ -82,6 +83,6 @@ def test_contacts_of_complexes_are_easy_for_a_linear_probe() -> None:
     one, other = read_chains(EXAMPLE, assembly="1").chains
     found = [dimers.embedded(Embedder(device="cpu"), name, (one, other)) for name in "xy"]
     together, share = complexes.probed(found, complexes.between_rows, most=complexes.NEGATIVES)
-    assert share == found[0].contacts.mean() and together > 0.9 > share
+    assert share == found[0].contacts.mean() and together > 0.5 > share
     moved, _ = complexes.probed(found, lambda dimer: complexes.interface_rows(dimer, True))
     assert moved > 0.9

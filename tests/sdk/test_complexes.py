@@ -52,7 +52,7 @@ def embedded(embedder: Embedder, dimer: Chain) -> Embedding:
 
 def difference(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the distance of each row from that of another, as a share of its length."""
-    return np.linalg.norm(one - other, axis=-1) / np.linalg.norm(one, axis=-1)
+    return np.asarray(np.linalg.norm(one - other, axis=-1) / np.linalg.norm(one, axis=-1))
 
 
 def assert_same(one: Embedding, other: Embedding) -> None:
@@ -148,7 +148,8 @@ def test_an_assembly_is_that_of_gemmi(structures: Path, name: str) -> None:
     model = gemmi.read_structure(str(structures / name))
     model.setup_entities()
     model.transform_to_assembly("1", gemmi.HowToNameCopiedChain.AddNumber)
-    alphas = [[*atom.pos] for one in model[0] for residue in one for atom in residue if atom.name == "CA"]
+    atoms = [atom for one in model[0] for residue in one for atom in residue if atom.name == "CA"]
+    alphas = [atom.pos.tolist() for atom in atoms]
     np.testing.assert_allclose(chain.ca_coords, alphas, atol=1e-3)
     for content in ((structures / name).read_bytes(), gemmi.read_structure(str(structures / name))):
         (again,) = read_chains(content, chains="all", assembly="1").chains
@@ -170,8 +171,9 @@ def test_an_assembly_that_is_not_there_is_refused(structures: Path) -> None:
 def test_a_complex_of_one_chain_is_the_chain(structures: Path, embedder: Embedder) -> None:
     path = structures / "1a8o.cif"
     one, alone = embedder.embed(path, chains=["A"], pair=True), embedder.embed(path, pair=True)
-    assert one.id == alone.id and (one.pair == alone.pair).all()
-    assert (one.residue == alone.residue).all() and (one.protein == alone.protein).all()
+    assert one.id == alone.id and one.pair is not None and alone.pair is not None
+    for level in ("pair", "residue", "protein"):
+        np.testing.assert_array_equal(getattr(one, level), getattr(alone, level))
 
 
 def test_no_larger_step_between_chains_gives_another_embedding(
@@ -243,7 +245,8 @@ def test_heads_for_single_chains_refuse_a_complex(head: Path, embedder: Embedder
 
 def test_many_complexes_are_embedded_by_workers_as_alone(structures: Path, embedder: Embedder) -> None:
     files = [structures / FIBRIL, structures / "1a8o.cif", structures / "1lcd.pdb.gz"]
-    for options in ({"workers": 2}, {"batch": 2}):
+    every: list[dict[str, Any]] = [{"workers": 2}, {"batch": 2}]
+    for options in every:
         run = embedder.embed_many(
             [*files, gemmi.read_structure(str(files[0]))], chains="all", on_error="skip", **options
         )
