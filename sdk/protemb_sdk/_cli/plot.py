@@ -9,13 +9,27 @@ import typer
 
 from protemb_sdk._base.console import out_console, say
 from protemb_sdk._cli.fetch import present
-from protemb_sdk._cli.options import Altloc, ChainId, Device, Fetch, File, MinPlddt, Model, Threads
+from protemb_sdk._cli.options import (
+    Altloc,
+    Assembly,
+    Chains,
+    Complex,
+    Device,
+    Fetch,
+    File,
+    MinPlddt,
+    Model,
+    Threads,
+    chosen,
+)
 
 
 def plot(
     file: File,
     out: Annotated[Path, typer.Option("-o", "--out", help="Picture to write: .png, .svg, .pdf.")],
-    chain: ChainId = None,
+    chain: Chains = None,
+    together: Complex = False,
+    assembly: Assembly = None,
     sites: Annotated[bool, typer.Option("--sites", help="Also a profile of interface sites.")] = False,
     quality: Annotated[
         bool, typer.Option("--quality", help="Also a profile of expected lDDT, for models of structures.")
@@ -41,10 +55,11 @@ def plot(
     from protemb_sdk.plot import save_picture
 
     (file,) = present([file], fetch)
+    one, several = chosen(chain, together, assembly)
     picture_kind(writable_target(out))
     check_apart([out], [file, find_model(model).path])
-    embedder = Embedder(model, device, threads=threads, altloc=altloc, min_plddt=min_plddt)
-    embedding = embedder.embed(file, chain, pair=True)
+    embedder = Embedder(model, device, threads=threads, altloc=altloc, min_plddt=min_plddt, **several)
+    embedding = embedder.embed(file, one, pair=True)
     known = embedding.chain
     if min_plddt is not None:
         report_notes([known])

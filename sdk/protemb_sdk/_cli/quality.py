@@ -125,8 +125,7 @@ def score_files(
 
 def missing(score: QualityScore) -> int:
     """Return how many residues are missing inside a chain."""
-    index = score.chain.residue_index
-    return int(index[-1] - index[0]) + 1 - len(index)
+    return int(score.chain.missing_after.sum())
 
 
 def spark(score: QualityScore) -> str:

@@ -106,6 +106,9 @@ def draw(
         _number(axes.xaxis, chain)
     for key in "dp":
         _number(maps[key].yaxis, chain)
+        for last in np.flatnonzero(chain.is_last_of_chain[:-1]):
+            maps[key].axhline(last + 0.5, color="white", linewidth=0.8)
+            maps[key].axvline(last + 0.5, color="white", linewidth=0.8)
     bar = figure.colorbar(shade, ax=maps["d"], shrink=0.8, pad=0.02, extend="max")
     bar.set_label("angstrom", fontsize=8.5, color=INK)
     bar.ax.tick_params(labelsize=8, colors=INK)
@@ -125,11 +128,11 @@ def _profile(axes: Axes, values: NDArray[np.float32], threshold: float | None) -
 
 def _number(axis: Any, chain: Chain) -> None:
     """Label an axis by author numbers, at residues."""
-    numbers, codes = chain.auth_seq, chain.insertion_code
+    labels = chain.residue_labels
 
     def label(place: float, _: int) -> str:
         at = round(place)
-        return f"{numbers[at]}{codes[at]}" if 0 <= at < len(numbers) and abs(place - at) < 1e-6 else ""
+        return labels[at] if 0 <= at < len(labels) and abs(place - at) < 1e-6 else ""
 
     axis.set_major_locator(_locator())
     axis.set_major_formatter(label)

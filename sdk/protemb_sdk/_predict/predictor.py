@@ -111,9 +111,14 @@ class Predictor(Generic[Result]):
         Raises
         ------
         EmbeddingError
-            If one does not, or has not a value for every residue where it should.
+            If one does not, or has not a value for every residue where it should, or the chain is a complex.
         """
         chain = embedding.chain
+        if chain.is_complex:
+            raise EmbeddingError(
+                f"the head {self.info.name!r} was trained on single chains; predict for each on its own",
+                chain.id,
+            )
         feeds: dict[str, NDArray[Any]] = {
             "features": features_of(embedding, self.info.readouts),
             "residue_type": chain.residue_type,
