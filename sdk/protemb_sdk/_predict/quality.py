@@ -14,6 +14,7 @@ from protemb_sdk._base.errors import EmbeddingError
 from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._model.session import Provider
+from protemb_sdk._predict.metric import LDDT, Metric
 from protemb_sdk._predict.predictor import PredictionRun, Predictor
 from protemb_sdk._structure.chain import Chain
 
@@ -88,6 +89,11 @@ class QualityScore:
     def residue_value(self) -> NDArray[np.float32]:
         """What B-factors show: lDDT."""
         return self.residue_lddt
+
+    @property
+    def residue_metric(self) -> Metric:
+        """How `residue_value` is called in mmCIF."""
+        return LDDT
 
 
 class QualityScorer(Predictor[QualityScore]):

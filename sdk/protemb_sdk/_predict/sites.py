@@ -15,6 +15,7 @@ from protemb_sdk._base.output import writing_csv
 from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._model.session import Provider
+from protemb_sdk._predict.metric import SITES, Metric
 from protemb_sdk._predict.predictor import PredictionRun, Predictor, expected_threshold
 from protemb_sdk._structure.chain import Chain
 from protemb_sdk._structure.columns import RESIDUE, residues_of
@@ -94,6 +95,11 @@ class SitePrediction:
     def residue_value(self) -> NDArray[np.float32]:
         """What B-factors show: the probability."""
         return self.probability
+
+    @property
+    def residue_metric(self) -> Metric:
+        """How `residue_value` is called in mmCIF."""
+        return SITES
 
     def rows(self) -> Iterator[tuple[object, ...]]:
         """Give the cells of `SITE_COLUMNS` for each residue.
