@@ -83,6 +83,8 @@ def check_output(
 ) -> None:
     """Check before any work that an output can be written, has the right extension, and replaces no input.
 
+    A file that is there and will be replaced is told.
+
     Parameters
     ----------
     out : Path
@@ -99,9 +101,12 @@ def check_output(
     OutputError
         If it cannot, or something would be lost.
     """
+    from protemb_sdk._base.console import note_replaced
+
     check_ending(out, endings)
     targets = [writable_target(out.with_name(out.stem + ending)) for ending in (out.suffix, *beside)]
     check_apart(targets, (Path(file) for file in inputs if file is not None))
+    note_replaced(targets)
 
 
 def check_ending(out: Path, endings: str | tuple[str, ...]) -> None:

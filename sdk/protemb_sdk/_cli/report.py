@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from protemb_sdk._base.console import out_console, say
+from protemb_sdk._base.console import note_replaced, out_console, say
 from protemb_sdk._cli.fetch import present
 from protemb_sdk._cli.options import (
     Altloc,
@@ -60,6 +60,7 @@ def report(
     check_apart([out], [*files, find_model(model).path])
     check_ending(out, ".html")
     check_chain(files, chain)
+    note_replaced([out], quiet=quiet)
     embedder = Embedder(model, device, threads=threads, altloc=altloc, min_plddt=min_plddt)
     with results_of(files, chain, embedder.embed, embedder.embed_many, workers=workers, quiet=quiet) as (
         run,
