@@ -20,7 +20,7 @@ from protemb_sdk._base.folders import find_structures
 if TYPE_CHECKING:
     from _csv import Writer
 
-    from matplotlib.figure import Figure
+    from protemb_sdk._base.figure import Picture
 
 # Characters of the file name in the name of its temporary folder, which must not be too long.
 _NAMED = 32
@@ -183,8 +183,8 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise OutputError(f"cannot be written ({error.strerror or error})", path) from error
 
 
-def figures() -> type[Figure]:
-    """Return matplotlib's figure, which draws without a screen.
+def figures() -> type[Picture]:
+    """Return matplotlib's figure, which draws without a screen, and shows itself in a notebook.
 
     Raises
     ------
@@ -192,10 +192,10 @@ def figures() -> type[Figure]:
         If matplotlib is not installed.
     """
     try:
-        from matplotlib.figure import Figure
+        from protemb_sdk._base.figure import Picture
     except ImportError:
         raise OutputError("pictures need matplotlib: pip install 'protemb-sdk[plot]'") from None
-    return Figure
+    return Picture
 
 
 def picture_kind(path: Path) -> str:

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from protemb_sdk._base.notebook import card
 from protemb_sdk._base.output import writing_csv
 from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._model.session import Provider
 from protemb_sdk._predict.metric import SITES, Metric
-from protemb_sdk._predict.predictor import PredictionRun, Predictor, expected_threshold
+from protemb_sdk._predict.predictor import PredictionRun, Predictor, expected_threshold, origin_of
 from protemb_sdk._structure.chain import Chain
-from protemb_sdk._structure.columns import RESIDUE, residues_of
+from protemb_sdk._structure.columns import RESIDUE, facts_of, residues_of
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -66,6 +67,16 @@ class SitePrediction:
         return (
             f"SitePrediction({self.id}: {int(self.is_site.sum())} sites of {len(self)} residues, "
             f"threshold {self.threshold:g})"
+        )
+
+    def _repr_html_(self) -> str:
+        from protemb_sdk._embed.picture import small_profile
+
+        called = {"sites": int(self.is_site.sum()), "threshold": f"{self.threshold:.3g}"}
+        limit = self.threshold if np.isfinite(self.threshold) else None
+        return card(
+            {**facts_of(self.chain), **called, **origin_of(self.provenance)},
+            lambda: small_profile(self.chain, self.probability, limit),
         )
 
     @property
