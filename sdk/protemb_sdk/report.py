@@ -17,6 +17,7 @@ from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._model.models import BUNDLED, CONTRACT
 from protemb_sdk._search.clusters import cluster_vectors, compared_vectors
 from protemb_sdk._structure.chain import Skipped
+from protemb_sdk._structure.fold import fold_of
 from protemb_sdk.plot import principal_colours
 
 __all__ = ["write_report"]
@@ -135,6 +136,8 @@ def _row(
         row |= {
             "xyz": np.round(embedding.chain.centred_coords, 1).tolist(),
             "colours": colours,
+            "sequence": embedding.sequence,
+            "fold": fold_of(embedding.chain.ca_coords, embedding.gap_after),
             "gap": np.flatnonzero(embedding.gap_after).tolist(),
             "numbers": [f"{number}{code}" for number, code in numbers],
         }
