@@ -43,7 +43,7 @@ def of_author(path: Path, chain: Chain) -> str:
     for letter, stretches in (("E", strands), ("H", structure.helices)):
         for stretch in stretches:
             if stretch.start.chain_name == chain.chain_id:
-                first, last = stretch.start.res_id.seqid.num, stretch.end.res_id.seqid.num
+                first, last = (end.res_id.seqid.num or 0 for end in (stretch.start, stretch.end))
                 found[(chain.auth_seq >= first) & (chain.auth_seq <= last)] = letter
     return "".join(found)
 

@@ -7,7 +7,7 @@ import html
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from protemb_sdk._base.errors import OutputError
 
@@ -59,20 +59,21 @@ def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int, int | 
 
     Rich would need ipywidgets for it.
     """
-    from IPython.display import HTML, display
+    import IPython.display
 
+    shown: Any = IPython.display  # its functions have no types
     begun = drawn = time.monotonic()
     last = 0
 
-    def bar(done: int) -> HTML:
+    def bar(done: int) -> Any:
         passed = time.monotonic() - begun
         size = "" if total is None else f' value="{done}" max="{total}"'
         of = "" if total is None else f" of {total:,}"
         speed = f", {done / passed:.1f} a second" if done and passed else ""
         text = f"{what} {done:,}{of} inputs, {passed:.0f} s{speed}"
-        return HTML(f"<progress{size}></progress> {html.escape(text)}")
+        return shown.HTML(f"<progress{size}></progress> {html.escape(text)}")
 
-    handle = display(bar(0), display_id=True)
+    handle = shown.display(bar(0), display_id=True)
 
     def update(done: int, _: int | None) -> None:
         nonlocal drawn, last

@@ -57,7 +57,7 @@ def add_metrics(block: gemmi.cif.Block, values: Iterable[Value]) -> None:
 
     quote = gemmi.cif.quote
     numbers: dict[Metric, str] = {}
-    rows = []
+    rows: list[list[str]] = []
     for metric, model, residue, value in values:
         if residue.label_seq is None:
             continue
