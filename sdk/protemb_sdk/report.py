@@ -17,6 +17,7 @@ from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._model.models import BUNDLED, CONTRACT
 from protemb_sdk._search.clusters import cluster_vectors, compared_vectors
 from protemb_sdk._structure.chain import Skipped
+from protemb_sdk._structure.fold import fold_of
 from protemb_sdk.plot import principal_colours
 
 __all__ = ["write_report"]
@@ -130,10 +131,13 @@ def _row(
         "near": [[int(n), round(float(cosine[n]), 4)] for n in near],
     }
     if colours is not None:
+        broken = np.append(np.diff(embedding.residue_index) > 1, False)  # at gaps and ends of chains
         row |= {
             "xyz": np.round(embedding.chain.centred_coords, 1).tolist(),
             "colours": colours,
-            "gap": np.flatnonzero(np.diff(embedding.residue_index) > 1).tolist(),
+            "sequence": embedding.sequence,
+            "fold": fold_of(embedding.chain.ca_coords, broken),
+            "gap": np.flatnonzero(broken).tolist(),
             "numbers": embedding.chain.residue_labels,
         }
     return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -160,6 +161,12 @@ def test_commands_of_the_table_of_features_exist() -> None:
         typer.main.get_command(app).commands[name].make_context(name, shlex.split(rest))  # type: ignore[attr-defined]
 
 
+SHOWN = {
+    "first_look": ("<th>pair</th><td>(247, 247, 64)</td>", '<img src="data:image/png', "<th>sites</th>"),
+    "a_folder": ("</progress> embedding 12 of 12 inputs", "<th>chains</th><td>18</td>", "<th>TM-score</th>"),
+}
+
+
 @pytest.mark.parametrize("notebook", sorted(DOCS.glob("notebooks/*.ipynb")), ids=lambda path: path.stem)
 def test_notebooks_run_and_are_stored_without_outputs(notebook: Path) -> None:
     nbclient = pytest.importorskip("nbclient", reason="needs nbclient")
@@ -171,7 +178,14 @@ def test_notebooks_run_and_are_stored_without_outputs(notebook: Path) -> None:
         book, timeout=200, resources={"metadata": {"path": str(notebook.parent)}}
     )
     client.execute()
-    assert any(cell.outputs for cell in code)
+    outputs = [output for cell in code for output in cell.outputs]
+    assert "ipywidgets" not in str(outputs)  # Rich's bar would ask for it
+    shown = [output.data for output in outputs if "data" in output]
+    (picture, *_) = [data["image/png"] for data in shown if "image/png" in data]
+    assert base64.b64decode(picture).startswith(b"\x89PNG")
+    tables = "".join(data.get("text/html", "") for data in shown)
+    for part in SHOWN[notebook.stem]:
+        assert part in tables, part
 
 
 def tracked_pages() -> list[Path]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from protemb_sdk._base.console import out_console, say
+from protemb_sdk._base.console import note_replaced, out_console, say
 from protemb_sdk._base.errors import OutputError, StructureError
 from protemb_sdk._base.limits import DEFAULT_BYTES, DEFAULT_RESIDUES
 from protemb_sdk._base.output import check_apart, writable_target
@@ -121,6 +121,8 @@ def embed(
     if out.suffix.lower() in (".npz", ".parquet") and (half or level != "residue" or engine != "local"):
         raise OutputError("--half, --level and --engine are for a folder; name one, without an ending", out)
     check_apart([writable_target(out)], [*files, embedder.model.path])
+    if out.suffix.lower() in (".npz", ".parquet"):
+        note_replaced([out], quiet=quiet)
     tally = Tally()
     with (
         collecting(out, pair=pair, readouts=readouts) as collection,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from protemb_sdk._base.console import note_replaced
 from protemb_sdk._base.output import check_apart, check_ending, writable_target
 from protemb_sdk._cli.fetch import present
 from protemb_sdk._cli.options import (
@@ -59,6 +60,7 @@ def profile(
     embedder = Embedder(model, device, threads=threads, altloc=altloc, min_plddt=min_plddt, **several)
     check_apart([writable_target(out)], [*files, embedder.model.path])
     check_ending(out, ".csv")
+    note_replaced([out], quiet=quiet)
     tally = ProfileTally()
     with (
         writing_profiles(out) as table,

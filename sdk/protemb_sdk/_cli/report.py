@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from protemb_sdk._base.console import out_console, say
+from protemb_sdk._base.console import note_replaced, out_console, say
 from protemb_sdk._cli.fetch import present
 from protemb_sdk._cli.options import (
     Altloc,
@@ -66,6 +66,7 @@ def report(
     check_ending(out, ".html")
     one, several = chosen(chain, together, assembly)
     check_chain(files, one)
+    note_replaced([out], quiet=quiet)
     embedder = Embedder(model, device, threads=threads, altloc=altloc, min_plddt=min_plddt, **several)
     with results_of(files, one, embedder.embed, embedder.embed_many, workers=workers, quiet=quiet) as (
         run,

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from protemb_sdk._base.console import console, out_console, say
+from protemb_sdk._base.console import console, note_replaced, out_console, say
 from protemb_sdk._base.errors import ModelError, StructureError
 from protemb_sdk._base.output import check_apart, check_ending, writable_target, write_text_whole
 from protemb_sdk._cli.fetch import present
@@ -95,6 +95,7 @@ def search(
         own = [] if model is None else [find_model(model).path]
         check_apart([writable_target(out)], [query, *index.iterdir(), *own])
         check_ending(out, ".csv")
+        note_replaced([out])
     embedder = Embedder(
         model or _model_of(opened), device, threads=threads, altloc=altloc, min_plddt=min_plddt,
         **several,

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import EmbeddingError, OutputError
+from protemb_sdk._base.notebook import card
 from protemb_sdk._embed.npz import load, save
 from protemb_sdk._model.models import CONTRACT
 from protemb_sdk._model.readouts import READOUTS, RESIDUE
 from protemb_sdk._structure.chain import Chain
+from protemb_sdk._structure.columns import facts_of
 
 if TYPE_CHECKING:
     import pandas
@@ -75,6 +77,14 @@ class Embedding:
             f"Embedding({self.id}: protein {self.protein.shape}, residue {self.residue.shape}, "
             f"pair {pair}{more})"
         )
+
+    def _repr_html_(self) -> str:
+        from protemb_sdk._embed.picture import thumbnail
+
+        levels = {"protein": self.protein, "residue": self.residue, "pair": self.pair, **self.readouts}
+        shapes = {name: "not kept" if array is None else array.shape for name, array in levels.items()}
+        facts = {**facts_of(self.chain), **shapes, "model": self.provenance.get("model", "")}
+        return card(facts, lambda: thumbnail(self.chain, self.residue, self.pair))
 
     @property
     def id(self) -> str:

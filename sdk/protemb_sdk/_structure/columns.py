@@ -29,6 +29,11 @@ def source_of(chain: Chain) -> str:
     return chain.source or chain.name
 
 
+def facts_of(chain: Chain) -> dict[str, object]:
+    """Return what notebooks show of a chain."""
+    return {"name": chain.name, "chain": chain.chain_id, "residues": len(chain)}
+
+
 def residues_of(chain: Chain) -> Iterator[tuple[object, ...]]:
     """Give the cells of `RESIDUE` for each residue; `label_seq` is empty where it is unknown."""
     source = source_of(chain)
