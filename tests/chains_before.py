@@ -18,7 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 
-EXAMPLES = 2
+EXAMPLES = 1
 
 # Beginnings of notes of chains that are otherwise unchanged, and their descriptions on the page.
 NEW_NOTES = {

@@ -1,6 +1,6 @@
 """Mutation tests: change the code of the SDK in one place, and run the tests that should then fail.
 
-    python tests/mutants.py                     # all groups, into tests/mutants.md: an hour on one core
+    python tests/mutants.py                     # all groups, into tests/mutants.md and mutants.txt: an hour
     python tests/mutants.py store --sample 20   # 20 mutants of one group, printed only
 
 Cosmic Ray makes the mutations. Each is written into a copy of the SDK, and the tests of its group run on it.
@@ -31,6 +31,7 @@ from cosmic_ray import mutating, plugins
 ROOT = Path(__file__).resolve().parents[1]
 SDK = ROOT / "sdk" / "protemb_sdk"
 RESULTS = Path(__file__).with_name("mutants.md")
+SURVIVORS = RESULTS.with_suffix(".txt")
 SEED = 0
 
 GROUPS: dict[str, tuple[list[str], list[str]]] = {  # modules, and their tests
@@ -206,13 +207,13 @@ def main() -> None:
         "|---|---|---|---|---|",
         *rows,
         "",
-        "Survivors, with the change in braces:",
-        "",
-        *(f"- `{mutant.change()}`" for mutant in survived),
+        "Survivors, with the change in braces: [mutants.txt](mutants.txt).",
     ]
-    print("\n".join(text))
+    changes = [mutant.change() for mutant in survived]
+    print("\n".join([*text, "", *changes]))
     if not options.groups:
         RESULTS.write_text("\n".join(text) + "\n")
+        SURVIVORS.write_text("\n".join(changes) + "\n")
 
 
 if __name__ == "__main__":

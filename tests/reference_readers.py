@@ -5,6 +5,7 @@ python tests/reference_readers.py              # writes tests/reference_readers.
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import os
@@ -217,7 +218,7 @@ def write_page() -> None:
         "name of an amino acid or an unknown name, in ATOM and HETATM records; a C-alpha is the same within",
         f"{SAME} angstrom. {agree:,} files agree in everything, or are refused by us. Each reason is",
         'concluded for each residue from the text of its file (`tests/reference_reasons.py`). "It" is the',
-        "other reader.",
+        "other reader. Files: `reference_readers.csv`.",
         "",
         "| what differs | why | reader | files | residues | example |",
         "|---|---|---|---|---|---|",
@@ -232,18 +233,14 @@ def write_page() -> None:
         "|---|---|",
         f"| all | {sum(d.count for d in found):,} |",
         f"| unexplained | {unexplained} |",
-        "",
-        "## Files",
-        "",
-        "All of them but those that differ in ligands and in letters of modified residues only.",
-        "",
-        "| file | reader | what differs | residues |",
-        "|---|---|---|---|",
     ]
-    for d in found:
-        if d.what not in (MORE, "another letter") or "MODEL" in d.reason:
-            rows.append(f"| {d.file} | {d.reader} | {d.what} | {d.count} |")
     PAGE.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    with PAGE.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["file", "reader", "what differs", "residues"])
+        # Not listed: files that differ in ligands and in letters of modified residues only.
+        listed = [d for d in found if d.what not in (MORE, "another letter") or "MODEL" in d.reason]
+        table.writerows([d.file, d.reader, d.what, d.count] for d in listed)
     print(f"{PAGE}: {sum(d.count for d in found)} residues differ, {unexplained} unexplained")
     sys.exit(bool(unexplained))
 

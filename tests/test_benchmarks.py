@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarks import record, roofline
+from benchmarks import complexes, dimers, record, roofline
 from benchmarks.experiments import archive
 
-from protemb_sdk._model.models import find_model
+from protemb_sdk import Embedder, read_chain, read_chains
+from protemb_sdk._model.models import EXAMPLE, find_model
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import BASE
+
+ARRAYS = (
+    "ca_coords", "residue_index", "auth_seq", "label_seq", "insertion_code", "residue_name",
+    "chain_of_residue",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("model", ["base", "base-int8"])
@@ -62,3 +69,20 @@ def test_rows_of_a_table_have_ratios_to_the_fastest(tmp_path: Path) -> None:
     assert next(archive.medians(target)) == ("64 residues", "a", 0.001)
     record.draw(source, tmp_path / "page.png")
     assert (tmp_path / "page.png").stat().st_size > 5_000
+
+
+def test_copies_of_a_protein_are_told_from_different_proteins() -> None:
+    one, other = read_chains(EXAMPLE, assembly="1").chains
+    short = replace(other, **{name: getattr(other, name)[3:] for name in ARRAYS}, sequence=other.sequence[3:])
+    rows = dimers.same_residues((one, short))
+    assert rows is not None and (rows[0] == rows[1] + 3).all() and len(rows[0]) == 67
+    assert dimers.same_residues((one, read_chain((one.ca_coords, one.sequence[::-1])))) is None
+
+
+def test_contacts_of_complexes_are_easy_for_a_linear_probe() -> None:
+    one, other = read_chains(EXAMPLE, assembly="1").chains
+    found = [dimers.embedded(Embedder(device="cpu"), name, (one, other)) for name in "xy"]
+    together, share = complexes.probed(found, complexes.between_rows, most=complexes.NEGATIVES)
+    assert share == found[0].contacts.mean() and together > 0.5 > share
+    moved, _ = complexes.probed(found, lambda dimer: complexes.interface_rows(dimer, True))
+    assert moved > 0.9

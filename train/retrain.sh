@@ -108,13 +108,13 @@ for name in "${names[@]}"; do
     model=$models/$name.onnx options=()
     [[ $name == base ]] && options=(--protein-map "$runs/protein-map.npz")
     [[ $models == "$bundled" ]] && options+=(--bundle "${summary[$name]}")
-    make_file "$model" "${checkpoint[$name]}" "$results/$name.json" -- \
-        protemb-export model "${checkpoint[$name]}" -o "$model" --sigma "${sigma[$name]:-1}" --verify "$corpus" \
+    make_file "$results/$name.ckpt" "${checkpoint[$name]}" -- \
+        protemb-train weights "${checkpoint[$name]}" -o "$results/$name.ckpt"
+    make_file "$model" "$results/$name.ckpt" "$results/$name.json" -- \
+        protemb-export model "$results/$name.ckpt" -o "$model" --sigma "${sigma[$name]:-1}" --verify "$corpus" \
         --judgement "$results/$name.json" "${options[@]}" "${export_options[@]}"
     [[ $name != base* ]] || make_file "${model%.onnx}-gpu.onnx" "$model" -- \
         protemb-export gpu "$model" --verify "$corpus" "${export_options[@]}"
-    make_file "$results/$name.ckpt" "${checkpoint[$name]}" -- \
-        protemb-train weights "${checkpoint[$name]}" -o "$results/$name.ckpt"
     make_file "$cards/$name.md" "$model" -- protemb-export card "$model" -o "$cards/$name.md"
 done
 cp "$runs/corpus.json" "$results/corpus.json"

@@ -248,14 +248,20 @@ def finetune(
 def card(
     graph: Annotated[Path, typer.Argument(help="Exported ONNX file.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Page to write (.md).")],
+    hugging_face: Annotated[
+        bool,
+        typer.Option("--hugging-face", help="README.md of a Hugging Face repository, with metadata (YAML)."),
+    ] = False,
 ) -> None:
     """Write the model card of an exported graph from its metadata."""
+    from protemb_export.hugging_face import as_hugging_face_page
     from protemb_export.page import read_card
     from protemb_export.pages import page_of
     from protemb_sdk._base.output import check_output
 
     check_output(out, ".md", [graph])
-    write_text_whole(out, page_of(read_card(graph)))
+    found = read_card(graph)
+    write_text_whole(out, as_hugging_face_page(found) if hugging_face else page_of(found))
     say(console, str(out))
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import onnx
 from rich.progress import Progress
 from rich.table import Table
 
@@ -14,6 +13,7 @@ from protemb_export.card import weights_sha256
 from protemb_export.errors import ExportError
 from protemb_export.head import pack_head
 from protemb_export.pack import pack
+from protemb_export.storage import load_graph
 from protemb_export.targets import check_graph, files_of
 from protemb_export.vectors import vectors_of_graph
 from protemb_sdk import Chain, Embedder
@@ -125,7 +125,7 @@ def _unfrozen(
         pack(
             tuned, part, name=encoder.stem, sigma=embedder.noise_level, record=record | {"finetuned": about},
             licence=licence, chains=chains, score=False,
-            vectors=vectors_of_graph(onnx.load(embedder.model.path), embedder.card, network),
+            vectors=vectors_of_graph(load_graph(embedder.model.path), embedder.card, network),
         )  # fmt: skip
         own = Embedder(part, "cpu", threads=threads)
         trained = evaluate_again(trained, model, table, own, ENCODER_TOO)

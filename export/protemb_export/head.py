@@ -31,6 +31,7 @@ import torch
 
 from protemb_export.errors import ParityError
 from protemb_export.pack import check_bundled
+from protemb_export.storage import save_graph
 from protemb_export.verify import TOLERANCE
 from protemb_export.writing import finish, to_onnx
 from protemb_sdk import Chain, Embedder
@@ -134,7 +135,7 @@ def pack_head(
     graph = head_graph(model, readouts, model.mean_HE.shape[1] // readouts, card)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.onnx"
-        onnx.save(graph, draft)
+        save_graph(graph, draft)
         predictor: Predictor[Any] = (
             Predictor(card["kind"], draft, "cpu")
             if embedder is None
@@ -158,7 +159,7 @@ def pack_head(
     }
     onnx.helper.set_model_props(graph, _metadata(card))
     with written_whole(out) as part:
-        onnx.save(graph, part)
+        save_graph(graph, part)
     return worst
 
 

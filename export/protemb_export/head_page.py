@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from protemb_export.page import listed, table
+from protemb_export.words import in_words
 
 SCORES = {
     "chains": "chains",
@@ -58,6 +59,7 @@ def as_head_page(card: Mapping[str, Any]) -> str:
     }
     parts = [
         f"# Model card: {card.get('name', 'without a name')}",
+        in_words(card),
         "Made from the metadata of the graph by `protemb-export card`.",
         table(facts),
         "## Quality on held-out chains",

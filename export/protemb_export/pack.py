@@ -18,6 +18,7 @@ from protemb_export.graph import embedding_graph, score_graph
 from protemb_export.products import as_products
 from protemb_export.quantise import Int8Blocks
 from protemb_export.states_graph import states_graph
+from protemb_export.storage import load_graph, save_graph
 from protemb_export.vectors import vectors_of_graph
 from protemb_export.verify import (
     LEAST_COSINE,
@@ -155,10 +156,10 @@ def pack(
     graph = _graph_of(network, card, vectors)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.onnx"
-        onnx.save(graph, draft)
+        save_graph(graph, draft)
         if score:
             score_card = make_card(network, name, None, record, licence, evaluation)
-            onnx.save(score_graph(network, as_metadata(score_card)), beside(draft, "score"))
+            save_graph(score_graph(network, as_metadata(score_card)), beside(draft, "score"))
         embedder = Embedder(draft, "cpu")
         parity = measure_parity(network, embedder, chains, vectors)
         _check_deviation("embedding", parity.worst, out)
@@ -168,13 +169,13 @@ def pack(
             deviation = measure_score_parity(network, embedder, chains)
             _check_deviation("score", deviation, out)
             score_card |= {"parity": {"score": float(f"{deviation:.2e}")}}
-            scores = _with_card(onnx.load(beside(draft, "score")), score_card)
+            scores = _with_card(load_graph(beside(draft, "score")), score_card)
             with written_whole(beside(out, "score")) as part:
-                onnx.save(scores, part)
+                save_graph(scores, part)
     for kind in ("gpu",) if score else ("gpu", "score"):
         beside(out, kind).unlink(missing_ok=True)  # of an earlier network
     with written_whole(out) as part:
-        onnx.save(_with_card(graph, card), part)
+        save_graph(_with_card(graph, card), part)
     return parity
 
 
@@ -202,7 +203,7 @@ def pack_int8(model: Model, out: Path, calibration: Sequence[Chain], held_out: S
         If the file cannot be written.
     """
     writable_target(out)
-    blocks = Int8Blocks(onnx.load(model.path))
+    blocks = Int8Blocks(load_graph(model.path))
     graph = blocks.quantised(blocks.ranges(map(feeds_of, calibration)))
     lengths = [len(chain) for chain in calibration]
     about = {"calibration": {"chains": len(lengths), "shortest": min(lengths), "longest": max(lengths)}}
@@ -234,7 +235,7 @@ def pack_half(network: ScoreNetwork, model: Model, out: Path, held_out: Sequence
     card = Embedder(model.path, "cpu").card
     if weights_sha256(network) != card["weights_sha256"]:
         raise ExportError("is not the graph of that checkpoint; export it first", model.path)
-    vectors = vectors_of_graph(onnx.load(model.path), card, network)
+    vectors = vectors_of_graph(load_graph(model.path), card, network)
     graph = as_products(_graph_of(network, card, vectors, half=True))
     return _pack_narrow(graph, model, out, held_out, "float16", {})
 
@@ -260,10 +261,10 @@ def pack_gpu(model: Model, chains: Iterable[Chain]) -> Parity:
     """
     out = writable_target(beside(model.path, "gpu"))
     exact = Embedder(model.path, "cpu")
-    graph = as_products(onnx.load(model.path))
+    graph = as_products(load_graph(model.path))
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.onnx"
-        onnx.save(graph, draft)
+        save_graph(graph, draft)
         parity = measure_equality(exact, Embedder(draft, "cpu"), chains)
     _check_deviation("embedding", parity.worst, out)
     card = exact.card | {
@@ -271,7 +272,7 @@ def pack_gpu(model: Model, chains: Iterable[Chain]) -> Parity:
         "convolutions": {"as": "matrix products, for GPUs", "deviation": parity.as_dict()},
     }
     with written_whole(out) as part:
-        onnx.save(_with_card(graph, card), part)
+        save_graph(_with_card(graph, card), part)
     return parity
 
 
@@ -288,7 +289,7 @@ def _pack_narrow(
     card = exact.card
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.onnx"
-        onnx.save(graph, draft)
+        save_graph(graph, draft)
         embedder = Embedder(draft, "cpu")
         alike = measure_likeness(exact, embedder, held_out)
         golden = _golden(embedder)
@@ -310,7 +311,7 @@ def _pack_narrow(
     }
     del card["parity"]  # of the float32 graph
     with written_whole(out) as part:
-        onnx.save(_with_card(graph, card), part)
+        save_graph(_with_card(graph, card), part)
     return alike
 
 

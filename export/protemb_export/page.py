@@ -11,6 +11,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from protemb_export.errors import ExportError
+from protemb_export.words import in_words
 from protemb_train.pretrain.levels import read_judgement
 
 ROWS = 16
@@ -60,7 +61,7 @@ def read_evaluation(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_page(card: Mapping[str, Any]) -> str:
-    """Return the card as Markdown: identity, data, recipe, training curve, losses, limits, licence.
+    """Return the card as Markdown: summary, identity, data, recipe, training curve, losses, limits.
 
     Missing values are "not recorded". The golden vector and properties fixed by the contract are left out. A
     quantised graph refers to the card of its original for training and losses.
@@ -72,6 +73,7 @@ def as_page(card: Mapping[str, Any]) -> str:
     """
     parts = [
         f"# Model card: {card.get('name', 'without a name')}",
+        in_words(card),
         "Made from the metadata of the graph by `protemb-export card`.",
         table(_identity(card)),
     ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from protemb_export.page import listed, table
+from protemb_export.words import in_words
 
 OF_SOURCE = {
     "models": "number",
@@ -62,14 +63,16 @@ def as_quality_page(card: Mapping[str, Any]) -> str:
     }
     parts = [
         f"# Model card: {card.get('name', 'without a name')}",
+        in_words(card),
         "Made from the metadata of the graph by `protemb-export card`.",
         table(facts),
         "## Quality on CASP12",
         "447 server models of 23 targets, GDT_TS and residue scores. Choices were made on validation models; "
-        "these models were scored five times (train/results/README.md).",
+        "these models were scored several times (train/results/README.md).",
         table({name.replace("_", " "): f"{value:.3f}" for name, value in quality.get("CASP12", {}).items()}),
         "## Quality on validation models, by source",
-        "Targets outside the training set. R is calculated over all models of a source.",
+        "Targets outside the training set and not used to calibrate. R is calculated over all models of a "
+        "source.",
         _by_source(quality.get("watched", {})),
         *(["By true GDT_TS and by length:", _by_source(quality["bands"])] if "bands" in quality else []),
         "## Training",

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from protemb_sdk._predict.sites import SitePrediction, SitePredictor
     from protemb_sdk._store.fill import StoreSummary, embed_into_store
     from protemb_sdk._structure.chain import ALPHABET, Chain, Skipped
+    from protemb_sdk._structure.complexes import join_chains
     from protemb_sdk._structure.fetch import fetch_structure
     from protemb_sdk._structure.protein import StructureRead
     from protemb_sdk._structure.reader import read_chain, read_chains
@@ -70,6 +71,7 @@ _HOME = {
     "clip_windows": "_model.pooling",
     "embed_into_store": "_store.fill",
     "fetch_structure": "_structure.fetch",
+    "join_chains": "_structure.complexes",
     "list_models": "_model.models",
     "list_readouts": "_model.readouts",
     "mean_over_columns": "_model.pooling",
@@ -106,6 +108,7 @@ __all__ = [
     "clip_windows",
     "embed_into_store",
     "fetch_structure",
+    "join_chains",
     "list_models",
     "list_readouts",
     "mean_over_columns",

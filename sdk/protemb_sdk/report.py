@@ -18,6 +18,7 @@ from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._model.models import BUNDLED, CONTRACT
 from protemb_sdk._search.clusters import cluster_vectors, compared_vectors
 from protemb_sdk._structure.chain import Skipped
+from protemb_sdk._structure.fold import fold_of
 from protemb_sdk.plot import principal_colours
 
 __all__ = ["write_report"]
@@ -124,21 +125,22 @@ def _row(
     embedding: Embedding, at: NDArray[np.float64], cosine: NDArray[np.float32], colours: str | None
 ) -> dict[str, Any]:
     near = np.argsort(-cosine, kind="stable")[: min(NEIGHBOURS, len(cosine) - 1)]
-    index = embedding.residue_index
     row: dict[str, Any] = {
         "id": embedding.id,
         "source": embedding.chain.source,
         "length": len(embedding),
-        "missing": int(index[-1] - index[0]) + 1 - len(index),
+        "missing": int(embedding.chain.missing_after.sum()),
         "at": [round(float(x), 4) for x in at],
         "near": [[int(n), round(float(cosine[n]), 4)] for n in near],
     }
     if colours is not None:
-        numbers = zip(embedding.auth_seq.tolist(), embedding.insertion_code.tolist(), strict=True)
+        broken = np.append(np.diff(embedding.residue_index) > 1, False)  # at gaps and ends of chains
         row |= {
             "xyz": np.round(embedding.chain.centred_coords, 1).tolist(),
             "colours": colours,
-            "gap": np.flatnonzero(embedding.gap_after).tolist(),
-            "numbers": [f"{number}{code}" for number, code in numbers],
+            "sequence": embedding.sequence,
+            "fold": fold_of(embedding.chain.ca_coords, broken),
+            "gap": np.flatnonzero(broken).tolist(),
+            "numbers": embedding.chain.residue_labels,
         }
     return row

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import EmbeddingError, OutputError
+from protemb_sdk._base.notebook import listing
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._search.chance import p_value
 from protemb_sdk._search.clusters import ClusterMember, cluster_store
@@ -126,8 +127,27 @@ class Hit:
         """Mean of `tm_query` and `tm_target`: high only if most of both chains is aligned."""
         return (self.tm_query + self.tm_target) / 2
 
+    def _repr_html_(self) -> str:
+        return Hits([self])._repr_html_()
+
     def __repr__(self) -> str:
         return f"Hit({self.id}: TM-score {self.tm_score:.3f}, {len(self.pairs)} residues aligned)"
+
+
+class Hits(list[Hit]):
+    """A list of hits, which a notebook shows as a table."""
+
+    def _repr_html_(self) -> str:
+        scores = ("TM-score", "by query", "by hit", "E-value", "RMSD", "aligned", "identity", "similarity")
+        rows = [
+            (
+                hit.id, hit.length, f"{hit.tm_score:.3f}", f"{hit.tm_query:.3f}", f"{hit.tm_target:.3f}",
+                f"{hit.e_value:.1e}", f"{hit.rmsd:.1f}", len(hit.pairs), f"{hit.identity:.0%}",
+                f"{hit.similarity:.3f}",
+            )
+            for hit in self
+        ]  # fmt: skip
+        return listing(("hit", "residues", *scores), rows)
 
 
 SORTS: Mapping[str, Callable[[Hit], float]] = MappingProxyType(
@@ -266,13 +286,14 @@ class Index:
                     "index of a store with residues, or sort by similarity",
                     self.path,
                 )
-            return [self._hit(query, int(n), float(c)) for n, c in zip(found[:k], cosines[:k], strict=True)]
+            some = zip(found[:k], cosines[:k], strict=True)
+            return Hits(self._hit(query, int(n), float(c)) for n, c in some)
         superposed = self.superpose(query, found)
         hits = [
             self._hit(query, int(n), float(cosine), one)
             for n, cosine, one in zip(found, cosines, superposed, strict=True)
         ]
-        return sorted(hits, key=SORTS[sort or "tm"], reverse=True)[:k]
+        return Hits(sorted(hits, key=SORTS[sort or "tm"], reverse=True)[:k])
 
     def superpose(self, query: Embedding, numbers: NDArray[np.integer]) -> list[Superposition]:
         """Superpose some chains on a query, whatever their protein vectors.

@@ -230,7 +230,7 @@ def report(
         "",
         "Most frequent errors:",
         "",
-        *(f"- {count:,}: {reason}" for reason, count in reasons.most_common(25)),
+        *(f"- {count:,}: {reason}" for reason, count in reasons.most_common(10)),
     ]
     return "\n".join(rows) + "\n"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
 import runpy
@@ -14,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
-from protemb_sdk import Embedder, embed_into_store
+from protemb_export import cli as export_cli
+from protemb_sdk import Embedder, cli, embed_into_store
 from protemb_sdk.search import build_index
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,8 +94,12 @@ def test_the_figure_of_the_readme_is_drawn(embedder: Embedder, structures: Path,
     script["overview"](embedding, helices).savefig(tmp_path / "figure.png")
 
 
-def test_the_site_builds_without_broken_links(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site; a broken link is a warning, which `--strict` makes an error."""
     pytest.importorskip("mkdocs", reason="needs the extra docs")
+    folder = tmp_path_factory.mktemp("built") / "site"
+    config = ROOT / "sdk" / "mkdocs.yml"
     command = [
         sys.executable,
         "-m",
@@ -100,22 +108,65 @@ def test_the_site_builds_without_broken_links(tmp_path: Path) -> None:
         "--strict",
         "-q",
         "-f",
-        str(ROOT / "sdk" / "mkdocs.yml"),
+        str(config),
+        "-d",
+        str(folder),
     ]
     environment: dict[str, Any] = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(
-        [*command, "-d", str(tmp_path / "site")], capture_output=True, text=True, env=environment
-    )
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0 and "WARNING" not in done.stderr, done.stdout + done.stderr
+    return folder
+
+
+def test_the_site_has_all_pages_with_links_between_them(site: Path) -> None:
     for outside in (
         "benchmarks", "benchmarks/experiments/archive", "results", "train", "export", "notebooks/first_look"
     ):  # fmt: skip
-        assert (tmp_path / "site" / outside / "index.html").exists()
-    trust = (tmp_path / "site" / "trust" / "index.html").read_text()
+        assert (site / outside / "index.html").exists()
+    trust = (site / "trust" / "index.html").read_text()
     assert 'href="../results/probe/"' in trust and 'href="../benchmarks/search/"' in trust
-    page = (tmp_path / "site" / "reference" / "index.html").read_text()
+    page = (site / "reference" / "index.html").read_text()
     assert "Embedder" in page and "memory_limit" in page
-    assert len(list((tmp_path / "site").rglob("index.html"))) >= len(PAGES)
+    assert len(list(site.rglob("index.html"))) >= len(PAGES)
+
+
+def test_the_front_page_shows_a_protein_first_and_leads_to_every_task(site: Path) -> None:
+    page = (site / "index.html").read_text()
+    article = page[page.index("<article") :]
+    assert re.findall(r"<img[^>]* src=\"([^\"]+)\"", article) == ["overview.png"]
+    cards = re.search(r'<div class="grid cards">.*?</div>', article, re.S)
+    assert cards is not None
+    links = re.findall(r'href="howto/(\w+)/"', cards[0])
+    assert links == ["proteome", "neighbours", "sites", "quality", "finetune", "pictures"]
+    tabs = re.search(r'<nav class="md-tabs".*?</nav>', page, re.S)
+    assert tabs is not None and all(
+        f" {name}" in tabs[0] for name in ("Home", "Guides", "Models", "Benchmarks")
+    )
+
+
+@pytest.mark.parametrize("word", ["NMR", "multimer", "complex"])
+def test_the_search_finds_the_words_of_structural_biology(site: Path, word: str) -> None:
+    index = json.loads((site / "search" / "search_index.json").read_text())
+    found = {
+        entry["location"].split("#")[0]
+        for entry in index["docs"]
+        if word.lower() in re.sub(r"<[^>]+>", "", f"{entry['title']} {entry['text']}").lower()
+    }
+    assert {"reading/", "howto/proteome/"} <= found
+
+
+def test_commands_of_the_table_of_features_exist() -> None:
+    commands = re.findall(r"`protemb (\w+)([^`]*)`", (DOCS / "features.md").read_text())
+    assert len(commands) >= 10
+    for name, rest in commands:
+        app = export_cli.app if name == "finetune" else cli.app
+        typer.main.get_command(app).commands[name].make_context(name, shlex.split(rest))  # type: ignore[attr-defined]
+
+
+SHOWN = {
+    "first_look": ("<th>pair</th><td>(247, 247, 64)</td>", '<img src="data:image/png', "<th>sites</th>"),
+    "a_folder": ("</progress> embedding 12 of 12 inputs", "<th>chains</th><td>18</td>", "<th>TM-score</th>"),
+}
 
 
 @pytest.mark.parametrize("notebook", sorted(DOCS.glob("notebooks/*.ipynb")), ids=lambda path: path.stem)
@@ -129,7 +180,14 @@ def test_notebooks_run_and_are_stored_without_outputs(notebook: Path) -> None:
         book, timeout=200, resources={"metadata": {"path": str(notebook.parent)}}
     )
     client.execute()
-    assert any(cell.outputs for cell in code)
+    outputs = [output for cell in code for output in cell.outputs]
+    assert "ipywidgets" not in str(outputs)  # Rich's bar would ask for it
+    shown = [output.data for output in outputs if "data" in output]
+    (picture, *_) = [data["image/png"] for data in shown if "image/png" in data]
+    assert base64.b64decode(picture).startswith(b"\x89PNG")
+    tables = "".join(data.get("text/html", "") for data in shown)
+    for part in SHOWN[notebook.stem]:
+        assert part in tables, part
 
 
 def tracked_pages() -> list[Path]:

@@ -106,6 +106,9 @@ def test_a_table_of_hits_overwrites_neither_query_nor_index(
     table = tmp_path / "hits.csv"
     assert protemb("search", model, "--index", tmp_path / "index", "-o", table).status == 0
     assert b"\r" not in table.read_bytes() and len(table.read_bytes().splitlines()) == 2
+    said = f"note: {table} is there and will be replaced"
+    assert said in protemb("search", model, "--index", tmp_path / "index", "-o", table).err
+    assert said in protemb("cluster", tmp_path / "store", "-o", table).err
     done = protemb("search", tmp_path, "--index", tmp_path / "index")
     assert done.status == 1 and "is a folder; search takes one structure file" in done.errors[0]
 
@@ -125,6 +128,52 @@ def test_two_paths_of_one_file_are_recognised(model: Path, tmp_path: Path) -> No
     check_apart([tmp_path / "x.csv", tmp_path / "y.csv"], [model, tmp_path, tmp_path / "gone"])
     (tmp_path / "x.csv").write_text("of the last run")
     check_apart([tmp_path / "x.csv"], [tmp_path, tmp_path / "gone"])
+
+
+REPLACED = {
+    "embed": ["x.npz"],
+    "profile": ["x.csv"],
+    "sites": ["x.csv", "--structure", "y.pdb"],
+    "quality": ["x.csv", "--residues", "y.csv", "--plot", "z.svg", "--structures", "copies"],
+    "predict": ["x.csv", "--head", "own.onnx"],
+    "report": ["x.html"],
+    "plot": ["x.svg"],
+    "plot --all": ["x.svg"],
+}
+
+
+@pytest.mark.parametrize("command", REPLACED)
+def test_what_is_replaced_is_told(
+    protemb: Run, model: Path, label_head: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    options = [*command.split(), "1a8o.pdb", "-o", *REPLACED[command], "--device", "cpu"]
+    before = {path for path in Path().rglob("*") if path.is_file()}
+    done = protemb(*options)
+    assert done.status == 0 and "will be replaced" not in done.err, done.err
+    written = {path for path in Path().rglob("*") if path.is_file()} - before
+    assert len(written) >= (len(options) - 3) // 2 - 1 - ("--head" in options)
+    done = protemb(*options)
+    notes = {line for line in done.err.splitlines() if line.endswith("is there and will be replaced")}
+    assert done.status == 0 and notes == {f"note: {path} is there and will be replaced" for path in written}
+    if "plot" not in command:
+        assert "replaced" not in protemb(*options, "-q").err
+
+
+def test_every_chain_is_drawn(protemb: Run, complex_: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    done = protemb("plot", complex_, "--all", "--quality", "-o", tmp_path / "x.svg")
+    assert done.status == 0 and not done.errors, done.err
+    assert f"skipped: {complex_}, chain P: " in done.err and "no fold to judge" in done.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pep.pdb", "x_A.svg"]
+    done = protemb("plot", complex_, "--all", "-o", tmp_path / "x.svg")
+    assert "<svg" in (tmp_path / "x_P.svg").read_text() and done.out.split() == [
+        str(tmp_path / name) for name in ("x_A.svg", "x_P.svg")
+    ]
+    done = protemb("plot", complex_, "--all", "--chain", "A", "-o", tmp_path / "y.svg")
+    wanted = "--all draws each chain on its own; omit --chain, --complex and --assembly"
+    assert done.errors == [f"error: {wanted}"]
 
 
 # --- output paths -------------------------------------------------------------------------------------

@@ -244,6 +244,11 @@ def test_a_copy_with_scores_as_b_factors_has_no_plddt(predicted: Path, tmp_path:
     assert score.plddt == pytest.approx(64) and score.residue_plddt is not None
     for name in ("copy.pdb", "copy.cif"):
         assert plddt_of(write_b_factors(predicted, tmp_path / name, [score])) is None
+    block = gemmi.cif.read(str(tmp_path / "copy.cif")).sole_block()
+    kind, name = (gemmi.cif.as_string(block.find_value(f"_ma_qa_metric.{tag}")) for tag in ("type", "name"))
+    assert kind == "pLDDT" and "pLDDT" in name  # Mol* colours by a name that holds it
+    values = np.array(block.find_values("_ma_qa_metric_local.metric_value"), dtype=float)
+    np.testing.assert_allclose(values, 100 * score.residue_lddt, rtol=1e-3)
     assert plddt_of(gemmi.read_structure(str(tmp_path / "copy.pdb"))) is None
 
 

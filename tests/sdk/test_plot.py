@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from protemb_sdk import Embedder, EmbeddingError, OutputError, QualityScorer, SitePredictor, cli
+from protemb_sdk import Embedder, EmbeddingError, OutputError, QualityScorer, SitePredictor, cli, read_chain
+from protemb_sdk._cli.plot import _targets
 from protemb_sdk.plot import picture, principal_colours, save_picture
 
 pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
@@ -84,3 +86,10 @@ def test_the_command_draws_ten_chains(
         cli.main()
     assert done.value.code == 1 and "use the extension of an image format" in capsys.readouterr().err
     assert not (tmp_path / "x.txt").exists()
+
+
+def test_pictures_of_chains_have_names_that_differ_on_every_disk(structures: Path) -> None:
+    chain = read_chain(structures / "1orc.pdb")
+    chains = [replace(chain, chain_id=name) for name in ("A", "a", "../b", "", "A")]
+    names = [path.name for path in _targets(Path("of/x.png"), chains)]
+    assert names == ["x_A.png", "x_a_2.png", "x____b.png", "x_.png", "x_A_3.png"]

@@ -45,6 +45,7 @@ def test_the_page_contains_chains_and_neighbours(
         assert (row["id"], row["length"]) == (embedding.id + shared, len(embedding))
         np.testing.assert_allclose(row["xyz"], embedding.chain.centred_coords, atol=0.051)
         assert len(row["colours"]) == 6 * len(embedding) and len(row["numbers"]) == len(embedding)
+        assert row["sequence"] == embedding.sequence and len(row["fold"]) == len(embedding)
     first, second = data["chains"][0], data["chains"][1]  # the same chain in two formats
     assert first["near"][0][0] == 1 and second["near"][0][0] == 0 and first["colours"] == second["colours"]
     assert [n for n, _ in first["near"]] != [0] and len(first["near"]) == report.NEIGHBOURS
@@ -121,11 +122,94 @@ def test_the_page_opens_offline(
     with pytest.raises(SystemExit) as done:
         cli.main()
     output = capsys.readouterr()
-    assert not done.value.code and f"17 chains -> {out}" in output.out and "nucleic acid" in output.err
+    assert not done.value.code and f"18 chains -> {out}" in output.out and "nucleic acid" in output.err
     assert not re.search(r"(src|href)=|https?:|@import|url\(", out.read_text().replace("url()", ""))
     page = chromium(out, "--dump-dom")
     body = page[page.index("<tbody>") : page.index("</tbody>")]
-    assert body.count("<tr") == 17 and body.count('class="chosen"') == 1
-    assert "1a8o_A: 70 residues" in page and page.count("<button") == report.NEIGHBOURS
+    assert body.count("<tr") == 18 and body.count('class="chosen"') == 1
+    assert "1a8o_A: 70 residues" in page and page.count("<button") == report.NEIGHBOURS + 2
     chromium(out, f"--screenshot={picture}")
     assert picture.stat().st_size > 50_000
+
+
+def test_the_script_of_the_page_can_be_parsed() -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("needs Node")
+    text = report.TEMPLATE.read_text()
+    script = text[text.rindex("<script>") + len("<script>") : text.rindex("</script>")]
+    subprocess.run([node, "--check", "-"], input=script, text=True, check=True)
+
+
+def acted(page: Path, script: str) -> Path:
+    """Return a copy of a page in which a script follows its own."""
+    text = page.read_text()
+    end = text.rindex("</script>")
+    copy = page.with_name("acted.html")
+    copy.write_text(text[:end] + script + text[end:])
+    return copy
+
+
+def test_pointing_at_the_maps_tells_chains_and_pairs(
+    embeddings: list[Embedding], tmp_path: Path, chromium: Callable[..., str]
+) -> None:
+    out = tmp_path / "report.html"
+    write_report(embeddings, out, cluster_similarity=0.5)
+    page = chromium(
+        acted(
+            out,
+            """
+            const point = (canvas, x, y) => {
+              const box = canvas.getBoundingClientRect();
+              const at = { clientX: box.left + x, clientY: box.top + y };
+              canvas.dispatchEvent(new PointerEvent("pointermove", at));
+            };
+            const before = view.toDataURL();
+            choose(2);
+            point(map, ...places[4]);
+            point(pairs, pairs.clientWidth * 0.99, pairs.clientWidth * 0.01);
+            point(view, ...seen[7]);
+            by("paint").value = "fold";
+            by("paint").onchange();
+            by("clusters").children[0].click();
+            document.title = [before !== view.toDataURL(), chains[2].ribbon.length].join();
+            """,
+        ),
+        "--dump-dom",
+    )
+    data = data_of(out)["chains"]
+    chain = embeddings[2].chain
+    apart = np.linalg.norm(np.subtract(data[2]["xyz"][0], data[2]["xyz"][-1]))
+    ends = [f"{chain.sequence[i]} {chain.auth_seq[i]}" for i in (0, -1)]
+    assert f'<output id="pair">{ends[0]} and {ends[1]}: {apart:.1f} angstrom</output>' in page
+    assert f'<output id="at">{data[4]["id"]}: {len(embeddings[4])} residues, cluster' in page
+    assert f'id="residue" class="soft">{chain.sequence[7]} {chain.auth_seq[7]}</span>' in page
+    assert f"<title>true,{6 * (len(chain) - 1)}</title>" in page
+    numbers = [row["cluster"] for row in data]
+    for number in set(numbers):
+        size = numbers.count(number)
+        assert f"cluster {number}: {size} chain{'s' * (size > 1)}</button>" in page
+    body = page[page.index("<tbody>") : page.index("</tbody>")]
+    assert body.count("<tr") == numbers.count(1)  # the others are hidden
+
+
+def test_the_page_fits_into_420_pixels(
+    embeddings: list[Embedding], tmp_path: Path, chromium: Callable[..., str]
+) -> None:
+    out = tmp_path / "report.html"
+    long = replace(embeddings[0], chain=replace(embeddings[0].chain, name="long_" * 40))
+    write_report([long, *embeddings], out, cluster_similarity=0.5)
+    frame = tmp_path / "frame.html"
+    frame.write_text(
+        """<iframe src="report.html" style="width:420px;height:900px;border:0"></iframe><script>
+        const frame = document.querySelector("iframe");
+        frame.onload = () => {
+          const inside = frame.contentDocument, wide = (id) => inside.getElementById(id).clientWidth;
+          document.title = [inside.documentElement.scrollWidth, wide("view"), wide("pairs")].join();
+        };</script>"""
+    )
+    page = chromium(frame, "--allow-file-access-from-files", "--dump-dom")
+    found = re.search("<title>(.*?)</title>", page)
+    assert found is not None
+    whole, view, pairs = map(int, found[1].split(","))
+    assert whole <= 420 and view >= 380 and pairs >= 300

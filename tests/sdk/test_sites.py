@@ -260,6 +260,37 @@ def test_b_factors_of_another_model_and_of_one_chain(structures: Path, tmp_path:
     assert [c.name for c in structure[0] if any(a.b_iso for r in c for a in r)] == ["C"]
 
 
+@pytest.mark.parametrize(
+    ("name", "model"), [("1a8o.cif", 1), ("4zhl.cif.gz", 1), ("2beg.pdb.gz", 1), ("1lcd.cif.gz", 2)]
+)
+def test_an_mmcif_declares_its_values_for_viewers(
+    structures: Path, tmp_path: Path, name: str, model: int
+) -> None:
+    predictions = made_up(structures / name, model)
+    block = gemmi.cif.read(
+        str(write_b_factors(structures / name, tmp_path / "x.cif", predictions))
+    ).sole_block()
+    (metric,) = block.find("_ma_qa_metric.", ["id", "mode", "name", "type", "type_other_details"])
+    assert list(map(gemmi.cif.as_string, metric))[:4] == ["1", "local", "protemb site probability", "other"]
+    assert "0 to 1" in metric[4]
+    tags = ["label_asym_id", "label_seq_id", "label_comp_id", "model_id", "metric_id", "metric_value"]
+    rows = list(map(tuple, block.find("_ma_qa_metric_local.", tags)))
+    atoms = block.find(
+        "_atom_site.", [*tags[:3], "pdbx_PDB_model_num", "auth_asym_id", "auth_seq_id", "pdbx_PDB_ins_code"]
+    )
+    author = {tuple(atom)[:4]: tuple(atom)[4:] for atom in atoms}
+    found = {author[row[:4]]: float(row[5]) for row in rows if row[4] == "1"}
+    expected = {
+        (p.chain.chain_id, str(number), str(code) or "?"): float(value)
+        for p in predictions
+        for number, code, value in zip(p.chain.auth_seq, p.chain.insertion_code, p.probability, strict=True)
+    }
+    assert len(rows) == len(found) and found == pytest.approx(expected, rel=1e-3)
+    assert {row[3] for row in rows} == {str(model)}
+    ordinal = list(block.find_values("_ma_qa_metric_local.ordinal_id"))
+    assert ordinal == [str(n + 1) for n in range(len(rows))]
+
+
 def test_one_author_number_in_two_label_chains(structures: Path, tmp_path: Path) -> None:
     """A ligand with a C-alpha atom and the number of a protein residue has a B-factor of 0."""
     structure = gemmi.read_structure(str(structures / "1a8o.cif"))

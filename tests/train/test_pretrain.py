@@ -8,11 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis.extra.numpy import arrays
+from hypothesis.strategies import floats
 
 from protemb_sdk._base.errors import ModelError, OutputError
 from protemb_train import cli
 from protemb_train.corpus.corpus import Corpus, CorpusError, write_corpus
-from protemb_train.network.checkpoint import load_network, read_tensors, save_network
+from protemb_train.network.checkpoint import load_network, read_tensors, round_weights, save_network
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import NetworkConfig, read_config
 from protemb_train.pretrain import pretrain
@@ -109,6 +112,17 @@ def test_a_file_with_weights_only_gives_the_same_network(config, real_corpus, tm
     assert saved == record
     assert all(torch.equal(v, again.state_dict()[n]) for n, v in network.state_dict().items())
     assert (tmp_path / "weights.ckpt").stat().st_size < last.stat().st_size / 2
+
+
+@given(arrays(np.float32, (7, 3), elements=floats(-100, 100, width=32)))
+def test_weights_are_rounded_to_float16(values):
+    layer = torch.nn.Linear(3, 7)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(values))
+    round_weights(layer)
+    rounded = layer.weight.detach().numpy()
+    np.testing.assert_allclose(rounded, values, rtol=2**-11, atol=2**-25)
+    assert rounded.dtype == np.float32 and (rounded == rounded.astype(np.float16)).all()
 
 
 def test_a_run_without_validation_chains_logs_a_warning(make_corpus, traces, tmp_path, caplog):

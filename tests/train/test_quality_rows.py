@@ -16,6 +16,7 @@ from protemb_sdk import Embedder, ModelError
 from protemb_train.cli import app
 from protemb_train.corpus.corpus import Trace
 from protemb_train.downstream.common.embeddings import NoEncoder, StructureEncoder
+from protemb_train.downstream.quality.calibration import calibrate, cross_calibrated, fit_calibration
 from protemb_train.downstream.quality.data import (
     few_per_target,
     real_decoys,
@@ -30,10 +31,10 @@ from protemb_train.downstream.quality.rows import Row, fine_tune_row, run_row
 from protemb_train.downstream.quality.scorer import assemble, load_scorer, save_scorer, together
 from protemb_train.downstream.quality.table import COLUMNS, as_table, by_target, gains, read_energies
 from protemb_train.downstream.quality.trained import TrainedNetwork, load_row, load_rows
-from protemb_train.downstream.quality.training import Examples, OnePerTarget, Recipe, predict
+from protemb_train.downstream.quality.training import Examples, OnePerTarget, Predicted, Recipe, predict
 from protemb_train.downstream.quality.vectors import embed_decoys
 from protemb_train.experiments.zero_shot import correlations, scan
-from protemb_train.network.checkpoint import load_network
+from protemb_train.network.checkpoint import load_network, round_weights
 
 from .test_quality_networks import decoy_of
 
@@ -270,14 +271,18 @@ def test_gains_are_paired_by_seed_and_drawn_over_targets() -> None:
 
 
 @pytest.mark.parametrize("kind", ["head", "residues"])
-def test_a_scorer_is_the_mean_of_its_networks(
+def test_a_scorer_is_the_calibrated_mean_of_its_networks(
     kind: str, rows: Path, sides: dict[str, list[Decoy]], encoder: StructureEncoder, tmp_path: Path
 ) -> None:
     from protemb_sdk._structure.chain import encode_sequence
 
     seeds = load_rows(rows / "r")[kind]
-    predicted_one = together(predictions({kind: seeds}, sides["val"], [], rows / "cache")[kind])
-    save_scorer(assemble(seeds, {}), tmp_path / "q.ckpt")
+    for seed in seeds:
+        round_weights(seed.network)  # as those of a scorer
+    raw = together(predictions({kind: seeds}, sides["val"], [], rows / "cache")[kind])
+    weights = [(1.5, 0.5), (0.5, -0.25), (2.0, 1.0)]
+    predicted_one = calibrate(raw, weights)
+    save_scorer(assemble(seeds, {}, weights), tmp_path / "q.ckpt")
     model = load_scorer(tmp_path / "q.ckpt").model
     vectors = embed_decoys(encoder, sides["val"], rows / "cache")
     for n, d in enumerate(sides["val"]):
@@ -289,6 +294,19 @@ def test_a_scorer_is_the_mean_of_its_networks(
         np.testing.assert_allclose([gdt_ts, lddt], predicted_one.quality[n][[1, 3]], atol=1e-5)
     with pytest.raises(DecoyError, match="of kind residues or head on a structure embedding"):
         assemble(load_rows(rows / "r")["base"], {})
+
+
+def test_calibration_removes_a_bias_and_keeps_the_order(sides: dict[str, list[Decoy]]) -> None:
+    models = sides["train"] + sides["val"]
+    true = np.array([d.quality for d in models], dtype=np.float32)
+    local = [d.residue_quality.astype(np.float32) for d in models]
+    low = Predicted(0.6 * true, [0.6 * values for values in local])
+    for found in (calibrate(low, fit_calibration(models, low)), cross_calibrated(models, low)):
+        for k in (1, 3):
+            assert np.abs(found.quality[:, k] - true[:, k]).mean() < np.abs(0.4 * true[:, k]).mean() / 3
+        np.testing.assert_array_equal(found.quality[:, [0, 2, 4]], low.quality[:, [0, 2, 4]])
+    whole = calibrate(low, fit_calibration(models, low))
+    np.testing.assert_array_equal(np.argsort(whole.quality[:, 1]), np.argsort(low.quality[:, 1]))
 
 
 def test_the_score_network_alone_ranks_noisy_copies(sides: dict[str, list[Decoy]]) -> None:

@@ -200,11 +200,13 @@ def weights(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of pretrain.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint to write.")],
 ) -> None:
-    """Write the weights of a checkpoint without the state of its run, a quarter of the size."""
-    from protemb_train.network.checkpoint import load_network, save_network
+    """Write the weights of a checkpoint, rounded to float16, without the state of its run."""
+    from protemb_train.network.checkpoint import load_network, round_weights, save_network
 
     check_output(out, ".ckpt", [checkpoint])
-    save_network(*load_network(checkpoint), out)
+    network, record = load_network(checkpoint)
+    round_weights(network)
+    save_network(network, record, out)
     say(console, str(out))
 
 

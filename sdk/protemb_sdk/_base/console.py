@@ -39,6 +39,13 @@ def check_there(files: Iterable[Path]) -> None:
         raise StructureError(f"no such file or folder, or it cannot be read{hint}", as_address(name) or name)
 
 
+def note_replaced(targets: Iterable[Path], *, quiet: bool = False) -> None:
+    """Tell before any work which outputs are files that are there already."""
+    for target in targets:
+        if not quiet and os.path.isfile(target):
+            say(console, f"note: {target} is there and will be replaced")
+
+
 # Packages of the extra `train`, by their import names.
 _TRAINING = frozenset(
     {

@@ -20,7 +20,7 @@ from protemb_sdk._base.folders import find_structures
 if TYPE_CHECKING:
     from _csv import Writer
 
-    from matplotlib.figure import Figure
+    from protemb_sdk._base.figure import Picture
 
 # Characters of the file name in the name of its temporary folder, which must not be too long.
 _NAMED = 32
@@ -83,6 +83,8 @@ def check_output(
 ) -> None:
     """Check before any work that an output can be written, has the right extension, and replaces no input.
 
+    A file that is there and will be replaced is told.
+
     Parameters
     ----------
     out : Path
@@ -99,9 +101,12 @@ def check_output(
     OutputError
         If it cannot, or something would be lost.
     """
+    from protemb_sdk._base.console import note_replaced
+
     check_ending(out, endings)
     targets = [writable_target(out.with_name(out.stem + ending)) for ending in (out.suffix, *beside)]
     check_apart(targets, (Path(file) for file in inputs if file is not None))
+    note_replaced(targets)
 
 
 def check_ending(out: Path, endings: str | tuple[str, ...]) -> None:
@@ -178,8 +183,8 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise OutputError(f"cannot be written ({error.strerror or error})", path) from error
 
 
-def figures() -> type[Figure]:
-    """Return matplotlib's figure, which draws without a screen.
+def figures() -> type[Picture]:
+    """Return matplotlib's figure, which draws without a screen, and shows itself in a notebook.
 
     Raises
     ------
@@ -187,10 +192,10 @@ def figures() -> type[Figure]:
         If matplotlib is not installed.
     """
     try:
-        from matplotlib.figure import Figure
+        from protemb_sdk._base.figure import Picture
     except ImportError:
         raise OutputError("pictures need matplotlib: pip install 'protemb-sdk[plot]'") from None
-    return Figure
+    return Picture
 
 
 def picture_kind(path: Path) -> str:

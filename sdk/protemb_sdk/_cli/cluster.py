@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from protemb_sdk._base.console import out_console, say
+from protemb_sdk._base.console import note_replaced, out_console, say
 from protemb_sdk._base.names import distinct
 
 COLUMNS = ("cluster", "size", "representative", "id", "chain", "source", "length", "similarity")
@@ -41,6 +41,7 @@ def cluster(
 
     check_ending(writable_target(out), ".csv")
     check_apart([out], [store])
+    note_replaced([out])
     members = cluster_store(store, similarity)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from protemb_sdk._base.console import out_console, say
+from protemb_sdk._base.console import note_replaced, out_console, say
 from protemb_sdk._base.errors import OutputError, StructureError
 from protemb_sdk._base.limits import DEFAULT_BYTES, DEFAULT_RESIDUES
 from protemb_sdk._base.output import check_apart, writable_target
 from protemb_sdk._cli.fetch import present
 from protemb_sdk._cli.options import (
     Altloc,
-    ChainId,
+    Assembly,
+    Chains,
+    Complex,
     Device,
     Fetch,
     Files,
@@ -26,6 +28,7 @@ from protemb_sdk._cli.options import (
     Readouts,
     Threads,
     Workers,
+    chosen,
     size,
 )
 from protemb_sdk._cli.runs import results_of
@@ -39,7 +42,9 @@ if TYPE_CHECKING:
 def embed(
     files: Files,
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write, .npz or .parquet; or a folder.")],
-    chain: ChainId = None,
+    chain: Chains = None,
+    together: Complex = False,
+    assembly: Assembly = None,
     model: Model = "base",
     device: Device = "auto",
     pair: Annotated[
@@ -87,6 +92,8 @@ def embed(
 ) -> None:
     """Embed every protein chain of the files into one output file, or of thousands into a folder.
 
+    With --complex the protein chains of a file are embedded together, and the file has one embedding.
+
     Files that fail and chains that are skipped are listed with their reasons, on screen and in the
     output. The exit status is 0 if a chain was embedded (with --strict: if every file was).
 
@@ -98,14 +105,15 @@ def embed(
     from protemb_sdk._embed.embedder import Embedder
 
     files = present(files, fetch, quiet)
+    one, several = chosen(chain, together, assembly)
     readouts = check_readouts(readout or ())
     embedder = Embedder(
         model, device, threads=threads, altloc=altloc, model_number=model_number, min_residues=min_residues,
-        min_plddt=min_plddt,
+        min_plddt=min_plddt, **several,
         residue_limit=residue_limit, byte_limit=byte_limit, memory_limit=memory_limit, time_limit=time_limit,
     )  # fmt: skip
     if out.suffix.lower() not in (".npz", ".parquet") and (os.path.isdir(out) or not out.suffix):
-        if chain is not None or strict:
+        if one is not None or strict:
             raise OutputError("a store takes whole files, without --chain and --strict", out)
         level = "pair" if pair else level
         _fill(embedder, files, out, engine, workers, batch, level, readouts, half, quiet)
@@ -113,11 +121,13 @@ def embed(
     if out.suffix.lower() in (".npz", ".parquet") and (half or level != "residue" or engine != "local"):
         raise OutputError("--half, --level and --engine are for a folder; name one, without an ending", out)
     check_apart([writable_target(out)], [*files, embedder.model.path])
+    if out.suffix.lower() in (".npz", ".parquet"):
+        note_replaced([out], quiet=quiet)
     tally = Tally()
     with (
         collecting(out, pair=pair, readouts=readouts) as collection,
         results_of(
-            files, chain, partial(embedder.embed, pair=pair, readouts=readouts), embedder.embed_many,
+            files, one, partial(embedder.embed, pair=pair, readouts=readouts), embedder.embed_many,
             workers=workers, quiet=quiet, strict=strict, byte_limit=byte_limit, batch=batch, pair=pair,
             readouts=readouts,
         ) as (run, skipped),

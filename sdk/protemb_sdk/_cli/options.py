@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from protemb_sdk._base.errors import ChainError
 from protemb_sdk._model.readouts import READOUTS
+from protemb_sdk._structure.complexes import ALL
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(?:([kKMGT])(i?)B?|B)?")
 
@@ -35,6 +37,17 @@ File = Annotated[Path, typer.Argument(help="Structure file (PDB, mmCIF, mmJSON, 
 ChainId = Annotated[
     str | None, typer.Option("--chain", help="Only this chain (author or label name); one input file.")
 ]
+Chains = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--chain", help="Only this chain (author or label name); one input file. Repeat it with --complex."
+    ),
+]
+Complex = Annotated[
+    bool,
+    typer.Option("--complex", help="Embed the protein chains of a file together, or those of --chain."),
+]
+Assembly = Annotated[str | None, typer.Option(help="Embed the chains of this assembly, such as 1, together.")]
 Model = Annotated[str, typer.Option(help="Bundled model, or path of an .onnx file.")]
 Head = Annotated[str, typer.Option(help="Bundled head, or path of an .onnx file.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -62,3 +75,20 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also whole SHA-2
 Quiet = Annotated[
     bool, typer.Option("-q", "--quiet", help="Print errors and what was skipped, nothing else.")
 ]
+
+
+def chosen(
+    chain: list[str] | None, together: bool, assembly: str | None
+) -> tuple[str | None, dict[str, Any]]:
+    """Return the one chain that `--chain` names, and the options of `Embedder` for chains taken together.
+
+    Raises
+    ------
+    ChainError
+        If several chains are named without `--complex`.
+    """
+    if together or assembly is not None:
+        return None, {"chains": chain or ALL, "assembly": assembly}
+    if chain and len(chain) > 1:
+        raise ChainError("--chain is given several times; add --complex to embed these chains together")
+    return (chain[0] if chain else None), {}

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from protemb_sdk._base.console import out_console, say
+from protemb_sdk._base.console import note_replaced, out_console, say
 from protemb_sdk._base.errors import ModelError
 from protemb_sdk._base.output import check_apart, check_ending, writable_target, writing_csv
 from protemb_sdk._cli.fetch import present
@@ -49,6 +49,7 @@ def predict(
     own = [head] if model is None else [head, find_model(model).path]
     check_apart([writable_target(out)], [*files, *own])
     check_ending(out, ".csv")
+    note_replaced([out], quiet=quiet)
     predictor = (
         LabelPredictor(head, device, threads=threads, altloc=altloc, min_plddt=min_plddt)
         if model is None

@@ -8,11 +8,14 @@ from typing import Annotated
 
 import typer
 
+from protemb_sdk._base.console import note_replaced
 from protemb_sdk._base.output import check_apart, check_ending, writable_target
 from protemb_sdk._cli.fetch import present
 from protemb_sdk._cli.options import (
     Altloc,
-    ChainId,
+    Assembly,
+    Chains,
+    Complex,
     Device,
     Fetch,
     Files,
@@ -21,6 +24,7 @@ from protemb_sdk._cli.options import (
     Quiet,
     Threads,
     Workers,
+    chosen,
 )
 from protemb_sdk._cli.runs import check_chain, results_of
 from protemb_sdk._cli.summary import ProfileTally, nothing_done, report_skipped
@@ -29,7 +33,9 @@ from protemb_sdk._cli.summary import ProfileTally, nothing_done, report_skipped
 def profile(
     files: Files,
     out: Annotated[Path, typer.Option("-o", "--out", help="Table to write, CSV, one row for each residue.")],
-    chain: ChainId = None,
+    chain: Chains = None,
+    together: Complex = False,
+    assembly: Assembly = None,
     model: Model = "base",
     device: Device = "auto",
     threads: Threads = None,
@@ -49,15 +55,17 @@ def profile(
     from protemb_sdk._embed.profiles import writing_profiles
 
     files = present(files, fetch, quiet)
-    check_chain(files, chain)
-    embedder = Embedder(model, device, threads=threads, altloc=altloc, min_plddt=min_plddt)
+    one, several = chosen(chain, together, assembly)
+    check_chain(files, one)
+    embedder = Embedder(model, device, threads=threads, altloc=altloc, min_plddt=min_plddt, **several)
     check_apart([writable_target(out)], [*files, embedder.model.path])
     check_ending(out, ".csv")
+    note_replaced([out], quiet=quiet)
     tally = ProfileTally()
     with (
         writing_profiles(out) as table,
         results_of(
-            files, chain, partial(embedder.embed, profile=True), embedder.embed_many,
+            files, one, partial(embedder.embed, profile=True), embedder.embed_many,
             workers=workers, quiet=quiet, profile=True,
         ) as (run, skipped),
     ):  # fmt: skip

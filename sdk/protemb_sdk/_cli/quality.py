@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
-from protemb_sdk._base.console import console, out_console, say
+from protemb_sdk._base.console import console, note_replaced, out_console, say
 from protemb_sdk._base.errors import OutputError, ProtembError, printable
 from protemb_sdk._base.names import distinct
 from protemb_sdk._base.output import (
@@ -97,6 +97,7 @@ def score_files(
     for table in (out, residues):
         if table is not None:
             check_ending(table, ".csv")
+    note_replaced([*targets, *copies.values()], quiet=quiet)
     scorer = QualityScorer(head, device, threads=threads, altloc=altloc, min_plddt=min_plddt)
     with results_of(files, chain, scorer.score, scorer.score_many, workers=workers, quiet=quiet) as (
         run,
@@ -125,8 +126,7 @@ def score_files(
 
 def missing(score: QualityScore) -> int:
     """Return how many residues are missing inside a chain."""
-    index = score.chain.residue_index
-    return int(index[-1] - index[0]) + 1 - len(index)
+    return int(score.chain.missing_after.sum())
 
 
 def spark(score: QualityScore) -> str:

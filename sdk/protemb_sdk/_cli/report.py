@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from protemb_sdk._base.console import out_console, say
+from protemb_sdk._base.console import note_replaced, out_console, say
 from protemb_sdk._cli.fetch import present
 from protemb_sdk._cli.options import (
     Altloc,
-    ChainId,
+    Assembly,
+    Chains,
+    Complex,
     Device,
     Fetch,
     Files,
@@ -20,6 +22,7 @@ from protemb_sdk._cli.options import (
     Quiet,
     Threads,
     Workers,
+    chosen,
 )
 
 
@@ -27,7 +30,9 @@ def report(
     files: Files,
     out: Annotated[Path, typer.Option("-o", "--out", help="Page to write, HTML.")],
     model: Model = "base",
-    chain: ChainId = None,
+    chain: Chains = None,
+    together: Complex = False,
+    assembly: Assembly = None,
     clusters: Annotated[
         float | None,
         typer.Option(
@@ -59,9 +64,11 @@ def report(
     files = present(files, fetch, quiet)
     check_apart([out], [*files, find_model(model).path])
     check_ending(out, ".html")
-    check_chain(files, chain)
-    embedder = Embedder(model, device, threads=threads, altloc=altloc, min_plddt=min_plddt)
-    with results_of(files, chain, embedder.embed, embedder.embed_many, workers=workers, quiet=quiet) as (
+    one, several = chosen(chain, together, assembly)
+    check_chain(files, one)
+    note_replaced([out], quiet=quiet)
+    embedder = Embedder(model, device, threads=threads, altloc=altloc, min_plddt=min_plddt, **several)
+    with results_of(files, one, embedder.embed, embedder.embed_many, workers=workers, quiet=quiet) as (
         run,
         skipped,
     ):

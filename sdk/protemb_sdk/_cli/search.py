@@ -12,12 +12,23 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from protemb_sdk._base.console import console, out_console, say
+from protemb_sdk._base.console import console, note_replaced, out_console, say
 from protemb_sdk._base.errors import ModelError, StructureError
 from protemb_sdk._base.names import distinct
 from protemb_sdk._base.output import check_apart, check_ending, writable_target, write_text_whole
 from protemb_sdk._cli.fetch import present
-from protemb_sdk._cli.options import Altloc, ChainId, Device, Fetch, File, MinPlddt, Threads
+from protemb_sdk._cli.options import (
+    Altloc,
+    Assembly,
+    Chains,
+    Complex,
+    Device,
+    Fetch,
+    File,
+    MinPlddt,
+    Threads,
+    chosen,
+)
 from protemb_sdk._cli.summary import nothing_done, report_notes, report_skipped
 from protemb_sdk._structure.archives import is_archive
 from protemb_sdk.search import CANDIDATES, SHORT, open_index
@@ -38,7 +49,9 @@ def search(
     query: File,
     index: Annotated[Path, typer.Option("--index", help="Folder made by protemb index.")],
     k: Annotated[int, typer.Option("-k", min=1, help="Hits of each chain of the query.")] = 20,
-    chain: ChainId = None,
+    chain: Chains = None,
+    together: Complex = False,
+    assembly: Assembly = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Also a table of the hits, CSV.")] = None,
     sort: Annotated[
         Sort | None,
@@ -74,6 +87,7 @@ def search(
     from protemb_sdk._model.models import find_model
 
     (query,) = present([query], fetch)
+    one, several = chosen(chain, together, assembly)
     if os.path.isdir(query) or is_archive(str(query)):
         what = "a folder" if os.path.isdir(query) else "an archive"
         raise StructureError(f"is {what}; search takes one structure file, so call it for each", query)
@@ -82,13 +96,15 @@ def search(
         own = [] if model is None else [find_model(model).path]
         check_apart([writable_target(out)], [query, *index.iterdir(), *own])
         check_ending(out, ".csv")
+        note_replaced([out])
     embedder = Embedder(
-        model or _model_of(opened), device, threads=threads, altloc=altloc, min_plddt=min_plddt
-    )
+        model or _model_of(opened), device, threads=threads, altloc=altloc, min_plddt=min_plddt,
+        **several,
+    )  # fmt: skip
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for embedding in _queries(embedder, query, chain):
+    for embedding in _queries(embedder, query, one):
         report_notes([embedding.chain])
         hits = opened.search(embedding, k, candidates, sort)
         _show(embedding, hits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from protemb_sdk._base.console import note_replaced
 from protemb_sdk._base.errors import StructureError
 from protemb_sdk._base.output import check_apart, check_ending, files_in, writable_target, writing_csv
 from protemb_sdk._cli.runs import check_chain, results_of
@@ -63,6 +64,7 @@ def predict_files(
         targets.append(check_structure_target(structure))
     check_apart(targets, [*files, find_head(head).path])
     check_ending(out, ".csv")
+    note_replaced(targets, quiet=quiet)
     tally, kept = SiteTally(), list[SitePrediction]()
     with writing_csv(out, SITE_COLUMNS) as table:
         predictor = SitePredictor(head, device, threads=threads, altloc=altloc, min_plddt=min_plddt)

@@ -29,6 +29,7 @@ class _Run:
 
     def __init__(self) -> None:
         self.chains = self.residues = 0
+        self.complexes = False
         self.sources: set[str] = set()
         self._rows: list[tuple[str, str, tuple[str, ...]]] = []  # identifier, file, cells
         self._notes: list[tuple[str, str, str]] = []  # identifier, file, note
@@ -38,6 +39,7 @@ class _Run:
         """Count one chain, with the cells of its row after name and length; by default with its own notes."""
         self.chains += 1
         self.residues += len(chain)
+        self.complexes |= chain.is_complex
         self.sources.add(chain.source)
         if self.chains <= SHOWN:
             self._rows.append((chain.id, chain.source, (str(len(chain)), *row)))
@@ -56,7 +58,8 @@ class _Run:
         self._say_notes(notes_kept)
         say(out_console, settings(provenance))
         files = _number(len(self.sources), "file")
-        chains, residues = _number(self.chains, "chain"), _number(self.residues, "residue")
+        chains = _number(self.chains, "embedding" if self.complexes else "chain")
+        residues = _number(self.residues, "residue")
         say(out_console, f"{chains} of {files}, {residues}, {' -> '.join(last)}")
 
     def _say_notes(self, kept_in_file: bool) -> None:

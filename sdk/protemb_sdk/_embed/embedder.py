@@ -21,6 +21,7 @@ from protemb_sdk._model.readouts import check_readouts
 from protemb_sdk._model.score import ScoreGraph
 from protemb_sdk._model.session import Provider, Session
 from protemb_sdk._structure.chain import Chain
+from protemb_sdk._structure.complexes import checked_chains
 from protemb_sdk._structure.inputs import check_altloc, checked_plddt
 from protemb_sdk._structure.reader import StructureRead, read_chain, read_chains
 
@@ -72,6 +73,10 @@ class Embedder:
         Files larger than that, or larger unzipped, are refused.
     time_limit : float, optional
         Seconds that a chain may spend in the network; no limit by default.
+    chains : "all" or sequence of str, optional
+        Protein chains of a structure that are embedded together; see `embed`. By default each is on its own.
+    assembly : str, optional
+        Assembly whose chains are read; see `read_chains`.
 
     Raises
     ------
@@ -106,6 +111,8 @@ class Embedder:
         residue_limit: int = DEFAULT_RESIDUES,
         byte_limit: int = DEFAULT_BYTES,
         time_limit: float | None = None,
+        chains: str | Sequence[str] | None = None,
+        assembly: str | None = None,
     ) -> None:
         threads = None if threads is None else whole_number(threads, "threads")
         check_altloc(altloc)
@@ -118,6 +125,10 @@ class Embedder:
         }
         if (limit := checked_plddt(min_plddt)) is not None:  # stores of older versions do not have it
             self._reading["min_plddt"] = limit
+        if (together := checked_chains(chains)) is not None:  # as above
+            self._reading["chains"] = together
+        if assembly is not None:
+            self._reading["assembly"] = assembly
         self._memory_limit = whole_number(memory_limit, "memory_limit")
         self.limits = Limits(
             whole_number(residue_limit, "residue_limit"),
@@ -183,11 +194,12 @@ class Embedder:
         structure: object,
         chain_id: str | None = None,
         *,
+        chains: str | Sequence[str] | None = None,
         pair: bool = False,
         readouts: Sequence[str] = (),
         profile: bool = False,
     ) -> Embedding:
-        """Embed one protein chain.
+        """Embed one protein chain, or several together.
 
         Parameters
         ----------
@@ -197,6 +209,9 @@ class Embedder:
             missing, which gives a chain with gaps other vectors than its file has.
         chain_id : str, optional
             Author or label chain name; needed where the structure holds several protein chains.
+        chains : "all" or sequence of str, optional
+            Protein chains that make one complex: all, or those with these names, in this order. Vectors then
+            depend on all of these chains, and the pair embedding has blocks between chains.
         pair : bool, default False
             Keep the pair embedding: 4 * C * L * L bytes.
         readouts : sequence of str
@@ -214,9 +229,9 @@ class Embedder:
         StructureError
             If `structure` cannot be read or holds no protein chain.
         ChainError
-            If the chain is not there, or several are and none is named.
+            If a chain is not there or is named twice, or several are there and none is named.
         EmbeddingError
-            If there is no such readout, or the model gives no profile.
+            If there is no such readout, the model gives no profile, or it cannot embed complexes.
 
         Examples
         --------
@@ -229,8 +244,17 @@ class Embedder:
         """
         names = check_readouts(readouts)
         self._check_profile(profile)
-        chain = self._read_one(structure, chain_id)
-        return self.embed_chain(chain, pair=pair, readouts=names, profile=profile)
+        embedder = self._taking(chains)
+        chain = embedder._read_one(structure, chain_id)
+        return embedder.embed_chain(chain, pair=pair, readouts=names, profile=profile)
+
+    def _taking(self, chains: str | Sequence[str] | None) -> Embedder:
+        """Return this, or one with the same session that takes these chains together."""
+        if chains is None:
+            return self
+        other = object.__new__(type(self))
+        vars(other).update(vars(self), _reading={**self._reading, "chains": checked_chains(chains)})
+        return other
 
     def embed_chain(
         self, chain: Chain, *, pair: bool = False, readouts: Sequence[str] = (), profile: bool = False
@@ -305,6 +329,12 @@ class Embedder:
     ) -> list[Embedding]:
         for chain in chains:
             self.limits.check_residues(len(chain), chain.id)
+            if chain.is_complex and self.card["network"]["family"] == "paper":
+                raise EmbeddingError(
+                    f"the model {self.model.name!r} encodes positions along one chain and cannot embed "
+                    "several together; use base",
+                    chain.id,
+                )
         pooled = pool_alike(
             self._session, chains, self._memory_limit, pair, readouts, self.limits.seconds, profile
         )
@@ -368,6 +398,7 @@ class Embedder:
         *,
         workers: int = 1,
         batch: int = 1,
+        chains: str | Sequence[str] | None = None,
         pair: bool = False,
         readouts: Sequence[str] = (),
         profile: bool = False,
@@ -387,6 +418,8 @@ class Embedder:
             Chains of equal length that go through the network at once, as far as `memory_limit` allows.
             Results are those of one at a time. It is faster on a GPU but not on a CPU; 32 times as
             many inputs are read ahead, and `workers` stays at 1.
+        chains : "all" or sequence of str, optional
+            As in `embed`: one embedding of each structure, not one of each chain.
         pair : bool, default False
             Keep pair embeddings.
         readouts : sequence of str
@@ -417,8 +450,8 @@ class Embedder:
 
         self._check_profile(profile)
         return EmbeddingRun(
-            self, structures, workers=workers, batch=batch, pair=pair, readouts=readouts, profile=profile,
-            progress=progress, on_error=on_error,
+            self._taking(chains), structures, workers=workers, batch=batch, pair=pair, readouts=readouts,
+            profile=profile, progress=progress, on_error=on_error,
         )  # fmt: skip
 
     def denoising_gradient(
@@ -524,6 +557,8 @@ class Embedder:
             "altloc": self._reading["altloc"],
             "min_residues": self._reading["min_residues"],
             "min_plddt": self._reading.get("min_plddt"),
+            "chains": self._reading.get("chains"),
+            "assembly": self._reading.get("assembly"),
             "memory_limit": self._memory_limit,
             "residue_limit": self.limits.residues,
             "byte_limit": self.limits.bytes,

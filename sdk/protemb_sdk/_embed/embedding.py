@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import EmbeddingError, OutputError
+from protemb_sdk._base.notebook import card
 from protemb_sdk._embed.npz import load, save
 from protemb_sdk._model.models import CONTRACT
 from protemb_sdk._model.readouts import READOUTS, RESIDUE
 from protemb_sdk._structure.chain import Chain
+from protemb_sdk._structure.columns import facts_of
 
 if TYPE_CHECKING:
     import pandas
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Embedding:
-    """Embeddings of one protein chain.
+    """Embeddings of one protein chain, or of several that were embedded together.
 
     Parameters
     ----------
@@ -76,6 +78,14 @@ class Embedding:
             f"pair {pair}{more})"
         )
 
+    def _repr_html_(self) -> str:
+        from protemb_sdk._embed.picture import thumbnail
+
+        levels = {"protein": self.protein, "residue": self.residue, "pair": self.pair, **self.readouts}
+        shapes = {name: "not kept" if array is None else array.shape for name, array in levels.items()}
+        facts = {**facts_of(self.chain), **shapes, "model": self.provenance.get("model", "")}
+        return card(facts, lambda: thumbnail(self.chain, self.residue, self.pair))
+
     @property
     def id(self) -> str:
         """Name of the source and author chain name, as in `1a8o_A`."""
@@ -88,8 +98,13 @@ class Embedding:
 
     @property
     def chain_id(self) -> str:
-        """Author name of the chain."""
+        """Author name of the chain; of a complex all names, as in "A+B"."""
         return self.chain.chain_id
+
+    @property
+    def chain_of_residue(self) -> NDArray[np.str_]:
+        """Author name of the chain of each residue, shape (L,)."""
+        return self.chain.chain_of_residue
 
     @property
     def label_chain(self) -> str:
@@ -103,7 +118,7 @@ class Embedding:
 
     @property
     def residue_index(self) -> NDArray[np.int64]:
-        """Index of each residue from 0, steps above 1 standing for missing residues, shape (L,)."""
+        """Index of each residue from 0, steps above 1 for missing residues or ends of chains, shape (L,)."""
         return self.chain.residue_index
 
     @property
@@ -128,8 +143,8 @@ class Embedding:
 
     @property
     def gap_after(self) -> NDArray[np.bool_]:
-        """True where residues are missing between a residue and the next one, shape (L,)."""
-        return np.append(np.diff(self.chain.residue_index) > 1, False)
+        """True where residues are missing between a residue and the next one of its chain, shape (L,)."""
+        return self.chain.missing_after > 0
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -250,7 +265,7 @@ class Embedding:
         except ImportError:
             raise OutputError("tables need pandas: pip install pandas") from None
         names = ("auth_seq", "insertion_code", "label_seq", "residue_name", "residue_index")
-        columns: dict[str, Any] = {"id": [self.id] * len(self), "chain": [self.chain_id] * len(self)}
+        columns: dict[str, Any] = {"id": [self.id] * len(self), "chain": self.chain_of_residue}
         columns |= {name: getattr(self, name) for name in names}
         columns |= dict(zip("xyz", self.chain.ca_coords.T, strict=True))
         for prefix, array in {"e": self.residue, **{f"{k}_": v for k, v in self.readouts.items()}}.items():

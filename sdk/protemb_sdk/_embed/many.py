@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import EmbeddingError, ProtembError
+from protemb_sdk._base.notebook import card, listing, progress_bar
 from protemb_sdk._base.workers import WorkerPool
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._embed.outcome import ChainEmbedder, Outcome, embed_one, embed_together
@@ -30,6 +31,9 @@ READ_AHEAD = 32
 # Tasks given to a worker before the first result is waited for: while one works on a long chain, the others
 # go on. Pair maps that wait would fill the memory.
 TASKS, TASKS_WITH_PAIRS = 32, 2
+
+# What was skipped, in a notebook.
+SHOWN = 10
 
 Outcomes = Generator[Outcome, None, None]
 
@@ -104,6 +108,7 @@ class EmbeddingRun(Iterator[Embedding]):
         if batch > 1 and workers > 1:
             raise EmbeddingError("batch= is for one session: leave workers at 1")
         self.skipped: list[Skipped] = []
+        self._inputs = self._chains = 0
         self._embedder, self._on_error = embedder, on_error
         self._wanted: dict[str, Any] = {"pair": pair, "readouts": check_readouts(readouts)}
         if profile:
@@ -129,6 +134,9 @@ class EmbeddingRun(Iterator[Embedding]):
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _repr_html_(self) -> str:
+        return shown(self)
 
     def close(self) -> None:
         """Stop early and end the workers.
@@ -182,6 +190,8 @@ class EmbeddingRun(Iterator[Embedding]):
     def _counted(self, outcomes: Outcomes, progress: Progress) -> Outcomes:
         with closing(outcomes), _reporting(progress, self._total) as report:
             for done, outcome in enumerate(outcomes, start=1):
+                self._inputs = done
+                self._chains += len(outcome.embeddings)
                 yield outcome
                 report(done, self._total)
 
@@ -236,6 +246,16 @@ class EmbeddingRun(Iterator[Embedding]):
             raise _unstarted(error) from error
 
 
+def shown(run: EmbeddingRun, **more: object) -> str:
+    """Return what notebooks show of a run: how far it is, and what was skipped."""
+    of = "" if run._total is None else f" of {run._total:,}"
+    facts = {"inputs done": f"{run._inputs:,}{of}", "chains": f"{run._chains:,}"}
+    facts |= {"skipped": f"{len(run.skipped):,}", "model": run._embedder.provenance["model"]}
+    rows = [(s.source, s.chain_id, s.reason) for s in run.skipped[:SHOWN]]
+    rows += [(f"and {len(run.skipped) - SHOWN:,} more", "", "")] if len(run.skipped) > SHOWN else []
+    return card({**facts, **more}) + (listing(("skipped", "chain", "reason"), rows) if rows else "")
+
+
 def _result(source: str, job: Future[Outcome] | Outcome) -> Outcome:
     if isinstance(job, Outcome):
         return job
@@ -258,7 +278,7 @@ def _died(source: str) -> EmbeddingError:
 
 @contextmanager
 def _reporting(progress: Progress, total: int | None) -> Iterator[Callable[[int, int | None], None]]:
-    """Turn `progress` into a callable: nothing, the caller's own, or a Rich bar on stderr."""
+    """Turn `progress` into a callable: nothing, the caller's own, or a bar on stderr or in a notebook."""
     if callable(progress):
         yield progress
         return
@@ -266,6 +286,12 @@ def _reporting(progress: Progress, total: int | None) -> Iterator[Callable[[int,
         yield lambda done, total: None
         return
     from rich.console import Console
+
+    console = Console(stderr=True)
+    if console.is_jupyter:
+        with progress_bar("embedding", total) as update:
+            yield update
+        return
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -281,6 +307,6 @@ def _reporting(progress: Progress, total: int | None) -> Iterator[Callable[[int,
         TaskProgressColumn(text_format="", text_format_no_percentage="", show_speed=True),
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task("embedding", total=total)
         yield lambda done, total: bar.update(task, completed=done)

@@ -17,7 +17,7 @@ from protemb_sdk._base.output import add_array, written_whole
 from protemb_sdk._model.models import CONTRACT
 from protemb_sdk._model.readouts import READOUT
 from protemb_sdk._structure.chain import ALPHABET, Chain
-from protemb_sdk._structure.columns import PER_RESIDUE, TEXTS, text_of
+from protemb_sdk._structure.columns import NAMES, PER_RESIDUE, TEXTS, text_of
 
 FORMAT = "protemb-embedding-1"
 TYPES = len(ALPHABET) - 1  # of a profile: all but the unknown one
@@ -86,10 +86,12 @@ def _fields(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> di
     if not all(isinstance(text, str) for text in texts) or not isinstance(header["provenance"], dict):
         raise ValueError("its header is not that of protemb")
     fields: dict[str, Any] = {name: header[name] for name in _TEXTS}
-    fields |= {name: arrays[name] for name in PER_RESIDUE}
+    # Files of version 0.1 do not have it: they hold single chains.
+    fields |= {name: arrays[name] for name in PER_RESIDUE if name != "chain_of_residue" or name in arrays}
     fields["chain_id"] = fields.pop("chain")
     chain = Chain(**fields, notes=tuple(header["notes"]))
-    chain.insertion_code.tolist(), chain.residue_name.tolist()  # letters that there are not are found here
+    for name in NAMES:
+        getattr(chain, name).tolist()  # letters that there are not are found here
     readouts = {
         name.removeprefix(READOUT): array for name, array in arrays.items() if name.startswith(READOUT)
     }

@@ -20,6 +20,11 @@ class ChainEmbedder(Protocol):
     limits: Limits
 
     @property
+    def provenance(self) -> dict[str, Any]:
+        """Metadata of results."""
+        ...
+
+    @property
     def widths(self) -> dict[str, int]:
         """Width of each level."""
         ...

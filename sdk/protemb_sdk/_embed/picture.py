@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from protemb_sdk._base.figure import Picture
+
 INK, LINE, SITE = "#22303c", "#2b6ca3", "#c0392b"
 
 
@@ -106,10 +108,63 @@ def draw(
         _number(axes.xaxis, chain)
     for key in "dp":
         _number(maps[key].yaxis, chain)
+        for last in np.flatnonzero(chain.is_last_of_chain[:-1]):
+            maps[key].axhline(last + 0.5, color="white", linewidth=0.8)
+            maps[key].axvline(last + 0.5, color="white", linewidth=0.8)
     bar = figure.colorbar(shade, ax=maps["d"], shrink=0.8, pad=0.02, extend="max")
     bar.set_label("angstrom", fontsize=8.5, color=INK)
     bar.ax.tick_params(labelsize=8, colors=INK)
     bar.outline.set_visible(False)
+    return figure
+
+
+# Residues of a side of a small map; more are thinned out.
+SMALL = 256
+
+
+def thumbnail(chain: Chain, residue: NDArray[np.float32], pair: NDArray[np.float32] | None) -> Picture:
+    """Draw a small picture of an embedding without numbers: its maps, and colours along the chain.
+
+    Raises
+    ------
+    OutputError
+        If matplotlib is not installed.
+    """
+    step = -(-len(chain) // SMALL)
+    coords = chain.ca_coords[::step]
+    shown = {"d": np.linalg.norm(coords[:, None] - coords[None], axis=-1)}
+    if pair is not None:
+        some = pair[::step, ::step]
+        shown["p"] = principal_colours(some.reshape(-1, some.shape[-1])).reshape(*some.shape[:2], 3)
+    figure = _small(figures()(figsize=(1.7 * len(shown), 1.95)))
+    maps = figure.subplot_mosaic("\n".join(["".join(shown), "r" * len(shown)]), height_ratios=[10, 1])
+    for key, image in shown.items():
+        maps[key].imshow(image, cmap="bone", vmax=50)
+    maps["r"].imshow(principal_colours(residue)[None], aspect="auto", interpolation="nearest")
+    for axes in maps.values():
+        axes.set_axis_off()
+    return figure
+
+
+def small_profile(chain: Chain, values: NDArray[np.float32], threshold: float | None = None) -> Picture:
+    """Draw values in [0, 1] along a chain, small.
+
+    Raises
+    ------
+    OutputError
+        If matplotlib is not installed.
+    """
+    figure = _small(figures()(figsize=(4.2, 1.2)))
+    axes = figure.subplots()
+    _profile(axes, values, threshold)
+    axes.tick_params(labelsize=7, colors=INK, length=2)
+    axes.spines[:].set_visible(False)
+    _number(axes.xaxis, chain)
+    return figure
+
+
+def _small(figure: Picture) -> Picture:
+    figure.set(dpi=120, layout_engine="constrained", facecolor="white")
     return figure
 
 
@@ -125,11 +180,11 @@ def _profile(axes: Axes, values: NDArray[np.float32], threshold: float | None) -
 
 def _number(axis: Any, chain: Chain) -> None:
     """Label an axis by author numbers, at residues."""
-    numbers, codes = chain.auth_seq, chain.insertion_code
+    labels = chain.residue_labels
 
     def label(place: float, _: int) -> str:
         at = round(place)
-        return f"{numbers[at]}{codes[at]}" if 0 <= at < len(numbers) and abs(place - at) < 1e-6 else ""
+        return labels[at] if 0 <= at < len(labels) and abs(place - at) < 1e-6 else ""
 
     axis.set_major_locator(_locator())
     axis.set_major_formatter(label)

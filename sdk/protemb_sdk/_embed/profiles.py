@@ -36,12 +36,12 @@ class ProfileTable:
     def add(self, chain: Chain, profile: NDArray[np.float32]) -> None:
         """Append the residues of one chain; `profile` has shape (L, 20)."""
         rows = zip(
-            chain.auth_seq.tolist(), chain.insertion_code.tolist(), chain.residue_name.tolist(),
-            profile.tolist(), strict=True,
+            chain.chain_of_residue.tolist(), chain.auth_seq.tolist(), chain.insertion_code.tolist(),
+            chain.residue_name.tolist(), profile.tolist(), strict=True,
         )  # fmt: skip
-        for number, code, name, values in rows:
+        for own, number, code, name, values in rows:
             cells = (f"{value:.6f}" for value in values)
-            self._writer.writerow((chain.id, chain.chain_id, number, code, name, *cells))
+            self._writer.writerow((chain.id, own, number, code, name, *cells))
 
 
 @contextmanager

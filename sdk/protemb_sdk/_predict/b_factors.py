@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import OutputError, StructureError
 from protemb_sdk._base.output import writable_target, written_whole
+from protemb_sdk._predict.metric import Metric, add_metrics
 from protemb_sdk._structure.chain import Chain
 from protemb_sdk._structure.files import load, parse
 from protemb_sdk._structure.predicted import is_title_of_prediction
@@ -21,6 +22,8 @@ from protemb_sdk._structure.tables import info_of
 
 if TYPE_CHECKING:
     import gemmi
+
+    from protemb_sdk._predict.metric import Value
 
 _ENDING = re.compile(r"\.(?:(pdb|ent)|(?:mm)?cif)(\.gz)?$", re.IGNORECASE)
 
@@ -32,6 +35,8 @@ class PerResidue(Protocol):
     def chain(self) -> Chain: ...
     @property
     def residue_value(self) -> NDArray[np.float32]: ...
+    @property
+    def residue_metric(self) -> Metric: ...
     @property
     def provenance(self) -> Mapping[str, Any]: ...
 
@@ -65,7 +70,8 @@ def write_b_factors(
 
     Every atom of a predicted residue gets its value in percent, 0 to 100 as AlphaFold's pLDDT, so
     that two decimals survive in a PDB file; every other atom gets 0. Anisotropic temperature factors are
-    left out, as they would contradict the B-factors. The title of a predicted model is changed, so that these
+    left out, as they would contradict the B-factors. An mmCIF also has the values as `_ma_qa_metric_local`,
+    of the first residue where several share a name. The title of a predicted model is changed, so that these
     B-factors are not taken for its pLDDT.
 
     A residue is known by model, number and insertion code, and among several of these by its C-alpha
@@ -97,12 +103,13 @@ def write_b_factors(
         by_model.setdefault(prediction.provenance.get("options", {}).get("model", 1), []).append(prediction)
     if missing := [number for number in by_model if not 1 <= number <= len(structure)]:
         raise StructureError(f"has no model {missing[0]}, of which a chain was predicted", where)
+    values: list[Value] = []
     for number, model in enumerate(structure, start=1):
-        _fill(model, by_model.get(number, []), where)
+        values += _fill(model, by_model.get(number, []), where)
     title = info_of(structure, "_struct.title")
     if is_title_of_prediction(title):
         structure.info["_struct.title"] = f"B-FACTORS BY PROTEMB: {title}"
-    content = _as_text(structure, target, pdb=_is_pdb(target)).encode()
+    content = _as_text(structure, values, target, pdb=_is_pdb(target)).encode()
     with written_whole(target) as part:
         part.write_bytes(gzip.compress(content, mtime=0) if target.name.lower().endswith(".gz") else content)
     return target
@@ -113,8 +120,8 @@ def _is_pdb(path: Path) -> bool:
     return ending is not None and ending[1] is not None
 
 
-def _fill(model: gemmi.Model, predictions: Sequence[PerResidue], where: str) -> None:
-    """Put the values into one model, and zero everywhere else."""
+def _fill(model: gemmi.Model, predictions: Sequence[PerResidue], where: str) -> list[Value]:
+    """Put the values into one model, and zero everywhere else; return what each residue got."""
     import gemmi
 
     rows: dict[Key, list[Found]] = {}
@@ -124,11 +131,14 @@ def _fill(model: gemmi.Model, predictions: Sequence[PerResidue], where: str) -> 
         for i, (number, code) in enumerate(numbers):
             rows.setdefault((number, code), []).append((p, i))
     met: set[Found] = set()
+    given: list[Value] = []
     for key, chain_name, residue in _residues(model):
         found = _rows_of(residue, chain_name, rows.get(key, []), predictions)
         met.update(found)
         # gemmi joins residues of molecules that share a name: each atom has the value of the nearest C-alpha.
         values = [float(predictions[p].residue_value[i]) for p, i in found] or [0.0]
+        if found:
+            given.append((predictions[found[0][0]].residue_metric, model.num, residue, values[0]))
         places = [predictions[p].chain.ca_coords[i] for p, i in found]
         for atom in residue:
             nearest = 0
@@ -145,6 +155,7 @@ def _fill(model: gemmi.Model, predictions: Sequence[PerResidue], where: str) -> 
                     f"for {chain.id}; pass the structure that was predicted",
                     where,
                 )
+    return given
 
 
 def _residues(model: gemmi.Model) -> Iterator[tuple[Key, str, gemmi.Residue]]:
@@ -202,11 +213,15 @@ def _has_letter(chain: str, read: Chain) -> bool:
     return read.chain_id.split("-")[0] in (chain, chain.split("-")[0])
 
 
-def _as_text(structure: gemmi.Structure, target: Path, *, pdb: bool) -> str:
+def _as_text(structure: gemmi.Structure, values: Sequence[Value], target: Path, *, pdb: bool) -> str:
     long = [chain.name for model in structure for chain in model if len(chain.name) > 2]
     if pdb and long:
         raise OutputError(f"the chain name {long[0]!r} does not fit into PDB format; write .cif", target)
     try:
-        return structure.make_pdb_string() if pdb else structure.make_mmcif_document().as_string()
+        if pdb:
+            return structure.make_pdb_string()
+        document = structure.make_mmcif_document()
+        add_metrics(document.sole_block(), values)
+        return document.as_string()
     except (RuntimeError, ValueError) as error:
         raise OutputError(f"the structure cannot be written ({error})", target) from error

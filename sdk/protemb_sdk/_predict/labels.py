@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -10,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from protemb_sdk._base.notebook import card
 from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._model.heads import LABELS
 from protemb_sdk._model.session import Provider
-from protemb_sdk._predict.predictor import PredictionRun, Predictor
+from protemb_sdk._predict.predictor import PredictionRun, Predictor, origin_of
 from protemb_sdk._structure.chain import Chain
+from protemb_sdk._structure.columns import facts_of
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -60,6 +63,20 @@ class LabelPrediction:
     def __repr__(self) -> str:
         what = f"one of {', '.join(self.classes)}" if self.classes else "a quantity"
         return f"LabelPrediction({self.id}: {what}, {'each residue' if self.per_residue else 'the chain'})"
+
+    def _repr_html_(self) -> str:
+        facts = {**facts_of(self.chain), **origin_of(self.provenance)}
+        if self.per_residue:
+            facts["values"] = self.value.shape
+        elif self.classes is None:
+            facts["value"] = f"{float(self.value):.4g}"
+        else:
+            likely = zip(self.classes, self.value.tolist(), strict=True)
+            facts |= {name: f"{probability:.3f}" for name, probability in likely}
+        if not self.per_residue or self.classes is None:
+            return card(facts)
+        found = Counter(self.label.tolist())
+        return card(facts | {name: f"{found[name]:,} residues" for name in self.classes})
 
     @property
     def id(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -15,6 +15,7 @@ from protemb_sdk._base.errors import EmbeddingError, ModelError, ProtembError
 from protemb_sdk._base.limits import Budget, whole_number
 from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._embed.embedding import Embedding
+from protemb_sdk._embed.many import shown
 from protemb_sdk._model.heads import (
     HEAD_CONTRACT,
     OUTPUTS,
@@ -111,9 +112,14 @@ class Predictor(Generic[Result]):
         Raises
         ------
         EmbeddingError
-            If one does not, or has not a value for every residue where it should.
+            If one does not, or has not a value for every residue where it should, or the chain is a complex.
         """
         chain = embedding.chain
+        if chain.is_complex:
+            raise EmbeddingError(
+                f"the head {self.info.name!r} was trained on single chains; predict for each on its own",
+                chain.id,
+            )
         feeds: dict[str, NDArray[Any]] = {
             "features": features_of(embedding, self.info.readouts),
             "residue_type": chain.residue_type,
@@ -201,6 +207,9 @@ class PredictionRun(Iterator[Result]):
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def _repr_html_(self) -> str:
+        return shown(self._run, head=self._predictor.info.name)
+
     def close(self) -> None:
         """Stop early and end the workers.
 
@@ -214,6 +223,11 @@ class PredictionRun(Iterator[Result]):
         >>> run.close()
         """
         self._run.close()
+
+
+def origin_of(provenance: Mapping[str, Any]) -> dict[str, object]:
+    """Return what notebooks show of where a prediction comes from."""
+    return {name: provenance[name] for name in ("model", "head") if name in provenance}
 
 
 def features_of(embedding: Embedding, names: Sequence[str]) -> NDArray[np.float32]:

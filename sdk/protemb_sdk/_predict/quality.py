@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import EmbeddingError
+from protemb_sdk._base.notebook import card
 from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._model.session import Provider
-from protemb_sdk._predict.predictor import PredictionRun, Predictor
+from protemb_sdk._predict.metric import LDDT, Metric
+from protemb_sdk._predict.predictor import PredictionRun, Predictor, origin_of
 from protemb_sdk._structure.chain import Chain
+from protemb_sdk._structure.columns import facts_of
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -66,6 +69,17 @@ class QualityScore:
             f"QualityScore({self.id}: GDT_TS {self.gdt_ts:.2f}, lDDT {self.lddt:.2f}, {len(self)} residues)"
         )
 
+    def _repr_html_(self) -> str:
+        from protemb_sdk._embed.picture import small_profile
+
+        scores = {"GDT_TS": f"{self.gdt_ts:.2f}", "lDDT": f"{self.lddt:.2f}"}
+        if self.plddt is not None:
+            scores["pLDDT"] = f"{self.plddt:.1f}"
+        return card(
+            {**facts_of(self.chain), **scores, **origin_of(self.provenance)},
+            lambda: small_profile(self.chain, self.residue_lddt),
+        )
+
     @property
     def id(self) -> str:
         """Name of the source and author chain name, as in `1a8o_A`."""
@@ -88,6 +102,11 @@ class QualityScore:
     def residue_value(self) -> NDArray[np.float32]:
         """What B-factors show: lDDT."""
         return self.residue_lddt
+
+    @property
+    def residue_metric(self) -> Metric:
+        """How `residue_value` is called in mmCIF."""
+        return LDDT
 
 
 class QualityScorer(Predictor[QualityScore]):

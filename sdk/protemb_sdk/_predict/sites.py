@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from protemb_sdk._base.notebook import card
 from protemb_sdk._base.output import writing_csv
 from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._model.session import Provider
-from protemb_sdk._predict.predictor import PredictionRun, Predictor, expected_threshold
+from protemb_sdk._predict.metric import SITES, Metric
+from protemb_sdk._predict.predictor import PredictionRun, Predictor, expected_threshold, origin_of
 from protemb_sdk._structure.chain import Chain
-from protemb_sdk._structure.columns import RESIDUE, residues_of
+from protemb_sdk._structure.columns import RESIDUE, facts_of, residues_of
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -67,6 +69,16 @@ class SitePrediction:
             f"threshold {self.threshold:g})"
         )
 
+    def _repr_html_(self) -> str:
+        from protemb_sdk._embed.picture import small_profile
+
+        called = {"sites": int(self.is_site.sum()), "threshold": f"{self.threshold:.3g}"}
+        limit = self.threshold if np.isfinite(self.threshold) else None
+        return card(
+            {**facts_of(self.chain), **called, **origin_of(self.provenance)},
+            lambda: small_profile(self.chain, self.probability, limit),
+        )
+
     @property
     def id(self) -> str:
         """Name of the source and author chain name, as in `1a8o_A`."""
@@ -94,6 +106,11 @@ class SitePrediction:
     def residue_value(self) -> NDArray[np.float32]:
         """What B-factors show: the probability."""
         return self.probability
+
+    @property
+    def residue_metric(self) -> Metric:
+        """How `residue_value` is called in mmCIF."""
+        return SITES
 
     def rows(self) -> Iterator[tuple[object, ...]]:
         """Give the cells of `SITE_COLUMNS` for each residue.

@@ -90,7 +90,8 @@ def verify_store(
     embedder = Embedder(
         model, device, model_number=reading["model"],
         threads=threads, altloc=reading["altloc"], min_residues=reading["min_residues"],
-        min_plddt=reading.get("min_plddt"),
+        min_plddt=reading.get("min_plddt"), chains=reading.get("chains"),
+        assembly=reading.get("assembly"),
     )  # fmt: skip
     for name in ("model_sha256", "contract", "noise_level"):
         if embedder.provenance[name] != provenance[name]:

@@ -1,4 +1,4 @@
-"""What the network sees of a protein: one chain of C-alpha atoms with its names and numbers."""
+"""What the network sees: a chain, or several together, of C-alpha atoms with their names and numbers."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ _DTYPES: dict[str, type[np.generic] | None] = {
     "label_seq": np.int32,
     "insertion_code": None,
     "residue_name": None,
+    "chain_of_residue": None,
     "plddt": np.float32,
 }
 
@@ -40,14 +41,14 @@ for _position, _letter in enumerate(ALPHABET):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Chain:
-    """One protein chain, ready for the network.
+    """One protein chain, or a complex of several (`join_chains`), ready for the network.
 
     Parameters
     ----------
     name : str
         Where it came from: the file's name without its endings, or what the caller said.
     chain_id : str
-        Author name of the chain (`auth_asym_id`).
+        Author name of the chain (`auth_asym_id`); of a complex all names, as in "A+B".
     label_chain : str
         Label chain name (`label_asym_id`); empty where the source has none (PDB format, arrays).
     ca_coords : ndarray, float64, shape (L, 3)
@@ -55,7 +56,8 @@ class Chain:
     sequence : str
         L one-letter codes out of `ALPHABET`.
     residue_index : ndarray, int64, shape (L,)
-        Strictly increasing from 0; a step above 1 stands for residues that are missing.
+        Strictly increasing from 0; a step above 1 stands for residues that are missing, or in a complex for
+        the end of a chain.
     auth_seq : ndarray, int32, shape (L,)
         Author residue numbers.
     insertion_code : ndarray, str, shape (L,)
@@ -64,6 +66,8 @@ class Chain:
         Label residue numbers (position in the full sequence, from 1); -1 where unknown.
     residue_name : ndarray, str, shape (L,)
         Residue names as the source has them (MSE stays MSE here and is M in `sequence`).
+    chain_of_residue : ndarray, str, shape (L,), optional
+        Author name of the chain of each residue, `chain_id` by default; a chain is contiguous.
     plddt : ndarray, float32, shape (L,), optional
         pLDDT of a predicted model, 0 to 100, NaN for residues without; None if the source does not say that
         it is a predicted model.
@@ -92,11 +96,14 @@ class Chain:
     insertion_code: NDArray[np.str_]
     label_seq: NDArray[np.int32]
     residue_name: NDArray[np.str_]
+    chain_of_residue: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, dtype="U1"))
     plddt: NDArray[np.float32] | None = None
     notes: tuple[str, ...] = ()
     source: str = ""
 
     def __post_init__(self) -> None:
+        if len(set(self.chain_of_residue)) < 2:  # also of a copy with another `chain_id`
+            object.__setattr__(self, "chain_of_residue", np.full(len(self.sequence), self.chain_id))
         given = [name for name in _DTYPES if name != "plddt" or self.plddt is not None]
         for name in given:
             dtype = _DTYPES[name]
@@ -119,6 +126,8 @@ class Chain:
             )
         if length == 0:
             raise StructureError("the chain holds no residue", self.id)
+        if len(set(self.chain_of_residue)) != 1 + self.is_last_of_chain[:-1].sum():
+            raise StructureError("the residues of a chain must be contiguous in chain_of_residue", self.id)
         if (np.diff(self.residue_index) < 1).any():
             raise StructureError("residue_index must increase strictly", self.id)
         if int(self.residue_index[-1]) - int(self.residue_index[0]) >= 2**31:
@@ -190,6 +199,31 @@ class Chain:
 
     def __len__(self) -> int:
         return len(self.sequence)
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether it holds several chains."""
+        return bool(self.is_last_of_chain[:-1].any())
+
+    @property
+    def is_last_of_chain(self) -> NDArray[np.bool_]:
+        """True for the last residue of each chain, shape (L,)."""
+        return np.append(self.chain_of_residue[1:] != self.chain_of_residue[:-1], True)
+
+    @property
+    def missing_after(self) -> NDArray[np.int64]:
+        """Residues that are missing between a residue and the next one of its chain, int64, shape (L,)."""
+        steps = np.append(np.diff(self.residue_index), 1)
+        return np.where(self.is_last_of_chain, 0, steps - 1)
+
+    @property
+    def residue_labels(self) -> list[str]:
+        """Author numbers with insertion codes, as in "27A"; in a complex after the chain, as in "B 27A"."""
+        numbers = zip(self.auth_seq.tolist(), self.insertion_code.tolist(), strict=True)
+        labels = [f"{number}{code}" for number, code in numbers]
+        if not self.is_complex:
+            return labels
+        return [f"{own} {label}" for own, label in zip(self.chain_of_residue, labels, strict=True)]
 
     @property
     def id(self) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from protemb_sdk._base.errors import StructureError
 from protemb_sdk._structure.atoms import BACKBONE, CA, LARGEST, Stretches, about_model, carbons, integer
 from protemb_sdk._structure.cif_columns import Column, Listed, Rows, Values
-from protemb_sdk._structure.predicted import FACTORS, is_experiment, plddt_of_b_factors
+from protemb_sdk._structure.predicted import FACTORS, OWN_METRICS, is_experiment, plddt_of_b_factors
 from protemb_sdk._structure.residue_names import kind_of
 
 if TYPE_CHECKING:
@@ -239,7 +239,13 @@ def _plddt(
         return unknown
     metrics = _texts(column, "_ma_qa_metric.id", "_ma_qa_metric.mode", "_ma_qa_metric.type")
     declared = [(n, kind.lower()) for n, mode, kind in zip(*metrics, strict=True) if mode == "local"]
-    local = {n: FACTORS[kind] for n, kind in declared if kind in FACTORS}
+    names = _texts(column, "_ma_qa_metric.id", "_ma_qa_metric.name")
+    own = (
+        {n for n, name in zip(*names, strict=True) if name.startswith(OWN_METRICS)}
+        if len(names) == 2
+        else set()
+    )
+    local = {n: FACTORS[kind] for n, kind in declared if kind in FACTORS and n not in own}
     if not local:
         return unknown
     if column("_ma_qa_metric_local.metric_value") is None:

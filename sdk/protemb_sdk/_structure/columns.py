@@ -9,7 +9,7 @@ from protemb_sdk._structure.chain import Chain
 TEXTS = ("id", "name", "chain", "label_chain", "source", "sequence", "notes")
 """One text for each chain."""
 NUMBERS = ("residue_index", "auth_seq", "label_seq")
-NAMES = ("insertion_code", "residue_name")
+NAMES = ("insertion_code", "residue_name", "chain_of_residue")
 PER_RESIDUE = ("ca_coords", *NUMBERS, *NAMES)
 """One row for each residue."""
 
@@ -29,12 +29,17 @@ def source_of(chain: Chain) -> str:
     return chain.source or chain.name
 
 
+def facts_of(chain: Chain) -> dict[str, object]:
+    """Return what notebooks show of a chain."""
+    return {"name": chain.name, "chain": chain.chain_id, "residues": len(chain)}
+
+
 def residues_of(chain: Chain) -> Iterator[tuple[object, ...]]:
     """Give the cells of `RESIDUE` for each residue; `label_seq` is empty where it is unknown."""
-    before = (source_of(chain), chain.chain_id)
+    source = source_of(chain)
     numbers = zip(
-        chain.auth_seq.tolist(), chain.insertion_code.tolist(), chain.label_seq.tolist(),
-        chain.residue_name.tolist(), strict=True,
+        chain.chain_of_residue.tolist(), chain.auth_seq.tolist(), chain.insertion_code.tolist(),
+        chain.label_seq.tolist(), chain.residue_name.tolist(), strict=True,
     )  # fmt: skip
-    for auth, code, label, name in numbers:
-        yield (*before, auth, code, "" if label < 0 else label, name)
+    for own, auth, code, label, name in numbers:
+        yield (source, own, auth, code, "" if label < 0 else label, name)

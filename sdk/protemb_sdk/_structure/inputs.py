@@ -18,9 +18,10 @@ from protemb_sdk._base.errors import StructureError, printable
 from protemb_sdk._base.folders import find_structures, stem
 from protemb_sdk._base.limits import DEFAULT_BYTES
 from protemb_sdk._structure.archives import is_archive, members
+from protemb_sdk._structure.assemblies import assembled
 from protemb_sdk._structure.atoms import Stretches
 from protemb_sdk._structure.chain import Chain
-from protemb_sdk._structure.files import TAKEN, load, read_stretches
+from protemb_sdk._structure.files import TAKEN, load, parse, read_stretches
 from protemb_sdk._structure.foreign import attribute, has
 from protemb_sdk._structure.protein import StructureRead, chains_of_stretches
 from protemb_sdk._structure.tables import stretches_of_biopython, stretches_of_biotite, stretches_of_gemmi
@@ -135,6 +136,28 @@ class Input:
         return chains_of_stretches(
             found, name, where, altloc=altloc, min_residues=min_residues, min_plddt=min_plddt, source=source
         )
+
+    def assembled(self, read: StructureRead, assembly: str, byte_limit: int) -> StructureRead:
+        """Return the chains of an assembly; a tuple, a Chain or chains that were read remain as they are.
+
+        Raises
+        ------
+        StructureError
+            If the structure is neither a file nor of gemmi, and does not say what its assemblies are.
+        ChainError
+            As of `assemblies.assembled`.
+        """
+        if self.kind in _NOT_READ:
+            return read
+        where = self.name or "structure"
+        if self.kind is Kind.GEMMI:
+            found = self.content
+        elif self.kind in (Kind.FILE, Kind.MEMBER, Kind.BYTES):
+            content = bytes(self.content) if self.kind is Kind.BYTES else self.content
+            found = parse(load(content, where, byte_limit), where)
+        else:
+            raise StructureError(f"assembly={assembly!r} needs a file, bytes or a gemmi.Structure", where)
+        return StructureRead(assembled(found, assembly, read.chains, where), read.skipped)
 
     def _at_hand(self, name: str | None) -> StructureRead:
         x = self.content

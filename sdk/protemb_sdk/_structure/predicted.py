@@ -3,8 +3,8 @@
 A file holds pLDDT if it is
 
 - mmCIF, mmJSON or BinaryCIF, and `_ma_qa_metric` declares a local metric of type pLDDT (AlphaFold DB,
-  AlphaFold 3, ModelCIF of other programs). Values are those of `_ma_qa_metric_local`, or B-factors if this
-  table is missing;
+  AlphaFold 3, ModelCIF of other programs), other than the predictions of protemb. Values are those of
+  `_ma_qa_metric_local`, or B-factors if this table is missing;
 - PDB, or a `gemmi.Structure`, that names no experiment and has a title as AlphaFold DB and the ESM Atlas
   write it: "ALPHAFOLD MONOMER V2.0 PREDICTION FOR ..." or "ESMFOLD V1 PREDICTION FOR ...", or the
   identifier of an entry of theirs as title, which foldcomp writes. Values are B-factors.
@@ -35,6 +35,9 @@ FACTORS = {
     "plddt all-atom in [0,1]": 100.0,
 }
 """Types of `_ma_qa_metric` in lower case, with what brings them to 0 to 100."""
+
+OWN_METRICS = "protemb "
+"""Names of metrics that protemb writes begin with it; they are not the confidence of who made the model."""
 
 
 def is_title_of_prediction(title: str) -> bool:

@@ -148,9 +148,13 @@ def scorer(
     ] = None,
     threads: Threads = None,
 ) -> None:
-    """Combine the seeds of a row into the scorer of the SDK, evaluated on validation models."""
+    """Combine the seeds of a row into the scorer of the SDK, calibrated and evaluated on validation models.
+
+    The errors are those of models of targets that the calibration was not fitted to.
+    """
     import torch
 
+    from protemb_train.downstream.quality.calibration import cross_calibrated, fit_calibration
     from protemb_train.downstream.quality.data import real_decoys, training_models
     from protemb_train.downstream.quality.decoys import read_decoys
     from protemb_train.downstream.quality.predictions import predictions
@@ -163,12 +167,13 @@ def scorer(
     seeds = load_rows(rows, only=name)[name]
     held = training_models(real_decoys(real)[1], [d for path in watched or [] for d in read_decoys(path)])
     of_row = predictions({name: seeds}, held, [encoder], cache, threads)[name]
-    predicted = together(of_row)
+    raw = together(of_row)
+    predicted = cross_calibrated(held, raw)
     quality = {"watched": by_source(held, predicted), "bands": by_band(held, predicted)}
     if measured is not None:
         scores = json.loads(measured.read_text(encoding="utf-8"))["scores"][f"{name}, together"]
         quality["CASP12"] = {key: score["mean"] for key, score in scores.items()}
-    save_scorer(assemble(seeds, quality), out)
+    save_scorer(assemble(seeds, quality, fit_calibration(held, raw)), out)
     say(console, f"{out}: {len(seeds)} heads of {name}")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from protemb_sdk._base.output import check_output
+from protemb_sdk._base.output import check_apart, check_output
 from protemb_train.corpus.alignment import LARGEST_E_VALUE, related
 from protemb_train.corpus.chains import Limits
 from protemb_train.corpus.clusters import cluster_by_column, cluster_by_file, cluster_by_mmseqs, first_of_each
@@ -135,7 +135,7 @@ def build_corpus(
         if recipe.drop_sources:
             raise CorpusError("--drop-source requires a collection (npz), but these sources are structures")
         files = list(dict.fromkeys(file for source in sources for file in find_files(source)))
-        check_output(out, ".arrow", files, beside=[".json", ".skipped.csv"])
+        check_apart([out, out.with_suffix(".json"), listing], files)
         table, skips = read_structures(files, parts, recipe.limits, workers=workers, progress=progress)
         write_skipped(skips, listing)
         report |= {"files": len(files), "chains read": table.num_rows, "skipped": by_kind(skips)}

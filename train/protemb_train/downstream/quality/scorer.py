@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
 from protemb_train.downstream.common.neighbour_graph import Graph, neighbour_graph
+from protemb_train.downstream.quality.calibration import LIMIT, OUTPUTS, Weights
 from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL, Decoy, DecoyError
 from protemb_train.downstream.quality.graphqa import GraphQA
 from protemb_train.downstream.quality.graphs import edges_in, geometry_of
@@ -24,9 +25,9 @@ from protemb_train.downstream.quality.naming import FEATURES, Namer, single
 from protemb_train.downstream.quality.scores import decoy_scores, residue_scores
 from protemb_train.downstream.quality.trained import TrainedNetwork, make_network
 from protemb_train.downstream.quality.training import Predicted
-from protemb_train.network.checkpoint import read_tensors
+from protemb_train.network.checkpoint import read_tensors, round_weights
 
-FORMAT = "protemb-quality-2"
+FORMAT = "protemb-quality-3"
 QUALITIES = ((0.0, 0.3), (0.3, 0.5), (0.5, 0.7), (0.7, 1.01))
 LENGTHS = ((0, 100), (100, 200), (200, 1000))
 """Bands of true GDT_TS, and of residues, for which errors are given; the upper bound is excluded."""
@@ -34,7 +35,7 @@ QualityNetwork = QualityHead | GraphQA
 
 
 class QualityModel(nn.Module):
-    """Expected lDDT of every residue, and lDDT and GDT_TS of the chain: the mean of several networks.
+    """Expected lDDT of residues, and lDDT and GDT_TS of the chain: the calibrated mean of several networks.
 
     Parameters
     ----------
@@ -44,10 +45,13 @@ class QualityModel(nn.Module):
         Mean and standard deviation of the readouts of each head.
     namer : Namer, optional
         The namer that all heads were trained with.
+    weights : list of tuple of float, optional
+        Calibration, of `fit_calibration`; none by default.
     """
 
     mean_HE: Tensor
     spread_HE: Tensor
+    weights_32: Tensor
 
     def __init__(
         self,
@@ -55,6 +59,7 @@ class QualityModel(nn.Module):
         means: Sequence[Tensor],
         spreads: Sequence[Tensor],
         namer: Namer | None = None,
+        weights: Weights | None = None,
     ) -> None:
         super().__init__()
         self.namer = namer
@@ -63,6 +68,7 @@ class QualityModel(nn.Module):
         self.heads = nn.ModuleList(heads)
         self.register_buffer("mean_HE", torch.stack(list(means)))
         self.register_buffer("spread_HE", torch.stack(list(spreads)))
+        self.register_buffer("weights_32", torch.tensor(weights or [(1.0, 0.0)] * len(OUTPUTS)))
 
     def forward(
         self, features_LKC: Tensor, residue_type_L: Tensor, ca_coords_L3: Tensor
@@ -90,10 +96,14 @@ class QualityModel(nn.Module):
         )
         whole = torch.stack(models).mean(dim=0)
         return (
-            torch.stack(residues).mean(dim=0),
-            whole[GLOBAL.index("lddt")],
-            whole[GLOBAL.index("gdt_ts")],
+            self._calibrated(torch.stack(residues).mean(dim=0), 0),
+            self._calibrated(whole[GLOBAL.index("lddt")], 1),
+            self._calibrated(whole[GLOBAL.index("gdt_ts")], 2),
         )
+
+    def _calibrated(self, value: Tensor, output: int) -> Tensor:
+        slope, offset = self.weights_32[output]
+        return torch.sigmoid(slope * torch.logit(value.clamp(LIMIT, 1 - LIMIT)) + offset)
 
     def _head(
         self, type_L: Tensor, graph: Graph, scaled_HLE: Tensor, names_LF: Tensor | None
@@ -136,7 +146,9 @@ def together(values: Sequence[Predicted]) -> Predicted:
     return Predicted(np.mean([s.quality for s in values], axis=0), residues)
 
 
-def assemble(seeds: Sequence[TrainedNetwork], quality: Mapping[str, Any]) -> Trained:
+def assemble(
+    seeds: Sequence[TrainedNetwork], quality: Mapping[str, Any], weights: Weights | None = None
+) -> Trained:
     """Return the seeds of a row as one scorer.
 
     Parameters
@@ -145,6 +157,8 @@ def assemble(seeds: Sequence[TrainedNetwork], quality: Mapping[str, Any]) -> Tra
         Seeds of one row.
     quality : mapping
         Measured scores, for the card.
+    weights : list of tuple of float, optional
+        Calibration, of `fit_calibration`; none by default.
 
     Raises
     ------
@@ -158,8 +172,14 @@ def assemble(seeds: Sequence[TrainedNetwork], quality: Mapping[str, Any]) -> Tra
             "embedding"
         )
     heads = [copy.deepcopy(cast(QualityNetwork, s.network)) for s in seeds]
+    for head in heads:
+        round_weights(head)
     model = QualityModel(
-        heads, [s.scales.node_mean for s in seeds], [s.scales.node_spread for s in seeds], heads[0].namer
+        heads,
+        [s.scales.node_mean for s in seeds],
+        [s.scales.node_spread for s in seeds],
+        heads[0].namer,
+        weights,
     )
     encoder = record["encoder"]
     card = {
@@ -176,6 +196,7 @@ def assemble(seeds: Sequence[TrainedNetwork], quality: Mapping[str, Any]) -> Tra
             "targets": record["targets"][0],
             "epochs": record["recipe"]["epochs"],
             "heads": len(seeds),
+            "calibration": None if weights is None else [list(of) for of in weights],
             "origin": record["origin"],
         },
     }

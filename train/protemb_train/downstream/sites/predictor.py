@@ -29,7 +29,7 @@ from protemb_train.downstream.sites.graph import GraphHead
 from protemb_train.downstream.sites.networks import find_network
 from protemb_train.downstream.sites.rows import VALIDATION_SHARE
 from protemb_train.downstream.sites.training import Start, train
-from protemb_train.network.checkpoint import read_tensors
+from protemb_train.network.checkpoint import read_tensors, round_weights
 
 FORMAT = "protemb-sites-3"
 USUAL = 150.0
@@ -154,6 +154,7 @@ def train_predictor(
         learning, validation = validation_split(family, VALIDATION_SHARE, seed)
         training_side, tested = ([tensors[i] for i in side] for side in (learning, validation))
         run = train(make, training_side, tested, [], recipe, seed=seed, start=start)
+        round_weights(run.network)
         found.append((run.network, run.scaling))
         for i, probability in zip(validation, run.validation, strict=True):
             outside[i].append(probability)
