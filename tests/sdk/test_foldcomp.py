@@ -9,13 +9,12 @@ import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
-from types import SimpleNamespace
 
 import gemmi
 import numpy as np
 import pytest
 
-from protemb_sdk import Embedder, StructureError, read_chain
+from protemb_sdk import Embedder, SitePredictor, StructureError, read_chain
 from protemb_sdk._predict.b_factors import write_b_factors
 from protemb_sdk._store.verify import verify_store
 from protemb_sdk._structure import archives
@@ -134,13 +133,11 @@ def test_a_decompressed_copy_has_the_same_plddt(structures: Path) -> None:
 def test_values_are_written_to_the_residues_of_the_source(structures: Path, tmp_path: Path) -> None:
     packed = tmp_path / "cro.fcz"
     packed.write_bytes(fcz(structures, first=9700))
-    chain = read_chain(packed)
-    values = np.linspace(0, 1, len(chain)).astype(np.float32)
-    prediction = SimpleNamespace(chain=chain, residue_value=values, provenance={})
+    prediction = SitePredictor(device="cpu", threads=1).predict(packed)
     copy = gemmi.read_structure(str(write_b_factors(packed, tmp_path / "out.cif", [prediction])))
     found = {residue.seqid.num: residue.sole_atom("CA").b_iso for residue in copy[0]["A"]}
-    assert list(found) == chain.auth_seq.tolist()
-    np.testing.assert_allclose(list(found.values()), 100 * values, atol=0.006)
+    assert list(found) == prediction.chain.auth_seq.tolist() and next(iter(found)) == 9700
+    np.testing.assert_allclose(list(found.values()), 100 * prediction.probability, atol=0.006)
 
 
 # --- damage ------------------------------------------------------------------------------------------
