@@ -14,7 +14,7 @@ import gemmi
 import numpy as np
 import pytest
 
-from protemb_sdk import Embedder, SitePredictor, StructureError, read_chain
+from protemb_sdk import Embedder, QualityScorer, StructureError, read_chain
 from protemb_sdk._predict.b_factors import write_b_factors
 from protemb_sdk._store.verify import verify_store
 from protemb_sdk._structure import archives
@@ -133,11 +133,11 @@ def test_a_decompressed_copy_has_the_same_plddt(structures: Path) -> None:
 def test_values_are_written_to_the_residues_of_the_source(structures: Path, tmp_path: Path) -> None:
     packed = tmp_path / "cro.fcz"
     packed.write_bytes(fcz(structures, first=9700))
-    prediction = SitePredictor(device="cpu", threads=1).predict(packed)
+    prediction = QualityScorer(device="cpu", threads=1).score(packed)
     copy = gemmi.read_structure(str(write_b_factors(packed, tmp_path / "out.cif", [prediction])))
     found = {residue.seqid.num: residue.sole_atom("CA").b_iso for residue in copy[0]["A"]}
     assert list(found) == prediction.chain.auth_seq.tolist() and next(iter(found)) == 9700
-    np.testing.assert_allclose(list(found.values()), 100 * prediction.probability, atol=0.006)
+    np.testing.assert_allclose(list(found.values()), 100 * prediction.residue_lddt, atol=0.006)
 
 
 # --- damage ------------------------------------------------------------------------------------------
@@ -243,8 +243,8 @@ def test_a_database_is_embedded_as_a_stream(
     assert (verified.rows, verified.wrong, verified.missing) == (3, [], [])
     done = protemb("embed", database, "-o", store, "--threads", "1")
     assert done.status == 0 and "0 chains of" in done.out
-    table = tmp_path / "sites.csv"
-    assert protemb("sites", database, "-o", table, "--threads", "1").status == 0
+    table = tmp_path / "quality.csv"
+    assert protemb("quality", database, "-o", table, "--threads", "1").status == 0
     with table.open(newline="") as file:
         assert {row["source"] for row in csv.DictReader(file)} == {f"{database}/{id_[:-2]}" for id_ in ids}
 
