@@ -19,7 +19,7 @@ from scipy.spatial.distance import cdist
 from protemb_sdk import ALPHABET, Embedder, ModelError, ProtembError, mean_over_columns
 from protemb_train.corpus.corpus import Corpus, Trace
 from protemb_train.encoders.network import NetworkVectors
-from protemb_train.encoders.vectors import RIVALS, VectorEncoder, find_vector_encoder
+from protemb_train.encoders.vectors import RIVALS, VectorEncoder, find_vector_encoder, side_by_side
 from protemb_train.network.checkpoint import load_network
 from protemb_train.network.features import UNKNOWN, BaseFeatures
 from protemb_train.network.network import ScoreNetwork
@@ -181,11 +181,15 @@ def histogram_map(*, counts: bool) -> PairMap:
 
 
 def residue_vectors(encoder: VectorEncoder, name: str) -> Callable[[Trace], NDArray[np.float32]]:
-    """Return a function that computes one kind of vectors of a frozen encoder, with residue types masked."""
+    """Return a function that computes vectors of a frozen encoder, with residue types masked.
+
+    `name` is one of the encoder's vectors, or several joined by "+".
+    """
+    names = name.split("+")
 
     def residue(trace: Trace) -> NDArray[np.float32]:
         hidden = np.full(len(trace.residue_type), UNKNOWN, dtype=np.int64)
-        return encoder.encode(trace.ca_coords, hidden, trace.residue_index, [name])[name]
+        return side_by_side(encoder.encode(trace.ca_coords, hidden, trace.residue_index, names), names)
 
     return residue
 
@@ -291,11 +295,11 @@ def encoders(
 def _states(
     label: str, network: ScoreNetwork, sigma: float, twin: str | None, record: dict[str, Any]
 ) -> list[Encoder]:
-    """Return rows for the single representation, and for the state without residue types."""
+    """Return rows for the residue vector of exported graphs, and for the state with and without types."""
     vectors = NetworkVectors(network, sigma)
     return [
         Encoder(label, None, sigma, twin, record if twin else {}, residue_vectors(vectors, v), v)
-        for v in ("state", "structure")
+        for v in ("state+means", "state", "structure")
     ]
 
 
