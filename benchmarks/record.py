@@ -11,6 +11,7 @@ import re
 import sys
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 COMMANDS = {"cuda": "make bench-cuda", "compare": "make bench-compare"}
 TITLES = {"cuda": "Speed on a GPU", "compare": "Comparison with other encoders"}
@@ -75,6 +76,39 @@ def table(rows: list[tuple[tuple[str, str, str], dict[str, str]]]) -> list[str]:
     return lines
 
 
+def names_of(rows: list[dict[str, Any]]) -> set[str]:
+    """Return the names of benchmarks in the table."""
+    return {row_name(row["name"]) for row in rows}
+
+
+def one_group(group: str, rows: list[dict[str, Any]]) -> list[str]:
+    """Return a heading and the table of a group, the fastest benchmark first."""
+    rows = sorted(rows, key=lambda b: b["stats"]["median"])
+    fastest = rows[0]["stats"]["median"]
+    cells = []
+    for row in rows:
+        median = row["stats"]["median"]
+        measured = (row_name(row["name"]), human(median), f"{median / fastest:.2f}")
+        cells.append((measured, {key: str(value) for key, value in row["extra_info"].items()}))
+    return [f"## {group}", "", *table(cells)]
+
+
+def subject(group: str) -> str:
+    """Return what follows the first comma in the name of a group."""
+    return group.partition(", ")[2]
+
+
+def medians(groups: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Return a heading and one table of the medians of several groups, with a column for each."""
+    sizes = [group.partition(", ")[0] for group in groups]
+    found = [{row_name(row["name"]): row["stats"]["median"] for row in rows} for rows in groups.values()]
+    lines = [f"## Median time {subject(next(iter(groups)))}", ""]
+    lines += [f"| benchmark | {' | '.join(sizes)} |", "|---" * (len(sizes) + 1) + "|"]
+    for name in sorted(found[0], key=found[0].__getitem__):
+        lines.append(f"| {name} | {' | '.join(human(of[name]) for of in found)} |")
+    return lines
+
+
 def main(source: Path, target: Path) -> None:
     """Write medians by group, with ratios to the fastest row of each group."""
     loaded = json.loads(source.read_text())
@@ -87,15 +121,19 @@ def main(source: Path, target: Path) -> None:
         f"Python {loaded['machine_info']['python_version']}. Medians of one run; ratio to the fastest.",
     ]
     benchmarks = sorted(loaded["benchmarks"], key=lambda b: numbers_as_numbers(b["group"] or ""))
-    for group, members in groupby(benchmarks, key=lambda b: b["group"]):
-        rows = sorted(members, key=lambda b: b["stats"]["median"])
-        fastest = rows[0]["stats"]["median"]
-        cells = []
-        for row in rows:
-            median = row["stats"]["median"]
-            measured = (row_name(row["name"]), human(median), f"{median / fastest:.2f}")
-            cells.append((measured, {key: str(value) for key, value in row["extra_info"].items()}))
-        lines += ["", f"## {group}", "", *table(cells)]
+    groups = {name: list(of) for name, of in groupby(benchmarks, key=lambda b: b["group"])}
+    while groups:
+        first = next(iter(groups))
+        # One table for groups such as "1 x 128 residues, to protein vectors", of the same benchmarks.
+        alike = [
+            name
+            for name, rows in groups.items()
+            if subject(name) == subject(first) and names_of(rows) == names_of(groups[first])
+        ]
+        if subject(first) and len(alike) > 2:
+            lines += ["", *medians({name: groups.pop(name) for name in alike})]
+        else:
+            lines += ["", *one_group(first, groups.pop(first))]
     target.write_text("\n".join(lines) + "\n")
 
 

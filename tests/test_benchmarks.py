@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +70,26 @@ def test_rows_of_a_table_have_ratios_to_the_fastest(tmp_path: Path) -> None:
     assert next(archive.medians(target)) == ("64 residues", "a", 0.001)
     record.draw(source, tmp_path / "page.png")
     assert (tmp_path / "page.png").stat().st_size > 5_000
+
+
+def test_groups_of_the_same_benchmarks_share_a_table(tmp_path: Path) -> None:
+    times = {"1 x 64": (0.002, 0.001), "1 x 128": (0.004, 0.003), "8 x 64": (0.016, 2.5)}
+    rows = [
+        {"group": f"{size} residues, to vectors", "name": name, "stats": {"median": t}, "extra_info": {}}
+        for size, of in times.items()
+        for name, t in zip(("a", "b"), of, strict=True)
+    ]
+    about = {"cpu": {"brand_raw": "x", "count": 2}, "python_version": "3"}
+    (tmp_path / "run.json").write_text(json.dumps({"machine_info": about, "benchmarks": rows}))
+    record.main(tmp_path / "run.json", tmp_path / "page.md")
+    page = (tmp_path / "page.md").read_text().split("\n\n")
+    assert page[2] == "## Median time to vectors" and len(page) == 4
+    assert page[3].splitlines() == [
+        "| benchmark | 1 x 64 residues | 1 x 128 residues | 8 x 64 residues |",
+        "|---|---|---|---|",
+        "| b | 1 ms | 3 ms | 2.5 s |",
+        "| a | 2 ms | 4 ms | 16 ms |",
+    ]
 
 
 def test_copies_of_a_protein_are_told_from_different_proteins() -> None:

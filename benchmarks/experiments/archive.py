@@ -26,12 +26,17 @@ YEAR_HOURS = 365.25 * 24
 
 def medians(page: Path) -> Iterator[tuple[str, str, float]]:
     """Yield group, name and median seconds of each row written by record.py."""
-    group = ""
+    group, columns = "", [""]
     for line in page.read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
         if line.startswith("## "):
             group = line[3:]
-        elif match := re.match(r"\| (.+?) \| ([\d.e+]+) (m?)s \|", line):
-            yield group, match[1], float(match[2]) / (1e3 if match[3] else 1)
+        elif cells[0] == "benchmark":
+            columns = [group] if cells[1] == "median" else cells[1:]  # one group, or one in each column
+        else:
+            for column, cell in zip(columns, cells[1:], strict=False):
+                if match := re.fullmatch(r"([\d.e+]+) (m?)s", cell):
+                    yield column, cells[0], float(match[1]) / (1e3 if match[2] else 1)
 
 
 def measured() -> dict[tuple[str, str], dict[int, float]]:
