@@ -14,21 +14,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import EmbeddingError, OutputError
-from protemb_sdk._base.notebook import listing
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._search.chance import p_value
 from protemb_sdk._search.clusters import ClusterMember, cluster_store
+from protemb_sdk._search.hits import SORTS, Hit, Hits
 from protemb_sdk._search.index import (
     CHAINS,
     COORDS,
@@ -66,99 +63,6 @@ ALIKE, OPENING, EXTENSION = 0.5, 1.0, 0.1
 
 # What must be equal for embeddings to be compared.
 _MUST_AGREE = ("model_sha256", "contract", "noise_level")
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Hit:
-    """A chain found by a search.
-
-    All numbers but `similarity` are of one superposition, and of the residues that it aligns. In an index of
-    proteins alone nothing is superposed: there are no pairs then, and these numbers are NaN.
-
-    Parameters
-    ----------
-    id, name, chain_id, source, sequence : str
-        As in the store.
-    length : int
-        Residues of the hit.
-    similarity : float
-        Cosine similarity of the protein vectors of query and hit, by which candidates are chosen.
-    tm_query, tm_target : float
-        TM-score divided by the length of the query, and by the length of the hit. A value is never above the
-        number of aligned residues over that length.
-    e_value : float
-        Number of unrelated chains expected in an index of this size with the same `tm_score` or a higher one.
-    rmsd : float
-        Root mean square distance of the aligned residues in angstrom.
-    pairs : ndarray, int64, shape (P, 2)
-        Aligned positions in the query and in the hit, from 0, increasing.
-    identity : float
-        Fraction of the aligned pairs with the same residue type.
-
-    Examples
-    --------
-    >>> from protemb_sdk import Embedder, embed_into_store, search
-    >>> embedder = Embedder(device="cpu")
-    >>> summary = embed_into_store(embedder, ["1a8o.cif"], "store")
-    >>> search.build_index("store", "index")
-    1
-    >>> index = search.open_index("index")
-    >>> (hit,) = index.search(embedder.embed("1a8o.cif"))
-    >>> hit.id, hit.length, hit.pairs.shape, round(hit.tm_query, 3), round(hit.similarity, 3)
-    ('1a8o_A', 70, (70, 2), 1.0, 1.0)
-    """
-
-    id: str
-    name: str
-    chain_id: str
-    source: str
-    sequence: str
-    length: int
-    similarity: float
-    tm_query: float
-    tm_target: float
-    e_value: float
-    rmsd: float
-    pairs: NDArray[np.int64]
-    identity: float
-
-    @property
-    def tm_score(self) -> float:
-        """Mean of `tm_query` and `tm_target`: high only if most of both chains is aligned."""
-        return (self.tm_query + self.tm_target) / 2
-
-    def _repr_html_(self) -> str:
-        return Hits([self])._repr_html_()
-
-    def __repr__(self) -> str:
-        return f"Hit({self.id}: TM-score {self.tm_score:.3f}, {len(self.pairs)} residues aligned)"
-
-
-class Hits(list[Hit]):
-    """A list of hits, which a notebook shows as a table."""
-
-    def _repr_html_(self) -> str:
-        scores = ("TM-score", "by query", "by hit", "E-value", "RMSD", "aligned", "identity", "similarity")
-        rows = [
-            (
-                hit.id, hit.length, f"{hit.tm_score:.3f}", f"{hit.tm_query:.3f}", f"{hit.tm_target:.3f}",
-                f"{hit.e_value:.1e}", f"{hit.rmsd:.1f}", len(hit.pairs), f"{hit.identity:.0%}",
-                f"{hit.similarity:.3f}",
-            )
-            for hit in self
-        ]  # fmt: skip
-        return listing(("hit", "residues", *scores), rows)
-
-
-SORTS: Mapping[str, Callable[[Hit], float]] = MappingProxyType(
-    {
-        "tm": lambda hit: hit.tm_score,
-        "tm-query": lambda hit: hit.tm_query,
-        "tm-target": lambda hit: hit.tm_target,
-        "similarity": lambda hit: hit.similarity,
-    }
-)
-"""What hits can be sorted by, the largest first: names for `Index.search` and ``protemb search --sort``."""
 
 
 class Index:
