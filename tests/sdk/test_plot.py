@@ -25,6 +25,7 @@ from protemb_sdk._structure.fold import fold_of
 from protemb_sdk.plot import picture, principal_colours, save_picture
 
 pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+from matplotlib.patches import Rectangle, StepPatch
 
 
 def test_first_colour_follows_the_direction_of_largest_variance() -> None:
@@ -76,7 +77,8 @@ def test_profiles_are_drawn_with_author_numbers(structures: Path) -> None:
     assert labels and labels <= names
     for axes in figure.axes[3:5]:  # all bars have one width, also the first and the last
         for bars in axes.patches:
-            np.testing.assert_array_equal(bars.get_data().edges, np.arange(len(embedding) + 1) - 0.5)
+            assert isinstance(bars, StepPatch)
+            np.testing.assert_array_equal(bars.get_data()[1], np.arange(len(embedding) + 1) - 0.5)
     with pytest.raises(EmbeddingError, match="the profile is of another chain"):
         picture(embedder.embed(structures / "1a8o.cif", pair=True), sites)
 
@@ -100,7 +102,7 @@ def test_ticks_are_round_numbers_and_name_each_chain_of_a_complex(structures: Pa
 def test_ticks_have_room(length: int) -> None:
     coords = np.random.default_rng(0).normal(size=(length, 3)) * 50
     chain = Chain.from_arrays(coords, "A" * length, name="x")
-    many = replace(chain, chain_of_residue=tuple(str(i // 2) for i in range(length)))
+    many = replace(chain, chain_of_residue=(np.arange(length) // 2).astype(str))
     for one in (chain, many):
         places = _ticks(one)
         assert places and len(places) <= 15
@@ -114,7 +116,7 @@ def test_residues_of_a_strip_are_named_and_their_fold_is_shown(structures: Path)
     assert "".join(text.get_text() for text in strip.texts) == embedding.sequence
     broken = np.append(np.diff(embedding.residue_index) > 1, False)
     fold = fold_of(embedding.chain.ca_coords, broken)
-    marked = sorted(round(bar.get_x() + 0.5) for bar in strip.patches)
+    marked = sorted(round(bar.get_x() + 0.5) for bar in strip.patches if isinstance(bar, Rectangle))
     assert marked == [i for i, kind in enumerate(fold) if kind != "-"]
     legend = strip.get_legend()
     assert legend is not None and [text.get_text() for text in legend.get_texts()] == ["helix", "strand"]
