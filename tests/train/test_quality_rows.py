@@ -280,7 +280,7 @@ def test_a_scorer_is_the_calibrated_mean_of_its_networks(
     for seed in seeds:
         round_weights(seed.network)  # as those of a scorer
     raw = together(predictions({kind: seeds}, sides["val"], [], rows / "cache")[kind])
-    weights = [(1.5, 0.5), (0.5, -0.25), (2.0, 1.0)]
+    weights = [(1.5, 0.5, 0.2, -0.1), (0.5, -0.25, 0.1, 0.3), (2.0, 1.0, -0.3, 0.2)]
     predicted_one = calibrate(raw, weights)
     save_scorer(assemble(seeds, {}, weights), tmp_path / "q.ckpt")
     model = load_scorer(tmp_path / "q.ckpt").model

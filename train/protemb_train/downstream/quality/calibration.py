@@ -1,7 +1,7 @@
-"""Calibration of predicted lDDT and GDT_TS: a monotone function of each, fitted to held-out models.
+"""Calibration of predicted lDDT and GDT_TS: a function of each and of the length, fitted to held-out models.
 
-Networks that are trained mostly on poor models predict values that are too low for good ones. Here every
-tenth of true quality has the same weight. The order of models is kept.
+Networks that are trained mostly on poor models predict values that are too low for good ones, and for short
+chains. Here every tenth of true quality has the same weight. The order of models of one length is kept.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from sklearn.linear_model import LogisticRegression
 from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL, Decoy
 from protemb_train.downstream.quality.training import Predicted
 
-OUTPUTS = ("residue lDDT", "lDDT", "GDT_TS")
+OUTPUTS = ("residue_lddt", "lddt", "gdt_ts")
 LIMIT = 1e-4
 """Predictions are limited to LIMIT and 1 - LIMIT before the logit is taken."""
 BANDS = 10
 FOLDS = 2
 
-Floats = NDArray[np.floating]
-Weights = list[tuple[float, float]]
-"""Slope and offset of the logit of each of OUTPUTS."""
+Weights = list[tuple[float, float, float, float]]
+"""For each of OUTPUTS, weights of the logit, of the logarithm of the length and of their product; offset."""
+USUAL = 150.0
+"""Length in residues at which only the weight of the logit and the offset count."""
 
 
 def fit_calibration(decoys: Sequence[Decoy], values: Predicted) -> Weights:
-    """Return slopes and offsets, by logistic regression with the true values as soft labels.
+    """Return the weights, by logistic regression with the true values as soft labels.
 
     Parameters
     ----------
@@ -36,20 +37,33 @@ def fit_calibration(decoys: Sequence[Decoy], values: Predicted) -> Weights:
     values : Predicted
         Predictions for them.
     """
-    true, predicted = _outputs(decoys, values)
-    return [_fitted(t, p) for t, p in zip(true, predicted, strict=True)]
+    length = np.array([len(d) for d in decoys], dtype=np.float64)
+    k = LOCAL.index("lddt")
+    outputs = [
+        (
+            np.concatenate([d.residue_quality[:, k] for d in decoys]),
+            np.concatenate([v[:, k] for v in values.residue_quality]),
+            np.repeat(length, length.astype(int)),
+        )
+    ]
+    for name in OUTPUTS[1:]:
+        k = GLOBAL.index(name)
+        outputs.append((np.array([d.quality[k] for d in decoys]), values.quality[:, k], length))
+    return [_fitted(*output) for output in outputs]
 
 
 def calibrate(values: Predicted, weights: Weights) -> Predicted:
-    """Return calibrated predictions; CAD-scores are not changed."""
+    """Return calibrated predictions; other scores are not changed."""
+    length = np.array([len(residue) for residue in values.residue_quality], dtype=np.float64)
     quality = values.quality.copy()
-    for name, of in (("lddt", weights[1]), ("gdt_ts", weights[2])):
+    for name, of in zip(OUTPUTS[1:], weights[1:], strict=True):
         k = GLOBAL.index(name)
-        quality[:, k] = _applied(quality[:, k], of)
+        quality[:, k] = _applied(quality[:, k], length, of)
     local = []
+    k = LOCAL.index("lddt")
     for residue in values.residue_quality:
         changed = residue.copy()
-        changed[:, LOCAL.index("lddt")] = _applied(residue[:, LOCAL.index("lddt")], weights[0])
+        changed[:, k] = _applied(residue[:, k], np.full(len(residue), len(residue)), weights[0])
         local.append(changed)
     return Predicted(quality, local)
 
@@ -72,33 +86,27 @@ def cross_calibrated(decoys: Sequence[Decoy], values: Predicted) -> Predicted:
     return Predicted(quality, local)
 
 
-def _outputs(decoys: Sequence[Decoy], values: Predicted) -> tuple[list[Floats], list[Floats]]:
-    """Return true and predicted values of each of OUTPUTS, without those that are not known."""
-    k = LOCAL.index("lddt")
-    true = [np.concatenate([d.residue_quality[:, k] for d in decoys])]
-    predicted = [np.concatenate([v[:, k] for v in values.residue_quality])]
-    for name in ("lddt", "gdt_ts"):
-        true.append(np.array([d.quality[GLOBAL.index(name)] for d in decoys]))
-        predicted.append(values.quality[:, GLOBAL.index(name)])
-    known = [np.isfinite(t) for t in true]
-    true, predicted = ([v[k] for v, k in zip(side, known, strict=True)] for side in (true, predicted))
-    return true, predicted
-
-
-def _logit(values: NDArray[np.floating]) -> Floats:
+def _features(values: NDArray[np.floating], length: NDArray[np.number]) -> NDArray[np.float64]:
     inside = np.clip(np.asarray(values, dtype=np.float64), LIMIT, 1 - LIMIT)
-    return np.asarray(np.log(inside / (1 - inside)))
+    logit, size = np.log(inside / (1 - inside)), np.log(length / USUAL)
+    return np.stack([logit, size, logit * size], axis=1)
 
 
-def _applied(values: NDArray[np.floating], of: tuple[float, float]) -> NDArray[np.float32]:
-    slope, offset = of
-    return np.asarray(1 / (1 + np.exp(-(slope * _logit(values) + offset))), dtype=np.float32)
+def _applied(
+    values: NDArray[np.floating], length: NDArray[np.number], of: Sequence[float]
+) -> NDArray[np.float32]:
+    z = _features(values, length) @ np.array(of[:-1]) + of[-1]
+    return np.asarray(1 / (1 + np.exp(-z)), dtype=np.float32)
 
 
-def _fitted(true: Floats, predicted: Floats) -> tuple[float, float]:
+def _fitted(
+    true: NDArray[np.floating], predicted: NDArray[np.floating], length: NDArray[np.number]
+) -> tuple[float, float, float, float]:
+    known = np.isfinite(true)
+    true, predicted, length = (np.asarray(v[known], dtype=np.float64) for v in (true, predicted, length))
     band = np.minimum((true * BANDS).astype(int), BANDS - 1)
     weight = 1 / np.bincount(band, minlength=BANDS)[band]
-    x = np.tile(_logit(predicted), 2)[:, None]
-    label = np.repeat([1, 0], len(true))
+    x, label = np.tile(_features(predicted, length), (2, 1)), np.repeat([1, 0], len(true))
     found = LogisticRegression(C=np.inf).fit(x, label, np.concatenate([weight * true, weight * (1 - true)]))
-    return float(found.coef_[0, 0]), float(found.intercept_[0])
+    a, b, c = found.coef_[0].tolist()
+    return a, b, c, float(found.intercept_[0])

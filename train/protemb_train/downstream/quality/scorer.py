@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
 from protemb_train.downstream.common.neighbour_graph import Graph, neighbour_graph
-from protemb_train.downstream.quality.calibration import LIMIT, OUTPUTS, Weights
+from protemb_train.downstream.quality.calibration import LIMIT, USUAL, Weights
 from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL, Decoy, DecoyError
 from protemb_train.downstream.quality.graphqa import GraphQA
 from protemb_train.downstream.quality.graphs import edges_in, geometry_of
@@ -51,7 +51,7 @@ class QualityModel(nn.Module):
 
     mean_HE: Tensor
     spread_HE: Tensor
-    weights_32: Tensor
+    weights_34: Tensor
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class QualityModel(nn.Module):
         self.heads = nn.ModuleList(heads)
         self.register_buffer("mean_HE", torch.stack(list(means)))
         self.register_buffer("spread_HE", torch.stack(list(spreads)))
-        self.register_buffer("weights_32", torch.tensor(weights or [(1.0, 0.0)] * len(OUTPUTS)))
+        self.register_buffer("weights_34", torch.tensor(weights or [(1.0, 0.0, 0.0, 0.0)] * 3))
 
     def forward(
         self, features_LKC: Tensor, residue_type_L: Tensor, ca_coords_L3: Tensor
@@ -95,15 +95,17 @@ class QualityModel(nn.Module):
             *((local[:, LOCAL.index("lddt")], of_model) for local, of_model in values), strict=True
         )
         whole = torch.stack(models).mean(dim=0)
+        length = torch.ones_like(scaled_HLE[0, :, 0]).sum()
         return (
-            self._calibrated(torch.stack(residues).mean(dim=0), 0),
-            self._calibrated(whole[GLOBAL.index("lddt")], 1),
-            self._calibrated(whole[GLOBAL.index("gdt_ts")], 2),
+            self._calibrated(torch.stack(residues).mean(dim=0), length, 0),
+            self._calibrated(whole[GLOBAL.index("lddt")], length, 1),
+            self._calibrated(whole[GLOBAL.index("gdt_ts")], length, 2),
         )
 
-    def _calibrated(self, value: Tensor, output: int) -> Tensor:
-        slope, offset = self.weights_32[output]
-        return torch.sigmoid(slope * torch.logit(value.clamp(LIMIT, 1 - LIMIT)) + offset)
+    def _calibrated(self, value: Tensor, length: Tensor, output: int) -> Tensor:
+        logit, size = torch.logit(value.clamp(LIMIT, 1 - LIMIT)), torch.log(length / USUAL)
+        a, b, c, offset = self.weights_34[output]
+        return torch.sigmoid(a * logit + b * size + c * logit * size + offset)
 
     def _head(
         self, type_L: Tensor, graph: Graph, scaled_HLE: Tensor, names_LF: Tensor | None
