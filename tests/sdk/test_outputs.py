@@ -398,8 +398,10 @@ def test_every_skipped_file_is_named(
     done = protemb(command, folder, "-o", tmp_path / ENDING[command], *options)
     assert done.status == 0, done.err
     lines = done.err.splitlines()
-    assert all(f"skipped: {path}: the file is empty; fetch it again" in lines for path in empty)
-    assert "      25 files  the file is empty; fetch it again" in lines
+    for path in empty:  # once
+        assert [line for line in lines if str(path) in line] == [
+            f"skipped: {path}: the file is empty; fetch it again"
+        ]
 
 
 def test_a_report_without_chains_is_an_error(protemb: Run, tmp_path: Path) -> None:

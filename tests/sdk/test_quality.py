@@ -198,7 +198,7 @@ def test_other_sequences_and_missing_residues_are_reported(
     terminal = capsys.readouterr()
     messages = " ".join(terminal.err.split())
     assert terminal.out == ""
-    assert "1 of 5 chains differ from the most frequent sequence (such as 1a8o_A)" in messages
+    assert "1 of 5 chains differ from the most frequent sequence (such as other_A)" in messages
     assert "1 of 5 chains lack residues inside, up to 5" in messages
     assert "empty.pdb" in messages
 
