@@ -260,6 +260,7 @@ def test_missing_matplotlib_is_reported_before_scoring(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.delitem(sys.modules, "protemb_sdk._base.figure", raising=False)
     with pytest.raises(OutputError, match=r"pip install '\.\[plot\]'"):
         score_files([folder], out=tmp_path / "x.csv", **DEFAULTS | {"plot": tmp_path / "x.png"})  # type: ignore[arg-type]
     assert not list(tmp_path.glob("x.*"))
