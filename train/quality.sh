@@ -118,8 +118,16 @@ protemb-train quality table "$rows" --real "$real" --cache "$quality/cache" "${t
     --encoder "$runs/untrained.onnx" --energies "$data/qa/casp12_baselines.tsv" \
     --against 1-none --against 2-untrained -o "$results/quality-frozen.md"
 
+# The scorer of the SDK: 160 natives, twice as long.
+made "$quality/made-train-160.npz" --natives 160
+rows=$quality/long seeds=2
+long=(--made "$quality/made-train-160.npz" --network residues --epochs 24)
+row residues-base "${long[@]}" "${vectors[@]}" --encoder base
+row residues-none "${long[@]}"
+protemb-train quality table "$rows" --real "$real" --cache "$quality/cache" "${threads[@]}" \
+    --energies "$data/qa/casp12_baselines.tsv" --against residues-none -o "$results/quality-scorer.md"
 unless "$quality/quality.ckpt" protemb-train quality scorer residues-base --rows "$rows" "${given[@]}" \
-    --watched "$quality/made-val.npz" --measured "$results/quality-frozen.json" -o "$quality/quality.ckpt"
+    --watched "$quality/made-val.npz" --measured "$results/quality-scorer.json" -o "$quality/quality.ckpt"
 unless "$quality/quality.onnx" protemb-export head "$quality/quality.ckpt" -o "$quality/quality.onnx" --verify "$corpus"
 # To bundle it: protemb-export head ... -o sdk/protemb_sdk/bundled/quality.onnx --bundle "..."; protemb-export card
 

@@ -66,8 +66,13 @@ def draw_fold(ax: Axes, coords: NDArray[np.float64], helices: list[tuple[int, in
         middle = trace[first * STEPS : last * STEPS].mean(axis=0)
         ax.text(middle[0], middle[1], f"{ALPHA}{number}", fontsize=9, color=INK, ha="center", va="center",
                 bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8})  # fmt: skip
-    for end, name in ((0, "N"), (-1, "C")):
-        x, y = trace[end, :2] * (1 + 2 / np.linalg.norm(trace[end, :2]))
+    around = 2 * np.pi * np.arange(24) / 24
+    circle = np.stack([np.cos(around), np.sin(around)], axis=1)
+    for end, name in ((0, "N"), (-1, "C")):  # as near to the end as there is room for the letter
+        places = trace[end, :2] + (np.arange(2, 8, 0.5)[:, None, None] * circle).reshape(-1, 2)
+        room = np.linalg.norm(places[:, None] - trace[:, :2], axis=2).min(axis=1)
+        x, y = places[np.argmax(room > 1.9)]
+        ax.plot(*zip(trace[end, :2], (x, y), strict=True), color=INK, lw=0.8)
         ax.text(x, y, name, fontsize=9, weight="bold", color=INK, ha="center", va="center",
                 bbox={"boxstyle": "circle,pad=0.2", "fc": "white", "ec": INK, "lw": 0.8})  # fmt: skip
     ax.set_aspect("equal")

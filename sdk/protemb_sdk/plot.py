@@ -26,14 +26,14 @@ def picture(
     """Draw the distance map beside the pair embedding, and the residue embedding along the chain.
 
     Colours of an embedding are its first three principal components. Axes are numbered as the authors number
-    residues.
+    residues. Helices and strands, assigned from C-alpha positions, are above the residue embedding.
 
     Parameters
     ----------
     embedding : Embedding
         With its pair level (`pair=True`).
     sites : SitePrediction, optional
-        Of the same chain: a profile of the probability to touch another protein.
+        Of the same chain: a profile of the probability of touching another protein.
     quality : QualityScore, optional
         Of the same chain: a profile of expected lDDT.
 
@@ -59,7 +59,7 @@ def picture(
             raise EmbeddingError(f"the profile is of another chain, {profile.chain.id}", embedding.id)
     profiles = []
     if sites is not None:
-        title = f"probability to touch another protein; {int(sites.is_site.sum())} residues called sites"
+        title = f"probability of touching another protein; {int(sites.is_site.sum())} residues called sites"
         profiles.append(Profile(title, sites.probability, sites.threshold))
     if quality is not None:
         title = f"expected lDDT, {quality.lddt:.2f} on average"

@@ -27,6 +27,7 @@ TEMPLATE = BUNDLED / "report.html"
 NEIGHBOURS = 5
 # Residues of a set beyond which structures are left out of the page: 20 MB.
 SHOWN_RESIDUES = 500_000
+# Names of what was skipped for one reason, beyond which they are counted.
 SKIPPED_SHOWN = 50
 
 
@@ -91,13 +92,12 @@ def write_report(
     if clusters is not None:
         for row, number in zip(chains, clusters.tolist(), strict=True):
             row["cluster"] = number + 1
-    about = f"{len(found):,} chains, {residues:,} residues."
+    noun = "embedding" if any(embedding.chain.is_complex for embedding in found) else "chain"
+    about = f"{len(found):,} {noun}{'s' * (len(found) != 1)}, {residues:,} residues."
     if provenance is not None:
         about += f" Model {provenance['model']}, protemb-sdk {provenance['sdk_version']}."
-    reasons = [str(s) for s in skipped[:SKIPPED_SHOWN]]
-    reasons += [f"and {len(skipped) - SKIPPED_SHOWN} more"] if len(skipped) > SKIPPED_SHOWN else []
     data = json.dumps(
-        {"about": about, "explained": f"{explained:.0%}", "skipped": reasons, "chains": chains},
+        {"about": about, "explained": f"{explained:.0%}", "skipped": _grouped(skipped), "chains": chains},
         separators=(",", ":"),
     )
     # Names come from files: nothing in them may end the element that holds the data.
@@ -112,6 +112,25 @@ def _map(protein_NC: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
     values, axes = np.linalg.eigh(centred.T @ centred)
     total = values.sum()
     return centred @ axes[:, :-3:-1], float(values[-2:].sum() / total) if total > 0 else 0.0
+
+
+def _grouped(skipped: Sequence[Skipped]) -> list[dict[str, Any]]:
+    """Return what was skipped by reason, the most frequent first.
+
+    A file is left out where its reason repeats those of its chains, which are there too.
+    """
+    chains: dict[str, list[str]] = {}
+    for s in skipped:
+        if s.chain_id:
+            chains.setdefault(s.source, []).append(s.reason)
+    groups: dict[str, list[str]] = {}
+    for s in skipped:
+        own = [] if s.chain_id else chains.get(s.source, [])
+        if not own or any(reason not in s.reason for reason in own[:5]):
+            name = str(s) if s.reason != s.kind else str(s).removesuffix(f": {s.reason}")
+            groups.setdefault(s.kind, []).append(name)
+    most_first = sorted(groups.items(), key=lambda group: -len(group[1]))
+    return [{"reason": kind, "count": len(of), "names": of[:SKIPPED_SHOWN]} for kind, of in most_first]
 
 
 def _colours(found: Sequence[Embedding]) -> list[str]:

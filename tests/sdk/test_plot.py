@@ -9,11 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protemb_sdk import Embedder, EmbeddingError, OutputError, QualityScorer, SitePredictor, cli, read_chain
+from protemb_sdk import (
+    Chain,
+    Embedder,
+    EmbeddingError,
+    OutputError,
+    QualityScorer,
+    SitePredictor,
+    cli,
+    read_chain,
+)
 from protemb_sdk._cli.plot import _targets
+from protemb_sdk._embed.picture import _ticks
+from protemb_sdk._structure.fold import fold_of
 from protemb_sdk.plot import picture, principal_colours, save_picture
 
 pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+from matplotlib.patches import Rectangle, StepPatch
 
 
 def test_first_colour_follows_the_direction_of_largest_variance() -> None:
@@ -63,8 +75,51 @@ def test_profiles_are_drawn_with_author_numbers(structures: Path) -> None:
     labels = {label.get_text() for label in figure.axes[0].get_xticklabels()} - {""}
     names = {f"{n}{c}" for n, c in zip(embedding.auth_seq, embedding.insertion_code, strict=True)}
     assert labels and labels <= names
+    for axes in figure.axes[3:5]:  # all bars have one width, also the first and the last
+        for bars in axes.patches:
+            assert isinstance(bars, StepPatch)
+            np.testing.assert_array_equal(bars.get_data()[1], np.arange(len(embedding) + 1) - 0.5)
     with pytest.raises(EmbeddingError, match="the profile is of another chain"):
         picture(embedder.embed(structures / "1a8o.cif", pair=True), sites)
+
+
+def test_ticks_are_round_numbers_and_name_each_chain_of_a_complex(structures: Path) -> None:
+    embedding = Embedder(device="cpu").embed(structures / "1a8o.cif", pair=True)
+    axes, bar = embedding.plot().axes[0], embedding.plot().axes[-1]
+    shown = [label.get_text() for label in axes.get_xticklabels()]
+    assert shown == ["160", "170", "180", "190", "200", "210", "220"]
+    places = axes.get_xticks().astype(int)
+    np.testing.assert_array_equal(embedding.auth_seq[places], np.arange(160, 221, 10))
+    coords = embedding.chain.ca_coords
+    most = np.linalg.norm(coords[:, None] - coords, axis=-1).max()
+    assert most <= bar.get_ylim()[1] < most + 5  # no white that the map does not have
+    together = Embedder(device="cpu", chains="all").embed(structures / "4zhl.cif.gz", pair=True)
+    shown = [label.get_text() for label in together.plot().axes[0].get_xticklabels()]
+    assert shown == ["U 16", "U 50", "U 100", "U 150", "U 200", "P 1"]
+
+
+@pytest.mark.parametrize("length", [1, 2, 9, 70, 431, 3000])
+def test_ticks_have_room(length: int) -> None:
+    coords = np.random.default_rng(0).normal(size=(length, 3)) * 50
+    chain = Chain.from_arrays(coords, "A" * length, name="x")
+    many = replace(chain, chain_of_residue=(np.arange(length) // 2).astype(str))
+    for one in (chain, many):
+        places = _ticks(one)
+        assert places and len(places) <= 15
+        assert np.diff(places).min(initial=length) >= max(1, length / 14)
+        assert one.is_complex or length < 10 or len(places) >= 4
+
+
+def test_residues_of_a_strip_are_named_and_their_fold_is_shown(structures: Path) -> None:
+    embedding = Embedder(device="cpu").embed(structures / "1orc.pdb", pair=True)
+    strip = embedding.plot().axes[2]
+    assert "".join(text.get_text() for text in strip.texts) == embedding.sequence
+    broken = np.append(np.diff(embedding.residue_index) > 1, False)
+    fold = fold_of(embedding.chain.ca_coords, broken)
+    marked = sorted(round(bar.get_x() + 0.5) for bar in strip.patches if isinstance(bar, Rectangle))
+    assert marked == [i for i, kind in enumerate(fold) if kind != "-"]
+    legend = strip.get_legend()
+    assert legend is not None and [text.get_text() for text in legend.get_texts()] == ["helix", "strand"]
 
 
 def test_the_command_draws_ten_chains(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from protemb_sdk import Embedder, Embedding, OutputError, StructureError, cli, report
+from protemb_sdk import Embedder, Embedding, OutputError, Skipped, StructureError, cli, report
 from protemb_sdk._cli import report as _report_cli
 from protemb_sdk.report import write_report
 
@@ -127,7 +127,10 @@ def test_the_page_opens_offline(
     page = chromium(out, "--dump-dom")
     body = page[page.index("<tbody>") : page.index("</tbody>")]
     assert body.count("<tr") == 18 and body.count('class="chosen"') == 1
-    assert "1a8o_A: 70 residues" in page and page.count("<button") == report.NEIGHBOURS + 2
+    assert (
+        re.search('id="name">1a8o_A[^<]*: 70 residues<', page)
+        and page.count("<button") == report.NEIGHBOURS + 2
+    )
     chromium(out, f"--screenshot={picture}")
     assert picture.stat().st_size > 50_000
 
@@ -186,11 +189,103 @@ def test_pointing_at_the_maps_tells_chains_and_pairs(
     assert f'id="residue" class="soft">{chain.sequence[7]} {chain.auth_seq[7]}</span>' in page
     assert f"<title>true,{6 * (len(chain) - 1)}</title>" in page
     numbers = [row["cluster"] for row in data]
-    for number in set(numbers):
-        size = numbers.count(number)
-        assert f"cluster {number}: {size} chain{'s' * (size > 1)}</button>" in page
+    sizes = [numbers.count(number) for number in sorted(set(numbers))]
+    for number, size in enumerate(sizes, 1):
+        assert (f"cluster {number}: {size} chains</button>" in page) == (size > 1)
+    alone = sizes.count(1)
+    assert alone and f"{alone} chain{'s' * (alone > 1)} alone in a cluster</button>" in page
     body = page[page.index("<tbody>") : page.index("</tbody>")]
     assert body.count("<tr") == numbers.count(1)  # the others are hidden
+
+
+def test_every_chain_is_in_the_legend_of_many_clusters(
+    embeddings: list[Embedding], tmp_path: Path, chromium: Callable[..., str]
+) -> None:
+    out = tmp_path / "report.html"
+    write_report([e for e in embeddings[:2] for _ in range(12)], out, cluster_similarity=0.5)
+    text = out.read_text()
+    for n in range(24):  # eleven clusters of two, and two chains alone
+        number = n // 2 + 1 if n < 22 else n - 10
+        text = text.replace('"cluster":1}', f'"cluster":{number} }}', 1)
+    out.write_text(text)
+    page = chromium(out, "--dump-dom")
+    legend = re.findall(r"</i>([^<]*)</button>", page)
+    named = [f"cluster {n}: 2 chains" for n in range(1, 10)]
+    assert legend == [*named, "2 smaller clusters: 4 chains", "2 chains alone in a cluster"]
+    colours = re.findall(r'<i style="background: ([^"]*)"', page)
+    assert len(set(colours)) == len(colours) == 11
+
+
+def test_names_on_the_map_cover_no_point_and_no_name(
+    embeddings: list[Embedding], tmp_path: Path, chromium: Callable[..., str]
+) -> None:
+    out = tmp_path / "report.html"
+    write_report(embeddings, out)
+    page = chromium(
+        acted(
+            out,
+            """
+            const wrong = [];
+            for (let n = 0; n < chains.length; n++) {
+              choose(n);
+              const names = [], write = CanvasRenderingContext2D.prototype.fillText;
+              CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+                names.push([text, x, x + this.measureText(text).width, y - 9, y + 2]);
+              };
+              drawMap();
+              CanvasRenderingContext2D.prototype.fillText = write;
+              const wanted = [n, chains[n].near[0][0]].map((k) => brief(chains[k].id));
+              if (names.map(([text]) => text).join() !== wanted.join()) wrong.push(`${n}: ${names}`);
+              const [[, a, b, c, d], [, e, f, g, h]] = names;
+              if (a < f && e < b && c < h && g < d) wrong.push(`${n}: two names`);
+              for (const [text, left, right, top, bottom] of names)
+                if (places.some(([x, y]) => x > left && x < right && y > top && y < bottom)) wrong.push(text);
+            }
+            document.title = wrong.join("; ") || "none";
+            """,
+        ),
+        "--dump-dom",
+    )
+    assert "<title>none</title>" in page
+
+
+def test_what_was_skipped_is_folded_by_reason(
+    embeddings: list[Embedding], tmp_path: Path, chromium: Callable[..., str]
+) -> None:
+    out = tmp_path / "report.html"
+    ligands = [Skipped(f"{n:02}.cif", "", "describes a ligand") for n in range(60)]
+    alone = "holds no protein chain to embed (chain B: has 1 residue)"
+    chains = [
+        Skipped("1lcd.cif", "B", "is nucleic acid (DNA), not protein", kind="is nucleic acid"),
+        Skipped("1lcd.cif", "", "cannot be read to its end"),
+        Skipped("few.pdb", "B", "has 1 residue", kind="has few residues"),
+        Skipped("few.pdb", "", alone),
+    ]
+    write_report(embeddings, out, skipped=[*chains, *ligands])
+    groups = {group["reason"]: group for group in data_of(out)["skipped"]}
+    assert next(iter(groups)) == "describes a ligand" and groups["describes a ligand"]["count"] == 60
+    assert groups["is nucleic acid"]["names"] == ["1lcd.cif, chain B: is nucleic acid (DNA), not protein"]
+    assert groups["cannot be read to its end"]["names"] == ["1lcd.cif"]
+    assert groups["has few residues"]["count"] == 1 and alone not in groups  # which its chain says already
+    page = chromium(out, "--dump-dom")
+    assert "63 skipped, for 4 reasons</summary>" in page and "60: describes a ligand</summary>" in page
+    assert (
+        page.count("<li>00.cif</li>") == 1 and "<li>and 10 more</li>" in page and "<details open" not in page
+    )
+    write_report(embeddings, out)
+    assert re.search('<details id="skipped"[^>]* hidden', chromium(out, "--dump-dom"))
+
+
+def test_columns_are_equally_high_and_the_table_is_whole(
+    embeddings: list[Embedding], tmp_path: Path, chromium: Callable[..., str]
+) -> None:
+    out = tmp_path / "report.html"
+    write_report(embeddings, out, cluster_similarity=0.5)
+    script = "document.title = [...document.querySelectorAll('section')].map((s) => s.offsetHeight).join();"
+    page = chromium(acted(out, script), "--dump-dom", "--window-size=1200,1000")
+    left, right, _ = map(int, page[page.index("<title>") + 7 : page.index("</title>")].split(","))
+    assert abs(left - right) < 10
+    assert re.search('<div id="more"[^>]* hidden', page)  # nothing to scroll to
 
 
 def test_the_page_fits_into_420_pixels(
@@ -205,11 +300,14 @@ def test_the_page_fits_into_420_pixels(
         const frame = document.querySelector("iframe");
         frame.onload = () => {
           const inside = frame.contentDocument, wide = (id) => inside.getElementById(id).clientWidth;
-          document.title = [inside.documentElement.scrollWidth, wide("view"), wide("pairs")].join();
+          document.title = [inside.documentElement.scrollWidth, wide("view"), wide("pairs"),
+            inside.getElementById("more").hidden].join();
         };</script>"""
     )
     page = chromium(frame, "--allow-file-access-from-files", "--dump-dom")
     found = re.search("<title>(.*?)</title>", page)
     assert found is not None
-    whole, view, pairs = map(int, found[1].split(","))
+    *sizes, hidden = found[1].split(",")
+    whole, view, pairs = map(int, sizes)
     assert whole <= 420 and view >= 380 and pairs >= 300
+    assert hidden == "false"  # columns are cut: a line says so

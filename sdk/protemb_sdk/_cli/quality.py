@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
@@ -29,6 +29,7 @@ from protemb_sdk._base.output import (
 )
 from protemb_sdk._cli.runs import check_chain, results_of
 from protemb_sdk._cli.summary import SHOWN, nothing_done, report_notes, report_skipped, settings
+from protemb_sdk._embed.picture import round_numbers
 from protemb_sdk._model.heads import find_head
 from protemb_sdk._predict.b_factors import has_structure_ending, write_b_factors
 from protemb_sdk._predict.quality import QualityScore, QualityScorer
@@ -144,6 +145,8 @@ def spark(score: QualityScore) -> str:
 def profiles(scores: Sequence[QualityScore]) -> Figure:
     """Draw lDDT along the chains, one line each, over author residue numbers; lines are broken at gaps.
 
+    Each residue with an insertion code has a place of its own.
+
     Raises
     ------
     OutputError
@@ -151,15 +154,21 @@ def profiles(scores: Sequence[QualityScore]) -> Figure:
     """
     figure = figures()(figsize=(9.6, 4.2), dpi=150, layout="constrained", facecolor="white")
     axes = figure.subplots()
+    residues = [_residues(score.chain) for score in scores]
+    inserted = sorted({(number, code) for own in residues for number, code in own if code})
     lines = []
-    for score in scores:
-        number, value = _numbers(score.chain), score.residue_lddt.astype(np.float64)
+    for score, own in zip(scores, residues, strict=True):
+        number = np.array([_place(inserted, *residue) for residue in own], dtype=np.float64)
+        value = score.residue_lddt.astype(np.float64)
         breaks = np.flatnonzero(~np.isin(np.diff(score.chain.auth_seq), (0, 1))) + 1
         number, value = np.insert(number, breaks, np.nan), np.insert(value, breaks, np.nan)
         there = np.concatenate([[False], np.isfinite(value), [False]])
         alone = np.flatnonzero(there[1:-1] & ~there[:-2] & ~there[2:]).tolist()  # no line leads to them
         marker = "." if alone else None
         lines += axes.plot(number, value, linewidth=1.2, marker=marker, markersize=3, markevery=alone)
+    named = [number for own in residues for number, _ in own]
+    ticks = [int(n) for n in round_numbers(min(named), max(named)) if min(named) <= n <= max(named)]
+    axes.set_xticks([_place(inserted, number) for number in ticks], list(map(str, ticks)))
     axes.set(xlabel="author residue number", ylabel="expected lDDT (C-alpha)", ylim=(0, 1))
     # Names come last: a legend leaves out those with a leading underscore, and takes dollars for mathematics.
     legend = axes.legend(lines, [""] * len(lines), fontsize=7.5, frameon=False, ncols=2)
@@ -170,13 +179,14 @@ def profiles(scores: Sequence[QualityScore]) -> Figure:
     return figure
 
 
-def _numbers(chain: Chain) -> NDArray[np.float64]:
-    """Return author residue numbers; residues with insertion codes lie between two numbers."""
-    number = chain.auth_seq
-    first = np.flatnonzero(np.concatenate([[True], number[1:] != number[:-1]]))
-    size = np.diff(np.append(first, len(number)))
-    found: NDArray[np.float64] = number + (np.arange(len(number)) - first.repeat(size)) / size.repeat(size)
-    return found
+def _residues(chain: Chain) -> list[tuple[int, str]]:
+    """Return author number and insertion code of each residue."""
+    return list(zip(chain.auth_seq.tolist(), chain.insertion_code.tolist(), strict=True))
+
+
+def _place(inserted: Sequence[tuple[int, str]], number: int, code: str = "") -> int:
+    """Return the place of a residue on the axis; each inserted residue moves those after it by one."""
+    return number + bisect_right(inserted, (number, code))
 
 
 def _copies(files: Iterable[Path], folder: Path) -> dict[Path, Path]:

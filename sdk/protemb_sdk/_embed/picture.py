@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from protemb_sdk._base.errors import EmbeddingError
 from protemb_sdk._base.output import figures
 from protemb_sdk._structure.chain import Chain
+from protemb_sdk._structure.fold import HELIX, STRAND, fold_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from protemb_sdk._base.figure import Picture
 
 INK, LINE, SITE = "#22303c", "#2b6ca3", "#c0392b"
+FOLDS = {HELIX: ("helix", "#c0392b"), STRAND: ("strand", "#dea028")}
+FARTHEST = 50
+"""Distance in angstrom from which on a distance map is white."""
+LETTERS = 100
+"""Residues of a chain up to which its strip has letters."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,16 +93,17 @@ def draw(
     )
     maps = figure.subplot_mosaic(
         "\n".join(["dp", "rr", *(2 * key for key in keys)]),
-        height_ratios=[10, 1, *(2 for _ in keys)],
+        height_ratios=[10, 1.3, *(2 for _ in keys)],
     )
-    shade = maps["d"].imshow(distance, cmap="bone", vmax=50)
+    most = float(distance.max())
+    shade = maps["d"].imshow(distance, cmap="bone", vmin=0, vmax=min(FARTHEST, 5 * np.ceil(max(most, 1) / 5)))
     maps["p"].imshow(colours)
-    maps["r"].imshow(principal_colours(residue)[None], aspect="auto", interpolation="nearest")
-    maps["r"].set_yticks([])
+    _strip(maps["r"], chain, principal_colours(residue))
     titles = {
         "d": f"{chain.id}: distances between {length} C-alphas",
         "p": f"pair embedding, {channels} channels as 3 principal components",
-        "r": "residue embedding along the chain, in 3 principal components of its own",
+        "r": f"residue embedding, {residue.shape[1]} channels as 3 principal components; "
+        "equal colours: similar vectors",
     }
     for key, profile in zip(keys, profiles, strict=True):
         titles[key] = profile.title
@@ -111,10 +118,12 @@ def draw(
         for last in np.flatnonzero(chain.is_last_of_chain[:-1]):
             maps[key].axhline(last + 0.5, color="white", linewidth=0.8)
             maps[key].axvline(last + 0.5, color="white", linewidth=0.8)
-    bar = figure.colorbar(shade, ax=maps["d"], shrink=0.8, pad=0.02, extend="max")
+    bar = figure.colorbar(
+        shade, ax=maps["d"], shrink=0.8, pad=0.02, extend="max" if most > FARTHEST else "neither"
+    )
     bar.set_label("angstrom", fontsize=8.5, color=INK)
     bar.ax.tick_params(labelsize=8, colors=INK)
-    bar.outline.set_visible(False)
+    bar.outline.set(edgecolor=INK, linewidth=0.4)
     return figure
 
 
@@ -139,7 +148,7 @@ def thumbnail(chain: Chain, residue: NDArray[np.float32], pair: NDArray[np.float
     figure = _small(figures()(figsize=(1.7 * len(shown), 1.95)))
     maps = figure.subplot_mosaic("\n".join(["".join(shown), "r" * len(shown)]), height_ratios=[10, 1])
     for key, image in shown.items():
-        maps[key].imshow(image, cmap="bone", vmax=50)
+        maps[key].imshow(image, cmap="bone", vmax=FARTHEST)
     maps["r"].imshow(principal_colours(residue)[None], aspect="auto", interpolation="nearest")
     for axes in maps.values():
         axes.set_axis_off()
@@ -168,29 +177,66 @@ def _small(figure: Picture) -> Picture:
     return figure
 
 
+def _strip(axes: Axes, chain: Chain, colours_L3: NDArray[np.float64]) -> None:
+    """Draw residues as colours, with letters where they fit; above them helices and strands."""
+    from matplotlib.patches import Patch
+
+    length = len(chain)
+    axes.imshow(colours_L3[None], aspect="auto", interpolation="nearest")
+    broken = np.append(np.diff(chain.residue_index) > 1, False)
+    fold = np.array(list(fold_of(chain.ca_coords, broken)))
+    for kind, (_, colour) in FOLDS.items():
+        axes.bar(np.flatnonzero(fold == kind), 0.3, width=1, bottom=-0.9, color=colour, linewidth=0)
+    if length <= LETTERS:
+        lightness = colours_L3 @ (0.3, 0.59, 0.11)
+        for place, (letter, light) in enumerate(zip(chain.sequence, lightness, strict=True)):
+            axes.text(
+                place, 0, letter, fontsize=7, ha="center", va="center", color=INK if light > 0.5 else "white"
+            )
+    shown = [
+        Patch(color=colour, label=name) for kind, (name, colour) in FOLDS.items() if (fold == kind).any()
+    ]
+    axes.set(xlim=(-0.5, length - 0.5), ylim=(0.5, -0.95), yticks=())
+    if shown:
+        axes.legend(
+            handles=shown, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8, frameon=False,
+            labelcolor=INK, handlelength=1.2, borderaxespad=0.1,
+        )  # fmt: skip
+
+
 def _profile(axes: Axes, values: NDArray[np.float32], threshold: float | None) -> None:
-    places = np.arange(len(values))
-    axes.fill_between(places, values, step="mid", color=LINE, alpha=0.35, linewidth=0)
+    edges = np.arange(len(values) + 1) - 0.5
+    axes.stairs(values, edges, fill=True, color=LINE, alpha=0.35, linewidth=0)
     if threshold is not None:
-        above = np.where(values >= threshold, values, 0)
-        axes.fill_between(places, above, step="mid", color=SITE, alpha=0.8, linewidth=0)
+        axes.stairs(
+            np.where(values >= threshold, values, 0), edges, fill=True, color=SITE, alpha=0.8, linewidth=0
+        )
         axes.axhline(threshold, color=SITE, linewidth=0.6, linestyle=":")
-    axes.set(xlim=(-0.5, len(values) - 0.5), ylim=(0, 1), yticks=(0, 0.5, 1))
+    axes.set(xlim=(edges[0], edges[-1]), ylim=(0, 1), yticks=(0, 0.5, 1))
 
 
 def _number(axis: Any, chain: Chain) -> None:
-    """Label an axis by author numbers, at residues."""
-    labels = chain.residue_labels
-
-    def label(place: float, _: int) -> str:
-        at = round(place)
-        return labels[at] if 0 <= at < len(labels) and abs(place - at) < 1e-6 else ""
-
-    axis.set_major_locator(_locator())
-    axis.set_major_formatter(label)
+    """Label residues with round author numbers; in a complex also the first one of each chain."""
+    labels, places = chain.residue_labels, _ticks(chain)
+    axis.set_ticks(places, [labels[place] for place in places], parse_math=False)
 
 
-def _locator() -> Any:
+def _ticks(chain: Chain) -> list[int]:
+    """Return the residues that have a tick, at least one, without ticks that are too close together."""
+    length = len(chain)
+    numbers = round_numbers(0, length)
+    step = int(numbers[1] - numbers[0])
+    first = np.flatnonzero(np.append(True, chain.is_last_of_chain[:-1])).tolist() if chain.is_complex else []
+    whole = np.flatnonzero((chain.auth_seq % step == 0) & (chain.insertion_code == "")).tolist()
+    found: list[int] = []
+    for place in [*first, *whole]:
+        if all(abs(place - other) >= length / 14 for other in found):
+            found.append(place)
+    return sorted(found) or [0]
+
+
+def round_numbers(low: float, high: float) -> NDArray[np.float64]:
+    """Return evenly spaced whole numbers for the ticks of an axis, at least two."""
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(nbins=8, integer=True)
+    return np.asarray(MaxNLocator(nbins=8, integer=True, steps=[1, 2, 5, 10]).tick_values(low, high))
