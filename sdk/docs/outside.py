@@ -26,6 +26,7 @@ FILES = {
     "train/README.md": "train.md",
     "export/README.md": "export.md",
     "sdk/examples/README.md": "examples.md",
+    "tests/faults/results.md": "results/faults.md",
     "train/results/levels.png": "results/levels.png",
 }
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]*)(#[^)\s]*)?\)")

@@ -77,8 +77,11 @@ def sites(
     workers: Workers = 1,
     fetch: Fetch = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Predict which residues of every protein chain lie in an interface, from each chain alone.
+
+    There is no --complex and no --assembly, because the predictor was trained on single chains.
 
     Columns: source, chain, auth_seq, insertion_code, label_seq, residue_name, probability, site (1 or 0).
     Files that fail and chains that are skipped are listed with their reasons. The exit status is 0 if
@@ -99,6 +102,7 @@ def sites(
         min_plddt=min_plddt,
         workers=workers,
         quiet=quiet,
+        verbose=verbose,
     )
 
 
@@ -122,8 +126,11 @@ def quality(
     workers: Workers = 1,
     fetch: Fetch = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Rank models of one target by predicted quality, from C-alphas alone and without the native structure.
+
+    There is no --complex and no --assembly, because the predictor was trained on single chains.
 
     Prints expected GDT_TS and lDDT of every protein chain, best first. Files that fail and chains that are
     skipped are listed with their reasons. The exit status is 0 if a chain was scored.
@@ -145,6 +152,7 @@ def quality(
         min_plddt=min_plddt,
         workers=workers,
         quiet=quiet,
+        verbose=verbose,
     )
 
 
@@ -179,7 +187,7 @@ def doctor(
     threads: Threads = None,
     verbose: Verbose = False,
 ) -> None:
-    """Check wheels, providers, a session, threads, the hash of the model and a reference vector."""
+    """Check ONNX Runtime and its devices, threads, the model file and a reference vector."""
     from protemb_sdk._cli.doctor import diagnose
 
     checks = diagnose(model, device, threads, verbose)

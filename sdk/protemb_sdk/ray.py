@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import EmbeddingError, ProtembError
+from protemb_sdk._base.extras import how_to_install
 from protemb_sdk._embed.outcome import embed_one
 from protemb_sdk._embed.rows import table_of
 from protemb_sdk._model.readouts import check_readouts
@@ -42,7 +43,7 @@ def _ray() -> Any:
     try:
         import ray.data
     except ImportError:
-        raise EmbeddingError("Ray is not installed: pip install 'protemb-sdk[ray]'") from None
+        raise EmbeddingError(f"Ray is not installed; {how_to_install('ray')}") from None
     return ray
 
 

@@ -355,12 +355,13 @@ def open_index(path: str | PathLike[str]) -> Index:
     ['1a8o_A']
     """
     path = Path(path)
+    if not os.path.isfile(path / HEADER):
+        problem = "is not an index" if os.path.exists(path) else "no such index"
+        raise OutputError(f"{problem}; make one with protemb index STORE -o {path}", path)
     check_extra(path)
     import pyarrow.parquet as pq
     from usearch.index import Index as Graph
 
-    if not os.path.isfile(path / HEADER):
-        raise OutputError(f"is not an index; make one with protemb index STORE -o {path}", path)
     try:
         header = json.loads((path / HEADER).read_text(encoding="utf-8"))
         if header["format"] not in FORMATS:

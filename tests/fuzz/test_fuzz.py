@@ -125,7 +125,7 @@ def test_files_of_any_name_are_stored_once(strange: Path, tmp_path: Path) -> Non
     command = ("embed", "--model", "small", strange, "-o", tmp_path / "store")
     assert "4 chains of 5 inputs" in protemb(*command)
     assert "bad\\udcfe.pdb" in (tmp_path / "store" / "_skipped.csv").read_text()
-    assert "5 inputs were already in the store" in protemb(*command)
+    assert "already in it: 5 inputs" in protemb(*command)
 
 
 def test_files_of_any_name_can_be_plotted(strange: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import shutil
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import gemmi
 import numpy as np
 import pytest
 
-from protemb_sdk import StructureError, __version__, list_models
-from protemb_sdk._cli.summary import report_skipped
+from protemb_sdk import StructureError, __version__, list_models, read_chains
+from protemb_sdk._cli.summary import Notes, report_skipped
+from protemb_sdk._model.models import find_model
 from protemb_sdk._structure.chain import Skipped
 
 from .conftest import Result
@@ -27,11 +29,12 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 def test_one_file_is_embedded_in_a_subprocess(structures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.npz"
     done = subprocess.run(
-        [sys.executable, "-m", "protemb_sdk.cli", "embed", structures / "1a8o.cif", "-o", out],
+        [sys.executable, "-m", "protemb_sdk.cli", "embed", structures / "1a8o.cif", "-o", out, "-v"],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "1a8o_A" in done.stdout and "(70, 384)" in done.stdout and "model_sha256=" in done.stdout
+    assert "1a8o_A" in done.stdout and "(70, 384)" in done.stdout
+    assert f"model_sha256={find_model('base').sha256['base.onnx']}" in done.stdout
     assert f"1 chain of 1 file, 70 residues, 384 channels a residue, 128 a protein -> {out}" in done.stdout
     with np.load(out) as file:
         assert file["residue"].shape == (70, 384)
@@ -54,7 +57,7 @@ def test_a_folder_with_good_and_bad_files(protemb, structures: Path, tmp_path: P
     assert f"skipped: {folder / 'bad.pdb'}: this is a PNG image" in done.err
     assert f"skipped: {folder / '1lcd.pdb.gz'}, chain B: is nucleic acid (DNA), not protein" in done.err
     assert "note: pdb1gdr: columns right of 72 were overlooked" in done.err and "4/4" in done.err
-    assert "3 chains of 3 files" in done.out
+    assert "3 chains of 3 files" in done.out and "model_sha256" not in done.out  # only with --verbose
     strict = protemb("embed", folder, "-o", tmp_path / "strict.npz", "--strict")
     assert strict.status == 1 and len(strict.errors) == 1 and "PNG" in strict.errors[0]
     assert not (tmp_path / "strict.npz").exists()
@@ -75,7 +78,7 @@ def test_options_chain_pair_workers_and_quiet(protemb, structures: Path, tmp_pat
 def test_commands_doctor_and_models_and_option_version(protemb) -> None:  # type: ignore[no-untyped-def]
     done = protemb("doctor", "--device", "cpu")
     assert done.status == 0 and "FAIL" not in done.out
-    for word in ("wheels", "providers", "threads", "session", "SHA-256", "golden vector"):
+    for word in ("ONNX Runtime", "providers", "threads", "session", "SHA-256", "reference vector"):
         assert word in done.out
     sha256 = list_models()[0].sha256["base.onnx"]
     assert sha256 not in done.out and f"SHA-256 {sha256[:12]}" in done.out
@@ -98,23 +101,46 @@ def test_many_skipped_inputs_are_counted_by_kind(capsys: pytest.CaptureFixture[s
     short = "has fewer than min_residues=3"
     report_skipped(
         [Skipped.of(StructureError("not a structure file", f"{i}.pdb"), f"{i}.pdb") for i in range(1200)]
-        + [Skipped("x.pdb", "A", f"has {i} residues, fewer than min_residues=3", kind=short) for i in (1, 2)]
+        + [Skipped("x.pdb", "A", f"has {i} residues, fewer than min_residues=3", kind=short) for i in (1, 2)],
+        kept_in=Path("out.npz"),
     )
     lines = [line.strip() for line in capsys.readouterr().err.splitlines()]
-    assert "1,200 files  not a structure file" in lines
+    assert "1,200 inputs  not a structure file" in lines
     assert f"2 chains  {short}" in lines and len(lines) == 3
+    assert lines[0] == "1,200 inputs and 2 chains skipped (details: out.npz):"
 
 
-def test_all_skipped_inputs_are_listed_and_twenty_reasons_are_counted(
+def test_skipped_inputs_are_listed_or_twenty_reasons_are_counted(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     names = [chr(ord("a") + i) * 4 for i in range(22)]
-    report_skipped([Skipped(f"{name}.pdb", "", f"is {name}") for name in names], kept=False)
+    skipped = [Skipped(f"{name}.pdb", "", f"is {name}") for name in names]
+    report_skipped(skipped)
+    assert capsys.readouterr().err.splitlines() == [f"skipped: {name}.pdb: is {name}" for name in names]
+    report_skipped(skipped, kept_in=Path("out.npz"))
     lines = [line.strip() for line in capsys.readouterr().err.splitlines()]
-    assert lines[:22] == [f"skipped: {name}.pdb: is {name}" for name in names]
-    assert (
-        lines[22] == "skipped; in short:" and len(lines) == 44 and lines[-1] == "2 files  for other reasons"
-    )
+    assert len(lines) == 22 and lines[-1] == "2 inputs  for other reasons"
+
+
+def test_a_note_of_several_chains_is_one_line(structures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    notes = Notes()
+    for name in ("2beg.pdb.gz", "1orc.pdb"):
+        for chain in read_chains(structures / name, min_plddt=70).chains:
+            notes.add(chain)
+    notes.report()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("note: 2beg_A, 2beg_B, 2beg_C and 3 more: an experimental structure")
+
+
+def test_paragraphs_of_the_help_are_wrapped_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = [sys.executable, "-m", "protemb_sdk.cli", "search", "--help"]
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = subprocess.run(program, capture_output=True, text=True, timeout=60).stdout
+    (paragraph,) = [part for part in re.split(r"\n *\n", shown) if "Candidates are" in part]
+    lines = [line.strip() for line in paragraph.splitlines()]
+    assert len(lines) > 2
+    for line, after in zip(lines, lines[1:], strict=False):  # the next word had no room
+        assert len(f" {line} {after.split()[0]} ") > 80
 
 
 def test_many_notes_are_counted_by_kind(
@@ -123,7 +149,7 @@ def test_many_notes_are_counted_by_kind(
     monkeypatch.setattr("protemb_sdk._cli.summary.SHOWN", 0)
     done = protemb("embed", structures / "pdb1gdr.ent", "-o", tmp_path / "out.npz")
     output = " ".join(done.err.split())
-    assert "notes, in full beside each chain in the output file; in short:" in output
+    assert "notes (each is in the output file):" in output
     assert done.status == 0 and "1 chain for other reasons" in output  # because no kind is listed
     assert "pdb1gdr" not in done.out.splitlines()[0]
 
@@ -235,7 +261,7 @@ def test_a_folder_is_embedded_into_a_store(protemb, structures: Path, tmp_path: 
     done = protemb(*command, store, "--half", "--readout", "max", "--workers", 2)
     assert done.status == 0 and "18 chains of 12 inputs" in done.out.replace("\n", " ")
     again = protemb(*command, store, "--half", "--readout", "max")
-    assert again.status == 0 and "13 inputs were already in the store" in again.out.replace("\n", " ")
+    assert again.status == 0 and "already in it: 13 inputs; skipped: nothing" in again.out.replace("\n", " ")
     for options, output in (
         ((), "a store with readouts"),
         (("--chain", "A"), "a store takes whole files"),

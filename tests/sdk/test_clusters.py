@@ -88,7 +88,7 @@ def test_large_or_missing_stores_and_invalid_thresholds_are_refused(
         with pytest.raises(OutputError, match="has more than 3 chains"):
             cluster_store(store)
     monkeypatch.setitem(sys.modules, "scipy.cluster.hierarchy", None)
-    with pytest.raises(EmbeddingError, match=r"pip install 'protemb-sdk\[search\]'"):
+    with pytest.raises(EmbeddingError, match=r"pip install '\.\[search\]'"):
         cluster_store(store)
 
 

@@ -150,6 +150,6 @@ def test_invalid_paths_are_refused_at_the_start(tmp_path: Path, name: str, pair:
 
 def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(OutputError, match=r"pip install 'protemb-sdk\[store\]'"):
+    with pytest.raises(OutputError, match=r"pip install '\.\[store\]'"):
         collecting(tmp_path / "x.parquet", pair=False).__enter__()
     assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,9 @@ def test_a_missing_extra_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         run(app)
     assert exit_.value.code == 1
-    assert "error: this command needs torch: pip install 'protemb-sdk[cpu,train]'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "error: this command needs torch; install the extras `cpu` and `train`: " in said
+    assert "pip install '.[cpu,train]' in the repository of protemb, or 'protemb-sdk[cpu,train]'" in said
 
 
 def test_an_unknown_module_is_an_internal_error() -> None:

@@ -306,7 +306,7 @@ def test_a_store_of_complexes_is_continued_verified_and_searched(
 ) -> None:
     store, files = tmp_path / "store", [structures / name for name in (FIBRIL, "4zhl.cif.gz", "1orc.pdb")]
     assert protemb("embed", files[0], "-o", store, "--complex").status == 0
-    assert "1 inputs were already" in protemb("embed", *files, "-o", store, "--complex").out
+    assert "already in it: 1 input" in protemb("embed", *files, "-o", store, "--complex").out
     done = protemb("embed", *files, "-o", store)
     assert done.status == 1 and "use another folder" in done.errors[0]
     assert not verify_store(store).wrong and verify_store(store).rows == 3

@@ -34,7 +34,7 @@ def evaluate_bash(example: Example) -> None:
     """Run each line with the entry points of this environment."""
     for line in filter(None, map(str.strip, str(example.parsed).splitlines())):
         program, *arguments = shlex.split(line, comments=True)
-        module = {"protemb": "protemb_sdk.cli", "protemb-export": "protemb_export.cli"}[program]
+        module = {"protemb": "protemb_export.app", "protemb-export": "protemb_export.cli"}[program]
         done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True)
         assert done.returncode == 0, f"{line}: {done.stderr}"
 

@@ -18,12 +18,12 @@ def test_without_onnx_runtime_the_two_extras_are_named(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     for module in (session, doctor):
         monkeypatch.setattr(module, "installed_wheels", dict)
-    wanted = r"pip install 'protemb-sdk\[cpu\]', or 'protemb-sdk\[gpu\]' for CUDA"
+    wanted = r"for CUDA use the extra `gpu`, otherwise install the extra `cpu`: pip install '\.\[cpu\]'"
     with pytest.raises(DeviceError, match=wanted):
         Embedder()
     found = diagnose("base", "auto")
-    assert [(check.name, check.passed) for check in found] == [("protemb", True), ("wheels", False)]
-    assert "no ONNX Runtime: pip install" in found[-1].finding
+    assert [(check.name, check.passed) for check in found] == [("protemb", True), ("ONNX Runtime", False)]
+    assert "pip install '.[cpu]'" in found[-1].finding
 
 
 def test_onnx_runtime_that_does_not_load_has_its_own_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,9 +46,9 @@ def test_missing_pyarrow_and_ray_name_their_extras(
     embedder: Embedder, structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(OutputError, match=r"a store needs pyarrow: pip install 'protemb-sdk\[store\]'"):
+    with pytest.raises(OutputError, match=r"a store needs pyarrow; install the extra `store`"):
         embed_into_store(embedder, structures / "1orc.pdb", tmp_path / "store")
     monkeypatch.setitem(sys.modules, "ray.data", None)
-    with pytest.raises(EmbeddingError, match=r"Ray is not installed: pip install 'protemb-sdk\[ray\]'"):
+    with pytest.raises(EmbeddingError, match=r"Ray is not installed; install the extra `ray`"):
         ray.embed(structures / "1orc.pdb", embedder)
     assert list(tmp_path.iterdir()) == []

@@ -169,6 +169,6 @@ def test_entries_are_fetched_into_a_folder(
     assert server.asked.count(ENTRY) == 1 and list(folder.iterdir()) == [path]
     path.write_bytes(b"mine")
     done = protemb("fetch", "1a8o", "-o", folder)
-    assert done.status == 1 and "is there and differs; remove it" in done.errors[0]
+    assert done.status == 1 and "exists and differs; remove it" in done.errors[0]
     assert path.read_bytes() == b"mine"
     assert "is not a folder" in protemb("fetch", "1a8o", "-o", path).errors[0]

@@ -104,8 +104,7 @@ def test_predict_refuses_bundled_and_missing_heads(protemb: Run, model: Path, tm
         assert f"protemb {name};" in done.errors[0] and "no head named" not in done.errors[0]
     done = protemb("predict", model, "--head", tmp_path / "no.onnx", "-o", tmp_path / "x.csv")
     assert (
-        done.status == 1
-        and "no.onnx: no such file; pass a head made by protemb-export finetune" in done.errors[0]
+        done.status == 1 and "no.onnx: no such file; pass a head made by protemb finetune" in done.errors[0]
     )
 
 

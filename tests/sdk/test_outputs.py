@@ -106,7 +106,7 @@ def test_a_table_of_hits_overwrites_neither_query_nor_index(
     table = tmp_path / "hits.csv"
     assert protemb("search", model, "--index", tmp_path / "index", "-o", table).status == 0
     assert b"\r" not in table.read_bytes() and len(table.read_bytes().splitlines()) == 2
-    said = f"note: {table} is there and will be replaced"
+    said = f"note: {table} exists and will be replaced"
     assert said in protemb("search", model, "--index", tmp_path / "index", "-o", table).err
     assert said in protemb("cluster", tmp_path / "store", "-o", table).err
     done = protemb("search", tmp_path, "--index", tmp_path / "index")
@@ -155,8 +155,8 @@ def test_what_is_replaced_is_told(
     written = {path for path in Path().rglob("*") if path.is_file()} - before
     assert len(written) >= (len(options) - 3) // 2 - 1 - ("--head" in options)
     done = protemb(*options)
-    notes = {line for line in done.err.splitlines() if line.endswith("is there and will be replaced")}
-    assert done.status == 0 and notes == {f"note: {path} is there and will be replaced" for path in written}
+    notes = {line for line in done.err.splitlines() if line.endswith("exists and will be replaced")}
+    assert done.status == 0 and notes == {f"note: {path} exists and will be replaced" for path in written}
     if "plot" not in command:
         assert "replaced" not in protemb(*options, "-q").err
 
@@ -398,8 +398,10 @@ def test_every_skipped_file_is_named(
     done = protemb(command, folder, "-o", tmp_path / ENDING[command], *options)
     assert done.status == 0, done.err
     lines = done.err.splitlines()
-    assert all(f"skipped: {path}: the file is empty; fetch it again" in lines for path in empty)
-    assert "      25 files  the file is empty; fetch it again" in lines
+    for path in empty:  # once
+        assert [line for line in lines if str(path) in line] == [
+            f"skipped: {path}: the file is empty; fetch it again"
+        ]
 
 
 def test_a_report_without_chains_is_an_error(protemb: Run, tmp_path: Path) -> None:

@@ -121,5 +121,5 @@ def test_other_levels_and_a_missing_library_are_refused(
     with pytest.raises(OutputError, match=r"a store with levels .*nothing was changed"):
         embed_into_store(embedder, files, tmp_path / "store", levels=module.LEVELS)
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(OutputError, match=r"pip install 'protemb-sdk\[pairs\]'"):
+    with pytest.raises(OutputError, match=r"pip install '\.\[pairs\]'"):
         embed_into_store(embedder, files, tmp_path / "new", levels=module.LEVELS)

@@ -164,9 +164,9 @@ def test_what_is_no_predicted_model_is_an_error_or_used_whole(structures: Path) 
     for name in ("1a8o.pdb", "1a8o.cif", "3wup.json.gz", "3jqh.bcif.gz"):
         (chain,), (whole,) = (read_chains(structures / name, min_plddt=limit).chains for limit in (70, None))
         assert len(chain) == len(whole)
-        assert chain.notes[-1] == "an experimental structure without pLDDT: min_plddt=70 does not apply", name
+        assert chain.notes[-1] == "an experimental structure, used whole: it has no pLDDT", name
     experiment = gemmi.read_structure(str(structures / "1a8o.cif"))
-    assert "does not apply" in read_chain(experiment, min_plddt=70).notes[-1]
+    assert "experimental" in read_chain(experiment, min_plddt=70).notes[-1]
     arrays = (whole.ca_coords, whole.sequence)
     assert len(read_chain(arrays, min_plddt=70)) == len(read_chain(whole, min_plddt=70)) == len(whole)
 

@@ -204,7 +204,7 @@ def test_invalid_search_options_are_refused(index: Index, embedder: Embedder, ch
 
 def test_an_existing_index_is_not_overwritten(store: Path, index: Index) -> None:
     before = {file.name: file.read_bytes() for file in index.path.iterdir()}
-    with pytest.raises(OutputError, match="is there already"):
+    with pytest.raises(OutputError, match="already exists"):
         build_index(store, index.path)
     assert {file.name: file.read_bytes() for file in index.path.iterdir()} == before
 
@@ -300,10 +300,13 @@ def test_files_of_different_indexes_are_refused(copied: Path) -> None:
 def test_missing_usearch_names_the_extra_to_install(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    build_index(store, tmp_path / "index")
     monkeypatch.setitem(sys.modules, "usearch.index", None)
-    for run in (lambda: build_index(store, tmp_path / "index"), lambda: open_index(tmp_path)):
-        with pytest.raises(OutputError, match=r"pip install 'protemb-sdk\[search\]'"):
+    for run in (lambda: build_index(store, tmp_path / "other"), lambda: open_index(tmp_path / "index")):
+        with pytest.raises(OutputError, match=r"pip install '\.\[search\]'"):
             run()
+    with pytest.raises(OutputError, match="no such index"):  # which the extra would not help
+        open_index(tmp_path / "none")
 
 
 # --- the command line -----------------------------------------------------------------------------

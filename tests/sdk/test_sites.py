@@ -137,7 +137,7 @@ def test_a_head_without_valid_probabilities_is_an_error(
 
 
 def test_a_chain_must_be_named_if_there_are_several(predictor: SitePredictor, structures: Path) -> None:
-    with pytest.raises(ChainError, match="holds 5 protein chains, name one of them"):
+    with pytest.raises(ChainError, match="holds 5 protein chains"):
         predictor.predict(structures / "2beg.pdb.gz")
     assert predictor.predict(structures / "2beg.pdb.gz", "C").id == "2beg_C"
 

@@ -258,8 +258,12 @@ def test_chains_that_are_not_protein_are_skipped_with_a_reason(structures: Path)
 def test_a_chain_is_chosen_by_author_name_then_label_name(structures: Path) -> None:
     path = structures / "4zhl.cif.gz"
     assert read_chain(path, "P").chain_id == "P"
-    assert read_chain(path, "B").chain_id == "P"  # label name
-    with pytest.raises(ChainError, match=r"4zhl: holds 2 protein chains, name one of them: U, P"):
+    by_label = read_chain(path, "B")
+    assert (
+        by_label.chain_id == "P" and by_label.notes[-1] == "chain B is its label name; its author name is P"
+    )
+    assert read_chain(path, "P").notes == by_label.notes[:-1]
+    with pytest.raises(ChainError, match=r"4zhl: holds 2 protein chains.* chain_id= or --chain: U, P"):
         read_chain(path)
     with pytest.raises(ChainError, match=r"4zhl: there is no chain 'Q'; protein chains: U, P"):
         read_chain(path, "Q")

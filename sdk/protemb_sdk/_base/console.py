@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
 import os
@@ -14,6 +15,7 @@ from types import FrameType
 from rich.console import Console
 
 from protemb_sdk._base.errors import ProtembError, StructureError, printable
+from protemb_sdk._base.extras import how_to_install
 from protemb_sdk._base.identifiers import as_address, how_to_fetch
 
 console = Console(stderr=True)
@@ -43,7 +45,7 @@ def note_replaced(targets: Iterable[Path], *, quiet: bool = False) -> None:
     """Tell before any work which outputs are files that are there already."""
     for target in targets:
         if not quiet and os.path.isfile(target):
-            say(console, f"note: {target} is there and will be replaced")
+            say(console, f"note: {target} exists and will be replaced")
 
 
 # Packages of the extra `train`, by their import names.
@@ -71,6 +73,9 @@ def run(app: Callable[[], None]) -> None:
             stream.reconfigure(errors="replace")
     logging.basicConfig(format="%(message)s")
     signal.signal(signal.SIGTERM, _terminated)
+    for command in getattr(app, "registered_commands", ()):  # Typer keeps the line breaks of docstrings
+        paragraphs = inspect.cleandoc(command.callback.__doc__ or "").split("\n\n")
+        command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     try:
         app()
     except ProtembError as error:
@@ -78,7 +83,7 @@ def run(app: Callable[[], None]) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _TRAINING:
             raise
-        _fail(f"this command needs {error.name}: pip install 'protemb-sdk[cpu,train]'")
+        _fail(f"this command needs {error.name}; {how_to_install('cpu', 'train')}")
 
 
 def _fail(sentence: str) -> None:

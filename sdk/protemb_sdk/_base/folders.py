@@ -64,12 +64,12 @@ def find_structures(path: str | Path, *, warn: bool = True) -> list[Path]:
                 if os.path.isfile(folder / name) or not os.path.exists(folder / name):
                     found.append(folder / name)
             else:
-                others["".join(Path(name).suffixes[-2:]) or "no ending"] += 1
+                others["".join(Path(name).suffixes[-2:]) or "without extension"] += 1
     if others and warn:
-        endings = ", ".join(f"{ending} {count}" for ending, count in others.most_common(5))
+        endings = ", ".join(f"{count} {ending}" for ending, count in others.most_common(5))
         logger.warning(
-            "%s: %d files ignored because of their extensions (%s)",
-            printable(str(path)), others.total(), printable(endings),
+            "%s: files ignored because of their extensions: %s",
+            printable(str(path)), printable(endings),
         )  # fmt: skip
     if not found:
         raise StructureError(

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import OutputError, StructureError
+from protemb_sdk._base.extras import how_to_install
 from protemb_sdk._base.folders import find_structures
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def figures() -> type[Picture]:
     try:
         from protemb_sdk._base.figure import Picture
     except ImportError:
-        raise OutputError("pictures need matplotlib: pip install 'protemb-sdk[plot]'") from None
+        raise OutputError(f"pictures need matplotlib; {how_to_install('plot')}") from None
     return Picture
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from protemb_sdk._base.console import note_replaced, out_console, say
 from protemb_sdk._base.names import distinct
+from protemb_sdk._cli.summary import number_of
 
 COLUMNS = ("cluster", "size", "representative", "id", "chain", "source", "length", "similarity")
 SHOWN = 10
@@ -60,5 +61,8 @@ def cluster(
     for name, one in zip(names, first, strict=False):
         table.add_row(*map(Text, (str(one.cluster), str(one.size), name, str(one.length))))
     out_console.print(table)
+    if len(first) > SHOWN:
+        say(out_console, f"and {len(first) - SHOWN} more in {out}")
     alone = sum(one.size == 1 for one in first)
-    say(out_console, f"{len(members)} chains in {len(first)} clusters, {alone} of one chain -> {out}")
+    chains, clusters = number_of(len(members), "chain"), number_of(len(first), "cluster")
+    say(out_console, f"{chains} in {clusters}, {alone} of one chain -> {out}")

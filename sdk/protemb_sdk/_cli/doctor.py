@@ -1,4 +1,4 @@
-"""The checks of `protemb doctor`, from the installed wheels to a reference vector."""
+"""The checks of `protemb doctor`, from ONNX Runtime to a reference vector."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from protemb_sdk._base.errors import ProtembError
+from protemb_sdk._base.extras import how_to_install
 from protemb_sdk._base.names import short_hash
 from protemb_sdk._base.threads import usable_threads
 from protemb_sdk._base.version import __version__
@@ -32,7 +33,7 @@ class Check:
 def diagnose(model: str, device: str, threads: int | None = None, verbose: bool = False) -> list[Check]:
     """Return the results in order; checks after a failed one may be missing.
 
-    `verbose` shows the whole hash of the model.
+    `verbose` shows the whole hash of the file of the model.
     """
     checks = [
         Check("protemb", True, f"{__version__}, Python {platform.python_version()}, {platform.machine()}")
@@ -45,7 +46,7 @@ def diagnose(model: str, device: str, threads: int | None = None, verbose: bool 
             checks.append(Check(name, False, str(error)))
         return checks[-1].passed
 
-    if not look("wheels", _wheels) or not look("providers", _providers):
+    if not look("ONNX Runtime", _wheels) or not look("providers", _providers):
         return checks
     look("threads", lambda: (True, f"{usable_threads()} usable (affinity and cgroup quota)"))
     made: list[Embedder] = []
@@ -53,10 +54,10 @@ def diagnose(model: str, device: str, threads: int | None = None, verbose: bool 
     def session() -> tuple[bool, str]:
         made.append(Embedder(model, device))
         sha256 = made[0].provenance["model_sha256"]
-        return True, f"{made[0]!r}, SHA-256 {sha256 if verbose else short_hash(sha256)}"
+        return True, f"{made[0]!r}, SHA-256 {sha256 if verbose else short_hash(sha256)} of the file"
 
     if look("session", session):
-        look("golden vector", lambda: _golden(made[0]))
+        look("reference vector", lambda: _golden(made[0]))
     return checks
 
 
@@ -69,7 +70,7 @@ def _wheels() -> tuple[bool, str]:
             f"{found}: one overwrites the other; pip uninstall both, then install one of the extras cpu, gpu",
         )
     if not wheels:
-        return False, "no ONNX Runtime: pip install 'protemb-sdk[cpu]', or 'protemb-sdk[gpu]' for CUDA"
+        return False, f"no ONNX Runtime; for CUDA use the extra `gpu`, otherwise {how_to_install('cpu')}"
     return True, found
 
 
@@ -84,4 +85,4 @@ def _golden(embedder: Embedder) -> tuple[bool, str]:
     found = embedder.embed(EXAMPLE).protein
     wanted = np.array(golden["protein"], dtype=np.float32)
     error = float(np.abs(found - wanted).max() / np.abs(wanted).max())
-    return error < GOLDEN_TOLERANCE, f"{golden['structure']} differs by {error:.1e} of its scale"
+    return error < GOLDEN_TOLERANCE, f"{golden['structure']}, relative difference {error:.0e}"

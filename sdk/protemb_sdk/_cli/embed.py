@@ -27,12 +27,13 @@ from protemb_sdk._cli.options import (
     Quiet,
     Readouts,
     Threads,
+    Verbose,
     Workers,
     chosen,
     size,
 )
 from protemb_sdk._cli.runs import results_of
-from protemb_sdk._cli.summary import Tally, nothing_done, report_skipped
+from protemb_sdk._cli.summary import Tally, count_skipped, nothing_done, number_of, report_skipped
 from protemb_sdk._model.readouts import check_readouts
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def embed(
     ] = "residue",
     fetch: Fetch = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Embed every protein chain of the files into one output file, or of thousands into a folder.
 
@@ -139,8 +141,8 @@ def embed(
             raise nothing_done(skipped, "embedded", out)
         collection.finish(skipped, embedder.provenance)
     if not quiet:
-        tally.report(embedder.provenance, out)
-    report_skipped(skipped)
+        tally.report(embedder.provenance if verbose else None, out)
+    report_skipped(skipped, kept_in=out)
 
 
 def _fill(
@@ -156,7 +158,7 @@ def _fill(
     quiet: bool,
 ) -> None:
     """Embed into a store, and say what was done."""
-    from protemb_sdk._store.fill import embed_into_store
+    from protemb_sdk._store.fill import KEPT, embed_into_store
     from protemb_sdk._store.writer import LEVELS, SKIPPED
 
     if level not in LEVELS:
@@ -175,12 +177,14 @@ def _fill(
             embedder, files, out, workers=workers, batch=batch, levels=levels, readouts=readouts, dtype=dtype,
             progress=not quiet,
         )  # fmt: skip
-    report_skipped(filled.skipped)
+    report_skipped(filled.skipped, kept_in=out / SKIPPED)
     if not quiet:
+        skipped = count_skipped(filled.skipped) + " and more" * (len(filled.skipped) == KEPT)
+        skipped += f" (details: {out / SKIPPED})" * bool(filled.skipped)
         say(
             out_console,
-            f"{filled.chains} chains of {filled.inputs} inputs -> {out}; {filled.before} inputs were "
-            f"already in the store; {filled.failed} inputs or chains failed; skipped: {out / SKIPPED}",
+            f"{number_of(filled.chains, 'chain')} of {number_of(filled.inputs, 'input')} -> store {out}; "
+            f"already in it: {number_of(filled.before, 'input')}; skipped: {skipped}",
         )
     if filled.failed and not filled.chains and not filled.before:
-        raise StructureError(f"none of the inputs could be embedded; their reasons are in {out / SKIPPED}")
+        raise StructureError(f"none of the inputs could be embedded; the reasons are in {out / SKIPPED}")

@@ -48,7 +48,7 @@ def fetch(
             continue
         if not quiet:
             say(out_console, str(path))
-    report_skipped(skipped, kept=False)
+    report_skipped(skipped)
     if skipped:
         raise StructureError(f"{len(skipped)} of {len(identifiers)} entries could not be fetched; see above")
 
@@ -60,7 +60,7 @@ def _copied(cached: Path, folder: Path) -> Path:
         path, content = folder / cached.name, cached.read_bytes()
         if os.path.exists(path):
             if not os.path.isfile(path) or path.read_bytes() != content:
-                raise OutputError("is there and differs; remove it, or choose another folder", path)
+                raise OutputError("exists and differs; remove it, or choose another folder", path)
             return path
     except OSError as error:
         raise OutputError(f"cannot be written ({error.strerror or error})", folder) from error

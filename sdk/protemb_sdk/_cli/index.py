@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from protemb_sdk._base.console import out_console, say
-from protemb_sdk._cli.summary import size_of
+from protemb_sdk._cli.summary import number_of, size_of
 
 
 def index(
@@ -21,4 +21,4 @@ def index(
     from protemb_sdk.search import build_index
 
     count = build_index(store, out)
-    say(out_console, f"{count} chains -> {out}, {size_of(*out.iterdir())}")
+    say(out_console, f"{number_of(count, 'chain')} -> {out}, {size_of(*out.iterdir())}")

@@ -60,7 +60,7 @@ MinPlddt = Annotated[
         min=0,
         max=100,
         help="Leave out residues of predicted models with a lower pLDDT (0-100). Experimental structures are "
-        "used whole; other files are errors.",
+        "used whole, other files are skipped.",
     ),
 ]
 Readouts = Annotated[
@@ -71,7 +71,7 @@ Fetch = Annotated[
     bool,
     typer.Option("--fetch", help="Download inputs that are PDB or AlphaFold DB identifiers, not files."),
 ]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also whole SHA-256 hashes.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also print settings and full hashes.")]
 Quiet = Annotated[
     bool, typer.Option("-q", "--quiet", help="Print errors and what was skipped, nothing else.")
 ]

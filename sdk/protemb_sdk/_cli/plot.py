@@ -103,7 +103,7 @@ def plot(
             skipped.append(Skipped.of(error, known.source or known.name, known.chain_id or " "))
     if failed == len(targets):
         raise nothing_done(skipped, "drawn", None)
-    report_skipped(skipped, kept=False)
+    report_skipped(skipped)
 
 
 def _targets(out: Path, chains: Sequence[Chain]) -> list[Path]:

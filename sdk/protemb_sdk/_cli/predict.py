@@ -14,13 +14,13 @@ from protemb_sdk._base.output import check_apart, check_ending, writable_target,
 from protemb_sdk._cli.fetch import present
 from protemb_sdk._cli.options import Altloc, ChainId, Device, Fetch, Files, MinPlddt, Quiet, Threads, Workers
 from protemb_sdk._cli.runs import check_chain, results_of
-from protemb_sdk._cli.summary import Notes, nothing_done, report_skipped
+from protemb_sdk._cli.summary import Notes, nothing_done, number_of, report_skipped
 from protemb_sdk._structure.columns import RESIDUE, residues_of, source_of
 
 
 def predict(
     files: Files,
-    head: Annotated[Path, typer.Option(help="Head made by protemb-export finetune (.onnx).")],
+    head: Annotated[Path, typer.Option(help="Head made by protemb finetune (.onnx).")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Table to write, CSV.")],
     model: Annotated[
         str | None, typer.Option(help="Model that the head was trained on, if it is not bundled.")
@@ -35,6 +35,8 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Predict the labels of a fine-tuned head for every protein chain of the files.
+
+    There is no --complex and no --assembly, because the head was trained on single chains.
 
     One row for each residue or chain: source, chain, the residue, label, and the probability of each class.
     The exit status is 0 if a chain was predicted.
@@ -74,8 +76,8 @@ def predict(
             raise nothing_done(skipped, "embedded", out)
     if not quiet:
         notes.report()
-        say(out_console, f"{chains} chains -> {out}")
-    report_skipped(skipped, kept=False)
+        say(out_console, f"{number_of(chains, 'chain')} -> {out}")
+    report_skipped(skipped)
 
 
 def _check_own(head: Path) -> None:
@@ -86,10 +88,10 @@ def _check_own(head: Path) -> None:
     if str(head) in {bundled.name for bundled in list_heads()}:
         raise ModelError(
             f"is a bundled head, use the command protemb {head}; predict needs a head of your "
-            "own, made by protemb-export finetune",
+            "own, made by protemb finetune",
             head,
         )
-    raise ModelError("no such file; pass a head made by protemb-export finetune (.onnx)", head)
+    raise ModelError("no such file; pass a head made by protemb finetune (.onnx)", head)
 
 
 def _rows(prediction: Any) -> list[tuple[object, ...]]:

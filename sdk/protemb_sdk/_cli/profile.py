@@ -23,6 +23,7 @@ from protemb_sdk._cli.options import (
     Model,
     Quiet,
     Threads,
+    Verbose,
     Workers,
     chosen,
 )
@@ -44,6 +45,7 @@ def profile(
     workers: Workers = 1,
     fetch: Fetch = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Write the log probability of each residue type at each residue, from the structure alone.
 
@@ -76,5 +78,5 @@ def profile(
         if not tally.chains:
             raise nothing_done(skipped, "embedded", out)
     if not quiet:
-        tally.report(embedder.provenance, out)
-    report_skipped(skipped, kept=False)
+        tally.report(embedder.provenance if verbose else None, out)
+    report_skipped(skipped)

@@ -59,6 +59,7 @@ def score_files(
     threads: int | None,
     workers: int,
     quiet: bool,
+    verbose: bool = False,
     chain: str | None = None,
     altloc: str = "highest",
     min_plddt: float | None = None,
@@ -79,6 +80,8 @@ def score_files(
         As in `QualityScorer` and `QualityScorer.score_many`.
     quiet : bool
         Say only what was skipped.
+    verbose : bool
+        Also print the settings.
     chain : str or None
         Only this chain, of exactly one file.
     altloc, min_plddt
@@ -116,11 +119,12 @@ def score_files(
             profiles(ranked[:DRAWN]).savefig(part, format=picture_kind(plot))
     if not quiet:
         _print(ranked)
-        say(out_console, settings(scorer.provenance))
+        if verbose:
+            say(out_console, settings(scorer.provenance))
         report_notes(score.chain for score in ranked)
     for sentence in _doubts(ranked):
         say(console, sentence)
-    report_skipped(skipped, kept=False)
+    report_skipped(skipped)
     if structures is not None:
         _write_copies(ranked, copies, structures)
 
@@ -276,11 +280,10 @@ def _doubts(ranked: Sequence[QualityScore]) -> list[str]:
     one = next(score.chain for score in ranked if score.chain.sequence == usual)
     others = [score for score in ranked if not _is_one_sequence(score.chain, one)]
     if others:
-        problem = "differ in sequence" if count == 1 else "have another sequence than the others"
-        found.append(
-            f"note: {len(others) + (count == 1)} of {len(ranked)} chains {problem}, the best placed "
-            f"{others[0].id}; ranks compare models of one target"
-        )
+        number, problem = len(others) + 1, "have different sequences"
+        if count > 1:
+            number, problem = len(others), f"differ from the most frequent sequence (such as {others[0].id})"
+        found.append(f"note: {number} of {len(ranked)} chains {problem}; ranks compare models of one target")
     if gaps := [score for score in ranked if missing(score)]:
         most = max(map(missing, gaps))
         found.append(

@@ -55,7 +55,7 @@ def report(
     """
     from protemb_sdk._base.output import check_apart, check_ending, writable_target
     from protemb_sdk._cli.runs import check_chain, results_of
-    from protemb_sdk._cli.summary import nothing_done, report_notes, report_skipped, size_of
+    from protemb_sdk._cli.summary import nothing_done, number_of, report_notes, report_skipped, size_of
     from protemb_sdk._embed.embedder import Embedder
     from protemb_sdk._model.models import find_model
     from protemb_sdk.report import write_report
@@ -80,5 +80,6 @@ def report(
     )
     if not quiet:
         report_notes(embedding.chain for embedding in found)
-        say(out_console, f"{count} chains -> {out}, {size_of(out)}")
-    report_skipped(skipped, kept=False)
+        noun = "embedding" if any(embedding.chain.is_complex for embedding in found) else "chain"
+        say(out_console, f"{number_of(count, noun)} -> {out}, {size_of(out)}")
+    report_skipped(skipped)

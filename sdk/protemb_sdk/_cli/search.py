@@ -71,7 +71,7 @@ def search(
     fetch: Fetch = False,
     min_plddt: MinPlddt = None,
 ) -> None:
-    """Find the chains of an index with a fold like that of a structure.
+    """Find the chains of an index with a fold similar to that of a structure.
 
     Candidates are the chains with the most similar protein vectors. Each is superposed on the query, and the
     hits are sorted by TM-score. TM-scores, RMSD, number of aligned residues and identity belong to this
@@ -134,16 +134,18 @@ def _queries(embedder: Embedder, query: Path, chain: str | None) -> list[Embeddi
     found = list(run)
     if not found:
         raise nothing_done(run.skipped, "embedded", None)
-    report_skipped(run.skipped, kept=False)
+    report_skipped(run.skipped)
     return found
 
 
 def _show(query: Embedding, hits: list[Hit]) -> None:
     say(out_console, f"{query.id}, {len(query)} residues")
     superposed = not hits or hits[0].tm_score == hits[0].tm_score
-    scores = ("TM-score", "by\nquery", "by\nhit", "E-value", "RMSD", "aligned", "identity")
+    scores = ("TM-score", "TM/\nquery", "TM/\nhit", "E-value", "RMSD", "aligned", "identity")
     columns = ("rank", "hit", "residues", *(scores if superposed else ("similarity",)))
-    table = Table(*columns, box=None, padding=(0, 1, 0, 0))
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for column in columns:  # long names are continued in the next line, numbers are never cut
+        table.add_column(column, overflow="fold", no_wrap=column != "hit")
     names = distinct((hit.id, hit.source) for hit in hits)
     for rank, (name, hit) in enumerate(zip(names, hits, strict=True), start=1):
         cells = [str(rank), name, str(hit.length)]

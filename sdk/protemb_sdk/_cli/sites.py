@@ -26,6 +26,7 @@ def predict_files(
     threads: int | None,
     workers: int,
     quiet: bool,
+    verbose: bool = False,
     altloc: str = "highest",
     min_plddt: float | None = None,
 ) -> None:
@@ -45,6 +46,8 @@ def predict_files(
         As in `SitePredictor` and `SitePredictor.predict_many`.
     quiet : bool
         Say only what was skipped.
+    verbose : bool
+        Also print the settings.
     altloc, min_plddt
         As in `Embedder`.
 
@@ -81,5 +84,5 @@ def predict_files(
         if source is not None and structure is not None:
             write_b_factors(source, structure, kept)  # last: if it fails, no table is left either
     if not quiet:
-        tally.report(predictor.provenance, out)
-    report_skipped(skipped, kept=False)
+        tally.report(predictor.provenance if verbose else None, out)
+    report_skipped(skipped)

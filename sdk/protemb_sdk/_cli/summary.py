@@ -12,7 +12,7 @@ from rich.text import Text
 
 from protemb_sdk._base.console import console, out_console, say
 from protemb_sdk._base.errors import ProtembError, StructureError
-from protemb_sdk._base.names import distinct, short_hash
+from protemb_sdk._base.names import distinct
 
 if TYPE_CHECKING:
     from protemb_sdk._embed.embedding import Embedding
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from protemb_sdk._structure.chain import Chain, Skipped
 
 SHOWN = 20  # lines of one kind listed in full; beyond it, counts
+NAMED = 3  # chains that are named in one note
 
 
 class _Run:
@@ -48,7 +49,7 @@ class _Run:
             if len(self._notes) <= SHOWN:
                 self._notes.append((chain.id, chain.source, note))
 
-    def _report(self, provenance: Mapping[str, Any], *last: str, notes_kept: bool) -> None:
+    def _report(self, provenance: Mapping[str, Any] | None, *last: str, notes_kept: bool) -> None:
         if self.chains <= SHOWN:
             table = Table("chain", "residues", *self.header, box=None)
             names = distinct((name, file) for name, file, _ in self._rows)
@@ -56,28 +57,32 @@ class _Run:
                 table.add_row(*map(Text, (name, *row)))  # names may hold what Rich takes for markup
             out_console.print(table)
         self._say_notes(notes_kept)
-        say(out_console, settings(provenance))
-        files = _number(len(self.sources), "file")
-        chains = _number(self.chains, "embedding" if self.complexes else "chain")
-        residues = _number(self.residues, "residue")
+        if provenance is not None:
+            say(out_console, settings(provenance))
+        files = number_of(len(self.sources), "file")
+        chains = number_of(self.chains, "embedding" if self.complexes else "chain")
+        residues = number_of(self.residues, "residue")
         say(out_console, f"{chains} of {files}, {residues}, {' -> '.join(last)}")
 
     def _say_notes(self, kept_in_file: bool) -> None:
         if len(self._notes) <= SHOWN:
             # The first chains, too: a name may be shared by one without a note.
             known = [(name, file) for name, file, _ in (*self._notes, *self._rows)]
+            chains: dict[str, list[str]] = {}
             for name, (_, _, note) in zip(distinct(known), self._notes, strict=False):
-                say(console, f"note: {name}: {note}")
+                chains.setdefault(note, []).append(name)
+            for note, names in chains.items():
+                more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+                say(console, f"note: {', '.join(names[:NAMED])}{more}: {note}")
         else:
-            kept = ", in full beside each chain in the output file" if kept_in_file else ""
-            say(console, f"notes{kept}; in short:")
+            kept = " (each is in the output file)" if kept_in_file else ""
+            say(console, f"notes{kept}:")
             _counts(self._kinds.elements(), "chain")
 
 
 def settings(provenance: Mapping[str, Any]) -> str:
-    """Return what results were made with, in one line; with the beginning of hashes."""
-    shown = {key: short_hash(value) if key.endswith("sha256") else value for key, value in provenance.items()}
-    return "  ".join(f"{key}={value}" for key, value in shown.items() if value is not None)
+    """Return what results were made with, in one line."""
+    return "  ".join(f"{key}={value}" for key, value in provenance.items() if value is not None)
 
 
 class Notes(_Run):
@@ -108,8 +113,8 @@ class Tally(_Run):
         shapes = ("-" if array is None else str(array.shape) for array in arrays)
         self._count(embedding.chain, str(int(embedding.gap_after.sum())), *shapes)
 
-    def report(self, provenance: Mapping[str, Any], out: Path) -> None:
-        """Print what was embedded, with what, and where it went."""
+    def report(self, provenance: Mapping[str, Any] | None, out: Path) -> None:
+        """Print what was embedded, with what (if given), and where it went."""
         residue, protein = self.widths
         same = residue == protein
         made = f"{residue} channels" if same else f"{residue} channels a residue, {protein} a protein"
@@ -125,8 +130,8 @@ class ProfileTally(_Run):
         """Count one chain in."""
         self._count(embedding.chain)
 
-    def report(self, provenance: Mapping[str, Any], out: Path) -> None:
-        """Print what profiles were made of, with what, and where they went."""
+    def report(self, provenance: Mapping[str, Any] | None, out: Path) -> None:
+        """Print what profiles were made of, with what (if given), and where they went."""
         self._report(provenance, "profiles", str(out), notes_kept=False)
 
 
@@ -145,9 +150,9 @@ class SiteTally(_Run):
         self.sites += sites
         self._count(prediction.chain, str(sites), notes=prediction.notes)
 
-    def report(self, provenance: Mapping[str, Any], out: Path) -> None:
-        """Print what was predicted, with what, and where it went."""
-        self._report(provenance, _number(self.sites, "site"), str(out), notes_kept=False)
+    def report(self, provenance: Mapping[str, Any] | None, out: Path) -> None:
+        """Print what was predicted, with what (if given), and where it went."""
+        self._report(provenance, number_of(self.sites, "site"), str(out), notes_kept=False)
 
 
 def report_notes(chains: Iterable[Chain]) -> None:
@@ -158,22 +163,27 @@ def report_notes(chains: Iterable[Chain]) -> None:
     notes.report()
 
 
-def report_skipped(skipped: Sequence[Skipped], *, kept: bool = True) -> None:
-    """Print what was not embedded, each with its reason, and of many how often each reason was met.
+def report_skipped(skipped: Sequence[Skipped], *, kept_in: Path | None = None) -> None:
+    """Print what was not embedded, each with its reason.
 
-    `kept` tells whether the output file holds the reasons too; of many, they are not listed then.
+    Of many whose reasons are in the output file `kept_in`, how often each reason was met is printed instead.
     """
-    if len(skipped) <= SHOWN or not kept:
+    if len(skipped) <= SHOWN or kept_in is None:
         for s in skipped:
             say(console, f"skipped: {s}")
-    if len(skipped) <= SHOWN:
         return
     files = [s.kind for s in skipped if not s.chain_id]
     chains = [s.kind for s in skipped if s.chain_id]
-    every = "; every single one is in the output file with its reason" if kept else ""
-    say(console, f"skipped{every}; in short:")
-    _counts(files, "file")
+    say(console, f"{count_skipped(skipped)} skipped (details: {kept_in}):")
+    _counts(files, "input")
     _counts(chains, "chain")
+
+
+def count_skipped(skipped: Sequence[Skipped]) -> str:
+    """Return how many inputs and how many chains of others are among what was skipped, in words."""
+    chains = sum(bool(s.chain_id) for s in skipped)
+    numbers = ((len(skipped) - chains, "input"), (chains, "chain"))
+    return " and ".join(number_of(count, noun) for count, noun in numbers if count) or "nothing"
 
 
 def nothing_done(skipped: Sequence[Skipped], done: str, out: Path | None) -> ProtembError:
@@ -184,9 +194,9 @@ def nothing_done(skipped: Sequence[Skipped], done: str, out: Path | None) -> Pro
     failures = [s for s in skipped if s.error is not None]
     if len(failures) == 1 and (only := failures[0].error) is not None:
         if failures[0].chain_id:  # else the error says what the file's chains are
-            report_skipped([s for s in skipped if s.error is None], kept=False)
+            report_skipped([s for s in skipped if s.error is None])
         return only
-    report_skipped(skipped, kept=False)
+    report_skipped(skipped)
     inputs = {s.source for s in skipped}
     what = f"none of the {len(inputs)} inputs" if len(inputs) != 1 else f"nothing in {inputs.pop()}"
     unwritten = "" if out is None else f"; {out} was not written"
@@ -202,11 +212,12 @@ def size_of(*files: Path) -> str:
 def _counts(reasons: Iterable[str], noun: str) -> None:
     kinds = Counter(reasons).most_common()
     for kind, count in kinds[:SHOWN]:
-        say(console, f"{_number(count, noun):>14}  {kind}")
+        say(console, f"{number_of(count, noun):>14}  {kind}")
     rest = sum(count for _, count in kinds[SHOWN:])
     if rest:
-        say(console, f"{_number(rest, noun):>14}  for other reasons")
+        say(console, f"{number_of(rest, noun):>14}  for other reasons")
 
 
-def _number(count: int, noun: str) -> str:
+def number_of(count: int, noun: str) -> str:
+    """Return a count with its noun, as in "1 chain" or "1,200 chains"."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import OutputError
+from protemb_sdk._base.extras import how_to_install
 from protemb_sdk._base.output import add_array, writable_target, written_whole
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._embed.rows import table_of
@@ -168,7 +169,7 @@ class ParquetCollection:
         try:
             import pyarrow.parquet as pq
         except ImportError:
-            raise OutputError("writing .parquet needs pyarrow: pip install 'protemb-sdk[store]'") from None
+            raise OutputError(f"writing .parquet needs pyarrow; {how_to_install('store')}") from None
         self._path, self._readouts, self._pq = path, readouts, pq
         self._writer: Any = None  # made with the first rows, which know how wide vectors are
         self._rows: list[Embedding] = []

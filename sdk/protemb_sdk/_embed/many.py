@@ -135,6 +135,11 @@ class EmbeddingRun(Iterator[Embedding]):
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        of = "" if self._total is None else f" of {self._total:,}"
+        counts = f"{self._inputs:,}{of} inputs done, {self._chains:,} chains, {len(self.skipped):,} skipped"
+        return f"<{type(self).__name__}: {counts}>"
+
     def _repr_html_(self) -> str:
         return shown(self)
 

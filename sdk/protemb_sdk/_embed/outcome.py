@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from protemb_sdk._base.errors import ProtembError
@@ -112,12 +112,15 @@ def _read(embedder: ChainEmbedder, x: Input, source: str, outcome: Outcome) -> l
     outcome.is_container = x.kind is Kind.FAILED
     try:
         read = embedder.read(x)
-        outcome.skipped.extend(read.skipped)
-        if not read.chains:
-            raise no_protein_chain(source, read.skipped)
+        if not read.chains:  # one entry, whose error names the chains
+            error = no_protein_chain(source, read.skipped)
+            failed = replace(Skipped.of(error, source), error=error, kind="holds no protein chain to embed")
+            outcome.skipped.append(failed)
+            return []
     except ProtembError as error:
         outcome.skipped.append(Skipped.of(error, source))
         return []
+    outcome.skipped.extend(read.skipped)
     return read.chains
 
 

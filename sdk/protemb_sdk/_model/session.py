@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import DeviceError, EmbeddingError, ModelError
+from protemb_sdk._base.extras import how_to_install
 from protemb_sdk._base.limits import Budget
 from protemb_sdk._base.threads import usable_threads
 from protemb_sdk._model.models import Model, read_graph
@@ -71,8 +72,8 @@ def import_runtime() -> Any:
         wheels = installed_wheels()
         if not wheels:
             raise DeviceError(
-                "ONNX Runtime is not installed: pip install 'protemb-sdk[cpu]', "
-                "or 'protemb-sdk[gpu]' for CUDA"
+                "ONNX Runtime is not installed; for CUDA use the extra `gpu`, otherwise "
+                + how_to_install("cpu")
             ) from None
         raise DeviceError(
             f"ONNX Runtime ({_names(wheels)}) is installed but does not load: {_first_line(error)}"
@@ -117,13 +118,12 @@ def _why_no_cuda() -> str:
     if len(wheels) > 1:
         return (
             f"both {names} are installed, and one overwrites the other; "
-            "pip uninstall both, then pip install 'protemb-sdk[gpu]'"
+            f"pip uninstall both, then {how_to_install('gpu')}"
         )
     if "onnxruntime-gpu" in wheels:
         return f"{names} offers no CUDA provider on this machine; check it with protemb doctor"
     return (
-        f"{names} is a CPU build; pip uninstall onnxruntime, "
-        "then pip install 'protemb-sdk[gpu]' (CUDA 13, cuDNN 9)"
+        f"{names} is a CPU build; pip uninstall onnxruntime, then (CUDA 13, cuDNN 9) {how_to_install('gpu')}"
     )
 
 

@@ -92,14 +92,14 @@ class LabelPrediction:
 
 
 class LabelPredictor(Predictor[LabelPrediction]):
-    """Predicts labels that `protemb-export finetune` learnt from a table.
+    """Predicts labels that `protemb finetune` learnt from a table.
 
     Threads may share one; processes may not.
 
     Parameters
     ----------
     head : path
-        What `protemb-export finetune` wrote.
+        What `protemb finetune` wrote.
     device, providers, threads, session_options, embedder, **options
         As in `SitePredictor`.
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import EmbeddingError, OutputError
+from protemb_sdk._base.extras import how_to_install
 from protemb_sdk._model.models import CONTRACT
 from protemb_sdk._search.index import header_of, tables
 from protemb_sdk._search.whitening import fit_whitening, unit
@@ -89,7 +90,7 @@ def cluster_vectors(unit_ND: NDArray[np.floating], similarity: float) -> NDArray
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "scipy":
             raise
-        raise EmbeddingError("clusters need scipy: pip install 'protemb-sdk[search]'") from None
+        raise EmbeddingError(f"clusters need scipy; {how_to_install('search')}") from None
     if len(unit_ND) == 1:
         return np.zeros(1, dtype=np.int64)
     # Half of the squared distance of unit vectors is one less their product, without negative rounding.

@@ -82,7 +82,7 @@ class Hits(list[Hit]):
     """A list of hits, which a notebook shows as a table."""
 
     def _repr_html_(self) -> str:
-        scores = ("TM-score", "by query", "by hit", "E-value", "RMSD", "aligned", "identity", "similarity")
+        scores = ("TM-score", "TM/query", "TM/hit", "E-value", "RMSD", "aligned", "identity", "similarity")
         rows = [
             (
                 hit.id, hit.length, f"{hit.tm_score:.3f}", f"{hit.tm_query:.3f}", f"{hit.tm_target:.3f}",

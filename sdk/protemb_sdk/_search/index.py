@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import MALFORMED, OutputError
+from protemb_sdk._base.extras import how_to_install
 from protemb_sdk._embed.collect import FORMAT as COLLECTION
 from protemb_sdk._model.models import CONTRACT
 from protemb_sdk._search.whitening import Whitening, fit_whitening, unit
@@ -108,7 +109,7 @@ def build_index(store: str | PathLike[str], out: str | PathLike[str]) -> int:
     Raises
     ------
     OutputError
-        If the store is none, is damaged or empty, if `out` is there already or cannot be written, or if the
+        If the store is none, is damaged or empty, if `out` exists or cannot be written, or if the
         extra is not installed. Nothing is then left at `out`.
 
     Examples
@@ -120,12 +121,12 @@ def build_index(store: str | PathLike[str], out: str | PathLike[str]) -> int:
     1
     """
     store, out = Path(store), Path(out)
-    check_extra(out)
-    header = header_of(store)
     if os.path.exists(out):
-        raise OutputError("is there already; name another folder, or delete it", out)
+        raise OutputError("already exists; name another folder, or delete it", out)
     if not os.path.isdir(out.parent):
         raise OutputError(f"the folder {out.parent} does not exist; make it first", out)
+    check_extra(out)
+    header = header_of(store)
     if store.resolve() in out.resolve().parents:
         raise OutputError("lies within the store, whose readers would meet it; name another place", out)
     try:
@@ -145,7 +146,7 @@ def check_extra(path: Path) -> None:
         import pyarrow  # noqa: F401
         import usearch.index  # noqa: F401
     except ImportError as error:
-        raise OutputError(f"an index needs {error.name}: pip install 'protemb-sdk[search]'", path) from None
+        raise OutputError(f"an index needs {error.name}; {how_to_install('search')}", path) from None
 
 
 def _build(store: Path, header: Mapping[str, Any], out: Path) -> int:

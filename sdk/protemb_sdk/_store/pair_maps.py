@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import OutputError
+from protemb_sdk._base.extras import how_to_install
 from protemb_sdk._base.output import written_whole
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def check_extra(path: Path) -> None:
     try:
         import h5py  # noqa: F401
     except ImportError:
-        raise OutputError("pair embeddings need h5py: pip install 'protemb-sdk[pairs]'", path) from None
+        raise OutputError(f"pair embeddings need h5py; {how_to_install('pairs')}", path) from None
 
 
 def with_pairs(table: pyarrow.Table, file: str) -> pyarrow.Table:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from protemb_sdk._base.errors import MALFORMED, EmbeddingError, OutputError
+from protemb_sdk._base.extras import how_to_install
 from protemb_sdk._base.output import write_text_whole, written_whole
 from protemb_sdk._base.signals import signals_wait
 from protemb_sdk._embed.outcome import Outcome
@@ -199,7 +200,7 @@ def check_pyarrow(path: Path) -> None:
     try:
         import pyarrow  # noqa: F401
     except ImportError:
-        raise OutputError("a store needs pyarrow: pip install 'protemb-sdk[store]'", path) from None
+        raise OutputError(f"a store needs pyarrow; {how_to_install('store')}", path) from None
 
 
 def _check_form(levels: Sequence[str], readouts: Sequence[str], dtype: str) -> None:

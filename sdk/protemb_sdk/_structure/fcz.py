@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from protemb_sdk._base.errors import StructureError
+from protemb_sdk._base.extras import how_to_install
 from protemb_sdk._base.folders import is_structure_name
 
 MAGIC = b"FCMP"
@@ -79,7 +80,7 @@ def package(where: str) -> Any:
         import foldcomp
     except ImportError:
         raise StructureError(
-            "reading foldcomp files needs foldcomp: pip install 'protemb-sdk[foldcomp]'", where
+            f"reading foldcomp files needs foldcomp; {how_to_install('foldcomp')}", where
         ) from None
     return foldcomp
 

@@ -86,7 +86,7 @@ def notes_without_plddt(found: Stretches, min_plddt: float, where: str) -> list[
     if np.isfinite(found.plddt[found.atom == CA]).any():
         return []
     if found.is_measured():
-        return [f"an experimental structure without pLDDT: min_plddt={min_plddt:g} does not apply"]
+        return ["an experimental structure, used whole: it has no pLDDT"]
     raise StructureError(
         f"does not say that it is a predicted model with pLDDT, so min_plddt={min_plddt:g} cannot be "
         "applied; read this structure without it",

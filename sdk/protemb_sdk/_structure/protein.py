@@ -200,7 +200,8 @@ def _reason(
     present = set(kinds[own].tolist())
     nucleic = {k for k in ("DNA", "RNA") if bool(((kinds[own] == k) & table.declared[own]).any())}
     if nucleic:
-        return "is nucleic acid", f"is nucleic acid ({' and '.join(sorted(nucleic))}), not protein"
+        names = " and ".join(sorted(nucleic))
+        return "is nucleic acid, not protein", f"is nucleic acid ({names}), not protein"
     if "sugar" in present and present <= {"sugar", "water"}:
         reason = "is sugar, not protein"
     elif present == {"water"}:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from protemb_sdk._base.errors import ChainError
@@ -158,7 +159,10 @@ def read_chain(structure: Any, chain_id: str | None = None, **options: Any) -> C
         return read.chains[0]
     where, listing = _place_and_listing(read)
     if read.chains:
-        raise ChainError(f"holds {len(read.chains)} protein chains, name one of them: {listing}", where)
+        raise ChainError(
+            f"holds {len(read.chains)} protein chains, name one of them with chain_id= or --chain: {listing}",
+            where,
+        )
     raise no_protein_chain(where, read.skipped)
 
 
@@ -186,5 +190,6 @@ def _chain_named(read: StructureRead, chain: str) -> Chain:
             raise ChainError(f"chain {chain} was skipped: {skipped.reason}; protein chains: {listing}", where)
     for found in read.chains:
         if found.label_chain and found.label_chain == wanted:
-            return found
+            note = f"chain {wanted} is its label name; its author name is {found.chain_id}"
+            return replace(found, notes=(*found.notes, note))
     raise ChainError(f"there is no chain {chain!r}; protein chains: {listing}", where)
