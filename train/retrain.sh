@@ -14,10 +14,10 @@ bundled=$root/sdk/protemb_sdk/bundled
 models=${MODELS:-$bundled} cards=${CARDS:-$root/sdk/docs/models} results=${RESULTS:-$root/train/results}
 names=(base base-1 paper-c100 paper-c30)
 declare -A summary=(
-    [base]="states of residues and a pair map, all chains of the corpus"
-    [base-1]="a pair map alone, all chains of the corpus"
-    [paper-c100]="the published network and recipe, all chains of the corpus"
-    [paper-c30]="the published network and recipe, one chain a cluster (30% identity)"
+    [base]="default"
+    [base-1]="for stores and predictors of the model that was called base before"
+    [paper-c100]="to compare with the published network"
+    [paper-c30]="to compare with the published network, trained on one chain per cluster"
 )
 declare -A sigma=([base]=.3) # angstrom, of the embedding; 1 for the others, of which paper takes its nearest level
 messages=5200 together=780 # steps of base: messages between neighbours alone, then the whole network
