@@ -82,8 +82,9 @@ def test_a_killed_worker_is_reported(begun: Begun, corpus: Corpus) -> None:
     workers[0].kill()
     _, output = run.communicate(timeout=60)
     assert run.returncode == 1
-    sentence = "a worker process died (possibly out of memory); use fewer workers"
-    assert " ".join(output.split()) == f"error: {corpus.path}: {sentence}"
+    note = f"note: {corpus.path.with_name('models.npz')} exists and will be replaced"
+    error = f"error: {corpus.path}: a worker process died (possibly out of memory); use fewer workers"
+    assert " ".join(output.split()) == f"{note} {error}"
 
 
 def test_workers_end_with_a_killed_parent(begun: Begun) -> None:
