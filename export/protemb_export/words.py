@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from protemb_sdk._model.models import find_bundled
+
 _SCORE = (
     "The denoising gradient of one protein chain: the direction in which each C-alpha atom moves towards "
     "more probable structures, at a noise level that is an input."
@@ -20,7 +22,7 @@ def in_words(card: Mapping[str, Any]) -> str:
         From `protemb_export.page.read_card`.
     """
     kind = str(card.get("kind"))
-    encoder = f"from embeddings of `{dict(card.get('encoder', {})).get('name', 'a model')}`"
+    encoder = f"from embeddings of `{_encoder(card)}`"
     if kind == "score":
         return _SCORE
     if kind == "sites":
@@ -34,6 +36,14 @@ def in_words(card: Mapping[str, Any]) -> str:
         of = "each residue" if kind == "residue-label" else "each chain"
         return f"A label of {of} of a protein, {encoder}, trained with `protemb finetune`."
     return _of_embedding(card)
+
+
+def _encoder(card: Mapping[str, Any]) -> str:
+    """Return the present name of the model with these weights; the name may have passed to a newer one."""
+    about = dict(card.get("encoder", {}))
+    name = str(about.get("name", "a model"))
+    found = find_bundled(name, weights_sha256=about["weights_sha256"]) if "weights_sha256" in about else None
+    return name if found is None else found.name
 
 
 def _of_sites(card: Mapping[str, Any]) -> str:

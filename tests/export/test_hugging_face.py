@@ -73,3 +73,9 @@ def test_words_state_the_recorded_facts_only() -> None:
     sites = read_card(BUNDLED / "sites.onnx")
     assert f"{sites['quality']['Test_60']['auprc']:.3f} on Test_60" in in_words(sites)
     assert "each residue" in in_words({"kind": "residue-label", "encoder": {"name": "base"}})
+
+
+def test_a_predictor_names_the_model_that_has_the_weights_it_was_trained_on() -> None:
+    card = read_card(BUNDLED / "quality.onnx")
+    assert card["encoder"]["name"] == "base"  # the name of that model when the predictor was trained
+    assert "from embeddings of `base-1`:" in in_words(card)
