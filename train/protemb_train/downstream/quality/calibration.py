@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from protemb_train.downstream.common.calibration import calibration_features
 from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL, Decoy
 from protemb_train.downstream.quality.training import Predicted
 
@@ -23,8 +25,6 @@ FOLDS = 2
 
 Weights = list[tuple[float, float, float, float]]
 """For each of OUTPUTS, weights of the logit, of the logarithm of the length and of their product; offset."""
-USUAL = 150.0
-"""Length in residues at which only the weight of the logit and the offset count."""
 
 
 def fit_calibration(decoys: Sequence[Decoy], values: Predicted) -> Weights:
@@ -88,8 +88,8 @@ def cross_calibrated(decoys: Sequence[Decoy], values: Predicted) -> Predicted:
 
 def _features(values: NDArray[np.floating], length: NDArray[np.number]) -> NDArray[np.float64]:
     inside = np.clip(np.asarray(values, dtype=np.float64), LIMIT, 1 - LIMIT)
-    logit, size = np.log(inside / (1 - inside)), np.log(length / USUAL)
-    return np.stack([logit, size, logit * size], axis=1)
+    logit = torch.from_numpy(np.log(inside / (1 - inside)))
+    return calibration_features(logit, torch.from_numpy(np.asarray(length, dtype=np.float64))).numpy()
 
 
 def _applied(

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
+from protemb_train.downstream.common.calibration import calibration_features
 from protemb_train.downstream.common.neighbour_graph import Graph, neighbour_graph
-from protemb_train.downstream.quality.calibration import LIMIT, USUAL, Weights
+from protemb_train.downstream.quality.calibration import LIMIT, Weights
 from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL, Decoy, DecoyError
 from protemb_train.downstream.quality.graphqa import GraphQA
 from protemb_train.downstream.quality.graphs import edges_in, geometry_of
@@ -103,9 +104,9 @@ class QualityModel(nn.Module):
         )
 
     def _calibrated(self, value: Tensor, length: Tensor, output: int) -> Tensor:
-        logit, size = torch.logit(value.clamp(LIMIT, 1 - LIMIT)), torch.log(length / USUAL)
-        a, b, c, offset = self.weights_34[output]
-        return torch.sigmoid(a * logit + b * size + c * logit * size + offset)
+        features = calibration_features(torch.logit(value.clamp(LIMIT, 1 - LIMIT)), length)
+        weights = self.weights_34[output]
+        return torch.sigmoid(features @ weights[:-1] + weights[-1])
 
     def _head(
         self, type_L: Tensor, graph: Graph, scaled_HLE: Tensor, names_LF: Tensor | None

@@ -18,6 +18,7 @@ from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
 from protemb_sdk._predict.predictor import expected_threshold
 from protemb_sdk._structure.chain import encode_sequence
+from protemb_train.downstream.common.calibration import calibration_features
 from protemb_train.downstream.common.embeddings import StructureEncoder, embed_all
 from protemb_train.downstream.common.messages import TYPES
 from protemb_train.downstream.common.metrics import binary_scores
@@ -32,8 +33,6 @@ from protemb_train.downstream.sites.training import Start, train
 from protemb_train.network.checkpoint import read_tensors, round_weights
 
 FORMAT = "protemb-sites-3"
-USUAL = 150.0
-"""Length in residues around which calibration depends on the length."""
 BANDS = ((0, 80), (80, 150), (150, 250), (250, 10_000))
 """Lengths for which scores are given, the upper bound excluded."""
 
@@ -88,12 +87,6 @@ class SitesModel(nn.Module):
         length = torch.ones_like(types_LT[:, 0]).sum()
         features_LF = calibration_features(torch.stack(logits).mean(dim=0), length)
         return torch.sigmoid(features_LF @ self.weights[:-1] + self.weights[-1])
-
-
-def calibration_features(logit_L: Tensor, length: Tensor) -> Tensor:
-    """Return the features that calibration uses, shape (L, 3)."""
-    size_L = torch.ones_like(logit_L) * torch.log(length / USUAL)
-    return torch.stack([logit_L, size_L, logit_L * size_L], dim=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
