@@ -41,6 +41,7 @@ MEASURED = {
 TRAINED = [
     ("head", "base-1", READOUTS, 4 * 64),
     ("residues", "base", ("residue", "profile", "mean"), 384 + 21 + 64),
+    ("compatibility", "base", ("profile", "residue", "mean"), 21 + 384 + 64),
 ]
 
 
@@ -50,11 +51,16 @@ def trained(request: pytest.FixtureRequest) -> Trained:
     torch.manual_seed(1)
     kind, model, readouts, channels = request.param
     about = StructureEncoder(model, readouts, threads=1).about
-    namer = Namer()
-    namer.background.normal_()
-    made = [make_network(kind, channels, 0, FEATURES, namer) for _ in range(2)]
-    means, spreads = torch.randn(2, channels), torch.rand(2, channels) + 0.5
-    spreads[0, 3] = torch.inf  # a channel that never varied
+    namer = None
+    if kind == "compatibility":  # scales its own features
+        made = [make_network(kind, channels, 0) for _ in range(2)]
+        means, spreads = torch.zeros(2, channels), torch.ones(2, channels)
+    else:
+        namer = Namer()
+        namer.background.normal_()
+        made = [make_network(kind, channels, 0, FEATURES, namer) for _ in range(2)]
+        means, spreads = torch.randn(2, channels), torch.rand(2, channels) + 0.5
+        spreads[0, 3] = torch.inf  # a channel that never varied
     card = {
         "kind": "quality",
         "encoder": {

@@ -14,16 +14,25 @@ from torch_geometric.data import Batch
 from protemb_sdk._structure.chain import ALPHABET
 from protemb_train.corpus.corpus import Trace
 from protemb_train.downstream.quality.baselines import baselines, neighbour_counts
+from protemb_train.downstream.quality.compatibility import (
+    FEATURES,
+    PROFILE,
+    CompatibilityHead,
+    compatibility_features,
+    whole_features,
+)
 from protemb_train.downstream.quality.decoys import Decoy, labelled
 from protemb_train.downstream.quality.graphqa import (
     GraphQA,
     GraphQAConfig,
     Layer,
     quality_loss,
+    ranking_loss,
     widths,
 )
 from protemb_train.downstream.quality.graphs import edges_of, graph_of, with_embeddings
 from protemb_train.downstream.quality.head import QualityHead
+from protemb_train.downstream.quality.naming import tensors_of
 from protemb_train.downstream.quality.perturb import regularised
 from protemb_train.downstream.quality.rows import examples
 from protemb_train.downstream.quality.vectors import Scales, Vectors
@@ -113,13 +122,21 @@ def test_a_layer_equals_the_published_layer() -> None:
 def networks() -> list[tuple[str, nn.Module]]:
     torch.manual_seed(0)
     config = GraphQAConfig(node_embedding=3, edge_embedding=3, in_global=64)
-    return [("graphqa", GraphQA(config).eval()), ("head", QualityHead(6).eval())]
+    return [
+        ("graphqa", GraphQA(config).eval()),
+        ("head", QualityHead(6).eval()),
+        ("compatibility", CompatibilityHead(PROFILE + 3).eval()),
+    ]
 
 
-@pytest.mark.parametrize("k", [0, 1], ids=["graphqa", "head"])
+WIDTHS = (3, 6, PROFILE + 3)
+KINDS = pytest.mark.parametrize("k", [0, 1, 2], ids=["graphqa", "head", "compatibility"])
+
+
+@KINDS
 def test_a_batch_equals_single_models(k: int, decoys: list[Decoy]) -> None:
     kind, network = networks()[k]
-    vectors = random_vectors(decoys, 3 if kind == "graphqa" else 6)
+    vectors = random_vectors(decoys, WIDTHS[k])
     made = examples(kind, decoys, vectors, Scales.of(vectors, range(len(decoys))))
     residues, models = network(Batch.from_data_list([made.graph(n) for n in range(len(decoys))]))
     alone = [network(Batch.from_data_list([made.graph(n)])) for n in range(len(decoys))]
@@ -129,13 +146,13 @@ def test_a_batch_equals_single_models(k: int, decoys: list[Decoy]) -> None:
     assert ((models > 0) & (models < 1)).all() and ((residues > 0) & (residues < 1)).all()
 
 
-@pytest.mark.parametrize("k", [0, 1], ids=["graphqa", "head"])
+@KINDS
 def test_scores_are_invariant_to_rotation_and_translation(k: int, decoys: list[Decoy]) -> None:
 
     kind, network = networks()[k]
     turn = Rotation.from_euler("xyz", [0.3, 1.1, 2.0])
     moved = [replace(d, ca_coords=turn.apply(d.ca_coords) + 1000.0) for d in decoys]
-    vectors = random_vectors(decoys, 3 if kind == "graphqa" else 6)
+    vectors = random_vectors(decoys, WIDTHS[k])
     scales = Scales.of(vectors, range(len(decoys)))
     for n in range(len(decoys)):
         sides = [
@@ -144,6 +161,52 @@ def test_scores_are_invariant_to_rotation_and_translation(k: int, decoys: list[D
         ]
         for a, b in zip(*sides, strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=2e-3 if kind == "head" else 1e-4)
+
+
+def test_compatibility_grows_when_types_fit(decoys: list[Decoy]) -> None:
+    """Log probability of the own type minus the mean of all, and its averages over neighbours."""
+    decoy = decoys[0]
+    types, coords = tensors_of(decoy)
+    length = len(decoy)
+    rng = np.random.default_rng(0)
+    log = torch.from_numpy(rng.normal(size=(length, 20)).astype(np.float32)).log_softmax(dim=1)
+    own = log[torch.arange(length), types]
+    found = compatibility_features(torch.cat([log, own[:, None]], dim=1), types, coords)
+    assert found.shape == (length, FEATURES) and torch.isfinite(found).all()
+    gain = own - log.mean(dim=1)
+    torch.testing.assert_close(found[:, 0], gain)
+    apart = np.linalg.norm(decoy.ca_coords[:, None] - decoy.ca_coords, axis=2)
+    weight = torch.from_numpy(1 / (1 + np.exp((apart - 12) / 0.5))).float()
+    torch.testing.assert_close(found[:, 11], weight @ gain / weight.sum(dim=1), rtol=1e-4, atol=1e-4)
+    # A window along the chain is at the end of the averages.
+    torch.testing.assert_close(found[4, 21], gain[:9].mean(), rtol=1e-4, atol=1e-4)
+    counts = (apart < 14).sum(axis=1)
+    assert np.corrcoef(found[:, 28], counts)[0, 1] > 0.98
+    better = compatibility_features(torch.cat([log, log.amax(dim=1, keepdim=True)], dim=1), types, coords)
+    assert (better[:, 0] >= found[:, 0]).all() and (better[:, 11] > found[:, 11]).all()
+
+
+def test_compatibility_of_chains_of_one_to_four_residues_is_finite() -> None:
+    for length in range(1, 5):
+        coords = torch.arange(3.0 * length).reshape(length, 3)
+        found = compatibility_features(torch.zeros(length, PROFILE), torch.arange(length), coords)
+        assert torch.isfinite(found).all() and torch.isfinite(whole_features(coords)).all()
+
+
+def test_ranking_loss_is_that_of_pairs_within_targets() -> None:
+    rng = np.random.default_rng(0)
+    predicted, true = (torch.from_numpy(rng.random((6, 2))) for _ in range(2))
+    true[1, 0] = torch.nan
+    target = torch.tensor([0, 0, 1, 1, 1, 2])
+    error = (predicted - true).numpy()
+    expected = 0.0
+    for column in range(2):
+        pairs = [(0, 1), (2, 3), (2, 4), (3, 4)]
+        squares = [(error[i, column] - error[j, column]) ** 2 for i, j in pairs]
+        expected += float(np.nanmean(squares))
+    assert float(ranking_loss(predicted, true, target)) == pytest.approx(expected)
+    assert float(ranking_loss(predicted + 1, true, target)) == pytest.approx(expected)
+    assert float(ranking_loss(predicted[:1], true[:1], target[:1])) == 0
 
 
 def test_pair_embeddings_match_their_edges(decoys: list[Decoy]) -> None:

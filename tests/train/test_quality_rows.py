@@ -31,7 +31,7 @@ from protemb_train.downstream.quality.rows import Row, fine_tune_row, run_row
 from protemb_train.downstream.quality.scorer import assemble, load_scorer, save_scorer, together
 from protemb_train.downstream.quality.table import COLUMNS, as_table, by_target, gains, read_energies
 from protemb_train.downstream.quality.trained import TrainedNetwork, load_row, load_rows
-from protemb_train.downstream.quality.training import Examples, OnePerTarget, Predicted, Recipe, predict
+from protemb_train.downstream.quality.training import Examples, Predicted, Recipe, SomePerTarget, predict
 from protemb_train.downstream.quality.vectors import embed_decoys
 from protemb_train.experiments.zero_shot import correlations, scan
 from protemb_train.network.checkpoint import load_network, round_weights
@@ -58,6 +58,11 @@ def encoder() -> StructureEncoder:
     return StructureEncoder("base-1", ("mean",), threads=1)
 
 
+@pytest.fixture(scope="module")
+def profile() -> StructureEncoder:
+    return StructureEncoder("base", ("profile", "mean"), threads=1)
+
+
 RECIPE = Recipe(epochs=2, batch=2)
 
 
@@ -68,7 +73,10 @@ def twice(decoys: list[Decoy]) -> list[Decoy]:
 
 @pytest.fixture(scope="module")
 def rows(
-    sides: dict[str, list[Decoy]], encoder: StructureEncoder, tmp_path_factory: pytest.TempPathFactory
+    sides: dict[str, list[Decoy]],
+    encoder: StructureEncoder,
+    profile: StructureEncoder,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     folder = tmp_path_factory.mktemp("rows")
     for name, kind, by in (
@@ -76,6 +84,7 @@ def rows(
         ("base", "graphqa", encoder),
         ("head", "head", encoder),
         ("residues", "residues", encoder),
+        ("compatibility", "compatibility", profile),
     ):
         row = Row(name=name, network=kind, encoder=by, recipe=RECIPE)
         list(
@@ -89,7 +98,7 @@ def rows(
 def test_a_saved_row_can_be_read(rows: Path, sides: dict[str, list[Decoy]]) -> None:
     found = load_rows(rows / "r")
     assert {name: len(seeds) for name, seeds in found.items()} == dict.fromkeys(
-        ("none", "base", "head", "residues"), 2
+        ("none", "base", "head", "residues", "compatibility"), 2
     )
     record = found["base"][1].record
     assert record["seed"] == 1 and record["models"] == [8, 4] and record["targets"] == [2, 1]
@@ -173,6 +182,15 @@ def test_test_models_are_refused_in_training(
             list(run_row(row, learn, watch, tmp_path, seeds=[0], cache=tmp_path))
 
 
+def test_the_compatibility_network_needs_the_profile_first(
+    sides: dict[str, list[Decoy]], encoder: StructureEncoder, tmp_path: Path
+) -> None:
+    for by in (encoder, NoEncoder(), StructureEncoder("base", ("mean", "profile"), threads=1)):
+        row = Row(name="r", network="compatibility", encoder=by)
+        with pytest.raises(DecoyError, match="requires profile as its first readout"):
+            list(run_row(row, twice(sides["train"]), sides["val"], tmp_path, seeds=[0], cache=tmp_path))
+
+
 def test_one_target_is_refused(
     sides: dict[str, list[Decoy]], encoder: StructureEncoder, rows: Path, tmp_path: Path
 ) -> None:
@@ -201,11 +219,15 @@ def test_an_epoch_is_one_model_of_each_target(sides: dict[str, list[Decoy]]) -> 
     graphs = [graph_of(d) for d in every]
     for n, graph in enumerate(graphs):
         graph.which = torch.tensor([n])
-    drawn = OnePerTarget(Examples(every, lambda n: graphs[n]), 1, seed=0)
+    drawn = SomePerTarget(Examples(every, lambda n: graphs[n]), 1, seed=0)
     epochs = [[int(b.which[0]) for b in drawn] for _ in range(8)]
     for epoch in epochs:
         assert sorted(n // len(NOISE) for n in epoch) == [0, 1, 2]
     assert len({n for epoch in epochs for n in epoch}) > 6  # over epochs, others
+    for batch in SomePerTarget(Examples(every, lambda n: graphs[n]), 2, seed=0, models=3):
+        assert len(set(batch.which.tolist())) == 6
+        of_target = {int(t): batch.which[batch.target == t] // len(NOISE) for t in batch.target.unique()}
+        assert len(of_target) == 2 and all(len(set(n.tolist())) == 1 for n in of_target.values())
 
 
 def test_embeddings_are_cached_and_equal_the_sdk(
@@ -247,7 +269,9 @@ def test_the_table_has_scores_energies_and_differences(
     assert "| DFIRE, all atoms |  |  | -1.000 |" in page
     assert "## Published on CASP13" in page and ".155 | .793" not in page
     assert "| row | minus none |" in page and "| head, together |" in page
-    names = {"none", "base", "head", "head, together", "residues", "residues, together"}
+    names = {"none", "base"} | {
+        name for kind in ("head", "residues", "compatibility") for name in (kind, f"{kind}, together")
+    }
     assert set(values["scores"]) == names and values["ranked"]["GOAP, all atoms"]["gdt_ts_r_target"] == 1
     assert set(values["scores"]["base"]) == set(COLUMNS)
     gain = gains(*([by_target(decoys, p) for p in predicted[name]] for name in ("base", "none")))
@@ -270,9 +294,14 @@ def test_gains_are_paired_by_seed_and_drawn_over_targets() -> None:
     assert gain.seeds == pytest.approx((0.5, 0.5))
 
 
-@pytest.mark.parametrize("kind", ["head", "residues"])
+@pytest.mark.parametrize("kind", ["head", "residues", "compatibility"])
 def test_a_scorer_is_the_calibrated_mean_of_its_networks(
-    kind: str, rows: Path, sides: dict[str, list[Decoy]], encoder: StructureEncoder, tmp_path: Path
+    kind: str,
+    rows: Path,
+    sides: dict[str, list[Decoy]],
+    encoder: StructureEncoder,
+    profile: StructureEncoder,
+    tmp_path: Path,
 ) -> None:
     from protemb_sdk._structure.chain import encode_sequence
 
@@ -284,7 +313,9 @@ def test_a_scorer_is_the_calibrated_mean_of_its_networks(
     predicted_one = calibrate(raw, weights)
     save_scorer(assemble(seeds, {}, weights), tmp_path / "q.ckpt")
     model = load_scorer(tmp_path / "q.ckpt").model
-    vectors = embed_decoys(encoder, sides["val"], rows / "cache")
+    vectors = embed_decoys(
+        profile if kind == "compatibility" else encoder, sides["val"], rows / "cache", pairs=False
+    )
     for n, d in enumerate(sides["val"]):
         features = vectors.of_nodes(n).reshape(len(d), 1, -1)
         coords = torch.from_numpy((d.ca_coords - d.ca_coords.mean(axis=0)).astype(np.float32))
@@ -292,7 +323,7 @@ def test_a_scorer_is_the_calibrated_mean_of_its_networks(
             residue, lddt, gdt_ts = model(features, torch.from_numpy(encode_sequence(d.sequence)), coords)
         np.testing.assert_allclose(residue, predicted_one.residue_quality[n][:, 0], atol=1e-5)
         np.testing.assert_allclose([gdt_ts, lddt], predicted_one.quality[n][[1, 3]], atol=1e-5)
-    with pytest.raises(DecoyError, match="of kind residues or head on a structure embedding"):
+    with pytest.raises(DecoyError, match="of kind residues, head or compatibility on a structure embedding"):
         assemble(load_rows(rows / "r")["base"], {})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -42,7 +43,10 @@ def row(
     ] = None,
     encoder: Encoding = "none",
     network: Annotated[
-        str, typer.Option(help="graphqa, residues (GraphQA without embeddings of pairs) or head, ours.")
+        str,
+        typer.Option(
+            help="graphqa, residues (GraphQA without embeddings of pairs), head or compatibility, ours."
+        ),
     ] = "graphqa",
     readout: Annotated[
         list[str] | None,
@@ -54,7 +58,10 @@ def row(
     names: Annotated[
         Path | None, typer.Option(help="Network that predicts residue types: a file of quality names.")
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Number of random models of each training target.")] = 12,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of epochs over the training targets; 12, for compatibility 20."),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 5,
     threads: Threads = None,
 ) -> None:
@@ -66,7 +73,7 @@ def row(
     from protemb_train.downstream.quality.decoys import read_decoys
     from protemb_train.downstream.quality.naming import load_names
     from protemb_train.downstream.quality.rows import Row, run_row
-    from protemb_train.downstream.quality.training import Recipe
+    from protemb_train.downstream.quality.training import RECIPES, Recipe
 
     if threads:
         torch.set_num_threads(threads)
@@ -78,13 +85,14 @@ def row(
         f"{name}: {len(learning)} training models, {len(validation)} validation models, "
         f"{len(left_out)} targets excluded as relatives of test targets",
     )
+    recipe = RECIPES.get(network, Recipe())
     wanted = Row(
         name=name,
         network=network,
         encoder=find_encoder(
             encoder, readout or (READOUTS[:1] if network == "graphqa" else READOUTS), threads
         ),
-        recipe=Recipe(epochs=epochs),
+        recipe=recipe if epochs is None else replace(recipe, epochs=epochs),
         namer=None if names is None else load_names(names)[0],
     )
     for trained_row in run_row(wanted, learning, validation, out, seeds=range(seeds), cache=cache):
@@ -134,7 +142,7 @@ def finetune(
 
 @app.command()
 def scorer(
-    name: Annotated[str, typer.Argument(help="Row of a network without pair embeddings (residues or head).")],
+    name: Annotated[str, typer.Argument(help="Row of a network without pair embeddings: any but graphqa.")],
     rows: Annotated[Path, typer.Option(help="Folder of rows.")],
     real: Real,
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write, for protemb-export head.")],

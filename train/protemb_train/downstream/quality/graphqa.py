@@ -212,6 +212,25 @@ def quality_loss(
     return local_weight * _masked(*residues) + _masked(*models)
 
 
+def ranking_loss(predicted_BS: Tensor, true_BS: Tensor, target_B: Tensor) -> Tensor:
+    """Return the mean squared error of differences between models of one target, without missing labels.
+
+    Parameters
+    ----------
+    predicted_BS, true_BS : Tensor, shape (B, S)
+        Scores of models.
+    target_B : Tensor, int64, shape (B,)
+        Target of each model. Without two models of one target the loss is 0.
+    """
+    error_BS = predicted_BS - true_BS
+    place_B = torch.arange(len(target_B))
+    first, second = torch.nonzero(
+        (target_B[:, None] == target_B[None, :]) & (place_B[:, None] < place_B[None, :])
+    ).unbind(dim=1)
+    between = error_BS[first] - error_BS[second]
+    return _masked(between.nan_to_num(), torch.where(torch.isfinite(between), 0.0, torch.nan))
+
+
 def _masked(predicted: Tensor, true: Tensor) -> Tensor:
     known = torch.isfinite(true)
     squared = (predicted - true.nan_to_num()).square() * known

@@ -15,17 +15,26 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from protemb_sdk._model.readouts import PROFILE
 from protemb_train.base.origin import origin
 from protemb_train.downstream.common.embeddings import Encoder
 from protemb_train.downstream.common.seeds import missing_seeds, seed_path
 from protemb_train.downstream.quality.cache import digest_of, weights_of
+from protemb_train.downstream.quality.compatibility import compatibility_data
 from protemb_train.downstream.quality.data import few_per_target
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
 from protemb_train.downstream.quality.finetune import FEW, LONGEST_TRAINED, UNFROZEN, EndToEnd, bare
 from protemb_train.downstream.quality.graphs import graph_of
 from protemb_train.downstream.quality.head import graph_data
 from protemb_train.downstream.quality.naming import FEATURES, Namer, names_of_all, tensors_of
-from protemb_train.downstream.quality.trained import GRAPHQA, TrainedNetwork, load_row, make_network, save_row
+from protemb_train.downstream.quality.trained import (
+    COMPATIBILITY,
+    GRAPHQA,
+    TrainedNetwork,
+    load_row,
+    make_network,
+    save_row,
+)
 from protemb_train.downstream.quality.training import Examples, Recipe, all_scores, predict, train
 from protemb_train.downstream.quality.vectors import Scales, Vectors, embed_decoys
 from protemb_train.network.network import ScoreNetwork
@@ -78,7 +87,7 @@ def examples(
     names : sequence of Tensor, optional
         Features of the row's namer for each model.
     """
-    made = [graph_of(d) if kind in GRAPHQA else _neighbours(d) for d in decoys]
+    made = [_inputs(kind, d, vectors, n) for n, d in enumerate(decoys)]
     if names is not None:
         for names_LF, graph_n in zip(names, made, strict=True):
             if kind in GRAPHQA:
@@ -95,6 +104,12 @@ def examples(
         return full
 
     return Examples(decoys, graph)
+
+
+def _inputs(kind: str, decoy: Decoy, vectors: Vectors, n: int) -> Data:
+    if kind == COMPATIBILITY:
+        return compatibility_data(decoy, vectors.of_nodes(n))
+    return graph_of(decoy) if kind in GRAPHQA else _neighbours(decoy)
 
 
 def _neighbours(decoy: Decoy) -> Data:
@@ -137,6 +152,9 @@ def run_row(
     """
     if any(d.split == "test" for d in (*learning, *validation)):
         raise DecoyError("a test model is among the training or validation models; remove it", row.name)
+    readouts: Any = row.encoder.about.get("readouts") or [None]
+    if row.network == COMPATIBILITY and readouts[0] != PROFILE:
+        raise DecoyError(f"the network {COMPATIBILITY} requires {PROFILE} as its first readout", row.name)
     folder = out / row.name
     made = _made(learning, validation) | {
         "network": row.network,
@@ -150,12 +168,14 @@ def run_row(
         return
     pairs = row.network == "graphqa"
     vectors = [embed_decoys(row.encoder, side, cache, pairs=pairs) for side in (learning, validation)]
-    scales = Scales.of(vectors[0], range(len(learning)))
+    node, edge = vectors[0].node.shape[1], vectors[0].edge.shape[1]
+    scales = (
+        Scales.none(node) if row.network == COMPATIBILITY else Scales.of(vectors[0], range(len(learning)))
+    )
     train_examples, val_examples = (
         examples(row.network, side, of, scales, names_of_all(row.namer, side, cache))
         for side, of in zip((learning, validation), vectors, strict=True)
     )
-    node, edge = vectors[0].node.shape[1], vectors[0].edge.shape[1]
     shape = {
         "node": node,
         "edge": edge,

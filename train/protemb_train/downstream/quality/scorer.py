@@ -18,13 +18,19 @@ from protemb_sdk._base.output import written_whole
 from protemb_train.downstream.common.calibration import calibration_features
 from protemb_train.downstream.common.neighbour_graph import Graph, neighbour_graph
 from protemb_train.downstream.quality.calibration import LIMIT, Weights
+from protemb_train.downstream.quality.compatibility import (
+    PROFILE,
+    CompatibilityHead,
+    compatibility_features,
+    whole_features,
+)
 from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL, Decoy, DecoyError
 from protemb_train.downstream.quality.graphqa import GraphQA
 from protemb_train.downstream.quality.graphs import edges_in, geometry_of
 from protemb_train.downstream.quality.head import QualityHead
 from protemb_train.downstream.quality.naming import FEATURES, Namer, single
 from protemb_train.downstream.quality.scores import decoy_scores, residue_scores
-from protemb_train.downstream.quality.trained import TrainedNetwork, make_network
+from protemb_train.downstream.quality.trained import COMPATIBILITY, TrainedNetwork, make_network
 from protemb_train.downstream.quality.training import Predicted
 from protemb_train.network.checkpoint import read_tensors, round_weights
 
@@ -32,7 +38,7 @@ FORMAT = "protemb-quality-3"
 QUALITIES = ((0.0, 0.3), (0.3, 0.5), (0.5, 0.7), (0.7, 1.01))
 LENGTHS = ((0, 100), (100, 200), (200, 1000))
 """Bands of true GDT_TS, and of residues, for which errors are given; the upper bound is excluded."""
-QualityNetwork = QualityHead | GraphQA
+QualityNetwork = QualityHead | GraphQA | CompatibilityHead
 
 
 class QualityModel(nn.Module):
@@ -40,7 +46,7 @@ class QualityModel(nn.Module):
 
     Parameters
     ----------
-    heads : sequence of QualityHead or GraphQA
+    heads : sequence of QualityHead, GraphQA or CompatibilityHead
         Heads of one kind; GraphQA without embeddings of pairs.
     means, spreads : sequence of Tensor, shape (E,)
         Mean and standard deviation of the readouts of each head.
@@ -65,7 +71,8 @@ class QualityModel(nn.Module):
         super().__init__()
         self.namer = namer
         for head in heads:
-            head.namer = None  # stored once, in this module
+            if not isinstance(head, CompatibilityHead):
+                head.namer = None  # stored once, in this module
         self.heads = nn.ModuleList(heads)
         self.register_buffer("mean_HE", torch.stack(list(means)))
         self.register_buffer("spread_HE", torch.stack(list(spreads)))
@@ -85,13 +92,16 @@ class QualityModel(nn.Module):
         ca_coords_L3 : Tensor, float32, shape (L, 3)
             C-alpha coordinates in angstrom, centred.
         """
-        graph = single(neighbour_graph(ca_coords_L3))
-        names_LF = None if self.namer is None else self.namer.features(residue_type_L, graph)
         scaled_HLE = (features_LKC.flatten(1) - self.mean_HE[:, None]) / self.spread_HE[:, None]
-        if isinstance(self.heads[0], GraphQA):
-            values = self._graphqa(residue_type_L, ca_coords_L3, scaled_HLE, names_LF)
+        if isinstance(self.heads[0], CompatibilityHead):
+            values = self._compatibility(residue_type_L, ca_coords_L3, scaled_HLE)
         else:
-            values = self._head(residue_type_L, graph, scaled_HLE, names_LF)
+            graph = single(neighbour_graph(ca_coords_L3))
+            names_LF = None if self.namer is None else self.namer.features(residue_type_L, graph)
+            if isinstance(self.heads[0], GraphQA):
+                values = self._graphqa(residue_type_L, ca_coords_L3, scaled_HLE, names_LF)
+            else:
+                values = self._head(residue_type_L, graph, scaled_HLE, names_LF)
         residues, models = zip(
             *((local[:, LOCAL.index("lddt")], of_model) for local, of_model in values), strict=True
         )
@@ -107,6 +117,16 @@ class QualityModel(nn.Module):
         features = calibration_features(torch.logit(value.clamp(LIMIT, 1 - LIMIT)), length)
         weights = self.weights_34[output]
         return torch.sigmoid(features @ weights[:-1] + weights[-1])
+
+    def _compatibility(
+        self, type_L: Tensor, coords_L3: Tensor, scaled_HLE: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        features_LF = compatibility_features(scaled_HLE[0, :, :PROFILE], type_L, coords_L3)
+        whole_1W, one_model_L = whole_features(coords_L3), torch.zeros_like(type_L)
+        for module, scaled_LE in zip(self.heads, scaled_HLE, strict=True):
+            head = cast(CompatibilityHead, module)
+            local_L2, whole_15 = head.scores(features_LF, whole_1W, scaled_LE[:, PROFILE:], one_model_L, 1)
+            yield local_L2, whole_15[0]
 
     def _head(
         self, type_L: Tensor, graph: Graph, scaled_HLE: Tensor, names_LF: Tensor | None
@@ -171,8 +191,8 @@ def assemble(
     record = seeds[0].record
     if record["network"] == "graphqa" or "sigma" not in record["encoder"]:
         raise DecoyError(
-            f"row {record['row']}: a scorer requires networks of kind residues or head on a structure "
-            "embedding"
+            f"row {record['row']}: a scorer requires networks of kind residues, head or compatibility on a "
+            "structure embedding"
         )
     heads = [copy.deepcopy(cast(QualityNetwork, s.network)) for s in seeds]
     for head in heads:
@@ -181,7 +201,7 @@ def assemble(
         heads,
         [s.scales.node_mean for s in seeds],
         [s.scales.node_spread for s in seeds],
-        heads[0].namer,
+        getattr(heads[0], "namer", None),
         weights,
     )
     encoder = record["encoder"]
@@ -257,7 +277,7 @@ def save_scorer(trained: Trained, out: Path) -> None:
     """
     shape = {
         "heads": len(trained.model.heads),
-        "network": "residues" if isinstance(trained.model.heads[0], GraphQA) else "head",
+        "network": _kind_of(trained.model.heads[0]),
         "extra": trained.model.get_buffer("mean_HE").shape[1],
         "named": trained.model.namer is not None,
     }
@@ -266,6 +286,12 @@ def save_scorer(trained: Trained, out: Path) -> None:
             {"format": FORMAT, "shape": shape, "card": trained.card, "state": trained.model.state_dict()},
             part,
         )
+
+
+def _kind_of(head: nn.Module) -> str:
+    if isinstance(head, CompatibilityHead):
+        return COMPATIBILITY
+    return "residues" if isinstance(head, GraphQA) else "head"
 
 
 def load_scorer(path: Path) -> Trained:

@@ -13,6 +13,7 @@ from torch import nn
 from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
 from protemb_train.downstream.common.seeds import check_alike
+from protemb_train.downstream.quality.compatibility import CompatibilityHead
 from protemb_train.downstream.quality.decoys import DecoyError
 from protemb_train.downstream.quality.finetune import EndToEnd
 from protemb_train.downstream.quality.graphqa import GraphQA, GraphQAConfig
@@ -30,7 +31,8 @@ _OF_A_ROW = (
     *("network", "encoder", "recipe", "models", "targets", "models_sha256", "namer_sha256"),
     *("unfrozen", "unfrozen_sha256", "from"),
 )
-NETWORKS = (*GRAPHQA, "head")
+COMPATIBILITY = "compatibility"
+NETWORKS = (*GRAPHQA, "head", COMPATIBILITY)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +74,8 @@ def make_network(
         return GraphQA(config, own)
     if kind == "head":
         return QualityHead(node, own)
+    if kind == COMPATIBILITY:
+        return CompatibilityHead(node)
     raise DecoyError(f"there is no network {kind!r}; available are {', '.join(NETWORKS)}")
 
 

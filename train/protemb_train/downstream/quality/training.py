@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch_geometric.data import Batch, Data
 
 from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL, Decoy, DecoyError
-from protemb_train.downstream.quality.graphqa import quality_loss
+from protemb_train.downstream.quality.graphqa import quality_loss, ranking_loss
 from protemb_train.downstream.quality.scores import decoy_scores, residue_scores
 from protemb_train.pretrain.pretrain import quiet_lightning
 
@@ -34,12 +34,16 @@ class Recipe:
     Parameters
     ----------
     epochs : int
-        Number of epochs; an epoch has one random model of each training target.
+        Number of epochs; an epoch has all training targets.
     batch : int
-        Models per step.
+        Targets per step.
     learning_rate, weight_decay : float
     local_weight : float
         Weight of the loss of residues.
+    models : int
+        Random models of each target in an epoch.
+    ranking : float
+        Weight of the squared error of differences between models of one target.
     """
 
     epochs: int = 12
@@ -47,6 +51,14 @@ class Recipe:
     learning_rate: float = 1e-3
     weight_decay: float = 1e-5
     local_weight: float = 20.0
+    models: int = 1
+    ranking: float = 0.0
+
+
+RECIPES = {
+    "compatibility": Recipe(epochs=20, learning_rate=2e-3, local_weight=5.0, models=4, ranking=2.0),
+}
+"""Recipes of networks that are not trained as GraphQA is."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,11 +80,11 @@ class Examples:
         return len(self.decoys)
 
 
-class OnePerTarget(IterableDataset[Batch]):
-    """Batches of one random model of each target, in random order; an epoch is determined by the seed."""
+class SomePerTarget(IterableDataset[Batch]):
+    """Batches of random models of each target, in random order; an epoch is determined by the seed."""
 
-    def __init__(self, examples: Examples, batch: int, seed: int) -> None:
-        self.examples, self.seed, self.epoch = examples, seed, 0
+    def __init__(self, examples: Examples, batch: int, seed: int, models: int = 1) -> None:
+        self.examples, self.seed, self.epoch, self.models = examples, seed, 0, models
         groups: dict[str, list[int]] = {}
         for n, decoy in enumerate(examples.decoys):
             groups.setdefault(decoy.target, []).append(n)
@@ -85,11 +97,16 @@ class OnePerTarget(IterableDataset[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         rng = np.random.default_rng((self.seed, self.epoch))
         self.epoch += 1
-        drawn = [int(rng.choice(group)) for group in self.groups]
+        drawn = [rng.choice(group, min(self.models, len(group)), replace=False) for group in self.groups]
         order = rng.permutation(len(drawn))
         for first in range(len(self)):
-            chosen = order[first * self.batch : (first + 1) * self.batch]
-            yield Batch.from_data_list([self.examples.graph(drawn[k]) for k in chosen])
+            graphs = []
+            for k in order[first * self.batch : (first + 1) * self.batch]:
+                for n in drawn[k]:
+                    graph = self.examples.graph(int(n))
+                    graph.target = int(k)
+                    graphs.append(graph)
+            yield Batch.from_data_list(graphs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,6 +162,8 @@ class QualityTraining(pl.LightningModule):
         loss = quality_loss(
             (residues, batch.residue_quality), (models, batch.quality), self.recipe.local_weight
         )
+        if self.recipe.ranking:
+            loss = loss + self.recipe.ranking * ranking_loss(models, batch.quality, batch.target)
         self.losses.append(loss.detach())
         return loss
 
@@ -212,6 +231,6 @@ def train(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        loader: Any = DataLoader(OnePerTarget(learning, recipe.batch, seed), batch_size=None)
+        loader: Any = DataLoader(SomePerTarget(learning, recipe.batch, seed, recipe.models), batch_size=None)
         trainer.fit(module, loader)
     return Run(module.network.eval(), module.curve)

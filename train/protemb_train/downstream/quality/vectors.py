@@ -82,6 +82,11 @@ class Scales:
             found += [every.mean(dim=0), torch.where(squares > 1e-8, squares.sqrt(), torch.inf)]
         return cls(*found)
 
+    @classmethod
+    def none(cls, width: int) -> Scales:
+        """Return scales that leave embeddings of residues of this width as they are."""
+        return cls(torch.zeros(width), torch.ones(width), torch.zeros(0), torch.ones(0))
+
     def scaled(self, node: Tensor, edge: Tensor) -> tuple[Tensor, Tensor]:
         """Return both with mean 0 and standard deviation 1."""
         return self.scaled_nodes(node), (edge - self.edge_mean) / self.edge_spread
