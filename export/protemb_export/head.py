@@ -41,7 +41,7 @@ from protemb_sdk._model.models import EXAMPLE
 from protemb_sdk._predict.predictor import Predictor, features_of, of_map
 from protemb_train.base.origin import origin
 from protemb_train.downstream.labels.head import LabelModel
-from protemb_train.downstream.quality.scorer import QualityModel
+from protemb_train.downstream.quality.scorer_model import QualityModel
 from protemb_train.downstream.sites.predictor import SitesModel
 
 GOLDEN_RESIDUES = 10

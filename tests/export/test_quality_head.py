@@ -22,7 +22,8 @@ from protemb_train.commands.sites import READOUTS
 from protemb_train.downstream.common.embeddings import StructureEncoder
 from protemb_train.downstream.quality.decoys import KINDS
 from protemb_train.downstream.quality.naming import FEATURES, Namer
-from protemb_train.downstream.quality.scorer import QualityModel, Trained, load_scorer, save_scorer
+from protemb_train.downstream.quality.scorer import Trained, load_scorer, save_scorer
+from protemb_train.downstream.quality.scorer_model import QualityModel
 from protemb_train.downstream.quality.trained import make_network
 
 MEASURED = {
@@ -42,6 +43,7 @@ TRAINED = [
     ("head", "base-1", READOUTS, 4 * 64),
     ("residues", "base", ("residue", "profile", "mean"), 384 + 21 + 64),
     ("compatibility", "base", ("profile", "residue", "mean"), 21 + 384 + 64),
+    ("both", "base", ("profile", "residue", "mean"), 21 + 384 + 64),
 ]
 
 
@@ -52,9 +54,13 @@ def trained(request: pytest.FixtureRequest) -> Trained:
     kind, model, readouts, channels = request.param
     about = StructureEncoder(model, readouts, threads=1).about
     namer = None
-    if kind == "compatibility":  # scales its own features
-        made = [make_network(kind, channels, 0) for _ in range(2)]
+    if kind in ("compatibility", "both"):  # scales its own features
+        made = [make_network("compatibility", channels, 0) for _ in range(2)]
         means, spreads = torch.zeros(2, channels), torch.ones(2, channels)
+        if kind == "both":  # and GraphQA with and without an embedding
+            made[1] = make_network("residues", channels, 0)
+            made.append(make_network("residues", 0, 0))
+            means, spreads = torch.zeros(3, channels), torch.ones(3, channels)
     else:
         namer = Namer()
         namer.background.normal_()
@@ -70,7 +76,13 @@ def trained(request: pytest.FixtureRequest) -> Trained:
         },
         "readouts": list(readouts),
         "quality": MEASURED,
-        "training": {"models": 10, "targets": 2, "epochs": 1, "heads": 2, "origin": {"version": "0"}},
+        "training": {
+            "models": 10,
+            "targets": 2,
+            "epochs": 1,
+            "networks": "2 of a test",
+            "origin": {"version": "0"},
+        },
     }
     return Trained(QualityModel(made, list(means), list(spreads), namer).eval(), card)
 

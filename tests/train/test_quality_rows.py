@@ -311,7 +311,7 @@ def test_a_scorer_is_the_calibrated_mean_of_its_networks(
     raw = together(predictions({kind: seeds}, sides["val"], [], rows / "cache")[kind])
     weights = [(1.5, 0.5, 0.2, -0.1), (0.5, -0.25, 0.1, 0.3), (2.0, 1.0, -0.3, 0.2)]
     predicted_one = calibrate(raw, weights)
-    save_scorer(assemble(seeds, {}, weights), tmp_path / "q.ckpt")
+    save_scorer(assemble({kind: seeds}, {}, weights), tmp_path / "q.ckpt")
     model = load_scorer(tmp_path / "q.ckpt").model
     vectors = embed_decoys(
         profile if kind == "compatibility" else encoder, sides["val"], rows / "cache", pairs=False
@@ -324,7 +324,46 @@ def test_a_scorer_is_the_calibrated_mean_of_its_networks(
         np.testing.assert_allclose(residue, predicted_one.residue_quality[n][:, 0], atol=1e-5)
         np.testing.assert_allclose([gdt_ts, lddt], predicted_one.quality[n][[1, 3]], atol=1e-5)
     with pytest.raises(DecoyError, match="of kind residues, head or compatibility on a structure embedding"):
-        assemble(load_rows(rows / "r")["base"], {})
+        assemble({"base": load_rows(rows / "r")["base"]}, {})
+
+
+def test_a_scorer_of_several_rows_is_the_mean_of_their_means(
+    rows: Path, sides: dict[str, list[Decoy]], profile: StructureEncoder, tmp_path: Path
+) -> None:
+    from protemb_sdk._structure.chain import encode_sequence
+
+    for name, kind, by in (("mixed", "residues", profile), ("alone", "residues", NoEncoder())):
+        row = Row(name=name, network=kind, encoder=by, recipe=RECIPE)
+        learning = twice(sides["train"])
+        list(run_row(row, learning, sides["val"], tmp_path, seeds=[0], cache=rows / "cache"))
+    found = {"compatibility": load_rows(rows / "r")["compatibility"], **load_rows(tmp_path)}
+    for seed in (seed for row in found.values() for seed in row):
+        round_weights(seed.network)
+    of_rows = predictions(found, sides["val"], [], rows / "cache")
+    expected = together([together(of_rows[name]) for name in found])
+    save_scorer(assemble(found, {}), tmp_path / "q.ckpt")
+    trained = load_scorer(tmp_path / "q.ckpt")
+    assert trained.card["training"]["networks"] == (
+        "2 compatibility on base, 2 epochs, 1 residues on none, 2 epochs, 1 residues on base, 2 epochs"
+    )
+    vectors = embed_decoys(profile, sides["val"], rows / "cache", pairs=False)
+    for n, d in enumerate(sides["val"]):
+        coords = torch.from_numpy((d.ca_coords - d.ca_coords.mean(axis=0)).astype(np.float32))
+        with torch.inference_mode():
+            residue, lddt, gdt_ts = trained.model(
+                vectors.of_nodes(n)[:, None], torch.from_numpy(encode_sequence(d.sequence)), coords
+            )
+        np.testing.assert_allclose(residue, expected.residue_quality[n][:, 0], atol=1e-5)
+        np.testing.assert_allclose([gdt_ts, lddt], expected.quality[n][[1, 3]], atol=1e-5)
+    test = sides["test"]
+    values = as_table(
+        test, found, predictions(found, test, [], rows / "cache"), {}, [], [["compatibility", "alone"]]
+    )[1]
+    assert "compatibility + alone, together" in values["scores"]
+    with pytest.raises(DecoyError, match="its embeddings are not those of row compatibility"):
+        assemble(found | {"head": load_rows(rows / "r")["head"]}, {})
+    with pytest.raises(DecoyError, match="there is no row 'gone'"):
+        as_table(test, found, of_rows, {}, [], [["gone"]])
 
 
 def test_calibration_removes_a_bias_and_keeps_the_order(sides: dict[str, list[Decoy]]) -> None:

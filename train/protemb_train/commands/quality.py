@@ -142,7 +142,9 @@ def finetune(
 
 @app.command()
 def scorer(
-    name: Annotated[str, typer.Argument(help="Row of a network without pair embeddings: any but graphqa.")],
+    names: Annotated[
+        list[str], typer.Argument(help="Rows of networks without pair embeddings: any but graphqa.")
+    ],
     rows: Annotated[Path, typer.Option(help="Folder of rows.")],
     real: Real,
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write, for protemb-export head.")],
@@ -156,7 +158,9 @@ def scorer(
     ] = None,
     threads: Threads = None,
 ) -> None:
-    """Combine the seeds of a row into the scorer of the SDK, calibrated and evaluated on validation models.
+    """Combine rows into the scorer of the SDK, calibrated and evaluated on validation models.
+
+    The scorer is the mean of the rows, each the mean of its seeds.
 
     The errors are those of models of targets that the calibration was not fitted to.
     """
@@ -167,22 +171,23 @@ def scorer(
     from protemb_train.downstream.quality.decoys import read_decoys
     from protemb_train.downstream.quality.predictions import predictions
     from protemb_train.downstream.quality.scorer import assemble, by_band, by_source, save_scorer, together
+    from protemb_train.downstream.quality.table import combination
     from protemb_train.downstream.quality.trained import load_rows
 
     check_output(out, (".ckpt", ".pt"), [real, encoder, measured, *(watched or [])])
     if threads:
         torch.set_num_threads(threads)
-    seeds = load_rows(rows, only=name)[name]
+    found = {name: load_rows(rows, only=name)[name] for name in names}
     held = training_models(real_decoys(real)[1], [d for path in watched or [] for d in read_decoys(path)])
-    of_row = predictions({name: seeds}, held, [encoder], cache, threads)[name]
-    raw = together(of_row)
+    of_rows = predictions(found, held, [encoder], cache, threads)
+    raw = together([together(of_rows[name]) for name in names])
     predicted = cross_calibrated(held, raw)
     quality = {"watched": by_source(held, predicted), "bands": by_band(held, predicted)}
     if measured is not None:
-        scores = json.loads(measured.read_text(encoding="utf-8"))["scores"][f"{name}, together"]
+        scores = json.loads(measured.read_text(encoding="utf-8"))["scores"][combination(names)]
         quality["CASP12"] = {key: score["mean"] for key, score in scores.items()}
-    save_scorer(assemble(seeds, quality, fit_calibration(held, raw)), out)
-    say(console, f"{out}: {len(seeds)} heads of {name}")
+    save_scorer(assemble(found, quality, fit_calibration(held, raw)), out)
+    say(console, f"{out}: {combination(names)}")
 
 
 @app.command()
@@ -202,6 +207,10 @@ def table(
         Path | None, typer.Option(help="A file of quality names, to be evaluated alone.")
     ] = None,
     against: Annotated[list[str] | None, typer.Option(help="Row to subtract; may be repeated.")] = None,
+    together: Annotated[
+        list[str] | None,
+        typer.Option(help="Rows whose mean is a line too, separated by commas; may be repeated."),
+    ] = None,
     threads: Threads = None,
 ) -> None:
     """Let every row predict the test models, and write the table: the only command that reads them."""
@@ -237,7 +246,8 @@ def table(
         others["naming of hidden residues alone"] = np.array([fitting(namer, d) for d in test])
     if energies is not None:
         others |= read_energies(energies, test)
-    page, values = as_table(test, found, predicted, others, against or [])
+    means = [names.split(",") for names in together or []]
+    page, values = as_table(test, found, predicted, others, against or [], means)
     write_text_whole(out, page)
     write_text_whole(out.with_suffix(".json"), json.dumps(values, indent=1) + "\n")
     write_text_whole(curves, json.dumps(curves_of(found)) + "\n")

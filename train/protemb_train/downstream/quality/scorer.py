@@ -1,9 +1,9 @@
-"""The quality scorer: the mean of the networks of one row, with its scores on validation models."""
+"""The quality scorer: the mean of rows of the table, with its scores on validation models."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -11,148 +11,26 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
-from protemb_train.downstream.common.calibration import calibration_features
-from protemb_train.downstream.common.neighbour_graph import Graph, neighbour_graph
-from protemb_train.downstream.quality.calibration import LIMIT, Weights
-from protemb_train.downstream.quality.compatibility import (
-    PROFILE,
-    CompatibilityHead,
-    compatibility_features,
-    whole_features,
-)
-from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL, Decoy, DecoyError
+from protemb_train.downstream.common.embeddings import NoEncoder
+from protemb_train.downstream.quality.calibration import Weights
+from protemb_train.downstream.quality.compatibility import CompatibilityHead
+from protemb_train.downstream.quality.decoys import GLOBAL, Decoy, DecoyError
 from protemb_train.downstream.quality.graphqa import GraphQA
-from protemb_train.downstream.quality.graphs import edges_in, geometry_of
-from protemb_train.downstream.quality.head import QualityHead
-from protemb_train.downstream.quality.naming import FEATURES, Namer, single
+from protemb_train.downstream.quality.naming import FEATURES, Namer
+from protemb_train.downstream.quality.scorer_model import QualityModel, QualityNetwork
 from protemb_train.downstream.quality.scores import decoy_scores, residue_scores
 from protemb_train.downstream.quality.trained import COMPATIBILITY, TrainedNetwork, make_network
 from protemb_train.downstream.quality.training import Predicted
+from protemb_train.downstream.quality.vectors import Scales
 from protemb_train.network.checkpoint import read_tensors, round_weights
 
-FORMAT = "protemb-quality-3"
+FORMAT = "protemb-quality-4"
 QUALITIES = ((0.0, 0.3), (0.3, 0.5), (0.5, 0.7), (0.7, 1.01))
 LENGTHS = ((0, 100), (100, 200), (200, 1000))
 """Bands of true GDT_TS, and of residues, for which errors are given; the upper bound is excluded."""
-QualityNetwork = QualityHead | GraphQA | CompatibilityHead
-
-
-class QualityModel(nn.Module):
-    """Expected lDDT of residues, and lDDT and GDT_TS of the chain: the calibrated mean of several networks.
-
-    Parameters
-    ----------
-    heads : sequence of QualityHead, GraphQA or CompatibilityHead
-        Heads of one kind; GraphQA without embeddings of pairs.
-    means, spreads : sequence of Tensor, shape (E,)
-        Mean and standard deviation of the readouts of each head.
-    namer : Namer, optional
-        The namer that all heads were trained with.
-    weights : list of tuple of float, optional
-        Calibration, of `fit_calibration`; none by default.
-    """
-
-    mean_HE: Tensor
-    spread_HE: Tensor
-    weights_34: Tensor
-
-    def __init__(
-        self,
-        heads: Sequence[QualityNetwork],
-        means: Sequence[Tensor],
-        spreads: Sequence[Tensor],
-        namer: Namer | None = None,
-        weights: Weights | None = None,
-    ) -> None:
-        super().__init__()
-        self.namer = namer
-        for head in heads:
-            if not isinstance(head, CompatibilityHead):
-                head.namer = None  # stored once, in this module
-        self.heads = nn.ModuleList(heads)
-        self.register_buffer("mean_HE", torch.stack(list(means)))
-        self.register_buffer("spread_HE", torch.stack(list(spreads)))
-        self.register_buffer("weights_34", torch.tensor(weights or [(1.0, 0.0, 0.0, 0.0)] * 3))
-
-    def forward(
-        self, features_LKC: Tensor, residue_type_L: Tensor, ca_coords_L3: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return lDDT of residues (L,), lDDT () and GDT_TS ().
-
-        Parameters
-        ----------
-        features_LKC : Tensor, float32, shape (L, K, C)
-            Residue readouts in the order used in training.
-        residue_type_L : Tensor, int64, shape (L,)
-            Positions in `ALPHABET`.
-        ca_coords_L3 : Tensor, float32, shape (L, 3)
-            C-alpha coordinates in angstrom, centred.
-        """
-        scaled_HLE = (features_LKC.flatten(1) - self.mean_HE[:, None]) / self.spread_HE[:, None]
-        if isinstance(self.heads[0], CompatibilityHead):
-            values = self._compatibility(residue_type_L, ca_coords_L3, scaled_HLE)
-        else:
-            graph = single(neighbour_graph(ca_coords_L3))
-            names_LF = None if self.namer is None else self.namer.features(residue_type_L, graph)
-            if isinstance(self.heads[0], GraphQA):
-                values = self._graphqa(residue_type_L, ca_coords_L3, scaled_HLE, names_LF)
-            else:
-                values = self._head(residue_type_L, graph, scaled_HLE, names_LF)
-        residues, models = zip(
-            *((local[:, LOCAL.index("lddt")], of_model) for local, of_model in values), strict=True
-        )
-        whole = torch.stack(models).mean(dim=0)
-        length = torch.ones_like(scaled_HLE[0, :, 0]).sum()
-        return (
-            self._calibrated(torch.stack(residues).mean(dim=0), length, 0),
-            self._calibrated(whole[GLOBAL.index("lddt")], length, 1),
-            self._calibrated(whole[GLOBAL.index("gdt_ts")], length, 2),
-        )
-
-    def _calibrated(self, value: Tensor, length: Tensor, output: int) -> Tensor:
-        features = calibration_features(torch.logit(value.clamp(LIMIT, 1 - LIMIT)), length)
-        weights = self.weights_34[output]
-        return torch.sigmoid(features @ weights[:-1] + weights[-1])
-
-    def _compatibility(
-        self, type_L: Tensor, coords_L3: Tensor, scaled_HLE: Tensor
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        features_LF = compatibility_features(scaled_HLE[0, :, :PROFILE], type_L, coords_L3)
-        whole_1W, one_model_L = whole_features(coords_L3), torch.zeros_like(type_L)
-        for module, scaled_LE in zip(self.heads, scaled_HLE, strict=True):
-            head = cast(CompatibilityHead, module)
-            local_L2, whole_15 = head.scores(features_LF, whole_1W, scaled_LE[:, PROFILE:], one_model_L, 1)
-            yield local_L2, whole_15[0]
-
-    def _head(
-        self, type_L: Tensor, graph: Graph, scaled_HLE: Tensor, names_LF: Tensor | None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        count_11 = torch.ones_like(scaled_HLE[0, :, :1]).sum(dim=0, keepdim=True)
-        for module, scaled_LE in zip(self.heads, scaled_HLE, strict=True):
-            head = cast(QualityHead, module)
-            y_LH, local_L2 = head.residues(type_L, scaled_LE, graph, names_LF)
-            mean, square, local = (v.mean(dim=0, keepdim=True) for v in (y_LH, y_LH.square(), local_L2))
-            yield local_L2, head.whole(mean, square, local, count_11)[0]
-
-    def _graphqa(
-        self, type_L: Tensor, coords_L3: Tensor, scaled_HLE: Tensor, names_LF: Tensor | None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        edges_2E = edges_in(coords_L3)
-        if torch.compiler.is_exporting():
-            # A single residue has no edges, which ONNX Runtime supports.
-            torch._check(edges_2E.shape[1] > 0)  # type: ignore[no-untyped-call]
-        geometry_E4 = geometry_of(coords_L3, edges_2E)
-        one_model_L = torch.zeros_like(type_L)
-        for module, scaled_LE in zip(self.heads, scaled_HLE, strict=True):
-            network = cast(GraphQA, module)
-            local_L2, whole_15 = network.scores(
-                type_L, edges_2E, geometry_E4, names_LF, scaled_LE, None, one_model_L, 1
-            )
-            yield local_L2, whole_15[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,14 +48,14 @@ def together(values: Sequence[Predicted]) -> Predicted:
 
 
 def assemble(
-    seeds: Sequence[TrainedNetwork], quality: Mapping[str, Any], weights: Weights | None = None
+    rows: Mapping[str, Sequence[TrainedNetwork]], quality: Mapping[str, Any], weights: Weights | None = None
 ) -> Trained:
-    """Return the seeds of a row as one scorer.
+    """Return rows as one scorer: the mean of their means over seeds.
 
     Parameters
     ----------
-    seeds : sequence of TrainedNetwork
-        Seeds of one row.
+    rows : mapping of str to sequence of TrainedNetwork
+        Seeds of each row. One row at least is on a structure embedding; others are on the same or on none.
     quality : mapping
         Measured scores, for the card.
     weights : list of tuple of float, optional
@@ -186,25 +64,24 @@ def assemble(
     Raises
     ------
     DecoyError
-        If the row has another kind of network, or no structure embedding.
+        If a row needs pair embeddings, or rows differ in embeddings, training models or naming network.
     """
-    record = seeds[0].record
-    if record["network"] == "graphqa" or "sigma" not in record["encoder"]:
-        raise DecoyError(
-            f"row {record['row']}: a scorer requires networks of kind residues, head or compatibility on a "
-            "structure embedding"
-        )
+    record = _embedding_record(rows)
+    encoder = record["encoder"]
+    seeds = [seed for row in rows.values() for seed in row]
     heads = [copy.deepcopy(cast(QualityNetwork, s.network)) for s in seeds]
     for head in heads:
         round_weights(head)
+    width = next(len(s.scales.node_mean) for s in seeds if s.record["encoder"] == encoder)
+    scales = [s.scales if len(s.scales.node_mean) else Scales.none(width) for s in seeds]
     model = QualityModel(
         heads,
-        [s.scales.node_mean for s in seeds],
-        [s.scales.node_spread for s in seeds],
+        [of.node_mean for of in scales],
+        [of.node_spread for of in scales],
         getattr(heads[0], "namer", None),
         weights,
+        [1 / (len(rows) * len(row)) for row in rows.values() for _ in row],
     )
-    encoder = record["encoder"]
     card = {
         "kind": "quality",
         "encoder": {
@@ -217,13 +94,34 @@ def assemble(
         "training": {
             "models": record["models"][0],
             "targets": record["targets"][0],
-            "epochs": record["recipe"]["epochs"],
-            "heads": len(seeds),
+            "networks": ", ".join(
+                f"{len(row)} {row[0].record['network']} on {row[0].record['encoder']['encoder']}, "
+                f"{row[0].record['recipe']['epochs']} epochs"
+                for row in rows.values()
+            ),
             "calibration": None if weights is None else [list(of) for of in weights],
             "origin": record["origin"],
         },
     }
     return Trained(model.eval(), card)
+
+
+def _embedding_record(rows: Mapping[str, Sequence[TrainedNetwork]]) -> dict[str, Any]:
+    """Return the record of the first row on a structure embedding, if the rows can be combined."""
+    records = {name: seeds[0].record for name, seeds in rows.items()}
+    embedded = [record for record in records.values() if "sigma" in record["encoder"]]
+    for name, record in records.items():
+        if not embedded or record["network"] == "graphqa":
+            raise DecoyError(
+                f"row {name}: a scorer requires networks of kind residues, head or compatibility on a "
+                "structure embedding"
+            )
+        if record["encoder"] not in (embedded[0]["encoder"], NoEncoder.about):
+            raise DecoyError(f"row {name}: its embeddings are not those of row {embedded[0]['row']}")
+        for key in ("models_sha256", "namer_sha256"):
+            if record[key] != embedded[0][key]:
+                raise DecoyError(f"row {name}: its {key} is not that of row {embedded[0]['row']}")
+    return embedded[0]
 
 
 def by_source(decoys: Sequence[Decoy], values: Predicted) -> dict[str, dict[str, float]]:
@@ -275,9 +173,10 @@ def save_scorer(trained: Trained, out: Path) -> None:
     OutputError
         If the file cannot be written.
     """
+    heads = cast(Sequence[QualityNetwork], trained.model.heads)
     shape = {
-        "heads": len(trained.model.heads),
-        "network": _kind_of(trained.model.heads[0]),
+        "networks": [_kind_of(head) for head in heads],
+        "embedded": [not isinstance(head, GraphQA) or head.config.node_embedding > 0 for head in heads],
         "extra": trained.model.get_buffer("mean_HE").shape[1],
         "named": trained.model.namer is not None,
     }
@@ -288,7 +187,7 @@ def save_scorer(trained: Trained, out: Path) -> None:
         )
 
 
-def _kind_of(head: nn.Module) -> str:
+def _kind_of(head: QualityNetwork) -> str:
     if isinstance(head, CompatibilityHead):
         return COMPATIBILITY
     return "residues" if isinstance(head, GraphQA) else "head"
@@ -307,11 +206,13 @@ def load_scorer(path: Path) -> Trained:
         if loaded["format"] != FORMAT:
             raise ModelError(f"has the format {loaded['format']!r}; only {FORMAT!r} can be read", path)
         shape = loaded["shape"]
-        count, extra = int(shape["heads"]), int(shape["extra"])
-        zeros = [torch.zeros(extra)] * count
+        extra = int(shape["extra"])
         namer = Namer.like(loaded["state"]) if shape["named"] else None
-        features = FEATURES if namer else 0
-        heads = [make_network(shape["network"], extra, 0, features, namer) for _ in range(count)]
+        heads = [
+            make_network(kind, extra * embedded, 0, FEATURES if namer else 0, namer)
+            for kind, embedded in zip(shape["networks"], shape["embedded"], strict=True)
+        ]
+        zeros = [torch.zeros(extra)] * len(heads)
         model = QualityModel([cast(QualityNetwork, head) for head in heads], zeros, zeros, namer)
         model.load_state_dict(loaded["state"])
         return Trained(model.eval(), dict(loaded["card"]))

@@ -7,6 +7,7 @@ Published results on CASP13, another test set, are listed below them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -122,6 +123,7 @@ def as_table(
     predicted: Mapping[str, Sequence[Predicted]],
     others: Mapping[str, NDArray[np.float64]],
     against: Sequence[str],
+    means: Sequence[Sequence[str]] = (),
 ) -> tuple[str, dict[str, Any]]:
     """Return the page and the values it summarises.
 
@@ -135,6 +137,8 @@ def as_table(
         Scores of other methods. Their scales differ from that of GDT_TS, so only rankings are compared.
     against : sequence of str
         Rows to subtract.
+    means : sequence of sequence of str
+        Rows whose mean is a line, too, as in a scorer of several rows.
 
     Returns
     -------
@@ -147,14 +151,17 @@ def as_table(
     Raises
     ------
     DecoyError
-        If a name in `against` is not a row.
+        If a name in `against` or `means` is not a row.
     """
-    if unknown := [name for name in against if name not in predicted]:
+    if unknown := [name for name in [*against, *chain(*means)] if name not in predicted]:
         raise DecoyError(f"there is no row {unknown[0]!r}; available are {', '.join(predicted)}")
     found = {name: [all_scores(decoys, s) for s in seeds] for name, seeds in predicted.items()}
     for name, seeds in predicted.items():
         if len(seeds) > 1 and rows[name][0].record["network"] != "graphqa":
-            found[f"{name}, together"] = [all_scores(decoys, together(seeds))]
+            found[combination([name])] = [all_scores(decoys, together(seeds))]
+    for names in means:
+        mean = together([together(predicted[name]) for name in names])
+        found[combination(names)] = [all_scores(decoys, mean)]
     scores = {
         name: {key: Spread.of([of.get(key, float("nan")) for of in seeds]) for key in COLUMNS}
         for name, seeds in found.items()
@@ -171,6 +178,11 @@ def as_table(
         "differences": plain_differences(differences),
     }
     return "\n\n".join(page) + "\n", values
+
+
+def combination(names: Sequence[str]) -> str:
+    """Return the name of the mean of rows in the table."""
+    return f"{' + '.join(names)}, together"
 
 
 def curves_of(rows: Mapping[str, Sequence[TrainedNetwork]]) -> dict[str, list[list[dict[str, float]]]]:
