@@ -15,9 +15,11 @@ corpus=$runs/corpus.arrow folder=$runs/ablation
 evaluations=()
 mkdir -p "$folder"
 
+options=() # of protemb-train pretrain, for the next row
 # row NAME [LINE...]: lines of TOML after the preset.
 row() {
-    local name=$1 seed
+    local name=$1 seed more=("${options[@]}")
+    options=()
     shift
     [[ $name =~ ^($wanted)$ ]] || return 0
     for seed in "${seeds[@]}"; do
@@ -27,7 +29,8 @@ row() {
             printf '%s\n' "$@"
         } >"$run.toml"
         echo "== $name, seed $seed"
-        protemb-train pretrain --corpus "$corpus" -o "$run" --config "$run.toml" --steps "$steps" --seed "$seed"
+        protemb-train pretrain --corpus "$corpus" -o "$run" --config "$run.toml" --steps "$steps" \
+            --seed "$seed" "${more[@]}"
         protemb-train evaluate network "$run/last.ckpt" --corpus "$corpus" -o "$run.json" --name "$name, seed $seed" \
             --cache "$folder/cache" --contents state --sites "$data/ppi/deepppisp.npz" --real "$data/qa/decoys.npz" \
             --head graph --seeds 1
@@ -39,6 +42,10 @@ row all
 row no-types-from-structure "[training]" "profile_loss = 0.0"
 row no-hidden-types "[training]" "type_loss = 0.0"
 row no-cut-chains "[training]" "pieces = 0" "site_loss = 0.0" "chains = 12"
+if [[ damaged-structures-too =~ ^($wanted)$ && ! -e $folder/damaged.npz ]]; then
+    protemb-train quality decoys "$corpus" -o "$folder/damaged.npz" --natives 160
+fi
+options=(--damaged "$folder/damaged.npz")
 row damaged-structures-too "[training]" "damaged = 3" "damage_loss = 0.3"
 row one-layer-fewer-messages "[network]" "messages = [3, 2]"
 row width-64 "[network]" "single_channels = 64"
