@@ -6,7 +6,7 @@ Published results on CASP13, another test set, are listed below them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -167,10 +167,10 @@ def as_table(
         for name, seeds in found.items()
     }
     ranked = {name: _ranked(decoys, values) for name, values in others.items()}
-    differences = _differences(decoys, predicted, against)
+    differences = _differences(decoys, predicted, against, means)
     page = [_scores_part(decoys, scores, ranked), _published_part()]
     if against:
-        page.append(_differences_part(rows, differences))
+        page.append(_differences_part([*rows, *map(combination, means)], differences))
     page.append(_rows_part(rows))
     values = {
         "scores": {name: {key: s.as_dict() for key, s in of.items()} for name, of in scores.items()},
@@ -235,31 +235,42 @@ def _ranked(decoys: Sequence[Decoy], scores: NDArray[np.float64]) -> dict[str, f
 
 
 def _differences(
-    decoys: Sequence[Decoy], predicted: Mapping[str, Sequence[Predicted]], against: Sequence[str]
+    decoys: Sequence[Decoy],
+    predicted: Mapping[str, Sequence[Predicted]],
+    against: Sequence[str],
+    means: Sequence[Sequence[str]],
 ) -> dict[str, dict[str, dict[str, Difference]]]:
-    found = (
-        {name: [by_target(decoys, s) for s in seeds] for name, seeds in predicted.items()} if against else {}
-    )
-    return {
-        other: {
-            name: gains(seeds, found[other])
-            for name, seeds in found.items()
-            if name != other and len(seeds) == len(found[other])
-        }
-        for other in against
-    }
+    """Return differences by seed, of as many as both rows have; those of `means` to the mean of seeds."""
+    if not against:
+        return {}
+    found = {name: [by_target(decoys, s) for s in seeds] for name, seeds in predicted.items()}
+    mean = {name: together(seeds) for name, seeds in predicted.items()}
+    joint = {combination(names): together([mean[name] for name in names]) for names in means}
+    result: dict[str, dict[str, dict[str, Difference]]] = {}
+    for other in against:
+        result[other] = {}
+        for name, seeds in found.items():
+            if name != other:
+                count = min(len(seeds), len(found[other]))
+                result[other][name] = gains(seeds[:count], found[other][:count])
+        base = [by_target(decoys, mean[other])]
+        for name, one in joint.items():
+            result[other][name] = gains([by_target(decoys, one)], base)
+    return result
 
 
 def _differences_part(
-    names: Iterable[str], differences: Mapping[str, Mapping[str, Mapping[str, Difference]]]
+    names: Sequence[str], differences: Mapping[str, Mapping[str, Mapping[str, Difference]]]
 ) -> str:
-    key = COMPARED[0]
-    return (
-        f"## Differences in {COLUMNS[key]}\n\nPaired by seed, with 95% intervals over targets (bootstrap). "
-        "The JSON file also has intervals over seeds, and the differences in "
-        f"{' and '.join(COLUMNS[k] for k in COMPARED[1:])} (means of the targets' means).\n\n"
-        + difference_table(names, differences, key)
-    )
+    parts = [
+        "## Differences",
+        'Paired by seed ("together": of the mean predictions), with 95% intervals over targets (bootstrap). '
+        f"The JSON file also has intervals over seeds, and the differences in {COLUMNS[COMPARED[1]]} (means of "
+        "the targets' means).",
+    ]
+    for key in (COMPARED[0], COMPARED[2]):
+        parts += [f"In {COLUMNS[key]}:", difference_table(names, differences, key)]
+    return "\n\n".join(parts)
 
 
 def _mean_of(kind: str, validation: Sequence[Mapping[str, Mapping[str, float]]]) -> str:
