@@ -41,7 +41,7 @@ from protemb_sdk._model.models import EXAMPLE
 from protemb_sdk._predict.predictor import Predictor, features_of, of_map
 from protemb_train.base.origin import origin
 from protemb_train.downstream.labels.head import LabelModel
-from protemb_train.downstream.quality.scorer_model import QualityModel
+from protemb_train.downstream.quality.scorer_model import QualityModel, for_export
 from protemb_train.downstream.sites.predictor import SitesModel
 
 GOLDEN_RESIDUES = 10
@@ -130,6 +130,8 @@ def pack_head(
     """
     writable_target(out)
     model = trained.model
+    if isinstance(model, QualityModel):
+        model = for_export(model)
     card = {"name": name, **trained.card, "licence": licence, "exported_by": origin()}
     readouts = len(card["readouts"]) if of_map(card["readouts"]) else 1
     graph = head_graph(model, readouts, model.mean_HE.shape[1] // readouts, card)

@@ -5,12 +5,14 @@ Shapes: L residues, K readouts, C their channels, E = K C, H networks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from protemb_train.downstream.common.calibration import calibration_features
 from protemb_train.downstream.common.neighbour_graph import Graph, neighbour_graph
@@ -22,10 +24,11 @@ from protemb_train.downstream.quality.compatibility import (
     whole_features,
 )
 from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL
-from protemb_train.downstream.quality.graphqa import GraphQA
+from protemb_train.downstream.quality.graphqa import GraphQA, Layer
 from protemb_train.downstream.quality.graphs import edges_in, geometry_of
 from protemb_train.downstream.quality.head import QualityHead
 from protemb_train.downstream.quality.naming import Namer, single
+from protemb_train.network.checkpoint import round_weights
 
 QualityNetwork = QualityHead | GraphQA | CompatibilityHead
 
@@ -138,6 +141,29 @@ class QualityModel(nn.Module):
         features = calibration_features(torch.logit(value.clamp(LIMIT, 1 - LIMIT)), length)
         weights = self.weights_34[output]
         return torch.sigmoid(features @ weights[:-1] + weights[-1])
+
+
+def for_export(model: QualityModel) -> QualityModel:
+    """Return a copy with batch normalisation folded into the linear layers before it, rounded to float16.
+
+    An exporter folds them, too, but the result could not be stored as float16 without loss.
+    """
+    model = copy.deepcopy(model).eval()
+    for head in model.heads:
+        if isinstance(head, GraphQA):
+            for layer in cast(Iterable[Layer], head.layers):
+                layer.to_whole = _folded(layer.to_whole, layer.after_whole)
+                if layer.whole_node is None:  # otherwise a sum is normalised
+                    layer.to_node = _folded(layer.to_node, layer.after_node)
+    round_weights(model)
+    return model
+
+
+def _folded(linear: nn.Linear, after: nn.Sequential) -> nn.Linear:
+    place = next(n for n, module in enumerate(after) if isinstance(module, nn.BatchNorm1d))
+    norm = cast(nn.BatchNorm1d, after[place])
+    after[place] = nn.Identity()
+    return fuse_linear_bn_eval(linear, norm)
 
 
 def _scores(head: QualityNetwork, scaled_LE: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:

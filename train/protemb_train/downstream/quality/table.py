@@ -265,8 +265,8 @@ def _differences_part(
     parts = [
         "## Differences",
         'Paired by seed ("together": of the mean predictions), with 95% intervals over targets (bootstrap). '
-        f"The JSON file also has intervals over seeds, and the differences in {COLUMNS[COMPARED[1]]} (means of "
-        "the targets' means).",
+        "The JSON file also has intervals over seeds, and the differences in "
+        f"{COLUMNS[COMPARED[1]]} (means of the targets' means).",
     ]
     for key in (COMPARED[0], COMPARED[2]):
         parts += [f"In {COLUMNS[key]}:", difference_table(names, differences, key)]
