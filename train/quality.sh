@@ -118,16 +118,24 @@ protemb-train quality table "$rows" --real "$real" --cache "$quality/cache" "${t
     --encoder "$runs/untrained.onnx" --energies "$data/qa/casp12_baselines.tsv" \
     --against 1-none --against 2-untrained -o "$results/quality-frozen.md"
 
-# The scorer of the SDK: 160 natives, twice as long.
+# The scorer of the SDK: 160 natives; three kinds of networks, because their errors differ.
 made "$quality/made-train-160.npz" --natives 160
-rows=$quality/long seeds=2
-long=(--made "$quality/made-train-160.npz" --network residues --epochs 24)
-row residues-base "${long[@]}" "${vectors[@]}" --encoder base
-row residues-none "${long[@]}"
+rows=$quality/scorer
+given+=(--made "$quality/made-train-160.npz")
+vectors=(--readout profile --readout residue --readout mean)
+row compat-base --network compatibility "${vectors[@]}" --encoder base
+row compat-untrained --network compatibility "${vectors[@]}" --encoder "$runs/untrained.onnx"
+seeds=1
+row residues-base --network residues --epochs 24 "${vectors[@]}" --encoder base
+row residues-none --network residues --epochs 24
+scorer=(compat-base residues-base residues-none)
 protemb-train quality table "$rows" --real "$real" --cache "$quality/cache" "${threads[@]}" \
-    --energies "$data/qa/casp12_baselines.tsv" --against residues-none -o "$results/quality-scorer.md"
-unless "$quality/quality.ckpt" protemb-train quality scorer residues-base --rows "$rows" "${given[@]}" \
-    --watched "$quality/made-val.npz" --measured "$results/quality-scorer.json" -o "$quality/quality.ckpt"
+    --encoder "$runs/untrained.onnx" --energies "$data/qa/casp12_baselines.tsv" \
+    --against residues-none --against compat-untrained --together "$(IFS=, && echo "${scorer[*]}")" \
+    -o "$results/quality-scorer.md"
+unless "$quality/quality.ckpt" protemb-train quality scorer "${scorer[@]}" --rows "$rows" --real "$real" \
+    --cache "$quality/cache" "${threads[@]}" --watched "$quality/made-val.npz" \
+    --measured "$results/quality-scorer.json" -o "$quality/quality.ckpt"
 unless "$quality/quality.onnx" protemb-export head "$quality/quality.ckpt" -o "$quality/quality.onnx" --verify "$corpus"
 # To bundle it: protemb-export head ... -o sdk/protemb_sdk/bundled/quality.onnx --bundle "..."; protemb-export card
 
