@@ -27,7 +27,7 @@ from benchmarks.machine import processor
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDES = ROOT / "sdk" / "docs" / "howto"
-EXTRAS = ("cpu", "store", "search", "plot")
+EXTRAS = ("cpu", "store", "search", "plot", "pairs")
 TRAINING = ("train", "torch==2.13.0")  # the extra of the last task; newest builds of torch are gigabytes
 PYTHON = ("pandas", "duckdb")  # libraries that the guides read stores with
 TASKS = {

@@ -109,7 +109,7 @@ def test_heads_respect_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = QualityScorer(device="cpu", threads=1, time_limit=30)
     assert scorer.score(walk(40)).lddt > 0
     monkeypatch.setattr(scorer.embedder, "limits", scorer.embedder.limits._replace(seconds=1e-9))
-    embedding = Embedder("base", "cpu", threads=1).embed(walk(400), readouts=scorer.info.readouts)
+    embedding = Embedder("base", "cpu", threads=1).embed(walk(400), **scorer.info.asked)
     with pytest.raises(EmbeddingError, match="array: was not done within time_limit"):
         scorer.predict_embedding(embedding)
 
