@@ -36,7 +36,10 @@ def read_card(graph: Path) -> dict[str, Any]:
         found = json.loads({p.key: p.value for p in model.metadata_props}["protemb.card"])
         if not isinstance(found, dict):
             raise TypeError(type(found).__name__)
-    except (OSError, DecodeError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror}); pass the path of an .onnx file"
+        raise ExportError(problem, graph) from error
+    except (DecodeError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ExportError("contains no model card; pass a graph of protemb-export model", graph) from error
     return found
 
