@@ -170,7 +170,7 @@ def scorer(
     from protemb_train.downstream.quality.data import real_decoys, training_models
     from protemb_train.downstream.quality.decoys import read_decoys
     from protemb_train.downstream.quality.predictions import predictions
-    from protemb_train.downstream.quality.scorer import assemble, by_band, by_source, save_scorer, together
+    from protemb_train.downstream.quality.scorer import assemble, by_band, by_source, combined, save_scorer
     from protemb_train.downstream.quality.table import combination
     from protemb_train.downstream.quality.trained import load_rows
 
@@ -180,7 +180,7 @@ def scorer(
     found = {name: load_rows(rows, only=name)[name] for name in names}
     held = training_models(real_decoys(real)[1], [d for path in watched or [] for d in read_decoys(path)])
     of_rows = predictions(found, held, [encoder], cache, threads)
-    raw = together([together(of_rows[name]) for name in names])
+    raw = combined(of_rows, names)
     predicted = cross_calibrated(held, raw)
     quality = {"watched": by_source(held, predicted), "bands": by_band(held, predicted)}
     if measured is not None:

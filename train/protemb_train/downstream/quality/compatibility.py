@@ -18,7 +18,9 @@ from torch_geometric.utils import scatter
 from protemb_sdk import ALPHABET
 from protemb_train.downstream.common.neighbour_graph import distances
 from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL, Decoy
+from protemb_train.downstream.quality.head import RESIDUES
 from protemb_train.downstream.quality.naming import tensors_of
+from protemb_train.downstream.quality.perturb import BOND
 
 PROFILE = 21
 """Channels of the readout `profile`: log probabilities of 20 types, and of the residue's own."""
@@ -30,7 +32,6 @@ COUNTS = ((8.0, 2), (10.0, 0), (14.0, 0), (10.0, 5), (10.0, 23))
 """Neighbour counts: radius in angstrom, and the separation along the chain that is exceeded."""
 EDGE = 0.5  # angstrom: a neighbour at a radius counts half, so that features are continuous
 STEPS = (2, 3, 4)  # residues: distances along the chain, which depend on secondary structure
-BOND = 3.8  # angstrom between consecutive C-alphas
 FEATURES = 6 + 5 * (len(RADII) + 1) + len(COUNTS) + len(STEPS) + 1
 WHOLE = 2  # features of a model
 HIDDEN, FURTHER, DROPOUT = 64, 32, 0.1
@@ -85,7 +86,9 @@ def whole_features(coords_L3: Tensor) -> Tensor:
     length = torch.ones_like(coords_L3[:, 0]).sum()
     radius = (coords_L3 - coords_L3.mean(dim=0)).square().sum(dim=1).mean().sqrt()
     # Radii of folded chains grow with this power of the length (Skolnick et al. 1997, about 2.2 L^.38).
-    return torch.stack([(length / 150).log(), (radius / (2.2 * length**0.38)).clamp(min=0.1).log()])[None]
+    return torch.stack([(length / RESIDUES).log(), (radius / (2.2 * length**0.38)).clamp(min=0.1).log()])[
+        None
+    ]
 
 
 def compatibility_data(decoy: Decoy, node_LC: Tensor) -> Data:

@@ -47,6 +47,11 @@ def together(values: Sequence[Predicted]) -> Predicted:
     return Predicted(np.mean([s.quality for s in values], axis=0), residues)
 
 
+def combined(predicted: Mapping[str, Sequence[Predicted]], names: Sequence[str]) -> Predicted:
+    """Return the mean of rows, each the mean of its seeds."""
+    return together([together(predicted[name]) for name in names])
+
+
 def assemble(
     rows: Mapping[str, Sequence[TrainedNetwork]], quality: Mapping[str, Any], weights: Weights | None = None
 ) -> Trained:

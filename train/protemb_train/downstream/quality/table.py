@@ -24,7 +24,7 @@ from protemb_train.downstream.common.table import (
     readout_line,
 )
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
-from protemb_train.downstream.quality.scorer import together
+from protemb_train.downstream.quality.scorer import combined, together
 from protemb_train.downstream.quality.scores import decoy_scores
 from protemb_train.downstream.quality.trained import TrainedNetwork
 from protemb_train.downstream.quality.training import Predicted, all_scores
@@ -159,18 +159,17 @@ def as_table(
     for name, seeds in predicted.items():
         if len(seeds) > 1 and rows[name][0].record["network"] != "graphqa":
             found[combination([name])] = [all_scores(decoys, together(seeds))]
-    for names in means:
-        mean = together([together(predicted[name]) for name in names])
-        found[combination(names)] = [all_scores(decoys, mean)]
+    joint = {combination(names): combined(predicted, names) for names in means}
+    found |= {name: [all_scores(decoys, mean)] for name, mean in joint.items()}
     scores = {
         name: {key: Spread.of([of.get(key, float("nan")) for of in seeds]) for key in COLUMNS}
         for name, seeds in found.items()
     }
     ranked = {name: _ranked(decoys, values) for name, values in others.items()}
-    differences = _differences(decoys, predicted, against, means)
+    differences = _differences(decoys, predicted, against, joint)
     page = [_scores_part(decoys, scores, ranked), _published_part()]
     if against:
-        page.append(_differences_part([*rows, *map(combination, means)], differences))
+        page.append(_differences_part([*rows, *joint], differences))
     page.append(_rows_part(rows))
     values = {
         "scores": {name: {key: s.as_dict() for key, s in of.items()} for name, of in scores.items()},
@@ -238,14 +237,12 @@ def _differences(
     decoys: Sequence[Decoy],
     predicted: Mapping[str, Sequence[Predicted]],
     against: Sequence[str],
-    means: Sequence[Sequence[str]],
+    joint: Mapping[str, Predicted],
 ) -> dict[str, dict[str, dict[str, Difference]]]:
-    """Return differences by seed, of as many as both rows have; those of `means` to the mean of seeds."""
+    """Return differences by seed, of as many as both rows have; those of `joint` to the mean of seeds."""
     if not against:
         return {}
     found = {name: [by_target(decoys, s) for s in seeds] for name, seeds in predicted.items()}
-    mean = {name: together(seeds) for name, seeds in predicted.items()}
-    joint = {combination(names): together([mean[name] for name in names]) for names in means}
     result: dict[str, dict[str, dict[str, Difference]]] = {}
     for other in against:
         result[other] = {}
@@ -253,7 +250,7 @@ def _differences(
             if name != other:
                 count = min(len(seeds), len(found[other]))
                 result[other][name] = gains(seeds[:count], found[other][:count])
-        base = [by_target(decoys, mean[other])]
+        base = [by_target(decoys, together(predicted[other]))]
         for name, one in joint.items():
             result[other][name] = gains([by_target(decoys, one)], base)
     return result
