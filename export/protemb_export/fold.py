@@ -121,15 +121,12 @@ class FoldedBaseStem(nn.Module):
         super().__init__()
         # Copies: freezing the folded network must not freeze the network in training.
         self.features, self.row, self.column = copy.deepcopy((stem.features, stem.row, stem.column))
-        self.first = stem.first
         self.conv = fold_conv(stem.conv, stem.affine, condition_1K)
         self.same = conv_without_effect(self.conv.out_channels)
         self.register_buffer("sigma", torch.full((1,), sigma))
 
     def forward(self, coords: Tensor, types: Tensor, index: Tensor, rows: Tensor) -> Tensor:
         pair, residue = self.features(coords, types, index, self.sigma, rows)
-        if self.first:
-            residue = residue[:, :, self.first :]
         row = self.row(residue.index_select(1, rows)).transpose(1, 2)[:, :, :, None]
         column = self.column(residue).transpose(1, 2)[:, :, None, :]
         return torch.relu(self.same(self.conv(pair) + row + column))

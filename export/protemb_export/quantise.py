@@ -42,22 +42,33 @@ class Int8Blocks:
         self.model = copy.deepcopy(model)
         graph = self.model.graph
         self.weights = {t.name: t for t in graph.initializer}
-        # The first block, and each exchange with the states, is preceded by an identity convolution
-        # (fold.FoldedBaseStem) and a ReLU: computation in integers begins there.
-        self.starts: dict[str, onnx.NodeProto] = {}
+        # Computation in integers begins with the map in front of the first block, and with the terms added by
+        # an exchange, which pass an identity convolution (fold.FoldedBaseStem, states.FoldedWrite).
+        self.starts: dict[str, str] = {}  # quantised map, and the float32 map in front of its ReLU, if any
+        self.dropped: set[str] = set()
         self.blocks: list[onnx.NodeProto] = []
         inside: set[str] = set()
-        same: dict[str, onnx.NodeProto] = {}
+        same: dict[str, str] = {}
+        convolved: set[str] = set()
+        rectified = {node.input[0] for node in graph.node if node.op_type == "Relu"}
         for node in graph.node:
             maps = [name for name in node.input if name not in self.weights]
-            if node.op_type == "Conv" and node.input[1] in self.weights and self._filter(node).shape[1] == 1:
-                same[node.output[0]] = node
-            elif node.op_type == "Relu" and node.input[0] in same:
-                self.starts[node.output[0]] = same[node.input[0]]
-                inside.add(node.output[0])
-            elif node.op_type in ("Conv", "Relu", "Add") and set(maps) <= inside and maps:
+            source, out = node.input[0] if node.input else "", node.output[0]
+            if node.op_type in ("Conv", "Relu", "Add") and set(maps) <= inside and maps:
                 self.blocks.append(node)
                 inside.update(node.output)
+            elif node.op_type == "Conv" and node.input[1] in self.weights:
+                if self._filter(node).shape[1] > 1:
+                    convolved.add(out)
+                elif out in rectified:
+                    same[out] = source
+                    self.dropped.add(out)
+                else:
+                    self.starts[out] = source
+                    inside.add(out)
+            elif node.op_type == "Relu" and (source in same or source in convolved):
+                self.starts[out] = same.get(source, source)
+                inside.add(out)
         if {node.op_type for node in self.blocks} != {"Conv", "Relu", "Add"}:
             raise ExportError(REFUSAL)
 
@@ -143,7 +154,6 @@ class Int8Blocks:
         node = helper.make_node
         steps = {part.output[0]: out for part, out in self._steps()}
         inside = {name for part in self.blocks for name in part.output} | set(self.starts)
-        dropped = {part.output[0] for part in self.starts.values()}
         blocks: list[onnx.NodeProto] = []
         floats: set[str] = set()
 
@@ -157,11 +167,10 @@ class Int8Blocks:
 
         for part in self.model.graph.node:
             out = part.output[0]
-            if out in dropped:
+            if out in self.dropped:
                 continue
             if out in self.starts:
-                wide = self.starts[out].input[0]
-                blocks.append(node("QuantizeLinear", [wide, *grid(out)], [f"{out}_uint8"]))
+                blocks.append(node("QuantizeLinear", [self.starts[out], *grid(out)], [f"{out}_uint8"]))
                 blocks.append(node("Transpose", [f"{out}_uint8"], [out], perm=[0, 2, 3, 1]))
             elif out in steps and part.op_type == "Conv":
                 blocks.append(convolution(part, steps[out]))

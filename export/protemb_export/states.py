@@ -10,18 +10,22 @@ import copy
 from typing import NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from protemb_export.fold import FoldedBaseStem, conv_without_effect, folded_block
+from protemb_export.fold import conv_without_effect, fold_conv, folded_block
 from protemb_sdk._model.readouts import CONTACT_SCALE
-from protemb_train.network.features import BaseFeatures, centred, one_hot, pair_differences
+from protemb_train.network.features import (
+    SMALLEST_EXPONENT,
+    BaseFeatures,
+    centred,
+    one_hot,
+    pair_differences,
+)
 from protemb_train.network.neighbours import find_neighbours
 from protemb_train.network.network import BaseStem, ScoreNetwork
 from protemb_train.network.single import States, WriteBack
 from protemb_train.network.vectors import ChainVectors
-
-SMALLEST_EXPONENT = -69.0
-"""The weights of contacts have the lower limit exp of this, 1e-30: subnormal numbers are slow."""
 
 
 class Strip(NamedTuple):
@@ -90,8 +94,48 @@ def finished(means_BLM: Tensor) -> Tensor:
     return torch.cat([means_BLM[:, :, : 3 * channels], numerator / total], dim=-1)
 
 
+class FoldedStem(nn.Module):
+    """`BaseStem` without residue types at one noise level, as one convolution.
+
+    The terms of rows and columns are further channels of its input: 52 of a pair and two times `WIDTH` are
+    64. ONNX Runtime computes 64 for 52, too; its blocked layout requires a multiple of 4.
+    """
+
+    WIDTH = BaseFeatures.geometry_channels + 1
+
+    sigma: Tensor
+
+    def __init__(self, stem: BaseStem, condition_1K: Tensor, sigma: float) -> None:
+        super().__init__()
+        self.features = copy.deepcopy(stem.features)
+        pair = fold_conv(stem.conv, stem.affine, condition_1K)
+        weight = torch.cat(
+            [pair.weight.flatten(1), *map(self._padded, (stem.row.weight, stem.column.weight))], 1
+        )
+        self.conv = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
+        self.conv.weight.data.copy_(weight[:, :, None, None])
+        self.conv.bias = pair.bias
+        self.register_buffer("sigma", torch.full((1,), sigma))
+
+    def forward(self, coords: Tensor, index: Tensor, rows: Tensor, geometry_BLG: Tensor) -> Tensor:
+        """Return the map in front of the first block; `geometry_BLG` is from `BaseFeatures.geometry`."""
+        geometry = self._padded(geometry_BLG).transpose(1, 2)
+        height, length = rows.shape[0], index.shape[1]
+        row = geometry.index_select(2, rows)[:, :, :, None].expand(-1, -1, -1, length)
+        column = geometry[:, :, None, :].expand(-1, -1, height, -1)
+        parts = [*self.features.pair(coords, index, self.sigma, rows), row, column]
+        return torch.relu(self.conv(torch.cat(parts, dim=1)))
+
+    def _padded(self, x: Tensor) -> Tensor:
+        return F.pad(x, (0, self.WIDTH - x.shape[-1]))
+
+
 class FoldedWrite(WriteBack):
-    """`WriteBack` followed by an identity convolution (see `FoldedBaseStem`)."""
+    """`WriteBack` with an identity convolution around A s_i + B s_j.
+
+    It turns the sum into the channel layout in which ONNX Runtime keeps a map between convolutions, so that
+    the map itself is not converted twice; see `FoldedBaseStem`.
+    """
 
     def __init__(self, write: WriteBack) -> None:
         super().__init__(write.row.out_features, write.row.in_features)
@@ -99,7 +143,8 @@ class FoldedWrite(WriteBack):
         self.same = conv_without_effect(write.row.out_features)
 
     def forward(self, x_BCRL: Tensor, state_BLH: Tensor, rows_R: Tensor) -> Tensor:
-        return torch.relu(self.same(self.summed(x_BCRL, state_BLH, rows_R)))
+        row, column = self.terms(state_BLH, rows_R)
+        return torch.relu(self.same(row + column) + x_BCRL)
 
 
 class StatesNetwork(nn.Module):
@@ -125,7 +170,7 @@ class StatesNetwork(nn.Module):
         assert isinstance(network.stem, BaseStem)
         self.dtype = torch.float16 if half else torch.float32
         condition = network.condition(torch.tensor([sigma])).detach()
-        self.stem = FoldedBaseStem(network.stem, condition, sigma)
+        self.stem = FoldedStem(network.stem, condition, sigma)
         blocks = [folded_block(block, condition) for block in network.blocks]
         borders = [0, *network.config.exchanges, len(blocks)]
         self.segments = nn.ModuleList(
@@ -172,7 +217,7 @@ class StatesNetwork(nn.Module):
         if self.single.enter is not None:
             neighbours = find_neighbours(self.stem.features, coords, residue_index)
             state = self.single.first(known, neighbours)
-        x = self.stem(coords, residue_type, residue_index, row_list)
+        x = self.stem(coords, residue_index, row_list, known)
         maps, means = [], []
         for k, segment in enumerate(self.segments):
             if k:

@@ -79,19 +79,20 @@ def test_an_untrained_network_can_be_quantised(chains):
     assert sum(node.op_type == "QLinearConv" for node in made.graph.node) == 3 * len(BASE.dilations)
 
 
-def test_onnx_runtime_fuses_additions_with_convolutions(tmp_path):
+@pytest.mark.parametrize(("model", "additions", "perceptrons"), [("base-1", 8, 0), ("base", 9, 9)])
+def test_onnx_runtime_fuses_additions_with_convolutions(tmp_path, model, additions, perceptrons):
     """Maps keep the NCHWc layout, and additions and ReLU of the blocks are fused with convolutions."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
-    onnxruntime.InferenceSession(find_model("base-1").path, options, providers=["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(find_model(model).path, options, providers=["CPUExecutionProvider"])
     nodes = onnx.load(tmp_path / "optimised.onnx").graph.node
     if not any(node.domain == "com.microsoft.nchwc" for node in nodes):
         pytest.skip("ONNX Runtime keeps no blocks of channels on this processor")
     kinds = [node.op_type for node in nodes]
     sums = [node for node in nodes if node.domain == "com.microsoft.nchwc" and len(node.input) == 4]
-    assert len(sums) == 8  # one per block
-    assert kinds.count("Relu") == 0
+    assert len(sums) == additions  # one per block, and that of the exchange
+    assert kinds.count("Relu") == perceptrons  # those of residues
     assert kinds.count("ReorderInput") <= 2 and kinds.count("ReorderOutput") <= 2
 
 

@@ -4,7 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protemb_train.network.features import BaseFeatures, PaperFeatures, centred
+from protemb_train.network.features import BaseFeatures, PaperFeatures, centred, gaussian
+from protemb_train.network.means import mean_readouts
+from protemb_train.network.neighbours import find_neighbours
 
 PAPER, BASE = PaperFeatures(), BaseFeatures()
 SIGMA = torch.tensor([0.1])
@@ -128,3 +130,18 @@ def test_bond_stretch_is_set_for_bonded_pairs_in_units_of_noise():
     in_noise = pair[0, BASE.radial_bins + 1]
     assert in_noise[0, 1].item() == pytest.approx(np.tanh(0.1 / 0.2), abs=1e-5)
     assert in_noise[1, 2] == 0 and in_noise[0, 2] == 0 and in_noise[0, 0] == 0
+
+
+@given(scale=st.floats(0.1, 1000), seed=st.integers(0, 1000))
+@settings(max_examples=30, deadline=None)
+def test_no_feature_is_subnormal_at_any_distance(scale, seed):
+    generator = torch.Generator().manual_seed(seed)
+    coords = centred(torch.randn(1, 40, 3, generator=generator) * scale)
+    index = torch.arange(40)[None]
+    pair, _ = base(coords, torch.zeros_like(index), index)
+    edges = find_neighbours(BASE, coords, index)
+    near = mean_readouts(torch.ones(1, 1, 40, 40), coords)
+    for values in (pair, edges.edge_LKE, edges.present_LK, edges.burial_BLD, *near.values()):
+        # Far below the precision of a sum in float32, and far enough above 1e-38 for products.
+        assert not ((values != 0) & (values.abs() < 1e-21)).any()
+    assert torch.equal(gaussian(torch.tensor([0.0, 5.0])), torch.tensor([0.0, -25.0]).exp())

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from protemb_train.network.features import BaseFeatures
+from protemb_train.network.features import SMALLEST_EXPONENT, BaseFeatures, gaussian
 
 NEAREST = 24
 REACH = 30.0
@@ -69,7 +69,7 @@ def find_neighbours(features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor
         squared_BLL = squared_BLL + (axis[:, :, None] - axis[:, None, :]).square()
     others = (residues[:, None] != residues[None, :]).to(torch.float32)
     counts = [
-        ((squared_BLL / -(scale**2)).clamp(min=-69.0).exp() * others).sum(dim=2) / usual - 1
+        ((squared_BLL / -(scale**2)).clamp(min=SMALLEST_EXPONENT).exp() * others).sum(dim=2) / usual - 1
         for scale, usual in BURIAL
     ]
     far = REACH**2
@@ -101,7 +101,7 @@ def _radial(distance_LK1: Tensor) -> Tensor:
     """Return soft bins whose width grows with the distance, shape (..., RADIAL)."""
     centres = torch.linspace(math.log(3.0), math.log(40.0), RADIAL, device=distance_LK1.device)
     width = math.log(40.0 / 3.0) / (RADIAL - 1)
-    return torch.exp((distance_LK1.log() - centres).square() / (-2 * width**2))
+    return gaussian((distance_LK1.log() - centres) / (math.sqrt(2) * width))
 
 
 def _separation(gap_LK: Tensor) -> Tensor:
@@ -110,4 +110,4 @@ def _separation(gap_LK: Tensor) -> Tensor:
     near = (far == torch.arange(1, SEPARATIONS + 1, device=gap_LK.device)).to(torch.float32)
     octave = torch.log2(far.to(torch.float32).clamp(min=1.0))
     octaves = torch.arange(3, 3 + OCTAVES, device=gap_LK.device)
-    return torch.cat([near, near * gap_LK.sign()[..., None], torch.exp(-(octave - octaves).square())], dim=2)
+    return torch.cat([near, near * gap_LK.sign()[..., None], gaussian(octave - octaves)], dim=2)

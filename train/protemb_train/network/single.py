@@ -83,16 +83,16 @@ class WriteBack(nn.Module):
         nn.init.zeros_(self.row.weight)
         nn.init.zeros_(self.column.weight)
 
-    def summed(self, x_BCRL: Tensor, state_BLH: Tensor, rows_R: Tensor) -> Tensor:
-        """Return x + A s_i + B s_j."""
+    def terms(self, state_BLH: Tensor, rows_R: Tensor) -> tuple[Tensor, Tensor]:
+        """Return A s_i, shape (B, C, R, 1), and B s_j, shape (B, C, 1, L)."""
         state = self.norm(state_BLH)
         row = self.row(state.index_select(1, rows_R)).transpose(1, 2)[:, :, :, None]
         column = self.column(state).transpose(1, 2)[:, :, None, :]
-        out: Tensor = x_BCRL + row + column
-        return out
+        return row, column
 
     def forward(self, x_BCRL: Tensor, state_BLH: Tensor, rows_R: Tensor) -> Tensor:
-        return F.relu(self.summed(x_BCRL, state_BLH, rows_R))
+        row, column = self.terms(state_BLH, rows_R)
+        return F.relu(x_BCRL + row + column)
 
 
 class SingleRepresentation(nn.Module):

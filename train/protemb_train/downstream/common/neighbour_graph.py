@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from protemb_train.network.features import gaussian
 from protemb_train.network.neighbours import BURIAL
 
 NEIGHBOURS = 20
@@ -89,11 +90,11 @@ def neighbour_graph(coords_L3: Tensor) -> Graph:
     apart_LK3 = torch.where(present_LK[..., None], coords_L3[neighbour_LK] - coords_L3[:, None], 0.0)
     direction = (axes_L33[:, None] * apart_LK3[:, :, None]).sum(dim=-1) / d_LK[..., None].clamp(min=1.0)
     turn = (axes_L33[:, None] * axes_L33[neighbour_LK]).sum(dim=-1)
-    bins = torch.exp(-((d_LK[..., None] - torch.linspace(3.0, REACH, CENTRES)) / WIDTH).square())
+    bins = gaussian((d_LK[..., None] - torch.linspace(3.0, REACH, CENTRES)) / WIDTH)
     along = (neighbour_LK - torch.arange(length)[:, None]).clamp(-SEPARATION, SEPARATION) + SEPARATION
     separation = (along[..., None] == torch.arange(2 * SEPARATION + 1)).to(torch.float32)
     edge_LKE = torch.cat([bins, direction, turn, separation], dim=-1) * present_LK[..., None]
-    burial = [torch.exp(-(d_LL / scale).square()).sum(dim=1) / usual for scale, usual in BURIAL]
+    burial = [gaussian(d_LL / scale).sum(dim=1) / usual for scale, usual in BURIAL]
     return Graph(
         edge_LKE.to(torch.float16), neighbour_LK, present_LK.to(torch.float16), torch.stack(burial, dim=1)
     )

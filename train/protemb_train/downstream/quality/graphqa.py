@@ -18,6 +18,7 @@ from torch_geometric.utils import scatter
 
 from protemb_train.downstream.quality.decoys import GLOBAL, LOCAL
 from protemb_train.downstream.quality.naming import Namer
+from protemb_train.network.features import gaussian
 
 TYPES = 21  # including X
 SEPARATIONS = (1, 2, 3, 4, 5, 10, 15)
@@ -182,7 +183,7 @@ class GraphQA(nn.Module):
         edges = [
             self.edge_encoder(geometry_E4),
             self.separation((self.bins < apart[:, None]).sum(dim=1)),
-            torch.exp(-(geometry_E4[:, :1] - self.centres).square()),
+            gaussian(geometry_E4[:, :1] - self.centres),
         ]
         nodes += [] if node_LC is None else [node_LC]
         edges += [] if edge_EC is None else [edge_EC]
