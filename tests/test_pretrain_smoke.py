@@ -65,7 +65,9 @@ def made(structures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     )
     run("protemb_train", "compare", "tiny=judged.json", "same=judged.json", "-o", "compared.md")
     facts = ("--sigma", 1, "--judgement", "judged.json")
-    run("protemb_export", "model", checkpoint, "-o", "tiny.onnx", "--verify", "corpus.arrow", *facts)
+    verified = ("--verify", "corpus.arrow")
+    run("protemb_export", "model", checkpoint, "-o", "plain.onnx", "--no-score", "--chains", 1, *verified)
+    run("protemb_export", "model", checkpoint, "-o", "tiny.onnx", *verified, *facts)
     run("protemb_export", "card", "tiny.onnx", "-o", "tiny.md")
     sources = (structures / "1a8o.cif", structures / "2beg.pdb.gz")
     run("protemb_sdk", "embed", *sources, "-o", "out.npz", "--model", "tiny.onnx", "--pair", *threads)
@@ -92,6 +94,11 @@ def test_the_report_of_the_corpus(made: tuple[Path, dict[str, str]]) -> None:
     assert report["sha256"] in output["corpus"]
     with (folder / "corpus.skipped.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 11
+
+
+def test_the_score_graph_can_be_left_out(made: tuple[Path, dict[str, str]]) -> None:
+    folder, _ = made
+    assert {path.name for path in folder.glob("*.onnx")} == {"plain.onnx", "tiny.onnx", "tiny-score.onnx"}
 
 
 def test_the_loss_decreases(made: tuple[Path, dict[str, str]]) -> None:

@@ -107,6 +107,7 @@ make_file "$runs/protein-map.npz" "${checkpoint[base]}" "$runs/pairs.npz" -- \
 for name in "${names[@]}"; do
     model=$models/$name.onnx options=()
     [[ $name == base ]] && options=(--protein-map "$runs/protein-map.npz")
+    [[ $name == paper-c30 ]] && options=(--no-score) # the wheel has that of paper-c100
     [[ $models == "$bundled" ]] && options+=(--bundle "${summary[$name]}")
     make_file "$results/$name.ckpt" "${checkpoint[$name]}" -- \
         protemb-train weights "${checkpoint[$name]}" -o "$results/$name.ckpt"

@@ -52,6 +52,7 @@ def model(
             "last map. By default state,mean,column,contact,column-contact."
         ),
     ] = None,
+    score: Annotated[bool, typer.Option(help="Whether to write the score graph.")] = True,
     bundle: Bundle = None,
 ) -> None:
     """Export the embedding graph and the score graph of a trained network."""
@@ -78,6 +79,7 @@ def model(
         record=record,
         licence=OUR_LICENCE,
         chains=spread_over_lengths(Corpus(verify), chains),
+        score=score,
         evaluation=evaluation,
         vectors=read_vectors(network, protein_map, residue),
     )
