@@ -7,9 +7,10 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from benchmarks import complexes, dimers, record, roofline
-from benchmarks.experiments import archive
+from benchmarks.experiments import archive, near_pairs
 
 from protemb_sdk import Embedder, read_chain, read_chains
 from protemb_sdk._model.models import EXAMPLE, find_model
@@ -59,6 +60,20 @@ def test_the_archive_is_estimated_from_the_recorded_pages(tmp_path: Path) -> Non
     assert all(math.isfinite(s) and s > 0 for law in found.values() for s in law.values())
     archive.main(tmp_path / "archive.md")
     assert "An estimate" in (tmp_path / "archive.md").read_text()
+
+
+def test_shares_of_a_straight_chain_follow_from_its_geometry() -> None:
+    length, radius = 640, 30
+    line = np.zeros((length, 3))
+    line[:, 0] = np.arange(length) * 4.0
+    near, tiles_32, tiles_64, needed = near_pairs.shares(line, radius)
+    apart = np.abs(np.subtract.outer(np.arange(length), np.arange(length)))
+    assert near == pytest.approx((apart <= 6).mean())  # 24 angstrom
+    # Both residues of the pair may be moved.
+    assert needed == pytest.approx((apart <= 6 + 2 * radius).mean(), rel=0.02)
+    assert tiles_32 == pytest.approx((20 + 2 * 19) / 20**2) and tiles_64 == pytest.approx(
+        (10 + 2 * 9) / 10**2
+    )
 
 
 def test_rows_of_a_table_have_ratios_to_the_fastest(tmp_path: Path) -> None:
