@@ -38,7 +38,7 @@ from protemb_sdk import Chain, Embedder
 from protemb_sdk._base.output import writable_target, write_text_whole, written_whole
 from protemb_sdk._model.heads import HEAD_CONTRACT, INPUTS, OUTPUTS
 from protemb_sdk._model.models import EXAMPLE
-from protemb_sdk._predict.predictor import Predictor, features_of, of_map
+from protemb_sdk._predict.predictor import Predictor, features_of, of_map, outputs_of
 from protemb_train.base.origin import origin
 from protemb_train.downstream.labels.head import LabelModel
 from protemb_train.downstream.quality.scorer_model import QualityModel, for_export
@@ -150,7 +150,7 @@ def pack_head(
                 f"{worst:.1e} of its scale, more than {TOLERANCE:g}; please report this head",
                 out,
             )
-        arrays = predictor.outputs_of(predictor.embedder.embed(EXAMPLE, **predictor.info.asked))
+        arrays = outputs_of(predictor, predictor.embedder.embed(EXAMPLE, **predictor.info.asked))
     golden = {
         name: [float(f"{v:.6g}") for v in np.ravel(values)[:GOLDEN_RESIDUES]]
         for name, values in zip(OUTPUTS[card["kind"]], arrays, strict=True)
@@ -186,7 +186,7 @@ def _deviation(
         arguments = (features, chain.residue_type, chain.centred_coords.astype(np.float32))
         expected = model(*map(torch.from_numpy, arguments))
         sides = expected if isinstance(expected, tuple) else (expected,)
-        for name, found, side in zip(worst, predictor.outputs_of(embedding), sides, strict=True):
+        for name, found, side in zip(worst, outputs_of(predictor, embedding), sides, strict=True):
             wanted = side.numpy()
             difference, magnitude = float(np.abs(found - wanted).max()), float(np.abs(wanted).max())
             if not np.isfinite([difference, magnitude]).all():

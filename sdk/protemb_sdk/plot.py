@@ -75,6 +75,17 @@ def save_picture(
 ) -> Path:
     """Write `picture` to an image file, completely or not at all.
 
+    Parameters
+    ----------
+    embedding, sites, quality
+        As in `picture`.
+    path : path
+        File to write; its extension is that of an image format, such as `.png` or `.svg`.
+
+    Returns
+    -------
+    Path
+
     Raises
     ------
     OutputError

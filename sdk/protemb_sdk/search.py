@@ -123,6 +123,15 @@ class Index:
     def descriptor(self, query: Embedding) -> NDArray[np.float32]:
         """Return the unit vector of a query, shape (D,).
 
+        Parameters
+        ----------
+        query : Embedding
+            Of the model of the index.
+
+        Returns
+        -------
+        ndarray, float32, shape (D,)
+
         Examples
         --------
         >>> from protemb_sdk import Embedder, embed_into_store, search
@@ -337,6 +346,10 @@ def open_index(path: str | PathLike[str]) -> Index:
     ----------
     path : path
         Folder made by `build_index` or `protemb index`.
+
+    Returns
+    -------
+    Index
 
     Raises
     ------

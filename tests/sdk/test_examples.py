@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import inspect
 import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -30,17 +32,27 @@ def public() -> dict[str, object]:
     }
 
 
+def members(value: type) -> Iterator[tuple[str, FunctionType]]:
+    """Public methods of a class, with those inherited from a class of this package."""
+    for method in dir(value):
+        member = inspect.getattr_static(value, method)
+        function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
+        ours = inspect.isfunction(function) and function.__module__.startswith("protemb_sdk.")
+        if ours and not method.startswith("_"):
+            yield method, function
+
+
 def documented() -> Iterator[tuple[str, FunctionType | type]]:
-    """Public classes and functions, and the public methods that a class defines itself."""
+    """Public classes and functions, and the public methods of the classes, each once."""
+    found: dict[object, str] = {}
     for name, value in public().items():
-        if inspect.isfunction(value):
-            yield name, value
-        elif inspect.isclass(value):
-            yield name, value
-            for method, member in vars(value).items():
-                function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
-                if inspect.isfunction(function) and not method.startswith("_"):
-                    yield f"{name}.{method}", function
+        if inspect.isfunction(value) or inspect.isclass(value):
+            found.setdefault(value, name)
+        if inspect.isclass(value):
+            for method, function in members(value):
+                found.setdefault(function, f"{name}.{method}")
+    for each, name in found.items():
+        yield name, each  # type: ignore[misc]
 
 
 def needs(name: str, value: FunctionType | type) -> object:
@@ -106,10 +118,32 @@ def test_every_property_has_a_docstring() -> None:
         f"{name}.{attribute}"
         for name, value in public().items()
         if inspect.isclass(value)
-        for attribute, member in vars(value).items()
-        if isinstance(member, property) and not attribute.startswith("_") and not member.__doc__
+        for attribute in dir(value)
+        if isinstance(member := inspect.getattr_static(value, attribute), property)
+        and not attribute.startswith("_")
+        and not member.__doc__
     ]
     assert not missing
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [each for each in documented() if inspect.isfunction(each[1])],
+    ids=lambda x: str(x)[:60],
+)
+def test_docstrings_have_the_sections_of_numpydoc(name: str, value: FunctionType) -> None:
+    signature, text = inspect.signature(value), inspect.getdoc(value) or ""
+    statements = ast.walk(ast.parse(textwrap.dedent(inspect.getsource(value))))
+    wanted = {
+        "Parameters": bool(set(signature.parameters) - {"self", "cls"}),
+        "Returns": signature.return_annotation not in ("None", "NoReturn"),
+        "Raises": any(isinstance(part, ast.Raise) and part.exc for part in statements),
+        "Examples": True,
+    }
+    missing = [
+        head for head, needed in wanted.items() if needed and f"\n{head}\n{'-' * len(head)}\n" not in text
+    ]
+    assert not missing, name
 
 
 @pytest.mark.skipif(not REFERENCE.exists(), reason="the pages are not beside the tests")

@@ -12,6 +12,7 @@ import pytest
 
 from protemb_sdk import DeviceError, Embedder, EmbeddingError, ModelError, QualityScorer, SitePredictor
 from protemb_sdk._model import heads, models
+from protemb_sdk._model.models import EXAMPLE
 from protemb_sdk._predict.predictor import Predictor
 
 Make = Callable[..., Path]
@@ -27,6 +28,15 @@ def test_a_head_in_a_file_loads_its_model(head: Path, embedder: Embedder) -> Non
     assert shared.embedder is embedder
     assert shared.info.sha256 == hashlib.sha256(head.read_bytes()).hexdigest()
     assert shared.info.readouts == ("contact", "mean", "shell-6-10")
+
+
+def test_an_embedding_that_a_head_cannot_use_is_refused(embedder: Embedder) -> None:
+    sites, quality = SitePredictor(embedder=embedder), QualityScorer(embedder=embedder)
+    other = Embedder("small", "cpu").embed(EXAMPLE)
+    with pytest.raises(EmbeddingError, match=r"'base', not of 'small'; embed with the predictor's embedder"):
+        sites.predict_embedding(other)
+    with pytest.raises(EmbeddingError, match=r"has no profile; embed with profile=True, or with"):
+        quality.predict_embedding(other)
 
 
 @pytest.mark.parametrize("name", ["stes", "", "no/such.onnx", "x" * 5000, "a\0b"])

@@ -133,6 +133,8 @@ def test_workers_have_the_same_limits(structures: Path) -> None:
     embedder = Embedder("small", "cpu", residue_limit=64, byte_limit=2**20, time_limit=60)
     arguments = embedder.worker_arguments(2)
     assert Embedder(**arguments).limits == embedder.limits
+    with pytest.raises(EmbeddingError, match="workers must be a whole number, at least 1, not 0"):
+        embedder.worker_arguments(0)
 
 
 @settings(max_examples=60, deadline=None)

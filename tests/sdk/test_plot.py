@@ -41,6 +41,9 @@ def test_first_colour_follows_the_direction_of_largest_variance() -> None:
 
 def test_constant_features_have_one_colour() -> None:
     assert np.ptp(principal_colours(np.ones((10, 4), dtype=np.float32)), axis=0).max() == 0
+    for wrong in (np.ones(4), np.ones((0, 4)), np.ones((2, 2, 2))):
+        with pytest.raises(EmbeddingError, match=r"colours need embeddings of shape \(N, C\), not"):
+            principal_colours(wrong.astype(np.float32))
 
 
 def test_picture_of_a_real_chain(structures: Path, tmp_path: Path) -> None:

@@ -55,6 +55,16 @@ class ProtembError(Exception):
     def at(self, where: object) -> Self:
         """Return the same error at another place, such as the chain instead of the file.
 
+        Parameters
+        ----------
+        where : object
+            New place; its text is used.
+
+        Returns
+        -------
+        ProtembError
+            Of the same class.
+
         Examples
         --------
         >>> from protemb_sdk import StructureError

@@ -261,6 +261,25 @@ class Embedder:
     ) -> Embedding:
         """Embed a chain that was read before.
 
+        Parameters
+        ----------
+        chain : Chain
+            From `read_chain`, `read_chains`, or `Chain.from_arrays`.
+        pair, readouts, profile
+            As in `embed`.
+
+        Returns
+        -------
+        Embedding
+
+        Raises
+        ------
+        StructureError
+            If the chain is longer than `residue_limit`.
+        EmbeddingError
+            If there is no such readout, the model gives no profile or cannot embed complexes, or its result
+            is not finite.
+
         Examples
         --------
         >>> from protemb_sdk import Embedder, read_chain
@@ -437,6 +456,14 @@ class Embedder:
         EmbeddingRun
             An iterator of `Embedding` with the list `skipped`.
 
+        Raises
+        ------
+        StructureError
+            If there is no such folder; with `on_error="raise"` also if a structure cannot be read.
+        EmbeddingError
+            If there is no such readout, or the model gives no profile; with `on_error="raise"` also if a
+            chain cannot be embedded.
+
         Examples
         --------
         >>> from protemb_sdk import Embedder
@@ -511,6 +538,20 @@ class Embedder:
     def read(self, structure: object) -> StructureRead:
         """Return the protein chains of a structure and what was skipped, by this `Embedder`'s options.
 
+        Parameters
+        ----------
+        structure
+            As in `embed`.
+
+        Returns
+        -------
+        StructureRead
+
+        Raises
+        ------
+        StructureError
+            If `structure` cannot be read.
+
         Examples
         --------
         >>> from protemb_sdk import Embedder
@@ -532,6 +573,21 @@ class Embedder:
     def worker_arguments(self, workers: int) -> dict[str, Any]:
         """Return arguments for an equal `Embedder` in a worker process, with its share of the threads.
 
+        Parameters
+        ----------
+        workers : int
+            Number of worker processes, 1 or more.
+
+        Returns
+        -------
+        dict
+            Arguments of `Embedder`.
+
+        Raises
+        ------
+        EmbeddingError
+            If `workers` is not 1 or more, or the `Embedder` has `session_options`.
+
         Examples
         --------
         >>> from protemb_sdk import Embedder
@@ -542,7 +598,7 @@ class Embedder:
         device, providers, _, session_options = self.session_arguments
         if session_options is not None:
             raise EmbeddingError("session_options cannot be sent to workers; use threads=, or workers=1")
-        threads = max(1, self._session.threads // workers)
+        threads = max(1, self._session.threads // whole_number(workers, "workers"))
         return {**self._arguments(), "device": device, "providers": providers, "threads": threads}
 
     def _arguments(self) -> dict[str, Any]:

@@ -156,6 +156,15 @@ class Embedding:
 
         Of models of contract 1 "mean" is always there.
 
+        Parameters
+        ----------
+        name : str
+            One of `list_readouts`, or "residue".
+
+        Returns
+        -------
+        ndarray, float32, shape (L, C)
+
         Raises
         ------
         EmbeddingError
@@ -275,6 +284,15 @@ class Embedding:
     def save(self, path: str | PathLike[str]) -> Path:
         """Write everything to one `.npz` file (arrays and JSON, no pickle), whole or not at all.
 
+        Parameters
+        ----------
+        path : path
+            File to write, ending in `.npz`.
+
+        Returns
+        -------
+        Path
+
         Raises
         ------
         OutputError
@@ -293,6 +311,15 @@ class Embedding:
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Embedding:
         """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : path
+            A `.npz` file.
+
+        Returns
+        -------
+        Embedding
 
         Raises
         ------

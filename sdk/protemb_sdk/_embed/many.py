@@ -183,6 +183,11 @@ class EmbeddingRun(Iterator[Embedding]):
     def outcomes(self) -> Outcomes:
         """Return the outcome of each input, with embeddings, skipped chains and errors.
 
+        Returns
+        -------
+        iterator of Outcome
+            In input order.
+
         Examples
         --------
         >>> from protemb_sdk import Embedder

@@ -50,12 +50,19 @@ def principal_colours(features_NC: NDArray[np.float32]) -> NDArray[np.float64]:
     ndarray, float64, shape (N, 3)
         Each component cut at its 2nd and 98th percentile.
 
+    Raises
+    ------
+    EmbeddingError
+        If `features_NC` has not two axes, or is empty.
+
     Examples
     --------
     >>> from protemb_sdk import Embedder, plot
     >>> plot.principal_colours(Embedder(device="cpu").embed("1a8o.cif").residue).shape
     (70, 3)
     """
+    if np.ndim(features_NC) != 2 or not np.size(features_NC):
+        raise EmbeddingError(f"colours need embeddings of shape (N, C), not {np.shape(features_NC)}")
     centred = features_NC.astype(np.float64) - features_NC.mean(axis=0)
     _, axes = np.linalg.eigh(centred.T @ centred)
     axes = axes[:, ::-1][:, :3]

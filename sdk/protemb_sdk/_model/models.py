@@ -110,6 +110,10 @@ def _registry() -> dict[str, dict[str, Any]]:
 def list_models() -> list[Model]:
     """Return the bundled models, the default first.
 
+    Returns
+    -------
+    list of Model
+
     Examples
     --------
     >>> from protemb_sdk import list_models

@@ -206,6 +206,11 @@ def mean_over_columns(pair_CRL: NDArray[np.float32], threads: int | None = None)
     -------
     ndarray, float32, shape (R, C)
 
+    Raises
+    ------
+    EmbeddingError
+        If `pair_CRL` has not three axes, or is empty.
+
     Examples
     --------
     >>> import numpy as np
@@ -327,6 +332,11 @@ def clip_windows(
     Returns
     -------
     ndarray, float32, shape (L, size, C)
+
+    Raises
+    ------
+    EmbeddingError
+        If `residue_LC` has not two axes, or `size` is not 1 or more, or too large for the memory.
 
     Examples
     --------

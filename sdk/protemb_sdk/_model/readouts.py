@@ -65,6 +65,11 @@ def asked_for(names: Sequence[str]) -> Asked:
 def list_readouts() -> dict[str, str]:
     """Return the names that ``readouts=`` takes, the default first, each with one line about it.
 
+    Returns
+    -------
+    dict of str to str
+        Definition by name.
+
     Examples
     --------
     >>> from protemb_sdk import list_readouts

@@ -190,7 +190,9 @@ class Session(Generic[Info]):
             log.warning("%s cannot be used; running on %s, the next of providers=", wanted[0], self.provider)
         self.threads: int = options.intra_op_num_threads or usable_threads()
         self.info = read(self._session.get_modelmeta().custom_metadata_map, graph.sha256, graph.path)
-        self.inputs: list[str] = [value.name for value in self._session.get_inputs()]
+        self.inputs: dict[str, tuple[int | str, ...]] = {
+            value.name: tuple(value.shape) for value in self._session.get_inputs()
+        }
         self.outputs: list[str] = [value.name for value in self._session.get_outputs()]
         self._pid = os.getpid()
         # On a CPU a run has all threads. Two at once leave memory in pieces, which grows beyond any limit.

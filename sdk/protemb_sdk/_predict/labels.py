@@ -16,7 +16,7 @@ from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._model.heads import LABELS
 from protemb_sdk._model.session import Provider
-from protemb_sdk._predict.predictor import PredictionRun, Predictor, origin_of
+from protemb_sdk._predict.predictor import PredictionRun, Predictor, origin_of, outputs_of
 from protemb_sdk._structure.chain import Chain
 from protemb_sdk._structure.columns import facts_of
 
@@ -144,6 +144,20 @@ class LabelPredictor(Predictor[LabelPrediction]):
     def predict(self, structure: object, chain_id: str | None = None) -> LabelPrediction:
         """Predict the labels of one protein chain; arguments and errors as in `SitePredictor.predict`.
 
+        Parameters
+        ----------
+        structure, chain_id
+            As in `Embedder.embed`.
+
+        Returns
+        -------
+        LabelPrediction
+
+        Raises
+        ------
+        StructureError, ChainError, EmbeddingError
+            As of `SitePredictor.predict`.
+
         Examples
         --------
         >>> from protemb_sdk import LabelPredictor
@@ -156,6 +170,21 @@ class LabelPredictor(Predictor[LabelPrediction]):
     def predict_embedding(self, embedding: Embedding) -> LabelPrediction:
         """Predict from an embedding of this predictor's `embedder` that holds the head's readouts.
 
+        Parameters
+        ----------
+        embedding : Embedding
+            Of `embedder`, embedded with the arguments `info.asked`.
+
+        Returns
+        -------
+        LabelPrediction
+
+        Raises
+        ------
+        EmbeddingError
+            If readouts or the profile are missing, the embedding is another model's or a complex's, or a
+            value is not finite.
+
         Examples
         --------
         >>> from protemb_sdk import LabelPredictor
@@ -164,7 +193,7 @@ class LabelPredictor(Predictor[LabelPrediction]):
         >>> predictor.predict_embedding(embedding).value.shape
         (70, 2)
         """
-        (value,) = self.outputs_of(embedding)
+        (value,) = outputs_of(self, embedding)
         return LabelPrediction(
             chain=embedding.chain,
             value=value if self.classes else value[..., 0],
@@ -182,6 +211,21 @@ class LabelPredictor(Predictor[LabelPrediction]):
         on_error: Literal["raise", "skip"] = "raise",
     ) -> PredictionRun[LabelPrediction]:
         """Predict the labels of every protein chain of many structures; see `SitePredictor.predict_many`.
+
+        Parameters
+        ----------
+        structures, workers, progress, on_error
+            As in `Embedder.embed_many`; workers embed, the head runs in this process.
+
+        Returns
+        -------
+        PredictionRun
+            An iterator of `LabelPrediction` with the list `skipped`.
+
+        Raises
+        ------
+        StructureError, EmbeddingError
+            As of `Embedder.embed_many`.
 
         Examples
         --------

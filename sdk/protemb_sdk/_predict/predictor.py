@@ -74,7 +74,7 @@ class Predictor(Generic[Result]):
         else:
             self._session = Session(found, found.path, read, *embedder.session_arguments)
         self._outputs = OUTPUTS[self.info.card["kind"]]
-        check_signature(self.info, self._session.inputs, self._session.outputs, self._outputs)
+        check_signature(self.info, list(self._session.inputs), self._session.outputs, self._outputs)
         self.info.check_encoder(embedder.card)
         self.embedder = embedder
 
@@ -85,7 +85,7 @@ class Predictor(Generic[Result]):
 
     @property
     def info(self) -> HeadInfo:
-        """What the head's metadata say."""
+        """Metadata of the head; `info.asked` has the arguments of `Embedder.embed` that it requires."""
         return self._session.info
 
     @property
@@ -105,45 +105,6 @@ class Predictor(Generic[Result]):
     def predict_embedding(self, embedding: Embedding) -> Result:
         """Predict from an embedding of this predictor's `embedder` that holds the head's readouts."""
         raise NotImplementedError
-
-    def outputs_of(self, embedding: Embedding) -> list[NDArray[np.float32]]:
-        """Run the head; return its outputs, each checked to lie in 0 to 1, or to be finite for a quantity.
-
-        Raises
-        ------
-        EmbeddingError
-            If one does not, or has not a value for every residue where it should, or the chain is a complex.
-        """
-        chain = embedding.chain
-        if chain.is_complex:
-            raise EmbeddingError(
-                f"the head {self.info.name!r} was trained on single chains; predict for each on its own",
-                chain.id,
-            )
-        feeds: dict[str, NDArray[Any]] = {
-            "features": features_of(embedding, self.info.readouts),
-            "residue_type": chain.residue_type,
-            "ca_coords": chain.centred_coords.astype(np.float32),
-        }
-        taken = {name: feeds[name] for name in self._session.inputs}
-        budget = Budget.of(self.embedder.limits.seconds)
-        try:
-            found = self._session.run(list(self._outputs), taken, budget=budget)
-        except EmbeddingError as error:
-            raise error.at(chain.id) from error
-        sizes = {"length": len(chain), "classes": len(self.info.classes or (None,))}
-        for (name, axes), values in zip(self._outputs.items(), found, strict=True):
-            # NaN fails both comparisons.
-            bounded = np.isfinite(values) if self.info.is_quantity else (values >= 0) & (values <= 1)
-            if values.shape != tuple(sizes[axis] for axis in axes) or not bounded.all():
-                raise EmbeddingError(
-                    f"the head {self.info.name!r} gave no {name} "
-                    f"{'that is finite' if self.info.is_quantity else 'between 0 and 1'} for "
-                    f"{f'each of {len(chain)} residues' if 'length' in axes else 'the chain'}; "
-                    "please report this structure",
-                    chain.id,
-                )
-        return [values.astype(np.float32, copy=False) for values in found]
 
     def _one(self, structure: object, chain_id: str | None) -> Result:
         return self.predict_embedding(self.embedder.embed(structure, chain_id, **self.info.asked))
@@ -225,6 +186,55 @@ class PredictionRun(Iterator[Result]):
         self._run.close()
 
 
+def outputs_of(predictor: Predictor[Any], embedding: Embedding) -> list[NDArray[np.float32]]:
+    """Run a head; return its outputs, each checked to lie in 0 to 1, or to be finite for a quantity.
+
+    Raises
+    ------
+    EmbeddingError
+        If one does not, or has not a value for every residue where it should, the chain is a complex, or the
+        embedding is another model's or without readouts or the profile.
+    """
+    chain = embedding.chain
+    if chain.is_complex:
+        raise EmbeddingError(
+            f"the head {predictor.info.name!r} was trained on single chains; predict for each on its own",
+            chain.id,
+        )
+    features = features_of(embedding, predictor.info.readouts)
+    axes_of_features = zip(features.shape, predictor._session.inputs["features"], strict=True)
+    if any(size != wanted for size, wanted in axes_of_features if isinstance(wanted, int)):
+        raise EmbeddingError(
+            f"the head {predictor.info.name!r} is for embeddings of the model {predictor.info.encoder!r}, "
+            f"not of {embedding.provenance.get('model')!r}; embed with the predictor's embedder",
+            chain.id,
+        )
+    feeds: dict[str, NDArray[Any]] = {
+        "features": features,
+        "residue_type": chain.residue_type,
+        "ca_coords": chain.centred_coords.astype(np.float32),
+    }
+    taken = {name: feeds[name] for name in predictor._session.inputs}
+    budget = Budget.of(predictor.embedder.limits.seconds)
+    try:
+        found = predictor._session.run(list(predictor._outputs), taken, budget=budget)
+    except EmbeddingError as error:
+        raise error.at(chain.id) from error
+    sizes = {"length": len(chain), "classes": len(predictor.info.classes or (None,))}
+    for (name, axes), values in zip(predictor._outputs.items(), found, strict=True):
+        # NaN fails both comparisons.
+        bounded = np.isfinite(values) if predictor.info.is_quantity else (values >= 0) & (values <= 1)
+        if values.shape != tuple(sizes[axis] for axis in axes) or not bounded.all():
+            raise EmbeddingError(
+                f"the head {predictor.info.name!r} gave no {name} "
+                f"{'that is finite' if predictor.info.is_quantity else 'between 0 and 1'} for "
+                f"{f'each of {len(chain)} residues' if 'length' in axes else 'the chain'}; "
+                "please report this structure",
+                chain.id,
+            )
+    return [values.astype(np.float32, copy=False) for values in found]
+
+
 def origin_of(provenance: Mapping[str, Any]) -> dict[str, object]:
     """Return what notebooks show of where a prediction comes from."""
     return {name: provenance[name] for name in ("model", "head") if name in provenance}
@@ -254,7 +264,11 @@ def of_map(names: Sequence[str]) -> bool:
 
 def _profile_of(embedding: Embedding) -> NDArray[np.float32]:
     profile, types = embedding.profile, embedding.chain.residue_type
-    assert profile is not None  # asked for
+    if profile is None:
+        raise EmbeddingError(
+            "the embedding has no profile; embed with profile=True, or with **predictor.info.asked",
+            embedding.id,
+        )
     uninformed = np.full((len(types), 1), -np.log(profile.shape[1]), dtype=np.float32)
     own = np.take_along_axis(np.concatenate([profile, uninformed], axis=1), types[:, None], axis=1)
     return np.concatenate([profile, own], axis=1)

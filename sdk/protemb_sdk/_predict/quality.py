@@ -16,7 +16,7 @@ from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._model.session import Provider
 from protemb_sdk._predict.metric import LDDT, Metric
-from protemb_sdk._predict.predictor import PredictionRun, Predictor, origin_of
+from protemb_sdk._predict.predictor import PredictionRun, Predictor, origin_of, outputs_of
 from protemb_sdk._structure.chain import Chain
 from protemb_sdk._structure.columns import facts_of
 
@@ -192,6 +192,21 @@ class QualityScorer(Predictor[QualityScore]):
     def predict_embedding(self, embedding: Embedding) -> QualityScore:
         """Score from an embedding of this scorer's `embedder` that holds the head's readouts.
 
+        Parameters
+        ----------
+        embedding : Embedding
+            Of `embedder`, embedded with the arguments `info.asked`.
+
+        Returns
+        -------
+        QualityScore
+
+        Raises
+        ------
+        EmbeddingError
+            If the chain has fewer than 10 residues, readouts or the profile are missing, the embedding is
+            another model's or a complex's, or a score is not between 0 and 1.
+
         Examples
         --------
         >>> from protemb_sdk import QualityScorer
@@ -207,7 +222,7 @@ class QualityScorer(Predictor[QualityScore]):
                 f"pass a model of at least {FEWEST}",
                 embedding.id,
             )
-        residue_lddt, lddt, gdt_ts = self.outputs_of(embedding)
+        residue_lddt, lddt, gdt_ts = outputs_of(self, embedding)
         return QualityScore(
             chain=embedding.chain,
             gdt_ts=float(gdt_ts),
@@ -235,6 +250,11 @@ class QualityScorer(Predictor[QualityScore]):
         -------
         PredictionRun
             An iterator of `QualityScore` with the list `skipped`.
+
+        Raises
+        ------
+        StructureError, EmbeddingError
+            As of `Embedder.embed_many`.
 
         Examples
         --------

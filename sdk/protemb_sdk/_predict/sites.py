@@ -17,7 +17,7 @@ from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._model.session import Provider
 from protemb_sdk._predict.metric import SITES, Metric
-from protemb_sdk._predict.predictor import PredictionRun, Predictor, expected_threshold, origin_of
+from protemb_sdk._predict.predictor import PredictionRun, Predictor, expected_threshold, origin_of, outputs_of
 from protemb_sdk._structure.chain import Chain
 from protemb_sdk._structure.columns import RESIDUE, facts_of, residues_of
 
@@ -115,6 +115,11 @@ class SitePrediction:
     def rows(self) -> Iterator[tuple[object, ...]]:
         """Give the cells of `SITE_COLUMNS` for each residue.
 
+        Returns
+        -------
+        iterator of tuple
+            Text and numbers, one tuple for each residue.
+
         Examples
         --------
         >>> from protemb_sdk import SitePredictor
@@ -131,6 +136,15 @@ class SitePrediction:
 
         Columns: source, chain, auth_seq, insertion_code, label_seq (empty where unknown), residue_name,
         probability, site (1 or 0).
+
+        Parameters
+        ----------
+        path : path
+            File to write.
+
+        Returns
+        -------
+        Path
 
         Raises
         ------
@@ -246,6 +260,21 @@ class SitePredictor(Predictor[SitePrediction]):
     def predict_embedding(self, embedding: Embedding) -> SitePrediction:
         """Predict from an embedding of this predictor's `embedder` that holds the head's readouts.
 
+        Parameters
+        ----------
+        embedding : Embedding
+            Of `embedder`, embedded with the arguments `info.asked`.
+
+        Returns
+        -------
+        SitePrediction
+
+        Raises
+        ------
+        EmbeddingError
+            If readouts or the profile are missing, the embedding is another model's or a complex's, or a
+            probability is not between 0 and 1.
+
         Examples
         --------
         >>> from protemb_sdk import SitePredictor
@@ -254,7 +283,7 @@ class SitePredictor(Predictor[SitePrediction]):
         >>> predictor.predict_embedding(embedding).probability.shape
         (70,)
         """
-        (probability,) = self.outputs_of(embedding)
+        (probability,) = outputs_of(self, embedding)
         fixed = self.threshold
         return SitePrediction(
             chain=embedding.chain,
@@ -282,6 +311,11 @@ class SitePredictor(Predictor[SitePrediction]):
         -------
         PredictionRun
             An iterator of `SitePrediction` with the list `skipped`.
+
+        Raises
+        ------
+        StructureError, EmbeddingError
+            As of `Embedder.embed_many`.
 
         Examples
         --------

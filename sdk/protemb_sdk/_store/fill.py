@@ -56,6 +56,11 @@ class StoreSummary:
     def note(self, skipped: Sequence[Skipped]) -> None:
         """Count failures, and keep the first ones.
 
+        Parameters
+        ----------
+        skipped : sequence of Skipped
+            Those with an `error` are counted as failures.
+
         Examples
         --------
         >>> from protemb_sdk import Skipped, StoreSummary, StructureError

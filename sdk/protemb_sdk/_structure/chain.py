@@ -283,6 +283,19 @@ class Skipped:
     def of(cls, error: ProtembError, source: str, chain_id: str = "") -> Skipped:
         """Return an input, or a chain of it, that failed; a place that is named already is not repeated.
 
+        Parameters
+        ----------
+        error : ProtembError
+            What failed.
+        source : str
+            Name of the input.
+        chain_id : str, default ""
+            Chain of the input, if only that failed.
+
+        Returns
+        -------
+        Skipped
+
         Examples
         --------
         >>> from protemb_sdk import Skipped, StructureError
