@@ -45,7 +45,7 @@ class NoHandedness(BaseFeatures):
     def forward(self, *arguments: Tensor) -> tuple[Tensor, Tensor]:
         pair, residue = super().forward(*arguments)
         keep_pair, keep_residue = pair.new_ones(pair.shape[1]), residue.new_ones(residue.shape[2])
-        keep_pair[-6:] = 0
+        keep_pair[-6:] = 0  # the directions
         keep_residue[-5:-2] = 0
         return pair * keep_pair[:, None, None], residue * keep_residue
 
