@@ -151,6 +151,33 @@ def read_stretches(data: bytes, where: str, model: int, most: int = DEFAULT_BYTE
     return found
 
 
+def read_whole(data: bytes, where: str) -> Stretches:
+    """Read the first model as `read_stretches` does, and check all that is not needed for it.
+
+    A file that ends too early is refused, also if it ends between two rows of a table: where a line ``#``
+    stands before the atom table, as the PDB and AlphaFold DB write it, one has to be at the end. A file
+    that ends between two tables after that of atoms cannot be told from a complete one.
+
+    Raises
+    ------
+    StructureError
+        If any of it cannot be read.
+    """
+    kind, data, _ = recognised(data, where)
+    found = read_stretches(data, where, 1)
+    table = atom_table(data) if kind == "mmCIF" else None
+    if table is not None:
+        _document(table.rest, where, kind)  # without a table, all was parsed
+    if kind == "mmCIF" and _CLOSED.search(data) and not _CLOSED_END.search(data, max(len(data) - 256, 0)):
+        raise StructureError("the file ends too early, within a table; fetch it again", where, retryable=True)
+    return found
+
+
+# A line that ends the table before that of atoms, and the one that ends the last table.
+_CLOSED = re.compile(rb"^#\s*^loop_\s*^_atom_site\.", re.MULTILINE)
+_CLOSED_END = re.compile(rb"^#\s*\Z", re.MULTILINE)
+
+
 def _blocks(data: bytes, where: str, kind: str) -> list[tuple[str, Column]]:
     """Return the name of each data block and the reader of its columns."""
     table = atom_table(data) if kind == "mmCIF" else None
