@@ -6,6 +6,7 @@ import base64
 import gzip
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,14 @@ def test_a_failure_that_passes_is_tried_again(
     assert len(server.asked) == 2
     (note,) = caplog.messages
     assert note.startswith(f"1a8o: {server.url}{ENTRY} ") and note.endswith(", trying again (2 of 3)")
+
+
+def test_an_entry_without_protein_is_fetched(server: Server, structures: Path) -> None:
+    lines = gzip.decompress((structures / "1lcd.cif.gz").read_bytes()).splitlines(keepends=True)
+    dna = [line for line in lines if not line.startswith(b"ATOM") or re.search(rb" D[ACGT] ", line)]
+    assert 0 < len(dna) < len(lines)
+    server.answers["/1lcd.cif.gz"] = [sent(gzip.compress(b"".join(dna)))]
+    assert not read_chains(fetch_structure("1lcd")).chains
 
 
 def test_a_body_in_chunks_is_read(server: Server, zipped: bytes) -> None:

@@ -16,7 +16,7 @@ from protemb_sdk._base.version import __version__
 
 if TYPE_CHECKING:
     import socket
-    from http.client import HTTPConnection, HTTPMessage, HTTPResponse
+    from http.client import HTTPMessage, HTTPResponse
     from typing import IO
     from urllib.request import OpenerDirector, Request
 
@@ -246,8 +246,8 @@ def _opener(where: str, clock: _Clock) -> OpenerDirector:
 
     class Timed(request.AbstractHTTPHandler):
         def do_open(self, http_class: Any, req: Request, **options: Any) -> HTTPResponse:
-            def connection(host: str, **more: Any) -> HTTPConnection:
-                found: Any = http_class(host, **more | {"timeout": clock.wait()})
+            def connection(host: str, **more: Any) -> Any:
+                found = http_class(host, **more | {"timeout": clock.wait()})
                 found.response_class = answer
                 return found
 

@@ -35,7 +35,7 @@ _CHUNK = 2**16
 
 _ZEROS = re.compile(rb"\0*")
 
-__all__ = ["TAKEN", "load", "parse", "read_stretches"]
+__all__ = ["TAKEN", "load", "parse", "read_stretches", "read_whole"]
 
 
 def load(x: str | Path | bytes | IO[bytes] | IO[str], where: str, most: int = DEFAULT_BYTES) -> bytes:
@@ -151,6 +151,11 @@ def read_stretches(data: bytes, where: str, model: int, most: int = DEFAULT_BYTE
     return found
 
 
+# A line that ends the table before that of atoms, and the one that ends the last table.
+_CLOSED = re.compile(rb"^#\s*^loop_\s*^_atom_site\.", re.MULTILINE)
+_CLOSED_END = re.compile(rb"^#\s*\Z", re.MULTILINE)
+
+
 def read_whole(data: bytes, where: str) -> Stretches:
     """Read the first model as `read_stretches` does, and check all that is not needed for it.
 
@@ -171,11 +176,6 @@ def read_whole(data: bytes, where: str) -> Stretches:
     if kind == "mmCIF" and _CLOSED.search(data) and not _CLOSED_END.search(data, max(len(data) - 256, 0)):
         raise StructureError("the file ends too early, within a table; fetch it again", where, retryable=True)
     return found
-
-
-# A line that ends the table before that of atoms, and the one that ends the last table.
-_CLOSED = re.compile(rb"^#\s*^loop_\s*^_atom_site\.", re.MULTILINE)
-_CLOSED_END = re.compile(rb"^#\s*\Z", re.MULTILINE)
 
 
 def _blocks(data: bytes, where: str, kind: str) -> list[tuple[str, Column]]:
