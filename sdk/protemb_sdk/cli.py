@@ -9,6 +9,7 @@ import typer
 
 from protemb_sdk._base.console import out_console, run, say
 from protemb_sdk._base.errors import ProtembError
+from protemb_sdk._base.limits import DEFAULT_TIMEOUT
 from protemb_sdk._base.version import __version__
 from protemb_sdk._cli.cluster import cluster
 from protemb_sdk._cli.embed import embed
@@ -26,6 +27,7 @@ from protemb_sdk._cli.options import (
     Model,
     Quiet,
     Threads,
+    Timeout,
     Verbose,
     Workers,
 )
@@ -76,6 +78,7 @@ def sites(
     min_plddt: MinPlddt = None,
     workers: Workers = 1,
     fetch: Fetch = False,
+    timeout: Timeout = DEFAULT_TIMEOUT,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -89,7 +92,7 @@ def sites(
     """
     from protemb_sdk._cli.sites import predict_files
 
-    files = present(files, fetch, quiet)
+    files = present(files, fetch, timeout, quiet)
     predict_files(
         files,
         out,
@@ -125,6 +128,7 @@ def quality(
     min_plddt: MinPlddt = None,
     workers: Workers = 1,
     fetch: Fetch = False,
+    timeout: Timeout = DEFAULT_TIMEOUT,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -137,7 +141,7 @@ def quality(
     """
     from protemb_sdk._cli.quality import score_files
 
-    files = present(files, fetch, quiet)
+    files = present(files, fetch, timeout, quiet)
     score_files(
         files,
         out=out,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -30,15 +32,30 @@ def test_an_entry_is_downloaded_once(server: Server, cache: Path, zipped: bytes)
     assert chain.id == "1a8o_A" and len(chain) == 70
 
 
-def test_a_damaged_file_of_the_cache_is_downloaded_again(server: Server, cache: Path, zipped: bytes) -> None:
+def test_a_damaged_file_of_the_cache_is_downloaded_again(
+    protemb: Run, server: Server, cache: Path, zipped: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     server.answers[ENTRY] = [sent(zipped)]
     cache.mkdir(parents=True)
-    (cache / "1a8o.cif.gz").write_bytes(zipped[:-100])
-    assert fetch_structure("1a8o").read_bytes() == zipped and server.asked == [ENTRY]
+    path, text = cache / "1a8o.cif.gz", gzip.decompress(zipped)
+    for content, words in (
+        (zipped[:-100], "the gzip stream is damaged or truncated"),
+        (gzip.compress(text[: len(text) // 2]), "Wrong number of values in loop _atom_site"),
+        (gzip.compress(text.replace(b"1A8O", b"1ALM")), "the file is of the entry '1ALM', not 1a8o"),
+    ):
+        path.write_bytes(content)
+        server.asked.clear()
+        assert fetch_structure("1a8o") == path and path.read_bytes() == zipped and server.asked == [ENTRY]
+        (note,) = caplog.messages
+        assert note.startswith(f"{path}: not used and downloaded again, as ") and words in note
+        caplog.clear()
+    path.write_bytes(gzip.compress(text[: len(text) // 2]))
+    done = protemb("embed", "1a8o", "-o", tmp_path / "out.npz", "--fetch")
+    assert done.status == 0 and "1 chain" in done.out, done.err
 
 
 def test_alphafold_db_is_asked_for_the_current_version(server: Server, cache: Path, structures: Path) -> None:
-    text = (structures / "1a8o.cif").read_bytes()
+    text = (structures / "1a8o.cif").read_bytes().replace(b"1A8O", b"AF-P69905-F1")
     elsewhere = "https://elsewhere.example/files/"
     names = ["AF-P69905-2-F1-model_v9.cif", "AF-P69905-F1-model_v6.cif", "AF-P69905-F1-model_v5.cif"]
     found = [{"cifUrl": elsewhere + name} for name in names]
@@ -55,13 +72,16 @@ def test_alphafold_db_is_asked_for_the_current_version(server: Server, cache: Pa
 
 
 def test_redirections_are_followed(server: Server, zipped: bytes) -> None:
-    server.answers = {ENTRY: [moved("/a")], "/a": [moved(server.url + "/b")], "/b": [sent(zipped)]}
+    other_host = server.url.replace("127.0.0.1", "localhost")
+    server.answers = {ENTRY: [moved("/a")], "/a": [moved(other_host + "/b")], "/b": [sent(zipped)]}
     assert fetch_structure("1a8o").read_bytes() == zipped
     assert server.asked == [ENTRY, "/a", "/b"]
 
 
 @pytest.mark.parametrize("problem", ["503", "429", "broken", "truncated", "checksum", "slow"])
-def test_a_failure_that_passes_is_tried_again(server: Server, zipped: bytes, problem: str) -> None:
+def test_a_failure_that_passes_is_tried_again(
+    server: Server, zipped: bytes, problem: str, caplog: pytest.LogCaptureFixture
+) -> None:
     wrong = base64.b64encode(hashlib.md5(b"x", usedforsecurity=False).digest()).decode()
     right = base64.b64encode(hashlib.md5(zipped, usedforsecurity=False).digest()).decode()
     first = {
@@ -74,6 +94,16 @@ def test_a_failure_that_passes_is_tried_again(server: Server, zipped: bytes, pro
     ]
     assert fetch_structure("1a8o", timeout=0.2 if problem == "slow" else 5).read_bytes() == zipped
     assert len(server.asked) == 2
+    (note,) = caplog.messages
+    assert note.startswith(f"1a8o: {server.url}{ENTRY} ") and note.endswith(", trying again (2 of 3)")
+
+
+def test_an_entry_without_protein_is_fetched(server: Server, structures: Path) -> None:
+    lines = gzip.decompress((structures / "1lcd.cif.gz").read_bytes()).splitlines(keepends=True)
+    dna = [line for line in lines if not line.startswith(b"ATOM") or re.search(rb" D[ACGT] ", line)]
+    assert 0 < len(dna) < len(lines)
+    server.answers["/1lcd.cif.gz"] = [sent(gzip.compress(b"".join(dna)))]
+    assert not read_chains(fetch_structure("1lcd")).chains
 
 
 def test_a_body_in_chunks_is_read(server: Server, zipped: bytes) -> None:

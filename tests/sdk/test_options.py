@@ -46,7 +46,8 @@ def options_of() -> dict[str, set[str]]:
 def test_commands_that_embed_have_the_same_options() -> None:
     commands = options_of()
     for name in ("embed", "profile", "sites", "quality", "predict", "plot", "report", "search"):
-        assert {"chain", "device", "threads", "altloc", "fetch", "min_plddt"} <= commands[name], name
+        wanted = {"chain", "device", "threads", "altloc", "fetch", "timeout", "min_plddt"}
+        assert wanted <= commands[name], name
     for name in ("verify", "doctor"):
         assert {"device", "threads"} <= commands[name], name
     for name in ("embed", "sites", "quality", "predict", "report"):

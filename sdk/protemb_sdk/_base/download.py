@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
+import logging
 import re
 import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urljoin, urlsplit
 
 from protemb_sdk._base.errors import StructureError
 from protemb_sdk._base.version import __version__
 
 if TYPE_CHECKING:
+    import socket
     from http.client import HTTPMessage, HTTPResponse
     from typing import IO
     from urllib.request import OpenerDirector, Request
+
+logger = logging.getLogger("protemb")
 
 # The largest entries of the PDB take about 100 MB.
 MOST_BYTES = 2**29
@@ -23,8 +28,8 @@ ATTEMPTS = 3
 # Seconds before the second attempt; twice as many before each further one.
 BACKOFF = 0.5
 REDIRECTIONS = 5
-# A whole transfer may take so many times the timeout, which is for each wait.
-PATIENCE = 20
+# A request with all its attempts may take so many times the timeout, which is for each wait.
+PATIENCE = 10
 
 _BASE = re.compile(r"https?://[!-~]+", re.IGNORECASE)
 _PART = 2**16
@@ -32,6 +37,43 @@ _PART = 2**16
 
 class _Transient(Exception):
     """A failure that may be over at the next attempt."""
+
+
+class _Clock:
+    """The time of one request, with all its attempts."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout, self.limit = timeout, PATIENCE * timeout
+        self._end = time.monotonic() + self.limit
+
+    @property
+    def left(self) -> float:
+        return self._end - time.monotonic()
+
+    def wait(self) -> float:
+        """Return the seconds that the next wait may take, or raise TimeoutError if none are left."""
+        left = self.left
+        if left <= 0:
+            raise TimeoutError
+        return min(self.timeout, left)
+
+
+class _Timed(io.RawIOBase):
+    """What a connection sends, the headers included; each wait for it ends when the clock says so."""
+
+    def __init__(self, connection: socket.socket, sent: io.RawIOBase, clock: _Clock) -> None:
+        self._connection, self._sent, self._clock = connection, sent, clock
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override]
+        self._connection.settimeout(self._clock.wait())
+        return self._sent.readinto(buffer)
+
+    def close(self) -> None:
+        self._sent.close()
+        super().close()
 
 
 def check_base(address: str, variable: str) -> str:
@@ -53,7 +95,8 @@ def download(url: str, where: str, *, timeout: float, most: int = MOST_BYTES) ->
     """Return the content of a file on a server.
 
     Failures that may pass are tried again, after a pause: no answer in time, a connection that breaks, an
-    incomplete or damaged body, and the answers 408, 429 and 500 to 599.
+    incomplete or damaged body, and the answers 408, 429 and 500 to 599. Each further attempt is logged as a
+    warning, and so is a transfer that takes longer than `timeout`.
 
     Parameters
     ----------
@@ -62,7 +105,8 @@ def download(url: str, where: str, *, timeout: float, most: int = MOST_BYTES) ->
     where : str
         What is fetched, for messages.
     timeout : float
-        Seconds to wait for a connection, and for each part of the answer.
+        Seconds to wait for a connection, and for each part of the answer. All attempts together may take
+        `PATIENCE` times as long.
     most : int
         Bytes that are accepted.
 
@@ -71,45 +115,48 @@ def download(url: str, where: str, *, timeout: float, most: int = MOST_BYTES) ->
     StructureError
         If it cannot be downloaded. `retryable` is False where the server refuses the request itself.
     """
-    opener = _opener(where)
+    clock = _Clock(timeout)
+    opener = _opener(where, clock)
     pause = BACKOFF
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return _attempt(opener, url, where, timeout, most)
+            return _attempt(opener, url, where, clock, most)
         except _Transient as error:
-            if attempt == ATTEMPTS:
+            if attempt == ATTEMPTS or clock.left < pause:
+                count = f"{attempt} attempts" if attempt > 1 else "one attempt"
                 raise StructureError(
-                    f"{url} {error}, in {ATTEMPTS} attempts; try again later", where, retryable=True
+                    f"{url} {error}, in {count}; try again later", where, retryable=True
                 ) from error
+            logger.warning("%s: %s %s, trying again (%d of %d)", where, url, error, attempt + 1, ATTEMPTS)
         time.sleep(pause)
         pause *= 2
     raise AssertionError  # the last attempt returns or raises
 
 
-def _attempt(opener: OpenerDirector, url: str, where: str, timeout: float, most: int) -> bytes:
+def _attempt(opener: OpenerDirector, url: str, where: str, clock: _Clock, most: int) -> bytes:
     from http.client import HTTPException
     from urllib.error import HTTPError, URLError
     from urllib.request import Request
 
     headers = {"User-Agent": f"protemb-sdk/{__version__}", "Accept-Encoding": "identity"}
     try:
-        with opener.open(Request(url, headers=headers), timeout=timeout) as answer:
-            return _body(answer, url, where, timeout, most)
+        with opener.open(Request(url, headers=headers), timeout=clock.timeout) as answer:
+            return _body(answer, url, where, clock, most)
     except HTTPError as error:
         with error:
             _refused(error.code, url, where)
     except URLError as error:
         reason = error.reason
-        _broken(reason if isinstance(reason, OSError) else OSError(reason), url, where, timeout)
+        _broken(reason if isinstance(reason, OSError) else OSError(reason), url, where, clock)
     except OSError as error:
-        _broken(error, url, where, timeout)
+        _broken(error, url, where, clock)
     except HTTPException as error:
         raise _Transient(f"sent a damaged answer ({type(error).__name__})") from error
 
 
-def _body(answer: HTTPResponse, url: str, where: str, timeout: float, most: int) -> bytes:
+def _body(answer: HTTPResponse, url: str, where: str, clock: _Clock, most: int) -> bytes:
     """Read an answer to its end, and check that it is complete."""
-    length, began = answer.length, time.monotonic()
+    length, told = answer.length, clock.left
     if length is None and not answer.chunked:
         raise StructureError(
             f"{url} states no length (Content-Length), so a truncated file could not be told from a complete "
@@ -120,10 +167,12 @@ def _body(answer: HTTPResponse, url: str, where: str, timeout: float, most: int)
     while (length is None or size < length) and (part := answer.read1(_PART)):
         parts.append(part)
         size += len(part)
-        if time.monotonic() - began > PATIENCE * timeout:
-            raise _Transient(f"sent {size} bytes in {PATIENCE * timeout:g} seconds and was not finished")
         if size > most:
             break
+        if told - clock.left > clock.timeout:
+            told = clock.left
+            all_of_it = "" if length is None else f" of {length}"
+            logger.warning("%s: received %d%s bytes, %d seconds left", where, size, all_of_it, told)
     if max(size, length or 0) > most:
         raise StructureError(f"{url} is larger than {most} bytes, the limit of a download", where)
     if length is not None and size < length:
@@ -164,10 +213,17 @@ def _refused(code: int, url: str, where: str) -> NoReturn:
     )
 
 
-def _broken(error: OSError, url: str, where: str, timeout: float) -> NoReturn:
+def _broken(error: OSError, url: str, where: str, clock: _Clock) -> NoReturn:
     """Raise the error of a connection that failed."""
     if isinstance(error, TimeoutError):
-        raise _Transient(f"did not answer within {timeout:g} seconds") from error
+        if clock.left <= 0:
+            raise StructureError(
+                f"{url} was not finished within {clock.limit:g} seconds; try again later, or with a timeout "
+                f"above {clock.timeout:g}",
+                where,
+                retryable=True,
+            ) from error
+        raise _Transient(f"did not answer within {clock.timeout:g} seconds") from error
     if isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError):
         raise _Transient("closed the connection") from error
     raise StructureError(
@@ -178,9 +234,30 @@ def _broken(error: OSError, url: str, where: str, timeout: float) -> NoReturn:
     ) from error
 
 
-def _opener(where: str) -> OpenerDirector:
+def _opener(where: str, clock: _Clock) -> OpenerDirector:
     """Return an opener for http and https alone, by the proxy of the environment if there is one."""
+    from http.client import HTTPResponse
     from urllib import request
+
+    def answer(connection: socket.socket, *arguments: Any, **options: Any) -> HTTPResponse:
+        found = HTTPResponse(connection, *arguments, **options)
+        found.fp = io.BufferedReader(_Timed(connection, found.fp.detach(), clock))
+        return found
+
+    class Timed(request.AbstractHTTPHandler):
+        def do_open(self, http_class: Any, req: Request, **options: Any) -> HTTPResponse:
+            def connection(host: str, **more: Any) -> Any:
+                found = http_class(host, **more | {"timeout": clock.wait()})
+                found.response_class = answer
+                return found
+
+            return super().do_open(connection, req, **options)
+
+    class Http(Timed, request.HTTPHandler):
+        pass
+
+    class Https(Timed, request.HTTPSHandler):
+        pass
 
     class Redirections(request.HTTPRedirectHandler):
         max_redirections = REDIRECTIONS
@@ -204,8 +281,8 @@ def _opener(where: str) -> OpenerDirector:
     opener = request.OpenerDirector()
     for handler in (
         request.ProxyHandler(),
-        request.HTTPHandler(),
-        request.HTTPSHandler(),
+        Http(),
+        Https(),
         request.HTTPDefaultErrorHandler(),
         request.HTTPErrorProcessor(),
         Redirections(),

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 DEFAULT_RESIDUES = 10_000
 # Ten times what the largest entries of the PDB take as text.
 DEFAULT_BYTES = 2 * 2**30
+# Of each wait for a server.
+DEFAULT_TIMEOUT = 30.0
 # Three years; timers take no more than threading.TIMEOUT_MAX.
 MOST_SECONDS = 1e8
 

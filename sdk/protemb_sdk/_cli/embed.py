@@ -11,7 +11,7 @@ import typer
 
 from protemb_sdk._base.console import note_replaced, out_console, say
 from protemb_sdk._base.errors import OutputError, StructureError
-from protemb_sdk._base.limits import DEFAULT_BYTES, DEFAULT_RESIDUES
+from protemb_sdk._base.limits import DEFAULT_BYTES, DEFAULT_RESIDUES, DEFAULT_TIMEOUT
 from protemb_sdk._base.output import check_apart, writable_target
 from protemb_sdk._cli.fetch import present
 from protemb_sdk._cli.options import (
@@ -27,6 +27,7 @@ from protemb_sdk._cli.options import (
     Quiet,
     Readouts,
     Threads,
+    Timeout,
     Verbose,
     Workers,
     chosen,
@@ -89,6 +90,7 @@ def embed(
         str, typer.Option(help="Into a folder: protein, residue (with it) or pair (with both).")
     ] = "residue",
     fetch: Fetch = False,
+    timeout: Timeout = DEFAULT_TIMEOUT,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -106,7 +108,7 @@ def embed(
     from protemb_sdk._embed.collect import collecting
     from protemb_sdk._embed.embedder import Embedder
 
-    files = present(files, fetch, quiet)
+    files = present(files, fetch, timeout, quiet)
     one, several = chosen(chain, together, assembly)
     readouts = check_readouts(readout or ())
     embedder = Embedder(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +15,9 @@ import typer
 from protemb_sdk._base.console import check_there, console, out_console, say
 from protemb_sdk._base.errors import OutputError, StructureError
 from protemb_sdk._base.identifiers import identifier_of
+from protemb_sdk._base.limits import DEFAULT_TIMEOUT
 from protemb_sdk._base.output import written_whole
-from protemb_sdk._cli.options import Quiet
+from protemb_sdk._cli.options import Quiet, Timeout
 from protemb_sdk._cli.summary import report_skipped
 from protemb_sdk._structure.chain import Skipped
 
@@ -24,6 +27,7 @@ def fetch(
         list[str], typer.Argument(help="PDB (1abc) or AlphaFold DB (AF-P69905-F1) identifiers.")
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the files; made if it is missing.")],
+    timeout: Timeout = DEFAULT_TIMEOUT,
     quiet: Quiet = False,
 ) -> None:
     """Download structures of the PDB and of AlphaFold DB, as mmCIF, into a folder.
@@ -40,7 +44,8 @@ def fetch(
     skipped = []
     for identifier in identifiers:
         try:
-            path = _copied(fetch_structure(identifier), out)
+            with _notes(quiet):
+                path = _copied(fetch_structure(identifier, timeout=timeout), out)
         except StructureError as error:
             if len(identifiers) == 1 or error.retryable:
                 raise
@@ -69,7 +74,20 @@ def _copied(cached: Path, folder: Path) -> Path:
     return path
 
 
-def present(files: Sequence[Path], fetched: bool, quiet: bool = False) -> list[Path]:
+@contextmanager
+def _notes(quiet: bool) -> Iterator[None]:
+    """Leave out what downloads tell on the way, such as further attempts, if this was asked for."""
+    logger = logging.getLogger("protemb")
+    level = logger.level
+    if quiet:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def present(files: Sequence[Path], fetched: bool, timeout: float, quiet: bool = False) -> list[Path]:
     """Return inputs that exist, after downloading those that are identifiers if this was asked for.
 
     Raises
@@ -82,7 +100,8 @@ def present(files: Sequence[Path], fetched: bool, quiet: bool = False) -> list[P
     found = list(files)
     for place, path in enumerate(found if fetched else ()):
         if identifier_of(str(path)) is not None and not os.path.exists(path):
-            found[place] = fetch_structure(str(path))
+            with _notes(quiet):
+                found[place] = fetch_structure(str(path), timeout=timeout)
             if not quiet:
                 say(console, f"{path}: {found[place]}")
     check_there(found)

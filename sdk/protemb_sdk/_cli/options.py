@@ -71,6 +71,13 @@ Fetch = Annotated[
     bool,
     typer.Option("--fetch", help="Download inputs that are PDB or AlphaFold DB identifiers, not files."),
 ]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        help="Downloads: seconds to wait for a server, and for each part of its answer. A request takes "
+        "no more than ten times as long."
+    ),
+]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also print settings and full hashes.")]
 Quiet = Annotated[
     bool, typer.Option("-q", "--quiet", help="Print errors and what was skipped, nothing else.")

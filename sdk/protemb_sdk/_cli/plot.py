@@ -11,6 +11,7 @@ import typer
 
 from protemb_sdk._base.console import note_replaced, out_console, say
 from protemb_sdk._base.errors import ProtembError, StructureError
+from protemb_sdk._base.limits import DEFAULT_TIMEOUT
 from protemb_sdk._cli.fetch import present
 from protemb_sdk._cli.options import (
     Altloc,
@@ -23,6 +24,7 @@ from protemb_sdk._cli.options import (
     MinPlddt,
     Model,
     Threads,
+    Timeout,
     chosen,
 )
 from protemb_sdk._structure.chain import Skipped, no_protein_chain
@@ -50,6 +52,7 @@ def plot(
     threads: Threads = None,
     altloc: Altloc = "highest",
     fetch: Fetch = False,
+    timeout: Timeout = DEFAULT_TIMEOUT,
     min_plddt: MinPlddt = None,
 ) -> None:
     """Draw a chain: its distance map beside its pair embedding, its residue embedding along the chain.
@@ -67,7 +70,7 @@ def plot(
 
     if every and (chain or together or assembly):
         raise StructureError("--all draws each chain on its own; omit --chain, --complex and --assembly")
-    (file,) = present([file], fetch)
+    (file,) = present([file], fetch, timeout)
     one, several = chosen(chain, together, assembly)
     picture_kind(writable_target(out))
     inputs = [file, find_model(model).path]

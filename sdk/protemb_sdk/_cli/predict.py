@@ -10,9 +10,21 @@ import typer
 
 from protemb_sdk._base.console import note_replaced, out_console, say
 from protemb_sdk._base.errors import ModelError
+from protemb_sdk._base.limits import DEFAULT_TIMEOUT
 from protemb_sdk._base.output import check_apart, check_ending, writable_target, writing_csv
 from protemb_sdk._cli.fetch import present
-from protemb_sdk._cli.options import Altloc, ChainId, Device, Fetch, Files, MinPlddt, Quiet, Threads, Workers
+from protemb_sdk._cli.options import (
+    Altloc,
+    ChainId,
+    Device,
+    Fetch,
+    Files,
+    MinPlddt,
+    Quiet,
+    Threads,
+    Timeout,
+    Workers,
+)
 from protemb_sdk._cli.runs import check_chain, results_of
 from protemb_sdk._cli.summary import Notes, nothing_done, number_of, report_skipped
 from protemb_sdk._structure.columns import RESIDUE, residues_of, source_of
@@ -32,6 +44,7 @@ def predict(
     min_plddt: MinPlddt = None,
     workers: Workers = 1,
     fetch: Fetch = False,
+    timeout: Timeout = DEFAULT_TIMEOUT,
     quiet: Quiet = False,
 ) -> None:
     """Predict the labels of a fine-tuned head for every protein chain of the files.
@@ -45,7 +58,7 @@ def predict(
     from protemb_sdk._model.models import find_model
     from protemb_sdk._predict.labels import LabelPredictor
 
-    files = present(files, fetch, quiet)
+    files = present(files, fetch, timeout, quiet)
     check_chain(files, chain)
     _check_own(head)
     own = [head] if model is None else [head, find_model(model).path]

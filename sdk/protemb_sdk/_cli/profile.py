@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from protemb_sdk._base.console import note_replaced
+from protemb_sdk._base.limits import DEFAULT_TIMEOUT
 from protemb_sdk._base.output import check_apart, check_ending, writable_target
 from protemb_sdk._cli.fetch import present
 from protemb_sdk._cli.options import (
@@ -23,6 +24,7 @@ from protemb_sdk._cli.options import (
     Model,
     Quiet,
     Threads,
+    Timeout,
     Verbose,
     Workers,
     chosen,
@@ -44,6 +46,7 @@ def profile(
     min_plddt: MinPlddt = None,
     workers: Workers = 1,
     fetch: Fetch = False,
+    timeout: Timeout = DEFAULT_TIMEOUT,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -56,7 +59,7 @@ def profile(
     from protemb_sdk._embed.embedder import Embedder
     from protemb_sdk._embed.profiles import writing_profiles
 
-    files = present(files, fetch, quiet)
+    files = present(files, fetch, timeout, quiet)
     one, several = chosen(chain, together, assembly)
     check_chain(files, one)
     embedder = Embedder(model, device, threads=threads, altloc=altloc, min_plddt=min_plddt, **several)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from protemb_sdk._base.console import note_replaced, out_console, say
+from protemb_sdk._base.limits import DEFAULT_TIMEOUT
 from protemb_sdk._cli.fetch import present
 from protemb_sdk._cli.options import (
     Altloc,
@@ -21,6 +22,7 @@ from protemb_sdk._cli.options import (
     Model,
     Quiet,
     Threads,
+    Timeout,
     Workers,
     chosen,
 )
@@ -47,6 +49,7 @@ def report(
     min_plddt: MinPlddt = None,
     workers: Workers = 1,
     fetch: Fetch = False,
+    timeout: Timeout = DEFAULT_TIMEOUT,
     quiet: Quiet = False,
 ) -> None:
     """Write one page about a set of structures: a map, a table, neighbours, chains in three dimensions.
@@ -61,7 +64,7 @@ def report(
     from protemb_sdk.report import write_report
 
     writable_target(out)
-    files = present(files, fetch, quiet)
+    files = present(files, fetch, timeout, quiet)
     check_apart([out], [*files, find_model(model).path])
     check_ending(out, ".html")
     one, several = chosen(chain, together, assembly)

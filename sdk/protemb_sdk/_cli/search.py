@@ -14,6 +14,7 @@ from rich.text import Text
 
 from protemb_sdk._base.console import console, note_replaced, out_console, say
 from protemb_sdk._base.errors import ModelError, StructureError
+from protemb_sdk._base.limits import DEFAULT_TIMEOUT
 from protemb_sdk._base.names import distinct
 from protemb_sdk._base.output import check_apart, check_ending, writable_target, write_text_whole
 from protemb_sdk._cli.fetch import present
@@ -27,6 +28,7 @@ from protemb_sdk._cli.options import (
     File,
     MinPlddt,
     Threads,
+    Timeout,
     chosen,
 )
 from protemb_sdk._cli.summary import nothing_done, report_notes, report_skipped
@@ -69,6 +71,7 @@ def search(
     threads: Threads = None,
     altloc: Altloc = "highest",
     fetch: Fetch = False,
+    timeout: Timeout = DEFAULT_TIMEOUT,
     min_plddt: MinPlddt = None,
 ) -> None:
     """Find the chains of an index with a fold similar to that of a structure.
@@ -86,7 +89,7 @@ def search(
     from protemb_sdk._embed.embedder import Embedder
     from protemb_sdk._model.models import find_model
 
-    (query,) = present([query], fetch)
+    (query,) = present([query], fetch, timeout)
     one, several = chosen(chain, together, assembly)
     if os.path.isdir(query) or is_archive(str(query)):
         what = "a folder" if os.path.isdir(query) else "an archive"

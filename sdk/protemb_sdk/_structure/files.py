@@ -35,7 +35,7 @@ _CHUNK = 2**16
 
 _ZEROS = re.compile(rb"\0*")
 
-__all__ = ["TAKEN", "load", "parse", "read_stretches"]
+__all__ = ["TAKEN", "load", "parse", "read_stretches", "read_whole"]
 
 
 def load(x: str | Path | bytes | IO[bytes] | IO[str], where: str, most: int = DEFAULT_BYTES) -> bytes:
@@ -148,6 +148,33 @@ def read_stretches(data: bytes, where: str, model: int, most: int = DEFAULT_BYTE
     found.notes[:0] = notes
     for note in (*found.about_models, *found.notes):
         logger.info("%s: %s", where, note)
+    return found
+
+
+# A line that ends the table before that of atoms, and the one that ends the last table.
+_CLOSED = re.compile(rb"^#\s*^loop_\s*^_atom_site\.", re.MULTILINE)
+_CLOSED_END = re.compile(rb"^#\s*\Z", re.MULTILINE)
+
+
+def read_whole(data: bytes, where: str) -> Stretches:
+    """Read the first model as `read_stretches` does, and check all that is not needed for it.
+
+    A file that ends too early is refused, also if it ends between two rows of a table: where a line ``#``
+    stands before the atom table, as the PDB and AlphaFold DB write it, one has to be at the end. A file
+    that ends between two tables after that of atoms cannot be told from a complete one.
+
+    Raises
+    ------
+    StructureError
+        If any of it cannot be read.
+    """
+    kind, data, _ = recognised(data, where)
+    found = read_stretches(data, where, 1)
+    table = atom_table(data) if kind == "mmCIF" else None
+    if table is not None:
+        _document(table.rest, where, kind)  # without a table, all was parsed
+    if kind == "mmCIF" and _CLOSED.search(data) and not _CLOSED_END.search(data, max(len(data) - 256, 0)):
+        raise StructureError("the file ends too early, within a table; fetch it again", where, retryable=True)
     return found
 
 
