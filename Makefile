@@ -14,8 +14,10 @@ lint:
 types:
 	mypy
 
+# Processes that run tests; files are not divided.
+JOBS ?= 2
 test:
-	python -m pytest
+	python -m pytest -n $(JOBS) --dist loadfile --benchmark-disable
 
 # Corpus to embedding with a tiny network, through the command lines
 pretrain-smoke:
