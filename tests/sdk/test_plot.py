@@ -82,6 +82,9 @@ def test_profiles_are_drawn_with_author_numbers(structures: Path) -> None:
         for bars in axes.patches:
             assert isinstance(bars, StepPatch)
             np.testing.assert_array_equal(bars.get_data()[1], np.arange(len(embedding) + 1) - 0.5)
+    of_residues, of_chain = figure.axes[4].get_title(loc="left").split("; ")
+    assert of_residues == "expected lDDT of each residue"
+    assert of_chain == f"of the whole chain {quality.lddt:.2f}"  # which is not the mean of the bars
     with pytest.raises(EmbeddingError, match="the profile is of another chain"):
         picture(embedder.embed(structures / "1a8o.cif", pair=True), sites)
 
