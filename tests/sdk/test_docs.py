@@ -164,7 +164,13 @@ def test_commands_of_the_table_of_features_exist() -> None:
 
 SHOWN = {
     "first_look": ("<th>pair</th><td>(247, 247, 64)</td>", '<img src="data:image/png', "<th>sites</th>"),
-    "a_folder": ("</progress> embedding 12 of 12 inputs", "<th>chains</th><td>18</td>", "<th>TM-score</th>"),
+    "a_folder": (
+        "</progress> embedding 12 of 12 inputs",
+        "<th>chains</th><td>18</td>",
+        "<th>TM-score</th>",
+        "structures/1a8o.pdb)</td>",
+        "note: in 2 of 4 hits",
+    ),
 }
 
 
