@@ -124,6 +124,8 @@ def test_the_site_has_all_pages_with_links_between_them(site: Path) -> None:
         assert (site / outside / "index.html").exists()
     trust = (site / "trust" / "index.html").read_text()
     assert 'href="../results/probe/"' in trust and 'href="../benchmarks/search/"' in trust
+    page = (site / "features" / "index.html").read_text()
+    assert '<span style="white-space: nowrap">--labels labels.csv</span>' in page
     page = (site / "reference" / "index.html").read_text()
     assert "Embedder" in page and "memory_limit" in page
     assert len(list(site.rglob("index.html"))) >= len(PAGES)
@@ -155,8 +157,11 @@ def test_the_search_finds_the_words_of_structural_biology(site: Path, word: str)
 
 
 def test_commands_of_the_table_of_features_exist() -> None:
-    commands = re.findall(r"`protemb (\w+)([^`]*)`", (DOCS / "features.md").read_text())
-    assert len(commands) >= 10
+    page = (DOCS / "features.md").read_text()
+    commands = re.findall(r"`protemb (\w+)([^`]*)`", page)
+    assert len(commands) >= 12
+    made = page[: page.index("\n| ")]  # what the commands read is there, or the page tells how to make it
+    assert all(name in made for name in ("-o store", "-o index", "[`labels.csv`](", '"model.fcz"'))
     for name, rest in commands:
         app = export_cli.app if name == "finetune" else cli.app
         typer.main.get_command(app).commands[name].make_context(name, shlex.split(rest))  # type: ignore[attr-defined]
