@@ -125,7 +125,7 @@ def draw(
         for last in np.flatnonzero(chain.is_last_of_chain[:-1]):
             maps[key].axhline(last + 0.5, color="white", linewidth=0.8)
             maps[key].axvline(last + 0.5, color="white", linewidth=0.8)
-    named = {"size": 8.5, "color": INK}
+    named: dict[str, Any] = {"size": 8.5, "color": INK}
     for key in ("d", "p", list(maps)[-1]):  # the last strip; those above it have its numbers
         maps[key].set_xlabel("residue number", **named)
     maps["d"].set_ylabel("residue number", **named)
