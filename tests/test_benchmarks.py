@@ -119,6 +119,12 @@ def test_copies_of_a_protein_are_told_from_different_proteins() -> None:
     assert dimers.same_residues((one, read_chain((one.ca_coords, one.sequence[::-1])))) is None
 
 
+def test_the_page_on_complexes_has_the_difference_of_equal_copies() -> None:
+    text, *_, row = complexes.copy_lines(Embedder(device="cpu"), [])
+    page = (Path(complexes.__file__).parent / "complexes.md").read_text().splitlines()
+    assert text in page and row in page
+
+
 def test_contacts_of_complexes_are_easy_for_a_linear_probe() -> None:
     one, other = read_chains(EXAMPLE, assembly="1").chains
     found = [dimers.embedded(Embedder(device="cpu"), name, (one, other)) for name in "xy"]

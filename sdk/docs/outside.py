@@ -90,3 +90,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     parts = re.split(r"(^```.*?^```)", markdown, flags=re.M | re.S)
     return "".join(part if part.startswith("```") else LINK.sub(relinked, part) for part in parts)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Keep options of commands in tables and their values together; browsers break lines at hyphens."""
+    whole = r'<span style="white-space: nowrap">\g<0></span>'
+    return re.sub(
+        r"(?<=<td><code>)[^<]+", lambda code: re.sub(r"(?<= )\S*-\S+( [^\s-]\S*)?", whole, code[0]), html
+    )

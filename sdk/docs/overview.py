@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-import gemmi
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,7 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from protemb_sdk import Embedder, Embedding
+from protemb_sdk import Chain, Embedder, Embedding
+from protemb_sdk._structure.fold import fold_of
 from protemb_sdk.plot import principal_colours
 
 HERE = Path(__file__).parent
@@ -22,15 +23,10 @@ LOOP, INK, ALPHA = "#8a949e", "#22303c", "\N{GREEK SMALL LETTER ALPHA}"
 STEPS = 12  # points of the smooth trace between two residues
 
 
-def helices_of(path: Path, auth_seq: NDArray[np.int32], shortest: int = 5) -> list[tuple[int, int]]:
-    """Return first and last residue index of each helix in the file, short turns left out."""
-    position = {int(number): index for index, number in enumerate(auth_seq)}
-    found = []
-    for helix in gemmi.read_structure(str(path)).helices:
-        first, last = (position[int(str(end.res_id.seqid.num))] for end in (helix.start, helix.end))
-        if last - first + 1 >= shortest:
-            found.append((first, last))
-    return found
+def helices_of(chain: Chain) -> list[tuple[int, int]]:
+    """Return first and last residue of each helix, counted from 0, as `protemb plot` draws them."""
+    letters = fold_of(chain.ca_coords, np.append(np.diff(chain.residue_index) > 1, False))
+    return [(found.start(), found.end() - 1) for found in re.finditer("H+", letters)]
 
 
 def smooth(coords: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -159,7 +155,7 @@ def overview(embedding: Embedding, helices: list[tuple[int, int]]) -> Figure:
 def main() -> None:
     """Write the figure."""
     embedding = Embedder(device="cpu").embed(STRUCTURE, pair=True)
-    figure = overview(embedding, helices_of(STRUCTURE, embedding.auth_seq))
+    figure = overview(embedding, helices_of(embedding.chain))
     figure.savefig(HERE / "overview.png", dpi=125)
     print(HERE / "overview.png")
 

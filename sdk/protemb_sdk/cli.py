@@ -25,6 +25,7 @@ from protemb_sdk._cli.options import (
     Head,
     MinPlddt,
     Model,
+    OfSingleChains,
     Quiet,
     Threads,
     Timeout,
@@ -57,7 +58,7 @@ def _options(
 app.command()(embed)
 
 
-@app.command()
+@app.command(cls=OfSingleChains)
 def sites(
     files: Files,
     out: Annotated[
@@ -109,7 +110,7 @@ def sites(
     )
 
 
-@app.command()
+@app.command(cls=OfSingleChains)
 def quality(
     files: Files,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Ranking to write, CSV.")] = None,
@@ -162,7 +163,7 @@ def quality(
 
 app.command("fetch")(fetch_command)
 app.command()(profile)
-app.command()(predict)
+app.command(cls=OfSingleChains)(predict)
 app.command("plot")(plot_command)
 app.command()(report)
 app.command()(index)

@@ -62,7 +62,7 @@ def picture(
         title = f"probability of touching another protein; {int(sites.is_site.sum())} residues called sites"
         profiles.append(Profile(title, sites.probability, sites.threshold))
     if quality is not None:
-        title = f"expected lDDT, {quality.lddt:.2f} on average"
+        title = f"expected lDDT of each residue; of the whole chain {quality.lddt:.2f}"
         profiles.append(Profile(title, quality.residue_lddt))
     return draw(embedding.chain, embedding.residue, embedding.pair, profiles)
 

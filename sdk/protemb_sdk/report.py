@@ -25,6 +25,8 @@ __all__ = ["write_report"]
 
 TEMPLATE = BUNDLED / "report.html"
 NEIGHBOURS = 5
+# Cosine similarity of protein embeddings below which a chain is not shown as a neighbour.
+SIMILAR = 0.3
 # Residues of a set beyond which structures are left out of the page: 20 MB.
 SHOWN_RESIDUES = 500_000
 # Names of what was skipped for one reason, beyond which they are counted.
@@ -97,7 +99,13 @@ def write_report(
     if provenance is not None:
         about += f" Model {provenance['model']}, protemb-sdk {provenance['sdk_version']}."
     data = json.dumps(
-        {"about": about, "explained": f"{explained:.0%}", "skipped": _grouped(skipped), "chains": chains},
+        {
+            "about": about,
+            "explained": f"{explained:.0%}",
+            "similar": SIMILAR,
+            "skipped": _grouped(skipped),
+            "chains": chains,
+        },
         separators=(",", ":"),
     )
     # Names come from files: nothing in them may end the element that holds the data.
@@ -150,7 +158,7 @@ def _row(
         "length": len(embedding),
         "missing": int(embedding.chain.missing_after.sum()),
         "at": [round(float(x), 4) for x in at],
-        "near": [[int(n), round(float(cosine[n]), 4)] for n in near],
+        "near": [[int(n), round(float(cosine[n]), 4)] for n in near if cosine[n] >= SIMILAR],
     }
     if colours is not None:
         broken = np.append(np.diff(embedding.residue_index) > 1, False)  # at gaps and ends of chains

@@ -51,8 +51,6 @@ __all__ = ["ClusterMember", "Hit", "Index", "Superposition", "build_index", "clu
 
 CANDIDATES = 40
 """Chains that are superposed on the query."""
-SHORT = 40
-"""Residues below which a TM-score says little (benchmarks/superposition.md)."""
 # Chains up to which all are compared: 8 ms then, and the alignments take more
 # (benchmarks/experiments/vector_index.md).
 ALL = 200_000
@@ -200,13 +198,13 @@ class Index:
                     self.path,
                 )
             some = zip(found[:k], cosines[:k], strict=True)
-            return Hits(self._hit(query, int(n), float(c)) for n, c in some)
+            return Hits((self._hit(query, int(n), float(c)) for n, c in some), len(query))
         superposed = self.superpose(query, found)
         hits = [
             self._hit(query, int(n), float(cosine), one)
             for n, cosine, one in zip(found, cosines, superposed, strict=True)
         ]
-        return Hits(sorted(hits, key=SORTS[sort or "tm"], reverse=True)[:k])
+        return Hits(sorted(hits, key=SORTS[sort or "tm"], reverse=True)[:k], len(query))
 
     def superpose(self, query: Embedding, numbers: NDArray[np.integer]) -> list[Superposition]:
         """Superpose some chains on a query, whatever their protein vectors.

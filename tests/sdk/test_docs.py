@@ -85,11 +85,10 @@ def test_figures_of_the_pages_are_drawn(name: str, embedder: Embedder, tmp_path:
 def test_the_figure_of_the_readme_is_drawn(embedder: Embedder, structures: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs the extra plot")
     script = runpy.run_path(str(DOCS / "overview.py"))
-    path = structures / "1a8o.cif"
-    embedding = embedder.embed(path, pair=True)
-    helices = script["helices_of"](path, embedding.auth_seq)
+    embedding = embedder.embed(structures / "1a8o.cif", pair=True)
+    helices = script["helices_of"](embedding.chain)
     assert [tuple(embedding.auth_seq[list(ends)]) for ends in helices] == [
-        (161, 175), (179, 187), (196, 205), (211, 217)
+        (161, 175), (179, 187), (196, 204), (211, 218)
     ]  # fmt: skip
     script["overview"](embedding, helices).savefig(tmp_path / "figure.png")
 
@@ -125,6 +124,8 @@ def test_the_site_has_all_pages_with_links_between_them(site: Path) -> None:
         assert (site / outside / "index.html").exists()
     trust = (site / "trust" / "index.html").read_text()
     assert 'href="../results/probe/"' in trust and 'href="../benchmarks/search/"' in trust
+    page = (site / "features" / "index.html").read_text()
+    assert '<span style="white-space: nowrap">--labels labels.csv</span>' in page
     page = (site / "reference" / "index.html").read_text()
     assert "Embedder" in page and "memory_limit" in page
     assert len(list(site.rglob("index.html"))) >= len(PAGES)
@@ -156,8 +157,11 @@ def test_the_search_finds_the_words_of_structural_biology(site: Path, word: str)
 
 
 def test_commands_of_the_table_of_features_exist() -> None:
-    commands = re.findall(r"`protemb (\w+)([^`]*)`", (DOCS / "features.md").read_text())
-    assert len(commands) >= 10
+    page = (DOCS / "features.md").read_text()
+    commands = re.findall(r"`protemb (\w+)([^`]*)`", page)
+    assert len(commands) >= 12
+    made = page[: page.index("\n| ")]  # what the commands read is there, or the page tells how to make it
+    assert all(name in made for name in ("-o store", "-o index", "[`labels.csv`](", '"model.fcz"'))
     for name, rest in commands:
         app = export_cli.app if name == "finetune" else cli.app
         typer.main.get_command(app).commands[name].make_context(name, shlex.split(rest))  # type: ignore[attr-defined]
@@ -165,7 +169,13 @@ def test_commands_of_the_table_of_features_exist() -> None:
 
 SHOWN = {
     "first_look": ("<th>pair</th><td>(247, 247, 64)</td>", '<img src="data:image/png', "<th>sites</th>"),
-    "a_folder": ("</progress> embedding 12 of 12 inputs", "<th>chains</th><td>18</td>", "<th>TM-score</th>"),
+    "a_folder": (
+        "</progress> embedding 12 of 12 inputs",
+        "<th>chains</th><td>18</td>",
+        "<th>TM-score</th>",
+        "structures/1a8o.pdb)</td>",
+        "note: in 2 of 4 hits",
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import gemmi
@@ -36,7 +37,7 @@ def sheet(length: int) -> np.ndarray:
 
 
 def of_author(path: Path, chain: Chain) -> str:
-    """Return the letters by HELIX and SHEET of the file."""
+    """Return the letters by HELIX and SHEET of the file, without helices below six residues."""
     structure = gemmi.read_structure(str(path))
     strands = [strand for sheet in structure.sheets for strand in sheet.strands]
     found = np.full(len(chain), "-")
@@ -44,7 +45,8 @@ def of_author(path: Path, chain: Chain) -> str:
         for stretch in stretches:
             if stretch.start.chain_name == chain.chain_id:
                 first, last = (end.res_id.seqid.num or 0 for end in (stretch.start, stretch.end))
-                found[(chain.auth_seq >= first) & (chain.auth_seq <= last)] = letter
+                if letter == "E" or last - first >= 5:
+                    found[(chain.auth_seq >= first) & (chain.auth_seq <= last)] = letter
     return "".join(found)
 
 
@@ -74,9 +76,20 @@ def test_ideal_helices_and_sheets() -> None:
 
 
 def test_nothing_goes_on_over_a_gap() -> None:
-    coords, gap = helix(13), np.zeros(13, dtype=bool)
-    gap[5] = True
-    assert fold_of(coords, gap) == "-HHHH--HHHHH-"
+    coords, gap = helix(17), np.zeros(17, dtype=bool)
+    gap[7] = True
+    assert fold_of(coords, gap) == "-HHHHHH--HHHHHHH-"
+
+
+def test_turns_are_no_helices(structures: Path) -> None:
+    for length in (4, 7, 8):
+        found = (length - 2) * "H" if length == 8 else (length - 2) * "-"
+        assert fold_of(helix(length), whole(helix(length))) == f"-{found}-"
+    chain = read_chain(structures / "1a8o.cif")
+    letters = fold_of(chain.ca_coords, whole(chain.ca_coords))
+    numbers = [chain.auth_seq[[found.start(), found.end() - 1]] for found in re.finditer("H+", letters)]
+    # All of the authors but 189-192, a turn.
+    assert np.abs(np.subtract(numbers, [(161, 175), (179, 187), (196, 205), (211, 217)])).max() <= 1
 
 
 @pytest.mark.parametrize("length", range(5))

@@ -135,6 +135,14 @@ def test_hits_are_a_table() -> None:
     html = Hits([hit, hit])._repr_html_()
     assert html.count(f"<td>{SAFE}</td><td>2</td><td>0.500</td><td>0.250</td><td>0.750</td>") == 2
     assert hit._repr_html_().count("<tr>") == 2 and Hits([hit]) == [hit]
+    other = replace(hit, source="t", length=100)
+    html = Hits([hit, other], 100)._repr_html_()
+    assert f"<td>{SAFE} (s)</td>" in html and f"<td>{SAFE} (t)</td>" in html  # one chain of two files
+    assert "<div>note: in 1 of 2 hits the query or the hit has fewer than 40 residues; " in html
+    assert "<div>note: in 1 of 1 hits" in Hits([other], 39)._repr_html_()
+    without = replace(hit, tm_query=float("nan"))  # from an index of proteins alone
+    for hits in (Hits([other], 100), Hits([other]), Hits([]), Hits([without], 3)):
+        assert "note" not in hits._repr_html_()
 
 
 def test_tables_hold_what_they_are_given() -> None:

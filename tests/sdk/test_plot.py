@@ -82,6 +82,9 @@ def test_profiles_are_drawn_with_author_numbers(structures: Path) -> None:
         for bars in axes.patches:
             assert isinstance(bars, StepPatch)
             np.testing.assert_array_equal(bars.get_data()[1], np.arange(len(embedding) + 1) - 0.5)
+    of_residues, of_chain = figure.axes[4].get_title(loc="left").split("; ")
+    assert of_residues == "expected lDDT of each residue"
+    assert of_chain == f"of the whole chain {quality.lddt:.2f}"  # which is not the mean of the bars
     with pytest.raises(EmbeddingError, match="the profile is of another chain"):
         picture(embedder.embed(structures / "1a8o.cif", pair=True), sites)
 
@@ -99,6 +102,11 @@ def test_ticks_are_round_numbers_and_name_each_chain_of_a_complex(structures: Pa
     together = Embedder(device="cpu", chains="all").embed(structures / "4zhl.cif.gz", pair=True)
     shown = [label.get_text() for label in together.plot().axes[0].get_xticklabels()]
     assert shown == ["U 16", "U 50", "U 100", "U 150", "U 200", "P 1"]
+    dimer = read_chain(structures / "1a8o.cif", assembly="1", chains="all")
+    distances, pair, strip, _ = Embedder(device="cpu").embed(dimer, pair=True).plot().axes
+    assert {axes.get_xlabel() for axes in (distances, pair, strip)} == {"residue number"}
+    assert distances.get_ylabel() == "residue number"
+    assert [len(axes.get_xticks()) for axes in (distances, strip)] == [7, 13]
 
 
 @pytest.mark.parametrize("length", [1, 2, 9, 70, 431, 3000])
@@ -108,6 +116,7 @@ def test_ticks_have_room(length: int) -> None:
     many = replace(chain, chain_of_residue=(np.arange(length) // 2).astype(str))
     for one in (chain, many):
         places = _ticks(one)
+        assert len(_ticks(one, 16)) >= len(places)
         assert places and len(places) <= 15
         assert np.diff(places).min(initial=length) >= max(1, length / 14)
         assert one.is_complex or length < 10 or len(places) >= 4

@@ -48,7 +48,11 @@ def test_the_page_contains_chains_and_neighbours(
         assert row["sequence"] == embedding.sequence and len(row["fold"]) == len(embedding)
     first, second = data["chains"][0], data["chains"][1]  # the same chain in two formats
     assert first["near"][0][0] == 1 and second["near"][0][0] == 0 and first["colours"] == second["colours"]
-    assert [n for n, _ in first["near"]] != [0] and len(first["near"]) == report.NEIGHBOURS
+    assert all(0 < len(row["near"]) <= report.NEIGHBOURS for row in data["chains"][3:8])  # of one fibril
+    for n, row in enumerate(data["chains"]):
+        assert n not in [other for other, _ in row["near"]]
+        assert all(cosine >= report.SIMILAR for _, cosine in row["near"])
+    assert len(first["near"]) == 1 and not data["chains"][8]["near"]
 
 
 def test_clusters_are_shown_if_requested(embeddings: list[Embedding], tmp_path: Path) -> None:
@@ -129,7 +133,7 @@ def test_the_page_opens_offline(
     assert body.count("<tr") == 18 and body.count('class="chosen"') == 1
     assert (
         re.search('id="name">1a8o_A[^<]*: 70 residues<', page)
-        and page.count("<button") == report.NEIGHBOURS + 2
+        and page.count("<button") == 3  # of one similar chain and of the view
     )
     chromium(out, f"--screenshot={picture}")
     assert picture.stat().st_size > 50_000
@@ -172,10 +176,16 @@ def test_pointing_at_the_maps_tells_chains_and_pairs(
             point(map, ...places[4]);
             point(pairs, pairs.clientWidth * 0.99, pairs.clientWidth * 0.01);
             point(view, ...seen[7]);
-            by("paint").value = "fold";
+            const [legend, caption] = ["kinds", "painted"].map((id) => by(id).textContent);
+            by("paint").value = "embedding";
             by("paint").onchange();
+            const [plain, painted] = ["kinds", "painted"].map((id) => by(id).textContent);
+            const components = painted.includes("principal components");
+            const numbered = ticks(chains[0]).map(([, label]) => label);
+            const together = points[0].members;
             by("clusters").children[0].click();
             document.title = [before !== view.toDataURL(), chains[2].ribbon.length].join();
+            by("about").textContent = [legend, caption, plain, components, numbered, together].join("; ");
             """,
         ),
         "--dump-dom",
@@ -188,6 +198,14 @@ def test_pointing_at_the_maps_tells_chains_and_pairs(
     assert f'<output id="at">{data[4]["id"]}: {len(embeddings[4])} residues, cluster' in page
     assert f'id="residue" class="soft">{chain.sequence[7]} {chain.auth_seq[7]}</span>' in page
     assert f"<title>true,{6 * (len(chain) - 1)}</title>" in page
+    about = page[page.index('id="about"') :]
+    assert about[: about.index("</div>")].endswith(
+        ">helixstrandother; Helices and strands are assigned from C-alpha positions.; ; true; "
+        "160,170,180,190,200,210,220; 0,1"  # numbers of 1A8O, of which there are two copies
+    )
+    most = np.linalg.norm(chain.ca_coords[:, None] - chain.ca_coords, axis=-1).max()
+    assert f'id="farthest">{5 * np.ceil(most / 5):.0f} angstrom</span>' in page
+    assert 'id="near"><tr><td>no similar chain: all similarities are below 0.3</td></tr>' in page
     numbers = [row["cluster"] for row in data]
     sizes = [numbers.count(number) for number in sorted(set(numbers))]
     for number, size in enumerate(sizes, 1):
@@ -212,7 +230,7 @@ def test_every_chain_is_in_the_legend_of_many_clusters(
     legend = re.findall(r"</i>([^<]*)</button>", page)
     named = [f"cluster {n}: 2 chains" for n in range(1, 10)]
     assert legend == [*named, "2 smaller clusters: 4 chains", "2 chains alone in a cluster"]
-    colours = re.findall(r'<i style="background: ([^"]*)"', page)
+    colours = re.findall(r'<button[^>]*><i style="background: ([^"]*)"', page)
     assert len(set(colours)) == len(colours) == 11
 
 
@@ -225,7 +243,10 @@ def test_names_on_the_map_cover_no_point_and_no_name(
         acted(
             out,
             """
-            const wrong = [];
+            const wrong = [], number = (text) => Number(text) > 0;
+            const shared = [...new Set(points)].map((p) => p.members.length);
+            const counts = shared.filter((size) => size > 1).join();
+            if (counts !== "2,5") wrong.push(`chains at one point: ${counts}`);
             for (let n = 0; n < chains.length; n++) {
               choose(n);
               const names = [], write = CanvasRenderingContext2D.prototype.fillText;
@@ -234,10 +255,14 @@ def test_names_on_the_map_cover_no_point_and_no_name(
               };
               drawMap();
               CanvasRenderingContext2D.prototype.fillText = write;
-              const wanted = [n, chains[n].near[0][0]].map((k) => brief(chains[k].id));
-              if (names.map(([text]) => text).join() !== wanted.join()) wrong.push(`${n}: ${names}`);
-              const [[, a, b, c, d], [, e, f, g, h]] = names;
-              if (a < f && e < b && c < h && g < d) wrong.push(`${n}: two names`);
+              const nearest = chains[n].near.slice(0, 1).map(([k]) => k);
+              const wanted = [n, ...nearest].map((k) => brief(chains[k].id));
+              const texts = names.map(([text]) => text);
+              const found = [texts.filter((text) => !number(text)), texts.filter(number)];
+              if (found.join("; ") !== [wanted, counts].join("; ")) wrong.push(`${n}: ${texts}`);
+              names.forEach(([, a, b, c, d], k) => names.slice(k + 1).forEach(([, e, f, g, h]) => {
+                if (a < f && e < b && c < h && g < d) wrong.push(`${n}: two names`);
+              }));
               for (const [text, left, right, top, bottom] of names)
                 if (places.some(([x, y]) => x > left && x < right && y > top && y < bottom)) wrong.push(text);
             }

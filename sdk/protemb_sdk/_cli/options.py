@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from protemb_sdk._base.errors import ChainError
 from protemb_sdk._model.readouts import READOUTS
 from protemb_sdk._structure.complexes import ALL
 
+_TOGETHER = ("--complex", "--assembly")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(?:([kKMGT])(i?)B?|B)?")
 
 
@@ -24,6 +26,26 @@ def size(text: str | int) -> int:
     step = 1024 if binary else 1000
     power = "kMGT".index(unit.replace("K", "k")) + 1 if unit else 0
     return round(float(number) * float(step**power))
+
+
+class OfSingleChains(TyperCommand):
+    """Command of a predictor, which tells why it has no options of complexes."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments.
+
+        Raises
+        ------
+        ChainError
+            If an option of complexes is among them.
+        """
+        for option in _TOGETHER:
+            if any(arg.partition("=")[0] == option for arg in args):
+                raise ChainError(
+                    f"there is no {option}, because predictors are trained on single chains; "
+                    "without it each chain is predicted alone"
+                )
+        return super().parse_args(ctx, args)
 
 
 Files = Annotated[

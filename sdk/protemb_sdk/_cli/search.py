@@ -32,8 +32,9 @@ from protemb_sdk._cli.options import (
     chosen,
 )
 from protemb_sdk._cli.summary import nothing_done, report_notes, report_skipped
+from protemb_sdk._search.hits import note_on_short
 from protemb_sdk._structure.archives import is_archive
-from protemb_sdk.search import CANDIDATES, SHORT, open_index
+from protemb_sdk.search import CANDIDATES, open_index
 
 if TYPE_CHECKING:
     from protemb_sdk._embed.embedder import Embedder
@@ -162,12 +163,8 @@ def _show(query: Embedding, hits: list[Hit]) -> None:
     out_console.print(table)
     if not superposed:
         say(console, "note: the index has only protein vectors; hits have no TM-score, sorted by similarity")
-    elif short := sum(min(len(query), hit.length) < SHORT for hit in hits):
-        say(
-            console,
-            f"note: in {short} of {len(hits)} hits the query or the hit has fewer than {SHORT} residues; "
-            "TM-scores of such short chains are often high by chance",
-        )
+    elif note := note_on_short(hits, len(query)):
+        say(console, note)
 
 
 def _row(query: Embedding, rank: int, hit: Hit) -> list[object]:

@@ -96,7 +96,7 @@ def draw(
     keys = [str(number) for number in range(len(profiles))]
 
     figure = figures()(
-        figsize=(9.6, 5.2 + 1.2 * len(profiles)), dpi=150, layout="constrained", facecolor="white"
+        figsize=(9.6, 5.5 + 1.2 * len(profiles)), dpi=150, layout="constrained", facecolor="white"
     )
     maps = figure.subplot_mosaic(
         "\n".join(["dp", "rr", *(2 * key for key in keys)]),
@@ -119,16 +119,20 @@ def draw(
         axes.set_title(titles[key], fontsize=9.5, color=INK, loc="left", parse_math=False)
         axes.tick_params(labelsize=8, colors=INK, length=2)
         axes.spines[:].set_visible(False)
-        _number(axes.xaxis, chain)
+        _number(axes.xaxis, chain, most=8 if key in "dp" else 16)
     for key in "dp":
         _number(maps[key].yaxis, chain)
         for last in np.flatnonzero(chain.is_last_of_chain[:-1]):
             maps[key].axhline(last + 0.5, color="white", linewidth=0.8)
             maps[key].axvline(last + 0.5, color="white", linewidth=0.8)
+    named: dict[str, Any] = {"size": 8.5, "color": INK}
+    for key in ("d", "p", list(maps)[-1]):  # the last strip; those above it have its numbers
+        maps[key].set_xlabel("residue number", **named)
+    maps["d"].set_ylabel("residue number", **named)
     bar = figure.colorbar(
         shade, ax=maps["d"], shrink=0.8, pad=0.02, extend="max" if most > FARTHEST else "neither"
     )
-    bar.set_label("angstrom", fontsize=8.5, color=INK)
+    bar.set_label("angstrom", **named)
     bar.ax.tick_params(labelsize=8, colors=INK)
     bar.outline.set(edgecolor=INK, linewidth=0.4)
     return figure
@@ -222,16 +226,16 @@ def _profile(axes: Axes, values: NDArray[np.float32], threshold: float | None) -
     axes.set(xlim=(edges[0], edges[-1]), ylim=(0, 1), yticks=(0, 0.5, 1))
 
 
-def _number(axis: Any, chain: Chain) -> None:
-    """Label residues with round author numbers; in a complex also the first one of each chain."""
-    labels, places = chain.residue_labels, _ticks(chain)
+def _number(axis: Any, chain: Chain, most: int = 8) -> None:
+    """Label residues with about `most` round author numbers; in a complex also the first of each chain."""
+    labels, places = chain.residue_labels, _ticks(chain, most)
     axis.set_ticks(places, [labels[place] for place in places], parse_math=False)
 
 
-def _ticks(chain: Chain) -> list[int]:
+def _ticks(chain: Chain, most: int = 8) -> list[int]:
     """Return the residues that have a tick, at least one, without ticks that are too close together."""
     length = len(chain)
-    numbers = round_numbers(0, length)
+    numbers = round_numbers(0, length, most)
     step = int(numbers[1] - numbers[0])
     first = np.flatnonzero(np.append(True, chain.is_last_of_chain[:-1])).tolist() if chain.is_complex else []
     whole = np.flatnonzero((chain.auth_seq % step == 0) & (chain.insertion_code == "")).tolist()
@@ -242,8 +246,8 @@ def _ticks(chain: Chain) -> list[int]:
     return sorted(found) or [0]
 
 
-def round_numbers(low: float, high: float) -> NDArray[np.float64]:
+def round_numbers(low: float, high: float, most: int = 8) -> NDArray[np.float64]:
     """Return evenly spaced whole numbers for the ticks of an axis, at least two."""
     from matplotlib.ticker import MaxNLocator
 
-    return np.asarray(MaxNLocator(nbins=8, integer=True, steps=[1, 2, 5, 10]).tick_values(low, high))
+    return np.asarray(MaxNLocator(nbins=most, integer=True, steps=[1, 2, 5, 10]).tick_values(low, high))

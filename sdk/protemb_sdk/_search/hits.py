@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import html
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from protemb_sdk._base.names import distinct
 from protemb_sdk._base.notebook import listing
+
+SHORT = 40
+"""Residues below which a TM-score says little (benchmarks/superposition.md)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -78,20 +83,46 @@ class Hit:
         return f"Hit({self.id}: TM-score {self.tm_score:.3f}, {len(self.pairs)} residues aligned)"
 
 
+def note_on_short(hits: Iterable[Hit], query_length: int = SHORT) -> str:
+    """Return how many hits have a TM-score of a short chain, as a note; nothing if none has."""
+    superposed = [hit for hit in hits if hit.tm_score == hit.tm_score]
+    short = sum(min(query_length, hit.length) < SHORT for hit in superposed)
+    if not short:
+        return ""
+    return (
+        f"note: in {short} of {len(superposed)} hits the query or the hit has fewer than {SHORT} residues; "
+        "TM-scores of such short chains are often high by chance"
+    )
+
+
 class Hits(list[Hit]):
-    """A list of hits, which a notebook shows as a table."""
+    """A list of hits, which a notebook shows as a table.
+
+    Parameters
+    ----------
+    hits : iterable of Hit
+    query_length : int, optional
+        Residues of the query, for the note on short chains.
+    """
+
+    def __init__(self, hits: Iterable[Hit] = (), query_length: int = SHORT) -> None:
+        super().__init__(hits)
+        self._query_length = query_length
 
     def _repr_html_(self) -> str:
         scores = ("TM-score", "TM/query", "TM/hit", "E-value", "RMSD", "aligned", "identity", "similarity")
         rows = [
             (
-                hit.id, hit.length, f"{hit.tm_score:.3f}", f"{hit.tm_query:.3f}", f"{hit.tm_target:.3f}",
+                name, hit.length, f"{hit.tm_score:.3f}", f"{hit.tm_query:.3f}", f"{hit.tm_target:.3f}",
                 f"{hit.e_value:.1e}", f"{hit.rmsd:.1f}", len(hit.pairs), f"{hit.identity:.0%}",
                 f"{hit.similarity:.3f}",
             )
-            for hit in self
+            for name, hit in zip(distinct((hit.id, hit.source) for hit in self), self, strict=True)
         ]  # fmt: skip
-        return listing(("hit", "residues", *scores), rows)
+        note = note_on_short(self, self._query_length)
+        return listing(("hit", "residues", *scores), rows) + (
+            f"<div>{html.escape(note)}</div>" if note else ""
+        )
 
 
 SORTS: Mapping[str, Callable[[Hit], float]] = MappingProxyType(

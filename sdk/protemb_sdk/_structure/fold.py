@@ -15,7 +15,8 @@ _STRAND = (6.6, 0.7), (9.9, 1.1), (190, 55)
 _PAIRED = 5.8
 # Residues of a strand that are compared with all others at once.
 _BLOCK = 512
-_SHORTEST = {HELIX: 4, STRAND: 3}
+# Residues below which a helix is most often a turn, and a strand a bend: not drawn.
+_SHORTEST = {HELIX: 6, STRAND: 3}
 
 
 def fold_of(ca_coords: NDArray[np.floating], gap_after: NDArray[np.bool_]) -> str:
@@ -31,7 +32,7 @@ def fold_of(ca_coords: NDArray[np.floating], gap_after: NDArray[np.bool_]) -> st
     Returns
     -------
     str
-        Length L. Helices have at least four residues, and strands at least three.
+        Length L. Helices have at least six residues, and strands at least three.
     """
     length = len(ca_coords)
     letters = np.full(length, OTHER)
