@@ -79,6 +79,12 @@ for name in none untrained base base-1 proteinmpnn 3di; do
     row sites-frozen "graph-$name-no-profile" "${graph[@]}" --no-features "${encoder[@]}"
 done
 
+# The DeepPPISP network on the same vectors.
+for name in untrained base proteinmpnn; do
+    encoder_of "$name"
+    row sites-deepppisp "$name" "${d[@]}" "${encoder[@]}"
+done
+
 # The same head with and without profiles, and with and without what it learnt beforehand.
 for name in none untrained base; do
     encoder_of "$name"
@@ -115,6 +121,8 @@ protemb-train sites table "$runs/sites" -o "$results/sites.md" --against 1-none 
     --against 12-proteinmpnn --against graph-untrained-started
 protemb-train sites table "$runs/sites-frozen" -o "$results/sites-frozen.md" --against graph-none-no-profile \
     --against graph-untrained-no-profile --against graph-base-1-no-profile --against graph-proteinmpnn-no-profile
+protemb-train sites table "$runs/sites-deepppisp" -o "$results/sites-deepppisp.md" --against untrained \
+    --against proteinmpnn
 protemb-train sites table "$runs/sites-422" -o "$results/sites-422.md"
 protemb-train sites table "$runs/sites-one-hot" -o "$results/sites-one-hot.md"
 for test in Test_60 Test_315; do

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protemb_train.downstream.common.embeddings import NoEncoder
 from protemb_train.downstream.common.metrics import BinaryScores, best_f_threshold, binary_scores
 from protemb_train.downstream.common.table import (
     Difference,
@@ -169,8 +170,12 @@ def _spreads(seeds: Sequence[SavedSeed], protocol: str) -> dict[str, Spread]:
 
 
 def _published(rows: Mapping[str, Sequence[SavedSeed]]) -> dict[str, dict[str, str]]:
+    """Return the published values of the split, which are listed beside a row without an embedding."""
     split = set(next(iter(rows.values()))[0].test_split)
-    return PUBLISHED.get(str(next(iter(split))), {}) if len(split) == 1 else {}
+    compared = len(split) == 1 and any(
+        seeds[0].record["encoder"] == NoEncoder.about for seeds in rows.values()
+    )
+    return PUBLISHED.get(str(next(iter(split))), {}) if compared else {}
 
 
 def _scores_part(
@@ -183,10 +188,9 @@ def _scores_part(
     lines: list[list[object]] = [[name, *(cell(name, key) for key in SHOWN)] for name in rows]
     lines += [[name, *(cells.get(key, "") for key in SHOWN)] for name, cells in _published(rows).items()]
     return (
-        "## Scores\n\nMean±standard deviation over seeds. F and MCC are at the threshold with the best F: "
-        "chosen on whole validation chains (protocol *clean*), or on the test chains (protocol *paper*: "
-        "comparable with the paper, but optimistic). The JSON file of this name has accuracy, precision and "
-        "recall too.\n\n" + markdown(["row", *SHOWN.values()], lines)
+        "## Scores\n\nMean±standard deviation over seeds. F and MCC: threshold with the best F on validation "
+        "chains (*clean*), or on test chains as in the paper (*paper*, optimistic). More scores: JSON file of "
+        "this name.\n\n" + markdown(["row", *SHOWN.values()], lines)
     )
 
 
