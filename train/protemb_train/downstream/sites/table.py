@@ -172,10 +172,8 @@ def _spreads(seeds: Sequence[SavedSeed], protocol: str) -> dict[str, Spread]:
 def _published(rows: Mapping[str, Sequence[SavedSeed]]) -> dict[str, dict[str, str]]:
     """Return the published values of the split, which are listed beside a row without an embedding."""
     split = set(next(iter(rows.values()))[0].test_split)
-    compared = len(split) == 1 and any(
-        seeds[0].record["encoder"] == NoEncoder.about for seeds in rows.values()
-    )
-    return PUBLISHED.get(str(next(iter(split))), {}) if compared else {}
+    bare = any(seeds[0].record["encoder"] == NoEncoder.about for seeds in rows.values())
+    return PUBLISHED.get(str(next(iter(split))), {}) if bare and len(split) == 1 else {}
 
 
 def _scores_part(
@@ -189,8 +187,8 @@ def _scores_part(
     lines += [[name, *(cells.get(key, "") for key in SHOWN)] for name, cells in _published(rows).items()]
     return (
         "## Scores\n\nMean±standard deviation over seeds. F and MCC: threshold with the best F on validation "
-        "chains (*clean*), or on test chains as in the paper (*paper*, optimistic). More scores: JSON file of "
-        "this name.\n\n" + markdown(["row", *SHOWN.values()], lines)
+        "chains (*clean*), or on test chains as in the paper (*paper*, optimistic). More scores: JSON file "
+        "of this name.\n\n" + markdown(["row", *SHOWN.values()], lines)
     )
 
 
