@@ -20,7 +20,7 @@ def test_embed_protemb(benchmark, embedder, protease):
 
 
 @pytest.mark.benchmark(group="embedding, 247 residues, 1 thread")
-@pytest.mark.parametrize("preset", ["base-2", "paper"])
+@pytest.mark.parametrize("preset", ["base", "paper"])
 def test_embed_pytorch(benchmark, protease, preset):
     torch = pytest.importorskip("torch")
     from protemb_train.network.network import ScoreNetwork

@@ -15,14 +15,20 @@ import torch
 from protemb_export.pack import pack
 from protemb_sdk._structure.reader import read_chains
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.presets import BASE
+from protemb_train.network.presets import BASE_1
 from protemb_train.network.protein import DISTANCES, PARTS
 from protemb_train.network.vectors import ChainVectors
 
 from .conftest import TESTS, filled_at_random
 
 CONFIG = replace(
-    BASE, channels=8, bottleneck=4, dilations=(1, 2, 1), exchanges=(1, 2), single_channels=12, messages=(2, 1)
+    BASE_1,
+    channels=8,
+    bottleneck=4,
+    dilations=(1, 2, 1),
+    exchanges=(1, 2),
+    single_channels=12,
+    messages=(2, 1),
 )
 PROTEIN = 16
 SIGMA = 1.0

@@ -16,7 +16,7 @@ from protemb_sdk import Embedder, read_chain, read_chains
 from protemb_sdk._model.models import EXAMPLE, find_model
 from protemb_train.network.neighbours import EDGE, NEAREST
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.presets import BASE, BASE_2
+from protemb_train.network.presets import BASE, BASE_1
 
 ARRAYS = (
     "ca_coords", "residue_index", "auth_seq", "label_seq", "insertion_code", "residue_name",
@@ -30,14 +30,14 @@ def test_the_roofline_counts_the_multiplications_of_the_network(model: str) -> N
     kernels = roofline.profiled(find_model(model).path, roofline.compact_chain(length))
     counted = sum(kernel.products for kernel in kernels if "Conv" in kernel.operator)
     # The features of the graph are padded to full blocks of channels.
-    assert counted / length**2 == pytest.approx(2 * ScoreNetwork(BASE).multiplications, rel=0.01)
+    assert counted / length**2 == pytest.approx(2 * ScoreNetwork(BASE_1).multiplications, rel=0.01)
     three = sum(kernel.products for kernel in kernels if kernel.kind == roofline.CONVOLUTIONS[3])
-    assert three == 2 * 8 * 9 * BASE.bottleneck**2 * length**2
+    assert three == 2 * 8 * 9 * BASE_1.bottleneck**2 * length**2
     kinds = {roofline.STEM, *roofline.CONVOLUTIONS.values(), roofline.REST, roofline.STATES}
     assert {kernel.kind for kernel in kernels} == kinds
-    edges = 2 * length * NEAREST * EDGE * BASE_2.single_channels
+    edges = 2 * length * NEAREST * EDGE * BASE.single_channels
     layers = [kernel for kernel in kernels if kernel.kind == roofline.STATES and kernel.products == edges]
-    assert len(layers) == sum(BASE_2.messages)
+    assert len(layers) == sum(BASE.messages)
 
 
 def test_the_lower_bound_is_the_larger_of_arithmetic_and_memory_time() -> None:

@@ -18,7 +18,7 @@ pytest.importorskip("torch")
 STEPS = 120
 LEVELS, CHANNELS = 8, 16
 CONFIG = f"""
-preset = "base"
+preset = "base-1"
 [network]
 channels = {CHANNELS}
 bottleneck = 8
@@ -103,7 +103,7 @@ def test_the_score_graph_can_be_left_out(made: tuple[Path, dict[str, str]]) -> N
 
 def test_the_loss_decreases(made: tuple[Path, dict[str, str]]) -> None:
     folder, output = made
-    assert f"preset base+ on 10 chains, steps 0 to {STEPS}" in output["pretrain"]
+    assert f"preset base-1+ on 10 chains, steps 0 to {STEPS}" in output["pretrain"]
     with (folder / "run" / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     share = np.array([float(row["share"]) for row in rows if row["share"]])

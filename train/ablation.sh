@@ -25,7 +25,7 @@ row() {
     for seed in "${seeds[@]}"; do
         local run=$folder/$name-$seed
         {
-            echo 'preset = "base-2-messages"'
+            echo 'preset = "base-messages"'
             printf '%s\n' "$@"
         } >"$run.toml"
         echo "== $name, seed $seed"

@@ -74,13 +74,13 @@ for name in "${names[@]}"; do
     [[ $name == paper-* ]] && options=("${paper_options[@]}")
     # Always called: a run that is finished ends at once.
     if [[ $name == base ]]; then
-        protemb-train pretrain --corpus "$chains" -o "$runs/messages" --preset base-2-messages \
+        protemb-train pretrain --corpus "$chains" -o "$runs/messages" --preset base-messages \
             --steps "${STEPS:-$messages}" "${pretrain_options[@]}"
         protemb-train pretrain --corpus "$chains" -o "$run" --config "$root/train/results/base.toml" \
             --steps "${STEPS:-$together}" --start "$runs/messages/last.ckpt" \
             --map "$root/train/results/base-long.ckpt" "${pretrain_options[@]}"
     else
-        protemb-train pretrain --corpus "$chains" -o "$run" --preset "${name%%-*}" --steps "$steps" \
+        protemb-train pretrain --corpus "$chains" -o "$run" --preset "${name%-c*}" --steps "$steps" \
             "${options[@]}" "${pretrain_options[@]}"
     fi
     # As published; batch statistics taken anew on whole chains were worse (train/results/README.md).

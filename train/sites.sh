@@ -31,7 +31,7 @@ row() {
 }
 
 # The encoders that are not bundled.
-unless "$runs/untrained.ckpt" protemb-train untrained --preset base-2 -o "$runs/untrained.ckpt"
+unless "$runs/untrained.ckpt" protemb-train untrained --preset base -o "$runs/untrained.ckpt"
 unless "$runs/untrained.onnx" protemb-export model "$runs/untrained.ckpt" -o "$runs/untrained.onnx" \
     --sigma .3 --verify "$corpus" --chains 3
 unless "$runs/small-untrained.ckpt" protemb-train untrained --config "$root/train/results/small.toml" \

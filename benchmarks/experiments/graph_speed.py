@@ -27,7 +27,7 @@ from protemb_export.graph import embedding_graph
 from protemb_export.quantise import Int8Blocks
 from protemb_train.corpus.corpus import Corpus, Trace
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.presets import BASE, PAPER, NetworkConfig
+from protemb_train.network.presets import BASE_1, PAPER, NetworkConfig
 
 TRIALS = Path(__file__).parents[2] / "train" / "results" / "trials.py"
 LENGTHS = (128, 256)
@@ -67,7 +67,7 @@ def main(
 ) -> None:
     """Measure, and write the table."""
     trials = runpy.run_path(str(TRIALS))["TRIALS"]
-    shapes = {trial.what: replace(BASE, **trial.network) for trial in trials["architecture"]}
+    shapes = {trial.what: replace(BASE_1, **trial.network) for trial in trials["architecture"]}
     shapes["paper"] = PAPER
     validation = Corpus(corpus, ["val"])
     longest = next(validation[i] for i in range(len(validation)) if validation.lengths[i] >= max(LENGTHS))

@@ -17,7 +17,7 @@ from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._structure.chain import Chain
 from protemb_sdk._structure.reader import read_chains
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.presets import BASE, PAPER
+from protemb_train.network.presets import BASE_1, PAPER
 
 RECORD = {"steps": 7, "record": {"preset": "test", "corpus_sha256": "0" * 64}}
 SIGMA = {"base": 0.03, "paper": 0.01}
@@ -98,7 +98,7 @@ def _export(network: ScoreNetwork, out: Path, chains: list[Chain], score: bool) 
     return Exported(network, sigma, out, Embedder(out, "cpu", threads=1), parity)
 
 
-CONFIGS = {"base": BASE, "paper": PAPER}
+CONFIGS = {"base": BASE_1, "paper": PAPER}
 THREE_BLOCKS = (1, 2, 3)  # a receptive field shorter than the chains
 
 

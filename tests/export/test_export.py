@@ -20,7 +20,7 @@ from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._model.models import CONTRACT, beside
 from protemb_sdk._structure.chain import ALPHABET
 from protemb_train.network.features import BaseFeatures
-from protemb_train.network.presets import BASE
+from protemb_train.network.presets import BASE_1
 
 
 def session_of(exported):
@@ -267,7 +267,7 @@ def test_only_files_in_the_folder_of_the_sdk_can_be_bundled(small, tmp_path, mon
 
 
 def test_export_prints_nothing_and_is_reproducible(capfd, recwarn, randomised):
-    network = randomised(replace(BASE, dilations=(1,)))
+    network = randomised(replace(BASE_1, dilations=(1,)))
     first, second = (embedding_graph(network, 0.1, {"a": "b"}).SerializeToString() for _ in range(2))
     printed = capfd.readouterr()
     assert printed.out == printed.err == "" and not recwarn.list

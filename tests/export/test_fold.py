@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from protemb_export.fold import EmbeddingNetwork
-from protemb_train.network.presets import BASE, PAPER, NetworkConfig
+from protemb_train.network.presets import BASE_1, PAPER, NetworkConfig
 
 
-@pytest.mark.parametrize("config", [BASE, PAPER], ids=["base", "paper"])
+@pytest.mark.parametrize("config", [BASE_1, PAPER], ids=["base", "paper"])
 @pytest.mark.parametrize("sigma", [0.01, 0.7])
 def test_folding_does_not_change_the_output(config, sigma, randomised):
     network = randomised(config)
@@ -18,7 +18,7 @@ def test_folding_does_not_change_the_output(config, sigma, randomised):
 
 
 def test_folding_leaves_the_network_trainable(randomised):
-    for config in (BASE, PAPER):
+    for config in (BASE_1, PAPER):
         network = randomised(NetworkConfig(**{**vars(config), "dilations": (1,)})).train()
         before = {name: value.clone() for name, value in network.state_dict().items()}
         EmbeddingNetwork(network, 0.1)
@@ -36,7 +36,7 @@ def test_half_precision_is_close_at_all_levels(randomised, tmp_path):
     from protemb_sdk import Embedder
     from protemb_sdk._model.models import EXAMPLE
 
-    network = randomised(NetworkConfig(**{**vars(BASE), "dilations": (1, 2)}))
+    network = randomised(NetworkConfig(**{**vars(BASE_1), "dilations": (1, 2)}))
     found = {}
     for half in (False, True):
         card = as_metadata(make_card(network, "mine", 1.0, {}, "MIT", None))

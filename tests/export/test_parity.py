@@ -8,7 +8,7 @@ from protemb_export.released import load_released
 from protemb_export.verify import TOLERANCE, spread_over_lengths
 from protemb_train.corpus.corpus import Corpus, write_corpus
 from protemb_train.corpus.sources import read_collection
-from protemb_train.network.presets import BASE
+from protemb_train.network.presets import BASE_1
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ def test_50_real_chains(family, real_chains, shared_data, randomised, tmp_path, 
     if family == "paper":
         network = load_released(shared_data / "golden" / "authors_release" / "model.pth")
     else:
-        network = randomised(BASE)
+        network = randomised(BASE_1)
     parity = pack(
         network,
         tmp_path / "x.onnx",

@@ -109,7 +109,7 @@ def test_a_new_export_removes_the_old_graph_for_gpus(twin, structures):
     from protemb_train.network.network import ScoreNetwork
     from protemb_train.network.presets import PRESETS
 
-    config = dataclasses.replace(PRESETS["base"][0], channels=8)
+    config = dataclasses.replace(PRESETS["base-1"][0], channels=8)
     pack(
         ScoreNetwork(config).eval(), twin.path, name="mine", sigma=1.0, record={}, licence="MIT",
         chains=[read_chain(structures / "1a8o.pdb")], score=False,

@@ -19,7 +19,7 @@ from protemb_sdk._model.batches import feeds_of
 from protemb_sdk._model.models import find_model
 from protemb_train.network.checkpoint import load_network
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.presets import BASE
+from protemb_train.network.presets import BASE_1
 
 RESULTS = Path(__file__).parents[2] / "train" / "results"
 
@@ -73,10 +73,10 @@ def test_other_graphs_and_empty_sets_are_refused(quantised, chains):
 
 
 def test_an_untrained_network_can_be_quantised(chains):
-    untrained = ScoreNetwork(BASE).eval()  # the biases are zero and not in the graph
+    untrained = ScoreNetwork(BASE_1).eval()  # the biases are zero and not in the graph
     blocks = Int8Blocks(embedding_graph(untrained, 1.0, {}))
     made = blocks.quantised(blocks.ranges(map(feeds_of, chains[:2])))
-    assert sum(node.op_type == "QLinearConv" for node in made.graph.node) == 3 * len(BASE.dilations)
+    assert sum(node.op_type == "QLinearConv" for node in made.graph.node) == 3 * len(BASE_1.dilations)
 
 
 @pytest.mark.parametrize(("model", "additions", "perceptrons"), [("base-1", 8, 0), ("base", 9, 9)])

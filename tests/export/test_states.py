@@ -25,7 +25,7 @@ from protemb_sdk._model.batches import feeds_of
 from protemb_sdk._model.models import GraphInfo
 from protemb_train.base.arrays import ArrayFileError
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.presets import BASE, ConfigError
+from protemb_train.network.presets import BASE_1, ConfigError
 from protemb_train.network.protein import DISTANCES, PARTS
 from protemb_train.network.vectors import CONTENTS, ChainVectors
 
@@ -237,7 +237,7 @@ def test_invalid_contents_and_maps_are_refused(tmp_path, states):
     np.savez(tmp_path / "nan.npz", matrix=np.full((115, 3), np.nan))
     with pytest.raises(ArrayFileError, match="its matrix must contain finite numbers"):
         read_vectors(network, tmp_path / "nan.npz", None)
-    old = ScoreNetwork(replace(BASE, dilations=(1,))).eval()
+    old = ScoreNetwork(replace(BASE_1, dilations=(1,))).eval()
     assert read_vectors(old, None, None) is None
     with pytest.raises(ExportError, match="require a network with a single representation"):
         read_vectors(old, None, "state")

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from protemb_train.network.checkpoint import read_tensors
-from protemb_train.network.presets import BASE_TRAINING, PAPER_TRAINING
+from protemb_train.network.presets import BASE_1_TRAINING, PAPER_TRAINING
 from protemb_train.pretrain import pretrain
 from protemb_train.pretrain.crops import CropBatches
 
 TINY = {
-    "base": replace(BASE_TRAINING, batch=4, crops=(16, 24), warmup_steps=2, ema=0.5, schedule="constant"),
+    "base": replace(BASE_1_TRAINING, batch=4, crops=(16, 24), warmup_steps=2, ema=0.5, schedule="constant"),
     "paper": replace(PAPER_TRAINING, batch=4, crops=(16,)),
 }
 

@@ -13,7 +13,7 @@ import torch
 from protemb_train.network.checkpoint import read_tensors
 
 CONFIG = """
-preset = "base"
+preset = "base-1"
 [network]
 channels = 8
 bottleneck = 4

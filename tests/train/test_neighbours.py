@@ -200,6 +200,6 @@ def test_a_recipe_without_a_pair_map_requires_messages(real_corpus):
         Pretraining(real_corpus, real_corpus, CONFIG, ALONE, 10, 0, {})
 
 
-def test_presets_base_2_have_the_same_network_configuration():
-    assert PRESETS["base-2"][0] == PRESETS["base-2-messages"][0]
-    assert not PRESETS["base-2-messages"][1].pair_map and PRESETS["base-2"][1].pair_map
+def test_presets_of_base_have_the_same_network_configuration():
+    assert PRESETS["base"][0] == PRESETS["base-messages"][0]
+    assert not PRESETS["base-messages"][1].pair_map and PRESETS["base"][1].pair_map

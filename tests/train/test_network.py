@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from protemb_train.network.features import centred
 from protemb_train.network.network import BASE_CONDITIONS, ScoreNetwork
-from protemb_train.network.presets import BASE, PAPER, PRESETS, NetworkConfig, authors_release
+from protemb_train.network.presets import BASE_1, PAPER, PRESETS, NetworkConfig, authors_release
 
 
 def inputs_of(trace, size=40, batch=1):
@@ -33,7 +33,7 @@ def test_the_gradient_is_equivariant_to_rotation(traces, randomised, seed):
     turn = torch.linalg.qr(torch.randn(3, 3, generator=generator)).Q
     turn = turn * torch.linalg.det(turn)
     coords, types, index = inputs_of(traces[0])
-    for config in (PAPER, BASE):
+    for config in (PAPER, BASE_1):
         network = randomised(
             NetworkConfig(**{**vars(config), "dilations": (1, 2), "channels": 8, "bottleneck": 4})
         )
@@ -74,25 +74,25 @@ def test_rows_with_halo_equal_those_of_the_whole_map(config, randomised, traces)
 
 
 def test_presets_have_the_published_receptive_field_and_parameters():
-    paper, base = ScoreNetwork(PAPER), ScoreNetwork(BASE)
+    paper, base = ScoreNetwork(PAPER), ScoreNetwork(BASE_1)
     assert paper.radius == 145 and base.radius == 30
     assert 2 * (paper.radius + 1) + 1 == 293  # with the output layer: the paper's receptive field
     assert sum(p.numel() for p in paper.parameters()) == pytest.approx(0.43e6, rel=0.05)
     assert paper.stem.conv.weight.shape == (64, 149, 3, 3)
 
 
-@pytest.mark.parametrize("config", [PAPER, BASE, authors_release(61)], ids=["paper", "base", "released"])
+@pytest.mark.parametrize("config", [PAPER, BASE_1, authors_release(61)], ids=["paper", "base", "released"])
 def test_configs_can_be_restored_from_plain_values(config):
     values = config.as_dict()
     assert NetworkConfig.from_dict(values) == config
     assert isinstance(values["dilations"], list)
-    assert set(PRESETS) == {"paper", "base", "base-2", "base-2-messages"}
+    assert set(PRESETS) == {"paper", "base", "base-messages", "base-1"}
 
 
 @given(log_sigma=st.floats(math.log(0.01), math.log(10)))
 @settings(deadline=None)
 def test_noise_conditioning_of_base_is_continuous(log_sigma):
-    network = ScoreNetwork(NetworkConfig(**{**vars(BASE), "dilations": (1,)}))
+    network = ScoreNetwork(NetworkConfig(**{**vars(BASE_1), "dilations": (1,)}))
     sigma = torch.tensor([math.exp(log_sigma), math.exp(log_sigma) * 1.001])
     here, there = network.condition(sigma)
     assert here.shape == (BASE_CONDITIONS,)

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protemb_train.network.noise import denoising_score, geometric_levels, perturb, stratified_levels
-from protemb_train.network.presets import BASE, PAPER
+from protemb_train.network.presets import BASE_1, PAPER
 
 
-@pytest.mark.parametrize("config", [PAPER, BASE], ids=["paper", "base"])
+@pytest.mark.parametrize("config", [PAPER, BASE_1], ids=["paper", "base"])
 def test_noise_levels_are_geometric_as_in_the_paper(config):
     levels = geometric_levels(config.noise_levels, config.sigma_max, config.sigma_min)
     assert levels.shape == (32,) and levels.dtype == torch.float32

@@ -7,13 +7,13 @@ from torch import nn
 from protemb_sdk._base.errors import ProtembError
 from protemb_train.network.checkpoint import read_tensors
 from protemb_train.network.features import UNKNOWN
-from protemb_train.network.presets import BASE_TRAINING, PRESETS, read_config
+from protemb_train.network.presets import BASE_1_TRAINING, PRESETS, read_config
 from protemb_train.pretrain.crops import CropBatches, WholeChains
 from protemb_train.pretrain.objective import Pretraining, type_loss
 from protemb_train.pretrain.pretrain import Machine, pretrain
 from protemb_train.pretrain.recalibrate import recalibrate
 
-SMALL = replace(BASE_TRAINING, batch=4, crops=(24,), mask_types=0.3, type_loss=0.5, ema=None)
+SMALL = replace(BASE_1_TRAINING, batch=4, crops=(24,), mask_types=0.3, type_loss=0.5, ema=None)
 
 
 @pytest.fixture
@@ -120,11 +120,11 @@ def test_recalibrated_statistics_equal_those_of_whole_chains(real_corpus, tmp_pa
 def test_a_configuration_file_changes_a_preset(tmp_path):
     path = tmp_path / "x.toml"
     path.write_text(
-        'preset = "base"\n[network]\nbottleneck = 32\n[training]\nema = "none"\ncrops = [32, 64]\n'
+        'preset = "base-1"\n[network]\nbottleneck = 32\n[training]\nema = "none"\ncrops = [32, 64]\n'
     )
     name, network, training = read_config(path)
-    base, recipe = PRESETS["base"]
-    assert name == "base+"
+    base, recipe = PRESETS["base-1"]
+    assert name == "base-1+"
     assert network == replace(base, bottleneck=32)
     assert training == replace(recipe, ema=None, crops=(32, 64))
     path.write_text('preset = "paper"\n')

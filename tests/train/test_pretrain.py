@@ -212,7 +212,7 @@ def test_gradients_of_equation_4_cannot_be_below_the_floor():
 
 
 NODES = """
-preset = "base"
+preset = "base-1"
 [network]
 channels = 8
 bottleneck = 4

@@ -45,7 +45,7 @@ def test_a_script_starts(script: Path) -> None:
 
 
 def test_throughput(real_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shape = replace(presets.BASE, **TINY), replace(presets.BASE_TRAINING, batch=2, crops=(16,))
+    shape = replace(presets.BASE_1, **TINY), replace(presets.BASE_1_TRAINING, batch=2, crops=(16,))
     monkeypatch.setitem(presets.PRESETS, "base", shape)
     script = loaded("throughput", monkeypatch)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -58,8 +58,8 @@ def test_throughput(real_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.Mon
 def test_trials(real_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = loaded("trials", monkeypatch)
     monkeypatch.setattr(network, "BaseFeatures", network.BaseFeatures)  # restored after a trial replaces it
-    monkeypatch.setattr(script, "BASE", replace(presets.BASE, **TINY))
-    monkeypatch.setattr(script, "BASE_TRAINING", replace(presets.BASE_TRAINING, batch=2, crops=(16,)))
+    monkeypatch.setattr(script, "BASE_1", replace(presets.BASE_1, **TINY))
+    monkeypatch.setattr(script, "BASE_1_TRAINING", replace(presets.BASE_1_TRAINING, batch=2, crops=(16,)))
     tried = [t for t in script.TRIALS["ablation"] if t.what == "base" or t.features is not BaseFeatures]
     monkeypatch.setitem(script.TRIALS, "ablation", tried)
     script.main(real_corpus.path, tmp_path / "runs", tmp_path, steps=2, sets="ablation")
@@ -88,8 +88,8 @@ def test_every_trial_changes_existing_fields() -> None:
     with pytest.MonkeyPatch.context() as patch:
         trials = loaded("trials", patch).TRIALS
     for trial in (trial for group in trials.values() for trial in group):
-        replace(presets.BASE, **trial.network)
-        replace(presets.BASE_TRAINING, **trial.training)
+        replace(presets.BASE_1, **trial.network)
+        replace(presets.BASE_1_TRAINING, **trial.training)
     names = [trial.what for group in trials.values() for trial in group]
     assert len(names) == len({"".join(c if c.isalnum() else "-" for c in name) for name in names})
 

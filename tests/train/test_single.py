@@ -13,7 +13,7 @@ from protemb_train.corpus.cuts import BONDED, TOUCHING
 from protemb_train.network.checkpoint import load_network, read_tensors, write_tensors
 from protemb_train.network.features import UNKNOWN
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.presets import BASE_TRAINING, ConfigError, NetworkConfig
+from protemb_train.network.presets import BASE_1_TRAINING, ConfigError, NetworkConfig
 from protemb_train.pretrain.auxiliary import AuxiliaryBatches, StepBatches
 from protemb_train.pretrain.crops import CropBatches
 from protemb_train.pretrain.judge import judge_states
@@ -30,7 +30,7 @@ CONFIG = NetworkConfig(
     single_channels=12,
 )
 RECIPE = replace(
-    BASE_TRAINING,
+    BASE_1_TRAINING,
     batch=2,
     crops=(24,),
     type_loss=0.3,
@@ -226,7 +226,7 @@ def test_a_run_can_start_from_the_weights_of_another(real_corpus, tmp_path):
 def test_a_run_of_an_older_version_can_be_resumed(real_corpus, tmp_path):
     """Its record lacks fields of the recipe and the network that were added later."""
     config = replace(CONFIG, exchanges=None)
-    recipe = replace(BASE_TRAINING, batch=2, crops=(24,), schedule="constant", warmup_steps=0)
+    recipe = replace(BASE_1_TRAINING, batch=2, crops=(24,), schedule="constant", warmup_steps=0)
     last = pretrain(real_corpus.path, config, recipe, tmp_path, steps=1, progress=False)
     loaded = read_tensors(last)
     for name in ("damaged", "damage_loss", "pieces", "longest"):

@@ -57,7 +57,7 @@ def pretrain(
     out: Annotated[
         Path, typer.Option("-o", "--out", help="Folder for checkpoints; an earlier run in it is continued.")
     ],
-    preset: Annotated[str, typer.Option(help="paper, base or base-2.")] = "base",
+    preset: Annotated[str, typer.Option(help="paper, base, base-messages or base-1.")] = "base",
     config: Annotated[
         Path | None, typer.Option(help="TOML file with a preset and changes to it, instead of --preset.")
     ] = None,
@@ -81,7 +81,7 @@ def pretrain(
     ] = None,
     pair_map: Annotated[
         Path | None,
-        typer.Option("--map", help="Checkpoint of preset base with the initial pair map of base-2."),
+        typer.Option("--map", help="Checkpoint of preset base-1 with the initial pair map of base."),
     ] = None,
 ) -> None:
     """Pre-train a network by denoising score matching, continuing an earlier run."""
@@ -213,7 +213,7 @@ def weights(
 @app.command()
 def untrained(
     out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint to write.")],
-    preset: Annotated[str, typer.Option(help="paper, base or base-2.")] = "base",
+    preset: Annotated[str, typer.Option(help="paper, base, base-messages or base-1.")] = "base",
     config: Annotated[
         Path | None,
         typer.Option(help="TOML file of the run for which this is the control, instead of --preset."),

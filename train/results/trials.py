@@ -22,7 +22,7 @@ from protemb_train.network.checkpoint import load_network
 from protemb_train.network.features import BaseFeatures
 from protemb_train.network.loss import score_matching_loss
 from protemb_train.network.noise import denoising_score
-from protemb_train.network.presets import BASE, BASE_TRAINING, PAPER, PAPER_TRAINING
+from protemb_train.network.presets import BASE_1, BASE_1_TRAINING, PAPER, PAPER_TRAINING
 from protemb_train.pretrain.crops import WholeChains
 from protemb_train.pretrain.pretrain import pretrain
 
@@ -130,8 +130,8 @@ def run(trial: Trial, corpus: Path, folder: Path, steps: int) -> float:
         (PAPER, PAPER_TRAINING)
         if paper
         else (
-            replace(BASE, **trial.network),
-            replace(BASE_TRAINING, **short | trial.training),
+            replace(BASE_1, **trial.network),
+            replace(BASE_1_TRAINING, **short | trial.training),
         )
     )
     rooms.BaseFeatures = trial.features  # type: ignore[attr-defined]

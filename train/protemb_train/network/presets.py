@@ -267,7 +267,7 @@ PAPER = NetworkConfig(
     noise_levels=32,  # section 4
 )
 
-BASE = NetworkConfig(
+BASE_1 = NetworkConfig(
     family="base",
     channels=64,  # the published embedding size
     bottleneck=32,  # efficient vectorisation: faster per operation than twice the blocks of 16
@@ -294,7 +294,7 @@ PAPER_TRAINING = PretrainConfig(
     per_residue_loss=False,
 )  # all values from section 4
 
-BASE_TRAINING = PretrainConfig(
+BASE_1_TRAINING = PretrainConfig(
     batch=8,  # with the crops, as many residue pairs per step as the paper's 32 crops of 32
     crops=(64,),  # as wide as the receptive field: the central entry is as in a whole chain
     two_windows=0.4,  # includes pairs that are far apart in sequence
@@ -312,15 +312,15 @@ BASE_TRAINING = PretrainConfig(
     per_residue_loss=True,  # equal weight of crops of different sizes
 )
 
-BASE_2 = replace(
-    BASE,
+BASE = replace(
+    BASE_1,
     exchanges=(4,),  # (3, 6) learned no faster in 250 steps and is slower (train/results/design.md)
     single_channels=128,
     messages=(4, 2),
 )
 
-BASE_2_TRAINING = replace(
-    BASE_TRAINING,
+BASE_TRAINING = replace(
+    BASE_1_TRAINING,
     batch=6,  # crops; a quarter of the residue pairs of a step
     learning_rate=3e-3,
     small_rate=0.33,  # perceptrons and heads; 1.0 learned as fast after 200 steps
@@ -337,7 +337,7 @@ BASE_2_TRAINING = replace(
 )
 
 MESSAGES_TRAINING = replace(
-    BASE_2_TRAINING,
+    BASE_TRAINING,
     pair_map=False,
     learning_rate=2e-3,
     small_rate=1.0,
@@ -351,8 +351,8 @@ MESSAGES_TRAINING = replace(
 PRESETS: dict[str, tuple[NetworkConfig, PretrainConfig]] = {
     "paper": (PAPER, PAPER_TRAINING),
     "base": (BASE, BASE_TRAINING),
-    "base-2": (BASE_2, BASE_2_TRAINING),  # will be named base when its network is trained
-    "base-2-messages": (BASE_2, MESSAGES_TRAINING),  # initial weights of a run of base-2
+    "base-messages": (BASE, MESSAGES_TRAINING),  # initial weights of a run of base
+    "base-1": (BASE_1, BASE_1_TRAINING),
 }
 
 
