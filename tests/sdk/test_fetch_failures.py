@@ -111,7 +111,7 @@ def test_what_is_not_there_is_not_asked_for_again(server: Server, cache: Path) -
 
 def test_redirections_that_lead_nowhere_are_refused(server: Server, cache: Path, tmp_path: Path) -> None:
     secret = tmp_path / "1a8o.cif.gz"
-    secret.write_bytes(gzip.compress(b"data_x\n"))
+    secret.write_bytes(gzip.compress(b"data_x\n", mtime=0))
     for target in (secret.as_uri(), "ftp://127.0.0.1/1a8o.cif.gz", "data:,x"):
         error = failure(server, cache, moved(target))
         assert f"is redirected to {target}, which is refused, as it is not http or https" in str(error)
@@ -127,8 +127,11 @@ def test_redirections_that_lead_nowhere_are_refused(server: Server, cache: Path,
         (b"<html>Please log in</html>", "this is an HTML or XML document"),
         (b"", "the file is empty"),
         (b"\x89PNG", "this is a PNG image"),
-        (gzip.compress(b"hello"), "not a structure file (it starts with b'hello')"),
-        (gzip.compress(b"data_x\n" * 99)[:-9], "the gzip stream is damaged or truncated (it ends too early)"),
+        (gzip.compress(b"hello", mtime=0), "not a structure file (it starts with b'hello')"),
+        (
+            gzip.compress(b"data_x\n" * 99, mtime=0)[:-9],
+            "the gzip stream is damaged or truncated (it ends too early)",
+        ),
     ],
 )
 def test_what_is_no_structure_is_refused(server: Server, cache: Path, body: bytes, words: str) -> None:
@@ -150,13 +153,13 @@ def test_what_ends_too_early_is_refused(server: Server, cache: Path, zipped: byt
             "holds no _atom_site table of mmCIF, so",
         ),
     }[part]
-    error = failure(server, cache, sent(gzip.compress(text[:end])))
+    error = failure(server, cache, sent(gzip.compress(text[:end], mtime=0)))
     assert f" sent cannot be used: {words}" in str(error) and not error.retryable
 
 
 @pytest.mark.parametrize("name", ["1ALM", "AF-P69905-F1", "a_name", "pdb_10001a8o"])
 def test_another_entry_is_refused(server: Server, cache: Path, zipped: bytes, name: str) -> None:
-    other = sent(gzip.compress(gzip.decompress(zipped).replace(b"1A8O", name.encode())))
+    other = sent(gzip.compress(gzip.decompress(zipped).replace(b"1A8O", name.encode()), mtime=0))
     server.answers["/other"] = [other]
     for answer in (other, moved("/other")):
         error = failure(server, cache, answer)
