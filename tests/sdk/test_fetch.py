@@ -47,7 +47,7 @@ def test_a_damaged_file_of_the_cache_is_downloaded_again(
         server.asked.clear()
         assert fetch_structure("1a8o") == path and path.read_bytes() == zipped and server.asked == [ENTRY]
         (note,) = caplog.messages
-        assert note.startswith(f"{path}: not used and downloaded again, as ") and words in note
+        assert note.startswith(f"{path}: downloaded again, because it cannot be used: ") and words in note
         caplog.clear()
     path.write_bytes(gzip.compress(text[: len(text) // 2]))
     done = protemb("embed", "1a8o", "-o", tmp_path / "out.npz", "--fetch")

@@ -124,20 +124,21 @@ def test_redirections_that_lead_nowhere_are_refused(server: Server, cache: Path,
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"<html>Please log in</html>", "this is an HTML or XML document"),
-        (b"", "the file is empty"),
-        (b"\x89PNG", "this is a PNG image"),
-        (gzip.compress(b"hello", mtime=0), "not a structure file (it starts with b'hello')"),
+        (b"<html>Please log in</html>", "this is an HTML or XML document;"),
+        (b"", "the file is empty;"),
+        (b"\x89PNG", "this is a PNG image (read are PDB"),
+        (gzip.compress(b"hello", mtime=0), "not a structure file (it starts with b'hello');"),
         (
             gzip.compress(b"data_x\n" * 99, mtime=0)[:-9],
-            "the gzip stream is damaged or truncated (it ends too early)",
+            "the gzip stream is damaged or truncated (it ends too early);",
         ),
     ],
 )
 def test_what_is_no_structure_is_refused(server: Server, cache: Path, body: bytes, words: str) -> None:
     error = failure(server, cache, sent(body))
     advice = "; check PROTEMB_RCSB_URL and the proxy, or try again later"
-    assert str(error) == f"1a8o: what {server.url}{ENTRY} sent cannot be used: {words}{advice}"
+    assert error.problem.startswith(f"what {server.url}{ENTRY} sent cannot be used: {words}")
+    assert error.where == "1a8o" and error.problem.endswith(advice)
 
 
 @pytest.mark.parametrize("part", ["row", "table", "other table", "header"])

@@ -85,7 +85,7 @@ def fetch_structure(identifier: str, *, timeout: float = DEFAULT_TIMEOUT) -> Pat
         _check(data, entry, entry.name)
     except StructureError as error:
         raise StructureError(
-            f"what {url} sent cannot be used: {_finding(error)}; check {variable} and the proxy, "
+            f"what {url} sent cannot be used: {error.problem}; check {variable} and the proxy, "
             "or try again later",
             entry.name,
         ) from error
@@ -150,7 +150,7 @@ def _in_cache(folder: Path, entry: Identifier) -> Path | None:
             _check(path, entry, str(path))
         except StructureError as error:
             if path.exists():
-                logger.warning("%s: not used and downloaded again, as %s", path, _finding(error))
+                logger.warning("%s: downloaded again, because it cannot be used: %s", path, error.problem)
             continue
         return path
     return None
@@ -193,8 +193,3 @@ def _check(content: bytes | Path, entry: Identifier, where: str) -> None:
     found = identifier_of(named)
     if found is None or (found.database, found.name) != (entry.database, entry.name):
         raise StructureError(f"the file is of the entry {named[:40]!r}, not {entry.name}", where)
-
-
-def _finding(error: StructureError) -> str:
-    """Return what is wrong with a file, without what to do about one of the user's."""
-    return error.problem.partition("; ")[0].partition(" (read are ")[0]
