@@ -26,7 +26,7 @@ from protemb_sdk._model.models import BUNDLED, beside
 from protemb_train.corpus.corpus import Corpus, write_corpus
 from protemb_train.network.checkpoint import load_network
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.presets import PRESETS, NetworkConfig
+from protemb_train.network.presets import BASE_1_TRAINING, PAPER_TRAINING, NetworkConfig
 from protemb_train.pretrain.judge import judge
 
 # Fixed by the contract, or meant for programs only.
@@ -56,7 +56,7 @@ def checkpoint(family: str, folder: Path, corpus: Path) -> Path:
     config = NetworkConfig(family=family, channels=8, bottleneck=4, dilations=(1, 2), noise_levels=4)
     network = ScoreNetwork(config)
     torch.nn.init.normal_(network.conv_out.weight, std=0.1)
-    recipe = asdict(PRESETS[family][1])
+    recipe = asdict(PAPER_TRAINING if family == "paper" else BASE_1_TRAINING)
     record = {
         "preset": f"{family}+",
         "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in recipe.items()},
