@@ -213,7 +213,7 @@ def main(
 ) -> None:
     """Measure, and write the page."""
     text = (
-        "\n".join(page(model or ["base", "base-int8", "base-1", "small"], length or [128, 256, 512])) + "\n"
+        "\n".join(page(model or ["base", "base-int8", "small"], length or [128, 256, 512])) + "\n"
     )
     out.write_text(text)
     print(text)

@@ -83,7 +83,7 @@ for name in "${names[@]}"; do
         protemb-train pretrain --corpus "$chains" -o "$run" --preset "${name%-c*}" --steps "$steps" \
             "${options[@]}" "${pretrain_options[@]}"
     fi
-    # As published; batch statistics taken anew on whole chains were worse (train/results/README.md).
+    # As published; batch statistics taken anew on whole chains were worse.
     checkpoint[$name]=$run/best.ckpt
     # All on the same chains; those of corpus-c30 are in the same split.
     make_file "$results/$name.json" "${checkpoint[$name]}" -- protemb-train judge "${checkpoint[$name]}" \
