@@ -212,9 +212,7 @@ def main(
     length: Annotated[list[int] | None, typer.Option(help="Residues.")] = None,
 ) -> None:
     """Measure, and write the page."""
-    text = (
-        "\n".join(page(model or ["base", "base-int8", "small"], length or [128, 256, 512])) + "\n"
-    )
+    text = "\n".join(page(model or ["base", "base-int8", "small"], length or [128, 256, 512])) + "\n"
     out.write_text(text)
     print(text)
 
