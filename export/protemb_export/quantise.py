@@ -45,11 +45,10 @@ class Int8Blocks:
         # Computation in integers begins with the map in front of the first block, and with the terms added by
         # an exchange, which pass an identity convolution (fold.FoldedBaseStem, states.FoldedWrite).
         self.starts: dict[str, str] = {}  # quantised map, and the float32 map in front of its ReLU, if any
-        self.dropped: set[str] = set()
         self.blocks: list[onnx.NodeProto] = []
         inside: set[str] = set()
-        same: dict[str, str] = {}
-        convolved: set[str] = set()
+        # By the result of a convolution outside: that result, or of an identity convolution its source.
+        convolved: dict[str, str] = {}
         rectified = {node.input[0] for node in graph.node if node.op_type == "Relu"}
         for node in graph.node:
             maps = [name for name in node.input if name not in self.weights]
@@ -58,17 +57,16 @@ class Int8Blocks:
                 self.blocks.append(node)
                 inside.update(node.output)
             elif node.op_type == "Conv" and node.input[1] in self.weights:
-                if self._filter(node).shape[1] > 1:
-                    convolved.add(out)
-                elif out in rectified:
-                    same[out] = source
-                    self.dropped.add(out)
-                else:
+                identity = self._filter(node).shape[1] == 1
+                if identity and out not in rectified:
                     self.starts[out] = source
                     inside.add(out)
-            elif node.op_type == "Relu" and (source in same or source in convolved):
-                self.starts[out] = same.get(source, source)
+                else:
+                    convolved[out] = source if identity else out
+            elif node.op_type == "Relu" and source in convolved:
+                self.starts[out] = convolved[source]
                 inside.add(out)
+        self.dropped = {out for out, wide in convolved.items() if wide != out}
         if {node.op_type for node in self.blocks} != {"Conv", "Relu", "Add"}:
             raise ExportError(REFUSAL)
 

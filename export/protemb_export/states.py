@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from protemb_export.fold import conv_without_effect, fold_conv, folded_block
 from protemb_sdk._model.readouts import CONTACT_SCALE
 from protemb_train.network.features import (
-    SMALLEST_EXPONENT,
     BaseFeatures,
     centred,
+    decay,
     one_hot,
     pair_differences,
 )
@@ -59,7 +59,7 @@ def strip_of(coords_BL3: Tensor, rows_R: Tensor, first: Tensor, past: Tensor) ->
     """Return a strip from its rows with halo, and its first and past row, each int64 of shape (1,)."""
     residues = torch.arange(coords_BL3.shape[1], device=coords_BL3.device)
     squared = pair_differences(coords_BL3.index_select(1, rows_R), coords_BL3).square().sum(dim=-1)
-    near = torch.exp((squared / -(CONTACT_SCALE**2)).clamp(min=SMALLEST_EXPONENT))
+    near = decay(squared / -(CONTACT_SCALE**2))
     return Strip(
         rows=rows_R,
         wanted=((rows_R >= first) & (rows_R < past)).to(torch.float32),

@@ -17,13 +17,18 @@ PAPER_POSITION_SCALES = 12  # d_model = 24: 12 sines, 12 cosines (section 4)
 SMALLEST_EXPONENT = -46.0
 
 
-def gaussian(x: Tensor) -> Tensor:
-    """Return exp(-x^2), but at least 1e-20.
+def decay(exponent: Tensor) -> Tensor:
+    """Return exp(exponent), but at least 1e-20.
 
     Below 1e-38 numbers are subnormal, and products with them are slow on a CPU: the first convolution took
     eight times as long.
     """
-    return (-(x * x)).clamp(min=SMALLEST_EXPONENT).exp()
+    return exponent.clamp(min=SMALLEST_EXPONENT).exp()
+
+
+def gaussian(x: Tensor) -> Tensor:
+    """Return exp(-x^2), but at least 1e-20; see `decay`."""
+    return decay(-(x * x))
 
 
 def pair_differences(rows_BR3: Tensor, columns_BL3: Tensor) -> Tensor:

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from protemb_sdk._model.readouts import CONTACT_SCALE
-from protemb_train.network.features import SMALLEST_EXPONENT, pair_differences
+from protemb_train.network.features import decay, pair_differences
 
 
 def mean_readouts(pair_BCLL: Tensor, coords_BL3: Tensor) -> dict[str, Tensor]:
     """Return the readouts mean, column, contact and column-contact of whole pair maps, each (B, C, L)."""
     squared_BLL = pair_differences(coords_BL3, coords_BL3).square().sum(dim=-1)
-    near_BLL = (squared_BLL / -(CONTACT_SCALE**2)).clamp(min=SMALLEST_EXPONENT).exp()
+    near_BLL = decay(squared_BLL / -(CONTACT_SCALE**2))
     near_BLL = near_BLL / near_BLL.sum(dim=2, keepdim=True)
     return {
         "mean": pair_BCLL.mean(dim=3),

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from protemb_train.network.features import SMALLEST_EXPONENT, BaseFeatures, gaussian
+from protemb_train.network.features import BaseFeatures, decay, gaussian
 
 NEAREST = 24
 REACH = 30.0
@@ -68,10 +68,7 @@ def find_neighbours(features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor
     for axis in coords_BL3.unbind(dim=2):  # one axis at a time: a third of the memory
         squared_BLL = squared_BLL + (axis[:, :, None] - axis[:, None, :]).square()
     others = (residues[:, None] != residues[None, :]).to(torch.float32)
-    counts = [
-        ((squared_BLL / -(scale**2)).clamp(min=SMALLEST_EXPONENT).exp() * others).sum(dim=2) / usual - 1
-        for scale, usual in BURIAL
-    ]
+    counts = [(decay(squared_BLL / -(scale**2)) * others).sum(dim=2) / usual - 1 for scale, usual in BURIAL]
     far = REACH**2
     squared_BLL = (squared_BLL * others + far * (1 - others)).clamp(max=far)
     # A chain may have fewer residues than the number of neighbours.
