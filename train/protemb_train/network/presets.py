@@ -208,6 +208,9 @@ class PretrainConfig(Checked):
         on pieces and whole chains.
     hidden_chains : float
         Share of pieces with all residue types masked; in the others `mask_types` and `swap_types` are used.
+    geometry_loss : float
+        Weight of the cross entropy (in units of the logarithm of the number of classes) of the local geometry
+        around each residue; see `protemb_train.pretrain.local_geometry`.
     damaged : int
         Number of damaged structures per step.
     damage_loss : float
@@ -239,6 +242,7 @@ class PretrainConfig(Checked):
     chains: Steps = 0
     profile_loss: Weight = 0.0
     hidden_chains: Share = 0.0
+    geometry_loss: Weight = 0.0
     damaged: Steps = 0
     damage_loss: Weight = 0.0
     longest: Crop = 200

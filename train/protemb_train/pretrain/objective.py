@@ -23,6 +23,7 @@ from protemb_train.network.single import four_means
 from protemb_train.pretrain.auxiliary import Damaged, StepBatches
 from protemb_train.pretrain.crops import Batch, CropBatches, WholeChains
 from protemb_train.pretrain.judge import judge_states
+from protemb_train.pretrain.local_geometry import CLASSES, QUANTITIES, local_geometry
 
 VALIDATION_BATCHES = 16
 LDDT_VARIANCE = 0.06
@@ -48,12 +49,15 @@ class Predicted(NamedTuple):
         Logits of the contact sites of cut chains.
     profile : Tensor, shape (B, L, 20), or None
         Log probabilities of the residue types from structure alone.
+    geometry : Tensor, shape (B, L, Q, classes), or None
+        Logits of the local geometry (`local_geometry`).
     """
 
     gradient: Tensor | None
     types: Tensor | None
     sites: Tensor | None
     profile: Tensor | None
+    geometry: Tensor | None
 
 
 class Pretraining(pl.LightningModule):
@@ -97,10 +101,12 @@ class Pretraining(pl.LightningModule):
         self.config, self.steps, self.seed, self.workers = config, steps, seed, workers
         self.damaged = damaged
         self.network = ScoreNetwork(network)
-        if network.exchanges is None and (config.site_loss or config.profile_loss or config.damage_loss):
+        if network.exchanges is None and any(
+            (config.site_loss, config.profile_loss, config.geometry_loss, config.damage_loss)
+        ):
             raise TrainingError(
-                "site_loss, profile_loss and damage_loss require a single representation; set exchanges in "
-                "[network], or these losses to 0"
+                "site_loss, profile_loss, geometry_loss and damage_loss require a single representation; set "
+                "exchanges in [network], or these losses to 0"
             )
         if network.messages is None and not config.pair_map:
             raise TrainingError(
@@ -110,6 +116,7 @@ class Pretraining(pl.LightningModule):
         width = 4 * network.channels if network.exchanges is None else network.single_channels
         self.type_head = nn.Linear(width, UNKNOWN) if config.type_loss else None
         self.site_head = nn.Linear(width, 1) if config.site_loss else None
+        self.geometry_head = nn.Linear(width, QUANTITIES * CLASSES) if config.geometry_loss else None
         self.damage_head = nn.Linear(width, 1) if config.damage_loss else None
 
     def forward(self, batch: Batch) -> Predicted:
@@ -122,7 +129,8 @@ class Pretraining(pl.LightningModule):
         if not self.config.pair_map:
             assert single is not None  # checked at the start
             states = self.network.states_without_map(*inputs[:3])
-            return Predicted(None, *self._heads(states.state), single.log_profile(states.structure))
+            types, sites, geometry = self._heads(states.state)
+            return Predicted(None, types, sites, single.log_profile(states.structure), geometry)
         if single is None:
             pair_BCLL = self.network.embed(*inputs)
             state, profile = None, None
@@ -132,12 +140,16 @@ class Pretraining(pl.LightningModule):
         gradient = self.network.gradient(pair_BCLL, batch["noisy"], batch["sigma"])
         if state is None and self.type_head is not None:
             state = four_means(pair_BCLL, batch["noisy"])
-        return Predicted(gradient, *self._heads(state), profile)
+        types, sites, geometry = self._heads(state)
+        return Predicted(gradient, types, sites, profile, geometry)
 
-    def _heads(self, state: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        types = None if self.type_head is None or state is None else self.type_head(state)
-        sites = None if self.site_head is None or state is None else self.site_head(state)[..., 0]
-        return types, sites
+    def _heads(self, state: Tensor | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        if state is None:
+            return None, None, None
+        types = None if self.type_head is None else self.type_head(state)
+        sites = None if self.site_head is None else self.site_head(state)[..., 0]
+        geometry = None if self.geometry_head is None else self.geometry_head(state)
+        return types, sites, None if geometry is None else geometry.unflatten(2, (QUANTITIES, CLASSES))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the sum of all losses on a batch; a loss that is not finite raises a `TrainingError`."""
@@ -194,6 +206,12 @@ class Pretraining(pl.LightningModule):
             sites = F.binary_cross_entropy_with_logits(logit, label.float()) / math.log(2)
             total = total + config.site_loss * sites
             self.log("site_loss", sites.detach())
+        if named and config.geometry_loss:
+            logits = [result.geometry.flatten(0, 2) for _, result in named if result.geometry is not None]
+            classes = [local_geometry(chain["coords"], chain["index"]).flatten() for chain, _ in named]
+            geometry = F.cross_entropy(torch.cat(logits), torch.cat(classes)) / math.log(CLASSES)
+            total = total + config.geometry_loss * geometry
+            self.log("geometry_loss", geometry.detach())
         if config.damage_loss and batch["damaged"]:
             assert self.damage_head is not None
             states = [self._state(model) for model in batch["damaged"]]
@@ -241,7 +259,13 @@ class Pretraining(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return Adam with the learning rates and the schedule of the recipe."""
         rate = self.config.learning_rate
-        heads = (self.network.single, self.type_head, self.site_head, self.damage_head)
+        heads = (
+            self.network.single,
+            self.type_head,
+            self.site_head,
+            self.geometry_head,
+            self.damage_head,
+        )
         small = [weight for module in heads if module is not None for weight in module.parameters()]
         if self.config.small_rate == 1:
             optimizer = torch.optim.Adam(self.parameters(), lr=rate)
