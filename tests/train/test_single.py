@@ -10,7 +10,7 @@ import torch
 
 from protemb_train.corpus.corpus import CorpusError
 from protemb_train.corpus.cuts import BONDED, TOUCHING
-from protemb_train.network.checkpoint import load_network, read_tensors, write_tensors
+from protemb_train.network.checkpoint import load_heads, load_network, read_tensors, write_tensors
 from protemb_train.network.features import UNKNOWN
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import BASE_1_TRAINING, ConfigError, NetworkConfig
@@ -214,11 +214,23 @@ def test_a_run_can_start_from_the_weights_of_another(real_corpus, tmp_path):
     recipe = replace(RECIPE, damaged=0, damage_loss=0.0, ema=None, warmup_steps=0)
     first = pretrain(real_corpus.path, CONFIG, recipe, tmp_path / "a", steps=2, progress=False)
     network, _ = load_network(first)
+    heads = load_heads(first)
     still = replace(recipe, learning_rate=1e-12)
     second = pretrain(
-        real_corpus.path, CONFIG, still, tmp_path / "b", steps=1, progress=False, start=network, seed=5
+        real_corpus.path,
+        CONFIG,
+        still,
+        tmp_path / "b",
+        steps=1,
+        progress=False,
+        start=network,
+        heads=heads,
+        seed=5,
     )
     other, _ = load_network(second)
+    assert {name.split(".")[0] for name in heads} == {"type_head", "site_head"}
+    for name, weight in load_heads(second).items():
+        torch.testing.assert_close(weight, heads[name], msg=name)
     for (name, one), two in zip(network.state_dict().items(), other.state_dict().values(), strict=True):
         torch.testing.assert_close(one, two, msg=name)
 

@@ -77,7 +77,7 @@ def pretrain(
         typer.Option(help="Damaged structures of training chains (npz of quality decoys), for damage_loss."),
     ] = None,
     start: Annotated[
-        Path | None, typer.Option(help="Checkpoint with the initial weights of a new run.")
+        Path | None, typer.Option(help="Checkpoint with the initial weights of a new run and its heads.")
     ] = None,
     pair_map: Annotated[
         Path | None,
@@ -90,7 +90,7 @@ def pretrain(
     from protemb_train.base.origin import file_record, origin
     from protemb_train.corpus.corpus import Corpus
     from protemb_train.downstream.quality.decoys import read_damaged
-    from protemb_train.network.checkpoint import load_network
+    from protemb_train.network.checkpoint import load_heads, load_network
     from protemb_train.pretrain.pretrain import Machine, steps_done
     from protemb_train.pretrain.pretrain import pretrain as run
 
@@ -118,6 +118,7 @@ def pretrain(
         progress=progress,
         damaged=read_damaged(damaged) if damaged else (),
         start=load_network(start)[0] if start else None,
+        heads=load_heads(start) if start else None,
         pair_map=load_network(pair_map)[0] if pair_map else None,
     )
     say(console, str(last))

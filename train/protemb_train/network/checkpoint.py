@@ -154,6 +154,20 @@ def load_network(path: str | Path) -> tuple[ScoreNetwork, dict[str, Any]]:
     return fill(ScoreNetwork(config), state, path), {**record, "steps": steps}
 
 
+def load_heads(path: str | Path) -> dict[str, Tensor]:
+    """Return the weights of the heads of a `protemb-train pretrain` checkpoint, which predict its objectives.
+
+    Empty for a file of `save_network`, which has none.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing or is no checkpoint.
+    """
+    weights = read_tensors(path).get("state_dict", {})
+    return {name: value for name, value in weights.items() if not name.startswith("network.")}
+
+
 def save_network(network: ScoreNetwork, record: Mapping[str, Any], out: Path) -> None:
     """Write weights and training record alone: what `load_network` reads, and a run cannot be continued from.
 

@@ -6,7 +6,7 @@ import logging
 import math
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import Tensor
 
 from protemb_sdk import OutputError
 from protemb_train.corpus.corpus import Corpus
@@ -169,6 +170,7 @@ def pretrain(
     progress: bool = True,
     damaged: Sequence[Damaged] = (),
     start: ScoreNetwork | None = None,
+    heads: Mapping[str, Tensor] | None = None,
     pair_map: ScoreNetwork | None = None,
 ) -> Path:
     """Train a network, continuing from `out/last.ckpt` if it exists.
@@ -199,6 +201,8 @@ def pretrain(
     start : ScoreNetwork, optional
         Trained network with the initial weights of a new run; weights that are missing or have another shape
         are initialised at random, and a warning lists them.
+    heads : mapping of str to Tensor, optional
+        Trained weights of the heads of a new run (`load_heads`); others start at random.
     pair_map : ScoreNetwork, optional
         Trained network without states whose pair map a new run starts from (see `take_map`).
 
@@ -231,6 +235,8 @@ def pretrain(
         random = take_weights(module.network, start)
         if random:
             logger.warning("weights missing in the initial network, which are random: %s", _summary(random))
+    if heads:
+        module.load_state_dict(heads, strict=False)
     if pair_map is not None:
         take_map(module.network, pair_map)
     for weight in module.network.parameters():
