@@ -235,6 +235,26 @@ def test_a_run_can_start_from_the_weights_of_another(real_corpus, tmp_path):
         torch.testing.assert_close(one, two, msg=name)
 
 
+def test_learning_rates_by_part_of_the_network(real_corpus):
+    """Every weight has one rate: the map, perceptrons and heads, and what was trained without the map."""
+    recipe = replace(
+        RECIPE, damaged=0, damage_loss=0.0, small_rate=0.5, messages_rate=0.25, learning_rate=0.008
+    )
+    module = Pretraining(real_corpus, real_corpus, replace(CONFIG, messages=(1, 1)), recipe, 10, 0, {})
+    rates = {id(w): group["lr"] for group in module._groups() for w in group["params"]}
+    single = module.network.single
+    assert len(rates) == len(list(module.parameters())) and set(rates.values()) == {0.008, 0.004, 0.001}
+    expected = [
+        (module.network.conv_out, 0.008),
+        (single.writes, 0.004),
+        (module.site_head, 0.004),
+        (single.before, 0.001),
+        (single.profile, 0.001),
+    ]
+    for part, rate in expected:
+        assert {rates[id(weight)] for weight in part.parameters()} == {rate}
+
+
 def test_a_run_of_an_older_version_can_be_resumed(real_corpus, tmp_path):
     """Its record lacks fields of the recipe and the network that were added later."""
     config = replace(CONFIG, exchanges=None)

@@ -180,6 +180,9 @@ class PretrainConfig(Checked):
         fifth.
     small_rate : float
         Learning rate of perceptrons and heads, relative to `learning_rate`.
+    messages_rate : float
+        Learning rate of layers that were trained without the map (messages, residue types and profile),
+        relative to that of the other perceptrons.
     ema : float or None
         Decay of the moving average of the weights; None for no average.
     clip : float or None
@@ -235,6 +238,7 @@ class PretrainConfig(Checked):
     type_loss: Weight
     per_residue_loss: bool
     small_rate: Positive = 1.0
+    messages_rate: Weight = 1.0
     pair_map: bool = True
     pieces: Steps = 0
     piece_loss: Weight = 0.0

@@ -139,6 +139,11 @@ class SingleRepresentation(nn.Module):
                 assert isinstance(write, WriteBack)
                 write.silence()
 
+    def without_map(self) -> list[nn.Module]:
+        """Return the parts that are trained where the map is not computed."""
+        parts = [self.before, self.after, self.types, self.norm_profile, self.profile]
+        return parts if self.enter is None else [self.enter, *parts]
+
     def silence(self) -> None:
         """Start without influence between states and map, for those that were trained apart."""
         for module in self.modules():

@@ -256,27 +256,25 @@ class Pretraining(pl.LightningModule):
             )
             self.log_dict({f"val_{name}": value for name, value in found.items()}, sync_dist=True)
 
+    def _groups(self) -> list[dict[str, Any]]:
+        """Return the weights by learning rate, the largest first."""
+        config, single = self.config, self.network.single
+        heads = (self.type_head, self.site_head, self.geometry_head, self.damage_head)
+        rate = dict.fromkeys(self.parameters(), config.learning_rate)
+        for module in (single, *heads):
+            for weight in () if module is None else module.parameters():
+                rate[weight] *= config.small_rate
+        for module in () if single is None else single.without_map():
+            for weight in module.parameters():
+                rate[weight] *= config.messages_rate
+        return [
+            {"params": [weight for weight in rate if rate[weight] == value], "lr": value}
+            for value in sorted(set(rate.values()), reverse=True)
+        ]
+
     def configure_optimizers(self) -> Any:
         """Return Adam with the learning rates and the schedule of the recipe."""
-        rate = self.config.learning_rate
-        heads = (
-            self.network.single,
-            self.type_head,
-            self.site_head,
-            self.geometry_head,
-            self.damage_head,
-        )
-        small = [weight for module in heads if module is not None for weight in module.parameters()]
-        if self.config.small_rate == 1:
-            optimizer = torch.optim.Adam(self.parameters(), lr=rate)
-        else:
-            known = {id(weight) for weight in small}
-            others = [weight for weight in self.parameters() if id(weight) not in known]
-            groups: list[dict[str, Any]] = [
-                {"params": others},
-                {"params": small, "lr": rate * self.config.small_rate},
-            ]
-            optimizer = torch.optim.Adam(groups, lr=rate)
+        optimizer = torch.optim.Adam(self._groups(), lr=self.config.learning_rate)
         warmup = self.config.warmup_steps
 
         def factor(step: int) -> float:
