@@ -240,6 +240,28 @@ def test_fine_tuning_starts_from_the_row_and_changes_the_encoder(
         fine_tuned(run, other, 1.0, learning, learning[:1], test, seed=0)
 
 
+def test_fine_tuning_of_a_network_with_states_uses_its_residue_vectors(
+    split: tuple[list[SiteChain], list[SiteChain]],
+) -> None:
+    encoder, _ = load_network(BASE_CHECKPOINT.with_name("base.ckpt"))
+    source = StructureEncoder("base", ("residue",), threads=1)
+    sides = [[c for c in side if len(c) < 100][:2] for side in split]
+    learning, test = (as_tensors(side, embed_all(source, side), graph=True) for side in sides)
+    run = train(GraphHead, learning, learning[:1], test, quick(1), seed=0)
+    frozen = EndToEnd(encoder, 0.3, run.network, run.scaling).eval()
+    with torch.inference_mode():
+        (same,) = predict(frozen, [run.scaling.applied(test[0])])
+    np.testing.assert_allclose(same, run.test[0], atol=1e-3)
+    tuned = fine_tuned(run, encoder, 0.3, learning, learning[:1], test, seed=0, recipe=quick(1, lr=1e-3))
+    assert np.abs(tuned.test[0] - run.test[0]).max() > 1e-3
+    before = encoder.state_dict()
+    moved = {n for n, w in tuned.network.encoder.state_dict().items() if not torch.equal(w, before[n])}  # type: ignore[union-attr,operator]
+    assert any("single" in name for name in moved) and any("blocks" in name for name in moved)
+    deep = train(DeepPPISP, learning, learning[:1], test, quick(1), seed=0)
+    with pytest.raises(SitesError, match="use --network graph"):
+        fine_tuned(deep, encoder, 0.3, learning, learning[:1], test, seed=0)
+
+
 def test_a_predictor_is_calibrated_evaluated_and_can_be_read(
     split: tuple[list[SiteChain], list[SiteChain]], tmp_path: Path
 ) -> None:

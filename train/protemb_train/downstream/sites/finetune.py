@@ -17,8 +17,11 @@ from protemb_train.downstream.common.messages import TYPES
 from protemb_train.downstream.sites.batches import ChainTensors, Scaling
 from protemb_train.downstream.sites.data import SitesError
 from protemb_train.downstream.sites.deepppisp import SiteBatch
+from protemb_train.downstream.sites.graph import GraphHead
 from protemb_train.downstream.sites.training import Recipe, Run, train
 from protemb_train.network.network import ScoreNetwork
+from protemb_train.network.single import four_means
+from protemb_train.network.vectors import ChainVectors
 
 UNFROZEN = Recipe(
     epochs=2,
@@ -34,7 +37,11 @@ CLOSE = 1e-3
 
 
 class EndToEnd(nn.Module):
-    """A head and its encoder, with the mean readout.
+    """A head and its encoder.
+
+    Residue vectors are means of the pair map over columns, or the states and the four means of the map where
+    the encoder has states: the readout "residue" of its exported model. The protein vector is the mean of the
+    former; with states it is zero (`GraphHead` does not use it).
 
     Parameters
     ----------
@@ -56,23 +63,30 @@ class EndToEnd(nn.Module):
     def forward(self, batch: SiteBatch) -> Tensor:
         """Return logits, shape (M,)."""
         self.encoder.autocast_blocks = self.training
-        extra_RE = batch.coords_R3.new_zeros(len(batch.coords_R3), self.encoder.config.channels)
+        width = len(self.scaling.means["extra_LE"])
+        extra_RE = batch.coords_R3.new_zeros(len(batch.coords_R3), width)
         protein = []
         for start, length in zip(batch.start_N.tolist(), batch.length_N.tolist(), strict=True):
             place_S = start + torch.isfinite(batch.coords_R3[start : start + length, 0]).nonzero()[:, 0]
             residue_SE = self.embed(batch.coords_R3[place_S], batch.types_RT[place_S], place_S - start)
             extra_RE = extra_RE.index_put((place_S,), self.scaling.scaled("extra_LE", residue_SE))
             protein.append(residue_SE.mean(dim=0))
-        protein_NP = self.scaling.scaled("protein_P", torch.stack(protein))
+        if self.encoder.single is None:
+            protein_NP = self.scaling.scaled("protein_P", torch.stack(protein))
+        else:
+            protein_NP = extra_RE.new_zeros(len(protein), len(self.scaling.means["protein_P"]))
         logit: Tensor = self.head(batch._replace(extra_RE=extra_RE, protein_NP=protein_NP))
         return logit
 
     def embed(self, coords_S3: Tensor, types_ST: Tensor, index_S: Tensor) -> Tensor:
         """Return residue embeddings of residues with coordinates, shape (S, C)."""
         type_S = torch.where(types_ST.any(dim=1), types_ST.argmax(dim=1), TYPES)
-        sigma = coords_S3.new_full((1,), self.sigma)
-        pair_BCSS = self.encoder.embed(coords_S3[None], type_S[None], index_S[None], sigma)
-        return pair_BCSS[0].mean(dim=2).T
+        inputs = coords_S3[None], type_S[None], index_S[None], coords_S3.new_full((1,), self.sigma)
+        if self.encoder.single is None:
+            return self.encoder.embed(*inputs)[0].mean(dim=2).T
+        pair_BCSS, states = self.encoder.embed_all(*inputs)
+        vectors = ChainVectors(self.encoder.config.channels, self.encoder.config.single_channels)
+        return vectors.residue(states, four_means(pair_BCSS, coords_S3[None]))[0]
 
 
 def fine_tuned(
@@ -91,7 +105,7 @@ def fine_tuned(
     Parameters
     ----------
     run : Run
-        Run of the network on the mean readout of this encoder, on the same chains.
+        Run of the network on the vectors of this encoder (`EndToEnd`), on the same chains.
     encoder : ScoreNetwork
         The encoder; it is not modified.
     sigma : float
@@ -106,6 +120,8 @@ def fine_tuned(
     SitesError
         If the embeddings are not from the encoder.
     """
+    if encoder.single is not None and not isinstance(run.network, GraphHead):
+        raise SitesError("a network with states is fine-tuned with our head only; use --network graph")
     made = EndToEnd(encoder, sigma, run.network, run.scaling)
     _check_same(made.eval(), learning)
     made.train()
@@ -125,11 +141,11 @@ def _check_same(made: EndToEnd, chains: Sequence[ChainTensors]) -> None:
     chain = min(chains, key=lambda c: len(c.label_L))
     seen = torch.isfinite(chain.coords_L3[:, 0])
     expected = chain.extra_LE[seen]
-    if expected.shape[1] == made.encoder.config.channels:
-        found = made.embed(chain.coords_L3[seen], chain.types_LT[seen], seen.nonzero()[:, 0])
-        if float((found - expected).abs().max()) <= CLOSE * float(expected.abs().max()):
-            return
+    found = made.embed(chain.coords_L3[seen], chain.types_LT[seen], seen.nonzero()[:, 0])
+    alike = found.shape == expected.shape
+    if alike and float((found - expected).abs().max()) <= CLOSE * float(expected.abs().max()):
+        return
     raise SitesError(
         "the embeddings are not from the network to be fine-tuned; pass the model exported from it as "
-        "encoder, with the mean readout only"
+        "encoder, with the readout residue only, or mean if it has no states"
     )
