@@ -6,8 +6,9 @@
 >>> index = open_index("index")
 >>> hits = index.search(Embedder().embed("1a8o.cif"), k=10)
 
-Candidates are the chains with the most similar protein vectors. Each of them is superposed on the query, and
-hits are sorted by TM-score. Needs ``pip install 'protemb-sdk[search]'``.
+Candidates are the chains with the most similar protein vectors. Those with the best coarse superposition on
+the query are superposed with all residues, and hits are sorted by TM-score. Needs
+``pip install 'protemb-sdk[search]'``.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from protemb_sdk._search.index import (
     check_extra,
     load_whitenings,
 )
-from protemb_sdk._search.superpose import Superposition, superpose_chains
+from protemb_sdk._search.superpose import Superposition, coarse_tm_scores, superpose_chains
 
 if TYPE_CHECKING:
     import pyarrow
@@ -49,8 +50,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ClusterMember", "Hit", "Index", "Superposition", "build_index", "cluster_store", "open_index"]
 
-CANDIDATES = 40
-"""Chains that are superposed on the query."""
+CANDIDATES = 200
+"""Chains that are compared with the query by a coarse superposition."""
+SUPERPOSED = 30
+"""Of them, those that are superposed with all residues, if no more hits are wanted."""
 # Chains up to which all are compared: 8 ms then, and the alignments take more
 # (benchmarks/experiments/vector_index.md).
 ALL = 200_000
@@ -154,9 +157,10 @@ class Index:
             By the index's model. If the chain is itself in the index, it is among the hits.
         k : int, default 20
             How many hits.
-        candidates : int, default 40
-            How many chains, those with the most similar protein vectors, are superposed on the query; at
-            least `k`. More of them find more, and take more time.
+        candidates : int, default 200
+            How many chains, those with the most similar protein vectors, are compared with the query by a
+            coarse superposition; at least `k`. The best 30 of them, or `k` if that is more, are superposed
+            with all residues. More of them find more, and take more time.
         sort : str, optional
             "tm" (the default; mean of both TM-scores), "tm-query" (finds the query within
             larger chains), "tm-target" (finds chains that are part of the query) or "similarity" (protein
@@ -199,6 +203,8 @@ class Index:
                 )
             some = zip(found[:k], cosines[:k], strict=True)
             return Hits((self._hit(query, int(n), float(c)) for n, c in some), len(query))
+        best = self._best(query, found, k, sort or "tm")
+        found, cosines = found[best], cosines[best]
         superposed = self.superpose(query, found)
         hits = [
             self._hit(query, int(n), float(cosine), one)
@@ -239,10 +245,26 @@ class Index:
         (1.0, 0.0)
         """
         _, seeds = self.align(query, numbers)
-        assert self._coords is not None
-        coords = [self._coords[self._offsets[n] : self._offsets[n + 1]] for n in numbers]
         own = query.chain.centred_coords
-        return [superpose_chains(own, target, [seed]) for target, seed in zip(coords, seeds, strict=True)]
+        return [
+            superpose_chains(own, self._coords_of(n), [seed]) for n, seed in zip(numbers, seeds, strict=True)
+        ]
+
+    def _coords_of(self, number: np.integer) -> NDArray[np.float32]:
+        assert self._coords is not None
+        return self._coords[self._offsets[number] : self._offsets[number + 1]]
+
+    def _best(self, query: Embedding, numbers: NDArray[np.integer], k: int, sort: str) -> NDArray[np.int64]:
+        """Return the places in `numbers` of the chains to superpose, for the first `k` hits."""
+        count = k if sort == "similarity" else max(k, SUPERPOSED)
+        if sort == "similarity" or len(numbers) <= count:
+            return np.arange(min(count, len(numbers)))
+        own = query.chain.centred_coords
+        scores_N2 = np.array([coarse_tm_scores(own, self._coords_of(n)) for n in numbers])
+        scores_N = {"tm-query": scores_N2[:, 0], "tm-target": scores_N2[:, 1]}.get(
+            sort, scores_N2.mean(axis=1)
+        )
+        return np.sort(np.argsort(-scores_N, kind="stable")[:count])
 
     def align(
         self, query: Embedding, numbers: NDArray[np.integer]

@@ -100,6 +100,31 @@ def test_hits_are_complete_and_sorted_by_score(index: Index, embedder: Embedder,
     assert {hit.id for hit in index.search(query, k=2, candidates=2)} == best
 
 
+def test_candidates_are_chosen_by_a_coarse_superposition(
+    index: Index, embedder: Embedder, chains: list[Chain], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the best are superposed with all residues; the first hit is that of a complete comparison."""
+    query = embedder.embed(chains[0])
+    monkeypatch.setattr(search, "SUPERPOSED", 4)
+    asked: list[int] = []
+    complete = index.superpose
+
+    def counted(query: Any, numbers: Any) -> list[search.Superposition]:
+        asked.append(len(numbers))
+        return complete(query, numbers)
+
+    for sort in ("tm", "tm-query", "tm-target"):
+        expected = [hit.id for hit in index.search(query, k=len(index), sort=sort)]
+        monkeypatch.setattr(index, "superpose", counted)
+        assert [hit.id for hit in index.search(query, k=1, sort=sort)] == expected[:1]
+        monkeypatch.setattr(index, "superpose", complete)
+    cosines = index.descriptors @ index.descriptor(query)
+    monkeypatch.setattr(index, "superpose", counted)
+    hits = index.search(query, k=3, sort="similarity")
+    assert [hit.id for hit in hits] == [index.ids[n] for n in np.argsort(-cosines)[:3]]
+    assert asked == [4, 4, 4, 3]
+
+
 def test_approximate_search_finds_the_hits_of_exact_search(
     index: Index, embedder: Embedder, chains: list[Chain], monkeypatch: pytest.MonkeyPatch
 ) -> None:

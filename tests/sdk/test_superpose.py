@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 
 from protemb_sdk import Chain, read_chains
 from protemb_sdk._base.superposition import superpose, tm_distance
-from protemb_sdk._search.superpose import Superposition, aligned_within, superpose_chains
+from protemb_sdk._search.superpose import Superposition, aligned_within, coarse_tm_scores, superpose_chains
 
 from .conftest import turned, walk
 
@@ -52,6 +53,29 @@ def test_identical_chains_have_a_score_of_one(structures_of_tests: list[Chain]) 
         assert (found.tm_query, found.tm_target) == pytest.approx((1, 1), abs=1e-9)
         assert found.rmsd == pytest.approx(0, abs=1e-4)
         assert (found.pairs == np.arange(len(chain))[:, None]).all()
+
+
+def test_coarse_scores_order_chains_like_exact_ones(structures_of_tests: list[Chain]) -> None:
+    every = [chain.ca_coords for chain in structures_of_tests]
+    coarse, exact = [], []
+    for n, one in enumerate(every):
+        assert coarse_tm_scores(one, turned(one, n)) == pytest.approx((1, 1), abs=0.02)
+        for other in every[n + 1 :: 2]:
+            found, scores = superpose_chains(one, other), coarse_tm_scores(one, other)
+            assert scores == pytest.approx(coarse_tm_scores(other, one)[::-1], abs=0.1)
+            assert scores[0] * len(one) == pytest.approx(scores[1] * len(other))
+            coarse.append(sum(scores) / 2)
+            exact.append(found.tm_score)
+    assert spearmanr(coarse, exact).statistic > 0.8
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 9, 14, 15, 30, 59, 60])
+def test_coarse_scores_of_short_chains(length: int) -> None:
+    one, other = walk(length)[0], walk(80)[0]
+    for pair in ((one, other), (other, one), (one, one)):
+        scores = coarse_tm_scores(*pair)
+        assert all(0 <= score <= 1 + 1e-9 for score in scores)
+    assert coarse_tm_scores(one, one) == pytest.approx((1, 1) if length > 2 else (0, 0), abs=0.02)
 
 
 def test_scores_are_invariant_to_rigid_motions(structures_of_tests: list[Chain]) -> None:

@@ -65,7 +65,7 @@ def search(
     ] = None,
     candidates: Annotated[
         int,
-        typer.Option(min=1, help="Chains with the most similar protein vectors that are superposed."),
+        typer.Option(min=1, help="Chains with the most similar protein vectors that are compared."),
     ] = CANDIDATES,
     model: Annotated[str | None, typer.Option(help="Model of the index, if it is not bundled.")] = None,
     device: Device = "auto",

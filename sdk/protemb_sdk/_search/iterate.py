@@ -17,6 +17,14 @@ Pairs = NDArray[np.int64]
 
 FRAGMENTS = 24
 """First placements by fragments."""
+WIDTH = 20
+"""Residues of a fragment."""
+STEP, MOST = 10, 14
+"""Residues from one fragment of the first chain to the next, or more for long chains: 1 / `MOST` of them."""
+OTHER_STEP, OTHER_MOST = 1, 32
+"""The same of the second chain. Small steps, because a shift along the chain is hard to correct later."""
+SAMPLE = 3
+"""Every third residue counts when the overlap of the chains is measured."""
 COARSE, COARSE_FROM = 3, 60
 """First placements are compared on means of three residues, for chains from 60 residues."""
 KEPT, KEPT_SHORT = 3, 8
@@ -36,7 +44,7 @@ GAIN = 2e-3
 
 
 @compiled
-def _means(points_3N: Floats, every: int) -> Floats:
+def means_of(points_3N: Floats, every: int) -> Floats:
     count = points_3N.shape[1] // every
     out = np.zeros((3, count))
     for a in range(3):
@@ -56,7 +64,7 @@ def _chosen(points_3N: Floats, pairs_P2: Pairs, side: int) -> Floats:
 
 
 @compiled
-def _climb(
+def climb(
     fixed_3Q: Floats,
     moved_3T: Floats,
     placement_34: Floats,
@@ -108,7 +116,7 @@ def _largest(numbers: Floats) -> int:
 
 
 @compiled
-def _table(rows: int, columns: int) -> Singles:
+def table_of(rows: int, columns: int) -> Singles:
     return np.zeros((rows + columns + 1, rows + 1), dtype=np.float32)
 
 
@@ -145,7 +153,17 @@ def superpose_and_align(
     parts, kept = PARTS[int(short)], KEPT_SHORT if short else KEPT
     total = FRAGMENTS + len(ends) - 1
     places, scores = np.zeros((total, 3, 4)), np.full(total, -1.0)
-    fragment_placements(fixed_3Q, moved_3T, places[:FRAGMENTS], scores[:FRAGMENTS], work)
+    fragment_placements(
+        fixed_3Q,
+        moved_3T,
+        WIDTH,
+        max(STEP, rows // MOST),
+        max(OTHER_STEP, columns // OTHER_MOST),
+        SAMPLE,
+        places[:FRAGMENTS],
+        scores[:FRAGMENTS],
+        work,
+    )
     for n in range(len(ends) - 1):
         seed = seeds_S2[ends[n] : ends[n + 1]]
         scores[FRAGMENTS + n] = best_placement(
@@ -158,24 +176,24 @@ def superpose_and_align(
         )
 
     every = 1 if short else COARSE
-    few_fixed, few_moved = _means(fixed_3Q, every), _means(moved_3T, every)
+    few_fixed, few_moved = means_of(fixed_3Q, every), means_of(moved_3T, every)
     pairs = np.empty((kept, shorter, 2), dtype=np.int64)
-    table = _table(few_fixed.shape[1], few_moved.shape[1])
+    table = table_of(few_fixed.shape[1], few_moved.shape[1])
     for n in range(total):
         if scores[n] < 0:
             continue
-        scores[n], _ = _climb(
+        scores[n], _ = climb(
             few_fixed, few_moved, places[n], reach, SOFT, GAP, parts[0], ROUNDS[0], 0.0, pairs[0], table, work
         )
 
-    table = _table(rows, columns)
+    table = table_of(rows, columns)
     best, best_score, count = 0, -1.0, 0
     for n in range(min(kept, total)):
         first = _largest(scores)
         if scores[first] < 0:
             break
         scores[first] = -1.0
-        score, found = _climb(
+        score, found = climb(
             fixed_3Q,
             moved_3T,
             places[first],
@@ -192,7 +210,7 @@ def superpose_and_align(
         if score > best_score:
             best, best_score, count = n, score, found
             copy_rows(places[first], placement_34)
-    best_score, found = _climb(
+    best_score, found = climb(
         fixed_3Q,
         moved_3T,
         placement_34,

@@ -11,14 +11,6 @@ from protemb_sdk._model.pooling import compiled
 from protemb_sdk._search.fit import Floats, copy_rows, place
 from protemb_sdk._search.realign import Singles
 
-WIDTH = 20
-"""Residues of a fragment."""
-STEP, MOST = 10, 14
-"""Residues from one fragment of the first chain to the next, or more for long chains: 1 / `MOST` of them."""
-OTHER_STEP, OTHER_MOST = 1, 32
-"""The same of the second chain. Small steps, because a shift along the chain is hard to correct later."""
-SAMPLE = 3
-"""Every third residue counts when the overlap of the chains is measured."""
 OVERLAP = 6.0
 """Distance in angstrom from which residues do not overlap."""
 ALIKE = 4.0
@@ -77,14 +69,21 @@ def _rank(placement_34: Floats, score: float, spread: float, found_N34: Floats, 
 
 @compiled
 def fragment_placements(
-    fixed_3Q: Floats, moved_3T: Floats, found_N34: Floats, scores_N: Floats, work_100: Floats
-) -> None:
+    fixed_3Q: Floats, moved_3T: Floats, long: int, step: int, other_step: int, sample: int,
+    found_N34: Floats, scores_N: Floats, work_100: Floats,
+) -> None:  # fmt: skip
     """Superpose fragments of two chains, and keep the placements in which the whole chains overlap most.
 
     Parameters
     ----------
     fixed_3Q, moved_3T : ndarray
-        C-alphas of the chains; the second is centred.
+        Points of the chains, such as C-alphas; the second is centred.
+    long : int
+        Points of a fragment.
+    step, other_step : int
+        Points from one fragment to the next, in the first chain and in the second.
+    sample : int
+        Each point of this number counts when the overlap is measured.
     found_N34 : ndarray
         The placements are written here, best first.
     scores_N : ndarray
@@ -93,25 +92,25 @@ def fragment_placements(
         Memory to work in.
     """
     rows, columns = fixed_3Q.shape[1], moved_3T.shape[1]
-    width = min(WIDTH, rows, columns)
-    few_fixed = np.empty((3, (rows + SAMPLE - 1) // SAMPLE), dtype=np.float32)
-    few_moved = np.empty((3, (columns + SAMPLE - 1) // SAMPLE))
+    width = min(long, rows, columns)
+    few_fixed = np.empty((3, (rows + sample - 1) // sample), dtype=np.float32)
+    few_moved = np.empty((3, (columns + sample - 1) // sample))
     spread = 0.0
     for a in range(3):
         for n in range(few_fixed.shape[1]):
-            few_fixed[a, n] = fixed_3Q[a, n * SAMPLE]
+            few_fixed[a, n] = fixed_3Q[a, n * sample]
         for n in range(few_moved.shape[1]):
-            few_moved[a, n] = moved_3T[a, n * SAMPLE]
+            few_moved[a, n] = moved_3T[a, n * sample]
         for n in range(columns):
             spread += moved_3T[a, n] ** 2 / columns
     placed = np.empty(few_moved.shape, dtype=np.float32)
     one, other, every, trial = np.empty((3, width)), np.empty((3, width)), np.ones(width), np.empty((3, 4))
     scores_N[:] = -1.0
-    for i in range(0, rows - width + 1, max(STEP, rows // MOST)):
+    for i in range(0, rows - width + 1, step):
         for a in range(3):
             for n in range(width):
                 one[a, n] = fixed_3Q[a, i + n]
-        for j in range(0, columns - width + 1, max(OTHER_STEP, columns // OTHER_MOST)):
+        for j in range(0, columns - width + 1, other_step):
             for a in range(3):
                 for n in range(width):
                     other[a, n] = moved_3T[a, j + n]

@@ -67,6 +67,30 @@ def aligned_within(length: int) -> float:
     return 1.5 * math.pow(length, 0.3) + 3.5
 
 
+def coarse_tm_scores(query: NDArray[np.floating], target: NDArray[np.floating]) -> tuple[float, float]:
+    """Return estimates of `Superposition.tm_query` and `tm_target` from means of four residues.
+
+    It takes a tenth of the time of `superpose_chains`.
+
+    Parameters
+    ----------
+    query, target : ndarray, shape (Q, 3), (T, 3)
+        C-alphas in angstrom.
+    """
+    from protemb_sdk._search.coarse import coarse_score
+
+    short, long = sorted((query, target), key=len)
+    fixed, moved = (_centred(coords)[0] for coords in (short, long))
+    total = float(coarse_score(fixed, moved, tm_distance(len(short)))) * len(short)
+    return total / len(query), total / len(target)
+
+
+def _centred(coords_N3: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return centred coordinates, shape (3, N), and the centre, shape (3,)."""
+    centre = coords_N3.mean(axis=0, dtype=np.float64)
+    return np.ascontiguousarray((coords_N3 - centre).T, dtype=np.float64), centre
+
+
 def superpose_chains(
     query: NDArray[np.floating],
     target: NDArray[np.floating],
@@ -104,11 +128,7 @@ def superpose_chains(
         return Superposition(np.empty((0, 2), dtype=np.int64), 0.0, 0.0, np.nan, np.eye(3), np.zeros(3))
     from protemb_sdk._search.iterate import superpose_and_align
 
-    centres = [coords.mean(axis=0, dtype=np.float64) for coords in (query, target)]
-    fixed, moved = (
-        np.ascontiguousarray((coords - centre).T, dtype=np.float64)
-        for coords, centre in zip((query, target), centres, strict=True)
-    )
+    (fixed, centre), (moved, other_centre) = _centred(query), _centred(target)
     usable = [pairs for pairs in seeds if len(pairs) >= 3]
     ends = np.cumsum([0, *map(len, usable)], dtype=np.int64)
     joined = np.ascontiguousarray(np.concatenate([np.empty((0, 2), dtype=np.int64), *usable]))
@@ -127,5 +147,5 @@ def superpose_chains(
         by_target,
         float(np.sqrt(squared.mean())) if len(squared) else np.nan,
         rotation,
-        placement[:, 3] + centres[0] - centres[1] @ rotation,
+        placement[:, 3] + centre - other_centre @ rotation,
     )
