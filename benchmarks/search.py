@@ -36,7 +36,7 @@ from benchmarks.search_rivals import (
     by_three_di,
 )
 from protemb_sdk import Embedder, Embedding
-from protemb_sdk.search import CANDIDATES, Index, open_index
+from protemb_sdk.search import CANDIDATES, SUPERPOSED, Index, open_index
 from protemb_train.corpus.corpus import Corpus
 
 K = 10  # number of hits whose TM-scores are averaged
@@ -63,32 +63,37 @@ class Model:
         cosine = self.descriptors[pool] @ self.index.descriptor(self.queries[row])
         return pool[np.argsort(-cosine, kind="stable")]
 
-    def by_search(self, row: int, pool: Order) -> Order:
+    def first(self, row: int, pool: Order) -> tuple[Order, Order]:
+        """Return the chains that a search superposes with all residues, and the others, by vector."""
         found = self.by_vector(row, pool)
-        first = found[:CANDIDATES]
+        numbers = self.number[found[:CANDIDATES]]
+        first = found[self.index._best(self.queries[row], numbers, K, "tm")]
+        return first, found[~np.isin(found, first)]
+
+    def by_search(self, row: int, pool: Order) -> Order:
+        first, others = self.first(row, pool)
         missing = [int(chain) for chain in first if (row, int(chain)) not in self._scores]
         superposed = self.index.superpose(self.queries[row], self.number[missing])
         for chain, one in zip(missing, superposed, strict=True):
             self._scores[row, chain] = one.tm_score
         score = np.array([self._scores[row, int(chain)] for chain in first])
-        return np.concatenate([first[np.argsort(-score, kind="stable")], found[CANDIDATES:]])
+        return np.concatenate([first[np.argsort(-score, kind="stable")], others])
 
     def by_alignment(self, row: int, pool: Order) -> Order:
-        """Rank the same candidates by the alignment of residue vectors."""
-        found = self.by_vector(row, pool)
-        score, _ = self.index.align(self.queries[row], self.number[found[:CANDIDATES]])
-        return np.concatenate([found[:CANDIDATES][np.argsort(-score, kind="stable")], found[CANDIDATES:]])
+        """Rank the same chains by the alignment of residue vectors."""
+        first, others = self.first(row, pool)
+        score, _ = self.index.align(self.queries[row], self.number[first])
+        return np.concatenate([first[np.argsort(-score, kind="stable")], others])
 
 
-def by_tm_align_of_candidates(model: Model, evaluator: Evaluator) -> Ranking:
-    """Return the ranking of the model's candidates by TM-align."""
+def by_tm_align_of_superposed(model: Model, evaluator: Evaluator) -> Ranking:
+    """Return the ranking of the chains that the model's search superposes, by TM-align."""
 
     def ranking(row: int, pool: Order) -> Order:
-        found = model.by_vector(row, pool)
-        first = found[:CANDIDATES]
+        first, others = model.first(row, pool)
         evaluator.ask_one(row, first)
         score = np.array([evaluator.mean_score(row, int(chain)) for chain in first])
-        return np.concatenate([first[np.argsort(-score, kind="stable")], found[CANDIDATES:]])
+        return np.concatenate([first[np.argsort(-score, kind="stable")], others])
 
     return ranking
 
@@ -237,8 +242,8 @@ def _page(task: Task, indexes: list[str], maps: list[str], workers: int) -> list
         rankings[f"`{model.name}`, protein vectors"] = model.by_vector
         rankings[f"`{model.name}`, search"] = model.by_search
     first = models[0]
-    rankings[f"`{first.name}`, candidates by residue alignment"] = first.by_alignment
-    rankings[_of_candidates(first)] = by_tm_align_of_candidates(first, evaluator)
+    rankings[f"`{first.name}`, superposed chains by residue alignment"] = first.by_alignment
+    rankings[_of_superposed(first)] = by_tm_align_of_superposed(first, evaluator)
     lines = [*_head(task), "", *_columns()]
     lines += [evaluator.row(name, ranking) for name, ranking in rankings.items()]
     lines += _gains(evaluator, models, [f"{text.split('=')[0]}, linear map" for text in maps])
@@ -257,15 +262,15 @@ def _page(task: Task, indexes: list[str], maps: list[str], workers: int) -> list
     return [*lines, f"| `{first.name}` | {' | '.join([*numbers, f'{size / 2**20:.0f}'])} |"]
 
 
-def _of_candidates(model: Model) -> str:
-    return f"`{model.name}`, candidates by TM-align"
+def _of_superposed(model: Model) -> str:
+    return f"`{model.name}`, superposed chains by TM-align"
 
 
 def _gains(evaluator: Evaluator, models: list[Model], maps: list[str]) -> list[str]:
     """Return the gains of the first model over other rankings: of its search, and of its vectors."""
     first, *others = (model.name for model in models)
     search, vectors = f"`{first}`, search", f"`{first}`, protein vectors"
-    over = ["MMseqs2", THREE_DI, *(f"`{name}`, search" for name in others), _of_candidates(models[0])]
+    over = ["MMseqs2", THREE_DI, *(f"`{name}`, search" for name in others), _of_superposed(models[0])]
     lines = [evaluator.gain(search, name) for name in over]
     over = [*(f"`{name}`, protein vectors" for name in others), *maps]
     return lines + [evaluator.gain(vectors, name) for name in over]
@@ -286,10 +291,11 @@ def _head(task: Task) -> list[str]:
         f"- *TM-score*: by TM-align, normalised by the query, mean of the first {K} hits, and of the first "
         f"{K} of other clusters.",
         f"- *Fold*: share of the first {K} hits of other clusters with a TM-score of {FOLD} or more.",
-        "- *Protein vectors*: cosine similarity. *Search*: the method of `protemb search`, the first "
-        f"{CANDIDATES} by protein vectors sorted by the TM-score of our superposition (mean of both "
-        "normalisations). *Candidates by ...*: the same candidates in another order. *Linear map*: vectors "
-        "of another encoder with a map fitted in the same way; the untrained network has its own, too.",
+        "- *Protein vectors*: cosine similarity. *Search*: the method of `protemb search`. Of the first "
+        f"{CANDIDATES} by protein vectors, the {SUPERPOSED} with the best coarse superposition are "
+        "superposed and sorted by TM-score (mean of both normalisations). *Superposed chains by ...*: "
+        "the same chains in another order. *Linear map*: vectors of another encoder with a map fitted in the "
+        "same way; the untrained network has its own, too.",
         "- *3Di, Smith-Waterman*: 3Di states of mini3di on backbones of PULCHRA, the matrix of Foldseek, no "
         "prefilter. *Distances between segments*: 55 numbers of ten ordered segments of the chain.",
     ]

@@ -24,7 +24,7 @@ from benchmarks.machine import processor
 from benchmarks.search_data import chains, tm_align
 from protemb_sdk import Chain, Embedder
 from protemb_sdk._search.superpose import superpose_chains
-from protemb_sdk.search import CANDIDATES, Index, open_index
+from protemb_sdk.search import CANDIDATES, SUPERPOSED, Index, open_index
 from protemb_train.corpus.corpus import Corpus
 
 CLOSE = 0.02
@@ -163,7 +163,7 @@ def main(
             "## Time of a query",
             "",
             f"Median of {queries} queries in {len(opened):,} chains, without embedding the query, with "
-            f"{CANDIDATES} superposed candidates: {seconds:.2f} s.",
+            f"{CANDIDATES} candidates and {SUPERPOSED} superposed chains: {seconds:.2f} s.",
         ]
     out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
