@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from protemb_export.errors import ExportError, ParityError
-from protemb_sdk import ALPHABET, Chain, Embedder, read_chain
+from protemb_sdk import ALPHABET, Chain, Embedder, Embedding, read_chain
 from protemb_train.corpus.corpus import Corpus, Trace
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.single import four_means
@@ -24,6 +24,10 @@ TOLERANCE = 1e-4
 
 SCORE_CHAINS, SCORE_LENGTH = 10, 300
 """Number of chains for the comparison of scores, and their largest length: the score has no strips."""
+
+
+PADDED_LENGTH, PADDED_TOGETHER = 300, 4
+"""Largest length of the chains whose padded batches are compared, and number of chains in a batch."""
 
 
 LEAST_COSINE = 0.999
@@ -214,7 +218,9 @@ def measure_parity(
         If there is no chain, or a value is not finite.
     """
     return _compare(
-        lambda chain: torch_levels(network, chain, embedder.noise_level, vectors), embedder, chains
+        lambda chain: torch_levels(network, chain, embedder.noise_level, vectors),
+        lambda chain: _levels_of(embedder, chain),
+        chains,
     )
 
 
@@ -226,20 +232,52 @@ def measure_equality(exact: Embedder, embedder: Embedder, chains: Iterable[Chain
     ParityError
         If there is no chain, or a value is not finite.
     """
-    return _compare(lambda chain: _levels_of(exact, chain), embedder, chains)
+    return _compare(lambda chain: _levels_of(exact, chain), lambda chain: _levels_of(embedder, chain), chains)
+
+
+def measure_padding(exact: Embedder, embedder: Embedder, chains: Iterable[Chain]) -> Parity:
+    """Compare chains of different lengths in padded batches with another graph's results for each alone.
+
+    Parameters
+    ----------
+    exact : Embedder
+        Embedder of the graph that computes each chain alone.
+    embedder : Embedder
+        Embedder of a graph with the input `lengths`.
+    chains : iterable of Chain
+        Real chains; those of at most `PADDED_LENGTH` residues are used, or the shortest one.
+
+    Raises
+    ------
+    ParityError
+        If there is no chain, or a value is not finite.
+    """
+    ordered = sorted(chains, key=len)
+    used = [chain for chain in ordered if len(chain) <= PADDED_LENGTH] or ordered[:1]
+    found: dict[int, Levels] = {}
+    for first in range(0, len(used), PADDED_TOGETHER):
+        some = used[first : first + PADDED_TOGETHER]
+        together = embedder.embed_batch(some, pair=True, profile=embedder.has_profile)
+        found |= {id(chain): _as_levels(one) for chain, one in zip(some, together, strict=True)}
+    return _compare(lambda chain: _levels_of(exact, chain), lambda chain: found[id(chain)], used)
 
 
 def _levels_of(embedder: Embedder, chain: Chain) -> Levels:
-    found = embedder.embed_chain(chain, pair=True, profile=embedder.has_profile)
-    levels = {name: getattr(found, name) for name in LEVELS}
+    return _as_levels(embedder.embed_chain(chain, pair=True, profile=embedder.has_profile))
+
+
+def _as_levels(embedding: Embedding) -> Levels:
+    levels = {name: getattr(embedding, name) for name in LEVELS}
     return {name: array for name, array in levels.items() if array is not None}
 
 
-def _compare(levels_of: Callable[[Chain], Levels], embedder: Embedder, chains: Iterable[Chain]) -> Parity:
+def _compare(
+    levels_of: Callable[[Chain], Levels], found_of: Callable[[Chain], Levels], chains: Iterable[Chain]
+) -> Parity:
     worst: dict[str, float] = {}
     lengths = []
     for chain in chains:
-        found = _levels_of(embedder, chain)
+        found = found_of(chain)
         for level, wanted in levels_of(chain).items():
             deviation = _deviation(found[level], wanted, f"{chain.id}, {level} level")
             worst[level] = max(worst.get(level, 0.0), deviation)

@@ -43,6 +43,10 @@ class ChainEmbedder(Protocol):
         """Embed several chains."""
         ...
 
+    def length_in_batch(self, residues: int) -> int:
+        """Return the length that a chain has in a batch."""
+        ...
+
     def worker_arguments(self, workers: int) -> dict[str, Any]:
         """Return what makes an equal one in another process."""
         ...
@@ -79,7 +83,7 @@ def embed_one(embedder: ChainEmbedder, x: Input, wanted: Mapping[str, Any], sour
 def embed_together(
     embedder: ChainEmbedder, inputs: Sequence[tuple[Input, str]], wanted: Mapping[str, Any], batch: int
 ) -> Iterator[Outcome]:
-    """Give what `embed_one` does of inputs and their sources, `batch` chains of one length at once."""
+    """Give what `embed_one` does of inputs and their sources, `batch` chains of one length in it at once."""
     outcomes = [Outcome(source) for _, source in inputs]
     # Chains in order, with the number of their input; the embedding of each comes later.
     chains = [
@@ -89,7 +93,7 @@ def embed_together(
     ]
     alike: dict[int, list[int]] = {}
     for place, (_, chain) in enumerate(chains):
-        alike.setdefault(len(chain), []).append(place)
+        alike.setdefault(embedder.length_in_batch(len(chain)), []).append(place)
     made: dict[int, Embedding] = {}
     for places in alike.values():
         for first in range(0, len(places), batch):
