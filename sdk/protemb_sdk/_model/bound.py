@@ -43,7 +43,7 @@ def run_bound(
     """
     binding = session.io_binding()
     for name, array in feeds.items():  # bind_cpu_input knows no inputs with a default
-        value = values.ortvalue_from_numpy(np.ascontiguousarray(array), *device)
+        value = values.ortvalue_from_numpy(np.asarray(array, order="C"), *device)
         binding.bind_ortvalue_input(name, value)
     for name in outputs:
         binding.bind_output(name, *device)
@@ -157,7 +157,7 @@ class _Fixed:
     ) -> None:
         self._session, self._binding = session, session.io_binding()
         self._inputs = {
-            name: values.ortvalue_from_numpy(np.ascontiguousarray(array), *device)
+            name: values.ortvalue_from_numpy(np.asarray(array, order="C"), *device)
             for name, array in feeds.items()
         }
         self._outputs = {
@@ -171,7 +171,7 @@ class _Fixed:
 
     def run(self, feeds: Feeds, options: Any) -> list[NDArray[np.float32]]:
         for name, value in self._inputs.items():
-            value.update_inplace(np.ascontiguousarray(feeds[name]))
+            value.update_inplace(np.asarray(feeds[name], order="C"))
         self._session.run_with_iobinding(self._binding, options)
         # Copies: the arrays are written again by the next run.
         return [np.array(value.numpy()) for value in self._outputs.values()]
