@@ -26,8 +26,8 @@ SCORE_CHAINS, SCORE_LENGTH = 10, 300
 """Number of chains for the comparison of scores, and their largest length: the score has no strips."""
 
 
-PADDED_LENGTH, PADDED_TOGETHER = 300, 4
-"""Largest length of the chains whose padded batches are compared, and number of chains in a batch."""
+PADDED_LENGTH = 300
+"""Largest length of the chains that are compared in padded batches."""
 
 
 LEAST_COSINE = 0.999
@@ -236,7 +236,7 @@ def measure_equality(exact: Embedder, embedder: Embedder, chains: Iterable[Chain
 
 
 def measure_padding(exact: Embedder, embedder: Embedder, chains: Iterable[Chain]) -> Parity:
-    """Compare chains of different lengths in padded batches with another graph's results for each alone.
+    """Compare chains in padded batches, each with a chain of one residue less, with those of another graph.
 
     Parameters
     ----------
@@ -245,21 +245,26 @@ def measure_padding(exact: Embedder, embedder: Embedder, chains: Iterable[Chain]
     embedder : Embedder
         Embedder of a graph with the input `lengths`.
     chains : iterable of Chain
-        Real chains; those of at most `PADDED_LENGTH` residues are used, or the shortest one.
+        Real chains; those of at most `PADDED_LENGTH` residues are used, or a longer one.
 
     Raises
     ------
     ParityError
         If there is no chain, or a value is not finite.
     """
-    ordered = sorted(chains, key=len)
-    used = [chain for chain in ordered if len(chain) <= PADDED_LENGTH] or ordered[:1]
-    found: dict[int, Levels] = {}
-    for first in range(0, len(used), PADDED_TOGETHER):
-        some = used[first : first + PADDED_TOGETHER]
-        together = embedder.embed_batch(some, pair=True, profile=embedder.has_profile)
-        found |= {id(chain): _as_levels(one) for chain, one in zip(some, together, strict=True)}
-    return _compare(lambda chain: _levels_of(exact, chain), lambda chain: found[id(chain)], used)
+    padded = [
+        chain
+        for chain in sorted(chains, key=len)
+        if embedder.length_in_batch(len(chain) - 1) == embedder.length_in_batch(len(chain))
+    ]
+
+    def found_of(chain: Chain) -> Levels:
+        arrays = (chain.ca_coords[:-1], chain.sequence[:-1], chain.residue_index[:-1])
+        both = [chain, Chain.from_arrays(*arrays)]  # chains of one length would not be padded
+        return _as_levels(embedder.embed_batch(both, pair=True, profile=embedder.has_profile)[0])
+
+    used = [chain for chain in padded if len(chain) <= PADDED_LENGTH] or padded[:1]
+    return _compare(lambda chain: _levels_of(exact, chain), found_of, used)
 
 
 def _levels_of(embedder: Embedder, chain: Chain) -> Levels:

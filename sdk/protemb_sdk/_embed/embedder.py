@@ -458,11 +458,12 @@ class Embedder:
             A folder (its structure files, recursively, sorted), one structure, or an iterable of anything
             that `embed` takes and of folders.
         workers : int, default 1
-            Processes; each holds its own session with its share of the threads.
+            Processes; each holds its own session with its share of the threads, and with `batch` they only
+            read the inputs.
         batch : int, default 1
             Chains that go through the network at once, as far as `memory_limit` allows: of equal length, or
-            on CUDA padded to one. Results are those of one at a time. It is faster on a GPU but not on a CPU;
-            32 times as many inputs are read ahead, and `workers` stays at 1.
+            on CUDA padded to one. Results are those of one at a time. It is faster on a GPU but not on a CPU.
+            32 times as many inputs are in memory, half of which are being read meanwhile.
         chains : "all" or sequence of str, optional
             As in `embed`: one embedding of each structure, not one of each chain.
         pair : bool, default False
@@ -584,7 +585,12 @@ class Embedder:
         >>> len(Embedder(device="cpu", min_residues=100).read("1a8o.cif").skipped)
         1
         """
-        return read_chains(structure, byte_limit=self.limits.bytes, **self._reading)
+        return self.reader(structure)
+
+    @property
+    def reader(self) -> Callable[[object], StructureRead]:
+        """The function of `read`, without the network: it can be pickled and called in other processes."""
+        return partial(read_chains, byte_limit=self.limits.bytes, **self._reading)
 
     def _read_one(self, structure: object, chain_id: str | None) -> Chain:
         return read_chain(structure, chain_id, byte_limit=self.limits.bytes, **self._reading)
