@@ -204,7 +204,7 @@ class StatesNetwork(nn.Module):
         first, past : Tensor, int64, shape (1,)
             First row of the strip and one past its last.
         *used : Tensor, float32, shape (B, L, 4 C + 1)
-            For each exchange and for the end, `strip_means` of the whole chain.
+            For each exchange and for the end, `strip_means` of the whole chain; omitted for all rows.
 
         Returns
         -------
@@ -257,9 +257,9 @@ class StatesNetwork(nn.Module):
             maps.append(x)
             means.append(strip_means(x.float(), strip, lengths))
             if k < len(self.writes):
-                state = self.single.structure(k, finished(used[k]), state, known)
+                state = self.single.structure(k, finished((used or means)[k]), state, known)
         assert state is not None  # there is an exchange
-        last = finished(used[-1])
+        last = finished((used or means)[-1])
         residue = self.vectors.residue(States(structure, self.single.last(last, state)), last)
         protein = self.vectors.protein(structure, coords if padded is None else padded.near, lengths)
         return *maps, *means, residue, protein, self.single.log_profile(structure)

@@ -115,6 +115,13 @@ def test_padding_without_lengths_changes_the_results(networks):
         assert (own(a, 0, 25) - own(b, 0, 25)).abs().max() > 1e-3 * own(b, 0, 25).abs().max()
 
 
+def test_means_need_not_be_given_for_all_rows(networks):
+    x, t, i = (part[None] for part in random_chain(20, 0))
+    strip = (torch.arange(20), torch.tensor([0]), torch.tensor([20]))
+    for a, b in zip(networks[0](x, t, i, *strip), outputs(networks[0], x, t, i), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_maps_are_zero_in_the_padding(networks):
     found = outputs(networks[1], *padded([random_chain(9, 0), random_chain(14, 1)], 20, (1.0, 2, 3)))
     for pair in found[:MAPS]:
