@@ -15,7 +15,13 @@ from protemb_sdk._model.bound import FixedShapes
 from protemb_sdk._model.onnx_file import with_only
 from protemb_sdk._model.plan import padded_feeds, shared_length
 from protemb_sdk._model.session import CPU, Graph
-from protemb_sdk._model.strips import MAPS_WITH_STATES, map_bytes, plan_batches
+from protemb_sdk._model.strips import (
+    MAPS_WITH_STATES,
+    limit_on_cuda,
+    map_bytes,
+    plan_batches,
+    plan_rows,
+)
 
 LEVELS = ("pair", "residue", "protein", "profile")
 READOUTS = ("mean", "max", "contact", "column", "column-contact")
@@ -104,6 +110,17 @@ def test_batches_fit_in_memory(chains: int, residues: int, limit: int, shapes: i
     if sizes.max() > 1:
         rounded = sizes.max() if shapes is None else 2 ** int(np.ceil(np.log2(sizes.max())))
         assert rounded * map_bytes(length, length, 64, MAPS_WITH_STATES) <= limit / (shapes or 1)
+
+
+@given(st.integers(8, 200), st.integers(1, 3000), st.integers(0, 2**44), st.integers(0, 30))
+def test_no_array_is_too_large_for_cuda(channels: int, residues: int, limit: int, radius: int) -> None:
+    limit = limit_on_cuda(limit, channels, MAPS_WITH_STATES)
+    length = shared_length(residues)
+    (_, chains, *_) = plan_batches(1000, length, channels, limit, MAPS_WITH_STATES)
+    strips = plan_rows(length, channels, radius, limit, chains, MAPS_WITH_STATES).rows
+    if chains > 1 or (len(strips) == 1 and residues > 2 * radius):
+        assert chains * 9 * channels * length**2 <= 2**31
+    assert limit_on_cuda(2**31, 64, MAPS_WITH_STATES) == 2**31  # the default is not affected
 
 
 def test_only_graphs_that_take_lengths_pad(one_by_one: Embedder, padding: Embedder) -> None:

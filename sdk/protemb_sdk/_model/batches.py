@@ -13,10 +13,12 @@ from protemb_sdk._base.limits import Budget
 from protemb_sdk._model.bound import MOST_SHAPES
 from protemb_sdk._model.passes import run_passes
 from protemb_sdk._model.plan import padded_feeds, shared_length
+from protemb_sdk._model.session import CPU
 from protemb_sdk._model.strips import (
     MAPS_AT_ONCE,
     MAPS_WITH_STATES,
     Pooled,
+    limit_on_cuda,
     map_bytes,
     plan_batches,
     plan_rows,
@@ -103,8 +105,10 @@ def pool_alike(
             "padding would change them; pass chains of one length"
         )
     found: list[Pooled] = []
+    maps = MAPS_WITH_STATES if session.info.has_states else MAPS_AT_ONCE
+    if session.provider != CPU:
+        memory_limit = limit_on_cuda(memory_limit, session.info.channels, maps)
     for length in lengths:
-        maps = MAPS_WITH_STATES if session.info.has_states else MAPS_AT_ONCE
         shapes = None if session.fixed is None else MOST_SHAPES
         borders = plan_batches(len(chains), length, session.info.channels, memory_limit, maps, shapes=shapes)
         for first, past in zip(borders[:-1], borders[1:], strict=True):

@@ -27,6 +27,10 @@ MAPS_WITH_STATES = 7.5
 # Features are no narrower where the network is.
 LEAST_CHANNELS = 64
 
+# Numbers in an array that kernels of ONNX Runtime for CUDA can address (microsoft/onnxruntime issue 28107).
+# In graphs for GPUs the widest array has the nine neighbours of each pair, in at most C channels.
+MOST_ON_CUDA, NEIGHBOURS = 2**31, 9
+
 # Share of the memory limit that a session keeps between chains.
 KEPT = 1 / 4
 
@@ -51,6 +55,11 @@ class Strips(NamedTuple):
 def map_bytes(length: int, rows: int, channels: int, maps: float = MAPS_AT_ONCE) -> int:
     """Return what some rows of a chain's map take in a session at its peak."""
     return int(4 * max(channels, LEAST_CHANNELS) * length * rows * maps)
+
+
+def limit_on_cuda(memory_limit: int, channels: int, maps: float = MAPS_AT_ONCE) -> int:
+    """Return a memory limit below which no array of a graph for GPUs is too large for CUDA."""
+    return min(memory_limit, map_bytes(MOST_ON_CUDA // (NEIGHBOURS * channels), 1, channels, maps))
 
 
 def plan_batches(
