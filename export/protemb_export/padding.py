@@ -27,7 +27,7 @@ class Padded(NamedTuple):
         C-alpha coordinates, each chain centred; `FAR` in the padding.
     near : Tensor, float32, shape (B, L, 3)
         The same with zeros in the padding.
-    index : Tensor, int64, shape (B, L)
+    residue_index : Tensor, int64, shape (B, L)
         Residue indices; `NO_INDEX` in the padding.
     lengths : Tensor, int64, shape (B,)
         Number of residues of each chain.
@@ -37,7 +37,7 @@ class Padded(NamedTuple):
 
     coords: Tensor
     near: Tensor
-    index: Tensor
+    residue_index: Tensor
     lengths: Tensor
     inside: Tensor
 
@@ -51,7 +51,7 @@ class Padded(NamedTuple):
         return cls(
             coords=torch.where(inside_BL1, known - centre, FAR),
             near=torch.where(inside_BL1, known - centre, 0.0),
-            index=torch.where(inside_BL, index_BL, NO_INDEX),
+            residue_index=torch.where(inside_BL, index_BL, NO_INDEX),
             lengths=lengths_B,
             inside=inside_BL.to(torch.float32),
         )

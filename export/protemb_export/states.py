@@ -296,4 +296,6 @@ class PaddedStatesNetwork(StatesNetwork):
             As of `StatesNetwork.forward`; maps are zero in the padding, other outputs are arbitrary there.
         """
         padded = Padded.of(ca_coords, residue_index, lengths)
-        return self._outputs(padded.coords, residue_type, padded.index, row_list, first, past, used, padded)
+        return self._outputs(
+            padded.coords, residue_type, padded.residue_index, row_list, first, past, used, padded
+        )

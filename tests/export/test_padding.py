@@ -133,7 +133,7 @@ def test_the_padding_is_far_from_the_chain_and_not_bonded():
     batch = Padded.of(coords, index, lengths)
     assert torch.cdist(batch.coords[0, :5], batch.coords[0, 5:]).min() > 1e5
     assert batch.near[0, :5].mean(dim=0).abs().max() < 1e-5 and not batch.near[0, 5:].any()
-    assert not (batch.index.diff()[0, 4:].abs() == 1).any()
+    assert not (batch.residue_index.diff()[0, 4:].abs() == 1).any()
 
 
 @given(st.integers(1, 60), st.integers(0, 30), st.sampled_from([1, 5, 10]))

@@ -88,9 +88,10 @@ def _kept(graph: memoryview, inputs: Collection[str], outputs: Collection[str]) 
 
 def _text(message: memoryview | int | None, field: int) -> str:
     assert isinstance(message, memoryview)  # fields that hold messages
-    return next(
-        (bytes(value).decode() for number, value, _ in _fields(message) if number == field and value), ""
-    )  # type: ignore[arg-type]
+    for number, value, _ in _fields(message):
+        if number == field and isinstance(value, memoryview):
+            return bytes(value).decode()
+    return ""
 
 
 def _written(number: int) -> bytes:

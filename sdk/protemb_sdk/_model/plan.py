@@ -33,7 +33,7 @@ def shared_length(residues: int) -> int:
     >>> [shared_length(n) for n in (3, 100, 256, 257, 513)]
     [32, 128, 256, 288, 576]
     """
-    step = max(LEAST_STEP, 2 ** (residues - 1).bit_length() // (2 * LENGTHS_IN_OCTAVE))
+    step = max(LEAST_STEP, (1 << (residues - 1).bit_length()) // (2 * LENGTHS_IN_OCTAVE))
     return -(-residues // step) * step
 
 
