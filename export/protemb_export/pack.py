@@ -285,7 +285,7 @@ def pack_gpu(model: Model, chains: Iterable[Chain], network: ScoreNetwork | None
         if any(value.name == "lengths" for value in graph.graph.input):
             padded = measure_padding(exact, embedder, chains)
             _check_deviation("embedding of padded chains", padded.worst, out)
-            about["deviation of padded chains"] = padded.as_dict()
+            about["padded_deviation"] = padded.as_dict()
     _check_deviation("embedding", parity.worst, out)
     card = exact.card | {"equals_sha256": exact.provenance["model_sha256"], "convolutions": about}
     with written_whole(out) as part:

@@ -150,7 +150,7 @@ def test_the_test_graph_for_gpus_is_that_of_the_test_model(states_path):
     model, gpu = find_model(states_path), Embedder(beside(states_path, "gpu"), "cpu")
     assert gpu.provenance["model_sha256"] == Embedder(model.path, "cpu").provenance["model_sha256"]
     about = gpu.card["convolutions"]
-    assert about["deviation of padded chains"]["protein"] < 1e-5
+    assert about["padded_deviation"]["protein"] < 1e-5
 
 
 def test_the_network_of_another_graph_is_refused(states_path, tmp_path, chains, states_net):
@@ -186,7 +186,7 @@ def test_the_command_writes_a_graph_that_takes_padded_chains(states_path, tmp_pa
     assert done.exit_code == 0, done.exception
     embedder = Embedder(beside(path, "gpu"), "cpu")
     assert embedder.length_in_batch(33) == 64
-    about = embedder.card["convolutions"]["deviation of padded chains"]
+    about = embedder.card["convolutions"]["padded_deviation"]
     assert about["chains"] == 3 and 0 < about["pair"] < 1e-5 and 0 < about["profile"] < 1e-5
 
 
