@@ -1,4 +1,4 @@
-"""Write tests/models/states.onnx: a small random network of contract 2, for tests without training.
+"""Write tests/models/states.onnx and its graph for GPUs: a small random network of contract 2, for tests.
 
     python -m tests.make_states
 
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from protemb_export.pack import pack
+from protemb_export.pack import pack, pack_gpu
+from protemb_sdk._model.models import find_model
 from protemb_sdk._structure.reader import read_chains
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import BASE_1
@@ -48,14 +49,14 @@ def states_network() -> tuple[ScoreNetwork, ChainVectors]:
 
 
 def write_states(out: Path) -> None:
-    """Export the network and its score graph."""
+    """Export the network, its score graph and its graph for GPUs."""
     network, vectors = states_network()
     chains = [read_chains(TESTS / "structures" / name).chains[0] for name in STRUCTURES]
     parity = pack(
         network, out, name=out.stem, sigma=SIGMA, record={"steps": 0}, licence="MIT", chains=chains,
         vectors=vectors,
     )  # fmt: skip
-    print(out, parity.as_dict())
+    print(out, parity.as_dict(), pack_gpu(find_model(out), chains, network).as_dict())
 
 
 if __name__ == "__main__":

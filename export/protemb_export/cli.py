@@ -157,6 +157,13 @@ def gpu(
     chains: Annotated[
         int, typer.Option(min=1, help="Number of chains to verify on, of 30 to 1,000 residues.")
     ] = 60,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="Checkpoint of the model, so that chains of different lengths share a batch; for networks "
+            "with a single representation."
+        ),
+    ] = None,
 ) -> None:
     """Write an equivalent graph without convolutions, which the SDK uses on CUDA devices."""
     from protemb_export.pack import pack_gpu, register
@@ -165,10 +172,14 @@ def gpu(
     from protemb_sdk import list_models
     from protemb_sdk._model.models import beside, find_model
     from protemb_train.corpus.corpus import Corpus
+    from protemb_train.network.checkpoint import load_network
 
     exact = find_model(model)
-    check_graph(beside(exact.path, "gpu"), [exact.path, verify])
-    parity = pack_gpu(exact, spread_over_lengths(Corpus(verify), chains))
+    check_graph(
+        beside(exact.path, "gpu"), [path for path in (exact.path, verify, checkpoint) if path is not None]
+    )
+    network = None if checkpoint is None else load_network(checkpoint)[0]
+    parity = pack_gpu(exact, spread_over_lengths(Corpus(verify), chains), network)
     for bundled in list_models():
         if bundled.path.samefile(exact.path):
             register(bundled.path, bundled.summary, bundled.score_path)

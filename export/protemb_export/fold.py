@@ -97,8 +97,12 @@ class FoldedBaseBlock(nn.Module):
             fold_conv(block.conv3, block.affine3, condition_1K),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.branch(x) + x)
+    def forward(self, x: Tensor, mask_B1RL: Tensor | None = None) -> Tensor:
+        """Return the map after the block; the dilated convolution reads zeros where the mask is 0."""
+        if mask_B1RL is None:
+            return torch.relu(self.branch(x) + x)
+        first, rest = self.branch[:2], self.branch[2:]
+        return torch.relu(rest(first(x) * mask_B1RL) + x)
 
 
 def conv_without_effect(channels: int) -> nn.Conv2d:

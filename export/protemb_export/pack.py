@@ -27,6 +27,7 @@ from protemb_export.verify import (
     Parity,
     measure_equality,
     measure_likeness,
+    measure_padding,
     measure_parity,
     measure_score_parity,
 )
@@ -73,11 +74,24 @@ def _vectors_of(network: ScoreNetwork, vectors: ChainVectors | None) -> ChainVec
 
 
 def _graph_of(
-    network: ScoreNetwork, card: Mapping[str, Any], vectors: ChainVectors | None, half: bool = False
+    network: ScoreNetwork,
+    card: Mapping[str, Any],
+    vectors: ChainVectors | None,
+    half: bool = False,
+    padded: bool = False,
 ) -> onnx.ModelProto:
     if vectors is None:
         return embedding_graph(network, card["sigma"], as_metadata(card), half=half)
-    return states_graph(network, card["sigma"], as_metadata(card), vectors, half=half)
+    return states_graph(network, card["sigma"], as_metadata(card), vectors, half=half, padded=padded)
+
+
+def _for_gpus(network: ScoreNetwork, model: Model, half: bool) -> onnx.ModelProto:
+    """Return the graph of a model without convolutions, and with the input `lengths` if it has states."""
+    card = Embedder(model.path, "cpu").card
+    if weights_sha256(network) != card["weights_sha256"]:
+        raise ExportError("is not the graph of that checkpoint; export it first", model.path)
+    vectors = vectors_of_graph(load_graph(model.path), card, network)
+    return as_products(_graph_of(network, card, vectors, half=half, padded=True))
 
 
 def _with_card(model: onnx.ModelProto, card: Mapping[str, Any]) -> onnx.ModelProto:
@@ -232,15 +246,11 @@ def pack_half(network: ScoreNetwork, model: Model, out: Path, held_out: Sequence
         See `pack_int8`.
     """
     writable_target(out)
-    card = Embedder(model.path, "cpu").card
-    if weights_sha256(network) != card["weights_sha256"]:
-        raise ExportError("is not the graph of that checkpoint; export it first", model.path)
-    vectors = vectors_of_graph(load_graph(model.path), card, network)
-    graph = as_products(_graph_of(network, card, vectors, half=True))
+    graph = _for_gpus(network, model, half=True)
     return _pack_narrow(graph, model, out, held_out, "float16", {})
 
 
-def pack_gpu(model: Model, chains: Iterable[Chain]) -> Parity:
+def pack_gpu(model: Model, chains: Iterable[Chain], network: ScoreNetwork | None = None) -> Parity:
     """Write the equivalent graph of an exported float32 model that is faster on CUDA, next to it.
 
     Parameters
@@ -248,29 +258,36 @@ def pack_gpu(model: Model, chains: Iterable[Chain]) -> Parity:
     model : Model
         Bundled model, or a file.
     chains : iterable of Chain
-        Real chains for the comparison.
+        Real chains for the comparison; those of at most `PADDED_LENGTH` residues also in padded batches.
+    network : ScoreNetwork, optional
+        Network in eval mode, on the CPU. With it the graph of a network with a single representation has the
+        input `lengths`, so that chains of different lengths share a batch.
 
     Raises
     ------
     ExportError
-        If a convolution cannot be written as a product.
+        If a convolution cannot be written as a product, or the graph was exported from another network.
     ParityError
         If the two graphs differ by more than `TOLERANCE` of the embedding's scale; nothing is written.
     OutputError
         If the file cannot be written.
     """
     out = writable_target(beside(model.path, "gpu"))
-    exact = Embedder(model.path, "cpu")
-    graph = as_products(load_graph(model.path))
+    exact, chains = Embedder(model.path, "cpu"), list(chains)
+    graph = as_products(load_graph(model.path)) if network is None else _for_gpus(network, model, half=False)
+    about: dict[str, Any] = {"as": "matrix products, for GPUs"}
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.onnx"
         save_graph(graph, draft)
-        parity = measure_equality(exact, Embedder(draft, "cpu"), chains)
+        embedder = Embedder(draft, "cpu")
+        parity = measure_equality(exact, embedder, chains)
+        about["deviation"] = parity.as_dict()
+        if any(value.name == "lengths" for value in graph.graph.input):
+            padded = measure_padding(exact, embedder, chains)
+            _check_deviation("embedding of padded chains", padded.worst, out)
+            about["padded_deviation"] = padded.as_dict()
     _check_deviation("embedding", parity.worst, out)
-    card = exact.card | {
-        "equals_sha256": exact.provenance["model_sha256"],
-        "convolutions": {"as": "matrix products, for GPUs", "deviation": parity.as_dict()},
-    }
+    card = exact.card | {"equals_sha256": exact.provenance["model_sha256"], "convolutions": about}
     with written_whole(out) as part:
         save_graph(_with_card(graph, card), part)
     return parity

@@ -24,6 +24,8 @@ def as_products(model: onnx.ModelProto) -> onnx.ModelProto:
 
     A 1x1 convolution is a product of its filters (O, C) with a map (B, C, R L). For a 3x3 convolution the map
     is padded, the neighbours of each pixel are gathered into (B, 9 C, R L), and the filters are (O, 9 C).
+    GatherND along one axis becomes Gather: on CUDA it copies sizes from the host, which a CUDA graph reads
+    again when they are gone (microsoft/onnxruntime pull request 32120).
 
     Parameters
     ----------
@@ -48,6 +50,7 @@ def as_products(model: onnx.ModelProto) -> onnx.ModelProto:
         else:
             nodes.append(part)
     _drop_identities(nodes)
+    _simple_gathers(nodes, weights)
     del graph.node[:], graph.value_info[:]
     graph.node.extend(nodes)
     needed = {name for part in nodes for name in part.input} | {value.name for value in graph.input}
@@ -69,6 +72,21 @@ def _drop_identities(nodes: list[onnx.NodeProto]) -> None:
             while name in same:
                 name = same[name]
             part.input[place] = name
+
+
+def _simple_gathers(nodes: list[onnx.NodeProto], weights: Mapping[str, NDArray[np.generic]]) -> None:
+    """Replace GatherND by Gather where its indices have one number each."""
+    single = {
+        part.output[0]: part.input[0]
+        for part in nodes
+        if part.op_type == "Unsqueeze" and np.array_equal(weights.get(part.input[1], 0), [-1])
+    }
+    for place, part in enumerate(nodes):
+        of_batch = any(a.name == "batch_dims" and a.i for a in part.attribute)
+        if part.op_type == "GatherND" and part.input[1] in single and not of_batch:
+            nodes[place] = node("Gather", [part.input[0], single[part.input[1]]], part.output, axis=0)
+    used = {name for part in nodes for name in part.input}
+    nodes[:] = [part for part in nodes if part.output[0] not in single or part.output[0] in used]
 
 
 def _product(

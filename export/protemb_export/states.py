@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from protemb_export.fold import conv_without_effect, fold_conv, folded_block
+from protemb_export.padding import Padded
 from protemb_sdk._model.readouts import CONTACT_SCALE
 from protemb_train.network.features import (
     BaseFeatures,
@@ -70,19 +71,20 @@ def strip_of(coords_BL3: Tensor, rows_R: Tensor, first: Tensor, past: Tensor) ->
     )
 
 
-def strip_means(x_BCRL: Tensor, strip: Strip) -> Tensor:
+def strip_means(x_BCRL: Tensor, strip: Strip, lengths_B: Tensor | None = None) -> Tensor:
     """Return the contribution of the requested rows to the means of a map, shape (B, L, 4 C + 1).
 
     Channels are those of `MEANS`, the last of which is not yet divided by the sum of its weights, and that
-    sum. Add the results of all strips of a chain, then divide with `finished`.
+    sum. Add the results of all strips of a chain, then divide with `finished`. Maps of padded chains, of
+    `lengths_B` residues, must be zero in the padding.
     """
     weighted = x_BCRL * (strip.near * strip.wanted[:, None])[:, None]
-    mean = x_BCRL.mean(dim=3)
+    mean = x_BCRL.mean(dim=3) if lengths_B is None else x_BCRL.sum(dim=3) / lengths_B[:, None, None]
     contact = weighted.sum(dim=3) / strip.total[:, None]
     own = torch.cat([mean, contact, strip.total[:, None]], dim=1)
     own = own.index_select(2, strip.position) * strip.inside
-    channels, length = x_BCRL.shape[1], x_BCRL.shape[3]
-    column = (strip.wanted @ x_BCRL) / length
+    channels = x_BCRL.shape[1]
+    column = (strip.wanted @ x_BCRL) / (x_BCRL.shape[3] if lengths_B is None else lengths_B[:, None, None])
     parts = [own[:, :channels], column, own[:, channels : 2 * channels], weighted.sum(dim=2)]
     return torch.cat([*parts, own[:, 2 * channels :]], dim=1).transpose(1, 2)
 
@@ -202,7 +204,7 @@ class StatesNetwork(nn.Module):
         first, past : Tensor, int64, shape (1,)
             First row of the strip and one past its last.
         *used : Tensor, float32, shape (B, L, 4 C + 1)
-            For each exchange and for the end, `strip_means` of the whole chain.
+            For each exchange and for the end, `strip_means` of the whole chain; omitted for all rows.
 
         Returns
         -------
@@ -210,8 +212,26 @@ class StatesNetwork(nn.Module):
             The map of the given rows at each exchange and at the end, (B, C, R, L); `strip_means` of each,
             (B, L, 4 C + 1); then residue, protein and profile.
         """
-        coords = centred(ca_coords)
+        return self._outputs(
+            centred(ca_coords), residue_type, residue_index, row_list, first, past, used, None
+        )
+
+    def _outputs(
+        self,
+        coords: Tensor,
+        residue_type: Tensor,
+        residue_index: Tensor,
+        row_list: Tensor,
+        first: Tensor,
+        past: Tensor,
+        used: tuple[Tensor, ...],
+        padded: Padded | None,
+    ) -> tuple[Tensor, ...]:
+        """Return all outputs from centred coordinates."""
         strip = strip_of(coords, row_list, first, past)
+        lengths, mask = None, None
+        if padded is not None:
+            lengths, mask = padded.lengths, padded.mask(row_list, self.dtype)
         known = self.stem.features.geometry(coords, residue_index)
         neighbours, state = None, None
         if self.single.enter is not None:
@@ -227,13 +247,55 @@ class StatesNetwork(nn.Module):
                     types = one_hot(residue_type, BaseFeatures.residue_types)
                     state = self.single.with_types(state, types, neighbours)
                 x = self.writes[k - 1](x.float(), state, row_list)
-            x = segment(x.to(self.dtype))
+            if mask is None:
+                x = segment(x.to(self.dtype))
+            else:
+                x = x.to(self.dtype) * mask
+                for block in cast(nn.Sequential, segment):
+                    x = block(x, mask)
+                x = x * mask
             maps.append(x)
-            means.append(strip_means(x.float(), strip))
+            means.append(strip_means(x.float(), strip, lengths))
             if k < len(self.writes):
-                state = self.single.structure(k, finished(used[k]), state, known)
+                state = self.single.structure(k, finished((used or means)[k]), state, known)
         assert state is not None  # there is an exchange
-        last = finished(used[-1])
+        last = finished((used or means)[-1])
         residue = self.vectors.residue(States(structure, self.single.last(last, state)), last)
-        protein = self.vectors.protein(structure, coords)
+        protein = self.vectors.protein(structure, coords if padded is None else padded.near, lengths)
         return *maps, *means, residue, protein, self.single.log_profile(structure)
+
+
+class PaddedStatesNetwork(StatesNetwork):
+    """`StatesNetwork` for chains of different lengths, padded to a common one; for parameters see there."""
+
+    def forward(  # type: ignore[override]
+        self,
+        ca_coords: Tensor,
+        residue_type: Tensor,
+        residue_index: Tensor,
+        lengths: Tensor,
+        row_list: Tensor,
+        first: Tensor,
+        past: Tensor,
+        *used: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Return all outputs of the graph; for those without padding see `StatesNetwork.forward`.
+
+        Parameters
+        ----------
+        ca_coords, residue_type, residue_index
+            Of padded chains. The contents of the padding have no effect on the chains.
+        lengths : Tensor, int64, shape (B,)
+            Number of residues of each chain.
+        row_list, first, past, *used
+            As in `StatesNetwork.forward`.
+
+        Returns
+        -------
+        tuple of Tensor
+            As of `StatesNetwork.forward`; maps are zero in the padding, other outputs are arbitrary there.
+        """
+        padded = Padded.of(ca_coords, residue_index, lengths)
+        return self._outputs(
+            padded.coords, residue_type, padded.residue_index, row_list, first, past, used, padded
+        )

@@ -8,6 +8,7 @@ Contract, version 2.0 (shapes: B chains of one common length L, C channels, R ro
          rows           int64   (2,)        optional: first row and one past the last; all by default
          halo           int64   ()          optional: extra rows on either side; by default the card's radius
          means_0 to _n  float32 (B, L, 4 C + 1)   optional: complete means, required for some rows
+         lengths        int64   (B,)        optional, in graphs for GPUs only: residues of each padded chain
     out  pair           float32 (B, C, R, L)
          residue        float32 (B, L, width of residue)
          protein        float32 (B, width of protein), of length 1
@@ -29,7 +30,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from protemb_export.states import StatesNetwork
+from protemb_export.states import PaddedStatesNetwork, StatesNetwork
 from protemb_export.writing import (
     ALL_ROWS,
     CHAIN_AXES,
@@ -54,6 +55,7 @@ def states_graph(
     vectors: ChainVectors,
     *,
     half: bool = False,
+    padded: bool = False,
 ) -> onnx.ModelProto:
     """Return the embedding graph of a network at one noise level, contract version 2.0.
 
@@ -69,30 +71,40 @@ def states_graph(
         Contents of the residue and protein embeddings.
     half : bool, default False
         Whether the blocks compute in float16; inputs and outputs are the same.
+    padded : bool, default False
+        Whether the graph has the input `lengths`, with which a batch contains chains of different lengths.
     """
-    module = StatesNetwork(network, sigma, vectors, half=half)
+    module = (PaddedStatesNetwork if padded else StatesNetwork)(network, sigma, vectors, half=half)
     count, width = len(module.segments), 4 * network.config.channels + 1
     coords, types, index = example()
     used = tuple(torch.ones(*types.shape, width) * (k + 1) for k in range(count))
-    arguments = (coords, types, index, torch.arange(3, 10), torch.tensor([5]), torch.tensor([8]), *used)
+    lengths = (torch.tensor([9, types.shape[1]]),) if padded else ()
+    strip = (torch.arange(3, 10), torch.tensor([5]), torch.tensor([8]))
+    arguments = (coords, types, index, *lengths, *strip, *used)
     rows = {0: torch.export.Dim.DYNAMIC}
     model = to_onnx(
         module,
         arguments,
-        ["ca_coords", "residue_type", "residue_index", "row_list", "strip_first", "strip_past"]
+        ["ca_coords", "residue_type", "residue_index", *(["lengths_used"] if padded else [])]
+        + ["row_list", "strip_first", "strip_past"]
         + [f"used_{k}" for k in range(count)],
         [f"map_{k}" for k in range(count)] + [f"strip_means_{k}" for k in range(count)] + list(LEVELS),
         # The means are passed as *used: one entry for all of them.
-        (DYNAMIC, DYNAMIC, DYNAMIC, rows, {}, {}, (DYNAMIC,) * count),
+        (DYNAMIC, DYNAMIC, DYNAMIC, *([rows] if padded else []), rows, {}, {}, (DYNAMIC,) * count),
     )
-    _add_strips(model, network, vectors, count, half)
+    _add_strips(model, network, vectors, count, half, padded)
     if not half:
         name_maps(model.graph)
     return finish(model, "protemb_embedding", metadata, CHAIN_AXES)
 
 
 def _add_strips(
-    model: onnx.ModelProto, network: ScoreNetwork, vectors: ChainVectors, count: int, half: bool
+    model: onnx.ModelProto,
+    network: ScoreNetwork,
+    vectors: ChainVectors,
+    count: int,
+    half: bool,
+    padded: bool,
 ) -> None:
     """Compute the rows of a strip from `rows` and `halo`, and use the given means if present."""
     graph, channels = model.graph, network.config.channels
@@ -121,6 +133,12 @@ def _add_strips(
             node("Slice", [f"both_{k}", "last_residues", "all_rows", "axis_0"], [f"taken_{k}"]),
             node("Reshape", [f"taken_{k}", "means_shape"], [f"used_{k}"]),
         ]
+    if padded:
+        nodes += [
+            node("Min", ["lengths", "length_1"], ["lengths_within"]),
+            node("Shape", ["ca_coords"], ["batch_1"], start=0, end=1),
+            node("Expand", ["lengths_within", "batch_1"], ["lengths_used"]),
+        ]
     pair = f"map_{count - 1}"
     cut = [pair, "cut_first", "cut_past", axis_2]
     if half:
@@ -140,6 +158,9 @@ def _add_strips(
     optional += [
         given(f"means_{k}", TensorProto.FLOAT, [f"batch_{k}", f"length_{k}", width]) for k in range(count)
     ]
+    if padded:
+        optional.append(given("lengths", TensorProto.INT64, ["chains"]))
+        constant("lengths", [ALL_ROWS])
     graph.input.extend([*inputs, *optional])
     # An input that is also an initializer has a default and is optional.
     constant("rows", [0, ALL_ROWS])

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from protemb_export.errors import ExportError, ParityError
-from protemb_sdk import ALPHABET, Chain, Embedder, read_chain
+from protemb_sdk import ALPHABET, Chain, Embedder, Embedding, read_chain
 from protemb_train.corpus.corpus import Corpus, Trace
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.single import four_means
@@ -24,6 +24,10 @@ TOLERANCE = 1e-4
 
 SCORE_CHAINS, SCORE_LENGTH = 10, 300
 """Number of chains for the comparison of scores, and their largest length: the score has no strips."""
+
+
+PADDED_LENGTH = 300
+"""Largest length of the chains that are compared in padded batches."""
 
 
 LEAST_COSINE = 0.999
@@ -214,7 +218,9 @@ def measure_parity(
         If there is no chain, or a value is not finite.
     """
     return _compare(
-        lambda chain: torch_levels(network, chain, embedder.noise_level, vectors), embedder, chains
+        lambda chain: torch_levels(network, chain, embedder.noise_level, vectors),
+        lambda chain: _levels_of(embedder, chain),
+        chains,
     )
 
 
@@ -226,20 +232,57 @@ def measure_equality(exact: Embedder, embedder: Embedder, chains: Iterable[Chain
     ParityError
         If there is no chain, or a value is not finite.
     """
-    return _compare(lambda chain: _levels_of(exact, chain), embedder, chains)
+    return _compare(lambda chain: _levels_of(exact, chain), lambda chain: _levels_of(embedder, chain), chains)
+
+
+def measure_padding(exact: Embedder, embedder: Embedder, chains: Iterable[Chain]) -> Parity:
+    """Compare chains in padded batches, each with a chain of one residue less, with those of another graph.
+
+    Parameters
+    ----------
+    exact : Embedder
+        Embedder of the graph that computes each chain alone.
+    embedder : Embedder
+        Embedder of a graph with the input `lengths`.
+    chains : iterable of Chain
+        Real chains; those of at most `PADDED_LENGTH` residues are used, or a longer one.
+
+    Raises
+    ------
+    ParityError
+        If there is no chain, or a value is not finite.
+    """
+    padded = [
+        chain
+        for chain in sorted(chains, key=len)
+        if embedder.length_in_batch(len(chain) - 1) == embedder.length_in_batch(len(chain))
+    ]
+
+    def found_of(chain: Chain) -> Levels:
+        arrays = (chain.ca_coords[:-1], chain.sequence[:-1], chain.residue_index[:-1])
+        both = [chain, Chain.from_arrays(*arrays)]  # chains of one length would not be padded
+        return _as_levels(embedder.embed_batch(both, pair=True, profile=embedder.has_profile)[0])
+
+    used = [chain for chain in padded if len(chain) <= PADDED_LENGTH] or padded[:1]
+    return _compare(lambda chain: _levels_of(exact, chain), found_of, used)
 
 
 def _levels_of(embedder: Embedder, chain: Chain) -> Levels:
-    found = embedder.embed_chain(chain, pair=True, profile=embedder.has_profile)
-    levels = {name: getattr(found, name) for name in LEVELS}
+    return _as_levels(embedder.embed_chain(chain, pair=True, profile=embedder.has_profile))
+
+
+def _as_levels(embedding: Embedding) -> Levels:
+    levels = {name: getattr(embedding, name) for name in LEVELS}
     return {name: array for name, array in levels.items() if array is not None}
 
 
-def _compare(levels_of: Callable[[Chain], Levels], embedder: Embedder, chains: Iterable[Chain]) -> Parity:
+def _compare(
+    levels_of: Callable[[Chain], Levels], found_of: Callable[[Chain], Levels], chains: Iterable[Chain]
+) -> Parity:
     worst: dict[str, float] = {}
     lengths = []
     for chain in chains:
-        found = _levels_of(embedder, chain)
+        found = found_of(chain)
         for level, wanted in levels_of(chain).items():
             deviation = _deviation(found[level], wanted, f"{chain.id}, {level} level")
             worst[level] = max(worst.get(level, 0.0), deviation)

@@ -20,7 +20,7 @@ from protemb_export.states import StatesNetwork
 from protemb_export.states_graph import states_graph
 from protemb_export.vectors import read_vectors, vectors_of_graph
 from protemb_export.verify import TOLERANCE, measure_parity, measure_score_parity, torch_levels
-from protemb_sdk import Embedder
+from protemb_sdk import Chain, Embedder
 from protemb_sdk._model.batches import feeds_of
 from protemb_sdk._model.models import GraphInfo
 from protemb_train.base.arrays import ArrayFileError
@@ -198,15 +198,18 @@ def test_the_graph_without_convolutions_gives_equal_results(graph, chains):
 def test_blocks_in_float16_give_similar_results(states, chains, tmp_path):
     network, vectors, exact = states
     card = {"protemb.contract": "2.0", "protemb.card": json.dumps(exact.card)}
-    half = as_products(states_graph(network, SIGMA, card, vectors, half=True))
+    half = as_products(states_graph(network, SIGMA, card, vectors, half=True, padded=True))
     onnx.save(half, tmp_path / "half.onnx")
     of_blocks = [t for t in half.graph.initializer if t.name.startswith("segments.")]
     assert of_blocks and {t.data_type for t in of_blocks} == {onnx.TensorProto.FLOAT16}
     embedder = Embedder(tmp_path / "half.onnx", "cpu")
-    for chain in chains[3:5]:
-        wanted, found = (e.embed_chain(chain, pair=True, profile=True) for e in (exact, embedder))
+    short = Chain.from_arrays(chains[3].ca_coords[:65], chains[3].sequence[:65])  # of 70: both padded to 96
+    together = embedder.embed_batch([short, chains[3]], pair=True, profile=True)
+    for chain, padded in zip((short, chains[3]), together, strict=True):
+        wanted, alone = (e.embed_chain(chain, pair=True, profile=True) for e in (exact, embedder))
         for level in LEVELS:
-            assert deviation(getattr(found, level), getattr(wanted, level)) < 0.02, level
+            assert deviation(getattr(alone, level), getattr(wanted, level)) < 0.02, level
+            assert deviation(getattr(padded, level), getattr(wanted, level)) < 0.02, level
 
 
 def test_contents_and_map_can_be_chosen(tmp_path, states, chains):

@@ -326,6 +326,44 @@ def test_chains_of_one_length_are_batched_within_the_memory_limit(
     assert len(embedder.embed_batch(chains)) == 5 and sorted(sizes) == [1, 2, 2]
 
 
+def test_readers_of_batches_do_not_change_the_results(
+    states_path: Path, some: list[Path], structures: Path
+) -> None:
+    embedder = Embedder(states_path, device="cpu", threads=1)
+    foreign = (read_chain(some[2]).ca_coords, read_chain(some[2]).sequence)
+    inputs = [*some, foreign, structures / "gone.cif", object(), some[0].read_bytes(), *some]
+    alone, in_thread, in_processes = (
+        embedder.embed_many(iter(inputs), on_error="skip", **options)  # type: ignore[arg-type]
+        for options in ({}, {"batch": 2}, {"batch": 2, "workers": 2})
+    )
+    outcomes = [list(run.outcomes()) for run in (alone, in_thread, in_processes)]
+    for one, *others in zip(*outcomes, strict=True):
+        for other in others:
+            assert other.source == one.source
+            assert [str(s) for s in other.skipped] == [str(s) for s in one.skipped]
+            assert [e.id for e in other.embeddings] == [e.id for e in one.embeddings]
+            for a, b in zip(other.embeddings, one.embeddings, strict=True):
+                np.testing.assert_allclose(a.protein, b.protein, atol=2e-6)
+
+
+def test_a_run_in_batches_reads_some_inputs_ahead_and_stops_early(
+    states_path: Path, some: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder = Embedder(states_path, device="cpu", threads=1)
+    monkeypatch.setattr(module, "READ_AHEAD", 2)
+    taken = []
+
+    def given() -> Iterator[Path]:
+        for number in range(100):
+            taken.append(number)
+            yield some[2]
+
+    with embedder.embed_many(given(), batch=2) as run:
+        next(run)
+        assert len(taken) == 8  # four that are embedded, four that are being read
+    assert len(taken) == 8
+
+
 def test_a_failed_chain_does_not_affect_its_batch(embedder: Embedder, structures: Path) -> None:
     chains = embedder.read(structures / "2beg.pdb.gz").chains
     far = replace(chains[2], ca_coords=chains[2].ca_coords * 1e6)
@@ -337,8 +375,6 @@ def test_a_failed_chain_does_not_affect_its_batch(embedder: Embedder, structures
 def test_invalid_batches_are_refused(embedder: Embedder, some: list[Path]) -> None:
     with pytest.raises(EmbeddingError, match="batch must be a whole number"):
         embedder.embed_many(some, batch=0)
-    with pytest.raises(EmbeddingError, match="leave workers at 1"):
-        embedder.embed_many(some, batch=2, workers=2)
     chains = [read_chain(some[0]), read_chain(some[2])]
     with pytest.raises(EmbeddingError, match="chains of 64 and 70 residues cannot share a batch"):
         pool_alike(embedder._session, chains, 2**30, False, ())

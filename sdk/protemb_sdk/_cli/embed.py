@@ -55,7 +55,7 @@ def embed(
     readout: Readouts = None,
     workers: Workers = 1,
     batch: Annotated[
-        int, typer.Option(min=1, help="Chains of one length at once, for a GPU; with one worker.")
+        int, typer.Option(min=1, help="Chains at once, for a GPU; workers then only read files.")
     ] = 1,
     threads: Threads = None,
     altloc: Altloc = "highest",

@@ -15,7 +15,7 @@ from protemb_sdk._base.errors import EmbeddingError
 from protemb_sdk._base.limits import DEFAULT_BYTES, DEFAULT_RESIDUES, Limits, seconds, whole_number
 from protemb_sdk._base.version import __version__
 from protemb_sdk._embed.embedding import Embedding
-from protemb_sdk._model.batches import pool_alike
+from protemb_sdk._model.batches import length_in_batch, pool_alike
 from protemb_sdk._model.models import GraphInfo, check_equal, find_model, read_graph_info
 from protemb_sdk._model.readouts import check_readouts
 from protemb_sdk._model.score import ScoreGraph
@@ -77,13 +77,16 @@ class Embedder:
         Protein chains of a structure that are embedded together; see `embed`. By default each is on its own.
     assembly : str, optional
         Assembly whose chains are read; see `read_chains`.
+    cuda_graphs : bool, default False
+        Run chains as CUDA graphs, one for each shape of a batch, which saves the time of launching kernels.
+        Up to 32 shapes are kept, each with a 32nd of `memory_limit`; chains that need more run without.
 
     Raises
     ------
     ModelError
-        If there is no such model, or its file is not a protemb model.
+        If there is no such model, its file is not a protemb model, or `cuda_graphs` needs another file.
     DeviceError
-        If ONNX Runtime or the device is not available.
+        If ONNX Runtime, the device, or with `cuda_graphs` CUDA is not available.
 
     Examples
     --------
@@ -113,6 +116,7 @@ class Embedder:
         time_limit: float | None = None,
         chains: str | Sequence[str] | None = None,
         assembly: str | None = None,
+        cuda_graphs: bool = False,
     ) -> None:
         threads = None if threads is None else whole_number(threads, "threads")
         check_altloc(altloc)
@@ -137,8 +141,9 @@ class Embedder:
         )
         self._session: Session[GraphInfo] = Session(
             self.model, self.model.path, partial(read_graph_info, "embedding"), *self._session_arguments,
-            gpu_path=self.model.gpu_path,
+            gpu_path=self.model.gpu_path, cuda_graphs=cuda_graphs,
         )  # fmt: skip
+        self._cuda_graphs = bool(cuda_graphs)
         check_equal(self.model, self._session.info)
         self._score = ScoreGraph(self.model, self.card.get("weights_sha256"), self._session_arguments)
 
@@ -297,10 +302,10 @@ class Embedder:
         readouts: Sequence[str] = (),
         profile: bool = False,
     ) -> list[Embedding]:
-        """Embed structures with one protein chain each; chains of one length share a run of the network.
+        """Embed structures with one protein chain each; chains of similar length share a run of the network.
 
         It is faster than `embed` on a GPU, and gives the same embeddings. As many chains as `memory_limit`
-        allows run together.
+        allows run together: chains of one length, and on CUDA those that are padded to the same one.
 
         Parameters
         ----------
@@ -336,12 +341,33 @@ class Embedder:
         chains = [self._read_one(structure, None) for structure in structures]
         alike: dict[int, list[int]] = {}
         for place, chain in enumerate(chains):
-            alike.setdefault(len(chain), []).append(place)
+            alike.setdefault(self.length_in_batch(len(chain)), []).append(place)
         found: dict[int, Embedding] = {}
         for places in alike.values():
             embeddings = self._embed_alike([chains[n] for n in places], pair, names, profile)
             found.update(zip(places, embeddings, strict=True))
         return [found[place] for place in range(len(chains))]
+
+    def length_in_batch(self, residues: int) -> int:
+        """Return the length that a chain has in a batch; chains for which it is equal can share one.
+
+        Parameters
+        ----------
+        residues : int
+            Length of the chain.
+
+        Returns
+        -------
+        int
+            `residues`, or more for graphs that take padded chains, as those for CUDA.
+
+        Examples
+        --------
+        >>> from protemb_sdk import Embedder
+        >>> Embedder(device="cpu").length_in_batch(70)
+        70
+        """
+        return length_in_batch(self._session, residues)
 
     def _embed_alike(
         self, chains: Sequence[Chain], pair: bool, readouts: tuple[str, ...], profile: bool
@@ -432,11 +458,12 @@ class Embedder:
             A folder (its structure files, recursively, sorted), one structure, or an iterable of anything
             that `embed` takes and of folders.
         workers : int, default 1
-            Processes; each holds its own session with its share of the threads.
+            Processes; each holds its own session with its share of the threads, and with `batch` they only
+            read the inputs.
         batch : int, default 1
-            Chains of equal length that go through the network at once, as far as `memory_limit` allows.
-            Results are those of one at a time. It is faster on a GPU but not on a CPU; 32 times as
-            many inputs are read ahead, and `workers` stays at 1.
+            Chains that go through the network at once, as far as `memory_limit` allows: of equal length, or
+            on CUDA padded to one. Results are those of one at a time. It is faster on a GPU but not on a CPU.
+            32 times as many inputs are in memory, half of which are being read meanwhile.
         chains : "all" or sequence of str, optional
             As in `embed`: one embedding of each structure, not one of each chain.
         pair : bool, default False
@@ -558,7 +585,12 @@ class Embedder:
         >>> len(Embedder(device="cpu", min_residues=100).read("1a8o.cif").skipped)
         1
         """
-        return read_chains(structure, byte_limit=self.limits.bytes, **self._reading)
+        return self.reader(structure)
+
+    @property
+    def reader(self) -> Callable[[object], StructureRead]:
+        """The function of `read`, without the network: it can be pickled and called in other processes."""
+        return partial(read_chains, byte_limit=self.limits.bytes, **self._reading)
 
     def _read_one(self, structure: object, chain_id: str | None) -> Chain:
         return read_chain(structure, chain_id, byte_limit=self.limits.bytes, **self._reading)
@@ -619,6 +651,7 @@ class Embedder:
             "residue_limit": self.limits.residues,
             "byte_limit": self.limits.bytes,
             "time_limit": self.limits.seconds,
+            "cuda_graphs": self._cuda_graphs,
         }
 
     def __reduce__(self) -> tuple[Callable[..., Embedder], tuple[type[Embedder], dict[str, Any]]]:

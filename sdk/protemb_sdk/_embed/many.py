@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
-from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from protemb_sdk._base.errors import EmbeddingError, ProtembError
 from protemb_sdk._base.notebook import card, listing, progress_bar
 from protemb_sdk._base.workers import WorkerPool
+from protemb_sdk._embed.ahead import died, read_ahead, unstarted
 from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._embed.outcome import ChainEmbedder, Outcome, embed_one, embed_together
 from protemb_sdk._model.readouts import check_readouts
@@ -25,8 +25,9 @@ from protemb_sdk._structure.inputs import Input, inputs_of
 Progress = bool | Callable[[int, int | None], None]
 
 
-# Inputs read for each chain of a batch, so that some share a length; they wait in memory.
-READ_AHEAD = 32
+# Inputs read for each chain of a batch, so that some share a length; as many wait in memory while they are
+# embedded.
+READ_AHEAD = 16
 
 # Tasks given to a worker before the first result is waited for: while one works on a long chain, the others
 # go on. Pair maps that wait would fill the memory.
@@ -105,8 +106,6 @@ class EmbeddingRun(Iterator[Embedding]):
             raise EmbeddingError(f"workers must be a whole number, at least 1, not {workers!r}")
         if not isinstance(batch, int) or batch < 1:
             raise EmbeddingError(f"batch must be a whole number, at least 1, not {batch!r}")
-        if batch > 1 and workers > 1:
-            raise EmbeddingError("batch= is for one session: leave workers at 1")
         self.skipped: list[Skipped] = []
         self._inputs = self._chains = 0
         self._embedder, self._on_error = embedder, on_error
@@ -115,11 +114,12 @@ class EmbeddingRun(Iterator[Embedding]):
             self._wanted["profile"] = True
         items = inputs_of(structures, embedder.limits.bytes)
         self._total = len(items) if isinstance(items, Sized) else None
-        outcomes = (
-            self._here(items, batch)
-            if workers == 1
-            else self._elsewhere(items, workers, embedder.worker_arguments(workers))
-        )
+        if batch > 1:
+            outcomes = self._batches(items, workers, batch)
+        elif workers == 1:
+            outcomes = self._here(items)
+        else:
+            outcomes = self._elsewhere(items, workers, embedder.worker_arguments(workers))
         self._outcomes = self._counted(outcomes, progress)
         self._embeddings = self._flat()
 
@@ -214,20 +214,20 @@ class EmbeddingRun(Iterator[Embedding]):
                     if skipped.error is not None and self._on_error == "raise":
                         raise skipped.error
 
-    def _here(self, items: Iterable[Input], batch: int) -> Outcomes:
-        named = ((x, x.listed(position)) for position, x in enumerate(items, start=1))
-        if batch == 1:
-            for x, source in named:
-                yield embed_one(self._embedder, x, self._wanted, source)
-            return
-        while ahead := list(islice(named, READ_AHEAD * batch)):
-            yield from embed_together(self._embedder, ahead, self._wanted, batch)
+    def _here(self, items: Iterable[Input]) -> Outcomes:
+        for position, x in enumerate(items, start=1):
+            yield embed_one(self._embedder, x, self._wanted, x.listed(position))
+
+    def _batches(self, items: Iterable[Input], workers: int, batch: int) -> Outcomes:
+        with closing(read_ahead(items, self._embedder.reader, workers, READ_AHEAD * batch)) as read:
+            for some in read:
+                yield from embed_together(self._embedder, some, self._wanted, batch)
 
     def _elsewhere(self, items: Iterable[Input], workers: int, arguments: dict[str, Any]) -> Outcomes:
         try:
             pool = WorkerPool(workers, _start_worker, (type(self._embedder), arguments), when_told=_stop)
         except OSError as error:
-            raise _unstarted(error) from error
+            raise unstarted(error) from error
         waiting: deque[tuple[str, Future[Outcome] | Outcome]] = deque()
         ahead = TASKS_WITH_PAIRS if self._wanted["pair"] else TASKS
         done = False
@@ -251,9 +251,9 @@ class EmbeddingRun(Iterator[Embedding]):
         except ProtembError as error:
             return Outcome(source, skipped=[Skipped.of(error, source)])
         except BrokenProcessPool as error:
-            raise _died(source) from error
+            raise died(source) from error
         except OSError as error:
-            raise _unstarted(error) from error
+            raise unstarted(error) from error
 
 
 def shown(run: EmbeddingRun, **more: object) -> str:
@@ -272,18 +272,7 @@ def _result(source: str, job: Future[Outcome] | Outcome) -> Outcome:
     try:
         return job.result()
     except BrokenProcessPool as error:
-        raise _died(source) from error
-
-
-def _unstarted(error: OSError) -> EmbeddingError:
-    return EmbeddingError(f"worker processes cannot be started ({error.strerror}); try fewer workers")
-
-
-def _died(source: str) -> EmbeddingError:
-    return EmbeddingError(
-        f"a worker process died at or near {source} (out of memory? a script without "
-        "if __name__ == '__main__'?); try fewer workers"
-    )
+        raise died(source) from error
 
 
 @contextmanager

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from protemb_sdk._base.errors import ProtembError
 from protemb_sdk._base.limits import Limits
@@ -29,8 +29,13 @@ class ChainEmbedder(Protocol):
         """Width of each level."""
         ...
 
+    @property
+    def reader(self) -> Callable[[object], StructureRead]:
+        """What returns the protein chains of a structure and what was skipped; can be pickled."""
+        ...
+
     def read(self, structure: object) -> StructureRead:
-        """Return the protein chains of a structure and what was skipped."""
+        """Return what `reader` does."""
         ...
 
     def embed_chain(self, chain: Chain, *, pair: bool = False, readouts: Sequence[str] = ()) -> Embedding:
@@ -41,6 +46,10 @@ class ChainEmbedder(Protocol):
         self, structures: Sequence[object], *, pair: bool = False, readouts: Sequence[str] = ()
     ) -> list[Embedding]:
         """Embed several chains."""
+        ...
+
+    def length_in_batch(self, residues: int) -> int:
+        """Return the length that a chain has in a batch."""
         ...
 
     def worker_arguments(self, workers: int) -> dict[str, Any]:
@@ -70,26 +79,28 @@ def embed_one(embedder: ChainEmbedder, x: Input, wanted: Mapping[str, Any], sour
 
     `wanted` holds the options of `Embedder.embed_chain`.
     """
-    outcome = Outcome(source)
-    for chain in _read(embedder, x, source, outcome):
-        _embed_into(outcome, embedder, chain, wanted, source)
+    outcome, chains = read_input(embedder.read, x, source)
+    for chain in chains:
+        _embed_into(outcome, embedder, chain, wanted)
     return outcome
 
 
+class InputRead(NamedTuple):
+    """An input that was read: its outcome so far, and its chains."""
+
+    outcome: Outcome
+    chains: list[Chain]
+
+
 def embed_together(
-    embedder: ChainEmbedder, inputs: Sequence[tuple[Input, str]], wanted: Mapping[str, Any], batch: int
+    embedder: ChainEmbedder, inputs: Sequence[InputRead], wanted: Mapping[str, Any], batch: int
 ) -> Iterator[Outcome]:
-    """Give what `embed_one` does of inputs and their sources, `batch` chains of one length at once."""
-    outcomes = [Outcome(source) for _, source in inputs]
-    # Chains in order, with the number of their input; the embedding of each comes later.
-    chains = [
-        (number, chain)
-        for number, (x, source) in enumerate(inputs)
-        for chain in _read(embedder, x, source, outcomes[number])
-    ]
+    """Give what `embed_one` does of inputs that were read, `batch` chains of one length in it at once."""
+    # Chains in order, with the outcome of their input; the embedding of each comes later.
+    chains = [(outcome, chain) for outcome, some in inputs for chain in some]
     alike: dict[int, list[int]] = {}
     for place, (_, chain) in enumerate(chains):
-        alike.setdefault(len(chain), []).append(place)
+        alike.setdefault(embedder.length_in_batch(len(chain)), []).append(place)
     made: dict[int, Embedding] = {}
     for places in alike.values():
         for first in range(0, len(places), batch):
@@ -99,35 +110,33 @@ def embed_together(
             except ProtembError:  # of which chain, is found below
                 continue
             made.update(zip(some, found, strict=True))
-    for place, (number, chain) in enumerate(chains):
+    for place, (outcome, chain) in enumerate(chains):
         if place in made:
-            outcomes[number].embeddings.append(made[place])
+            outcome.embeddings.append(made[place])
         else:
-            _embed_into(outcomes[number], embedder, chain, wanted, inputs[number][1])
-    yield from outcomes
+            _embed_into(outcome, embedder, chain, wanted)
+    yield from (outcome for outcome, _ in inputs)
 
 
-def _read(embedder: ChainEmbedder, x: Input, source: str, outcome: Outcome) -> list[Chain]:
+def read_input(reader: Callable[[object], StructureRead], x: Input, source: str) -> InputRead:
     """Return the chains of an input; what is skipped, and an error, go into its outcome."""
-    outcome.is_container = x.kind is Kind.FAILED
+    outcome = Outcome(source, is_container=x.kind is Kind.FAILED)
     try:
-        read = embedder.read(x)
+        read = reader(x)
         if not read.chains:  # one entry, whose error names the chains
             error = no_protein_chain(source, read.skipped)
             failed = replace(Skipped.of(error, source), error=error, kind="holds no protein chain to embed")
             outcome.skipped.append(failed)
-            return []
+            return InputRead(outcome, [])
     except ProtembError as error:
         outcome.skipped.append(Skipped.of(error, source))
-        return []
+        return InputRead(outcome, [])
     outcome.skipped.extend(read.skipped)
-    return read.chains
+    return InputRead(outcome, read.chains)
 
 
-def _embed_into(
-    outcome: Outcome, embedder: ChainEmbedder, chain: Chain, wanted: Mapping[str, Any], source: str
-) -> None:
+def _embed_into(outcome: Outcome, embedder: ChainEmbedder, chain: Chain, wanted: Mapping[str, Any]) -> None:
     try:
         outcome.embeddings.append(embedder.embed_chain(chain, **wanted))
     except ProtembError as error:
-        outcome.skipped.append(Skipped.of(error, source, chain.chain_id or " "))
+        outcome.skipped.append(Skipped.of(error, outcome.source, chain.chain_id or " "))

@@ -1,4 +1,4 @@
-"""Chains through the graph, those of one length together."""
+"""Chains through the graph in batches: of one length, or padded to one where the graph takes lengths."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import EmbeddingError, StructureError
 from protemb_sdk._base.limits import Budget
+from protemb_sdk._model.bound import MOST_SHAPES
 from protemb_sdk._model.passes import run_passes
+from protemb_sdk._model.plan import padded_feeds, shared_length
+from protemb_sdk._model.session import CPU
 from protemb_sdk._model.strips import (
     MAPS_AT_ONCE,
     MAPS_WITH_STATES,
     Pooled,
+    limit_on_cuda,
+    map_bytes,
     plan_batches,
     plan_rows,
     run_strips,
@@ -50,6 +55,11 @@ def feeds_of(chain: Chain) -> dict[str, NDArray[Any]]:
     }
 
 
+def length_in_batch(session: Session[GraphInfo], residues: int) -> int:
+    """Return the length that a chain has in a batch; chains for which it is equal can share one."""
+    return shared_length(residues) if session.takes_lengths else residues
+
+
 def pool_alike(
     session: Session[GraphInfo],
     chains: Sequence[Chain],
@@ -59,14 +69,14 @@ def pool_alike(
     seconds: float | None = None,
     profile: bool = False,
 ) -> list[Pooled]:
-    """Run chains of one length in batches, as few as the memory allows; a long chain goes in strips.
+    """Run chains that share a batch, as few batches as the memory allows; a long chain goes in strips.
 
     Parameters
     ----------
     session : Session
         Of an embedding graph.
     chains : sequence of Chain
-        Of one length.
+        Of one `length_in_batch`.
     memory_limit : int
         Bytes that a run may take.
     pair, readouts
@@ -88,16 +98,19 @@ def pool_alike(
     StructureError
         Of `feeds_of`.
     """
-    lengths = {len(chain) for chain in chains}
+    lengths = {length_in_batch(session, len(chain)) for chain in chains}
     if len(lengths) > 1:
         raise EmbeddingError(
-            f"chains of {min(lengths)} and {max(lengths)} residues cannot share a batch: padding would "
-            "change them; pass chains of one length"
+            f"chains of {min(map(len, chains))} and {max(map(len, chains))} residues cannot share a batch: "
+            "padding would change them; pass chains of one length"
         )
     found: list[Pooled] = []
+    maps = MAPS_WITH_STATES if session.info.has_states else MAPS_AT_ONCE
+    if session.provider != CPU:
+        memory_limit = limit_on_cuda(memory_limit, session.info.channels, maps)
     for length in lengths:
-        maps = MAPS_WITH_STATES if session.info.has_states else MAPS_AT_ONCE
-        borders = plan_batches(len(chains), length, session.info.channels, memory_limit, maps)
+        shapes = None if session.fixed is None else MOST_SHAPES
+        borders = plan_batches(len(chains), length, session.info.channels, memory_limit, maps, shapes=shapes)
         for first, past in zip(borders[:-1], borders[1:], strict=True):
             found += _batch(session, chains[first:past], memory_limit, pair, readouts, seconds, profile)
     for chain, pooled in zip(chains, found, strict=True):
@@ -115,9 +128,15 @@ def _batch(
     seconds: float | None,
     profile: bool,
 ) -> list[Pooled]:
-    each = [feeds_of(chain) for chain in chains]
-    feeds = {name: np.concatenate([one[name] for one in each]) for name in each[0]}
-    length, info = len(chains[0]), session.info
+    each, info = [feeds_of(chain) for chain in chains], session.info
+    length = length_in_batch(session, len(chains[0]))
+    bytes_of_map = map_bytes(length, length, info.channels, MAPS_WITH_STATES)
+    fixed = session.fixed is not None and bytes_of_map <= memory_limit // MOST_SHAPES
+    if fixed or len({len(chain) for chain in chains}) > 1:
+        feeds = padded_feeds(each, length)
+    else:
+        feeds = {name: np.concatenate([one[name] for one in each]) for name in each[0]}
+        length = len(chains[0])
     coords, budget = [chain.ca_coords for chain in chains], Budget.of(seconds)
     try:
         if info.has_states:

@@ -1,14 +1,16 @@
-"""What an ONNX file says of itself, read from its bytes: whether its tensors lie in other files.
+"""What an ONNX file says of itself, read from its bytes, and copies of it with fewer inputs and outputs.
 
 The format is protocol buffers; field numbers are those of onnx.proto (https://onnx.ai/onnx/repo-docs/onnx.html).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 _GRAPH_OF_MODEL, _FUNCTIONS_OF_MODEL = 7, 25
 _NODES_OF_GRAPH, _TENSORS_OF_GRAPH, _SPARSE_OF_GRAPH = 1, 5, 15
+_INPUTS_OF_GRAPH, _OUTPUTS_OF_GRAPH = 11, 12
+_NAME_OF_VALUE, _NAME_OF_TENSOR = 1, 8
 _ATTRIBUTES_OF_NODE, _NODES_OF_FUNCTION = 5, 7
 _TENSOR, _GRAPH, _TENSORS, _GRAPHS, _SPARSE, _SPARSES = 5, 6, 10, 11, 22, 23  # of an attribute
 _EXTERNAL, _LOCATION = 13, 14  # of a tensor
@@ -38,7 +40,7 @@ def has_external_data(content: bytes) -> bool:
     waiting = [("model", memoryview(content))]
     while waiting:
         kind, message = waiting.pop()
-        for field, value in _fields(message):
+        for field, value, _ in _fields(message):
             if kind == "tensor":
                 if field == _EXTERNAL or (field == _LOCATION and value not in (None, 0)):
                     return True
@@ -47,15 +49,70 @@ def has_external_data(content: bytes) -> bool:
     return False
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int | None]]:
-    """Give number and value of each field: bytes, an integer, or None of a fixed width."""
+def with_only(content: bytes, inputs: Collection[str], outputs: Collection[str]) -> bytes:
+    """Return an ONNX model that takes only some of its inputs and gives only some of its outputs.
+
+    Other inputs are left at their defaults, which become constants; those that are kept lose their default.
+
+    Parameters
+    ----------
+    content : bytes
+        The model.
+    inputs, outputs : collection of str
+        Names of what is kept.
+
+    Raises
+    ------
+    ValueError
+        If the bytes are no protocol buffer message.
+    """
+    kept: list[bytes | memoryview] = []
+    for field, value, raw in _fields(memoryview(content)):
+        if field == _GRAPH_OF_MODEL and isinstance(value, memoryview):
+            graph = b"".join(part for part in _kept(value, inputs, outputs))
+            kept.append(_written((_GRAPH_OF_MODEL << 3) | 2) + _written(len(graph)) + graph)
+        else:
+            kept.append(raw)
+    return b"".join(kept)
+
+
+def _kept(graph: memoryview, inputs: Collection[str], outputs: Collection[str]) -> Iterator[memoryview]:
+    for field, value, raw in _fields(graph):
+        if field in (_INPUTS_OF_GRAPH, _OUTPUTS_OF_GRAPH):
+            stays = _text(value, _NAME_OF_VALUE) in (inputs if field == _INPUTS_OF_GRAPH else outputs)
+        else:
+            stays = field != _TENSORS_OF_GRAPH or _text(value, _NAME_OF_TENSOR) not in inputs
+        if stays:
+            yield raw
+
+
+def _text(message: memoryview | int | None, field: int) -> str:
+    assert isinstance(message, memoryview)  # fields that hold messages
+    for number, value, _ in _fields(message):
+        if number == field and isinstance(value, memoryview):
+            return bytes(value).decode()
+    return ""
+
+
+def _written(number: int) -> bytes:
+    """Return a number as a protocol buffer writes it."""
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*found, number])
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int | None, memoryview]]:
+    """Give number, value (bytes, an integer, or None of a fixed width) and all bytes of each field."""
     at = 0
     while at < len(message):
+        begin = at
         key, at = _varint(message, at)
         field, wire = key >> 3, key & 7
         if wire == 0:
             number, at = _varint(message, at)
-            yield field, number
+            yield field, number, message[begin:at]
             continue
         if wire == 2:
             size, at = _varint(message, at)
@@ -65,8 +122,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int | None]
             raise ValueError("not a protocol buffer message")
         if at + size > len(message):
             raise ValueError("the message is cut off")
-        yield field, message[at : at + size] if wire == 2 else None
-        at += size
+        value, at = message[at : at + size] if wire == 2 else None, at + size
+        yield field, value, message[begin:at]
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:

@@ -40,9 +40,9 @@ def run_passes(
     session : Session
         Of an embedding graph.
     feeds : mapping of str to ndarray
-        Its inputs, of chains of one length.
+        Its inputs, of chains of one length or padded to one; a map of padded chains must fit in memory.
     ca_coords : sequence of ndarray, float64, shape (L, 3)
-        C-alpha coordinates of those chains, in angstrom.
+        C-alpha coordinates of those chains, without the padding, in angstrom.
     memory_limit : int
         Bytes that a run may take.
     pair : bool
@@ -59,11 +59,11 @@ def run_passes(
     list of Pooled
         One a chain.
     """
-    info, length, chains = session.info, len(ca_coords[0]), len(ca_coords)
+    info, length, chains = session.info, feeds["ca_coords"].shape[1], len(ca_coords)
     end = len(info.radii) - 1
     means_of = [name for name in readouts if name in MEANS]
     others = tuple(name for name in readouts if name not in MEANS)
-    reader = MapReader(others, ca_coords, info.channels, session.threads, pair)
+    reader = MapReader(others, ca_coords, length, info.channels, session.threads, pair)
     of_residues = ["residue", "protein", *(["profile"] if profile else [])]
     whole = plan_rows(length, info.channels, info.radius, memory_limit, chains, MAPS_WITH_STATES)
     if len(whole.rows) == 1:
@@ -92,17 +92,18 @@ def run_passes(
         results = session.run(of_residues, {**feeds, **given, **one}, False, budget)
         found, means = dict(zip(of_residues, results, strict=True)), given[f"means_{end}"]
     pooled = []
-    for number in range(chains):
+    for number, coords in enumerate(ca_coords):
+        own = slice(len(coords))  # without the padding
         read, pair_CLL = reader.of(number)
         if means is not None:
-            read |= _readouts(means[number], info.channels)
+            read |= _readouts(means[number][own], info.channels)
         pooled.append(
             Pooled(
-                residue=found["residue"][number],
+                residue=found["residue"][number][own],
                 protein=found["protein"][number],
                 readouts={name: read[name] for name in readouts},
                 pair=pair_CLL,
-                profile=found["profile"][number] if profile else None,
+                profile=found["profile"][number][own] if profile else None,
             )
         )
     return pooled

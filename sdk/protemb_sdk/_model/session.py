@@ -19,6 +19,7 @@ from protemb_sdk._base.errors import DeviceError, EmbeddingError, ModelError
 from protemb_sdk._base.extras import how_to_install
 from protemb_sdk._base.limits import Budget
 from protemb_sdk._base.threads import usable_threads
+from protemb_sdk._model.bound import FixedShapes, run_bound
 from protemb_sdk._model.models import Model, read_graph
 
 if TYPE_CHECKING:
@@ -150,6 +151,8 @@ class Session(Generic[Info]):
         As in `Embedder`.
     gpu_path : Path, optional
         An equal graph, loaded instead where CUDA is what runs it.
+    cuda_graphs : bool, default False
+        As in `Embedder`.
     """
 
     def __init__(
@@ -162,6 +165,7 @@ class Session(Generic[Info]):
         threads: int | None,
         session_options: onnxruntime.SessionOptions | None,
         gpu_path: Path | None = None,
+        cuda_graphs: bool = False,
     ) -> None:
         runtime = import_runtime()
         chosen = choose_providers(device, providers)
@@ -194,6 +198,13 @@ class Session(Generic[Info]):
             value.name: tuple(value.shape) for value in self._session.get_inputs()
         }
         self.outputs: list[str] = [value.name for value in self._session.get_outputs()]
+        self.takes_lengths = any(x.name == "lengths" for x in self._session.get_overridable_initializers())
+        self.binds = self.provider == CUDA
+        self.fixed: FixedShapes | None = None
+        if cuda_graphs:
+            if self.provider != CUDA:
+                raise DeviceError(f"cuda_graphs=True needs CUDA, and this is {self.device}; leave it out")
+            self.fixed = self.with_fixed_shapes(graph, chosen)
         self._pid = os.getpid()
         # On a CPU a run has all threads. Two at once leave memory in pieces, which grows beyond any limit.
         self._room = threading.BoundedSemaphore(1 if self.provider == CPU else MOST_AT_ONCE)
@@ -224,6 +235,31 @@ class Session(Generic[Info]):
             options = self._session.get_provider_options()[self.provider]
             return f"cuda:{options.get('device_id', '0')}"
         return self.provider
+
+    def with_fixed_shapes(self, graph: Graph, providers: Sequence[Provider]) -> FixedShapes:
+        """Return runs of padded batches by copies of the graph, each for one shape; on CUDA as CUDA graphs.
+
+        Raises
+        ------
+        ModelError
+            If the graph does not take padded chains.
+        """
+        if not self.takes_lengths:
+            raise ModelError(
+                "has no input `lengths`, which cuda_graphs=True needs; make it again with protemb-export gpu "
+                "--checkpoint, or leave cuda_graphs out",
+                graph.path,
+            )
+        axes = {value.name: tuple(value.shape) for value in self._session.get_outputs()}
+        captured = [
+            (CUDA, {**_options(x), "enable_cuda_graph": "1"}) if _name(x) == CUDA else x for x in providers
+        ]
+        return FixedShapes(import_runtime(), graph.content, axes, captured, self.threads, self._place)
+
+    @property
+    def _place(self) -> tuple[str, int]:
+        kind, _, number = self.device.partition(":")
+        return (kind, int(number)) if kind == "cuda" else ("cpu", 0)
 
     def run(
         self,
@@ -262,7 +298,9 @@ class Session(Generic[Info]):
             self._limited.add(options)
         try:
             with self._room, budget.spent_on(options) if budget else nullcontext():
-                results: list[NDArray[np.float32]] = self._session.run(outputs, dict(feeds), options)
+                return self._results(outputs, feeds, options)
+        except DeviceError:
+            raise
         except Exception as error:  # ONNX Runtime raises bare RuntimeError subclasses of its own
             if budget is not None and options.terminate:
                 raise EmbeddingError(
@@ -272,6 +310,15 @@ class Session(Generic[Info]):
             raise EmbeddingError(f"ONNX Runtime failed: {_first_line(error)}", retryable=True) from error
         finally:
             self._limited.discard(options)
+
+    def _results(
+        self, outputs: list[str], feeds: Mapping[str, NDArray[Any]], options: Any
+    ) -> list[NDArray[np.float32]]:
+        if self.fixed is not None and "lengths" in feeds:
+            return self.fixed.run(outputs, feeds, options)
+        if self.binds:
+            return run_bound(import_runtime().OrtValue, self._session, outputs, feeds, options, self._place)
+        results: list[NDArray[np.float32]] = self._session.run(outputs, dict(feeds), options)
         return results
 
     def stop(self) -> None:
@@ -301,6 +348,10 @@ class Graph(NamedTuple):
 
 def _name(provider: Provider) -> str:
     return provider if isinstance(provider, str) else provider[0]
+
+
+def _options(provider: Provider) -> dict[str, Any]:
+    return {} if isinstance(provider, str) else provider[1]
 
 
 def _load(runtime: Any, graph: Graph, options: Any, providers: Sequence[Provider]) -> Any:

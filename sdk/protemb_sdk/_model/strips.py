@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.limits import Budget
+from protemb_sdk._model.bound import power_of_two
 from protemb_sdk._model.readouts import ReadoutPool
 from protemb_sdk._model.residue import mean_over_rows
 
@@ -25,6 +26,10 @@ MAPS_WITH_STATES = 7.5
 
 # Features are no narrower where the network is.
 LEAST_CHANNELS = 64
+
+# Numbers in an array that kernels of ONNX Runtime for CUDA can address (microsoft/onnxruntime issue 28107).
+# In graphs for GPUs the widest array has the nine neighbours of each pair, in at most C channels.
+MOST_ON_CUDA, NEIGHBOURS = 2**31, 9
 
 # Share of the memory limit that a session keeps between chains.
 KEPT = 1 / 4
@@ -52,11 +57,28 @@ def map_bytes(length: int, rows: int, channels: int, maps: float = MAPS_AT_ONCE)
     return int(4 * max(channels, LEAST_CHANNELS) * length * rows * maps)
 
 
+def limit_on_cuda(memory_limit: int, channels: int, maps: float = MAPS_AT_ONCE) -> int:
+    """Return a memory limit below which no array of a graph for GPUs is too large for CUDA."""
+    return min(memory_limit, map_bytes(MOST_ON_CUDA // (NEIGHBOURS * channels), 1, channels, maps))
+
+
 def plan_batches(
-    chains: int, length: int, channels: int, memory_limit: int, maps: float = MAPS_AT_ONCE
+    chains: int,
+    length: int,
+    channels: int,
+    memory_limit: int,
+    maps: float = MAPS_AT_ONCE,
+    *,
+    shapes: int | None = None,
 ) -> list[int]:
-    """Return borders between batches of chains of one length, as few as the memory allows, nearly equal."""
-    at_once = max(memory_limit // map_bytes(length, length, channels, maps), 1)
+    """Return borders between batches of chains of one length, as few as the memory allows, nearly equal.
+
+    If the session keeps the memory of several `shapes`, each has its part of `memory_limit`, and the number
+    of chains in a batch is at most a power of two, to which `FixedShapes` rounds up.
+    """
+    at_once = max(memory_limit // (shapes or 1) // map_bytes(length, length, channels, maps), 1)
+    if shapes is not None:
+        at_once = power_of_two(at_once)
     count = -(-chains // at_once)
     return [chains * k // count for k in range(count + 1)]
 
@@ -127,7 +149,9 @@ class Pooled:
 
 
 class MapReader:
-    """Pair maps of chains of one length, and readouts out of them, as their strips come.
+    """Pair maps of chains of one batch, and readouts out of them, as their strips come.
+
+    Maps of padded chains come whole, and are cut to the length of each chain.
 
     Numba is loaded only for readouts; where neither they nor maps are wanted, the map need not leave the
     session.
@@ -138,6 +162,8 @@ class MapReader:
         Readouts wanted.
     ca_coords : sequence of ndarray, float64, shape (L, 3)
         C-alpha coordinates of the chains, in angstrom.
+    length : int
+        L of the batch.
     channels : int
         C of the map.
     threads : int
@@ -150,11 +176,13 @@ class MapReader:
         self,
         names: tuple[str, ...],
         ca_coords: Sequence[NDArray[np.float64]],
+        length: int,
         channels: int,
         threads: int,
         pair: bool,
     ) -> None:
-        self._length, self._channels = len(ca_coords[0]), channels
+        self._length, self._channels = length, channels
+        self._lengths = [len(coords) for coords in ca_coords]
         self._pools = [ReadoutPool(names, coords, channels, threads) for coords in ca_coords] if names else []
         self._chains, self._pair = len(ca_coords), pair
         self._maps: list[NDArray[np.float32]] = []
@@ -166,13 +194,19 @@ class MapReader:
 
     def add(self, first: int, pair_BCRL: NDArray[np.float32]) -> None:
         """Read a strip of rows that begins at row `first`; every row must come once."""
-        for pool, pair_CRL in zip(self._pools, pair_BCRL, strict=False):
+        rows = pair_BCRL.shape[2]
+        maps = list(pair_BCRL)
+        if rows == self._length:
+            maps = [
+                pair_CLL if n == rows else np.ascontiguousarray(pair_CLL[:, :n, :n])
+                for pair_CLL, n in zip(maps, self._lengths, strict=True)
+            ]
+        for pool, pair_CRL in zip(self._pools, maps, strict=False):
             pool.add(first, pair_CRL)
         if not self._pair:
             return
-        rows = pair_BCRL.shape[2]
         if rows == self._length:
-            self._maps = list(pair_BCRL)
+            self._maps = maps
             return
         shape = (self._channels, self._length, self._length)
         self._maps = self._maps or [np.empty(shape, dtype=np.float32) for _ in range(self._chains)]
@@ -221,7 +255,8 @@ def run_strips(
         One a chain.
     """
     wanted = tuple(name for name in readouts if name != "mean")
-    reader = MapReader(wanted, ca_coords, session.info.channels, session.threads, pair)
+    length = len(ca_coords[0])
+    reader = MapReader(wanted, ca_coords, length, session.info.channels, session.threads, pair)
     means: list[NDArray[np.float32]] = []
     for number, (first, past) in enumerate(strips.rows, start=1):
         window = {"rows": np.array([first, past], dtype=np.int64)}

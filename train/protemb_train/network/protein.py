@@ -26,7 +26,9 @@ _APART, _APART_SPREAD = 2.9, 0.5
 _RADIUS, _RADIUS_SPREAD = 2.2, 0.4
 
 
-def ordered_parts(length: int, parts: int, device: torch.device | None = None) -> Tensor:
+def ordered_parts(
+    length: int, parts: int, device: torch.device | None = None, lengths_B: Tensor | None = None
+) -> Tensor:
     """Return the weight of each residue in the mean of each ordered part, shape (parts, L).
 
     In a chain of L residues a residue covers 1 / L of the length, and a part 1 / parts; the weight is
@@ -41,11 +43,13 @@ def ordered_parts(length: int, parts: int, device: torch.device | None = None) -
         Number of parts.
     device : torch.device, optional
         Device of the result.
+    lengths_B : Tensor, int64, shape (B,), optional
+        Number of residues of each chain, if chains are padded to L residues.
 
     Returns
     -------
-    Tensor, float32, shape (parts, L)
-        Each row sums to 1.
+    Tensor, float32, shape (parts, L), or (B, parts, L) with `lengths_B`
+        Each row sums to 1. Residues of the padding have weight 0.
 
     Examples
     --------
@@ -55,12 +59,13 @@ def ordered_parts(length: int, parts: int, device: torch.device | None = None) -
     """
     # In units of 1 / (L parts), integers in float32: a residue has width `parts`, and a part L.
     residue = torch.arange(length, device=device).to(torch.float32)[None, :] * parts
-    part = torch.arange(parts, device=device).to(torch.float32)[:, None] * length
-    common = torch.minimum(residue + parts, part + length) - torch.maximum(residue, part)
-    return common.clamp(min=0.0) / length
+    whole = length if lengths_B is None else lengths_B.to(torch.float32)[:, None, None]
+    part = torch.arange(parts, device=device).to(torch.float32)[:, None] * whole
+    common = torch.minimum(residue + parts, part + whole) - torch.maximum(residue, part)
+    return common.clamp(min=0.0) / whole
 
 
-def segment_distances(coords_BL3: Tensor) -> Tensor:
+def segment_distances(coords_BL3: Tensor, lengths_B: Tensor | None = None) -> Tensor:
     """Return the shape of a chain as 55 numbers: 45 distances and ten radii of its ten ordered segments.
 
     First the distances between the centroids of segments i < j in the order (0, 1), (0, 2) to (8, 9), then
@@ -72,13 +77,15 @@ def segment_distances(coords_BL3: Tensor) -> Tensor:
     ----------
     coords_BL3 : Tensor, float32, shape (B, L, 3)
         C-alpha coordinates in angstrom.
+    lengths_B : Tensor, int64, shape (B,), optional
+        As in `ordered_parts`; coordinates of the padding must be finite.
 
     Returns
     -------
     Tensor, float32, shape (B, 55)
     """
     coords_BL3 = centred(coords_BL3)
-    weights_SL = ordered_parts(coords_BL3.shape[1], SEGMENTS, coords_BL3.device)
+    weights_SL = ordered_parts(coords_BL3.shape[1], SEGMENTS, coords_BL3.device, lengths_B)
     centroids_BS3 = weights_SL @ coords_BL3
     pairs = torch.tensor(list(combinations(range(SEGMENTS), 2)), device=coords_BL3.device)
     between = centroids_BS3.index_select(1, pairs[:, 0]) - centroids_BS3.index_select(1, pairs[:, 1])
@@ -94,7 +101,7 @@ def segment_distances(coords_BL3: Tensor) -> Tensor:
     )
 
 
-def protein_features(structure_BLH: Tensor, coords_BL3: Tensor) -> Tensor:
+def protein_features(structure_BLH: Tensor, coords_BL3: Tensor, lengths_B: Tensor | None = None) -> Tensor:
     """Return the features from which a linear map computes the protein vector, shape (B, 5 H + 55).
 
     The means of the structure state over five ordered parts of the chain, part after part, and
@@ -106,6 +113,8 @@ def protein_features(structure_BLH: Tensor, coords_BL3: Tensor) -> Tensor:
         `States.structure`, or vectors of another encoder.
     coords_BL3 : Tensor, float32, shape (B, L, 3)
         C-alpha coordinates in angstrom.
+    lengths_B : Tensor, int64, shape (B,), optional
+        As in `segment_distances`.
 
     Examples
     --------
@@ -113,6 +122,6 @@ def protein_features(structure_BLH: Tensor, coords_BL3: Tensor) -> Tensor:
     >>> protein_features(torch.zeros(2, 40, 128), torch.randn(2, 40, 3)).shape
     torch.Size([2, 695])
     """
-    weights_PL = ordered_parts(structure_BLH.shape[1], PARTS, structure_BLH.device)
+    weights_PL = ordered_parts(structure_BLH.shape[1], PARTS, structure_BLH.device, lengths_B)
     means_BF = (weights_PL @ structure_BLH).flatten(1)
-    return torch.cat([means_BF, segment_distances(coords_BL3)], dim=-1)
+    return torch.cat([means_BF, segment_distances(coords_BL3, lengths_B)], dim=-1)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from protemb_train.network.presets import ConfigError
-from protemb_train.network.protein import DISTANCES, PARTS, protein_features
+from protemb_train.network.protein import DISTANCES, PARTS, ordered_parts, protein_features
 from protemb_train.network.single import MEANS, States
 
 STATE, STRUCTURE = "state", "structure"
@@ -88,12 +88,18 @@ class ChainVectors(nn.Module):
         found |= {STATE: states.state, STRUCTURE: states.structure}
         return torch.cat([found[name] for name in self.contents], dim=-1)
 
-    def protein(self, structure_BLH: Tensor, coords_BL3: Tensor) -> Tensor:
-        """Return the protein vector, shape (B, protein_width), of length 1: dot products are cosines."""
-        if self.matrix is None:
-            vector = F.layer_norm(structure_BLH.mean(dim=1), (self.hidden,))
-        else:
-            vector = protein_features(structure_BLH, coords_BL3) @ self.matrix
+    def protein(self, structure_BLH: Tensor, coords_BL3: Tensor, lengths_B: Tensor | None = None) -> Tensor:
+        """Return the protein vector, shape (B, protein_width), of length 1: dot products are cosines.
+
+        `lengths_B` is for padded chains, as in `ordered_parts`.
+        """
+        if self.matrix is not None:
+            vector = protein_features(structure_BLH, coords_BL3, lengths_B) @ self.matrix
             if self.bias is not None:
                 vector = vector + self.bias
+        elif lengths_B is None:
+            vector = F.layer_norm(structure_BLH.mean(dim=1), (self.hidden,))
+        else:
+            whole = ordered_parts(structure_BLH.shape[1], 1, structure_BLH.device, lengths_B)
+            vector = F.layer_norm((whole @ structure_BLH)[:, 0], (self.hidden,))
         return vector / vector.square().sum(dim=-1, keepdim=True).clamp(min=1e-12).sqrt()
