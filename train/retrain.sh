@@ -109,7 +109,8 @@ make_file "$runs/protein-map.npz" "${checkpoint[base]}" "$runs/pairs.npz" -- \
 
 for name in "${names[@]}"; do
     model=$models/$name.onnx options=()
-    [[ $name == base ]] && options=(--protein-map "$runs/protein-map.npz")
+    padded=() # chains of different lengths share a batch in the graph for GPUs of a network with states
+    [[ $name == base ]] && options=(--protein-map "$runs/protein-map.npz") padded=(--checkpoint "$results/$name.ckpt")
     [[ $name == paper-c30 ]] && options=(--no-score) # the wheel has that of paper-c100
     [[ $models == "$bundled" ]] && options+=(--bundle "${summary[$name]}")
     make_file "$results/$name.ckpt" "${checkpoint[$name]}" -- \
@@ -118,7 +119,7 @@ for name in "${names[@]}"; do
         protemb-export model "$results/$name.ckpt" -o "$model" --sigma "${sigma[$name]:-1}" --verify "$corpus" \
         --judgement "$results/$name.json" "${options[@]}" "${export_options[@]}"
     [[ $name != base* ]] || make_file "${model%.onnx}-gpu.onnx" "$model" -- \
-        protemb-export gpu "$model" --verify "$corpus" "${export_options[@]}"
+        protemb-export gpu "$model" --verify "$corpus" "${padded[@]}" "${export_options[@]}"
     make_file "$cards/$name.md" "$model" -- protemb-export card "$model" -o "$cards/$name.md"
 done
 cp "$runs/corpus.json" "$results/corpus.json"
