@@ -16,7 +16,14 @@ from protemb_sdk import Embedder, ModelError
 from protemb_train.cli import app
 from protemb_train.corpus.corpus import Trace
 from protemb_train.downstream.common.embeddings import NoEncoder, StructureEncoder
-from protemb_train.downstream.quality.calibration import calibrate, cross_calibrated, fit_calibration
+from protemb_train.downstream.quality.calibration import (
+    BANDS,
+    GOOD,
+    GOOD_WEIGHT,
+    calibrate,
+    cross_calibrated,
+    fit_calibration,
+)
 from protemb_train.downstream.quality.data import (
     few_per_target,
     real_decoys,
@@ -377,6 +384,21 @@ def test_calibration_removes_a_bias_and_keeps_the_order(sides: dict[str, list[De
         np.testing.assert_array_equal(found.quality[:, [0, 2, 4]], low.quality[:, [0, 2, 4]])
     whole = calibrate(low, fit_calibration(models, low))
     np.testing.assert_array_equal(np.argsort(whole.quality[:, 1]), np.argsort(low.quality[:, 1]))
+
+
+def test_good_models_weigh_more_in_the_calibration(sides: dict[str, list[Decoy]]) -> None:
+    """Where predictions say nothing, the calibrated value is the mean with the weights of the tenths."""
+    model = sides["train"][0]
+    poor, good = (replace(model, quality=np.full_like(model.quality, value)) for value in (0.25, 0.95))
+    models = [poor] * 6 + [good] * 3
+    blind = Predicted(
+        np.full((9, len(model.quality)), 0.5, dtype=np.float32),
+        [np.full_like(model.residue_quality, 0.5, dtype=np.float32) for _ in models],
+    )
+    found = calibrate(blind, fit_calibration(models, blind)).quality[:, 1]
+    of_poor, of_good = (1 - GOOD_WEIGHT) / GOOD, GOOD_WEIGHT / (BANDS - GOOD)
+    expected = (0.25 * of_poor + 0.95 * of_good) / (of_poor + of_good)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_the_score_network_alone_ranks_noisy_copies(sides: dict[str, list[Decoy]]) -> None:

