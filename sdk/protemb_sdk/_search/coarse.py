@@ -55,4 +55,5 @@ def coarse_score(fixed_3Q: Floats, moved_3T: Floats, reach: float) -> float:
                 fixed, moved, places[n], reach, SOFT, GAP, parts, rounds, 0.0, pairs, table, work
             )
             best = max(best, score)
-    return best / rows
+    share: float = best / rows
+    return share

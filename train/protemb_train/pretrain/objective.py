@@ -259,14 +259,12 @@ class Pretraining(pl.LightningModule):
     def _groups(self) -> list[dict[str, Any]]:
         """Return the weights by learning rate, the largest first."""
         config, single = self.config, self.network.single
-        heads = (self.type_head, self.site_head, self.geometry_head, self.damage_head)
         rate = dict.fromkeys(self.parameters(), config.learning_rate)
-        for module in (single, *heads):
-            for weight in () if module is None else module.parameters():
-                rate[weight] *= config.small_rate
-        for module in () if single is None else single.without_map():
-            for weight in module.parameters():
-                rate[weight] *= config.messages_rate
+        small = (single, self.type_head, self.site_head, self.geometry_head, self.damage_head)
+        slow = () if single is None else single.without_map()
+        for modules, factor in ((small, config.small_rate), (slow, config.messages_rate)):
+            for weight in (w for module in modules if module is not None for w in module.parameters()):
+                rate[weight] *= factor
         return [
             {"params": [weight for weight in rate if rate[weight] == value], "lr": value}
             for value in sorted(set(rate.values()), reverse=True)
