@@ -20,8 +20,7 @@ declare -A summary=(
     [paper-c30]="to compare with the published network, trained on one chain per cluster"
 )
 declare -A sigma=([base]=.3) # angstrom, of the embedding; 1 for the others, of which paper takes its nearest level
-# Steps of base: messages between neighbours alone, the same with local geometry, then the whole network.
-messages=12000 geometry=3000 together=780
+messages=5200 together=780 # steps of base: messages between neighbours alone, then the whole network
 read -ra pretrain_options <<<"${PRETRAIN:-}"
 read -ra judge_options <<<"${JUDGE:-}"
 read -ra probe_options <<<"${PROBE:-}"
@@ -77,10 +76,8 @@ for name in "${names[@]}"; do
     if [[ $name == base ]]; then
         protemb-train pretrain --corpus "$chains" -o "$runs/messages" --preset base-messages \
             --steps "${STEPS:-$messages}" "${pretrain_options[@]}"
-        protemb-train pretrain --corpus "$chains" -o "$runs/geometry" --config "$root/train/results/geometry.toml" \
-            --steps "${STEPS:-$geometry}" --start "$runs/messages/last.ckpt" "${pretrain_options[@]}"
         protemb-train pretrain --corpus "$chains" -o "$run" --config "$root/train/results/base.toml" \
-            --steps "${STEPS:-$together}" --start "$runs/geometry/last.ckpt" \
+            --steps "${STEPS:-$together}" --start "$runs/messages/last.ckpt" \
             --map "$root/train/results/base-long.ckpt" "${pretrain_options[@]}"
     else
         protemb-train pretrain --corpus "$chains" -o "$run" --preset "${name%-c*}" --steps "$steps" \
