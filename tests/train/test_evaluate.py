@@ -105,7 +105,8 @@ def test_pretraining_measures_equal_those_of_judge(encoder, corpus):
     assert found["type_nats"].value == pytest.approx(theirs["type_nats"], abs=1e-4)
 
 
-def test_sites_are_predicted_from_informative_vectors(split):
+@pytest.mark.parametrize("head", ["graph", "linear"])
+def test_sites_are_predicted_from_informative_vectors(split, head):
     """Vectors that contain the label give a high score, vectors of noise a low one."""
     chains, _ = split
     rng = np.random.default_rng(0)
@@ -117,7 +118,7 @@ def test_sites_are_predicted_from_informative_vectors(split):
         ]
         return [Embedded(v, v.mean(axis=0)) for v in vectors]
 
-    found = {signal: sites.cross_validated(chains, embedded(signal), "graph", [0]) for signal in (0, 3)}
+    found = {signal: sites.cross_validated(chains, embedded(signal), head, [0]) for signal in (0, 3)}
     share = np.concatenate([c.label for c in chains]).mean()
     assert found[3].value > 0.8 and found[3].value > found[0].value + 0.2
     low, high = found[3].interval

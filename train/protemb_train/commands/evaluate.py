@@ -36,7 +36,7 @@ def network(
     real: Annotated[Path | None, typer.Option(help="Models of structures (decoys.npz).")] = None,
     pairs: Annotated[Path | None, typer.Option(help="File of protemb-train pairs.")] = None,
     head: Annotated[
-        list[str] | None, typer.Option(help="Network for sites: graph, deepppisp; both by default.")
+        list[str] | None, typer.Option(help="Network for sites: graph, deepppisp, linear; all by default.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of cross-validations.")] = 2,
     queries: Annotated[int, typer.Option(min=1, help="Number of validation chains as queries.")] = 120,

@@ -6,6 +6,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from protemb_train.downstream.common.embeddings import Embedded
 from protemb_train.downstream.common.overlap import families
@@ -18,8 +22,17 @@ from protemb_train.downstream.sites.training import train
 from protemb_train.evaluate.measures import Measure, draws_of
 
 FOLDS = 3
-HEADS = {"graph": False, "deepppisp": True}
-"""Networks by name, and whether they use PSSM and DSSP."""
+LINEAR = "linear"
+HEADS = {"graph": False, "deepppisp": True, LINEAR: False}
+"""Networks by name, and whether they use PSSM and DSSP. `LINEAR` is ridge regression on the vectors of a
+residue and on the mean of its neighbours; it takes seconds."""
+ALPHA = 1e3
+"""Regularisation of the ridge regression on standardised vectors."""
+NEAR = 10.0
+"""Distance of neighbours in angstrom."""
+
+Predict = Callable[[list[int], list[int], list[int], int], list[NDArray[np.float32]]]
+"""From places of training, validation and test chains, and a seed: values of the residues of test chains."""
 
 
 def folds_by_family(family: Sequence[int], folds: int, seed: int) -> NDArray[np.int64]:
@@ -70,11 +83,10 @@ def cross_validated(
     say : callable
         Called with a message after each seed.
     """
-    make, recipe = find_network(network)
-    tensors = as_tensors(chains, embedded, features=HEADS[network], graph=recipe.graph)
+    predict = _linear(chains, embedded) if network == LINEAR else _trained(chains, embedded, network)
     family_of = families(chains)
-    lengths = np.array([len(t.label_L) for t in tensors])
-    label = np.concatenate([t.label_L.numpy() > 0.5 for t in tensors])
+    lengths = np.array([chain.cut for chain in chains])
+    label = np.concatenate([chain.label[: chain.cut] for chain in chains])
     drawn = draws_of(len(chains)).astype(np.int64)
     found = []
     for seed in seeds:
@@ -84,10 +96,45 @@ def cross_validated(
             rest, tested = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
             learning, validation = validation_split([family_of[n] for n in rest], VALIDATION_SHARE, seed)
             sides = [rest[learning].tolist(), rest[validation].tolist(), tested.tolist()]
-            fitted, held_out, tests = ([tensors[n] for n in side] for side in sides)
-            run = train(make, fitted, held_out, tests, recipe, seed=seed)
-            predicted |= dict(zip(sides[2], run.test, strict=True))
+            predicted |= dict(zip(sides[2], predict(*sides, seed), strict=True))
         probability = np.concatenate([predicted[n] for n in range(len(chains))])
         found.append(average_precisions(label, probability, lengths, drawn))
         say(f"sites, {network}, seed {seed}: AUPRC {found[-1][0]:.3f}")
     return Measure.of(np.mean(found, axis=0))
+
+
+def _trained(chains: Sequence[SiteChain], embedded: Sequence[Embedded], network: str) -> Predict:
+    make, recipe = find_network(network)
+    tensors = as_tensors(chains, embedded, features=HEADS[network], graph=recipe.graph)
+
+    def predict(
+        learning: list[int], validation: list[int], tested: list[int], seed: int
+    ) -> list[NDArray[np.float32]]:
+        sides = [[tensors[n] for n in side] for side in (learning, validation, tested)]
+        return train(make, *sides, recipe, seed=seed).test
+
+    return predict
+
+
+def _linear(chains: Sequence[SiteChain], embedded: Sequence[Embedded]) -> Predict:
+    inputs, seen = [], [chain.seen[: chain.cut] for chain in chains]
+    for chain, vectors, known in zip(chains, embedded, seen, strict=True):
+        own, coords = vectors.residue[: chain.cut][known], chain.ca_coords[: chain.cut][known]
+        near = (cdist(coords, coords) < NEAR).astype(np.float32)
+        inputs.append(np.concatenate([own, near @ own / near.sum(axis=1, keepdims=True)], axis=1))
+
+    def predict(
+        learning: list[int], validation: list[int], tested: list[int], seed: int
+    ) -> list[NDArray[np.float32]]:
+        both = [*learning, *validation]
+        model = make_pipeline(StandardScaler(), Ridge(ALPHA))
+        label = np.concatenate([chains[n].label[: chains[n].cut][seen[n]] for n in both])
+        model.fit(np.concatenate([inputs[n] for n in both]), label.astype(np.float32))
+        found = []
+        for n in tested:
+            values = np.full(len(seen[n]), label.mean(), dtype=np.float32)  # the rest has no coordinates
+            values[seen[n]] = model.predict(inputs[n])
+            found.append(values)
+        return found
+
+    return predict
