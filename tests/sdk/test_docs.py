@@ -123,7 +123,7 @@ def test_the_site_has_all_pages_with_links_between_them(site: Path) -> None:
     ):  # fmt: skip
         assert (site / outside / "index.html").exists()
     trust = (site / "trust" / "index.html").read_text()
-    assert 'href="../results/probe/"' in trust and 'href="../benchmarks/search/"' in trust
+    assert 'href="../results/sites-frozen/"' in trust and 'href="../benchmarks/search/"' in trust
     page = (site / "features" / "index.html").read_text()
     assert '<span style="white-space: nowrap">--labels labels.csv</span>' in page
     page = (site / "reference" / "index.html").read_text()

@@ -68,7 +68,13 @@ def test_integers_are_accepted_as_floats_and_recorded_configs_are_valid(tmp_path
     _, network, training = read_config(tmp_path / "c.toml")
     assert (network, training) == (BASE, replace(BASE_TRAINING, ema=None))
     presets = {file.name: read_config(file)[0] for file in RESULTS.glob("*.toml")}
-    assert presets == {"base.toml": "base+", "base-long.toml": "base-1+", "small.toml": "base-1+"}
+    assert presets == {
+        "base.toml": "base+",
+        "base-long.toml": "base-1+",
+        "geometry.toml": "base-messages+",
+        "small.toml": "base-1+",
+        "wide.toml": "base-messages+",
+    }
     for network, training in PRESETS.values():
         assert (replace(network), replace(training)) == (network, training)
 
