@@ -19,6 +19,7 @@ OF_CONTENT = {
     "contact_sites": "contact sites of cut chains, AP",
     "sites, graph": "sites, our head, AUPRC",
     "sites, deepppisp": "sites, DeepPPISP, AUPRC",
+    "sites, linear": "sites, ridge regression, AUPRC",
     "lddt_rho": "lDDT, rank correlation in a model",
     "gdt_ts_r": "GDT_TS, R",
 }
