@@ -95,7 +95,7 @@ def cross_validated(
         for fold in range(FOLDS):
             rest, tested = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
             learning, validation = validation_split([family_of[n] for n in rest], VALIDATION_SHARE, seed)
-            sides = [rest[learning].tolist(), rest[validation].tolist(), tested.tolist()]
+            sides = rest[learning].tolist(), rest[validation].tolist(), tested.tolist()
             predicted |= dict(zip(sides[2], predict(*sides, seed), strict=True))
         probability = np.concatenate([predicted[n] for n in range(len(chains))])
         found.append(average_precisions(label, probability, lengths, drawn))
@@ -110,8 +110,8 @@ def _trained(chains: Sequence[SiteChain], embedded: Sequence[Embedded], network:
     def predict(
         learning: list[int], validation: list[int], tested: list[int], seed: int
     ) -> list[NDArray[np.float32]]:
-        sides = [[tensors[n] for n in side] for side in (learning, validation, tested)]
-        return train(make, *sides, recipe, seed=seed).test
+        fitted, held_out, tests = ([tensors[n] for n in side] for side in (learning, validation, tested))
+        return train(make, fitted, held_out, tests, recipe, seed=seed).test
 
     return predict
 
