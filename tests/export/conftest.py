@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -16,6 +18,7 @@ from protemb_export.verify import Parity
 from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._structure.chain import Chain
 from protemb_sdk._structure.reader import read_chains
+from protemb_train.corpus.corpus import write_corpus
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import BASE_1, PAPER
 
@@ -27,6 +30,22 @@ Run = Callable[..., tuple[int, str, str]]
 def written(path: Path, header: str, rows: list[tuple[object, ...]]) -> Path:
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([header.split(), *rows])
+    return path
+
+
+def corpus_of(chains: Sequence[Chain], path: Path) -> Path:
+    """Write a corpus in which every chain is a cluster."""
+    rows = [
+        {
+            "id": chain.id,
+            "sequence": chain.sequence,
+            "ca": chain.ca_coords.astype(np.float32).ravel(),
+            "residue_index": chain.residue_index.astype(np.int32),
+            "cluster": cluster,
+        }
+        for cluster, chain in enumerate(chains)
+    ]
+    write_corpus(pa.Table.from_pylist(rows), path, seed=0)
     return path
 
 

@@ -8,7 +8,6 @@ from collections import Counter
 import numpy as np
 import onnx
 import onnxruntime
-import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
@@ -24,12 +23,12 @@ from protemb_sdk import Embedder
 from protemb_sdk._model.bound import CHAIN_INPUTS
 from protemb_sdk._model.models import beside, find_model
 from protemb_sdk._model.onnx_file import with_only
-from protemb_train.corpus.corpus import write_corpus
 from protemb_train.network.checkpoint import save_network
 from protemb_train.network.protein import ordered_parts
 from protemb_train.network.vectors import ChainVectors
 
 from ..make_states import CONFIG, SIGMA, states_network
+from .conftest import corpus_of
 
 MAPS = len(CONFIG.exchanges) + 1
 SPECIAL = (1, 2, 3, 24, 25)  # ends of frames and torsions, number of neighbours
@@ -170,17 +169,7 @@ def test_the_command_writes_a_graph_that_takes_padded_chains(states_path, tmp_pa
     path, checkpoint, corpus = (tmp_path / name for name in ("mine.onnx", "mine.ckpt", "native.arrow"))
     shutil.copy(states_path, path)
     save_network(states_net, {"network": CONFIG.as_dict(), "steps": 0, "seed": 0}, checkpoint)
-    rows = [
-        {
-            "id": chain.id,
-            "sequence": chain.sequence,
-            "ca": chain.ca_coords.astype(np.float32).ravel(),
-            "residue_index": chain.residue_index.astype(np.int32),
-            "cluster": cluster,
-        }
-        for cluster, chain in enumerate(chains[3:6])
-    ]
-    write_corpus(pa.Table.from_pylist(rows), corpus, seed=0)
+    corpus_of(chains[3:6], corpus)
     line = ["gpu", path, "--verify", corpus, "--chains", 3, "--checkpoint", checkpoint]
     done = CliRunner().invoke(cli.app, [str(word) for word in line])
     assert done.exit_code == 0, done.exception

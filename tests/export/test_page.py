@@ -9,9 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
-import pyarrow as pa
 import pytest
 import torch
 
@@ -23,11 +21,13 @@ from protemb_export.pages import page_of
 from protemb_export.verify import Parity
 from protemb_sdk._base.errors import ProtembError
 from protemb_sdk._model.models import BUNDLED, beside
-from protemb_train.corpus.corpus import Corpus, write_corpus
+from protemb_train.corpus.corpus import Corpus
 from protemb_train.network.checkpoint import load_network
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import BASE_1_TRAINING, PAPER_TRAINING, NetworkConfig
 from protemb_train.pretrain.judge import judge
+
+from .conftest import corpus_of
 
 # Fixed by the contract, or meant for programs only.
 NOT_SHOWN = {"alphabet", "golden", "sigma_range"}
@@ -35,19 +35,7 @@ NOT_SHOWN = {"alphabet", "golden", "sigma_range"}
 
 @pytest.fixture(scope="module")
 def corpus(chains, tmp_path_factory) -> Path:
-    rows = [
-        {
-            "id": chain.id,
-            "sequence": chain.sequence,
-            "ca": chain.ca_coords.astype(np.float32).ravel(),
-            "residue_index": chain.residue_index.astype(np.int32),
-            "cluster": cluster,
-        }
-        for cluster, chain in enumerate(chains[3:])
-    ]
-    path = tmp_path_factory.mktemp("corpus") / "native.arrow"
-    write_corpus(pa.Table.from_pylist(rows), path, seed=0)
-    return path
+    return corpus_of(chains[3:], tmp_path_factory.mktemp("corpus") / "native.arrow")
 
 
 def checkpoint(family: str, folder: Path, corpus: Path) -> Path:

@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import ConfigError
 from protemb_train.network.protein import DISTANCES, PARTS, ordered_parts, protein_features
-from protemb_train.network.single import MEANS, States
+from protemb_train.network.single import MEANS, States, four_means
 
 STATE, STRUCTURE = "state", "structure"
 CONTENTS = (STATE, *MEANS)
@@ -103,3 +104,23 @@ class ChainVectors(nn.Module):
             whole = ordered_parts(structure_BLH.shape[1], 1, structure_BLH.device, lengths_B)
             vector = F.layer_norm((whole @ structure_BLH)[:, 0], (self.hidden,))
         return vector / vector.square().sum(dim=-1, keepdim=True).clamp(min=1e-12).sqrt()
+
+
+def residue_vectors(network: ScoreNetwork, pair_BCLL: Tensor, states: States, coords_BL3: Tensor) -> Tensor:
+    """Return the residue vectors of a network with states, as its exported model gives them by default.
+
+    Parameters
+    ----------
+    network : ScoreNetwork
+        Network with states.
+    pair_BCLL, states
+        As `ScoreNetwork.embed_all` returned them.
+    coords_BL3 : Tensor, float32, shape (B, L, 3)
+        C-alpha coordinates in angstrom.
+
+    Returns
+    -------
+    Tensor, float32, shape (B, L, E)
+    """
+    vectors = ChainVectors(network.config.channels, network.config.single_channels)
+    return vectors.residue(states, four_means(pair_BCLL, coords_BL3))

@@ -19,8 +19,7 @@ from protemb_train.downstream.labels.table import LabelError, Labelled, LabelTab
 from protemb_train.downstream.labels.training import label_loss, sides_of
 from protemb_train.network.means import mean_readouts
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.single import four_means
-from protemb_train.network.vectors import ChainVectors
+from protemb_train.network.vectors import residue_vectors
 
 EPOCHS, BATCH, RATE, DECAY = 5, 4, 1e-4, 1e-2  # 1/10 of the rate of the head, 1/40 of that of the encoder
 LONGEST = 300
@@ -119,11 +118,10 @@ def _features(
         readouts = mean_readouts(network.embed(coords_BL3, type_BL, index_BL, sigma_B), coords_BL3)
         return torch.stack([readouts[name][0].T for name in READOUTS], dim=1)
     pair_BCLL, states = network.embed_all(coords_BL3, type_BL, index_BL, sigma_B)
-    vectors = ChainVectors(network.config.channels, network.config.single_channels)
     profile_BLT = network.single.log_profile(states.structure)
     uninformed_BL1 = torch.full_like(profile_BLT[:, :, :1], -math.log(profile_BLT.shape[2]))
     own_BL1 = torch.cat([profile_BLT, uninformed_BL1], dim=2).gather(2, type_BL[:, :, None])
-    residue_BLE = vectors.residue(states, four_means(pair_BCLL, coords_BL3))
+    residue_BLE = residue_vectors(network, pair_BCLL, states, coords_BL3)
     return torch.cat([residue_BLE, profile_BLT, own_BL1], dim=2)[0, :, None]
 
 

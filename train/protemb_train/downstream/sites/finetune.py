@@ -20,8 +20,7 @@ from protemb_train.downstream.sites.deepppisp import SiteBatch
 from protemb_train.downstream.sites.graph import GraphHead
 from protemb_train.downstream.sites.training import Recipe, Run, train
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.single import four_means
-from protemb_train.network.vectors import ChainVectors
+from protemb_train.network.vectors import residue_vectors
 
 UNFROZEN = Recipe(
     epochs=2,
@@ -85,8 +84,7 @@ class EndToEnd(nn.Module):
         if self.encoder.single is None:
             return self.encoder.embed(*inputs)[0].mean(dim=2).T
         pair_BCSS, states = self.encoder.embed_all(*inputs)
-        vectors = ChainVectors(self.encoder.config.channels, self.encoder.config.single_channels)
-        return vectors.residue(states, four_means(pair_BCSS, coords_S3[None]))[0]
+        return residue_vectors(self.encoder, pair_BCSS, states, coords_S3[None])[0]
 
 
 def fine_tuned(
