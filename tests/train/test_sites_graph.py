@@ -19,7 +19,9 @@ from protemb_train.downstream.common.neighbour_graph import (
     neighbour_graph,
     no_graph,
 )
+from protemb_train.downstream.sites.batches import ChainTensors, collate, whole
 from protemb_train.downstream.sites.cuts import TOUCHING, CutRule, cut_chain, cut_corpus
+from protemb_train.downstream.sites.graph import GraphHead, surroundings
 
 
 def walk(length: int, seed: int) -> torch.Tensor:
@@ -86,6 +88,36 @@ def test_graphs_of_a_batch_are_not_connected() -> None:
     torch.testing.assert_close(both.neighbour_LK[35:47], second.neighbour_LK + 35)
     torch.testing.assert_close(both.edge_LKE[:30], first.edge_LKE)
     assert joined([no_graph(3)], [9]).edge_LKE.shape == (9, 0, EDGE)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 60), st.integers(0, 999))
+def test_weights_of_surroundings_sum_to_one_without_missing_residues(length: int, seed: int) -> None:
+    coords = walk(length, seed)
+    missing = torch.rand(length, generator=torch.Generator().manual_seed(seed)) < 0.2
+    coords[missing] = torch.nan
+    weights = surroundings(coords)
+    torch.testing.assert_close(weights.sum(dim=2)[:, ~missing], torch.ones(2, int((~missing).sum())))
+    assert (weights[:, missing] == 0).all() and (weights[:, :, missing] == 0).all()
+    seen = weights[1][~missing][:, ~missing]  # the largest scale is nearly the mean of the chain
+    torch.testing.assert_close(seen, torch.full_like(seen, 1 / max(1, len(seen))), rtol=0.2, atol=0)
+
+
+def labelled(length: int, seed: int) -> ChainTensors:
+    coords, some = walk(length, seed), torch.rand(length, 21, generator=torch.Generator().manual_seed(seed))
+    return ChainTensors(
+        some[:, :20], some[:, :0], some[:, :6], some[0, :6], some[:, 0], coords, neighbour_graph(coords)
+    )
+
+
+def test_predictions_of_a_batch_are_those_of_its_chains() -> None:
+    torch.manual_seed(0)
+    head = GraphHead(0, 6, 6).eval()
+    chains = [labelled(30, 1), labelled(44, 2), labelled(5, 3)]
+    with torch.no_grad():
+        batch = head(collate(chains, [torch.arange(len(c.label_L)) for c in chains]))
+        alone = torch.cat([head(whole(chain)) for chain in chains])
+    torch.testing.assert_close(batch, alone, atol=1e-5, rtol=1e-4)
 
 
 # --- interfaces within chains ---------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Our head: message passing between spatial neighbours, with their geometry.
+"""Our head: message passing between spatial neighbours, with their geometry, and means over the surroundings.
 
 Shapes: L residues, K neighbours, H hidden channels; those of a batch as in `SiteBatch`.
 """
@@ -6,6 +6,7 @@ Shapes: L residues, K neighbours, H hidden channels; those of a batch as in `Sit
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +18,66 @@ from protemb_train.downstream.common.messages import (
     LARGEST,
     TYPES,
 )
-from protemb_train.downstream.common.neighbour_graph import EDGE, Graph
+from protemb_train.downstream.common.neighbour_graph import EDGE, Graph, distances
 from protemb_train.downstream.sites.deepppisp import SiteBatch
+from protemb_train.network.features import decay
 from protemb_train.network.messages import Messages
 from protemb_train.network.neighbours import BURIAL
 
 LAYERS = 3
+SURROUNDINGS = (14.0, 300.0)
+"""Scales in angstrom of means over the surroundings of a residue: its patch of the surface, and the chain."""
+
+
+def surroundings(coords_L3: Tensor) -> Tensor:
+    """Return weights of the means over surroundings, shape (S, L, L), for each of `SURROUNDINGS`.
+
+    The weights of a residue sum to 1; those from and to residues without coordinates (NaN) are 0.
+
+    Parameters
+    ----------
+    coords_L3 : Tensor, float32, shape (L, 3)
+        C-alpha coordinates in angstrom, near the origin.
+    """
+    squared_LL = distances(coords_L3).square()
+    seen_LL = torch.isfinite(squared_LL)
+    squared_LL = torch.where(seen_LL, squared_LL, 0.0)
+    weights = [decay(squared_LL / -(scale**2)) * seen_LL for scale in SURROUNDINGS]
+    return torch.stack([w / w.sum(dim=1, keepdim=True).clamp(min=1.0) for w in weights])
+
+
+class Surroundings(nn.Module):
+    """Means of the states over their surroundings, added to the states.
+
+    Parameters
+    ----------
+    hidden : int
+        H.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden)
+        self.dropout = nn.Dropout(DROPOUT)
+        self.mix = nn.Linear(len(SURROUNDINGS) * hidden, hidden, bias=False)
+
+    def forward(self, y_LH: Tensor, around: Sequence[Tensor]) -> Tensor:
+        """Return the states after the layer, shape (L, H).
+
+        Parameters
+        ----------
+        y_LH : Tensor, float32, shape (L, H)
+            States of the residues of all chains.
+        around : sequence of Tensor
+            `surroundings` of each chain, in the order of the residues.
+        """
+        chains = self.norm(y_LH).split([weight_SLL.shape[1] for weight_SLL in around])
+        means = [
+            torch.cat([weight_LL @ v_LH for weight_LL in weight_SLL.unbind()], dim=1)
+            for weight_SLL, v_LH in zip(around, chains, strict=True)
+        ]
+        mixed: Tensor = y_LH + self.mix(self.dropout(torch.cat(means)))
+        return mixed
 
 
 class GraphHead(nn.Module):
@@ -43,14 +98,26 @@ class GraphHead(nn.Module):
             nn.init.zeros_(self.features.weight)
         self.dropout = nn.Dropout(DROPOUT)
         self.layers = nn.ModuleList(Messages(HIDDEN, EDGE, DROPOUT) for _ in range(LAYERS))
+        self.around = nn.ModuleList(Surroundings(HIDDEN) for _ in range(LAYERS))
         self.output = nn.Sequential(nn.LayerNorm(HIDDEN), nn.Linear(HIDDEN, 1))
 
     def forward(self, batch: SiteBatch) -> Tensor:
         """Return logits, shape (M,)."""
-        return self.logits(batch.types_RT, batch.other_RF, batch.extra_RE, batch.graph)[batch.place_M]
+        past = [*batch.start_N.tolist()[1:], len(batch.coords_R3)]
+        places = zip(batch.start_N.tolist(), past, strict=True)
+        around = [surroundings(batch.coords_R3[start:end]) for start, end in places]
+        inputs = batch.types_RT, batch.other_RF, batch.extra_RE, batch.graph, around
+        return self.logits(*inputs)[batch.place_M]
 
-    def logits(self, types_LT: Tensor, other_LF: Tensor, extra_LE: Tensor, graph: Graph) -> Tensor:
-        """Return the logit of every residue, shape (L,)."""
+    def logits(
+        self,
+        types_LT: Tensor,
+        other_LF: Tensor,
+        extra_LE: Tensor,
+        graph: Graph,
+        around: Sequence[Tensor],
+    ) -> Tensor:
+        """Return the logit of every residue, shape (L,); `around` as in `Surroundings`."""
         # Types and burial, on the scale of the many standardised embeddings.
         types = (TYPES * types_LT - 1) / math.sqrt(TYPES - 1)
         burial = (graph.burial_LB - 1) / BURIAL_SPREAD
@@ -59,7 +126,7 @@ class GraphHead(nn.Module):
         if self.features is not None:
             y_LH = y_LH + self.features(self.dropout(other_LF.clamp(-LARGEST, LARGEST)))
         graph = graph._replace(edge_LKE=graph.edge_LKE.float(), present_LK=graph.present_LK.float())
-        for layer in self.layers:
-            y_LH = layer(y_LH, graph)
+        for layer, mean in zip(self.layers, self.around, strict=True):
+            y_LH = mean(layer(y_LH, graph), around)
         logit: Tensor = self.output(y_LH).squeeze(1)
         return logit

@@ -26,13 +26,13 @@ from protemb_train.downstream.common.neighbour_graph import neighbour_graph
 from protemb_train.downstream.common.overlap import families
 from protemb_train.downstream.sites.batches import Scaling, as_tensors, validation_split
 from protemb_train.downstream.sites.data import SiteChain
-from protemb_train.downstream.sites.graph import GraphHead
+from protemb_train.downstream.sites.graph import GraphHead, surroundings
 from protemb_train.downstream.sites.networks import find_network
 from protemb_train.downstream.sites.rows import VALIDATION_SHARE
 from protemb_train.downstream.sites.training import Start, train
 from protemb_train.network.checkpoint import read_tensors, round_weights
 
-FORMAT = "protemb-sites-3"
+FORMAT = "protemb-sites-4"
 BANDS = ((0, 80), (80, 150), (150, 250), (250, 10_000))
 """Lengths for which scores are given, the upper bound excluded."""
 
@@ -79,11 +79,11 @@ class SitesModel(nn.Module):
             C-alpha coordinates in angstrom, centred.
         """
         types_LT = (residue_type_L[:, None] == torch.arange(TYPES)).to(torch.float32)
-        graph = neighbour_graph(ca_coords_L3)
+        graph, around = neighbour_graph(ca_coords_L3), [surroundings(ca_coords_L3)]
         logits = []
         for n, module in enumerate(self.heads):
             scaled_LE = (features_LKC.flatten(1) - self.mean_HE[n]) / self.spread_HE[n]
-            logits.append(cast(GraphHead, module).logits(types_LT, types_LT[:, :0], scaled_LE, graph))
+            logits.append(cast(GraphHead, module).logits(types_LT, types_LT[:, :0], scaled_LE, graph, around))
         length = torch.ones_like(types_LT[:, 0]).sum()
         features_LF = calibration_features(torch.stack(logits).mean(dim=0), length)
         return torch.sigmoid(features_LF @ self.weights[:-1] + self.weights[-1])
