@@ -46,37 +46,42 @@ def surroundings(coords_L3: Tensor) -> Tensor:
     return torch.stack([w / w.sum(dim=1, keepdim=True).clamp(min=1.0) for w in weights])
 
 
-class Surroundings(nn.Module):
-    """Means of the states over their surroundings, added to the states.
+def means_around(values_LH: Tensor, around: Sequence[Tensor]) -> Tensor:
+    """Return means over the surroundings of each residue, shape (L, S H).
 
     Parameters
     ----------
-    hidden : int
-        H.
+    values_LH : Tensor, float32, shape (L, H)
+        Values of the residues of all chains.
+    around : sequence of Tensor
+        `surroundings` of each chain, in the order of the residues.
+    """
+    chains = values_LH.split([weight_SLL.shape[1] for weight_SLL in around])
+    return torch.cat(
+        [
+            torch.cat([weight_LL @ chain_LH for weight_LL in weight_SLL.unbind()], dim=1)
+            for weight_SLL, chain_LH in zip(around, chains, strict=True)
+        ]
+    )
+
+
+class Surroundings(nn.Module):
+    """Linear map of the means over surroundings.
+
+    Parameters
+    ----------
+    values, hidden : int
+        Widths of the values and of the result.
     """
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, values: int, hidden: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(hidden)
         self.dropout = nn.Dropout(DROPOUT)
-        self.mix = nn.Linear(len(SURROUNDINGS) * hidden, hidden, bias=False)
+        self.mix = nn.Linear(len(SURROUNDINGS) * values, hidden, bias=False)
 
-    def forward(self, y_LH: Tensor, around: Sequence[Tensor]) -> Tensor:
-        """Return the states after the layer, shape (L, H).
-
-        Parameters
-        ----------
-        y_LH : Tensor, float32, shape (L, H)
-            States of the residues of all chains.
-        around : sequence of Tensor
-            `surroundings` of each chain, in the order of the residues.
-        """
-        chains = self.norm(y_LH).split([weight_SLL.shape[1] for weight_SLL in around])
-        means = [
-            torch.cat([weight_LL @ v_LH for weight_LL in weight_SLL.unbind()], dim=1)
-            for weight_SLL, v_LH in zip(around, chains, strict=True)
-        ]
-        mixed: Tensor = y_LH + self.mix(self.dropout(torch.cat(means)))
+    def forward(self, values_LH: Tensor, around: Sequence[Tensor]) -> Tensor:
+        """Return what is added to the states; parameters as in `means_around`."""
+        mixed: Tensor = self.mix(self.dropout(means_around(values_LH, around)))
         return mixed
 
 
@@ -91,14 +96,16 @@ class GraphHead(nn.Module):
 
     def __init__(self, other: int, extra: int, protein: int) -> None:
         super().__init__()
-        self.input = nn.Linear(TYPES + extra + len(BURIAL), HIDDEN)
+        width = TYPES + extra + len(BURIAL)
+        self.input, self.around_input = nn.Linear(width, HIDDEN), Surroundings(width, HIDDEN)
         # Separate, and initially zero: they can be added to a head that was trained without PSSM and DSSP.
         self.features = nn.Linear(other, HIDDEN, bias=False) if other else None
         if self.features is not None:
             nn.init.zeros_(self.features.weight)
         self.dropout = nn.Dropout(DROPOUT)
         self.layers = nn.ModuleList(Messages(HIDDEN, EDGE, DROPOUT) for _ in range(LAYERS))
-        self.around = nn.ModuleList(Surroundings(HIDDEN) for _ in range(LAYERS))
+        self.norms = nn.ModuleList(nn.LayerNorm(HIDDEN) for _ in range(LAYERS))
+        self.around = nn.ModuleList(Surroundings(HIDDEN, HIDDEN) for _ in range(LAYERS))
         self.output = nn.Sequential(nn.LayerNorm(HIDDEN), nn.Linear(HIDDEN, 1))
 
     def forward(self, batch: SiteBatch) -> Tensor:
@@ -117,16 +124,17 @@ class GraphHead(nn.Module):
         graph: Graph,
         around: Sequence[Tensor],
     ) -> Tensor:
-        """Return the logit of every residue, shape (L,); `around` as in `Surroundings`."""
+        """Return the logit of every residue, shape (L,); `around` as in `means_around`."""
         # Types and burial, on the scale of the many standardised embeddings.
         types = (TYPES * types_LT - 1) / math.sqrt(TYPES - 1)
         burial = (graph.burial_LB - 1) / BURIAL_SPREAD
         seen = torch.cat([types, extra_LE.clamp(-LARGEST, LARGEST), burial], dim=1)
-        y_LH = self.input(self.dropout(seen))
+        y_LH = self.input(self.dropout(seen)) + self.around_input(seen, around)
         if self.features is not None:
             y_LH = y_LH + self.features(self.dropout(other_LF.clamp(-LARGEST, LARGEST)))
         graph = graph._replace(edge_LKE=graph.edge_LKE.float(), present_LK=graph.present_LK.float())
-        for layer, mean in zip(self.layers, self.around, strict=True):
-            y_LH = mean(layer(y_LH, graph), around)
+        for layer, norm, mean in zip(self.layers, self.norms, self.around, strict=True):
+            y_LH = layer(y_LH, graph)
+            y_LH = y_LH + mean(norm(y_LH), around)
         logit: Tensor = self.output(y_LH).squeeze(1)
         return logit
