@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,12 @@ from protemb_train.downstream.sites.data import SiteChain, SitesError
 from protemb_train.downstream.sites.deepppisp import DeepPPISP
 from protemb_train.downstream.sites.finetune import EndToEnd, fine_tuned
 from protemb_train.downstream.sites.graph import GraphHead
-from protemb_train.downstream.sites.networks import GRAPH_RECIPE, find_network
+from protemb_train.downstream.sites.networks import GRAPH_RECIPE, TRAINED_STATES, find_network
 from protemb_train.downstream.sites.predictor import load_predictor, save_predictor, train_predictor
 from protemb_train.downstream.sites.rows import Row, read_rows, run_row
 from protemb_train.downstream.sites.start import load_start, save_start, train_on_cuts
 from protemb_train.downstream.sites.table import SCORES, Compared, as_table, paired, scores_of
+from protemb_train.downstream.sites.trained_states import HeadOnTrainedStates, MessageStates
 from protemb_train.downstream.sites.training import Recipe, predict, started, train
 from protemb_train.network.checkpoint import load_network
 
@@ -240,26 +242,35 @@ def test_fine_tuning_starts_from_the_row_and_changes_the_encoder(
         fine_tuned(run, other, 1.0, learning, learning[:1], test, seed=0)
 
 
-def test_fine_tuning_of_a_network_with_states_uses_its_residue_vectors(
-    split: tuple[list[SiteChain], list[SiteChain]],
-) -> None:
+def test_states_are_trained_with_the_head(split: tuple[list[SiteChain], list[SiteChain]]) -> None:
     encoder, _ = load_network(BASE_CHECKPOINT.with_name("base.ckpt"))
     source = StructureEncoder("base", ("residue",), threads=1)
     sides = [[c for c in side if len(c) < 100][:2] for side in split]
     learning, test = (as_tensors(side, embed_all(source, side), graph=True) for side in sides)
-    run = train(GraphHead, learning, learning[:1], test, quick(1), seed=0)
-    frozen = EndToEnd(encoder, 0.3, run.network, run.scaling).eval()
-    with torch.inference_mode():
-        (same,) = predict(frozen, [run.scaling.applied(test[0])])
-    np.testing.assert_allclose(same, run.test[0], atol=1e-3)
-    tuned = fine_tuned(run, encoder, 0.3, learning, learning[:1], test, seed=0, recipe=quick(1, lr=1e-3))
-    assert np.abs(tuned.test[0] - run.test[0]).max() > 1e-3
-    before = encoder.state_dict()
-    moved = {n for n, w in tuned.network.encoder.state_dict().items() if not torch.equal(w, before[n])}  # type: ignore[union-attr,operator]
-    assert any("single" in name for name in moved) and any("blocks" in name for name in moved)
-    deep = train(DeepPPISP, learning, learning[:1], test, quick(1), seed=0)
-    with pytest.raises(SitesError, match="use --network graph"):
-        fine_tuned(deep, encoder, 0.3, learning, learning[:1], test, seed=0)
+    make = partial(HeadOnTrainedStates, encoder)
+    recipe = replace(TRAINED_STATES, epochs=2)
+    run = train(make, learning, learning[:1], test, recipe, seed=0)
+    fresh = make(0, learning[0].extra_LE.shape[1], 0).encoder
+    moved = dict(run.network.encoder.named_parameters())  # type: ignore[union-attr,operator]
+    assert any(not torch.equal(w, moved[n]) for n, w in fresh.named_parameters() if "before" in n)
+    assert any(not torch.equal(w, moved[n]) for n, w in fresh.named_parameters() if "after" in n)
+    still = replace(recipe, encoder_rate=0.0)
+    run = train(make, learning, learning[:1], test, still, seed=0)
+    moved = dict(run.network.encoder.named_parameters())  # type: ignore[union-attr,operator]
+    assert all(torch.equal(w, moved[n]) for n, w in fresh.named_parameters())
+    without, _ = load_network(BASE_CHECKPOINT)
+    with pytest.raises(SitesError, match="with messages"):
+        HeadOnTrainedStates(without, 0, 64, 64)
+
+
+def test_trained_states_start_as_those_of_the_network_whatever_the_batch() -> None:
+    encoder, _ = load_network(BASE_CHECKPOINT.with_name("base.ckpt"))
+    states = MessageStates(encoder)
+    coords, types = 5 * torch.randn(30, 3), torch.arange(30) % 20
+    with torch.no_grad():
+        found = states(coords, torch.nn.functional.one_hot(types, 20).float(), torch.arange(30))
+        wanted = encoder.states_without_map(coords[None], types[None], torch.arange(30)[None]).state[0]
+    torch.testing.assert_close(found, wanted)
 
 
 def test_a_predictor_is_calibrated_evaluated_and_can_be_read(

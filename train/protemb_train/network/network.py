@@ -163,6 +163,35 @@ class BaseStem(nn.Module):
         return F.relu(self.affine(self.conv(pair), condition) + row + column)
 
 
+def states_of_messages(
+    features: BaseFeatures,
+    single: SingleRepresentation,
+    coords_BL3: Tensor,
+    types_BLT: Tensor,
+    index_BL: Tensor,
+) -> States:
+    """Return the states of residues computed by messages alone.
+
+    Parameters
+    ----------
+    features : BaseFeatures
+        Computes the geometry of residues.
+    single : SingleRepresentation
+        With messages.
+    coords_BL3 : Tensor, float32, shape (B, L, 3)
+        C-alpha coordinates in angstrom.
+    types_BLT : Tensor, float32, shape (B, L, 21)
+        Residue types as one-hot.
+    index_BL : Tensor, int64, shape (B, L)
+        Residue indices.
+    """
+    coords_BL3 = centred(coords_BL3)
+    neighbours = find_neighbours(features, coords_BL3, index_BL)
+    structure = single.first(features.geometry(coords_BL3, index_BL), neighbours)
+    state: Tensor = single.norm_out(single.with_types(structure, types_BLT, neighbours))
+    return States(structure, state)
+
+
 class ScoreNetwork(nn.Module):
     """h_theta of eq. 3 and the embedding in front of its output layer.
 
@@ -310,13 +339,8 @@ class ScoreNetwork(nn.Module):
         Parameters are those of `embed`.
         """
         assert self.single is not None and isinstance(self.stem, BaseStem)
-        neighbours = self.neighbours(coords_BL3, index_BL)
-        assert neighbours is not None  # a network with messages
-        geometry = self.stem.features.geometry(centred(coords_BL3), index_BL)
-        structure = self.single.first(geometry, neighbours)
         types = one_hot(type_BL, BaseFeatures.residue_types)
-        state: Tensor = self.single.norm_out(self.single.with_types(structure, types, neighbours))
-        return States(structure, state)
+        return states_of_messages(self.stem.features, self.single, coords_BL3, types, index_BL)
 
     def _structure(
         self,

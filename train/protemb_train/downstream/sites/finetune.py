@@ -1,4 +1,4 @@
-"""End-to-end fine-tuning: the encoder is trained after the head.
+"""End-to-end fine-tuning of a network without states: the encoder is trained after the head.
 
 The head is trained alone first, as in the row it is compared with, then all weights: the gradients of a
 random head would damage the encoder (Kumar et al. 2022, arXiv:2202.10054).
@@ -17,10 +17,8 @@ from protemb_train.downstream.common.messages import TYPES
 from protemb_train.downstream.sites.batches import ChainTensors, Scaling
 from protemb_train.downstream.sites.data import SitesError
 from protemb_train.downstream.sites.deepppisp import SiteBatch
-from protemb_train.downstream.sites.graph import GraphHead
 from protemb_train.downstream.sites.training import Recipe, Run, train
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.vectors import residue_vectors
 
 UNFROZEN = Recipe(
     epochs=2,
@@ -38,9 +36,7 @@ CLOSE = 1e-3
 class EndToEnd(nn.Module):
     """A head and its encoder.
 
-    Residue vectors are means of the pair map over columns, or the states and the four means of the map where
-    the encoder has states: the readout "residue" of its exported model. The protein vector is the mean of the
-    former; with states it is zero (`GraphHead` does not use it).
+    Residue vectors are means of the pair map over columns, and the protein vector is their mean.
 
     Parameters
     ----------
@@ -70,10 +66,7 @@ class EndToEnd(nn.Module):
             residue_SE = self.embed(batch.coords_R3[place_S], batch.types_RT[place_S], place_S - start)
             extra_RE = extra_RE.index_put((place_S,), self.scaling.scaled("extra_LE", residue_SE))
             protein.append(residue_SE.mean(dim=0))
-        if self.encoder.single is None:
-            protein_NP = self.scaling.scaled("protein_P", torch.stack(protein))
-        else:
-            protein_NP = extra_RE.new_zeros(len(protein), len(self.scaling.means["protein_P"]))
+        protein_NP = self.scaling.scaled("protein_P", torch.stack(protein))
         logit: Tensor = self.head(batch._replace(extra_RE=extra_RE, protein_NP=protein_NP))
         return logit
 
@@ -81,10 +74,7 @@ class EndToEnd(nn.Module):
         """Return residue embeddings of residues with coordinates, shape (S, C)."""
         type_S = torch.where(types_ST.any(dim=1), types_ST.argmax(dim=1), TYPES)
         inputs = coords_S3[None], type_S[None], index_S[None], coords_S3.new_full((1,), self.sigma)
-        if self.encoder.single is None:
-            return self.encoder.embed(*inputs)[0].mean(dim=2).T
-        pair_BCSS, states = self.encoder.embed_all(*inputs)
-        return residue_vectors(self.encoder, pair_BCSS, states, coords_S3[None])[0]
+        return self.encoder.embed(*inputs)[0].mean(dim=2).T
 
 
 def fine_tuned(
@@ -118,8 +108,6 @@ def fine_tuned(
     SitesError
         If the embeddings are not from the encoder.
     """
-    if encoder.single is not None and not isinstance(run.network, GraphHead):
-        raise SitesError("a network with states is fine-tuned with our head only; use --network graph")
     made = EndToEnd(encoder, sigma, run.network, run.scaling)
     _check_same(made.eval(), learning)
     made.train()
@@ -145,5 +133,5 @@ def _check_same(made: EndToEnd, chains: Sequence[ChainTensors]) -> None:
         return
     raise SitesError(
         "the embeddings are not from the network to be fine-tuned; pass the model exported from it as "
-        "encoder, with the readout residue only, or mean if it has no states"
+        "encoder, with the readout mean only"
     )

@@ -26,6 +26,9 @@ GRAPH_RECIPE = Recipe(
     scale_features=True,
 )
 
+TRAINED_STATES = replace(GRAPH_RECIPE, encoder_rate=0.2, clip=1.0)
+"""With states that are trained with the head; rates of .1 to .5 were tried on chains of Train_335."""
+
 START_EPOCHS = 6  # on pieces of chains, of which there are fifteen times as many
 
 NETWORKS: dict[str, tuple[Maker, Recipe]] = {

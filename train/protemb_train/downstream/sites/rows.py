@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from protemb_train.downstream.common.seeds import check_alike, missing_seeds, se
 from protemb_train.downstream.sites.batches import as_tensors, validation_split
 from protemb_train.downstream.sites.data import SiteChain, SitesError
 from protemb_train.downstream.sites.finetune import fine_tuned
+from protemb_train.downstream.sites.networks import TRAINED_STATES
+from protemb_train.downstream.sites.trained_states import HeadOnTrainedStates
 from protemb_train.downstream.sites.training import Recipe, Run, Start, train
 from protemb_train.network.network import ScoreNetwork
 
@@ -50,7 +53,9 @@ class Row:
     start : Start, optional
         Initial weights.
     unfrozen : ScoreNetwork, optional
-        Encoder to be fine-tuned end to end after the head; `encoder` is its exported model.
+        Encoder that is fine-tuned. One without messages is trained end to end after the head, and `encoder`
+        is its exported model; of one with messages, states are trained with the head
+        (`HeadOnTrainedStates`).
     """
 
     name: str
@@ -100,6 +105,11 @@ def run_row(
         If the folder cannot be written.
     """
     folder = out / row.name
+    states = row.unfrozen is not None and row.unfrozen.config.messages is not None
+    if states:
+        row = replace(
+            row, make=partial(HeadOnTrainedStates, row.unfrozen), recipe=TRAINED_STATES, unfrozen=None
+        )
     made = {
         "encoder": row.encoder.about,
         "features": row.features,

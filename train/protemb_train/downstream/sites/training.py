@@ -54,6 +54,10 @@ class Recipe:
         Whether the network uses the neighbour graph.
     scale_features : bool
         Whether PSSM and DSSP are scaled like the embeddings.
+    encoder_rate : float
+        Learning rate of `network.encoder`, if there is one, relative to that of the head.
+    clip : float, optional
+        Largest norm of the gradient.
     """
 
     epochs: int = 10
@@ -66,6 +70,8 @@ class Recipe:
     pad_to: int = 0
     graph: bool = False
     scale_features: bool = False
+    encoder_rate: float = 1.0
+    clip: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,16 +143,18 @@ class SiteTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
-        adam = torch.optim.AdamW(
-            self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
+        encoder, head = [], []
+        for name, weight in self.network.named_parameters():
+            (encoder if name.startswith("encoder.") else head).append(weight)
+        rates = recipe.learning_rate, recipe.encoder_rate * recipe.learning_rate
+        groups = [{"params": of, "lr": rate} for of, rate in zip((head, encoder), rates, strict=True) if of]
+        adam = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
         if not recipe.one_cycle or steps < 2:
             return adam
         rise = max(0.1, 1.5 / steps)
-        cycle = torch.optim.lr_scheduler.OneCycleLR(
-            adam, recipe.learning_rate, total_steps=steps, pct_start=rise
-        )
+        highest = [group["lr"] for group in groups]
+        cycle = torch.optim.lr_scheduler.OneCycleLR(adam, highest, total_steps=steps, pct_start=rise)
         return {"optimizer": adam, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
 
@@ -210,6 +218,7 @@ def train(
         trainer = pl.Trainer(
             max_epochs=recipe.epochs,
             accelerator="cpu",
+            gradient_clip_val=recipe.clip,
             callbacks=callbacks,
             enable_checkpointing=bool(callbacks),
             logger=False,
