@@ -13,6 +13,7 @@ import multiprocessing
 import statistics
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,11 +37,12 @@ from benchmarks.search_rivals import (
     by_three_di,
 )
 from protemb_sdk import Embedder, Embedding
-from protemb_sdk.search import CANDIDATES, SUPERPOSED, Index, open_index
+from protemb_sdk.search import CANDIDATES, SUPERPOSED, Index, Superposition, open_index
 from protemb_train.corpus.corpus import Corpus
 
 K = 10  # number of hits whose TM-scores are averaged
 THREE_DI = "3Di, Smith-Waterman"
+BY_QUERY = "the same, --sort tm-query"
 FOLD = 0.5
 """TM-score above which two chains share a fold (Xu and Zhang 2010, doi:10.1093/bioinformatics/btq066)."""
 BOOTSTRAPS = 2000
@@ -57,26 +59,27 @@ class Model:
         self.number = np.array([place[chain.name] for chain in task.structures])
         self.descriptors = self.index.descriptors[self.number]
         self.queries: list[Embedding] = [embedder.embed(task.structures[q]) for q in task.asked]
-        self._scores: dict[tuple[int, int], float] = {}
+        self._superposed: dict[tuple[int, int], Superposition] = {}
 
     def by_vector(self, row: int, pool: Order) -> Order:
         cosine = self.descriptors[pool] @ self.index.descriptor(self.queries[row])
         return pool[np.argsort(-cosine, kind="stable")]
 
-    def first(self, row: int, pool: Order) -> tuple[Order, Order]:
+    def first(self, row: int, pool: Order, sort: str = "tm") -> tuple[Order, Order]:
         """Return the chains that a search superposes with all residues, and the others, by vector."""
         found = self.by_vector(row, pool)
         numbers = self.number[found[:CANDIDATES]]
-        first = found[self.index._best(self.queries[row], numbers, K, "tm")]
+        first = found[self.index._best(self.queries[row], numbers, K, sort)]
         return first, found[~np.isin(found, first)]
 
-    def by_search(self, row: int, pool: Order) -> Order:
-        first, others = self.first(row, pool)
-        missing = [int(chain) for chain in first if (row, int(chain)) not in self._scores]
+    def by_search(self, row: int, pool: Order, sort: str = "tm") -> Order:
+        """Rank as `protemb search --sort`."""
+        first, others = self.first(row, pool, sort)
+        missing = [int(chain) for chain in first if (row, int(chain)) not in self._superposed]
         superposed = self.index.superpose(self.queries[row], self.number[missing])
-        for chain, one in zip(missing, superposed, strict=True):
-            self._scores[row, chain] = one.tm_score
-        score = np.array([self._scores[row, int(chain)] for chain in first])
+        self._superposed.update(((row, chain), one) for chain, one in zip(missing, superposed, strict=True))
+        found = [self._superposed[row, int(chain)] for chain in first]
+        score = np.array([one.tm_query if sort == "tm-query" else one.tm_score for one in found])
         return np.concatenate([first[np.argsort(-score, kind="stable")], others])
 
     def by_alignment(self, row: int, pool: Order) -> Order:
@@ -241,6 +244,7 @@ def _page(task: Task, indexes: list[str], maps: list[str], workers: int) -> list
     for model in models:
         rankings[f"`{model.name}`, protein vectors"] = model.by_vector
         rankings[f"`{model.name}`, search"] = model.by_search
+    rankings[BY_QUERY] = partial(models[0].by_search, sort="tm-query")
     first = models[0]
     rankings[f"`{first.name}`, superposed chains by residue alignment"] = first.by_alignment
     rankings[_of_superposed(first)] = by_tm_align_of_superposed(first, evaluator)
@@ -272,6 +276,7 @@ def _gains(evaluator: Evaluator, models: list[Model], maps: list[str]) -> list[s
     search, vectors = f"`{first}`, search", f"`{first}`, protein vectors"
     over = ["MMseqs2", THREE_DI, *(f"`{name}`, search" for name in others), _of_superposed(models[0])]
     lines = [evaluator.gain(search, name) for name in over]
+    lines.append(evaluator.gain(BY_QUERY, THREE_DI))
     over = [*(f"`{name}`, protein vectors" for name in others), *maps]
     return lines + [evaluator.gain(vectors, name) for name in over]
 
@@ -293,8 +298,8 @@ def _head(task: Task) -> list[str]:
         f"- *Fold*: share of the first {K} hits of other clusters with a TM-score of {FOLD} or more.",
         "- *Protein vectors*: cosine similarity. *Search*: the method of `protemb search`. Of the first "
         f"{CANDIDATES} by protein vectors, the {SUPERPOSED} with the best coarse superposition are "
-        "superposed and sorted by TM-score (mean of both normalisations). *Superposed chains by ...*: "
-        "the same chains in another order. *Linear map*: vectors of another encoder with a map fitted in the "
+        "superposed and sorted by TM-score (mean of both normalisations; with --sort tm-query that of the "
+        "query, as in this table). *Superposed chains by ...*: the same chains in another order. *Linear map*: vectors of another encoder with a map fitted in the "
         "same way; the untrained network has its own, too.",
         "- *3Di, Smith-Waterman*: 3Di states of mini3di on backbones of PULCHRA, the matrix of Foldseek, no "
         "prefilter. *Distances between segments*: 55 numbers of ten ordered segments of the chain.",
