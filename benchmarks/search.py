@@ -299,7 +299,8 @@ def _head(task: Task) -> list[str]:
         "- *Protein vectors*: cosine similarity. *Search*: the method of `protemb search`. Of the first "
         f"{CANDIDATES} by protein vectors, the {SUPERPOSED} with the best coarse superposition are "
         "superposed and sorted by TM-score (mean of both normalisations; with --sort tm-query that of the "
-        "query, as in this table). *Superposed chains by ...*: the same chains in another order. *Linear map*: vectors of another encoder with a map fitted in the "
+        "query, as in this table). *Superposed chains by ...*: the same "
+        "chains in another order. *Linear map*: vectors of another encoder with a map fitted in the "
         "same way; the untrained network has its own, too.",
         "- *3Di, Smith-Waterman*: 3Di states of mini3di on backbones of PULCHRA, the matrix of Foldseek, no "
         "prefilter. *Distances between segments*: 55 numbers of ten ordered segments of the chain.",
