@@ -37,7 +37,7 @@ from benchmarks.search_rivals import (
     by_three_di,
 )
 from protemb_sdk import Embedder, Embedding
-from protemb_sdk.search import CANDIDATES, SUPERPOSED, Index, Superposition, open_index
+from protemb_sdk.search import CANDIDATES, SUPERPOSED, Index, open_index
 from protemb_train.corpus.corpus import Corpus
 
 K = 10  # number of hits whose TM-scores are averaged
@@ -59,28 +59,26 @@ class Model:
         self.number = np.array([place[chain.name] for chain in task.structures])
         self.descriptors = self.index.descriptors[self.number]
         self.queries: list[Embedding] = [embedder.embed(task.structures[q]) for q in task.asked]
-        self._superposed: dict[tuple[int, int], Superposition] = {}
+        self.place = {chain.name: position for position, chain in enumerate(task.structures)}
+        self._hits: dict[tuple[int, str], Order] = {}
 
     def by_vector(self, row: int, pool: Order) -> Order:
         cosine = self.descriptors[pool] @ self.index.descriptor(self.queries[row])
         return pool[np.argsort(-cosine, kind="stable")]
 
     def first(self, row: int, pool: Order, sort: str = "tm") -> tuple[Order, Order]:
-        """Return the chains that a search superposes with all residues, and the others, by vector."""
-        found = self.by_vector(row, pool)
-        numbers = self.number[found[:CANDIDATES]]
-        first = found[self.index._best(self.queries[row], numbers, K, sort)]
+        """Return the hits of a search without the query, best first, and the other chains by vector."""
+        if (row, sort) not in self._hits:
+            # The query is in the index and among its own candidates.
+            hits = self.index.search(self.queries[row], SUPERPOSED + 1, CANDIDATES + 1, sort)
+            places = np.array([self.place[hit.id] for hit in hits])
+            self._hits[row, sort] = places[places != self.task.asked[row]][:SUPERPOSED]
+        first, found = self._hits[row, sort], self.by_vector(row, pool)
         return first, found[~np.isin(found, first)]
 
     def by_search(self, row: int, pool: Order, sort: str = "tm") -> Order:
         """Rank as `protemb search --sort`."""
-        first, others = self.first(row, pool, sort)
-        missing = [int(chain) for chain in first if (row, int(chain)) not in self._superposed]
-        superposed = self.index.superpose(self.queries[row], self.number[missing])
-        self._superposed.update(((row, chain), one) for chain, one in zip(missing, superposed, strict=True))
-        found = [self._superposed[row, int(chain)] for chain in first]
-        score = np.array([one.tm_query if sort == "tm-query" else one.tm_score for one in found])
-        return np.concatenate([first[np.argsort(-score, kind="stable")], others])
+        return np.concatenate(self.first(row, pool, sort))
 
     def by_alignment(self, row: int, pool: Order) -> Order:
         """Rank the same chains by the alignment of residue vectors."""
@@ -186,7 +184,7 @@ def _tm_compared(model: Model, evaluator: Evaluator) -> tuple[float, float, floa
     with a TM-score above the aligned residues over the length.
     """
     gaps, impossible = [], []
-    place = {chain.name: position for position, chain in enumerate(evaluator.task.structures)}
+    place = model.place
     for row in range(len(evaluator.task.asked)):
         query = model.queries[row]
         hits = [hit for hit in model.index.search(query, K) if place[hit.id] != evaluator.task.asked[row]]
