@@ -117,6 +117,15 @@ for name in none untrained base proteinmpnn; do
     row sites-graphppis-frozen "graph-$name-no-profile" "${g[@]}" --network graph --no-features "${encoder[@]}"
 done
 
+# The same with states that are trained with the head.
+for name in untrained base; do
+    encoder_of "$name"
+    checkpoint=$root/train/results/base.ckpt
+    [[ $name == base ]] || checkpoint=$runs/untrained.ckpt
+    row sites-graphppis-frozen "graph-$name-trained-states-no-profile" "${g[@]}" --network graph --no-features \
+        "${encoder[@]}" --unfreeze "$checkpoint"
+done
+
 protemb-train sites table "$runs/sites" -o "$results/sites.md" --against 1-none --against 2-untrained \
     --against 12-proteinmpnn --against graph-untrained-started
 protemb-train sites table "$runs/sites-frozen" -o "$results/sites-frozen.md" --against graph-none-no-profile \
@@ -129,7 +138,8 @@ for test in Test_60 Test_315; do
     protemb-train sites table "$runs/sites-graphppis" -o "$results/sites-$test.md" --split "$test" \
         --against graph-none-started-no-profile --against graph-untrained-started-no-profile
     protemb-train sites table "$runs/sites-graphppis-frozen" -o "$results/sites-frozen-$test.md" --split "$test" \
-        --against graph-none-no-profile --against graph-untrained-no-profile --against graph-proteinmpnn-no-profile
+        --against graph-none-no-profile --against graph-untrained-no-profile --against graph-proteinmpnn-no-profile \
+        --against graph-base-no-profile --against graph-untrained-trained-states-no-profile
 done
 
 protemb-train sites overlap --data "$deepppisp" -o "$results/sites-overlap.md"
@@ -139,6 +149,7 @@ protemb-train sites overlap --data "$graphppis" --train-split Train_335 --test-s
 # The predictor of the SDK: Train_335 alone.
 encoder_of base
 unless "$runs/sites.ckpt" protemb-train sites predictor --data "$graphppis" -o "$runs/sites.ckpt" "${encoder[@]}" \
+    --states "$root/train/results/base.ckpt" \
     "${cache[@]}" "${threads[@]}"
 unless "$runs/sites.onnx" protemb-export head "$runs/sites.ckpt" -o "$runs/sites.onnx" --verify "$corpus"
 # To bundle it: protemb-export head ... -o sdk/protemb_sdk/bundled/sites.onnx --bundle "..."; protemb-export card
