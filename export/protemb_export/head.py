@@ -5,7 +5,6 @@ Contract of heads, version 1 (L residues, K readouts, C channels)
     in   features       float32 (L, K, C)   vectors of residues, in the order of the card
          residue_type   int64   (L)         positions in ACDEFGHIKLMNPQRSTVWYX
          ca_coords      float32 (L, 3)      angstrom, centred; only for heads that use them
-         residue_index  int64   (L)         only for heads that use it
     out  probability    float32 (L)         kind "sites"
     out  residue_lddt   float32 (L)         kind "quality"
          lddt, gdt_ts   float32 ()
@@ -20,7 +19,6 @@ threshold, or null if it depends on the chain; for labels the classes (names, or
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -30,7 +28,6 @@ from typing import Any, Protocol
 import numpy as np
 import onnx
 import torch
-from torch import nn
 
 from protemb_export.errors import ParityError
 from protemb_export.pack import check_bundled
@@ -80,28 +77,18 @@ def head_graph(
     """
     length = 12
     coords = torch.arange(3.0 * length).reshape(length, 3).square()
-    count = _inputs_of(model)
-    arguments = (
-        torch.zeros(length, readouts, channels),
-        torch.arange(length) % 21,
-        coords,
-        torch.arange(length),
-    )[:count]
+    arguments = (torch.zeros(length, readouts, channels), torch.arange(length) % 21, coords)
     same = {0: torch.export.Dim.DYNAMIC}
     outputs = OUTPUTS[card["kind"]]
     sizes = {"classes": len(card.get("classes") or (None,))}
-    graph = to_onnx(model, arguments, list(INPUTS[:count]), list(outputs), (same,) * count)
-    of_inputs: list[list[str | int]] = [["length", readouts, channels], ["length"], ["length", 3], ["length"]]
+    graph = to_onnx(model, arguments, list(INPUTS), list(outputs), (same, same, same))
     axes: dict[str, list[str | int]] = {
-        **dict(zip(INPUTS[:count], of_inputs, strict=False)),
+        INPUTS[0]: ["length", readouts, channels],
+        INPUTS[1]: ["length"],
+        INPUTS[2]: ["length", 3],
         **{name: [sizes.get(axis, axis) for axis in axes] for name, axes in outputs.items()},
     }
     return finish(graph, "protemb_head", _metadata(card), axes)
-
-
-def _inputs_of(model: nn.Module) -> int:
-    """Return how many of `INPUTS` a model takes, the first ones."""
-    return len(inspect.signature(model.forward).parameters)
 
 
 def _metadata(card: Mapping[str, Any]) -> dict[str, str]:
@@ -196,8 +183,7 @@ def _deviation(
     for chain in chains:
         embedding = predictor.embedder.embed_chain(chain, **predictor.info.asked)
         features = features_of(embedding, predictor.info.readouts)
-        coords = chain.centred_coords.astype(np.float32)
-        arguments = (features, chain.residue_type, coords, chain.residue_index)[: _inputs_of(model)]
+        arguments = (features, chain.residue_type, chain.centred_coords.astype(np.float32))
         expected = model(*map(torch.from_numpy, arguments))
         sides = expected if isinstance(expected, tuple) else (expected,)
         for name, found, side in zip(worst, outputs_of(predictor, embedding), sides, strict=True):

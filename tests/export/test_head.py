@@ -19,9 +19,6 @@ from protemb_sdk._structure.chain import Chain
 from protemb_train.downstream.common.embeddings import StructureEncoder
 from protemb_train.downstream.sites.data import SiteChain
 from protemb_train.downstream.sites.predictor import Trained, load_predictor, save_predictor, train_predictor
-from protemb_train.network.checkpoint import load_network
-
-CHECKPOINT = Path(__file__).resolve().parents[2] / "train" / "results" / "base.ckpt"
 
 
 def labelled(chain: Chain, split: str) -> SiteChain:
@@ -43,9 +40,7 @@ def labelled(chain: Chain, split: str) -> SiteChain:
 def trained(chains: list[Chain]) -> Trained:
     encoder = StructureEncoder("base", ("mean", "contact"), threads=1)
     whole = [labelled(chain, "train") for chain in chains[3:]] * 2
-    network, _ = load_network(CHECKPOINT)
-    held_out = {"test": [replace(c, split="test") for c in whole[:2]]}
-    return train_predictor(whole, encoder, network, held_out, heads=2)
+    return train_predictor(whole, encoder, {"test": [replace(c, split="test") for c in whole[:2]]}, heads=2)
 
 
 @pytest.fixture(scope="module")

@@ -277,8 +277,7 @@ def test_a_predictor_is_calibrated_evaluated_and_can_be_read(
     split: tuple[list[SiteChain], list[SiteChain]], tmp_path: Path
 ) -> None:
     encoder = StructureEncoder("base", ("mean", "contact"), threads=1)
-    network, _ = load_network(BASE_CHECKPOINT.with_name("base.ckpt"))
-    trained = train_predictor(split[0], encoder, network, {"test": split[1]}, heads=2)
+    trained = train_predictor(split[0], encoder, {"test": split[1]}, heads=2)
     quality = trained.card["quality"]["test"]
     assert quality["auprc"] > quality["prevalence"]
     assert trained.card["threshold"] is None
@@ -289,7 +288,7 @@ def test_a_predictor_is_calibrated_evaluated_and_can_be_read(
     save_predictor(trained, tmp_path / "sites.ckpt")
     again = load_predictor(tmp_path / "sites.ckpt")
     assert again.card == trained.card
-    seen = torch.randn(9, 2, 64), torch.arange(9), 5 * torch.randn(9, 3), torch.arange(9)
+    seen = torch.randn(9, 2, 64), torch.arange(9), 5 * torch.randn(9, 3)
     with torch.inference_mode():
         torch.testing.assert_close(again.model(*seen), trained.model(*seen))
     (tmp_path / "other.ckpt").write_bytes(b"nothing")

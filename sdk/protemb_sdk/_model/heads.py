@@ -18,7 +18,7 @@ from protemb_sdk._model.readouts import Asked, asked_for, check_readouts
 HEAD_CONTRACT = "1"
 """Version of the contract between a head's graph and this SDK."""
 
-INPUTS = ("features", "residue_type", "ca_coords", "residue_index")
+INPUTS = ("features", "residue_type", "ca_coords")
 """What a head's graph may take, the first in any case."""
 
 OUTPUTS: dict[str, dict[str, tuple[str, ...]]] = {

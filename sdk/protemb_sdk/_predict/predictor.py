@@ -213,7 +213,6 @@ def outputs_of(predictor: Predictor[Any], embedding: Embedding) -> list[NDArray[
         "features": features,
         "residue_type": chain.residue_type,
         "ca_coords": chain.centred_coords.astype(np.float32),
-        "residue_index": chain.residue_index,
     }
     taken = {name: feeds[name] for name in predictor._session.inputs}
     budget = Budget.of(predictor.embedder.limits.seconds)

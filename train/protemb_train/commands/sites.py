@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -199,15 +198,15 @@ def overlap(
 @app.command()
 def predictor(
     data: Annotated[Path, typer.Option(help="GraphPPIS's chains (graphppis.npz).")],
-    states: Annotated[Path, typer.Option(help="Checkpoint (.ckpt); its states are trained with each head.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write, for protemb-export head.")],
     encoder: Annotated[str, typer.Option(help="A bundled model, or an .onnx file.")] = "base",
     readout: OurReadouts = None,
+    start: From = None,
     train_split: Annotated[str, typer.Option(help="Split to train on.")] = "Train_335",
     held_out: Annotated[
         list[str] | None, typer.Option(help="Splits for evaluation; may be repeated.")
     ] = None,
-    heads: Annotated[int, typer.Option(min=1, help="Number of averaged heads.")] = 3,
+    heads: Annotated[int, typer.Option(min=1, help="Number of averaged heads.")] = 5,
     cache: Cache = None,
     threads: Threads = None,
 ) -> None:
@@ -217,9 +216,9 @@ def predictor(
     from protemb_train.downstream.common.embeddings import StructureEncoder
     from protemb_train.downstream.sites.data import read_sites
     from protemb_train.downstream.sites.predictor import save_predictor, train_predictor
-    from protemb_train.network.checkpoint import load_network
+    from protemb_train.downstream.sites.start import started_from
 
-    check_output(out, (".ckpt", ".pt"), [data, encoder, states])
+    check_output(out, (".ckpt", ".pt"), [data, encoder, start])
     if threads:
         torch.set_num_threads(threads)
     sites = read_sites(data)
@@ -229,11 +228,19 @@ def predictor(
     }
     training = [chain for chain in sites.of(train_split) if chain.has_coordinates]
     found = StructureEncoder(encoder, readout or READOUTS, threads)
-    trained = train_predictor(training, found, load_network(states)[0], sets, heads=heads, cache=cache)
+    started = started_from(start, "graph", found)
+    trained = train_predictor(
+        training,
+        found,
+        sets,
+        start=None if started is None else started.start,
+        heads=heads,
+        cache=cache,
+    )
     trained.card["training"] |= {
         "data": data.name,
         "split": train_split,
-        "states_sha256": hashlib.sha256(states.read_bytes()).hexdigest(),
+        "start": None if started is None else started.record,
     }
     save_predictor(trained, out)
     for name, scores in trained.card["quality"].items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,17 +26,13 @@ from protemb_train.downstream.common.neighbour_graph import neighbour_graph
 from protemb_train.downstream.common.overlap import families
 from protemb_train.downstream.sites.batches import Scaling, as_tensors, validation_split
 from protemb_train.downstream.sites.data import SiteChain
-from protemb_train.downstream.sites.graph import surroundings
-from protemb_train.downstream.sites.networks import TRAINED_STATES
+from protemb_train.downstream.sites.graph import GraphHead, surroundings
+from protemb_train.downstream.sites.networks import find_network
 from protemb_train.downstream.sites.rows import VALIDATION_SHARE
-from protemb_train.downstream.sites.trained_states import HeadOnTrainedStates
-from protemb_train.downstream.sites.training import Recipe, train
+from protemb_train.downstream.sites.training import Start, train
 from protemb_train.network.checkpoint import read_tensors, round_weights
-from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.presets import NetworkConfig
 
 FORMAT = "protemb-sites-4"
-HEADS = 3
 BANDS = ((0, 80), (80, 150), (150, 250), (250, 10_000))
 """Lengths for which scores are given, the upper bound excluded."""
 
@@ -50,7 +45,7 @@ class SitesModel(nn.Module):
 
     Parameters
     ----------
-    heads : sequence of HeadOnTrainedStates
+    heads : sequence of GraphHead
         Heads without PSSM and DSSP.
     scalings : sequence of Scaling
         Scaling of each head.
@@ -63,7 +58,7 @@ class SitesModel(nn.Module):
     weights: Tensor
 
     def __init__(
-        self, heads: Sequence[HeadOnTrainedStates], scalings: Sequence[Scaling], weights: Sequence[float]
+        self, heads: Sequence[GraphHead], scalings: Sequence[Scaling], weights: Sequence[float]
     ) -> None:
         super().__init__()
         self.heads = nn.ModuleList(heads)
@@ -71,9 +66,7 @@ class SitesModel(nn.Module):
         self.register_buffer("spread_HE", torch.stack([s.spreads["extra_LE"] for s in scalings]))
         self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32))
 
-    def forward(
-        self, features_LKC: Tensor, residue_type_L: Tensor, ca_coords_L3: Tensor, residue_index_L: Tensor
-    ) -> Tensor:
+    def forward(self, features_LKC: Tensor, residue_type_L: Tensor, ca_coords_L3: Tensor) -> Tensor:
         """Return probabilities, shape (L,).
 
         Parameters
@@ -84,16 +77,13 @@ class SitesModel(nn.Module):
             Positions in `ALPHABET`.
         ca_coords_L3 : Tensor, float32, shape (L, 3)
             C-alpha coordinates in angstrom, centred.
-        residue_index_L : Tensor, int64, shape (L,)
-            Residue indices.
         """
         types_LT = (residue_type_L[:, None] == torch.arange(TYPES)).to(torch.float32)
         graph, around = neighbour_graph(ca_coords_L3), [surroundings(ca_coords_L3)]
         logits = []
         for n, module in enumerate(self.heads):
             scaled_LE = (features_LKC.flatten(1) - self.mean_HE[n]) / self.spread_HE[n]
-            head = cast(HeadOnTrainedStates, module)
-            logits.append(head.logits(types_LT, scaled_LE, graph, around, ca_coords_L3, residue_index_L))
+            logits.append(cast(GraphHead, module).logits(types_LT, types_LT[:, :0], scaled_LE, graph, around))
         length = torch.ones_like(types_LT[:, 0]).sum()
         features_LF = calibration_features(torch.stack(logits).mean(dim=0), length)
         return torch.sigmoid(features_LF @ self.weights[:-1] + self.weights[-1])
@@ -118,14 +108,13 @@ class Trained:
 def train_predictor(
     training: Sequence[SiteChain],
     encoder: StructureEncoder,
-    network: ScoreNetwork,
     held_out: Mapping[str, Sequence[SiteChain]],
     *,
-    heads: int = HEADS,
+    start: Start | None = None,
+    heads: int = 5,
     cache: Path | None = None,
-    recipe: Recipe = TRAINED_STATES,
 ) -> Trained:
-    """Train heads on structure alone, calibrate them, and evaluate them on held-out chains.
+    """Train heads on a structure embedding alone, calibrate them, and evaluate them on held-out chains.
 
     Each head has its own validation chains; calibration and threshold are determined from the predictions
     for these. The held-out chains are used for evaluation only.
@@ -136,30 +125,28 @@ def train_predictor(
         Chains with coordinates.
     encoder : StructureEncoder
         Encoder with the readouts to use.
-    network : ScoreNetwork
-        Network with the initial weights of the states of each head.
     held_out : mapping of str to sequence of SiteChain
         Evaluation sets by name.
-    heads : int
+    start : Start, optional
+        Pretrained weights of the heads.
+    heads : int, default 5
         Number of averaged heads.
     cache : Path, optional
         Cache folder of embeddings.
-    recipe : Recipe
-        Training settings.
 
     Raises
     ------
     SitesError
         If a chain has no coordinates.
     """
-    make = partial(HeadOnTrainedStates, network)
+    make, recipe = find_network("graph")
     tensors = as_tensors(training, embed_all(encoder, training, cache), features=False, graph=True)
     found, outside = [], [[] for _ in training]  # type: ignore[var-annotated]
     family = families(training)
     for seed in range(heads):
         learning, validation = validation_split(family, VALIDATION_SHARE, seed)
         training_side, tested = ([tensors[i] for i in side] for side in (learning, validation))
-        run = train(make, training_side, tested, [], recipe, seed=seed)
+        run = train(make, training_side, tested, [], recipe, seed=seed, start=start)
         round_weights(run.network)
         found.append((run.network, run.scaling))
         for i, probability in zip(validation, run.validation, strict=True):
@@ -207,21 +194,21 @@ def measure(
     encoder: StructureEncoder,
     cache: Path | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Return scores and calibration for each set of held-out chains, and for all of them by length.
-
-    Residues without coordinates are left out.
-    """
+    """Return scores and calibration for each set of held-out chains, and for all of them by length."""
     found: dict[str, list[tuple[NDArray[np.bool_], NDArray[np.float32]]]] = {}
     for name, chains in held_out.items():
         tensors = as_tensors(chains, embed_all(encoder, chains, cache), features=False)
-        pairs = []
-        for t, chain in zip(tensors, chains, strict=True):
-            seen = torch.isfinite(t.coords_L3[:, 0])  # the SDK has no other residues
-            types = torch.from_numpy(encode_sequence(chain.sequence)[: chain.cut])
-            place = seen.nonzero()[:, 0]
-            probability = model(t.extra_LE[seen][:, None], types[seen], t.coords_L3[seen], place)
-            pairs.append((chain.label[: chain.cut][seen.numpy()], probability.numpy()))
-        found[name] = pairs
+        found[name] = [
+            (
+                chain.label[: chain.cut],
+                model(
+                    t.extra_LE[:, None],
+                    torch.from_numpy(encode_sequence(chain.sequence)[: chain.cut]),
+                    t.coords_L3,
+                ).numpy(),
+            )
+            for t, chain in zip(tensors, chains, strict=True)
+        ]
     together = [pair for pairs in found.values() for pair in pairs]
     for low, high in BANDS:
         name = f"all, {low} to {high - 1} residues" if high < BANDS[-1][1] else f"all, from {low} residues"
@@ -254,12 +241,7 @@ def save_predictor(trained: Trained, out: Path) -> None:
     OutputError
         If the file cannot be written.
     """
-    heads = trained.model.heads
-    shape = {
-        "heads": len(heads),
-        "extra": trained.model.get_buffer("mean_HE").shape[1],
-        "network": cast(HeadOnTrainedStates, heads[0]).encoder.config.as_dict(),
-    }
+    shape = {"heads": len(trained.model.heads), "extra": trained.model.get_buffer("mean_HE").shape[1]}
     with written_whole(out) as part:
         torch.save(
             {"format": FORMAT, "shape": shape, "card": trained.card, "state": trained.model.state_dict()},
@@ -281,8 +263,7 @@ def load_predictor(path: Path) -> Trained:
             raise ModelError(f"has the format {loaded['format']!r}; only {FORMAT!r} can be read", path)
         count, extra = int(loaded["shape"]["heads"]), int(loaded["shape"]["extra"])
         zeros = {"extra_LE": torch.zeros(extra)}
-        network = ScoreNetwork(NetworkConfig.from_dict(loaded["shape"]["network"]))
-        heads = [HeadOnTrainedStates(network, 0, extra, 0) for _ in range(count)]
+        heads = [GraphHead(0, extra, 0) for _ in range(count)]
         model = SitesModel(heads, [Scaling(zeros, zeros)] * count, [1.0, 0.0, 0.0, 0.0])
         model.load_state_dict(loaded["state"])
         return Trained(model.eval(), dict(loaded["card"]))

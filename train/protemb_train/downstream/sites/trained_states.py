@@ -44,7 +44,7 @@ class MessageStates(nn.Module):
         # Parts that belong to the pair map and to other objectives.
         self.single.reads, self.single.writes = nn.ModuleList(), nn.ModuleList()
         del self.single.read_out, self.single.norm_profile, self.single.profile
-        self.config, self.width = network.config, network.config.single_channels
+        self.width = network.config.single_channels
         self.train()
 
     def forward(self, coords_L3: Tensor, types_LT: Tensor, index_L: Tensor) -> Tensor:
