@@ -149,7 +149,6 @@ protemb-train sites overlap --data "$graphppis" --train-split Train_335 --test-s
 # The predictor of the SDK: Train_335 alone.
 encoder_of base
 unless "$runs/sites.ckpt" protemb-train sites predictor --data "$graphppis" -o "$runs/sites.ckpt" "${encoder[@]}" \
-    --states "$root/train/results/base.ckpt" \
     "${cache[@]}" "${threads[@]}"
 unless "$runs/sites.onnx" protemb-export head "$runs/sites.ckpt" -o "$runs/sites.onnx" --verify "$corpus"
 # To bundle it: protemb-export head ... -o sdk/protemb_sdk/bundled/sites.onnx --bundle "..."; protemb-export card
