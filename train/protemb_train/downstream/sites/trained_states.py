@@ -6,12 +6,10 @@ These states need no pair map, so that an epoch costs little more than one of th
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from protemb_train.downstream.common.neighbour_graph import Graph
 from protemb_train.downstream.sites.data import SitesError
 from protemb_train.downstream.sites.deepppisp import SiteBatch
 from protemb_train.downstream.sites.graph import GraphHead
@@ -93,17 +91,3 @@ class HeadOnTrainedStates(nn.Module):
             states_RH = states_RH.index_put((place_S,), states_SH)
         logit: Tensor = self.head(batch._replace(extra_RE=torch.cat([batch.extra_RE, states_RH], dim=1)))
         return logit
-
-    def logits(
-        self,
-        types_LT: Tensor,
-        extra_LE: Tensor,
-        graph: Graph,
-        around: Sequence[Tensor],
-        coords_L3: Tensor,
-        index_L: Tensor,
-    ) -> Tensor:
-        """Return the logit of every residue of a chain without gaps in the arrays, shape (L,)."""
-        states_LH = self.encoder(coords_L3, types_LT, index_L)
-        seen_LE = torch.cat([extra_LE, states_LH], dim=1)
-        return self.head.logits(types_LT, types_LT[:, :0], seen_LE, graph, around)
