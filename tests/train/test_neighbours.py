@@ -166,6 +166,20 @@ def test_weights_of_single_representations_are_copied_completely_or_not():
         take_weights(network, other)
 
 
+def test_states_are_copied_to_a_network_with_a_map_of_another_width(randomised):
+    start, network = randomised(MESSAGES), ScoreNetwork(replace(MESSAGES, channels=12, bottleneck=6))
+    missing = take_weights(network, start)
+    assert {name.split(".")[1] for name in missing if name.startswith("single.")} <= {
+        "reads",
+        "writes",
+        "read_out",
+    }
+    coords, index, types = walk(40, 5), torch.arange(40)[None], torch.arange(40)[None] % 20
+    with torch.no_grad():
+        before, after = (n.states_without_map(coords, types, index).state for n in (start, network))
+    assert torch.equal(before, after)
+
+
 def test_a_copied_pair_map_equals_the_trained_one_with_types_masked(randomised):
     start, network = randomised(replace(CONFIG, exchanges=None)), randomised(MESSAGES)
     coords, index, types = walk(40, 5), torch.arange(40)[None], torch.arange(40)[None] % 20

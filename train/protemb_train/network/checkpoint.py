@@ -75,10 +75,15 @@ def fill(network: ScoreNetwork, state: Mapping[str, Tensor], path: str | Path) -
     return network.eval()
 
 
+MEETS_MAP = ("single.reads.", "single.writes.", "single.read_out.")
+"""Weights between the states and the pair map."""
+
+
 def take_weights(network: ScoreNetwork, start: ScoreNetwork) -> list[str]:
     """Copy the weights that two networks share by name and shape; return the names of the others.
 
-    The weights of the single representation were trained together: all of them are taken, or none.
+    The states were trained together: all their weights are taken, or none. Where they meet a map of another
+    width, the weights that read and write it start at random.
 
     Raises
     ------
@@ -87,9 +92,9 @@ def take_weights(network: ScoreNetwork, start: ScoreNetwork) -> list[str]:
     """
     own, given = network.state_dict(), start.state_dict()
     shared = {name: w for name, w in given.items() if name in own and w.shape == own[name].shape}
-    single = {name for name in own if name.startswith("single.")}
-    if not single <= shared.keys():
-        shared = {name: w for name, w in shared.items() if name not in single}
+    states = {name for name in own if name.startswith("single.") and not name.startswith(MEETS_MAP)}
+    if not states <= shared.keys():
+        shared = {name: w for name, w in shared.items() if not name.startswith("single.")}
     if not shared:
         raise ModelError("the network to start from has no weights in common with this one")
     network.load_state_dict(shared, strict=False)
