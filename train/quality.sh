@@ -64,8 +64,8 @@ if [[ 8-base-1-fine-tuned =~ ^($wanted)$ ]]; then
     protemb-train quality finetune 8-base-1-fine-tuned --from 9-base-1 --rows "$quality/rows" --real "$real" "${small[@]}" \
         --watched "$quality/made-val.npz" --checkpoint "$root/train/results/base-1.ckpt" "${threads[@]}"
 fi
-row 11-small "${small[@]}" --encoder small
-row 11-small-untrained "${small[@]}" --encoder "$runs/small-untrained.onnx"
+row 11-small-1 "${small[@]}" --encoder small-1
+row 11-small-1-untrained "${small[@]}" --encoder "$runs/small-untrained.onnx"
 row 12-base-int8 "${small[@]}" --encoder base-int8
 
 named=("${small[@]}" --names "$quality/names.pt")

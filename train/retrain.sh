@@ -12,15 +12,17 @@ data=${1:?"name the folder of the data: train/retrain.sh DATA [RUNS]"}
 runs=${2:-$root/runs}
 bundled=$root/sdk/protemb_sdk/bundled
 models=${MODELS:-$bundled} cards=${CARDS:-$root/sdk/docs/models} results=${RESULTS:-$root/train/results}
-names=(base base-1 paper-c100 paper-c30)
+names=(base small base-1 paper-c100 paper-c30)
 declare -A summary=(
     [base]="default"
+    [small]="where speed or memory matters most"
     [base-1]="for stores and predictors of the model that was called base before"
     [paper-c100]="to compare with the published network"
     [paper-c30]="to compare with the published network, trained on one chain per cluster"
 )
-declare -A sigma=([base]=.3) # angstrom, of the embedding; 1 for the others, of which paper takes its nearest level
-messages=5200 together=780 # steps of base: messages between neighbours alone, then the whole network
+declare -A sigma=([base]=.3 [small]=.3) # angstrom, of the embedding; 1 for the others, of which paper takes its nearest level
+# Steps of a network with states: messages between neighbours alone, then the whole network, from a trained map.
+declare -A messages=([base]=5200 [small]=12000) together=([base]=780 [small]=600) map=([base]=base-long [small]=small-1)
 read -ra pretrain_options <<<"${PRETRAIN:-}"
 read -ra judge_options <<<"${JUDGE:-}"
 read -ra probe_options <<<"${PROBE:-}"
@@ -73,12 +75,12 @@ for name in "${names[@]}"; do
     [[ $name == *-c30 ]] && chains=$runs/corpus-c30.arrow
     [[ $name == paper-* ]] && options=("${paper_options[@]}")
     # Always called: a run that is finished ends at once.
-    if [[ $name == base ]]; then
-        protemb-train pretrain --corpus "$chains" -o "$runs/messages" --preset base-messages \
-            --steps "${STEPS:-$messages}" "${pretrain_options[@]}"
-        protemb-train pretrain --corpus "$chains" -o "$run" --config "$root/train/results/base.toml" \
-            --steps "${STEPS:-$together}" --start "$runs/messages/last.ckpt" \
-            --map "$root/train/results/base-long.ckpt" "${pretrain_options[@]}"
+    if [[ -n ${messages[$name]:-} ]]; then
+        protemb-train pretrain --corpus "$chains" -o "$runs/messages-$name" --preset base-messages \
+            --steps "${STEPS:-${messages[$name]}}" "${pretrain_options[@]}"
+        protemb-train pretrain --corpus "$chains" -o "$run" --config "$root/train/results/$name.toml" \
+            --steps "${STEPS:-${together[$name]}}" --start "$runs/messages-$name/last.ckpt" \
+            --map "$root/train/results/${map[$name]}.ckpt" "${pretrain_options[@]}"
     else
         protemb-train pretrain --corpus "$chains" -o "$run" --preset "${name%-c*}" --steps "$steps" \
             "${options[@]}" "${pretrain_options[@]}"
@@ -100,14 +102,16 @@ make_file "$results/probe.json" "${checkpoint[@]}" -- \
 
 # TM-scores of training chains by TM-align, and the linear map of the protein vector.
 make_file "$runs/pairs.npz" "$corpus" -- protemb-train pairs "$corpus" -o "$runs/pairs.npz" --count "${PAIRS:-8000}"
-make_file "$runs/protein-map.npz" "${checkpoint[base]}" "$runs/pairs.npz" -- \
-    protemb-train fit-map "${checkpoint[base]}" --corpus "$corpus" --pairs "$runs/pairs.npz" --cache "$runs/cache" \
-        --width 128 -o "$runs/protein-map.npz"
+for name in "${!messages[@]}"; do
+    make_file "$runs/$name-map.npz" "${checkpoint[$name]}" "$runs/pairs.npz" -- \
+        protemb-train fit-map "${checkpoint[$name]}" --corpus "$corpus" --pairs "$runs/pairs.npz" --cache "$runs/cache" \
+            --width 128 -o "$runs/$name-map.npz"
+done
 
 for name in "${names[@]}"; do
     model=$models/$name.onnx options=()
     padded=() # chains of different lengths share a batch in the graph for GPUs of a network with states
-    [[ $name == base ]] && options=(--protein-map "$runs/protein-map.npz") padded=(--checkpoint "$results/$name.ckpt")
+    [[ -n ${messages[$name]:-} ]] && options=(--protein-map "$runs/$name-map.npz") padded=(--checkpoint "$results/$name.ckpt")
     [[ $name == paper-c30 ]] && options=(--no-score) # the wheel has that of paper-c100
     [[ $models == "$bundled" ]] && options+=(--bundle "${summary[$name]}")
     make_file "$results/$name.ckpt" "${checkpoint[$name]}" -- \
@@ -115,7 +119,7 @@ for name in "${names[@]}"; do
     make_file "$model" "$results/$name.ckpt" "$results/$name.json" -- \
         protemb-export model "$results/$name.ckpt" -o "$model" --sigma "${sigma[$name]:-1}" --verify "$corpus" \
         --judgement "$results/$name.json" "${options[@]}" "${export_options[@]}"
-    [[ $name != base* ]] || make_file "${model%.onnx}-gpu.onnx" "$model" -- \
+    [[ $name == paper-* ]] || make_file "${model%.onnx}-gpu.onnx" "$model" -- \
         protemb-export gpu "$model" --verify "$corpus" "${padded[@]}" "${export_options[@]}"
     make_file "$cards/$name.md" "$model" -- protemb-export card "$model" -o "$cards/$name.md"
 done

@@ -34,7 +34,7 @@ row() {
 unless "$runs/untrained.ckpt" protemb-train untrained --preset base -o "$runs/untrained.ckpt"
 unless "$runs/untrained.onnx" protemb-export model "$runs/untrained.ckpt" -o "$runs/untrained.onnx" \
     --sigma .3 --verify "$corpus" --chains 3
-unless "$runs/small-untrained.ckpt" protemb-train untrained --config "$root/train/results/small.toml" \
+unless "$runs/small-untrained.ckpt" protemb-train untrained --config "$root/train/results/small-1.toml" \
     -o "$runs/small-untrained.ckpt"
 unless "$runs/small-untrained.onnx" protemb-export model "$runs/small-untrained.ckpt" \
     -o "$runs/small-untrained.onnx" --sigma 1 --verify "$corpus" --chains 3
@@ -63,14 +63,14 @@ done
 
 # Table 2 of the paper: DeepPPISP.
 d=(--data "$deepppisp")
-for name in 1-none 2-untrained 5-paper-c30 6-paper-c100 7-base 9-base-1 10-small 11-base-int8 12-proteinmpnn 13-3di; do
+for name in 1-none 2-untrained 5-paper-c30 6-paper-c100 7-base 9-base-1 10-small-1 11-base-int8 12-proteinmpnn 13-3di; do
     encoder_of "${name#*-}"
     row sites "$name" "${d[@]}" "${encoder[@]}"
 done
 row sites 3-sequence "${d[@]}" --encoder "$runs/language"
 row sites 4-authors "${d[@]}" --encoder "$runs/authors.onnx"
 row sites 8-base-1-fine-tuned "${d[@]}" --encoder base-1 --unfreeze "$root/train/results/base-1.ckpt"
-row sites 10-small-untrained "${d[@]}" --encoder "$runs/small-untrained.onnx"
+row sites 10-small-1-untrained "${d[@]}" --encoder "$runs/small-untrained.onnx"
 
 # Ours: a graph head, frozen embeddings, structure alone, from scratch.
 graph=("${d[@]}" --network graph)

@@ -175,7 +175,7 @@ def test_a_quantity_of_proteins(
 def test_a_quantity_of_any_size_is_verified_by_its_scale(
     structures: Path, tmp_path: Path, size: float
 ) -> None:
-    embedder = Embedder("small", "cpu", threads=1)
+    embedder = Embedder("small-1", "cpu", threads=1)
     chains = [read_chain(structures / name) for name in ("1orc.pdb", "1a8o.pdb")]
     torch.manual_seed(0)
     model = LabelModel(True, embedder.channels * len(READOUTS), 1, False).eval()
@@ -183,7 +183,7 @@ def test_a_quantity_of_any_size_is_verified_by_its_scale(
     card = {
         "kind": "residue-label",
         "encoder": {
-            "name": "small",
+            "name": "small-1",
             "weights_sha256": embedder.card["weights_sha256"],
             "sigma": embedder.noise_level,
         },
@@ -228,7 +228,7 @@ def test_a_head_of_wrong_classes_is_refused(residue_head: Path, tmp_path: Path, 
 
 # --- the encoder too ------------------------------------------------------------------------------
 
-CHECKPOINT = Path(__file__).resolve().parents[2] / "train" / "results" / "small.ckpt"
+CHECKPOINT = Path(__file__).resolve().parents[2] / "train" / "results" / "small-1.ckpt"
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +236,7 @@ def table(tables: dict[str, Path], structures: Path) -> LabelTable:
     return read_labels(tables["residue"], structures, "residue")
 
 
-@pytest.mark.parametrize("model", ["small", "base"])
+@pytest.mark.parametrize("model", ["small-1", "small", "base"])
 def test_the_encoder_is_trained_on_the_vectors_of_the_sdk(model: str, structures: Path) -> None:
     """Of contract 1 and 2; with a residue of unknown type."""
     embedder, network = Embedder(model, "cpu", threads=1), load_network(CHECKPOINT.with_stem(model))[0]
@@ -257,7 +257,7 @@ def test_encoder_training_starts_from_the_trained_head(
     table: LabelTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = load_network(CHECKPOINT)[0]
-    embedder = Embedder("small", "cpu", threads=1)
+    embedder = Embedder("small-1", "cpu", threads=1)
     trained = train_labels(table, embedder)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     monkeypatch.setattr(unfrozen, "EPOCHS", 2)
@@ -280,12 +280,12 @@ def test_a_head_loads_its_fine_tuned_encoder(
     monkeypatch.setattr(unfrozen, "EPOCHS", 2)
     out = tmp_path / "curled.onnx"
     options = ("--labels", tables["residue"], "--structures", structures, "-o", out, "--threads", 1)
-    status, output, _ = command(cli, "finetune", *options, "--model", "small", "--unfreeze", CHECKPOINT)
+    status, output, _ = command(cli, "finetune", *options, "--model", "small-1", "--unfreeze", CHECKPOINT)
     assert status == 0 and "embedding, encoder trained too" in output
     assert sorted(file.name for file in tmp_path.iterdir()) == ["curled-encoder.onnx", "curled.onnx"]
     predictor = LabelPredictor(out, "cpu")
     weights = predictor.embedder.card["weights_sha256"]
-    assert weights == predictor.card["encoder"]["weights_sha256"] != Embedder("small").card["weights_sha256"]
+    assert weights == predictor.card["encoder"]["weights_sha256"] != Embedder("small-1").card["weights_sha256"]
     assert predictor.embedder.card["training"]["finetuned"]["from_weights_sha256"] != weights
     line = [sys.executable, "-c", WITHOUT_TORCH, str(out), str(structures / "1orc.pdb")]
     value, _ = json.loads(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
@@ -305,11 +305,11 @@ def test_an_encoder_that_does_not_improve_is_not_written(
     out = tmp_path / "curled.onnx"
     (tmp_path / "curled-encoder.onnx").write_text("an older head's")
     options = ("--labels", tables["residue"], "--structures", structures, "-o", out, "--threads", 1)
-    status, output, err = command(cli, "finetune", *options, "--model", "small", "--unfreeze", CHECKPOINT)
+    status, output, err = command(cli, "finetune", *options, "--model", "small-1", "--unfreeze", CHECKPOINT)
     assert status == 0 and "it is left unchanged" in err and "encoder trained too" not in output
     assert [file.name for file in tmp_path.iterdir()] == ["curled.onnx"]
     predictor = LabelPredictor(out, "cpu")
-    assert predictor.card["encoder"]["name"] == "small" and len(predictor.card["quality"]) == 3
+    assert predictor.card["encoder"]["name"] == "small-1" and len(predictor.card["quality"]) == 3
     assert predictor.predict(structures / "1orc.pdb").value.shape == (64, 2)
 
 

@@ -154,7 +154,7 @@ def test_the_test_graph_for_gpus_is_that_of_the_test_model(states_path):
 
 def test_the_network_of_another_graph_is_refused(states_path, tmp_path, chains, states_net):
     path = tmp_path / "small.onnx"
-    shutil.copy(find_model("small").path, path)
+    shutil.copy(find_model("small-1").path, path)
     with pytest.raises(ExportError, match="is not the graph of that checkpoint"):
         pack_gpu(find_model(path), chains, states_net)
     assert not beside(path, "gpu").exists()

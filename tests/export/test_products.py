@@ -42,7 +42,7 @@ def random_walk(length, seed):
     return np.cumsum(rng.normal(size=(length, 3)) * 2.2, axis=0), "A" * length
 
 
-@pytest.mark.parametrize("name", ["base-1", "small", "paper-c30"])
+@pytest.mark.parametrize("name", ["base-1", "small-1", "paper-c30"])
 @pytest.mark.parametrize(("length", "count", "rows"), [(5, 1, None), (70, 2, None), (90, 1, (20, 41))])
 def test_the_graph_without_convolutions_gives_equal_results(name, length, count, rows):
     model = onnx.load(find_model(name).path)
@@ -66,7 +66,7 @@ def test_other_convolutions_are_refused():
 
 def test_bundled_graphs_for_gpus_give_the_results_of_the_models(structures):
     chain = read_chain(structures / "1a8o.pdb")
-    for name in ("base", "base-1", "small"):
+    for name in ("base", "base-1", "small", "small-1"):
         model = find_model(name)
         exact, other = Embedder(name, "cpu"), Embedder(model.gpu_path, "cpu")
         assert exact.provenance["model_sha256"] == other.provenance["model_sha256"]
@@ -79,7 +79,7 @@ def test_bundled_graphs_for_gpus_give_the_results_of_the_models(structures):
 def twin(tmp_path, structures):
     """A model in a user's folder, with a graph for GPUs next to it."""
     path = tmp_path / "mine.onnx"
-    shutil.copy(find_model("small").path, path)
+    shutil.copy(find_model("small-1").path, path)
     pack_gpu(find_model(path), [read_chain(structures / "1a8o.pdb")])
     return find_model(path)
 

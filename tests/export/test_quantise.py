@@ -114,5 +114,5 @@ def test_blocks_in_float16_are_similar_and_other_checkpoints_refused(chains, tmp
     of_blocks = [t for t in onnx.load(out).graph.initializer if t.name.startswith("blocks.")]
     assert len(of_blocks) >= 24 and {t.data_type for t in of_blocks} == {onnx.TensorProto.FLOAT16}
     with pytest.raises(ExportError, match="is not the graph of that checkpoint"):
-        pack.pack_half(network, find_model("small"), tmp_path / "no.onnx", chains[:1])
+        pack.pack_half(network, find_model("small-1"), tmp_path / "no.onnx", chains[:1])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["half.onnx"]

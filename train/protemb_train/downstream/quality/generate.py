@@ -47,7 +47,7 @@ WEIGHTS = {
 """Relative frequencies of the kinds of models; many are good, as predictions are today."""
 ORDINARY = KINDS[:9]
 """Kinds with errors typical of servers; the others are not realistic models, but useful for training."""
-DENOISER = "small"
+DENOISER = "small-1"
 LENGTHS = (50, 220)
 """Range of lengths of natives, residues."""
 JITTER = 0.3
