@@ -48,7 +48,7 @@ encoder_of() {
     case $1 in
     none) encoder=() ;;
     untrained) encoder=(--encoder "$runs/untrained.onnx" --readout residue) ;;
-    base | base-int8) encoder=(--encoder "$1" --readout residue) ;;
+    base | base-int8 | small) encoder=(--encoder "$1" --readout residue) ;;
     base-1) encoder=(--encoder base-1 --readout mean --readout contact --readout column --readout column-contact) ;;
     *) encoder=(--encoder "$1") ;;
     esac
@@ -74,7 +74,7 @@ row sites 10-small-1-untrained "${d[@]}" --encoder "$runs/small-untrained.onnx"
 
 # Ours: a graph head, frozen embeddings, structure alone, from scratch.
 graph=("${d[@]}" --network graph)
-for name in none untrained base base-1 proteinmpnn 3di; do
+for name in none untrained base small base-1 proteinmpnn 3di; do
     encoder_of "$name"
     row sites-frozen "graph-$name-no-profile" "${graph[@]}" --no-features "${encoder[@]}"
 done
@@ -112,7 +112,7 @@ for name in none untrained base; do
 done
 
 # Structure alone, frozen embeddings, from scratch.
-for name in none untrained base proteinmpnn; do
+for name in none untrained base small proteinmpnn; do
     encoder_of "$name"
     row sites-graphppis-frozen "graph-$name-no-profile" "${g[@]}" --network graph --no-features "${encoder[@]}"
 done
@@ -139,7 +139,7 @@ for test in Test_60 Test_315; do
         --against graph-none-started-no-profile --against graph-untrained-started-no-profile
     protemb-train sites table "$runs/sites-graphppis-frozen" -o "$results/sites-frozen-$test.md" --split "$test" \
         --against graph-none-no-profile --against graph-untrained-no-profile --against graph-proteinmpnn-no-profile \
-        --against graph-base-no-profile --against graph-untrained-trained-states-no-profile
+        --against graph-untrained-trained-states-no-profile
 done
 
 protemb-train sites overlap --data "$deepppisp" -o "$results/sites-overlap.md"
