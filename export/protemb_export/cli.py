@@ -207,11 +207,12 @@ def head(
     from protemb_train.downstream.sites.predictor import load_predictor
     from protemb_train.network.checkpoint import read_tensors
 
-    of_quality = read_tensors(predictor).get("format") == scorer.FORMAT
-    trained = scorer.load_scorer(predictor) if of_quality else load_predictor(predictor)
-    check_graph(out, [predictor, verify, *files_of(find_model(trained.card["encoder"]["name"]))])
+    check_graph(out, [predictor, verify])
     if bundle is not None:
         check_bundled(out)
+    of_quality = read_tensors(predictor).get("format") == scorer.FORMAT
+    trained = scorer.load_scorer(predictor) if of_quality else load_predictor(predictor)
+    check_graph(out, files_of(find_model(trained.card["encoder"]["name"])))
     worst = pack_head(
         trained,
         out,

@@ -79,7 +79,7 @@ def embedding(folder: Path) -> tuple[Reader, list[bytes]]:
     from protemb_sdk import Embedder, Embedding
 
     whole, path = folder / "whole.npz", folder / "x.npz"
-    made = Embedder("small", "cpu", threads=1).embed(HERE.parent / "structures" / "1orc.pdb", chain_id="A")
+    made = Embedder("small-1", "cpu", threads=1).embed(HERE.parent / "structures" / "1orc.pdb", chain_id="A")
     made.save(whole)
     with zipfile.ZipFile(whole) as file, np.load(whole) as arrays:
         names = [name for name in file.namelist() if name != "header.npy"]
@@ -130,7 +130,7 @@ def card(folder: Path) -> tuple[Reader, list[bytes]]:
     from protemb_sdk._model.heads import HEAD_CONTRACT, read_head_info
     from protemb_sdk._model.models import BUNDLED, CONTRACT, read_graph_info
 
-    names = ("small.onnx", "sites.onnx", "quality.onnx")
+    names = ("small-1.onnx", "sites.onnx", "quality.onnx")
     metadata = [onnx.load(BUNDLED / name).metadata_props for name in names]
     seeds = [field.value.encode() for fields in metadata for field in fields if field.key == "protemb.card"]
     path = Path("x.onnx")
@@ -150,7 +150,7 @@ def store(folder: Path) -> tuple[Reader, list[bytes]]:
     from protemb_sdk._store.writer import HEADER, read_header
 
     embed_into_store(
-        Embedder("small", "cpu", threads=1), [HERE.parent / "structures" / "1orc.pdb"], folder / "s"
+        Embedder("small-1", "cpu", threads=1), [HERE.parent / "structures" / "1orc.pdb"], folder / "s"
     )
     path = folder / "s" / HEADER
     seed = path.read_bytes()

@@ -43,7 +43,7 @@ def child(seed: int, first: int, past: int, folder: Path) -> None:
     from protemb_sdk import Embedder
 
     embedder = Embedder(
-        "small", "cpu", threads=1, residue_limit=2000, byte_limit=64 * 2**20, time_limit=HANG / 2
+        "small-1", "cpu", threads=1, residue_limit=2000, byte_limit=64 * 2**20, time_limit=HANG / 2
     )
     with (folder / "at").open("r+b") as file, (folder / "outcomes").open("a") as outcomes:
         at = mmap.mmap(file.fileno(), 8)

@@ -25,7 +25,7 @@ DRIVER = Path(__file__).with_name("run.py")
 
 @pytest.fixture(scope="module")
 def embedder() -> Embedder:
-    return Embedder("small", "cpu", threads=1)
+    return Embedder("small-1", "cpu", threads=1)
 
 
 def test_malformed_inputs_give_an_embedding_or_an_error() -> None:
@@ -122,7 +122,7 @@ def test_files_of_any_name_are_embedded(
 
 
 def test_files_of_any_name_are_stored_once(strange: Path, tmp_path: Path) -> None:
-    command = ("embed", "--model", "small", strange, "-o", tmp_path / "store")
+    command = ("embed", "--model", "small-1", strange, "-o", tmp_path / "store")
     assert "4 chains of 5 inputs" in protemb(*command)
     assert "bad\\udcfe.pdb" in (tmp_path / "store" / "_skipped.csv").read_text()
     assert "already in it: 5 inputs" in protemb(*command)
