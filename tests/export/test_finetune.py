@@ -285,7 +285,8 @@ def test_a_head_loads_its_fine_tuned_encoder(
     assert sorted(file.name for file in tmp_path.iterdir()) == ["curled-encoder.onnx", "curled.onnx"]
     predictor = LabelPredictor(out, "cpu")
     weights = predictor.embedder.card["weights_sha256"]
-    assert weights == predictor.card["encoder"]["weights_sha256"] != Embedder("small-1").card["weights_sha256"]
+    own = Embedder("small-1").card["weights_sha256"]
+    assert weights == predictor.card["encoder"]["weights_sha256"] != own
     assert predictor.embedder.card["training"]["finetuned"]["from_weights_sha256"] != weights
     line = [sys.executable, "-c", WITHOUT_TORCH, str(out), str(structures / "1orc.pdb")]
     value, _ = json.loads(subprocess.run(line, capture_output=True, text=True, check=True).stdout)

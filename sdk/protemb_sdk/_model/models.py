@@ -118,7 +118,7 @@ def list_models() -> list[Model]:
     --------
     >>> from protemb_sdk import list_models
     >>> [model.name for model in list_models()][:3]
-    ['base', 'base-1', 'paper-c30']
+    ['base', 'base-int8', 'base-fp16']
     """
     return [
         Model(
