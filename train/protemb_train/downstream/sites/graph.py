@@ -56,7 +56,7 @@ def means_around(values_LH: Tensor, around: Sequence[Tensor]) -> Tensor:
     around : sequence of Tensor
         `surroundings` of each chain, in the order of the residues.
     """
-    chains = values_LH.split([weight_SLL.shape[1] for weight_SLL in around])
+    chains = torch.split(values_LH, [weight_SLL.shape[1] for weight_SLL in around])
     return torch.cat(
         [
             torch.cat([weight_LL @ chain_LH for weight_LL in weight_SLL.unbind()], dim=1)

@@ -105,11 +105,9 @@ def run_row(
         If the folder cannot be written.
     """
     folder = out / row.name
-    states = row.unfrozen is not None and row.unfrozen.config.messages is not None
-    if states:
-        row = replace(
-            row, make=partial(HeadOnTrainedStates, row.unfrozen), recipe=TRAINED_STATES, unfrozen=None
-        )
+    if row.unfrozen is not None and row.unfrozen.config.messages is not None:
+        make = partial(HeadOnTrainedStates, row.unfrozen)
+        row = replace(row, make=make, recipe=TRAINED_STATES, unfrozen=None)
     made = {
         "encoder": row.encoder.about,
         "features": row.features,

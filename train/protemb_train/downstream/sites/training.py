@@ -143,17 +143,18 @@ class SiteTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
-        encoder, head = [], []
+        rate = recipe.learning_rate
+        encoder, head = list[nn.Parameter](), list[nn.Parameter]()
         for name, weight in self.network.named_parameters():
             (encoder if name.startswith("encoder.") else head).append(weight)
-        rates = recipe.learning_rate, recipe.encoder_rate * recipe.learning_rate
-        groups = [{"params": of, "lr": rate} for of, rate in zip((head, encoder), rates, strict=True) if of]
+        sides = ((head, rate), (encoder, recipe.encoder_rate * rate))
+        groups = [{"params": weights, "lr": side_rate} for weights, side_rate in sides if weights]
+        highest = [side_rate for weights, side_rate in sides if weights]
         adam = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
         if not recipe.one_cycle or steps < 2:
             return adam
         rise = max(0.1, 1.5 / steps)
-        highest = [group["lr"] for group in groups]
         cycle = torch.optim.lr_scheduler.OneCycleLR(adam, highest, total_steps=steps, pct_start=rise)
         return {"optimizer": adam, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
