@@ -42,7 +42,6 @@ from protemb_train.corpus.corpus import Corpus
 
 K = 10  # number of hits whose TM-scores are averaged
 THREE_DI = "3Di, Smith-Waterman"
-BY_QUERY = "the same, --sort tm-query"
 FOLD = 0.5
 """TM-score above which two chains share a fold (Xu and Zhang 2010, doi:10.1093/bioinformatics/btq066)."""
 BOOTSTRAPS = 2000
@@ -54,9 +53,9 @@ class Model:
     def __init__(self, name: str, path: Path, task: Task, embedder: Embedder) -> None:
         self.name, self.task = name, task
         self.index: Index = open_index(path)
-        place = {identifier: number for number, identifier in enumerate(self.index.ids)}
+        numbers = {identifier: number for number, identifier in enumerate(self.index.ids)}
         # For each chain of the task, its number in the index.
-        self.number = np.array([place[chain.name] for chain in task.structures])
+        self.number = np.array([numbers[chain.name] for chain in task.structures])
         self.descriptors = self.index.descriptors[self.number]
         self.queries: list[Embedding] = [embedder.embed(task.structures[q]) for q in task.asked]
         self.place = {chain.name: position for position, chain in enumerate(task.structures)}
@@ -242,8 +241,8 @@ def _page(task: Task, indexes: list[str], maps: list[str], workers: int) -> list
     for model in models:
         rankings[f"`{model.name}`, protein vectors"] = model.by_vector
         rankings[f"`{model.name}`, search"] = model.by_search
-    rankings[BY_QUERY] = partial(models[0].by_search, sort="tm-query")
     first = models[0]
+    rankings[_by_query(first.name)] = partial(first.by_search, sort="tm-query")
     rankings[f"`{first.name}`, superposed chains by residue alignment"] = first.by_alignment
     rankings[_of_superposed(first)] = by_tm_align_of_superposed(first, evaluator)
     lines = [*_head(task), "", *_columns()]
@@ -268,13 +267,17 @@ def _of_superposed(model: Model) -> str:
     return f"`{model.name}`, superposed chains by TM-align"
 
 
+def _by_query(name: str) -> str:
+    return f"`{name}`, search --sort tm-query"
+
+
 def _gains(evaluator: Evaluator, models: list[Model], maps: list[str]) -> list[str]:
     """Return the gains of the first model over other rankings: of its search, and of its vectors."""
     first, *others = (model.name for model in models)
     search, vectors = f"`{first}`, search", f"`{first}`, protein vectors"
     over = ["MMseqs2", THREE_DI, *(f"`{name}`, search" for name in others), _of_superposed(models[0])]
     lines = [evaluator.gain(search, name) for name in over]
-    lines.append(evaluator.gain(BY_QUERY, THREE_DI))
+    lines.append(evaluator.gain(_by_query(first), THREE_DI))
     over = [*(f"`{name}`, protein vectors" for name in others), *maps]
     return lines + [evaluator.gain(vectors, name) for name in over]
 

@@ -120,7 +120,8 @@ def test_sites_are_predicted_from_informative_vectors(split, head):
 
     found = {signal: sites.cross_validated(chains, embedded(signal), head, [0]) for signal in (0, 3)}
     share = np.concatenate([c.label for c in chains]).mean()
-    assert found[3].value > 0.7 and found[3].value > found[0].value + 0.2
+    least = 0.75 if head == "graph" else 0.8
+    assert found[3].value > least and found[3].value > found[0].value + 0.2
     low, high = found[3].interval
     assert low <= found[3].value <= high and share < low
 

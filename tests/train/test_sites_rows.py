@@ -263,7 +263,17 @@ def test_states_are_trained_with_the_head(split: tuple[list[SiteChain], list[Sit
         HeadOnTrainedStates(without, 0, 64, 64)
 
 
-def test_trained_states_start_as_those_of_the_network_whatever_the_batch() -> None:
+def test_states_are_trained_with_our_head_only(
+    split: tuple[list[SiteChain], list[SiteChain]], tmp_path: Path
+) -> None:
+    unfrozen, _ = load_network(BASE_CHECKPOINT.with_name("base.ckpt"))
+    row = Row(name="deep", encoder=NoEncoder(), make=DeepPPISP, unfrozen=unfrozen)
+    with pytest.raises(SitesError, match="use --network graph"):
+        list(run_row(row, *split, tmp_path / "rows", seeds=[0]))
+    assert not (tmp_path / "rows").exists()
+
+
+def test_trained_states_start_as_those_of_the_network() -> None:
     encoder, _ = load_network(BASE_CHECKPOINT.with_name("base.ckpt"))
     states = MessageStates(encoder)
     coords, types = 5 * torch.randn(30, 3), torch.arange(30) % 20

@@ -65,6 +65,14 @@ class SiteBatch(NamedTuple):
     coords_R3: Tensor
     graph: Graph
 
+    def seen(self) -> list[tuple[int, Tensor]]:
+        """Return the first position of each chain, and the positions of its residues with coordinates."""
+        places = zip(self.start_N.tolist(), self.length_N.tolist(), strict=True)
+        return [
+            (start, start + torch.isfinite(self.coords_R3[start : start + length, 0]).nonzero()[:, 0])
+            for start, length in places
+        ]
+
 
 class PublishedOneHot(nn.Module):
     """Linear(10000, 10000) and ReLU on a chain's flattened one-hot types, as published: 100 M weights.

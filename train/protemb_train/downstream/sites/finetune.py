@@ -61,8 +61,7 @@ class EndToEnd(nn.Module):
         width = len(self.scaling.means["extra_LE"])
         extra_RE = batch.coords_R3.new_zeros(len(batch.coords_R3), width)
         protein = []
-        for start, length in zip(batch.start_N.tolist(), batch.length_N.tolist(), strict=True):
-            place_S = start + torch.isfinite(batch.coords_R3[start : start + length, 0]).nonzero()[:, 0]
+        for start, place_S in batch.seen():
             residue_SE = self.embed(batch.coords_R3[place_S], batch.types_RT[place_S], place_S - start)
             extra_RE = extra_RE.index_put((place_S,), self.scaling.scaled("extra_LE", residue_SE))
             protein.append(residue_SE.mean(dim=0))

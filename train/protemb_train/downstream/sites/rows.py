@@ -23,6 +23,7 @@ from protemb_train.downstream.common.seeds import check_alike, missing_seeds, se
 from protemb_train.downstream.sites.batches import as_tensors, validation_split
 from protemb_train.downstream.sites.data import SiteChain, SitesError
 from protemb_train.downstream.sites.finetune import fine_tuned
+from protemb_train.downstream.sites.graph import GraphHead
 from protemb_train.downstream.sites.networks import TRAINED_STATES
 from protemb_train.downstream.sites.trained_states import HeadOnTrainedStates
 from protemb_train.downstream.sites.training import Recipe, Run, Start, train
@@ -100,12 +101,15 @@ def run_row(
     Raises
     ------
     SitesError
-        If a chain cannot be used in this row, or an existing seed has other settings or is damaged.
+        If a chain cannot be used in this row, an existing seed has other settings or is damaged, or a network
+        with states is fine-tuned with another head than ours.
     OutputError
         If the folder cannot be written.
     """
     folder = out / row.name
     if row.unfrozen is not None and row.unfrozen.config.messages is not None:
+        if row.make is not GraphHead:
+            raise SitesError("a network with states is fine-tuned with our head only; use --network graph")
         make = partial(HeadOnTrainedStates, row.unfrozen)
         row = replace(row, make=make, recipe=TRAINED_STATES, unfrozen=None)
     made = {

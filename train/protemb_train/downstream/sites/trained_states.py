@@ -82,8 +82,7 @@ class HeadOnTrainedStates(nn.Module):
     def forward(self, batch: SiteBatch) -> Tensor:
         """Return logits, shape (M,)."""
         states_RH = batch.extra_RE.new_zeros(len(batch.extra_RE), self.encoder.width)
-        for start, length in zip(batch.start_N.tolist(), batch.length_N.tolist(), strict=True):
-            place_S = start + torch.isfinite(batch.coords_R3[start : start + length, 0]).nonzero()[:, 0]
+        for start, place_S in batch.seen():
             coords_S3 = batch.coords_R3[place_S]
             if self.training:
                 coords_S3 = coords_S3 + NOISE * torch.randn_like(coords_S3)
