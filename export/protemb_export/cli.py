@@ -48,8 +48,8 @@ def model(
     residue: Annotated[
         str | None,
         typer.Option(
-            help="Contents of its residue embedding, separated by commas: state, structure, and means of the "
-            "last map. By default state,mean,column,contact,column-contact."
+            help="Contents of its residue embedding, separated by commas: state, structure, means of the "
+            "last map, and surroundings. By default state,mean,column,contact,column-contact,surroundings."
         ),
     ] = None,
     score: Annotated[bool, typer.Option(help="Whether to write the score graph.")] = True,

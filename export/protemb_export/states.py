@@ -26,6 +26,7 @@ from protemb_train.network.features import (
 from protemb_train.network.neighbours import find_neighbours
 from protemb_train.network.network import BaseStem, ScoreNetwork
 from protemb_train.network.single import States, WriteBack
+from protemb_train.network.surroundings import surroundings
 from protemb_train.network.vectors import ChainVectors
 
 
@@ -260,7 +261,8 @@ class StatesNetwork(nn.Module):
                 state = self.single.structure(k, finished((used or means)[k]), state, known)
         assert state is not None  # there is an exchange
         last = finished((used or means)[-1])
-        residue = self.vectors.residue(States(structure, self.single.last(last, state)), last)
+        around = surroundings(self.stem.features, coords, residue_index)
+        residue = self.vectors.residue(States(structure, self.single.last(last, state)), last, around)
         protein = self.vectors.protein(structure, coords if padded is None else padded.near, lengths)
         return *maps, *means, residue, protein, self.single.log_profile(structure)
 

@@ -169,7 +169,9 @@ def torch_levels(
     tensors = _tensors(chain)
     pair, states = network.eval().embed_all(*tensors, torch.tensor([sigma]))
     found = {
-        "residue": vectors.residue(states, four_means(pair, tensors[0])),
+        "residue": vectors.residue(
+            states, four_means(pair, tensors[0]), network.surroundings(tensors[0], tensors[2])
+        ),
         "protein": vectors.protein(states.structure, tensors[0]),
         "profile": network.single.log_profile(states.structure),
     }

@@ -78,14 +78,14 @@ def test_all_levels_equal_pytorch_on_real_and_very_short_chains(states, chains):
 def test_the_card_contains_widths_contents_and_halos(states, states_path):
     card = read_card(states_path)
     assert card["contract"] == "2.0"
-    assert card["widths"] == {"pair": 8, "residue": 12 + 32, "protein": PROTEIN}
+    assert card["widths"] == {"pair": 8, "residue": 12 + 32 + 11, "protein": PROTEIN}
     assert card["radii"] == [1, 3, 4] and card["radius"] == 4
     assert card["residue"] == list(CONTENTS) and len(card["protein"]["map_sha256"]) == 64
     assert card["parity"]["profile"] < TOLERANCE and len(card["golden"]["protein"]) == PROTEIN
     page = as_page(card)
-    assert "| residue embedding | state, mean, column, contact, column-contact |" in page
+    assert "| residue embedding | state, mean, column, contact, column-contact, surroundings |" in page
     assert (
-        "| widths | pair 8, residue 44, protein 16 |" in page
+        "| widths | pair 8, residue 55, protein 16 |" in page
         and "| additional rows per strip | 1, 3, 4 |" in page
     )
 
@@ -102,7 +102,7 @@ def test_inputs_and_outputs_follow_the_contract(graph):
     outputs = {value.name: axes(value) for value in graph.graph.output}
     assert outputs == {
         "pair": ["batch", 8, "rows", "length"],
-        "residue": ["batch", "length", 44],
+        "residue": ["batch", "length", 55],
         "protein": ["batch", PROTEIN],
         "profile": ["batch", "length", 20],
         **{f"strip_means_{k}": ["batch", "length", 33] for k in range(3)},

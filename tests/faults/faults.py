@@ -130,7 +130,7 @@ class Place:
     def again(self, done: str, output: str) -> Fault:
         """Run the command to its end, and count lost and duplicate rows."""
         self.rows()
-        run = subprocess.run(self.command, capture_output=True, text=True, timeout=120)
+        run = subprocess.run(self.command, capture_output=True, text=True, timeout=300)
         assert run.returncode == 0, run.stderr
         rows = self.rows()
         names = {path.name for path in self.files.iterdir()}
@@ -252,7 +252,7 @@ def stopped(folder: Path) -> Fault:
 
 def out_of_memory(folder: Path) -> Fault:
     place = Place(folder)
-    (place.files / "long.pdb").write_text(long_chain(4000))
+    (place.files / "long.pdb").write_text(long_chain(2500))
     group = Path(f"/sys/fs/cgroup/memory/protemb-{os.getpid()}")
     limit, value = group / "memory.limit_in_bytes", 450 * 2**20
     if not group.parent.is_dir():
@@ -275,7 +275,7 @@ def out_of_memory(folder: Path) -> Fault:
             os.kill(int(pid), signal.SIGKILL)
         time.sleep(0.3)
         group.rmdir()
-    return place.again("a control group of 450 MiB; the kernel kills a worker on a chain of 4,000", output)
+    return place.again("a control group of 450 MiB; the kernel kills a worker on a chain of 2,500", output)
 
 
 def no_memory(folder: Path) -> Fault:

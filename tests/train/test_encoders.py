@@ -80,7 +80,10 @@ def test_structural_vectors_do_not_depend_on_types(checkpoint, mpnn, three_di, t
         two = encoder.encode(trace.ca_coords, other, trace.residue_index, encoder.vectors)
         for name in encoder.vectors:
             same = np.allclose(one[name], two[name], atol=1e-6)
-            assert same == (name in encoder.structural or name == "means-hidden"), (encoder.name, name)
+            assert same == (name in (*encoder.structural, "means-hidden", "surroundings")), (
+                encoder.name,
+                name,
+            )
 
 
 def test_other_encoders_are_invariant_to_rotation_and_translation(mpnn, three_di, traces):
@@ -170,7 +173,7 @@ def test_encoders_can_be_selected_by_name(checkpoint, mpnn, split):
     """As in `sites row --encoder`: readouts select the vectors; residues without coordinates are zero."""
     chains, _ = split
     for name, readouts, width in (
-        (str(checkpoint[0]), ("mean",), 12 + 32),
+        (str(checkpoint[0]), ("mean",), 12 + 32 + 11),
         (str(checkpoint[0]), ("structure",), 12),
         ("proteinmpnn", ("mean",), 256),
         ("3di", ("mean",), 20),

@@ -24,8 +24,9 @@ class NetworkVectors:
     """A score network at one noise level.
 
     Its vectors are `state` (the single representation, H channels), `structure` (the state without residue
-    types, H) and `means` (the four means of the pair map, 4 C); `means-hidden` is the last with all residue
-    types masked, in a second pass. A network without a single representation has only the means.
+    types, H), `means` (the four means of the pair map, 4 C) and `surroundings` (11 geometric numbers);
+    `means-hidden` are the means with all residue types masked, in a second pass. A network without a
+    single representation has only the means.
 
     Parameters
     ----------
@@ -45,8 +46,8 @@ class NetworkVectors:
         self.usual: tuple[str, ...] = ("means",)
         self.structural: tuple[str, ...] = ("means-hidden",)
         if single:
-            self.vectors = ("state", "structure", *self.vectors)
-            self.usual, self.structural = ("state", "means"), ("structure",)
+            self.vectors = ("state", "structure", "surroundings", *self.vectors)
+            self.usual, self.structural = ("state", "means", "surroundings"), ("structure",)
 
     @cached_property
     def weights_sha256(self) -> str:
@@ -81,6 +82,8 @@ class NetworkVectors:
         elif {"state", "structure", "means"} & set(wanted):
             pair, states = self.network.embed_all(coords, types, index, sigma)
             found = {**states._asdict(), "means": four_means(pair, coords)}
+        if "surroundings" in wanted:
+            found["surroundings"] = self.network.surroundings(coords, index)
         if "means-hidden" in wanted:
             hidden = torch.full_like(types, UNKNOWN)
             found["means-hidden"] = four_means(self.network.embed(coords, hidden, index, sigma), coords)

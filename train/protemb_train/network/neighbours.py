@@ -63,11 +63,7 @@ def find_neighbours(features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor
         Residue indices.
     """
     batch, length = index_BL.shape
-    residues = torch.arange(length, device=coords_BL3.device)
-    squared_BLL = torch.zeros((), device=coords_BL3.device)
-    for axis in coords_BL3.unbind(dim=2):  # one axis at a time: a third of the memory
-        squared_BLL = squared_BLL + (axis[:, :, None] - axis[:, None, :]).square()
-    others = (residues[:, None] != residues[None, :]).to(torch.float32)
+    squared_BLL, others = squared_distances(coords_BL3)
     counts = [(decay(squared_BLL / -(scale**2)) * others).sum(dim=2) / usual - 1 for scale, usual in BURIAL]
     far = REACH**2
     squared_BLL = (squared_BLL * others + far * (1 - others)).clamp(max=far)
@@ -92,6 +88,15 @@ def find_neighbours(features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor
     edge = torch.cat([_radial(distance), seen, seen_back, turn, _separation(gap)], dim=2)
     present = present_BLK.flatten(0, 1)
     return Neighbours(edge, neighbour, present, torch.stack(counts, dim=2))
+
+
+def squared_distances(coords_BL3: Tensor) -> tuple[Tensor, Tensor]:
+    """Return squared distances, (B, L, L), and 1 for pairs of different residues and 0 for others, (L, L)."""
+    residues = torch.arange(coords_BL3.shape[1], device=coords_BL3.device)
+    squared_BLL = torch.zeros((), device=coords_BL3.device)
+    for axis in coords_BL3.unbind(dim=2):  # one axis at a time: a third of the memory
+        squared_BLL = squared_BLL + (axis[:, :, None] - axis[:, None, :]).square()
+    return squared_BLL, (residues[:, None] != residues[None, :]).to(torch.float32)
 
 
 def _radial(distance_LK1: Tensor) -> Tensor:

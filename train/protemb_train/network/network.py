@@ -29,6 +29,7 @@ from protemb_train.network.neighbours import Neighbours, find_neighbours
 from protemb_train.network.noise import geometric_levels
 from protemb_train.network.presets import NetworkConfig
 from protemb_train.network.single import SingleRepresentation, States, four_means
+from protemb_train.network.surroundings import surroundings
 
 BASE_CONDITIONS = 8  # soft bins of log sigma: similar noise levels share parameters
 
@@ -332,6 +333,11 @@ class ScoreNetwork(nn.Module):
             return None
         assert isinstance(self.stem, BaseStem)  # guaranteed by the configuration
         return find_neighbours(self.stem.features, centred(coords_BL3), index_BL)
+
+    def surroundings(self, coords_BL3: Tensor, index_BL: Tensor) -> Tensor:
+        """Return `surroundings.surroundings` of a network with states, shape (B, L, 11)."""
+        assert isinstance(self.stem, BaseStem)  # guaranteed by the configuration
+        return surroundings(self.stem.features, centred(coords_BL3), index_BL)
 
     def states_without_map(self, coords_BL3: Tensor, type_BL: Tensor, index_BL: Tensor) -> States:
         """Return the states computed by messages alone, without a pair map.

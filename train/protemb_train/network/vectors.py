@@ -15,9 +15,10 @@ from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import ConfigError
 from protemb_train.network.protein import DISTANCES, PARTS, ordered_parts, protein_features
 from protemb_train.network.single import MEANS, States, four_means
+from protemb_train.network.surroundings import SURROUNDINGS
 
-STATE, STRUCTURE = "state", "structure"
-CONTENTS = (STATE, *MEANS)
+STATE, STRUCTURE, AROUND = "state", "structure", "surroundings"
+CONTENTS = (STATE, *MEANS, AROUND)
 """Default contents of a residue embedding, in order."""
 
 
@@ -30,7 +31,7 @@ class ChainVectors(nn.Module):
         C of the map and H of the states.
     contents : sequence of str
         Contents of a residue embedding, in order: "state" (the single representation), "structure" (the state
-        without residue types), and the means of `MEANS`.
+        without residue types), the means of `MEANS`, and "surroundings" (`surroundings.surroundings`).
     matrix : Tensor, float32, shape (5 H + 55, P), optional
         Linear map of `protein_features`. Without one the protein vector is the layer-normalised mean of the
         structure states.
@@ -55,7 +56,7 @@ class ChainVectors(nn.Module):
         bias: Tensor | None = None,
     ) -> None:
         super().__init__()
-        known = (STATE, STRUCTURE, *MEANS)
+        known = (STATE, STRUCTURE, *MEANS, AROUND)
         if not contents or len(set(contents)) < len(contents) or not set(contents) <= set(known):
             raise ConfigError(f"a residue embedding consists of different ones of {', '.join(known)}")
         wanted = PARTS * hidden + DISTANCES
@@ -75,18 +76,19 @@ class ChainVectors(nn.Module):
     @property
     def residue_width(self) -> int:
         """Width of a residue embedding."""
-        return sum(self.channels if name in MEANS else self.hidden for name in self.contents)
+        width = {STATE: self.hidden, STRUCTURE: self.hidden, AROUND: SURROUNDINGS}
+        return sum(width.get(name, self.channels) for name in self.contents)
 
     @property
     def protein_width(self) -> int:
         """Width of a protein vector."""
         return self.hidden if self.matrix is None else self.matrix.shape[1]
 
-    def residue(self, states: States, means_BLM: Tensor) -> Tensor:
-        """Return the residue embedding, shape (B, L, residue_width), `means_BLM` being `four_means`."""
+    def residue(self, states: States, means_BLM: Tensor, around_BLS: Tensor) -> Tensor:
+        """Return the residue embedding, shape (B, L, residue_width), from `four_means` and `surroundings`."""
         c = self.channels
         found = {name: means_BLM[:, :, k * c : (k + 1) * c] for k, name in enumerate(MEANS)}
-        found |= {STATE: states.state, STRUCTURE: states.structure}
+        found |= {STATE: states.state, STRUCTURE: states.structure, AROUND: around_BLS}
         return torch.cat([found[name] for name in self.contents], dim=-1)
 
     def protein(self, structure_BLH: Tensor, coords_BL3: Tensor, lengths_B: Tensor | None = None) -> Tensor:
@@ -106,7 +108,9 @@ class ChainVectors(nn.Module):
         return vector / vector.square().sum(dim=-1, keepdim=True).clamp(min=1e-12).sqrt()
 
 
-def residue_vectors(network: ScoreNetwork, pair_BCLL: Tensor, states: States, coords_BL3: Tensor) -> Tensor:
+def residue_vectors(
+    network: ScoreNetwork, pair_BCLL: Tensor, states: States, coords_BL3: Tensor, index_BL: Tensor
+) -> Tensor:
     """Return the residue vectors of a network with states, as its exported model gives them by default.
 
     Parameters
@@ -117,10 +121,13 @@ def residue_vectors(network: ScoreNetwork, pair_BCLL: Tensor, states: States, co
         As `ScoreNetwork.embed_all` returned them.
     coords_BL3 : Tensor, float32, shape (B, L, 3)
         C-alpha coordinates in angstrom.
+    index_BL : Tensor, int64, shape (B, L)
+        Residue indices.
 
     Returns
     -------
     Tensor, float32, shape (B, L, E)
     """
     vectors = ChainVectors(network.config.channels, network.config.single_channels)
-    return vectors.residue(states, four_means(pair_BCLL, coords_BL3))
+    around_BLS = network.surroundings(coords_BL3, index_BL)
+    return vectors.residue(states, four_means(pair_BCLL, coords_BL3), around_BLS)

@@ -121,7 +121,7 @@ def _features(
     profile_BLT = network.single.log_profile(states.structure)
     uninformed_BL1 = torch.full_like(profile_BLT[:, :, :1], -math.log(profile_BLT.shape[2]))
     own_BL1 = torch.cat([profile_BLT, uninformed_BL1], dim=2).gather(2, type_BL[:, :, None])
-    residue_BLE = residue_vectors(network, pair_BCLL, states, coords_BL3)
+    residue_BLE = residue_vectors(network, pair_BCLL, states, coords_BL3, index_BL)
     return torch.cat([residue_BLE, profile_BLT, own_BL1], dim=2)[0, :, None]
 
 
