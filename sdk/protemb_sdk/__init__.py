@@ -4,7 +4,7 @@
 >>> embedder = Embedder()
 >>> embedding = embedder.embed("1a8o.cif")
 >>> embedding.protein.shape, embedding.residue.shape
-((128,), (70, 384))
+((128,), (70, 395))
 
 Importing this package is fast: gemmi, ONNX Runtime and Numba are loaded when first used.
 """

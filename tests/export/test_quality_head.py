@@ -42,9 +42,9 @@ MEASURED = {
 
 TRAINED = [
     ("head", "base-1", READOUTS, 4 * 64),
-    ("residues", "base", ("residue", "profile", "mean"), 384 + 21 + 64),
-    ("compatibility", "base", ("profile", "residue", "mean"), 21 + 384 + 64),
-    ("both", "base", ("profile", "residue", "mean"), 21 + 384 + 64),
+    ("residues", "base", ("residue", "profile", "mean"), 395 + 21 + 64),
+    ("compatibility", "base", ("profile", "residue", "mean"), 21 + 395 + 64),
+    ("both", "base", ("profile", "residue", "mean"), 21 + 395 + 64),
 ]
 
 

@@ -33,11 +33,11 @@ def test_one_file_is_embedded_in_a_subprocess(structures: Path, tmp_path: Path) 
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "1a8o_A" in done.stdout and "(70, 384)" in done.stdout
+    assert "1a8o_A" in done.stdout and "(70, 395)" in done.stdout
     assert f"model_sha256={find_model('base').sha256['base.onnx']}" in done.stdout
-    assert f"1 chain of 1 file, 70 residues, 384 channels a residue, 128 a protein -> {out}" in done.stdout
+    assert f"1 chain of 1 file, 70 residues, 395 channels a residue, 128 a protein -> {out}" in done.stdout
     with np.load(out) as file:
-        assert file["residue"].shape == (70, 384)
+        assert file["residue"].shape == (70, 395)
 
 
 def test_a_folder_with_good_and_bad_files(protemb, structures: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

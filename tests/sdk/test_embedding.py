@@ -148,7 +148,7 @@ def test_a_table_has_one_row_per_residue(
     embedding = embedder.embed(structures / "1orc.pdb", readouts=["max"])
     table = embedding.to_dataframe()
     assert len(table) == len(embedding) and set(table["id"]) == {"1orc_A"}
-    np.testing.assert_array_equal(table[[f"e{n}" for n in range(384)]], embedding.residue)
+    np.testing.assert_array_equal(table[[f"e{n}" for n in range(395)]], embedding.residue)
     np.testing.assert_array_equal(table[[f"max_{n}" for n in range(64)]], embedding.readouts["max"])
     np.testing.assert_array_equal(table[["x", "y", "z"]], embedding.chain.ca_coords)
     np.testing.assert_array_equal(table["auth_seq"], embedding.auth_seq)

@@ -123,7 +123,7 @@ def test_readouts_on_the_command_line(protemb: Run, structures: Path, tmp_path: 
     assert (done.status, done.out) == (0, "")
     with np.load(out) as file:
         assert file["readout_contact"].shape == file["readout_mean"].shape == (5 * 26, 64)
-        assert file["residue"].shape == (5 * 26, 384)
+        assert file["residue"].shape == (5 * 26, 395)
         contact = file["readout_contact"]
     parquet = pytest.importorskip("pyarrow.parquet")
     done = protemb("embed", structures / "2beg.pdb.gz", *names, "-o", tmp_path / "x.parquet", "-q")

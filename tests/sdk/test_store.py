@@ -276,7 +276,7 @@ def test_the_store_opens_in_pandas_polars_and_duckdb(
     pandas = pytest.importorskip("pandas")
     frame = pandas.read_parquet(store)
     assert len(frame) == 7 and frame.protein[0].dtype == dtype
-    assert np.stack(frame.residue[0]).shape == (frame.length[0], 384)
+    assert np.stack(frame.residue[0]).shape == (frame.length[0], 395)
     polars = pytest.importorskip("polars")
     assert polars.read_parquet(store / "*.parquet").height == 7
     duckdb = pytest.importorskip("duckdb")
@@ -378,7 +378,7 @@ def test_the_default_is_one_process_without_output(
         embed_into_store(embedder, files, tmp_path / "other")
     header = (tmp_path / "store" / module.HEADER).read_text()
     assert header.startswith('{\n "format"') and header.endswith("}\n")
-    assert json.loads(header)["channels"] == 64 and json.loads(header)["widths"]["residue"] == 384
+    assert json.loads(header)["channels"] == 64 and json.loads(header)["widths"]["residue"] == 395
 
 
 def test_progress_gives_the_total_if_it_is_known(files: Path, embedder: Embedder, tmp_path: Path) -> None:

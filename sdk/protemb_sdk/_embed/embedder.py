@@ -93,7 +93,7 @@ class Embedder:
     >>> from protemb_sdk import Embedder
     >>> embedder = Embedder("base", device="cpu", threads=1)
     >>> embedder.device, embedder.channels, embedder.widths, embedder.noise_level
-    ('cpu', 64, {'pair': 64, 'residue': 384, 'protein': 128}, 0.3)
+    ('cpu', 64, {'pair': 64, 'residue': 395, 'protein': 128}, 0.3)
     >>> embedder.embed("1a8o.cif").protein.shape
     (128,)
     """
@@ -243,7 +243,7 @@ class Embedder:
         >>> from protemb_sdk import Embedder
         >>> embedding = Embedder(device="cpu").embed("1a8o.cif", pair=True, readouts=["max"])
         >>> embedding.protein.shape, embedding.residue.shape, embedding.pair.shape
-        ((128,), (70, 384), (70, 70, 64))
+        ((128,), (70, 395), (70, 70, 64))
         >>> embedding.chain_id, embedding.readouts["max"].shape
         ('A', (70, 64))
         """
@@ -289,7 +289,7 @@ class Embedder:
         --------
         >>> from protemb_sdk import Embedder, read_chain
         >>> Embedder(device="cpu").embed_chain(read_chain("1a8o.cif")).residue.shape
-        (70, 384)
+        (70, 395)
         """
         self._check_profile(profile)
         return self._embed_alike([chain], pair, check_readouts(readouts), profile)[0]
@@ -334,7 +334,7 @@ class Embedder:
         >>> from protemb_sdk import Embedder
         >>> embeddings = Embedder(device="cpu").embed_batch(["1a8o.cif", "1a8o.cif"])
         >>> [embedding.residue.shape for embedding in embeddings]
-        [(70, 384), (70, 384)]
+        [(70, 395), (70, 395)]
         """
         names = check_readouts(readouts)
         self._check_profile(profile)

@@ -54,7 +54,7 @@ class Embedding:
     >>> from protemb_sdk import Embedder
     >>> embedding = Embedder(device="cpu").embed("1a8o.cif")
     >>> embedding.id, embedding.protein.shape, embedding.residue.shape
-    ('1a8o_A', (128,), (70, 384))
+    ('1a8o_A', (128,), (70, 395))
     >>> embedding.pair is None, embedding.sequence[:5], embedding.auth_seq[:3].tolist()
     (True, 'MDIRQ', [151, 152, 153])
     """
@@ -215,7 +215,7 @@ class Embedding:
         >>> from protemb_sdk import Embedder
         >>> embedding = Embedder(device="cpu").embed("1a8o.cif")
         >>> embedding.windows(15).shape
-        (70, 15, 384)
+        (70, 15, 395)
         """
         from protemb_sdk._model.pooling import clip_windows
 
@@ -331,6 +331,6 @@ class Embedding:
         >>> from protemb_sdk import Embedder, Embedding
         >>> path = Embedder(device="cpu").embed("1a8o.cif").save("1a8o.npz")
         >>> Embedding.load(path).residue.shape
-        (70, 384)
+        (70, 395)
         """
         return cls(**load(path))

@@ -117,11 +117,13 @@ class StructureEncoder:
     @property
     def about(self) -> dict[str, object]:
         card = self.embedder.card
+        contents = {"contents": card["residue"]} if "residue" in self.readouts and "residue" in card else {}
         return {
             "encoder": self.embedder.model.name,
             "weights_sha256": card.get("weights_sha256"),
             "sigma": self.embedder.noise_level,
             "readouts": list(self.readouts),
+            **contents,
             "training_steps": card.get("training", {}).get("steps"),
         }
 
