@@ -21,8 +21,10 @@ declare -A summary=(
     [paper-c30]="to compare with the published network, trained on one chain per cluster"
 )
 declare -A sigma=([base]=.3 [small]=.3) # angstrom, of the embedding; 1 for the others, of which paper takes its nearest level
-# Steps of a network with states: messages between neighbours alone, then the whole network, from a trained map.
-declare -A messages=([base]=5200 [small]=12000) together=([base]=780 [small]=600) map=([base]=base-long [small]=small-1)
+# Networks with states: messages between neighbours are trained alone first, once for both; then the whole network, from a
+# trained map.
+messages=12000 together=600
+declare -A map=([base]=base-long [small]=small-1)
 read -ra pretrain_options <<<"${PRETRAIN:-}"
 read -ra judge_options <<<"${JUDGE:-}"
 read -ra probe_options <<<"${PROBE:-}"
@@ -75,11 +77,11 @@ for name in "${names[@]}"; do
     [[ $name == *-c30 ]] && chains=$runs/corpus-c30.arrow
     [[ $name == paper-* ]] && options=("${paper_options[@]}")
     # Always called: a run that is finished ends at once.
-    if [[ -n ${messages[$name]:-} ]]; then
-        protemb-train pretrain --corpus "$chains" -o "$runs/messages-$name" --preset base-messages \
-            --steps "${STEPS:-${messages[$name]}}" "${pretrain_options[@]}"
+    if [[ -n ${map[$name]:-} ]]; then
+        protemb-train pretrain --corpus "$chains" -o "$runs/messages" --preset base-messages \
+            --steps "${STEPS:-$messages}" "${pretrain_options[@]}"
         protemb-train pretrain --corpus "$chains" -o "$run" --config "$root/train/results/$name.toml" \
-            --steps "${STEPS:-${together[$name]}}" --start "$runs/messages-$name/last.ckpt" \
+            --steps "${STEPS:-$together}" --start "$runs/messages/last.ckpt" \
             --map "$root/train/results/${map[$name]}.ckpt" "${pretrain_options[@]}"
     else
         protemb-train pretrain --corpus "$chains" -o "$run" --preset "${name%-c*}" --steps "$steps" \
@@ -102,7 +104,7 @@ make_file "$results/probe.json" "${checkpoint[@]}" -- \
 
 # TM-scores of training chains by TM-align, and the linear map of the protein vector.
 make_file "$runs/pairs.npz" "$corpus" -- protemb-train pairs "$corpus" -o "$runs/pairs.npz" --count "${PAIRS:-8000}"
-for name in "${!messages[@]}"; do
+for name in "${!map[@]}"; do
     make_file "$runs/$name-map.npz" "${checkpoint[$name]}" "$runs/pairs.npz" -- \
         protemb-train fit-map "${checkpoint[$name]}" --corpus "$corpus" --pairs "$runs/pairs.npz" --cache "$runs/cache" \
             --width 128 -o "$runs/$name-map.npz"
@@ -111,7 +113,7 @@ done
 for name in "${names[@]}"; do
     model=$models/$name.onnx options=()
     padded=() # chains of different lengths share a batch in the graph for GPUs of a network with states
-    [[ -n ${messages[$name]:-} ]] && options=(--protein-map "$runs/$name-map.npz") padded=(--checkpoint "$results/$name.ckpt")
+    [[ -n ${map[$name]:-} ]] && options=(--protein-map "$runs/$name-map.npz") padded=(--checkpoint "$results/$name.ckpt")
     [[ $name == paper-c30 ]] && options=(--no-score) # the wheel has that of paper-c100
     [[ $models == "$bundled" ]] && options+=(--bundle "${summary[$name]}")
     make_file "$results/$name.ckpt" "${checkpoint[$name]}" -- \
