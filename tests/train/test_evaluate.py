@@ -14,6 +14,7 @@ from protemb_sdk._base.errors import ModelError
 from protemb_train.cli import app
 from protemb_train.corpus.corpus import Corpus
 from protemb_train.downstream.common.embeddings import Embedded
+from protemb_train.downstream.common.overlap import folds_by_family
 from protemb_train.downstream.quality.decoys import write_decoys
 from protemb_train.encoders.network import NetworkEncoder
 from protemb_train.evaluate import folds, pretraining, quality, sites
@@ -51,10 +52,10 @@ def corpus(make_corpus, traces, tmp_path):
 
 def test_each_family_is_in_one_fold_and_folds_have_equal_size():
     family = [0] * 9 + [1] * 5 + [2] * 4 + list(range(3, 15))
-    found = sites.folds_by_family(family, 3, seed=1)
+    found = folds_by_family(family, 3, seed=1)
     assert len({*found[:9]}) == len({*found[9:14]}) == len({*found[14:18]}) == 1
     assert np.bincount(found).max() - np.bincount(found).min() <= 1
-    assert not np.array_equal(found, sites.folds_by_family(family, 3, seed=2))
+    assert not np.array_equal(found, folds_by_family(family, 3, seed=2))
 
 
 def test_intervals_contain_the_mean_and_differences_are_paired():

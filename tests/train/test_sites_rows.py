@@ -304,3 +304,5 @@ def test_a_predictor_is_calibrated_evaluated_and_can_be_read(
     (tmp_path / "other.ckpt").write_bytes(b"nothing")
     with pytest.raises(ProtembError):
         load_predictor(tmp_path / "other.ckpt")
+    with pytest.raises(ProtembError, match="cannot be divided into 50 folds; use from 2 heads"):
+        train_predictor(split[0], encoder, {}, heads=50)

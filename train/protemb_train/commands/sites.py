@@ -206,7 +206,7 @@ def predictor(
     held_out: Annotated[
         list[str] | None, typer.Option(help="Splits for evaluation; may be repeated.")
     ] = None,
-    heads: Annotated[int, typer.Option(min=1, help="Number of averaged heads.")] = 5,
+    heads: Annotated[int, typer.Option(min=2, help="Number of averaged heads, and of folds.")] = 7,
     cache: Cache = None,
     threads: Threads = None,
 ) -> None:

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from protemb_train.corpus.exact import exact_relatives
 from protemb_train.downstream.common.embeddings import Embedded
-from protemb_train.downstream.common.overlap import families
+from protemb_train.downstream.common.overlap import families, folds_by_family
 from protemb_train.downstream.quality.data import few_per_target, sequences_tested
 from protemb_train.downstream.quality.decoys import LOCAL, Decoy, read_decoys
 from protemb_train.downstream.quality.scores import residue_scores
 from protemb_train.evaluate.measures import Measure, draws_of
-from protemb_train.evaluate.sites import folds_by_family
 
 LONGEST, MOST, LEAST = 160, 5, 2
 """Largest number of residues of a model, and of models per target: about 200 models in total."""

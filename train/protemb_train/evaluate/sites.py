@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from protemb_train.downstream.common.embeddings import Embedded
-from protemb_train.downstream.common.overlap import families
+from protemb_train.downstream.common.overlap import families, folds_by_family
 from protemb_train.downstream.sites.batches import as_tensors, validation_split
 from protemb_train.downstream.sites.bootstrap import average_precisions
 from protemb_train.downstream.sites.data import SiteChain
@@ -33,30 +33,6 @@ NEAR = 10.0
 
 Predict = Callable[[list[int], list[int], list[int], int], list[NDArray[np.float32]]]
 """From places of training, validation and test chains, and a seed: values of the residues of test chains."""
-
-
-def folds_by_family(family: Sequence[int], folds: int, seed: int) -> NDArray[np.int64]:
-    """Return the fold of each chain; families are not divided, and folds have about equal size.
-
-    Parameters
-    ----------
-    family : sequence of int
-        Family of each chain.
-    folds : int
-        Number of folds.
-    seed : int
-        The same seed gives the same folds.
-    """
-    names, sizes = np.unique(family, return_counts=True)
-    order = np.random.default_rng(seed).permutation(len(names))
-    order = order[np.argsort(-sizes[order], kind="stable")]
-    filled = np.zeros(folds, dtype=np.int64)
-    fold_of: dict[int, int] = {}
-    for n in order:
-        fold = int(filled.argmin())
-        fold_of[int(names[n])] = fold
-        filled[fold] += sizes[n]
-    return np.array([fold_of[int(name)] for name in family])
 
 
 def cross_validated(

@@ -1,10 +1,12 @@
-"""Overlap within a published split: test chains with relatives among the training chains."""
+"""Relatives within a published split, and folds without relatives in two of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
@@ -69,3 +71,27 @@ def as_overlap(sides: Sequence[tuple[str, Sequence[Sequenced], str, Sequence[Seq
         shown = ", ".join(listed[:12]) + (", ..." if len(listed) > 12 else "")
         lines.append(f"| {asked} | {searched} | {len(best)} of {len(of)} | {shown} |")
     return "\n".join(lines) + "\n"
+
+
+def folds_by_family(family: Sequence[int], folds: int, seed: int) -> NDArray[np.int64]:
+    """Return the fold of each chain; families are not divided, and folds have about equal size.
+
+    Parameters
+    ----------
+    family : sequence of int
+        Family of each chain.
+    folds : int
+        Number of folds.
+    seed : int
+        The same seed gives the same folds.
+    """
+    names, sizes = np.unique(family, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    filled = np.zeros(folds, dtype=np.int64)
+    fold_of: dict[int, int] = {}
+    for n in order:
+        fold = int(filled.argmin())
+        fold_of[int(names[n])] = fold
+        filled[fold] += sizes[n]
+    return np.array([fold_of[int(name)] for name in family])

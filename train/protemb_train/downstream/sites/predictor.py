@@ -23,18 +23,18 @@ from protemb_train.downstream.common.embeddings import StructureEncoder, embed_a
 from protemb_train.downstream.common.messages import TYPES
 from protemb_train.downstream.common.metrics import binary_scores
 from protemb_train.downstream.common.neighbour_graph import neighbour_graph
-from protemb_train.downstream.common.overlap import families
-from protemb_train.downstream.sites.batches import Scaling, as_tensors, validation_split
-from protemb_train.downstream.sites.data import SiteChain
+from protemb_train.downstream.common.overlap import families, folds_by_family
+from protemb_train.downstream.sites.batches import Scaling, as_tensors
+from protemb_train.downstream.sites.data import SiteChain, SitesError
 from protemb_train.downstream.sites.graph import GraphHead, surroundings
 from protemb_train.downstream.sites.networks import find_network
-from protemb_train.downstream.sites.rows import VALIDATION_SHARE
 from protemb_train.downstream.sites.training import Start, train
 from protemb_train.network.checkpoint import read_tensors, round_weights
 
 FORMAT = "protemb-sites-4"
 BANDS = ((0, 80), (80, 150), (150, 250), (250, 10_000))
 """Lengths for which scores are given, the upper bound excluded."""
+HEADS = 7
 
 
 class SitesModel(nn.Module):
@@ -111,13 +111,13 @@ def train_predictor(
     held_out: Mapping[str, Sequence[SiteChain]],
     *,
     start: Start | None = None,
-    heads: int = 5,
+    heads: int = HEADS,
     cache: Path | None = None,
 ) -> Trained:
     """Train heads on a structure embedding alone, calibrate them, and evaluate them on held-out chains.
 
-    Each head has its own validation chains; calibration and threshold are determined from the predictions
-    for these. The held-out chains are used for evaluation only.
+    Each head has other validation chains, a fold of the training chains. The calibration is fitted to the
+    predictions for these. The held-out chains are used for evaluation only.
 
     Parameters
     ----------
@@ -129,33 +129,36 @@ def train_predictor(
         Evaluation sets by name.
     start : Start, optional
         Pretrained weights of the heads.
-    heads : int, default 5
-        Number of averaged heads.
+    heads : int, default 7
+        Number of averaged heads, and of folds.
     cache : Path, optional
         Cache folder of embeddings.
 
     Raises
     ------
     SitesError
-        If a chain has no coordinates.
+        If a chain has no coordinates, or there are fewer families than heads.
     """
     make, recipe = find_network("graph")
     tensors = as_tensors(training, embed_all(encoder, training, cache), features=False, graph=True)
-    found, outside = [], [[] for _ in training]  # type: ignore[var-annotated]
+    found, outside = [], {}
     family = families(training)
+    if not 2 <= heads <= len(set(family)):
+        raise SitesError(
+            f"{len(training)} training chains of {len(set(family))} families cannot be divided into {heads} "
+            "folds; use from 2 heads to one for each family"
+        )
+    fold_of = folds_by_family(family, heads, seed=0)
     for seed in range(heads):
-        learning, validation = validation_split(family, VALIDATION_SHARE, seed)
+        learning, validation = np.flatnonzero(fold_of != seed), np.flatnonzero(fold_of == seed)
         training_side, tested = ([tensors[i] for i in side] for side in (learning, validation))
         run = train(make, training_side, tested, [], recipe, seed=seed, start=start)
         round_weights(run.network)
         found.append((run.network, run.scaling))
-        for i, probability in zip(validation, run.validation, strict=True):
-            outside[i].append(probability)
-    # Predictions of the heads for their validation chains; a chain may be among those of several heads.
-    chains = [i for i, predicted in enumerate(outside) if predicted]
-    logits = [torch.from_numpy(_logit(np.mean(outside[i], axis=0))) for i in chains]
+        outside |= dict(zip(validation.tolist(), run.validation, strict=True))
+    logits = [torch.from_numpy(_logit(outside[i])) for i in range(len(training))]
     seen = [calibration_features(logit, torch.tensor(len(logit))).numpy() for logit in logits]
-    label = np.concatenate([training[i].label[: training[i].cut] for i in chains])
+    label = np.concatenate([chain.label[: chain.cut] for chain in training])
     platt = LogisticRegression(C=np.inf).fit(np.concatenate(seen), label)
     weights = [*map(float, platt.coef_[0]), float(platt.intercept_[0])]
     networks = [network for network, _ in found]
