@@ -37,6 +37,7 @@ from benchmarks.search_rivals import (
     by_three_di,
 )
 from protemb_sdk import Embedder, Embedding
+from protemb_sdk._base.output import written_whole
 from protemb_sdk.search import CANDIDATES, SUPERPOSED, Index, open_index
 from protemb_train.corpus.corpus import Corpus
 
@@ -105,12 +106,21 @@ def average_precision(relevant: NDArray[np.bool_]) -> float:
 
 
 class Evaluator:
-    """Evaluates rankings; each pair is aligned by TM-align once."""
+    """Evaluates rankings; each pair is aligned by TM-align once, and its scores are kept in a file."""
 
-    def __init__(self, task: Task, workers: int) -> None:
-        self.task, self.workers = task, workers
+    def __init__(self, task: Task, workers: int, scores: Path | None) -> None:
+        self.task, self.workers, self.scores = task, workers, scores
         self.kept: dict[str, NDArray[np.float64]] = {}  # for each ranking, one row per query
         self._tm: dict[tuple[int, int], tuple[float, float]] = {}  # normalised by query and by target
+        self._corpus = np.array(task.corpus.sha256)
+        if scores is not None and scores.exists():
+            with np.load(scores) as kept:
+                if kept["corpus"] != self._corpus:
+                    raise typer.BadParameter(f"{scores} has the scores of another corpus; name another file")
+                pairs, values = kept["pairs"].tolist(), kept["scores"].tolist()
+            self._tm = {
+                (row, chain): (one, other) for (row, chain), (one, other) in zip(pairs, values, strict=True)
+            }
 
     def ask(self, found: list[Order]) -> None:
         """Align hits with TM-align, for each query."""
@@ -123,6 +133,10 @@ class Evaluator:
         with multiprocessing.Pool(self.workers) as pool:
             scores = pool.imap(tm_align_pair, arguments, chunksize=8)
             self._tm |= dict(zip(pairs, scores, strict=True))
+        if self.scores is not None and pairs:
+            arrays = {"pairs": np.array(list(self._tm)), "scores": np.array(list(self._tm.values()))}
+            with written_whole(self.scores) as part, part.open("wb") as file:
+                np.savez(file, corpus=self._corpus, **arrays)
 
     def ask_one(self, row: int, found: Order) -> None:
         """Align the hits of one query with TM-align."""
@@ -214,17 +228,20 @@ def main(
         typer.Option("--map", help="NAME=MAP.npz, of protemb-train fit-map; NAME=MAP.npz=CHECKPOINT."),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Number of TM-align processes.")] = 1,
+    scores: Annotated[
+        Path | None, typer.Option(help="File that keeps the TM-scores of TM-align for the next page.")
+    ] = None,
 ) -> None:
     """Compare rankings of the test chains of a corpus, and write the page."""
     test = Corpus(corpus, [SPLIT])
     task = Task(test, chains(test), np.array(queries(test)))
     with threadpool_limits(1):
-        page = _page(task, index, linear_map or [], workers)
+        page = _page(task, index, linear_map or [], Evaluator(task, workers, scores))
     out.write_text("\n".join(page) + "\n", encoding="utf-8")
 
 
-def _page(task: Task, indexes: list[str], maps: list[str], workers: int) -> list[str]:
-    evaluator, models = Evaluator(task, workers), []
+def _page(task: Task, indexes: list[str], maps: list[str], evaluator: Evaluator) -> list[str]:
+    models = []
     for text in indexes:
         name, folder, *file = text.split("=")
         models.append(Model(name, Path(folder), task, Embedder(file[0] if file else name, "cpu", threads=1)))
