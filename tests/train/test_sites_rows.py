@@ -157,6 +157,13 @@ def test_embeddings_are_computed_by_the_sdk_and_cached(
         encoder.embed(chains[1])
 
 
+def test_cached_residue_vectors_belong_to_their_contents(states_path: Path) -> None:
+    """The same weights can be exported with other contents."""
+    about = [StructureEncoder(str(states_path), (name,), threads=1).about for name in ("residue", "mean")]
+    contents = StructureEncoder(str(states_path), threads=1).embedder.card["residue"]
+    assert [of.get("contents") for of in about] == [contents, None]
+
+
 def test_scores_of_bootstrap_samples_agree_with_scikit_learn(
     split: tuple[list[SiteChain], list[SiteChain]], tmp_path: Path
 ) -> None:
