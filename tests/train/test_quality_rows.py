@@ -17,7 +17,6 @@ from protemb_train.cli import app
 from protemb_train.corpus.corpus import Trace
 from protemb_train.downstream.common.embeddings import NoEncoder, StructureEncoder
 from protemb_train.downstream.quality.calibration import (
-    BANDS,
     GOOD,
     GOOD_WEIGHT,
     calibrate,
@@ -387,17 +386,19 @@ def test_calibration_removes_a_bias_and_keeps_the_order(sides: dict[str, list[De
 
 
 def test_good_models_weigh_more_in_the_calibration(sides: dict[str, list[Decoy]]) -> None:
-    """Where predictions say nothing, the calibrated value is the mean with the weights of the tenths."""
+    """Where predictions say nothing, the calibrated value is a mean over poor tenths and good models."""
     model = sides["train"][0]
-    poor, good = (replace(model, quality=np.full_like(model.quality, value)) for value in (0.25, 0.95))
-    models = [poor] * 6 + [good] * 3
+    poor, good, best = (
+        replace(model, quality=np.full_like(model.quality, value)) for value in (0.25, 0.75, 0.95)
+    )
+    models = [poor] * 6 + [good] + [best] * 3
     blind = Predicted(
-        np.full((9, len(model.quality)), 0.5, dtype=np.float32),
+        np.full((10, len(model.quality)), 0.5, dtype=np.float32),
         [np.full_like(model.residue_quality, 0.5, dtype=np.float32) for _ in models],
     )
     found = calibrate(blind, fit_calibration(models, blind)).quality[:, 1]
-    of_poor, of_good = (1 - GOOD_WEIGHT) / GOOD, GOOD_WEIGHT / (BANDS - GOOD)
-    expected = (0.25 * of_poor + 0.95 * of_good) / (of_poor + of_good)
+    of_poor, of_good = (1 - GOOD_WEIGHT) / GOOD, GOOD_WEIGHT
+    expected = (0.25 * of_poor + (0.75 + 3 * 0.95) / 4 * of_good) / (of_poor + of_good)
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 

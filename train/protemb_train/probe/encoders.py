@@ -299,7 +299,7 @@ def _states(
     vectors = NetworkVectors(network, sigma)
     return [
         Encoder(label, None, sigma, twin, record if twin else {}, residue_vectors(vectors, v), v)
-        for v in ("state+means", "state", "structure")
+        for v in ("+".join(vectors.usual), "state", "structure")
     ]
 
 
