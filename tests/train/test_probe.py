@@ -340,8 +340,8 @@ def test_residue_vectors_are_probed_in_addition_to_pair_maps(tmp_path, small_cor
     rows = encoders({"ours": path, "foldseek": Path("3di")}, [0.3])
     seen = [(row.name, row.vectors) for row in rows if row.residue is not None]
     assert seen == [
-        *(("ours", v) for v in ("state+means", "state", "structure")),
-        *(("ours, untrained", v) for v in ("state+means", "state", "structure")),
+        *(("ours", v) for v in ("state+means+surroundings", "state", "structure")),
+        *(("ours, untrained", v) for v in ("state+means+surroundings", "state", "structure")),
         ("foldseek", "states"),
     ]
     state = next(row for row in rows if row.vectors == "state")
@@ -353,4 +353,6 @@ def test_residue_vectors_are_probed_in_addition_to_pair_maps(tmp_path, small_cor
     shown = [row for row in rows if row.residue is not None]
     found = probe(*sides, shown, [BY_NAME["neighbours"]], samples=20)
     ours = {row.readout: row for row in found if row.encoder == "ours"}
-    assert set(ours) == {"state+means", "state", "structure"} and all(row.gain for row in ours.values())
+    assert set(ours) == {"state+means+surroundings", "state", "structure"} and all(
+        row.gain for row in ours.values()
+    )
