@@ -212,7 +212,7 @@ def test_copies_of_a_symmetric_dimer_and_other_orders_are_nearly_alike(
 ) -> None:
     """Convolutions cross the border between two chains, so that their order has an effect."""
     between = difference(embedded.residue[:70], embedded.residue[70:])
-    assert np.median(between) < 0.01 and 0.05 < between.max() < 0.1 and between.argmax() in (0, 69)
+    assert np.median(between) < 0.01 and 0.05 < between.max() < 0.15 and between.argmax() in (0, 69)
     parts = [replace(dimer, **one_of(dimer, name)) for name in ("A-2", "A")]
     swapped = embedder.embed(join_chains(parts))
     order = np.r_[70:140, 0:70]
