@@ -267,7 +267,7 @@ class Embedding:
         >>> embedding = Embedder(device="cpu").embed("1a8o.cif")
         >>> table = embedding.to_dataframe()
         >>> table.shape, table.columns[:4].tolist()
-        ((70, 394), ['id', 'chain', 'auth_seq', 'insertion_code'])
+        ((70, 405), ['id', 'chain', 'auth_seq', 'insertion_code'])
         """
         try:
             import pandas
