@@ -80,7 +80,7 @@ def at_work(process: psutil.Process) -> bool:
 def test_a_killed_worker_is_reported(begun: Begun, corpus: Corpus) -> None:
     run, workers = begun
     workers[0].kill()
-    _, output = run.communicate(timeout=60)
+    _, output = run.communicate(timeout=180)
     assert run.returncode == 1
     note = f"note: {corpus.path.with_name('models.npz')} exists and will be replaced"
     error = f"error: {corpus.path}: a worker process died (possibly out of memory); use fewer workers"
@@ -96,5 +96,5 @@ def test_workers_end_with_a_killed_parent(begun: Begun) -> None:
 def test_an_interrupted_run_stops_without_finishing_its_natives(begun: Begun, number: signal.Signals) -> None:
     run, _ = begun
     os.killpg(run.pid, number) if number == signal.SIGINT else run.send_signal(number)
-    run.communicate(timeout=60)
+    run.communicate(timeout=180)
     assert run.returncode in (128 + number, -number)

@@ -141,7 +141,8 @@ def train_predictor(
     """
     make, recipe = find_network("graph")
     tensors = as_tensors(training, embed_all(encoder, training, cache), features=False, graph=True)
-    found, outside = [], {}
+    found: list[tuple[nn.Module, Scaling]] = []
+    outside: dict[int, NDArray[np.float32]] = {}
     family = families(training)
     if not 2 <= heads <= len(set(family)):
         raise SitesError(
