@@ -111,6 +111,40 @@ if __name__ == "__main__":
 """
 
 
+CLOSED_WITHIN = """
+import threading, time
+from dataclasses import dataclass
+from protemb_sdk import Chain, Embedder, read_chains
+import sys
+closed = threading.Event()
+@dataclass(frozen=True)
+class Closing(Chain):
+    def __reduce__(self):  # in the thread of the pool that sends work
+        if threading.current_thread() is not threading.main_thread() and not closed.is_set():
+            try:
+                run.close()
+                closed.set()
+            except ValueError:  # the main thread is in the run
+                pass
+        return (Chain.from_arrays, (self.ca_coords, self.sequence))
+if __name__ == "__main__":
+    chain = read_chains(sys.argv[1]).chains[0]
+    given = Closing(**{name: getattr(chain, name) for name in Chain.__dataclass_fields__})
+    run = iter(Embedder("small-1", "cpu", threads=1).embed_many([given] * 200, workers=2))
+    next(run)
+    print(closed.wait(20), flush=True)
+"""
+
+
+def test_a_run_can_be_closed_in_a_thread_of_its_pool(structures: Path, tmp_path: Path) -> None:
+    """The garbage collector may do so when a script ends; the thread cannot wait for itself."""
+    script = tmp_path / "closing.py"
+    script.write_text(CLOSED_WITHIN)
+    command = [sys.executable, str(script), str(structures / "1orc.pdb")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr
+
+
 def test_a_script_that_ends_does_not_wait_for_pending_tasks() -> None:
     done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "enough" in done.stderr

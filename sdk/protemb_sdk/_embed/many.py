@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future
@@ -230,7 +231,7 @@ class EmbeddingRun(Iterator[Embedding]):
             raise unstarted(error) from error
         waiting: deque[tuple[str, Future[Outcome] | Outcome]] = deque()
         ahead = TASKS_WITH_PAIRS if self._wanted["pair"] else TASKS
-        done = False
+        done, owner = False, threading.get_ident()
         try:
             for position, x in enumerate(items, start=1):
                 source = x.listed(position)
@@ -243,7 +244,8 @@ class EmbeddingRun(Iterator[Embedding]):
         finally:
             if not done:  # a chain that is being embedded would be waited for
                 pool.stop()
-            pool.shutdown(wait=True, cancel_futures=True)
+            # The garbage collector may close a run in a thread of its pool, which cannot wait for itself.
+            pool.shutdown(wait=done or threading.get_ident() == owner, cancel_futures=True)
 
     def _submit(self, pool: WorkerPool, x: Input, source: str) -> Future[Outcome] | Outcome:
         try:
