@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClusterMember", "Hit", "Index", "Superposition", "build_index", "cluster_store", "open_index"]
 
-CANDIDATES = 200
+CANDIDATES = 400
 """Chains that are compared with the query by a coarse superposition."""
 SUPERPOSED = 30
 """Of them, those that are superposed with all residues, if no more hits are wanted."""
@@ -157,7 +157,7 @@ class Index:
             By the index's model. If the chain is itself in the index, it is among the hits.
         k : int, default 20
             How many hits.
-        candidates : int, default 200
+        candidates : int, default 400
             How many chains, those with the most similar protein vectors, are compared with the query by a
             coarse superposition; at least `k`. The best 30 of them, or `k` if that is more, are superposed
             with all residues. More of them find more, and take more time.

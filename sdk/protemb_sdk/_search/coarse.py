@@ -17,6 +17,11 @@ EVERY, POINTS = 4, 15
 """Residues of a point; fewer for chains that would have fewer points than `POINTS`."""
 WIDTH, STEP, OTHER_STEP = 5, 3, 2
 """Points of a fragment, and from one to the next, in the shorter and in the longer chain."""
+UNLIKE = 4.0
+"""Fragments are compared if the distances within them differ by less, root mean square, in angstrom.
+
+With it 400 candidates take less time than 200 without it, and the first hits are better (30 validation chains).
+"""
 PLACEMENTS, CLIMBED = 8, 6
 """First placements, and those that go on."""
 # Of an array, because functions are compiled once for each literal number.
@@ -46,7 +51,7 @@ def coarse_score(fixed_3Q: Floats, moved_3T: Floats, reach: float) -> float:
     if rows < 3:
         return 0.0
     places, scores, work = np.zeros((PLACEMENTS, 3, 4)), np.full(PLACEMENTS, -1.0), np.empty(100)
-    fragment_placements(fixed, moved, WIDTH, STEP, OTHER_STEP, 1, places, scores, work)
+    fragment_placements(fixed, moved, WIDTH, STEP, OTHER_STEP, 1, UNLIKE, places, scores, work)
     table, pairs = table_of(rows, columns), np.empty((rows, 2), dtype=np.int64)
     best, rounds, parts = 0.0, ROUNDS_AND_PARTS[0], ROUNDS_AND_PARTS[1]
     for n in range(CLIMBED):

@@ -160,6 +160,7 @@ def superpose_and_align(
         max(STEP, rows // MOST),
         max(OTHER_STEP, columns // OTHER_MOST),
         SAMPLE,
+        np.inf,
         places[:FRAGMENTS],
         scores[:FRAGMENTS],
         work,

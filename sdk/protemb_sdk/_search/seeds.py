@@ -5,6 +5,8 @@ Import this module inside the function that needs it: Numba takes a third of a s
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from protemb_sdk._model.pooling import compiled
@@ -68,8 +70,26 @@ def _rank(placement_34: Floats, score: float, spread: float, found_N34: Floats, 
 
 
 @compiled
+def _shapes(points_3N: Floats, width: int, step: int) -> Floats:
+    """Return distances within each fragment: between its ends, and from each end to the middle."""
+    count = (points_3N.shape[1] - width) // step + 1
+    middle = width // 2
+    out = np.zeros((3, count))
+    for n in range(count):
+        first = n * step
+        last = first + width - 1
+        for a in range(3):
+            out[0, n] += (points_3N[a, first] - points_3N[a, last]) ** 2
+            out[1, n] += (points_3N[a, first] - points_3N[a, first + middle]) ** 2
+            out[2, n] += (points_3N[a, last] - points_3N[a, first + middle]) ** 2
+        for k in range(3):
+            out[k, n] = math.sqrt(out[k, n])
+    return out
+
+
+@compiled
 def fragment_placements(
-    fixed_3Q: Floats, moved_3T: Floats, long: int, step: int, other_step: int, sample: int,
+    fixed_3Q: Floats, moved_3T: Floats, long: int, step: int, other_step: int, sample: int, unlike: float,
     found_N34: Floats, scores_N: Floats, work_100: Floats,
 ) -> None:  # fmt: skip
     """Superpose fragments of two chains, and keep the placements in which the whole chains overlap most.
@@ -84,6 +104,9 @@ def fragment_placements(
         Points from one fragment to the next, in the first chain and in the second.
     sample : int
         Each point of this number counts when the overlap is measured.
+    unlike : float
+        Fragments are not superposed if the distances within them (between the ends, and from each end to the
+        middle) differ by more, root mean square. In angstrom; infinity for all fragments.
     found_N34 : ndarray
         The placements are written here, best first.
     scores_N : ndarray
@@ -106,11 +129,18 @@ def fragment_placements(
     placed = np.empty(few_moved.shape, dtype=np.float32)
     one, other, every, trial = np.empty((3, width)), np.empty((3, width)), np.ones(width), np.empty((3, 4))
     scores_N[:] = -1.0
+    shape, other_shape = _shapes(fixed_3Q, width, step), _shapes(moved_3T, width, other_step)
+    limit = len(shape) * unlike**2
     for i in range(0, rows - width + 1, step):
         for a in range(3):
             for n in range(width):
                 one[a, n] = fixed_3Q[a, i + n]
         for j in range(0, columns - width + 1, other_step):
+            apart = 0.0
+            for k in range(len(shape)):
+                apart += (shape[k, i // step] - other_shape[k, j // other_step]) ** 2
+            if apart > limit:
+                continue
             for a in range(3):
                 for n in range(width):
                     other[a, n] = moved_3T[a, j + n]
