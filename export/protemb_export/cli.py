@@ -201,6 +201,7 @@ def head(
     from protemb_export.pack import check_bundled
     from protemb_export.targets import check_graph, files_of
     from protemb_export.verify import spread_over_lengths
+    from protemb_sdk._base.output import check_apart
     from protemb_sdk._model.models import find_model
     from protemb_train.corpus.corpus import Corpus
     from protemb_train.downstream.quality import scorer
@@ -212,7 +213,7 @@ def head(
         check_bundled(out)
     of_quality = read_tensors(predictor).get("format") == scorer.FORMAT
     trained = scorer.load_scorer(predictor) if of_quality else load_predictor(predictor)
-    check_graph(out, files_of(find_model(trained.card["encoder"]["name"])))
+    check_apart([out], files_of(find_model(trained.card["encoder"]["name"])))
     worst = pack_head(
         trained,
         out,

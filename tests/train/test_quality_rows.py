@@ -34,7 +34,7 @@ from protemb_train.downstream.quality.finetune import EndToEnd, bare
 from protemb_train.downstream.quality.naming import Namer
 from protemb_train.downstream.quality.predictions import predictions
 from protemb_train.downstream.quality.rows import Row, fine_tune_row, run_row
-from protemb_train.downstream.quality.scorer import assemble, load_scorer, save_scorer, together
+from protemb_train.downstream.quality.scorer import assemble, combined, load_scorer, save_scorer, together
 from protemb_train.downstream.quality.table import COLUMNS, as_table, by_target, gains, read_energies
 from protemb_train.downstream.quality.trained import TrainedNetwork, load_row, load_rows
 from protemb_train.downstream.quality.training import Examples, Predicted, Recipe, SomePerTarget, predict
@@ -314,7 +314,7 @@ def test_a_scorer_is_the_calibrated_mean_of_its_networks(
     seeds = load_rows(rows / "r")[kind]
     for seed in seeds:
         round_weights(seed.network)  # as those of a scorer
-    raw = together(predictions({kind: seeds}, sides["val"], [], rows / "cache")[kind])
+    raw = combined(predictions({kind: seeds}, sides["val"], [], rows / "cache"), [kind])
     weights = [(1.5, 0.5, 0.2, -0.1), (0.5, -0.25, 0.1, 0.3), (2.0, 1.0, -0.3, 0.2)]
     predicted_one = calibrate(raw, weights)
     save_scorer(assemble({kind: seeds}, {}, weights), tmp_path / "q.ckpt")
@@ -346,7 +346,11 @@ def test_a_scorer_of_several_rows_is_the_mean_of_their_means(
     for seed in (seed for row in found.values() for seed in row):
         round_weights(seed.network)
     of_rows = predictions(found, sides["val"], [], rows / "cache")
-    expected = together([together(of_rows[name]) for name in found])
+    mean = together([together(of_rows[name]) for name in found])
+    expected = combined(of_rows, list(found))
+    for of, smooth in zip(mean.residue_quality, expected.residue_quality, strict=True):
+        ends = np.pad(of[:, 0], 1, mode="edge")
+        np.testing.assert_allclose(smooth[:, 0], np.convolve(ends, [0.25, 0.5, 0.25], "valid"), atol=1e-6)
     save_scorer(assemble(found, {}), tmp_path / "q.ckpt")
     trained = load_scorer(tmp_path / "q.ckpt")
     assert trained.card["training"]["networks"] == (

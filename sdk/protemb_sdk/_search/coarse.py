@@ -20,7 +20,8 @@ WIDTH, STEP, OTHER_STEP = 5, 3, 2
 UNLIKE = 4.0
 """Fragments are compared if the distances within them differ by less, root mean square, in angstrom.
 
-With it 400 candidates take less time than 200 without it, and the first hits are better (30 validation chains).
+With it 400 candidates take less time than 200 without it, and the first hits of 30 validation chains are
+better.
 """
 PLACEMENTS, CLIMBED = 8, 6
 """First placements, and those that go on."""

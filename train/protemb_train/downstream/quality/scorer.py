@@ -20,7 +20,7 @@ from protemb_train.downstream.quality.compatibility import CompatibilityHead
 from protemb_train.downstream.quality.decoys import GLOBAL, Decoy, DecoyError
 from protemb_train.downstream.quality.graphqa import GraphQA
 from protemb_train.downstream.quality.naming import FEATURES, Namer
-from protemb_train.downstream.quality.scorer_model import QualityModel, QualityNetwork
+from protemb_train.downstream.quality.scorer_model import QualityModel, QualityNetwork, smoothed
 from protemb_train.downstream.quality.scores import decoy_scores, residue_scores
 from protemb_train.downstream.quality.trained import COMPATIBILITY, TrainedNetwork, make_network
 from protemb_train.downstream.quality.training import Predicted
@@ -48,8 +48,9 @@ def together(values: Sequence[Predicted]) -> Predicted:
 
 
 def combined(predicted: Mapping[str, Sequence[Predicted]], names: Sequence[str]) -> Predicted:
-    """Return the mean of rows, each the mean of its seeds."""
-    return together([together(predicted[name]) for name in names])
+    """Return the mean of rows, each the mean of its seeds; values of residues are `smoothed`."""
+    mean = together([together(predicted[name]) for name in names])
+    return Predicted(mean.quality, [smoothed(torch.from_numpy(of)).numpy() for of in mean.residue_quality])
 
 
 def assemble(

@@ -24,7 +24,7 @@ from protemb_train.downstream.common.table import (
     readout_line,
 )
 from protemb_train.downstream.quality.decoys import Decoy, DecoyError
-from protemb_train.downstream.quality.scorer import combined, together
+from protemb_train.downstream.quality.scorer import combined
 from protemb_train.downstream.quality.scores import decoy_scores
 from protemb_train.downstream.quality.trained import TrainedNetwork
 from protemb_train.downstream.quality.training import Predicted, all_scores
@@ -158,7 +158,7 @@ def as_table(
     found = {name: [all_scores(decoys, s) for s in seeds] for name, seeds in predicted.items()}
     for name, seeds in predicted.items():
         if len(seeds) > 1 and rows[name][0].record["network"] != "graphqa":
-            found[combination([name])] = [all_scores(decoys, together(seeds))]
+            found[combination([name])] = [all_scores(decoys, combined(predicted, [name]))]
     joint = {combination(names): combined(predicted, names) for names in means}
     found |= {name: [all_scores(decoys, mean)] for name, mean in joint.items()}
     scores = {
@@ -211,7 +211,8 @@ def _scores_part(
     return (
         f"## CASP12: {len(decoys)} models of {len({d.target for d in decoys})} targets\n\n"
         "RMSE to FRL5 are for GDT_TS, the last column is for residues. Mean±standard deviation over seeds; "
-        '"together" is the mean prediction of all seeds. Energies are only ranked. Mean true GDT_TS: '
+        '"together" is the mean prediction of all seeds, with residues averaged with their neighbours in the '
+        "chain. Energies are only ranked. Mean true GDT_TS: "
         f"{np.mean([d.gdt_ts for d in decoys]):.3f}. More scores are in the JSON file of this name.\n\n{head}"
     )
 
@@ -250,7 +251,7 @@ def _differences(
             if name != other:
                 count = min(len(seeds), len(found[other]))
                 result[other][name] = gains(seeds[:count], found[other][:count])
-        base = [by_target(decoys, together(predicted[other]))]
+        base = [by_target(decoys, combined(predicted, [other]))]
         for name, one in joint.items():
             result[other][name] = gains([by_target(decoys, one)], base)
     return result
