@@ -120,6 +120,10 @@ protemb-train quality table "$rows" --real "$real" --cache "$quality/cache" "${t
 
 # The scorer of the SDK: 160 natives; three kinds of networks, because their errors differ.
 made "$quality/made-train-160.npz" --natives 160
+# Natives, because most models that people have today are nearly as good: for the calibration, and for the card alone.
+natives=(--natives 100 --models 1 --kind natives)
+made "$quality/natives-val.npz" --split val "${natives[@]}"
+made "$quality/natives-test.npz" --split test "${natives[@]}"
 rows=$quality/scorer
 given+=(--made "$quality/made-train-160.npz")
 vectors=(--readout profile --readout residue --readout mean)
@@ -134,8 +138,8 @@ protemb-train quality table "$rows" --real "$real" --cache "$quality/cache" "${t
     --against residues-none --against compat-untrained --together "$(IFS=, && echo "${scorer[*]}")" \
     -o "$results/quality-scorer.md"
 unless "$quality/quality.ckpt" protemb-train quality scorer "${scorer[@]}" --rows "$rows" --real "$real" \
-    --cache "$quality/cache" "${threads[@]}" --watched "$quality/made-val.npz" \
-    --measured "$results/quality-scorer.json" -o "$quality/quality.ckpt"
+    --cache "$quality/cache" "${threads[@]}" --watched "$quality/made-val.npz" --watched "$quality/natives-val.npz" \
+    --evaluated "$quality/natives-test.npz" --measured "$results/quality-scorer.json" -o "$quality/quality.ckpt"
 unless "$quality/quality.onnx" protemb-export head "$quality/quality.ckpt" -o "$quality/quality.onnx" --verify "$corpus"
 # To bundle it: protemb-export head ... -o sdk/protemb_sdk/bundled/quality.onnx --bundle "..."; protemb-export card
 

@@ -29,7 +29,7 @@ from protemb_train.downstream.quality.data import (
     sequences_tested,
     training_models,
 )
-from protemb_train.downstream.quality.decoys import Decoy, DecoyError, write_decoys
+from protemb_train.downstream.quality.decoys import Decoy, DecoyError, read_decoys, write_decoys
 from protemb_train.downstream.quality.finetune import EndToEnd, bare
 from protemb_train.downstream.quality.naming import Namer
 from protemb_train.downstream.quality.predictions import predictions
@@ -451,14 +451,17 @@ def test_the_command_line_from_models_to_scorer(
     assert set(values["scores"]) == {"h", "h, together"}
     (curve, _) = json.loads((tmp_path / "page-curves.json").read_text())["h"]
     assert len(curve) == 1 and set(curve[0]) > {"loss", "gdt_ts_rmse"}
+    tested = [replace(d, split="test") for d in read_decoys(tmp_path / "made.npz")]
+    write_decoys(tested, tmp_path / "tested.npz")
     put = run(
         app,
         ["quality", "scorer", "h", "--rows", str(tmp_path / "r"), *common, "-o", str(tmp_path / "q.ckpt"),
-         "--encoder", "base-1",
+         "--encoder", "base-1", "--evaluated", str(tmp_path / "tested.npz"),
          "--measured", str(page.with_suffix(".json"))],
     )  # fmt: skip
     assert put.exit_code == 0, put.output
     trained = load_scorer(tmp_path / "q.ckpt")
+    assert trained.card["quality"]["watched"]["tested"]["models"] == len(tested)
     assert trained.card["kind"] == "quality"
     assert set(trained.card["quality"]) == {"watched", "bands", "CASP12"}
     measured = {key: score["mean"] for key, score in values["scores"]["h, together"].items()}

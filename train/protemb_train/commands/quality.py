@@ -152,6 +152,12 @@ def scorer(
     watched: Annotated[
         list[Path] | None, typer.Option(help="Models generated for validation; may be repeated.")
     ] = None,
+    evaluated: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Test models, for the evaluation alone; listed by the name of the file. May be repeated."
+        ),
+    ] = None,
     encoder: Encoding = "base",
     measured: Annotated[
         Path | None, typer.Option(help="Values of quality table (.json), for the model card.")
@@ -164,9 +170,11 @@ def scorer(
 
     The errors are those of models of targets that the calibration was not fitted to.
     """
+    from dataclasses import replace
+
     import torch
 
-    from protemb_train.downstream.quality.calibration import cross_calibrated, fit_calibration
+    from protemb_train.downstream.quality.calibration import calibrate, cross_calibrated, fit_calibration
     from protemb_train.downstream.quality.data import real_decoys, training_models
     from protemb_train.downstream.quality.decoys import read_decoys
     from protemb_train.downstream.quality.predictions import predictions
@@ -174,19 +182,22 @@ def scorer(
     from protemb_train.downstream.quality.table import combination
     from protemb_train.downstream.quality.trained import load_rows
 
-    check_output(out, (".ckpt", ".pt"), [real, encoder, measured, *(watched or [])])
+    check_output(out, (".ckpt", ".pt"), [real, encoder, measured, *(watched or []), *(evaluated or [])])
     if threads:
         torch.set_num_threads(threads)
     found = {name: load_rows(rows, only=name)[name] for name in names}
     held = training_models(real_decoys(real)[1], [d for path in watched or [] for d in read_decoys(path)])
-    of_rows = predictions(found, held, [encoder], cache, threads)
-    raw = combined(of_rows, names)
-    predicted = cross_calibrated(held, raw)
-    quality = {"watched": by_source(held, predicted), "bands": by_band(held, predicted)}
+    others = [replace(d, source=path.stem) for path in evaluated or [] for d in read_decoys(path, test=True)]
+    every, count = [*held, *others], len(held)
+    raw = combined(predictions(found, every, [encoder], cache, threads), names)
+    of_held, of_others = raw.of(range(count)), raw.of(range(count, len(every)))
+    weights = fit_calibration(held, of_held)
+    predicted = cross_calibrated(held, of_held).followed_by(calibrate(of_others, weights))
+    quality = {"watched": by_source(every, predicted), "bands": by_band(every, predicted)}
     if measured is not None:
         scores = json.loads(measured.read_text(encoding="utf-8"))["scores"][combination(names)]
         quality["CASP12"] = {key: score["mean"] for key, score in scores.items()}
-    save_scorer(assemble(found, quality, fit_calibration(held, raw)), out)
+    save_scorer(assemble(found, quality, weights), out)
     say(console, f"{out}: {combination(names)}")
 
 

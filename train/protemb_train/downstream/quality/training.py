@@ -120,6 +120,11 @@ class Predicted:
         """Return the predictions for some of the models."""
         return Predicted(self.quality[list(models)], [self.residue_quality[n] for n in models])
 
+    def followed_by(self, other: Predicted) -> Predicted:
+        """Return the predictions for these models and those of `other`."""
+        whole = np.concatenate([self.quality, other.quality])
+        return Predicted(whole, [*self.residue_quality, *other.residue_quality])
+
 
 @torch.inference_mode()
 def predict(network: nn.Module, examples: Examples) -> Predicted:
