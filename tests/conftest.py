@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from protemb_train.network.config import NetworkConfig
     from protemb_train.network.network import ScoreNetwork
-    from protemb_train.network.presets import NetworkConfig
 
 TESTS = Path(__file__).resolve().parent
 

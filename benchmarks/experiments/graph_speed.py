@@ -26,8 +26,9 @@ from benchmarks.machine import one_thread
 from protemb_export.graph import embedding_graph
 from protemb_export.quantise import Int8Blocks
 from protemb_train.corpus.corpus import Corpus, Trace
+from protemb_train.network.config import NetworkConfig
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.presets import BASE_1, PAPER, NetworkConfig
+from protemb_train.network.presets import BASE_1, PAPER
 
 TRIALS = Path(__file__).parents[2] / "train" / "results" / "trials.py"
 LENGTHS = (128, 256)

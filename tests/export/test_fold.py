@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from protemb_export.fold import EmbeddingNetwork
-from protemb_train.network.presets import BASE_1, PAPER, NetworkConfig
+from protemb_train.network.config import NetworkConfig
+from protemb_train.network.presets import BASE_1, PAPER
 
 
 @pytest.mark.parametrize("config", [BASE_1, PAPER], ids=["base", "paper"])

@@ -23,8 +23,9 @@ from protemb_sdk._base.errors import ProtembError
 from protemb_sdk._model.models import BUNDLED, beside
 from protemb_train.corpus.corpus import Corpus
 from protemb_train.network.checkpoint import load_network
+from protemb_train.network.config import NetworkConfig
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.presets import BASE_1_TRAINING, PAPER_TRAINING, NetworkConfig
+from protemb_train.network.presets import BASE_1_TRAINING, PAPER_TRAINING
 from protemb_train.pretrain.judge import judge
 
 from .conftest import corpus_of

@@ -24,8 +24,9 @@ from protemb_sdk import Chain, Embedder
 from protemb_sdk._model.batches import feeds_of
 from protemb_sdk._model.models import GraphInfo
 from protemb_train.base.arrays import ArrayFileError
+from protemb_train.network.config import ConfigError
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.presets import BASE_1, ConfigError
+from protemb_train.network.presets import BASE_1
 from protemb_train.network.protein import DISTANCES, PARTS
 from protemb_train.network.vectors import CONTENTS, ChainVectors
 

@@ -16,8 +16,8 @@ from protemb_sdk._structure.reader import read_chains
 from protemb_train.corpus.corpus import Corpus, Trace, write_corpus
 from protemb_train.downstream.common.sequence import hugging_face
 from protemb_train.downstream.sites.data import SiteChain, read_sites
+from protemb_train.network.config import NetworkConfig
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.presets import NetworkConfig
 from protemb_train.pretrain.auxiliary import Damaged
 
 

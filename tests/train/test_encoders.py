@@ -16,7 +16,7 @@ from protemb_train.downstream.common.embeddings import ResidueEncoder, find_enco
 from protemb_train.encoders.network import NetworkEncoder
 from protemb_train.encoders.vectors import find_vector_encoder
 from protemb_train.network.checkpoint import save_network
-from protemb_train.network.presets import NetworkConfig
+from protemb_train.network.config import NetworkConfig
 from protemb_train.network.single import four_means
 
 CONFIG = NetworkConfig(

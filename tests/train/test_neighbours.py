@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from protemb_sdk import ModelError
 from protemb_train.network.checkpoint import load_network, take_map, take_weights
+from protemb_train.network.config import ConfigError
 from protemb_train.network.features import UNKNOWN, BaseFeatures
 from protemb_train.network.neighbours import EDGE, NEAREST, REACH, find_neighbours
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.presets import PRESETS, ConfigError
+from protemb_train.network.presets import PRESETS
 from protemb_train.pretrain.auxiliary import StepBatches
 from protemb_train.pretrain.objective import Pretraining, TrainingError
 from protemb_train.pretrain.pretrain import pretrain

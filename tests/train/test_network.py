@@ -5,9 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protemb_train.network.config import NetworkConfig
 from protemb_train.network.features import centred
 from protemb_train.network.network import BASE_CONDITIONS, ScoreNetwork
-from protemb_train.network.presets import BASE_1, PAPER, PRESETS, NetworkConfig, authors_release
+from protemb_train.network.presets import BASE_1, PAPER, PRESETS, authors_release
 
 
 def inputs_of(trace, size=40, batch=1):

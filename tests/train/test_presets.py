@@ -9,7 +9,8 @@ import pytest
 
 from protemb_sdk._base.errors import ModelError, ProtembError
 from protemb_train.network.checkpoint import load_network, read_tensors, write_tensors
-from protemb_train.network.presets import BASE, BASE_TRAINING, PRESETS, ConfigError, read_config
+from protemb_train.network.config import ConfigError
+from protemb_train.network.presets import BASE, BASE_TRAINING, PRESETS, read_config
 
 RESULTS = Path(__file__).parents[2] / "train" / "results"
 

@@ -16,8 +16,9 @@ from protemb_sdk._base.errors import ModelError, OutputError
 from protemb_train import cli
 from protemb_train.corpus.corpus import Corpus, CorpusError, write_corpus
 from protemb_train.network.checkpoint import load_network, read_tensors, round_weights, save_network
+from protemb_train.network.config import NetworkConfig
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.presets import NetworkConfig, read_config
+from protemb_train.network.presets import read_config
 from protemb_train.pretrain import pretrain
 from protemb_train.pretrain.crops import CropBatches
 from protemb_train.pretrain.judge import judge

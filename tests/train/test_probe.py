@@ -16,8 +16,8 @@ from protemb_sdk._base.errors import ModelError, ProtembError
 from protemb_sdk._model.models import BUNDLED
 from protemb_train import cli
 from protemb_train.corpus.corpus import Corpus, Trace
+from protemb_train.network.config import NetworkConfig
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.presets import NetworkConfig
 from protemb_train.probe.encoders import (
     Encoder,
     encoders,

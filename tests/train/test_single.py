@@ -11,9 +11,10 @@ import torch
 from protemb_train.corpus.corpus import CorpusError
 from protemb_train.corpus.cuts import BONDED, TOUCHING
 from protemb_train.network.checkpoint import load_heads, load_network, read_tensors, write_tensors
+from protemb_train.network.config import ConfigError, NetworkConfig
 from protemb_train.network.features import UNKNOWN
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.presets import BASE_1_TRAINING, ConfigError, NetworkConfig
+from protemb_train.network.presets import BASE_1_TRAINING
 from protemb_train.pretrain.auxiliary import AuxiliaryBatches, StepBatches
 from protemb_train.pretrain.crops import CropBatches
 from protemb_train.pretrain.judge import judge_states

@@ -20,7 +20,7 @@ from protemb_train.commands.language import language
 from protemb_train.commands.probe import probe
 
 if TYPE_CHECKING:
-    from protemb_train.network.presets import NetworkConfig, PretrainConfig
+    from protemb_train.network.config import NetworkConfig, PretrainConfig
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(probe)

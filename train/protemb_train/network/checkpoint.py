@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from protemb_sdk import ModelError
 from protemb_sdk._base.output import written_whole
+from protemb_train.network.config import NetworkConfig
 from protemb_train.network.features import UNKNOWN, BaseFeatures
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.presets import NetworkConfig
 
 
 def read_tensors(path: str | Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from protemb_train.network.config import NetworkConfig
 from protemb_train.network.features import (
     BaseFeatures,
     PaperFeatures,
@@ -27,7 +28,6 @@ from protemb_train.network.features import (
 from protemb_train.network.loss import coordinate_gradient, distance_gradient
 from protemb_train.network.neighbours import Neighbours, find_neighbours
 from protemb_train.network.noise import geometric_levels
-from protemb_train.network.presets import NetworkConfig
 from protemb_train.network.single import SingleRepresentation, States, four_means
 from protemb_train.network.surroundings import surroundings
 

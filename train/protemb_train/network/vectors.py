@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from protemb_train.network.config import ConfigError
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.presets import ConfigError
 from protemb_train.network.protein import DISTANCES, PARTS, ordered_parts, protein_features
 from protemb_train.network.single import MEANS, States, four_means
 from protemb_train.network.surroundings import SURROUNDINGS

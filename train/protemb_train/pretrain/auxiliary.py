@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from protemb_train.corpus.corpus import Corpus, CorpusError, Trace
 from protemb_train.corpus.cuts import CutRule, cut_chains
+from protemb_train.network.config import PretrainConfig
 from protemb_train.network.noise import perturb
-from protemb_train.network.presets import PretrainConfig
 from protemb_train.pretrain.crops import Batch, CropBatches, show_types
 
 SIGMA = (0.1, 1.0)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from protemb_train.corpus.corpus import Corpus, CorpusError, Trace
+from protemb_train.network.config import NetworkConfig, PretrainConfig
 from protemb_train.network.features import UNKNOWN
 from protemb_train.network.noise import geometric_levels, perturb, stratified_levels
-from protemb_train.network.presets import NetworkConfig, PretrainConfig
 
 Batch = dict[str, Any]
 """Tensors by name; with the auxiliary objectives also lists of batches."""

@@ -14,11 +14,11 @@ from torch.utils.data import DataLoader
 
 from protemb_sdk import ProtembError
 from protemb_train.corpus.corpus import Corpus
+from protemb_train.network.config import NetworkConfig, PretrainConfig
 from protemb_train.network.features import UNKNOWN
 from protemb_train.network.loss import score_matching_loss
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.noise import denoising_score
-from protemb_train.network.presets import NetworkConfig, PretrainConfig
 from protemb_train.network.single import four_means
 from protemb_train.pretrain.auxiliary import Damaged, StepBatches
 from protemb_train.pretrain.crops import Batch, CropBatches, WholeChains

@@ -20,8 +20,8 @@ from torch import Tensor
 from protemb_sdk import OutputError
 from protemb_train.corpus.corpus import Corpus
 from protemb_train.network.checkpoint import read_tensors, take_map, take_weights
+from protemb_train.network.config import NetworkConfig, PretrainConfig
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.presets import NetworkConfig, PretrainConfig
 from protemb_train.pretrain.auxiliary import Damaged
 from protemb_train.pretrain.callbacks import Averaging, Best, Checkpoints, Last
 from protemb_train.pretrain.crops import WholeChains

@@ -21,9 +21,9 @@ from protemb_train.corpus.corpus import Corpus, Trace
 from protemb_train.encoders.network import NetworkVectors
 from protemb_train.encoders.vectors import RIVALS, VectorEncoder, find_vector_encoder, side_by_side
 from protemb_train.network.checkpoint import load_network
+from protemb_train.network.config import NetworkConfig
 from protemb_train.network.features import UNKNOWN, BaseFeatures
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.presets import NetworkConfig
 from protemb_train.pretrain.crops import WholeChains
 from protemb_train.pretrain.recalibrate import recalibrate
 from protemb_train.probe.labels import NEIGHBOUR_RADIUS

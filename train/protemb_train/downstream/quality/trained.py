@@ -21,8 +21,8 @@ from protemb_train.downstream.quality.head import QualityHead
 from protemb_train.downstream.quality.naming import Namer
 from protemb_train.downstream.quality.vectors import Scales
 from protemb_train.network.checkpoint import read_tensors
+from protemb_train.network.config import NetworkConfig
 from protemb_train.network.network import ScoreNetwork
-from protemb_train.network.presets import NetworkConfig
 
 FORMAT = "protemb-quality-row-1"
 GRAPHQA = ("graphqa", "residues")
