@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import processor
-from benchmarks.search_data import SPLIT, chains, queries, tm_align_pair
+from benchmarks.search_data import Split, chains, queries, tm_align_pair
 from benchmarks.search_rivals import (
     Order,
     Ranking,
@@ -231,10 +231,11 @@ def main(
     scores: Annotated[
         Path | None, typer.Option(help="File that keeps the TM-scores of TM-align for the next page.")
     ] = None,
+    split: Split = "test",
 ) -> None:
-    """Compare rankings of the test chains of a corpus, and write the page."""
-    test = Corpus(corpus, [SPLIT])
-    task = Task(test, chains(test), np.array(queries(test)))
+    """Compare rankings of the test or validation chains of a corpus, and write the page."""
+    searched = Corpus(corpus, [split])
+    task = Task(searched, chains(searched), np.array(queries(searched)))
     with threadpool_limits(1):
         page = _page(task, index, linear_map or [], Evaluator(task, workers, scores))
     out.write_text("\n".join(page) + "\n", encoding="utf-8")
@@ -305,9 +306,9 @@ def _head(task: Task) -> list[str]:
         "",
         f"Written by `python benchmarks/search.py` ({processor()}, one thread). {len(task.asked)} queries of "
         f"40 residues and more, one per 30% cluster with several chains, are searched among the "
-        f"{len(task.structures):,} test chains of the corpus. No network of this project was trained on "
-        "their clusters; ProteinMPNN was trained on the PDB up to August 2021. Queries are excluded from "
-        "their hits. Means over queries, with 95% confidence intervals by bootstrap.",
+        f"{len(task.structures):,} {task.corpus.splits[0]} chains of the corpus. No network of this project "
+        "was trained on their clusters; ProteinMPNN was trained on the PDB up to August 2021. Queries are "
+        "excluded from their hits. Means over queries, with 95% confidence intervals by bootstrap.",
         "",
         "- *Family*: mean average precision for chains of the query's cluster, and how often the first hit "
         "is one. The clusters are from MMseqs2, which therefore has an advantage here.",

@@ -1,4 +1,4 @@
-"""A store of the test chains of a corpus, for `benchmarks/search.py`.
+"""A store of the test or validation chains of a corpus, for `benchmarks/search.py`.
 
     python benchmarks/search_data.py CORPUS.arrow -o STORE --model base
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import typer
@@ -21,7 +21,10 @@ from protemb_train.corpus.corpus import Corpus
 
 SHORTEST = 40  # residues of a query
 SEED = 0
-SPLIT = "test"
+
+Split = Annotated[
+    Literal["test", "val"], typer.Option(help="Chains of the corpus; val to choose settings of the search.")
+]
 
 
 def chains(corpus: Corpus) -> list[Chain]:
@@ -72,10 +75,11 @@ def main(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the store.")],
     model: Annotated[str, typer.Option(help="Bundled model, or path of an .onnx file.")] = "base",
     threads: Annotated[int, typer.Option(min=1, help="Number of CPU threads.")] = 1,
+    split: Split = "test",
 ) -> None:
-    """Embed the test chains of a corpus into a store."""
-    test = chains(Corpus(corpus, [SPLIT]))
-    print(embed_into_store(Embedder(model, "cpu", threads=threads), test, out))
+    """Embed the test or validation chains of a corpus into a store."""
+    found = chains(Corpus(corpus, [split]))
+    print(embed_into_store(Embedder(model, "cpu", threads=threads), found, out))
 
 
 def tm_align_pair(pair: tuple[Chain, Chain]) -> tuple[float, float]:
