@@ -147,8 +147,10 @@ protemb-train sites overlap --data "$graphppis" --train-split Train_335 --test-s
     -o "$results/sites-graphppis-overlap.md"
 
 # The predictor of the SDK: Train_335 alone.
-encoder_of base
-unless "$runs/sites.ckpt" protemb-train sites predictor --data "$graphppis" -o "$runs/sites.ckpt" "${encoder[@]}" \
+encoder=(--encoder base --readout residue --readout profile)
+unless "$runs/start-predictor.pt" protemb-train sites start "$corpus" -o "$runs/start-predictor.pt" "${encoder[@]}" \
     "${cache[@]}" "${threads[@]}"
+unless "$runs/sites.ckpt" protemb-train sites predictor --data "$graphppis" -o "$runs/sites.ckpt" "${encoder[@]}" \
+    --start "$runs/start-predictor.pt" "${cache[@]}" "${threads[@]}"
 unless "$runs/sites.onnx" protemb-export head "$runs/sites.ckpt" -o "$runs/sites.onnx" --verify "$corpus"
 # To bundle it: protemb-export head ... -o sdk/protemb_sdk/bundled/sites.onnx --bundle "..."; protemb-export card

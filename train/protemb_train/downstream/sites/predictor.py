@@ -34,7 +34,7 @@ from protemb_train.network.checkpoint import read_tensors, round_weights
 FORMAT = "protemb-sites-4"
 BANDS = ((0, 80), (80, 150), (150, 250), (250, 10_000))
 """Lengths for which scores are given, the upper bound excluded."""
-HEADS = 7
+HEADS = 10
 
 
 class SitesModel(nn.Module):
@@ -129,7 +129,7 @@ def train_predictor(
         Evaluation sets by name.
     start : Start, optional
         Pretrained weights of the heads.
-    heads : int, default 7
+    heads : int, default 10
         Number of averaged heads, and of folds.
     cache : Path, optional
         Cache folder of embeddings.
