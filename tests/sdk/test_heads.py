@@ -32,9 +32,10 @@ def test_a_head_in_a_file_loads_its_model(head: Path, embedder: Embedder) -> Non
 
 def test_an_embedding_that_a_head_cannot_use_is_refused(embedder: Embedder) -> None:
     sites, quality = SitePredictor(embedder=embedder), QualityScorer(embedder=embedder)
-    other = Embedder("small", "cpu").embed(EXAMPLE)
+    small = Embedder("small", "cpu")
+    other = small.embed(EXAMPLE)
     with pytest.raises(EmbeddingError, match=r"'base', not of 'small'; embed with the predictor's embedder"):
-        sites.predict_embedding(other)
+        sites.predict_embedding(small.embed(EXAMPLE, **sites.info.asked))
     with pytest.raises(EmbeddingError, match=r"has no profile; embed with profile=True, or with"):
         quality.predict_embedding(other)
 
