@@ -141,7 +141,7 @@ class Place:
 
 def sentence(run: subprocess.Popen[str], status: int = 1) -> str:
     """Return the error message of a run, which must be one sentence."""
-    out, err = run.communicate(timeout=120)
+    out, err = run.communicate(timeout=300)
     assert run.returncode == status, (run.returncode, out, err)
     lines = [line for line in err.splitlines() if line.startswith("error:")]
     assert len(lines) == 1 and "Traceback" not in err, err
@@ -282,7 +282,7 @@ def no_memory(folder: Path) -> Fault:
     place = Place(folder, 10)
     (place.files / "long.pdb").write_text(long_chain(4000))
     command = ["bash", "-c", 'ulimit -v 2500000; exec "$@"', "bash", *place.command]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
     output = (place.store / "_skipped.csv").read_text().splitlines()[1].partition("long.pdb,")[2]
     assert "4000 residues need more memory" in output or "ONNX Runtime failed" in output, output
@@ -337,7 +337,7 @@ def two_writers(folder: Path) -> Fault:
     first = place.begun()
     output = sentence(place.start())
     assert "another run is writing into this store" in output, output
-    first.communicate(timeout=120)
+    first.communicate(timeout=300)
     assert first.returncode == 0
     return place.again("a second run into the same store", output)
 
@@ -361,7 +361,7 @@ def clock_jumps(folder: Path) -> Fault:
     if shutil.which("gcc") is None or subprocess.run(compiled, capture_output=True).returncode:
         raise CannotTry("needs gcc")
     run = place.start("--workers", 2, env={**os.environ, "LD_PRELOAD": str(library)})
-    out, err = run.communicate(timeout=120)
+    out, err = run.communicate(timeout=300)
     assert run.returncode == 0, err
     return place.again("the clock jumps forward by a year and back by a day, repeatedly", "nothing")
 

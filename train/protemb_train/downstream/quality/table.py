@@ -156,8 +156,8 @@ def as_table(
     if unknown := [name for name in [*against, *chain(*means)] if name not in predicted]:
         raise DecoyError(f"there is no row {unknown[0]!r}; available are {', '.join(predicted)}")
     found = {name: [all_scores(decoys, s) for s in seeds] for name, seeds in predicted.items()}
-    for name, seeds in predicted.items():
-        if len(seeds) > 1 and rows[name][0].record["network"] != "graphqa":
+    for name in predicted:
+        if rows[name][0].record["network"] != "graphqa":
             found[combination([name])] = [all_scores(decoys, combined(predicted, [name]))]
     joint = {combination(names): combined(predicted, names) for names in means}
     found |= {name: [all_scores(decoys, mean)] for name, mean in joint.items()}
