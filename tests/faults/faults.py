@@ -28,6 +28,8 @@ from pathlib import Path
 
 STRUCTURES = Path(__file__).resolve().parents[1] / "structures"
 FILES = 150
+PATIENCE = 300
+"""Seconds that a command may take on a busy machine."""
 
 # The command line with small parts, so that some are written before the fault.
 COMMAND = """
@@ -130,7 +132,7 @@ class Place:
     def again(self, done: str, output: str) -> Fault:
         """Run the command to its end, and count lost and duplicate rows."""
         self.rows()
-        run = subprocess.run(self.command, capture_output=True, text=True, timeout=300)
+        run = subprocess.run(self.command, capture_output=True, text=True, timeout=PATIENCE)
         assert run.returncode == 0, run.stderr
         rows = self.rows()
         names = {path.name for path in self.files.iterdir()}
@@ -141,7 +143,7 @@ class Place:
 
 def sentence(run: subprocess.Popen[str], status: int = 1) -> str:
     """Return the error message of a run, which must be one sentence."""
-    out, err = run.communicate(timeout=300)
+    out, err = run.communicate(timeout=PATIENCE)
     assert run.returncode == status, (run.returncode, out, err)
     lines = [line for line in err.splitlines() if line.startswith("error:")]
     assert len(lines) == 1 and "Traceback" not in err, err
@@ -282,12 +284,12 @@ def no_memory(folder: Path) -> Fault:
     place = Place(folder, 10)
     (place.files / "long.pdb").write_text(long_chain(4000))
     command = ["bash", "-c", 'ulimit -v 2500000; exec "$@"', "bash", *place.command]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert run.returncode == 0, run.stderr
     output = (place.store / "_skipped.csv").read_text().splitlines()[1].partition("long.pdb,")[2]
     assert "4000 residues need more memory" in output or "ONNX Runtime failed" in output, output
     assert "long.pdb" not in place.rows() and sum(place.rows().values()) == 10
-    subprocess.run(place.command, capture_output=True, timeout=300, check=True)  # with more memory
+    subprocess.run(place.command, capture_output=True, timeout=PATIENCE, check=True)  # with more memory
     assert place.rows()["long.pdb"] == 1 and sum(place.rows().values()) == 11
     seen = f"skipped: {output}; the other rows are written, and a run with more memory adds it"
     return Fault("ulimit -v 2,500,000 and a chain of 4,000", seen)
@@ -337,7 +339,7 @@ def two_writers(folder: Path) -> Fault:
     first = place.begun()
     output = sentence(place.start())
     assert "another run is writing into this store" in output, output
-    first.communicate(timeout=300)
+    first.communicate(timeout=PATIENCE)
     assert first.returncode == 0
     return place.again("a second run into the same store", output)
 
@@ -361,7 +363,7 @@ def clock_jumps(folder: Path) -> Fault:
     if shutil.which("gcc") is None or subprocess.run(compiled, capture_output=True).returncode:
         raise CannotTry("needs gcc")
     run = place.start("--workers", 2, env={**os.environ, "LD_PRELOAD": str(library)})
-    out, err = run.communicate(timeout=300)
+    out, err = run.communicate(timeout=PATIENCE)
     assert run.returncode == 0, err
     return place.again("the clock jumps forward by a year and back by a day, repeatedly", "nothing")
 

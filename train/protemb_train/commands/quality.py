@@ -170,8 +170,6 @@ def scorer(
 
     The errors are those of models of targets that the calibration was not fitted to.
     """
-    from dataclasses import replace
-
     import torch
 
     from protemb_train.downstream.quality.calibration import calibrate, cross_calibrated, fit_calibration
