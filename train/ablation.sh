@@ -2,7 +2,8 @@
 # Remove one objective or component of the messages of base at a time: train/ablation.sh DATA [RUNS]
 #
 # DATA holds ppi/deepppisp.npz and qa/decoys.npz; RUNS (runs/) has corpus.arrow of train/retrain.sh. Called again, it
-# goes on. Nine minutes on one core for each row and seed.
+# goes on. All rows have one protocol: sites by a linear predictor, folds by 60 queries among 300 validation chains.
+# Eight minutes on one core for each row and seed.
 # Variables: STEPS (300) of each run; SEEDS ("0 1"); RESULTS, the folder of the table; ROWS, a pattern of the rows (.*).
 set -euo pipefail
 
@@ -11,9 +12,11 @@ data=${1:?"name the folder of the data: train/ablation.sh DATA [RUNS]"}
 runs=${2:-$root/runs}
 results=${RESULTS:-$root/train/results} steps=${STEPS:-300} wanted=${ROWS:-.*}
 read -ra seeds <<<"${SEEDS:-0 1}"
-corpus=$runs/corpus.arrow folder=$runs/ablation
+corpus=$runs/corpus.arrow pairs=$runs/pairs.npz folder=$runs/ablation
 evaluations=()
 mkdir -p "$folder"
+
+[[ -e $pairs ]] || protemb-train pairs "$corpus" -o "$pairs" --count 2000
 
 options=() # of protemb-train pretrain, for the next row
 # row NAME [LINE...]: lines of TOML after the preset.
@@ -33,7 +36,7 @@ row() {
             --seed "$seed" "${more[@]}"
         protemb-train evaluate network "$run/last.ckpt" --corpus "$corpus" -o "$run.json" --name "$name, seed $seed" \
             --cache "$folder/cache" --contents state --sites "$data/ppi/deepppisp.npz" --real "$data/qa/decoys.npz" \
-            --head graph --seeds 1
+            --head linear --pairs "$pairs" --queries 60 --chains 300
         evaluations+=("$run.json")
     done
 }
