@@ -30,8 +30,10 @@ from benchmarks.machine import Machine, compact_coords, median_seconds, one_thre
 from protemb_sdk import Embedder, read_chain
 from protemb_sdk._model.batches import feeds_of
 from protemb_sdk._model.models import find_model
+from protemb_sdk._model.subgraph import Parts
 
 ROUNDS = 9
+OUTPUTS = ["residue", "protein"]
 
 STEM = "features and stem"
 CONVOLUTIONS = {1: "1x1 convolutions", 3: "3x3 convolutions"}
@@ -77,23 +79,21 @@ def products_of(operator: str, arguments: dict[str, Any], filters: list[int]) ->
         if filters[1] == 1:  # the identity convolution, which needs no products
             return 0, 0
         return 2 * int(np.prod(out)) * int(np.prod(filters[1:])), filters[2]
-    if operator in ("MatMul", "FusedMatMul", "Gemm"):
+    if operator in ("MatMul", "FusedMatMul", "Gemm", "FusedGemm", "MatMulInteger"):
         return 2 * int(np.prod(out)) * inputs[0][-1], 0
     return 0, 0
 
 
-def profiled(path: Path, feeds: dict[str, Any]) -> list[Kernel]:
+def profiled(content: bytes, feeds: dict[str, Any]) -> list[Kernel]:
     """Run a graph under ONNX Runtime's profiler, and return its kernels in order, with median seconds."""
     options = one_thread()
     options.enable_profiling = True
     options.enable_mem_pattern = False
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = f"{folder}/profile"
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        fetched = onnxruntime.RunOptions()
-        fetched.only_execute_path_to_fetches = True
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         for _ in range(ROUNDS + 1):
-            session.run(["residue"], feeds, fetched)
+            session.run(OUTPUTS, feeds)
         events = json.loads(Path(session.end_profiling()).read_text())
     seconds: dict[str, list[float]] = defaultdict(list)
     arguments: dict[str, dict[str, Any]] = {}
@@ -102,12 +102,12 @@ def profiled(path: Path, feeds: dict[str, Any]) -> list[Kernel]:
             seconds[event["name"]].append(event["dur"] / 1e6)
             arguments[event["name"]] = event["args"]
     length = feeds["residue_type"].shape[1]
-    return list(classified(seconds, arguments, integer_filters(path), length))
+    return list(classified(seconds, arguments, integer_filters(content), length))
 
 
-def integer_filters(path: Path) -> Iterator[list[int]]:
+def integer_filters(content: bytes) -> Iterator[list[int]]:
     """Yield the filter shapes of convolutions in integers, in order."""
-    graph = onnx.load(path).graph
+    graph = onnx.load_from_string(content).graph
     shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "QLinearConv":
@@ -120,7 +120,7 @@ def classified(
     filters: Iterator[list[int]],
     length: int,
 ) -> Iterator[Kernel]:
-    """Yield kernels in order; the stem ends where maps become integers, or at a block.
+    """Yield kernels in order; the stem ends at the second convolution.
 
     A kernel without a tensor that has two axes of the length of the chain belongs to the states.
     """
@@ -131,7 +131,7 @@ def classified(
         operator = about["op_name"]
         products, width = products_of(operator, about, next(filters) if operator == "QLinearConv" else [])
         convolutions += bool(width)
-        in_stem = in_stem and convolutions < 2 and operator != "QuantizeLinear"
+        in_stem = in_stem and convolutions < 2
         tensors = [*about["input_type_shape"], *about["output_type_shape"]]
         if width and not in_stem:
             kind = CONVOLUTIONS[width]
@@ -150,8 +150,8 @@ def compact_chain(length: int) -> dict[str, Any]:
 
 def of_model(model: str, lengths: list[int], machine: Machine) -> Iterator[str]:
     """Yield the lines of one model."""
-    path = find_model(model).path
     session = Embedder(model, "cpu", threads=1)._session
+    content = Parts(find_model(model).path.read_bytes()).of(list(compact_chain(8)), OUTPUTS)
     yield f"\n## {model}\n"
     yield (
         "| residues | operations per pair | bytes per pair | floor, ms | network, ms | floor / network | "
@@ -161,10 +161,10 @@ def of_model(model: str, lengths: list[int], machine: Machine) -> Iterator[str]:
     found: dict[int, list[Kernel]] = {}
     for length in lengths:
         feeds = compact_chain(length)
-        kernels = found[length] = profiled(path, feeds)
+        kernels = found[length] = profiled(content, feeds)
 
         def run(feeds: dict[str, Any] = feeds) -> object:
-            return session.run(["residue"], feeds, keep_memory=True)
+            return session.run(OUTPUTS, feeds, keep_memory=True)
 
         floor, taken = floor_of(kernels, machine), median_seconds(run, ROUNDS)
         products, moved = (sum(getattr(k, name) for k in kernels) for name in ("products", "moved"))
@@ -212,7 +212,8 @@ def main(
     length: Annotated[list[int] | None, typer.Option(help="Residues.")] = None,
 ) -> None:
     """Measure, and write the page."""
-    text = "\n".join(page(model or ["base", "base-int8", "small"], length or [128, 256, 512])) + "\n"
+    models = model or ["base", "base-int8", "small", "small-int8"]
+    text = "\n".join(page(models, length or [128, 256, 512])) + "\n"
     out.write_text(text)
     print(text)
 

@@ -67,7 +67,7 @@ def rivals() -> Any:
 def protemb_encoder(model: str) -> Callable[[], Encoder]:
     def make() -> Encoder:
         embedder = Embedder(model, device="cpu", threads=1)
-        return lambda chain: embedder.embed_chain(chain).protein
+        return lambda chain: embedder.embed_chain(chain, residue=False).protein
 
     return make
 

@@ -27,7 +27,7 @@ ARRAYS = (
 @pytest.mark.parametrize("model", ["base", "base-int8"])
 def test_the_roofline_counts_the_multiplications_of_the_network(model: str) -> None:
     length = 48
-    kernels = roofline.profiled(find_model(model).path, roofline.compact_chain(length))
+    kernels = roofline.profiled(find_model(model).path.read_bytes(), roofline.compact_chain(length))
     counted = sum(kernel.products for kernel in kernels if "Conv" in kernel.operator)
     # The features of the graph are padded to full blocks of channels.
     assert counted / length**2 == pytest.approx(2 * ScoreNetwork(BASE_1).multiplications, rel=0.01)

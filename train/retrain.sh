@@ -123,6 +123,15 @@ for name in "${names[@]}"; do
         --judgement "$results/$name.json" "${options[@]}" "${export_options[@]}"
     [[ $name == paper-* ]] || make_file "${model%.onnx}-gpu.onnx" "$model" -- \
         protemb-export gpu "$model" --verify "$corpus" "${padded[@]}" "${export_options[@]}"
+    if [[ -n ${map[$name]:-} ]]; then
+        narrow=("$results/$name.ckpt" "$model" --corpus "$corpus")
+        bundle=()
+        [[ $models == "$bundled" ]] && bundle=(--bundle "$name with its pair map in 8-bit integers, for the CPU")
+        make_file "${model%.onnx}-int8.onnx" "$model" -- \
+            protemb-export int8 "${narrow[@]}" -o "${model%.onnx}-int8.onnx" "${bundle[@]}"
+        make_file "$cards/$name-int8.md" "${model%.onnx}-int8.onnx" -- \
+            protemb-export card "${model%.onnx}-int8.onnx" -o "$cards/$name-int8.md"
+    fi
     make_file "$cards/$name.md" "$model" -- protemb-export card "$model" -o "$cards/$name.md"
 done
 cp "$runs/corpus.json" "$results/corpus.json"

@@ -90,9 +90,8 @@ def model(
 
 @app.command()
 def int8(
-    model: Annotated[
-        str, typer.Argument(help="Bundled model, or exported float32 graph, of the family base.")
-    ],
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of protemb-train pretrain.")],
+    model: Annotated[str, typer.Argument(help="Bundled model, or float32 graph, exported from it.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.")],
     corpus: Annotated[
         Path, typer.Option(help="Corpus (.arrow): training chains for calibration, held-out ones to compare.")
@@ -101,20 +100,24 @@ def int8(
     compared: Annotated[int, typer.Option(min=1, help="Number of chains compared with float32.")] = 200,
     bundle: Bundle = None,
 ) -> None:
-    """Quantise the blocks of an embedding graph to 8-bit integers, for the CPU."""
+    """Export a network with its pair map in 8-bit integers, for the CPU.
+
+    The network must have a single representation.
+    """
     from protemb_export.pack import check_bundled, pack_int8, register
     from protemb_export.targets import check_graph, files_of
     from protemb_export.verify import spread_over_lengths
     from protemb_sdk._model.models import find_model
     from protemb_train.corpus.corpus import Corpus
+    from protemb_train.network.checkpoint import load_network
 
     if bundle is not None:
         check_bundled(out)
     exact = find_model(model)
-    check_graph(out, [*files_of(exact), corpus])
+    check_graph(out, [checkpoint, *files_of(exact), corpus])
     calibration = spread_over_lengths(Corpus(corpus, ["train"]), chains, longest=500)
     held_out = spread_over_lengths(Corpus(corpus, ["val", "test"]), compared)
-    alike = pack_int8(exact, out, calibration, held_out)
+    alike = pack_int8(load_network(checkpoint)[0], exact, out, calibration, held_out)
     if bundle is not None:
         register(out, bundle, exact.score_path)
     say(console, f"{out}: cosines to float32 {alike.as_dict()}")

@@ -16,8 +16,7 @@ from protemb_export.card import as_metadata, make_card, weights_sha256
 from protemb_export.errors import ExportError, ParityError
 from protemb_export.graph import embedding_graph, score_graph
 from protemb_export.products import as_products
-from protemb_export.quantise import Int8Blocks
-from protemb_export.states_graph import states_graph
+from protemb_export.states_graph import integer_graph, states_graph
 from protemb_export.storage import load_graph, save_graph
 from protemb_export.vectors import vectors_of_graph
 from protemb_export.verify import (
@@ -25,6 +24,7 @@ from protemb_export.verify import (
     TOLERANCE,
     Likeness,
     Parity,
+    chain_tensors,
     measure_equality,
     measure_likeness,
     measure_padding,
@@ -33,7 +33,6 @@ from protemb_export.verify import (
 )
 from protemb_sdk import Chain, Embedder, Model
 from protemb_sdk._base.output import writable_target, write_text_whole, written_whole
-from protemb_sdk._model.batches import feeds_of
 from protemb_sdk._model.models import BUNDLED, EXAMPLE, beside
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.vectors import ChainVectors
@@ -85,12 +84,17 @@ def _graph_of(
     return states_graph(network, card["sigma"], as_metadata(card), vectors, half=half, padded=padded)
 
 
-def _for_gpus(network: ScoreNetwork, model: Model, half: bool) -> onnx.ModelProto:
-    """Return the graph of a model without convolutions, and with the input `lengths` if it has states."""
+def _exported(network: ScoreNetwork, model: Model) -> tuple[Mapping[str, Any], ChainVectors | None]:
+    """Return the card of the exported graph of a network, and the contents of its embeddings."""
     card = Embedder(model.path, "cpu").card
     if weights_sha256(network) != card["weights_sha256"]:
         raise ExportError("is not the graph of that checkpoint; export it first", model.path)
-    vectors = vectors_of_graph(load_graph(model.path), card, network)
+    return card, vectors_of_graph(load_graph(model.path), card, network)
+
+
+def _for_gpus(network: ScoreNetwork, model: Model, half: bool) -> onnx.ModelProto:
+    """Return the graph of a model without convolutions, and with the input `lengths` if it has states."""
+    card, vectors = _exported(network, model)
     return as_products(_graph_of(network, card, vectors, half=half, padded=True))
 
 
@@ -193,13 +197,21 @@ def pack(
     return parity
 
 
-def pack_int8(model: Model, out: Path, calibration: Sequence[Chain], held_out: Sequence[Chain]) -> Likeness:
-    """Write `out`, a float32 graph with its blocks quantised to 8-bit integers, if its embeddings agree.
+def pack_int8(
+    network: ScoreNetwork,
+    model: Model,
+    out: Path,
+    calibration: Sequence[Chain],
+    held_out: Sequence[Chain],
+) -> Likeness:
+    """Write `out`, the graph of a network with its pair map in 8-bit integers, if its embeddings agree.
 
     Parameters
     ----------
+    network : ScoreNetwork
+        Network with a single representation, in eval mode, on the CPU.
     model : Model
-        Model of the family `base`.
+        Its exported float32 graph.
     out : Path
         ONNX file.
     calibration : sequence of Chain
@@ -210,15 +222,17 @@ def pack_int8(model: Model, out: Path, calibration: Sequence[Chain], held_out: S
     Raises
     ------
     ExportError
-        If the graph cannot be quantised.
+        If the network has no single representation, or the graph was exported from another network.
     ParityError
         If a mean cosine to float32 is below `LEAST_COSINE`.
     OutputError
         If the file cannot be written.
     """
     writable_target(out)
-    blocks = Int8Blocks(load_graph(model.path))
-    graph = blocks.quantised(blocks.ranges(map(feeds_of, calibration)))
+    card, vectors = _exported(network, model)
+    if vectors is None:
+        raise ExportError("only networks with a single representation can be quantised", model.path)
+    graph = integer_graph(network, card["sigma"], as_metadata(card), vectors, map(chain_tensors, calibration))
     lengths = [len(chain) for chain in calibration]
     about = {"calibration": {"chains": len(lengths), "shortest": min(lengths), "longest": max(lengths)}}
     return _pack_narrow(graph, model, out, held_out, "8-bit integers", about)

@@ -21,7 +21,7 @@ from protemb_train.network.features import (
     centred,
     decay,
     one_hot,
-    pair_differences,
+    squared_between,
 )
 from protemb_train.network.neighbours import find_neighbours
 from protemb_train.network.network import BaseStem, ScoreNetwork
@@ -60,7 +60,7 @@ class Strip(NamedTuple):
 def strip_of(coords_BL3: Tensor, rows_R: Tensor, first: Tensor, past: Tensor) -> Strip:
     """Return a strip from its rows with halo, and its first and past row, each int64 of shape (1,)."""
     residues = torch.arange(coords_BL3.shape[1], device=coords_BL3.device)
-    squared = pair_differences(coords_BL3.index_select(1, rows_R), coords_BL3).square().sum(dim=-1)
+    squared = squared_between(coords_BL3.index_select(1, rows_R), coords_BL3)
     near = decay(squared / -(CONTACT_SCALE**2))
     return Strip(
         rows=rows_R,
@@ -147,7 +147,7 @@ class FoldedWrite(WriteBack):
 
     def forward(self, x_BCRL: Tensor, state_BLH: Tensor, rows_R: Tensor) -> Tensor:
         row, column = self.terms(state_BLH, rows_R)
-        return torch.relu(self.same(row + column) + x_BCRL)
+        return torch.relu(self.same(row + column) + x_BCRL.float())
 
 
 class StatesNetwork(nn.Module):
@@ -247,7 +247,7 @@ class StatesNetwork(nn.Module):
                 if k == len(self.writes):
                     types = one_hot(residue_type, BaseFeatures.residue_types)
                     state = self.single.with_types(state, types, neighbours)
-                x = self.writes[k - 1](x.float(), state, row_list)
+                x = self.writes[k - 1](x, state, row_list)
             if mask is None:
                 x = segment(x.to(self.dtype))
             else:
@@ -256,7 +256,7 @@ class StatesNetwork(nn.Module):
                     x = block(x, mask)
                 x = x * mask
             maps.append(x)
-            means.append(strip_means(x.float(), strip, lengths))
+            means.append(self._means(x, strip, k, lengths))
             if k < len(self.writes):
                 state = self.single.structure(k, finished((used or means)[k]), state, known)
         assert state is not None  # there is an exchange
@@ -265,6 +265,10 @@ class StatesNetwork(nn.Module):
         residue = self.vectors.residue(States(structure, self.single.last(last, state)), last, around)
         protein = self.vectors.protein(structure, coords if padded is None else padded.near, lengths)
         return *maps, *means, residue, protein, self.single.log_profile(structure)
+
+    def _means(self, x: Tensor, strip: Strip, k: int, lengths_B: Tensor | None) -> Tensor:
+        """Return `strip_means` of the map of exchange `k`, or of the last."""
+        return strip_means(x.float(), strip, lengths_B)
 
 
 class PaddedStatesNetwork(StatesNetwork):

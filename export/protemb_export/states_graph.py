@@ -23,13 +23,15 @@ A chain is computed in one run, or in strips of rows: first all strips for `stri
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
 
+from protemb_export.integer_states import IntegerStatesNetwork
 from protemb_export.states import PaddedStatesNetwork, StatesNetwork
 from protemb_export.writing import (
     ALL_ROWS,
@@ -75,6 +77,33 @@ def states_graph(
         Whether the graph has the input `lengths`, with which a batch contains chains of different lengths.
     """
     module = (PaddedStatesNetwork if padded else StatesNetwork)(network, sigma, vectors, half=half)
+    return _graph(module, network, metadata, vectors, padded)
+
+
+def integer_graph(
+    network: ScoreNetwork,
+    sigma: float,
+    metadata: Mapping[str, str],
+    vectors: ChainVectors,
+    chains: Iterable[tuple[Tensor, Tensor, Tensor]],
+) -> onnx.ModelProto:
+    """Return `states_graph` with the pair map in 8-bit integers, for ONNX Runtime on a CPU.
+
+    `chains` are those of `IntegerStatesNetwork`, other parameters those of `states_graph`.
+    """
+    module = IntegerStatesNetwork(network, sigma, vectors, chains)
+    model = _graph(module, network, metadata, vectors, padded=False)
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return model
+
+
+def _graph(
+    module: StatesNetwork,
+    network: ScoreNetwork,
+    metadata: Mapping[str, str],
+    vectors: ChainVectors,
+    padded: bool,
+) -> onnx.ModelProto:
     count, width = len(module.segments), 4 * network.config.channels + 1
     coords, types, index = example()
     used = tuple(torch.ones(*types.shape, width) * (k + 1) for k in range(count))
@@ -92,27 +121,25 @@ def states_graph(
         # The means are passed as *used: one entry for all of them.
         (DYNAMIC, DYNAMIC, DYNAMIC, *([rows] if padded else []), rows, {}, {}, (DYNAMIC,) * count),
     )
-    _add_strips(model, network, vectors, count, half, padded)
-    if not half:
+    _add_strips(model, module, network, vectors, padded)
+    if module.dtype == torch.float32:
         name_maps(model.graph)
     return finish(model, "protemb_embedding", metadata, CHAIN_AXES)
 
 
 def _add_strips(
     model: onnx.ModelProto,
+    module: StatesNetwork,
     network: ScoreNetwork,
     vectors: ChainVectors,
-    count: int,
-    half: bool,
     padded: bool,
 ) -> None:
     """Compute the rows of a strip from `rows` and `halo`, and use the given means if present."""
-    graph, channels = model.graph, network.config.channels
+    graph, channels, count = model.graph, network.config.channels, len(module.segments)
     width = 4 * channels + 1
     constant = Constants(graph)
     node = helper.make_node
     nodes = [node("Max", ["halo", constant("no_halo", 0)], ["halo_used"]), *row_nodes(constant, "halo_used")]
-    axis_2 = constant("axis_2", [2])
     flat, as_means = constant("as_flat_means", [-1, width]), constant("means_width", [width])
     constant("all_rows", [ALL_ROWS])
     nodes += [
@@ -139,16 +166,26 @@ def _add_strips(
             node("Shape", ["ca_coords"], ["batch_1"], start=0, end=1),
             node("Expand", ["lengths_within", "batch_1"], ["lengths_used"]),
         ]
-    pair = f"map_{count - 1}"
-    cut = [pair, "cut_first", "cut_past", axis_2]
-    if half:
-        nodes += [node("Slice", cut, ["half"]), node("Cast", ["half"], ["pair"], to=TensorProto.FLOAT)]
+    axis = constant("axis_of_rows", [1 if isinstance(module, IntegerStatesNetwork) else 2])
+    cut = [f"map_{count - 1}", "cut_first", "cut_past", axis]
+    if isinstance(module, IntegerStatesNetwork):
+        for name, value in zip(("scale", "zero"), module.grid_of(count - 1).constants, strict=True):
+            graph.initializer.append(numpy_helper.from_array(value.numpy(), f"pair_{name}"))
+        pair = [
+            node("Slice", cut, ["rows_uint8"]),
+            node("Transpose", ["rows_uint8"], ["rows_first"], perm=[0, 3, 1, 2]),
+            node("DequantizeLinear", ["rows_first", "pair_scale", "pair_zero"], ["pair"]),
+        ]
+    elif module.dtype == torch.float16:
+        pair = [node("Slice", cut, ["half"]), node("Cast", ["half"], ["pair"], to=TensorProto.FLOAT)]
     else:
-        nodes.append(node("Slice", cut, ["pair"]))
+        pair = [node("Slice", cut, ["pair"])]
     for part in graph.node:
         if part.op_type == "Shape" and part.input[0].startswith("used_"):
             part.input[0] = "ca_coords"  # same batch and length
-    ordered = _in_order([*nodes, *graph.node], graph)
+    # ONNX Runtime executes all nodes up to the last one needed: those of an output that is often not
+    # requested come last.
+    ordered = [*_in_order([*nodes, *graph.node], graph), *pair]
     del graph.node[:], graph.output[:], graph.value_info[:]
     graph.node.extend(ordered)
     inputs = [value for value in graph.input if value.name in CHAIN_AXES]

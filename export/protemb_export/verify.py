@@ -131,7 +131,8 @@ def spread_over_lengths(corpus: Corpus, count: int, shortest: int = 30, longest:
     return [chain_of(corpus[int(order[p])]) for p in positions]
 
 
-def _tensors(chain: Chain) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def chain_tensors(chain: Chain) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return coordinates, residue types and residue indices of a chain, as a batch of one."""
     coords = torch.from_numpy(chain.centred_coords.astype(np.float32))[None]
     return coords, torch.from_numpy(chain.residue_type)[None], torch.from_numpy(chain.residue_index)[None]
 
@@ -143,7 +144,7 @@ Levels = dict[str, NDArray[np.floating]]
 @torch.no_grad()
 def torch_pair(network: ScoreNetwork, chain: Chain, sigma: float) -> NDArray[np.float32]:
     """Return the pair embedding computed by PyTorch, unfolded, shape (L, L, C)."""
-    pair = network.eval().embed(*_tensors(chain), torch.tensor([sigma]))[0]
+    pair = network.eval().embed(*chain_tensors(chain), torch.tensor([sigma]))[0]
     return pair.permute(1, 2, 0).numpy()
 
 
@@ -166,7 +167,7 @@ def torch_levels(
     """
     if network.single is None or vectors is None:
         return _pooled(torch_pair(network, chain, sigma))
-    tensors = _tensors(chain)
+    tensors = chain_tensors(chain)
     pair, states = network.eval().embed_all(*tensors, torch.tensor([sigma]))
     found = {
         "residue": vectors.residue(
@@ -187,7 +188,7 @@ def _pooled(pair_LLC: NDArray[np.float32]) -> Levels:
 @torch.no_grad()
 def torch_score(network: ScoreNetwork, chain: Chain, sigma: float) -> NDArray[np.float32]:
     """Return the gradient of log p computed by PyTorch in 1/angstrom, shape (L, 3)."""
-    return network.eval()(*_tensors(chain), torch.tensor([sigma]))[0].numpy()  # type: ignore[no-any-return]
+    return network.eval()(*chain_tensors(chain), torch.tensor([sigma]))[0].numpy()  # type: ignore[no-any-return]
 
 
 def _deviation(found: NDArray[np.float32], wanted: NDArray[np.floating], where: str) -> float:

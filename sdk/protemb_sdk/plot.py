@@ -64,7 +64,7 @@ def picture(
     if quality is not None:
         title = f"expected lDDT of each residue; of the whole chain {quality.lddt:.2f}"
         profiles.append(Profile(title, quality.residue_lddt))
-    return draw(embedding.chain, embedding.residue, embedding.pair, profiles)
+    return draw(embedding.chain, embedding.readout("residue"), embedding.pair, profiles)
 
 
 def save_picture(

@@ -314,7 +314,7 @@ class Index:
             )
         from protemb_sdk._search.align import align
 
-        residues_QC = self._whitenings.residues(query.residue)
+        residues_QC = self._whitenings.residues(query.readout("residue"))
         scores, pairs = np.empty(len(numbers)), []
         for place, number in enumerate(numbers):
             own = slice(self._offsets[number], self._offsets[number + 1])

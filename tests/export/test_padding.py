@@ -22,7 +22,7 @@ from protemb_export.states import PaddedStatesNetwork, StatesNetwork
 from protemb_sdk import Embedder
 from protemb_sdk._model.bound import CHAIN_INPUTS
 from protemb_sdk._model.models import beside, find_model
-from protemb_sdk._model.onnx_file import with_only
+from protemb_sdk._model.subgraph import Parts
 from protemb_train.network.checkpoint import save_network
 from protemb_train.network.protein import ordered_parts
 from protemb_train.network.vectors import ChainVectors
@@ -194,7 +194,7 @@ def optimised(content, tmp_path, **sizes):
 def test_nothing_depends_on_the_shape_alone_where_the_shape_is_fixed(states_path, tmp_path):
     """A CUDA graph can contain neither shapes that are computed on the CPU nor copies from the host."""
     content = beside(states_path, "gpu").read_bytes()
-    fixed = with_only(content, CHAIN_INPUTS, ["residue", "protein"])
+    fixed = Parts(content).of(CHAIN_INPUTS, ["residue", "protein"])
     found = optimised(fixed, tmp_path, batch=4, chains=4, length=32, rows=32)
     kinds = Counter(node.op_type for node in found.graph.node)
     assert not set(kinds) & {"Shape", "Range", "ConstantOfShape", "NonZero", "GatherND", "If", "Loop"}

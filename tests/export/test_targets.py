@@ -12,7 +12,10 @@ from protemb_export.cli import app
 # Arguments of each command except the output, and its input files. The files have no valid content.
 READS = {
     "model": ("model b.ckpt --verify c.arrow --judgement j.json", ["b.ckpt", "c.arrow", "j.json"]),
-    "int8": ("int8 m.onnx --corpus c.arrow", ["m.onnx", "m-score.onnx", "m-gpu.onnx", "c.arrow"]),
+    "int8": (
+        "int8 c.ckpt m.onnx --corpus c.arrow",
+        ["c.ckpt", "m.onnx", "m-score.onnx", "m-gpu.onnx", "c.arrow"],
+    ),
     "half": ("half b.ckpt m.onnx --corpus c.arrow", ["b.ckpt", "m.onnx", "m-score.onnx", "c.arrow"]),
     "head": ("head b.ckpt --verify c.arrow", ["b.ckpt", "c.arrow"]),
     "finetune": (

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from protemb_sdk import Chain, DeviceError, Embedder, EmbeddingError, ModelError
 from protemb_sdk._model.bound import FixedShapes
-from protemb_sdk._model.onnx_file import with_only
 from protemb_sdk._model.plan import padded_feeds, shared_length
 from protemb_sdk._model.session import CPU, Graph
 from protemb_sdk._model.strips import (
@@ -305,16 +304,6 @@ def test_a_copy_that_cannot_be_loaded_is_one_clear_error(fixed: Embedder) -> Non
     fixed._session.fixed._providers = ["NoSuchProvider"]
     with pytest.raises((DeviceError, EmbeddingError), match=r"CUDA graphs cannot be used .*; leave out"):
         fixed.embed_chain(chain(20))
-
-
-def test_a_copy_of_a_graph_has_only_the_named_inputs_and_outputs(gpu_path: Path) -> None:
-    import onnxruntime
-
-    content = with_only(gpu_path.read_bytes(), ["ca_coords", "residue_type", "lengths"], ["protein"])
-    with pytest.raises(Exception, match="residue_index"):  # it has no default
-        onnxruntime.InferenceSession(content, providers=[CPU])
-    with pytest.raises(ValueError, match=r"protocol buffer|cut off"):
-        with_only(b"\xff\xff", [], [])
 
 
 # --- on a GPU -------------------------------------------------------------------------------------

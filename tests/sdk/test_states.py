@@ -163,20 +163,54 @@ def test_strips_need_one_pass_more_than_there_are_exchanges(
     tiled: Embedder, random_walk: Walk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[tuple[str, ...], int]] = []
-    run = tiled._session.run
+    session = tiled._session
+    run, prepared = session.run, session.prepared
 
     def noted(outputs: list[str], feeds: Any, *rest: Any) -> Any:
         asked.append((tuple(outputs), int(feeds["halo"])))
         return run(outputs, feeds, *rest)
 
-    monkeypatch.setattr(tiled._session, "run", noted)
-    tiled.embed(random_walk(40), pair=True)
+    def noted_strips(outputs: list[str], feeds: Any, *rest: Any) -> Any:
+        of_strip = prepared(outputs, feeds, *rest)
+
+        def once(*arguments: Any) -> Any:
+            asked.append((tuple(outputs), int(feeds["halo"])))
+            return of_strip(*arguments)
+
+        return once
+
+    monkeypatch.setattr(session, "run", noted)
+    monkeypatch.setattr(session, "prepared", noted_strips)
+    x = random_walk(40)
+    tiled.embed(x, pair=True)
     kinds = list(dict.fromkeys(asked))
     assert kinds == [
         (("strip_means_0",), 1), (("strip_means_1",), 3), (("strip_means_2", "pair"), 4),
         (("residue", "protein"), 0),
     ]  # fmt: skip
     assert all(asked.count(kind) > 1 for kind in kinds[:3]) and asked.count(kinds[3]) == 1
+    asked.clear()
+    tiled.embed(x, residue=False)  # nothing of the last map
+    assert list(dict.fromkeys(asked)) == [*kinds[:2], (("protein",), 0)]
+
+
+@pytest.mark.parametrize("length", [5, 40])
+def test_without_residues_the_other_vectors_are_the_same(
+    states: Embedder, tiled: Embedder, random_walk: Walk, length: int
+) -> None:
+    x = random_walk(length)
+    whole = states.embed(x, profile=True)
+    for embedder in (states, tiled):
+        found = embedder.embed(x, profile=True, residue=False)
+        assert found.residue.shape == (length, 0) and found.pair is None
+        assert deviation(found.protein, whole.protein) < 1e-5
+        assert whole.profile is not None and found.profile is not None
+        assert deviation(found.profile, whole.profile) < 1e-5
+    with pytest.raises(EmbeddingError, match="the residue embedding was not kept; embed with residue=True"):
+        found.windows(3)
+    assert "not kept" in found._repr_html_()
+    (many,) = states.embed_many([x], residue=False)
+    assert many.protein.tobytes() == states.embed(x, residue=False).protein.tobytes()
 
 
 def test_batches_equal_single_chains_with_and_without_strips(

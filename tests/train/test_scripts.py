@@ -21,10 +21,7 @@ from protemb_train.network.checkpoint import load_network
 from protemb_train.network.features import BaseFeatures
 
 RESULTS = Path(presets.__file__).parents[2] / "results"
-SCRIPTS = [
-    *sorted(RESULTS.glob("*.py")),
-    RESULTS.parents[1] / "benchmarks" / "experiments" / "graph_speed.py",
-]
+SCRIPTS = sorted(RESULTS.glob("*.py"))
 TINY = {"channels": 8, "bottleneck": 4, "dilations": (1,), "noise_levels": 8}
 
 

@@ -39,7 +39,7 @@ class Embedding:
     residue : ndarray, float32, shape (L, width of residue)
         Of each residue. In models of contract 2 the single representation, and means of the pair embedding
         over the partners of each residue (the model's card says which). In contract 1 the mean alone, of
-        width C.
+        width C. Of width 0 if it was not kept (`residue=False`).
     pair : ndarray, float32, shape (L, L, C), or None
         Pair embedding, row residue first; None unless asked for (`pair=True`).
     provenance : mapping
@@ -82,9 +82,18 @@ class Embedding:
         from protemb_sdk._embed.picture import thumbnail
 
         levels = {"protein": self.protein, "residue": self.residue, "pair": self.pair, **self.readouts}
-        shapes = {name: "not kept" if array is None else array.shape for name, array in levels.items()}
+        shapes = {
+            name: array.shape if array is not None and array.size else "not kept"
+            for name, array in levels.items()
+        }
         facts = {**facts_of(self.chain), **shapes, "model": self.provenance.get("model", "")}
         return card(facts, lambda: thumbnail(self.chain, self.residue, self.pair))
+
+    @property
+    def _kept_residue(self) -> NDArray[np.float32]:
+        if not self.residue.shape[1]:
+            raise EmbeddingError("the residue embedding was not kept; embed with residue=True", self.id)
+        return self.residue
 
     @property
     def id(self) -> str:
@@ -180,9 +189,9 @@ class Embedding:
         if name in self.readouts:
             return self.readouts[name]
         if name == RESIDUE:
-            return self.residue
+            return self._kept_residue
         if name == "mean" and self.provenance.get("contract", CONTRACT) == CONTRACT:
-            return self.residue
+            return self._kept_residue
         if name in READOUTS:
             raise EmbeddingError(
                 f"readout {name!r} was not asked for; embed with readouts=[{name!r}]", self.id
@@ -219,7 +228,7 @@ class Embedding:
         """
         from protemb_sdk._model.pooling import clip_windows
 
-        return clip_windows(self.residue if readout is None else self.readout(readout), size)
+        return clip_windows(self._kept_residue if readout is None else self.readout(readout), size)
 
     def plot(self) -> Figure:
         """Draw the chain: distances beside the pair embedding, the residue embedding along the chain.
@@ -244,7 +253,7 @@ class Embedding:
         """
         from protemb_sdk._embed.picture import draw
 
-        return draw(self.chain, self.residue, self.pair)
+        return draw(self.chain, self._kept_residue, self.pair)
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Return a pandas table with one row for each residue.

@@ -98,6 +98,7 @@ class EmbeddingRun(Iterator[Embedding]):
         pair: bool = False,
         readouts: Sequence[str] = (),
         profile: bool = False,
+        residue: bool = True,
         progress: Progress = False,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
@@ -113,6 +114,8 @@ class EmbeddingRun(Iterator[Embedding]):
         self._wanted: dict[str, Any] = {"pair": pair, "readouts": check_readouts(readouts)}
         if profile:
             self._wanted["profile"] = True
+        if not residue:
+            self._wanted["residue"] = False
         items = inputs_of(structures, embedder.limits.bytes)
         self._total = len(items) if isinstance(items, Sized) else None
         if batch > 1:

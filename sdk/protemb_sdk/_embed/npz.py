@@ -101,7 +101,7 @@ def _fields(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> di
     # Readouts and pair map are of one width; in contract 1 it is that of all.
     same = {array.shape[-1] for array in (*readouts.values(), *([] if pair is None else [pair]))}
     if header["provenance"].get("contract", CONTRACT) == CONTRACT:
-        same |= {width, residue.shape[-1]}
+        same |= {width, residue.shape[-1]} - {0}
     channels = max(same, default=width)
     wanted: list[tuple[NDArray[Any], tuple[int, ...]]] = [
         (residue, (length, residue.shape[-1])),

@@ -157,10 +157,12 @@ def thumbnail(chain: Chain, residue: NDArray[np.float32], pair: NDArray[np.float
         some = pair[::step, ::step]
         shown["p"] = principal_colours(some.reshape(-1, some.shape[-1])).reshape(*some.shape[:2], 3)
     figure = _small(figures()(figsize=(1.7 * len(shown), 1.95)))
-    maps = figure.subplot_mosaic("\n".join(["".join(shown), "r" * len(shown)]), height_ratios=[10, 1])
+    strip = ["r" * len(shown)] if residue.size else []  # it may not have been kept
+    maps = figure.subplot_mosaic("\n".join(["".join(shown), *strip]), height_ratios=[10, *(1 for _ in strip)])
     for key, image in shown.items():
         maps[key].imshow(image, cmap="bone", vmax=FARTHEST)
-    maps["r"].imshow(principal_colours(residue)[None], aspect="auto", interpolation="nearest")
+    if strip:
+        maps["r"].imshow(principal_colours(residue)[None], aspect="auto", interpolation="nearest")
     for axes in maps.values():
         axes.set_axis_off()
     return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,6 +69,7 @@ def pool_alike(
     readouts: tuple[str, ...],
     seconds: float | None = None,
     profile: bool = False,
+    residue: bool = True,
 ) -> list[Pooled]:
     """Run chains that share a batch, as few batches as the memory allows; a long chain goes in strips.
 
@@ -85,6 +87,8 @@ def pool_alike(
         That a batch may take in the session.
     profile : bool, default False
         Whether profiles are wanted, which graphs of contract 2 give.
+    residue : bool, default True
+        Whether residue embeddings are wanted; otherwise they have width 0.
 
     Returns
     -------
@@ -112,9 +116,10 @@ def pool_alike(
         shapes = None if session.fixed is None else MOST_SHAPES
         borders = plan_batches(len(chains), length, session.info.channels, memory_limit, maps, shapes=shapes)
         for first, past in zip(borders[:-1], borders[1:], strict=True):
-            found += _batch(session, chains[first:past], memory_limit, pair, readouts, seconds, profile)
+            some = chains[first:past]
+            found += _batch(session, some, memory_limit, pair, readouts, seconds, profile, residue)
     for chain, pooled in zip(chains, found, strict=True):
-        if not np.isfinite(pooled.residue).all():
+        if not (np.isfinite(pooled.residue).all() and np.isfinite(pooled.protein).all()):
             raise EmbeddingError("the network's result is not finite; please report this structure", chain.id)
     return found
 
@@ -127,6 +132,7 @@ def _batch(
     readouts: tuple[str, ...],
     seconds: float | None,
     profile: bool,
+    residue: bool,
 ) -> list[Pooled]:
     each, info = [feeds_of(chain) for chain in chains], session.info
     length = length_in_batch(session, len(chains[0]))
@@ -140,9 +146,10 @@ def _batch(
     coords, budget = [chain.ca_coords for chain in chains], Budget.of(seconds)
     try:
         if info.has_states:
-            return run_passes(session, feeds, coords, memory_limit, pair, readouts, profile, budget)
+            return run_passes(session, feeds, coords, memory_limit, pair, readouts, profile, budget, residue)
         strips = plan_rows(length, info.channels, info.radius, memory_limit, len(chains))
-        return run_strips(session, feeds, coords, strips, pair, readouts, budget)
+        found = run_strips(session, feeds, coords, strips, pair, readouts, budget)
+        return found if residue else [replace(pooled, residue=pooled.residue[:, :0]) for pooled in found]
     except EmbeddingError as error:
         raise error.at(chains[0].id) from error
     except MemoryError as error:

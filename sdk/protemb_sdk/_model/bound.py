@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import DeviceError
-from protemb_sdk._model.onnx_file import with_only
+from protemb_sdk._model.subgraph import Parts
 
 Feeds = Mapping[str, NDArray[Any]]
 
 MOST_SHAPES = 32
 """Shapes that are kept at once; each has its own memory."""
-CHAIN_INPUTS = ("ca_coords", "residue_type", "residue_index", "lengths")
+ONE_CHAIN = ("ca_coords", "residue_type", "residue_index")
+CHAIN_INPUTS = (*ONE_CHAIN, "lengths")
 """Inputs of padded chains; all others have defaults."""
 
 
@@ -136,7 +137,7 @@ class FixedShapes:
         options.log_severity_level = 3
         for axis, size in sizes.items():
             options.add_free_dimension_override_by_name(axis, size)
-        content = with_only(self._content, CHAIN_INPUTS, outputs)
+        content = Parts(self._content).of(CHAIN_INPUTS, outputs)
         try:
             return self._runtime.InferenceSession(content, options, providers=self._providers)
         except Exception as error:  # ONNX Runtime raises bare exceptions of its own

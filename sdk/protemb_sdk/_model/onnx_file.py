@@ -1,28 +1,28 @@
-"""What an ONNX file says of itself, read from its bytes, and copies of it with fewer inputs and outputs.
+"""The fields of an ONNX file, and whether it refers to other files.
 
 The format is protocol buffers; field numbers are those of onnx.proto (https://onnx.ai/onnx/repo-docs/onnx.html).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
-_GRAPH_OF_MODEL, _FUNCTIONS_OF_MODEL = 7, 25
-_NODES_OF_GRAPH, _TENSORS_OF_GRAPH, _SPARSE_OF_GRAPH = 1, 5, 15
-_INPUTS_OF_GRAPH, _OUTPUTS_OF_GRAPH = 11, 12
-_NAME_OF_VALUE, _NAME_OF_TENSOR = 1, 8
-_ATTRIBUTES_OF_NODE, _NODES_OF_FUNCTION = 5, 7
-_TENSOR, _GRAPH, _TENSORS, _GRAPHS, _SPARSE, _SPARSES = 5, 6, 10, 11, 22, 23  # of an attribute
+GRAPH_OF_MODEL, _FUNCTIONS_OF_MODEL = 7, 25
+NODES_OF_GRAPH, TENSORS_OF_GRAPH, _SPARSE_OF_GRAPH = 1, 5, 15
+INPUTS_OF_GRAPH, OUTPUTS_OF_GRAPH = 11, 12
+NAME_OF_VALUE, NAME_OF_TENSOR = 1, 8
+ATTRIBUTES_OF_NODE, _NODES_OF_FUNCTION = 5, 7
+_TENSOR, GRAPH, _TENSORS, GRAPHS, _SPARSE, _SPARSES = 5, 6, 10, 11, 22, 23  # of an attribute
 _EXTERNAL, _LOCATION = 13, 14  # of a tensor
 
 # What to look into, from the message at hand: field -> kind of message there.
 _INSIDE: dict[str, dict[int, str]] = {
-    "model": {_GRAPH_OF_MODEL: "graph", _FUNCTIONS_OF_MODEL: "function"},
-    "graph": {_NODES_OF_GRAPH: "node", _TENSORS_OF_GRAPH: "tensor", _SPARSE_OF_GRAPH: "sparse"},
+    "model": {GRAPH_OF_MODEL: "graph", _FUNCTIONS_OF_MODEL: "function"},
+    "graph": {NODES_OF_GRAPH: "node", TENSORS_OF_GRAPH: "tensor", _SPARSE_OF_GRAPH: "sparse"},
     "function": {_NODES_OF_FUNCTION: "node"},
-    "node": {_ATTRIBUTES_OF_NODE: "attribute"},
+    "node": {ATTRIBUTES_OF_NODE: "attribute"},
     "attribute": {
-        _TENSOR: "tensor", _GRAPH: "graph", _TENSORS: "tensor", _GRAPHS: "graph", _SPARSE: "sparse",
+        _TENSOR: "tensor", GRAPH: "graph", _TENSORS: "tensor", GRAPHS: "graph", _SPARSE: "sparse",
         _SPARSES: "sparse",
     },
     "sparse": {1: "tensor", 2: "tensor"},
@@ -40,7 +40,7 @@ def has_external_data(content: bytes) -> bool:
     waiting = [("model", memoryview(content))]
     while waiting:
         kind, message = waiting.pop()
-        for field, value, _ in _fields(message):
+        for field, value, _ in fields(message):
             if kind == "tensor":
                 if field == _EXTERNAL or (field == _LOCATION and value not in (None, 0)):
                     return True
@@ -49,49 +49,18 @@ def has_external_data(content: bytes) -> bool:
     return False
 
 
-def with_only(content: bytes, inputs: Collection[str], outputs: Collection[str]) -> bytes:
-    """Return an ONNX model that takes only some of its inputs and gives only some of its outputs.
-
-    Other inputs are left at their defaults, which become constants; those that are kept lose their default.
-
-    Parameters
-    ----------
-    content : bytes
-        The model.
-    inputs, outputs : collection of str
-        Names of what is kept.
-
-    Raises
-    ------
-    ValueError
-        If the bytes are no protocol buffer message.
-    """
-    kept: list[bytes | memoryview] = []
-    for field, value, raw in _fields(memoryview(content)):
-        if field == _GRAPH_OF_MODEL and isinstance(value, memoryview):
-            graph = b"".join(part for part in _kept(value, inputs, outputs))
-            kept.append(_written((_GRAPH_OF_MODEL << 3) | 2) + _written(len(graph)) + graph)
-        else:
-            kept.append(raw)
-    return b"".join(kept)
-
-
-def _kept(graph: memoryview, inputs: Collection[str], outputs: Collection[str]) -> Iterator[memoryview]:
-    for field, value, raw in _fields(graph):
-        if field in (_INPUTS_OF_GRAPH, _OUTPUTS_OF_GRAPH):
-            stays = _text(value, _NAME_OF_VALUE) in (inputs if field == _INPUTS_OF_GRAPH else outputs)
-        else:
-            stays = field != _TENSORS_OF_GRAPH or _text(value, _NAME_OF_TENSOR) not in inputs
-        if stays:
-            yield raw
-
-
-def _text(message: memoryview | int | None, field: int) -> str:
-    assert isinstance(message, memoryview)  # fields that hold messages
-    for number, value, _ in _fields(message):
+def text(of: memoryview | int | None, field: int) -> str:
+    """Return a field of a message that is a string, or an empty one."""
+    assert isinstance(of, memoryview)  # fields that hold messages
+    for number, value, _ in fields(of):
         if number == field and isinstance(value, memoryview):
             return bytes(value).decode()
     return ""
+
+
+def message(field: int, content: bytes) -> bytes:
+    """Return a field that holds a message or a string."""
+    return _written((field << 3) | 2) + _written(len(content)) + content
 
 
 def _written(number: int) -> bytes:
@@ -103,8 +72,8 @@ def _written(number: int) -> bytes:
     return bytes([*found, number])
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int | None, memoryview]]:
-    """Give number, value (bytes, an integer, or None of a fixed width) and all bytes of each field."""
+def fields(message: memoryview) -> Iterator[tuple[int, memoryview | int | None, memoryview]]:
+    """Yield number, value (bytes, an integer, or None of a fixed width) and all bytes of each field."""
     at = 0
     while at < len(message):
         begin = at

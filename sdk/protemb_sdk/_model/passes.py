@@ -32,6 +32,7 @@ def run_passes(
     readouts: tuple[str, ...],
     profile: bool = False,
     budget: Budget | None = None,
+    residue: bool = True,
 ) -> list[Pooled]:
     """Run a graph of contract 2, and put embeddings, readouts and pair maps together.
 
@@ -53,6 +54,8 @@ def run_passes(
         Whether the profile is wanted.
     budget : Budget, optional
         As in `Session.run`.
+    residue : bool, default True
+        Whether residue embeddings are wanted; otherwise they have width 0.
 
     Returns
     -------
@@ -64,7 +67,7 @@ def run_passes(
     means_of = [name for name in readouts if name in MEANS]
     others = tuple(name for name in readouts if name not in MEANS)
     reader = MapReader(others, ca_coords, length, info.channels, session.threads, pair)
-    of_residues = ["residue", "protein", *(["profile"] if profile else [])]
+    of_residues = [*(["residue"] if residue else []), "protein", *(["profile"] if profile else [])]
     whole = plan_rows(length, info.channels, info.radius, memory_limit, chains, MAPS_WITH_STATES)
     if len(whole.rows) == 1:
         outputs = [*of_residues, *([f"strip_means_{end}"] if means_of else []), *reader.outputs]
@@ -74,23 +77,25 @@ def run_passes(
         means = found.get(f"strip_means_{end}")
     else:
         given: dict[str, NDArray[Any]] = {}
-        for k in range(end + 1):
+        # Without anything of the last map, protein vector and profile need the means of the exchanges alone.
+        for k in range(end + 1 if residue or means_of or reader.outputs else end):
             strips = plan_rows(length, info.channels, info.radii[k], memory_limit, chains, MAPS_WITH_STATES)
             outputs = [f"strip_means_{k}", *(reader.outputs if k == end else [])]
             halo = {"halo": np.array(info.radii[k], dtype=np.int64)}
             total = np.zeros((chains, length, 4 * info.channels + 1))
+            # The states of residues do not depend on the strip.
+            run = session.prepared(outputs, {**feeds, **given, **halo}, ["rows"], budget)
             for first, past in strips.rows:
-                rows = {"rows": np.array([first, past], dtype=np.int64)}
                 keep = past < length  # maps of the next pass are of another size
-                part, *pair_BCRL = session.run(outputs, {**feeds, **given, **halo, **rows}, keep, budget)
+                part, *pair_BCRL = run({"rows": np.array([first, past], dtype=np.int64)}, keep)
                 total += part
                 if pair_BCRL:
                     reader.add(first, pair_BCRL[0])
             given[f"means_{k}"] = total.astype(np.float32)
-        # The graph computes a map in any case, of one row then, and takes the given means.
+        # The graph computes the first half of a map in any case, of one row then, and takes the given means.
         one = {"rows": np.array([0, 1], dtype=np.int64), "halo": np.array(0, dtype=np.int64)}
         results = session.run(of_residues, {**feeds, **given, **one}, False, budget)
-        found, means = dict(zip(of_residues, results, strict=True)), given[f"means_{end}"]
+        found, means = dict(zip(of_residues, results, strict=True)), given.get(f"means_{end}")
     pooled = []
     for number, coords in enumerate(ca_coords):
         own = slice(len(coords))  # without the padding
@@ -99,7 +104,7 @@ def run_passes(
             read |= _readouts(means[number][own], info.channels)
         pooled.append(
             Pooled(
-                residue=found["residue"][number][own],
+                residue=found["residue"][number][own] if residue else np.empty((len(coords), 0), np.float32),
                 protein=found["protein"][number],
                 readouts={name: read[name] for name in readouts},
                 pair=pair_CLL,

@@ -19,8 +19,10 @@ from protemb_sdk._base.errors import DeviceError, EmbeddingError, ModelError
 from protemb_sdk._base.extras import how_to_install
 from protemb_sdk._base.limits import Budget
 from protemb_sdk._base.threads import usable_threads
-from protemb_sdk._model.bound import FixedShapes, run_bound
+from protemb_sdk._model.bound import ONE_CHAIN, FixedShapes, run_bound
 from protemb_sdk._model.models import Model, read_graph
+from protemb_sdk._model.parts import PartSessions
+from protemb_sdk._model.subgraph import Parts
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -153,6 +155,8 @@ class Session(Generic[Info]):
         An equal graph, loaded instead where CUDA is what runs it.
     cuda_graphs : bool, default False
         As in `Embedder`.
+    usual : sequence of str
+        Outputs that most runs need. On a CPU the rest of the graph is loaded when it is needed.
     """
 
     def __init__(
@@ -166,6 +170,7 @@ class Session(Generic[Info]):
         session_options: onnxruntime.SessionOptions | None,
         gpu_path: Path | None = None,
         cuda_graphs: bool = False,
+        usual: Sequence[str] = (),
     ) -> None:
         runtime = import_runtime()
         chosen = choose_providers(device, providers)
@@ -182,7 +187,9 @@ class Session(Generic[Info]):
         if automatic and chosen != [CPU]:
             self._session, graph = self._auto(runtime, graph, options, chosen, model, path)
         else:
-            self._session = _load(runtime, graph, options, chosen)
+            part = graph.part(usual) if usual and chosen == [CPU] else None
+            usual = usual if part else ()
+            self._session = _load(runtime, part or graph, options, chosen)
         self.provider: str = self._session.get_providers()[0]
         wanted = list(map(_name, chosen))
         if not automatic and self.provider != wanted[0]:
@@ -205,6 +212,14 @@ class Session(Generic[Info]):
             if self.provider != CUDA:
                 raise DeviceError(f"cuda_graphs=True needs CUDA, and this is {self.device}; leave it out")
             self.fixed = self.with_fixed_shapes(graph, chosen)
+        self._parts: PartSessions | None = None
+        if self.provider == CPU:
+            self._parts = PartSessions(
+                graph.content,
+                lambda content: _load(runtime, graph._replace(content=content), options, [CPU]),
+                self._session,
+                usual,
+            )
         self._pid = os.getpid()
         # On a CPU a run has all threads. Two at once leave memory in pieces, which grows beyond any limit.
         self._room = threading.BoundedSemaphore(1 if self.provider == CPU else MOST_AT_ONCE)
@@ -287,6 +302,52 @@ class Session(Generic[Info]):
         EmbeddingError
             If the run fails or is out of time, or the session came through a fork.
         """
+        return self._guarded(lambda options: self._results(outputs, feeds, options), keep_memory, budget)
+
+    def prepared(
+        self,
+        outputs: list[str],
+        feeds: Mapping[str, NDArray[Any]],
+        changing: list[str],
+        budget: Budget | None = None,
+    ) -> Callable[[Mapping[str, NDArray[Any]], bool], list[NDArray[np.float32]]]:
+        """Return a function that runs the graph with further inputs, such as those of one strip.
+
+        On a CPU, what does not depend on the further inputs is computed once, here.
+
+        Parameters
+        ----------
+        outputs, feeds, budget
+            As in `run`.
+        changing : list of str
+            Names of the further inputs.
+
+        Returns
+        -------
+        callable
+            Takes the further inputs and `keep_memory`; returns as `run`, and raises the same errors.
+        """
+        parts = self._parts
+        split = parts.split([*feeds, *changing], changing, outputs) if parts is not None else None
+        if split is None:
+            return lambda more, keep: self.run(outputs, {**feeds, **more}, keep, budget)
+        fixed = {name: feeds[name] for name in split.reads_once}
+        shared = self._guarded(
+            lambda options: split.once.run(list(split.shared), fixed, options), False, budget
+        )
+        given = {name: feeds[name] for name in split.reads_again if name in feeds}
+        given |= dict(zip(split.shared, shared, strict=True))
+        return lambda more, keep: self._guarded(
+            lambda options: split.again.run(outputs, {**given, **more}, options), keep, budget
+        )
+
+    def _guarded(
+        self,
+        run: Callable[[Any], list[NDArray[np.float32]]],
+        keep_memory: bool,
+        budget: Budget | None,
+    ) -> list[NDArray[np.float32]]:
+        """Call `run` with options of a run, within the budget."""
         if os.getpid() != self._pid:
             raise EmbeddingError(
                 "this Embedder or predictor was made before a fork, which ONNX Runtime does not survive; "
@@ -298,7 +359,7 @@ class Session(Generic[Info]):
             self._limited.add(options)
         try:
             with self._room, budget.spent_on(options) if budget else nullcontext():
-                return self._results(outputs, feeds, options)
+                return run(options)
         except DeviceError:
             raise
         except Exception as error:  # ONNX Runtime raises bare RuntimeError subclasses of its own
@@ -318,7 +379,8 @@ class Session(Generic[Info]):
             return self.fixed.run(outputs, feeds, options)
         if self.binds:
             return run_bound(import_runtime().OrtValue, self._session, outputs, feeds, options, self._place)
-        results: list[NDArray[np.float32]] = self._session.run(outputs, dict(feeds), options)
+        session = self._session if self._parts is None else self._parts.of(feeds, outputs)
+        results: list[NDArray[np.float32]] = session.run(outputs, dict(feeds), options)
         return results
 
     def stop(self) -> None:
@@ -328,7 +390,6 @@ class Session(Generic[Info]):
 
     def _options_of_run(self, shrinks: bool) -> Any:
         options = import_runtime().RunOptions()
-        options.only_execute_path_to_fetches = True
         if shrinks and self.provider == CPU:
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         return options
@@ -344,6 +405,13 @@ class Graph(NamedTuple):
     @classmethod
     def of(cls, model: Model, path: Path) -> Graph:
         return cls(path, *read_graph(model, path))
+
+    def part(self, outputs: Sequence[str]) -> Graph | None:
+        """Return the part that some outputs of a chain need; None of graphs for padded chains or others."""
+        parts = Parts(self.content)
+        if "lengths" in parts.inputs or not set(outputs) <= set(parts.outputs):
+            return None
+        return self._replace(content=parts.of(ONE_CHAIN, outputs))
 
 
 def _name(provider: Provider) -> str:

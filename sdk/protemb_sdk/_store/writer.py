@@ -65,7 +65,12 @@ class Store:
     @property
     def wanted(self) -> dict[str, Any]:
         """Options of `Embedder.embed_chain` for the embeddings to be stored."""
-        return {"pair": "pair" in self.header["levels"], "readouts": tuple(self.header["readouts"])}
+        levels = self.header["levels"]
+        return {
+            "pair": "pair" in levels,
+            "residue": "residue" in levels,
+            "readouts": tuple(self.header["readouts"]),
+        }
 
     def add(self, outcome: Outcome) -> int:
         """Add the outcome of one input, and return its number of rows; full parts are written."""

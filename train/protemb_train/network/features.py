@@ -39,6 +39,14 @@ def pair_differences(rows_BR3: Tensor, columns_BL3: Tensor) -> Tensor:
     return columns_BL3[:, None, :, :] - rows_BR3[:, :, None, :]
 
 
+def squared_between(rows_BR3: Tensor, columns_BL3: Tensor) -> Tensor:
+    """Return squared distances, shape (B, R, L), one axis at a time: a third of the memory."""
+    squared_BRL = torch.zeros((), device=rows_BR3.device)
+    for row, column in zip(rows_BR3.unbind(dim=2), columns_BL3.unbind(dim=2), strict=True):
+        squared_BRL = squared_BRL + (column[:, None, :] - row[:, :, None]).square()
+    return squared_BRL
+
+
 def centred(coords_BL3: Tensor) -> Tensor:
     """Return the coordinates with each chain's centroid at the origin, where float32 is most precise."""
     return coords_BL3 - coords_BL3.mean(dim=1, keepdim=True)
@@ -184,13 +192,25 @@ class BaseFeatures(nn.Module):
         pair = torch.cat(self.pair(coords_BL3, index_BL, sigma_B, rows_R), dim=1)
         return pair, self.residue(coords_BL3, type_BL, index_BL)
 
+    def towards(self, coords_BL3: Tensor, index_BL: Tensor, rows_R: Tensor) -> Tensor:
+        """Return the vector between two residues in the frame of either, shape (B, 3 + 3, R, L).
+
+        From the row to the column in the frame of the row, then back in the frame of the column.
+        """
+        frames_BALK = self.frames(coords_BL3, index_BL).transpose(1, 2)
+        rows_B1R3, columns_B1L3 = coords_BL3.index_select(1, rows_R)[:, None], coords_BL3[:, None]
+        row_frames_BARK = frames_BALK.index_select(2, rows_R)
+        own_row = (row_frames_BARK * rows_B1R3).sum(dim=3)
+        own_column = (frames_BALK * columns_B1L3).sum(dim=3)
+        # Differences of products: a map of differences would have three channels last.
+        from_row = row_frames_BARK @ columns_B1L3.transpose(2, 3) - own_row[..., None]
+        from_column = rows_B1R3 @ frames_BALK.transpose(2, 3) - own_column[:, :, None]
+        return torch.cat([from_row, from_column], dim=1)
+
     def pair(self, coords_BL3: Tensor, index_BL: Tensor, sigma_B: Tensor, rows_R: Tensor) -> list[Tensor]:
         """Return the pair features in six parts, each of shape (B, ..., R, L)."""
-        frames_BL33 = self.frames(coords_BL3, index_BL)
         rows_BR3 = coords_BL3.index_select(1, rows_R)
-        row_frames_BR33 = frames_BL33.index_select(1, rows_R)
-        difference_BRL3 = pair_differences(rows_BR3, coords_BL3)
-        distance = difference_BRL3.square().sum(dim=-1).clamp(min=1.0).sqrt()[:, None]
+        distance = squared_between(rows_BR3, coords_BL3).clamp(min=1.0).sqrt()[:, None]
         log_distance = distance.log()
         radial = gaussian(log_distance * self.per_width - self.centres)
 
@@ -200,7 +220,5 @@ class BaseFeatures(nn.Module):
         in_noise_units = torch.tanh(stretch / (2.0 * sigma_B[:, None, None, None])) * bonded
         in_angstrom = torch.tanh(stretch / 0.5) * bonded
 
-        seen_from_row = row_frames_BR33 @ difference_BRL3.transpose(2, 3)  # (B, R, 3, L)
-        seen_from_column = -torch.einsum("blak,brlk->bral", frames_BL33, difference_BRL3)
-        directions = torch.cat([seen_from_row, seen_from_column], dim=2).transpose(1, 2) / distance
+        directions = self.towards(coords_BL3, index_BL, rows_R) / distance
         return [radial, log_distance - 3.0, in_noise_units, in_angstrom, self._separation(gap), directions]

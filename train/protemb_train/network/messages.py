@@ -53,10 +53,11 @@ class Messages(nn.Module):
         """Return the states after the layer, shape (L, H)."""
         v_LH = self.norm(y_LH)
         present_LK = graph.present_LK
-        # The bias is added per residue, not per edge: the cost is dominated by passes over (L, K, H).
-        own_LH = self.own(v_LH) + self.edge.bias
-        edge_LKH = F.linear(graph.edge_LKE, self.edge.weight)
-        message = F.relu(edge_LKH + own_LH[:, None] + self.other(v_LH)[graph.neighbour_LK])
+        # The cost is dominated by passes over (L, K, H): the bias is added per residue, and a product with
+        # a term to add is one pass.
+        ends_LKH = self.other(v_LH)[graph.neighbour_LK] + (self.own(v_LH) + self.edge.bias)[:, None]
+        edges = graph.edge_LKE.flatten(0, 1)
+        message = F.relu(torch.addmm(ends_LKH.flatten(0, 1), edges, self.edge.weight.T)).view_as(ends_LKH)
         mean = (present_LK[:, None] @ message)[:, 0] / present_LK.sum(dim=1, keepdim=True).clamp(min=1.0)
         out: Tensor = y_LH + self.mix(torch.cat([v_LH, mean], dim=1))
         return out

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from protemb_train.network.features import BaseFeatures, decay, gaussian
+from protemb_train.network.features import BaseFeatures, decay, gaussian, squared_between
 
 NEAREST = 24
 REACH = 30.0
@@ -93,9 +93,7 @@ def find_neighbours(features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor
 def squared_distances(coords_BL3: Tensor) -> tuple[Tensor, Tensor]:
     """Return squared distances, (B, L, L), and 1 for pairs of different residues and 0 for others, (L, L)."""
     residues = torch.arange(coords_BL3.shape[1], device=coords_BL3.device)
-    squared_BLL = torch.zeros((), device=coords_BL3.device)
-    for axis in coords_BL3.unbind(dim=2):  # one axis at a time: a third of the memory
-        squared_BLL = squared_BLL + (axis[:, :, None] - axis[:, None, :]).square()
+    squared_BLL = squared_between(coords_BL3, coords_BL3)
     return squared_BLL, (residues[:, None] != residues[None, :]).to(torch.float32)
 
 
