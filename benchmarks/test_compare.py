@@ -105,6 +105,7 @@ KINDS: dict[str, Callable[[], Encoder]] = {
     "protemb base-int8": protemb_encoder("base-int8"),
     "protemb base-1": protemb_encoder("base-1"),
     "protemb small": protemb_encoder("small"),
+    "protemb small-int8": protemb_encoder("small-int8"),
     "base, PyTorch": in_pytorch("base"),
     "the paper's network, PyTorch": in_pytorch("paper"),
     "GearNet-like": lambda: rivals().of_module(rivals().GearNet()),

@@ -51,7 +51,7 @@ def ring(length: int) -> Chain:
 
 @pytest.mark.benchmark(group="embedding against length, 1 thread")
 @pytest.mark.parametrize("length", [64, 128, 256, 512])
-@pytest.mark.parametrize("model", ["base", "base-int8", "base-1", "small"])
+@pytest.mark.parametrize("model", ["base", "base-int8", "base-1", "small", "small-int8"])
 def test_embed_length(benchmark, model, length):
     embedder = Embedder(model, device="cpu", threads=1)
     chain = ring(length)

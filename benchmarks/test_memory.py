@@ -40,7 +40,7 @@ def embedded(length: int, limit: int, model: str) -> tuple[float, float]:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc")
 @pytest.mark.benchmark(group="a chain in a new process: first embedding of its length, peak memory")
-@pytest.mark.parametrize("model", ["base", "base-int8", "small"])
+@pytest.mark.parametrize("model", ["base", "base-int8", "small", "small-int8"])
 @pytest.mark.parametrize(
     ("length", "limit"),
     [*((n, 2048) for n in (50, 100, 200, 400, 700, 1000, 2000, 4096, 5000)), (1000, 512), (4096, 512)],

@@ -20,7 +20,8 @@ from scipy.stats import lognorm
 
 HERE = Path(__file__).resolve().parents[1]
 CORE, GPU = "a core", "an H100"
-CHANNELS = {"base": 64, "base-int8": 64, "small": 32}
+WIDTHS = {"base": (128, 395, 64), "small": (128, 267, 32)}
+"""Widths of protein, residue and pair."""
 YEAR_HOURS = 365.25 * 24
 
 
@@ -123,9 +124,9 @@ def main(
     ]
     numbers = {"protein": 1.0, "residue": mean_length, "pair": square}
     units = ["B", "kB", "MB", "GB", "TB", "PB"]
-    for level, count in numbers.items():
+    for place, (level, count) in enumerate(numbers.items()):
         sizes = [
-            structures * count * CHANNELS[model] * width
+            structures * count * WIDTHS[model][place] * width
             for model, width in (("base", 4), ("base", 2), ("small", 2))
         ]
         lines.append(f"| {level} | {' | '.join(human(size, units) for size in sizes)} |")

@@ -315,7 +315,7 @@ def _pack_narrow(
     blocks: str,
     about: Mapping[str, Any],
 ) -> Likeness:
-    """Write a graph with blocks of lower precision than the model's if its embeddings agree."""
+    """Write a graph of lower precision than the model's if its embeddings agree."""
     exact = Embedder(model.path, "cpu")
     card = exact.card
     with tempfile.TemporaryDirectory() as folder:

@@ -63,31 +63,44 @@ def read_evaluation(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     return {"judgement": judgement, "curve": loaded.get("curve", [])}
 
 
+INTEGERS = "8-bit integers"
+COSINE = "cosine to float32 on held-out chains"
+OF_QUANTISED = (
+    "kind", "contract", "widths", "weights (SHA-256)", "pair map", "blocks", "ranges set on", COSINE,
+    "exported by", "licence",
+)  # fmt: skip
+"""Rows of the card of a quantised graph."""
+
+
 def as_page(card: Mapping[str, Any]) -> str:
     """Return the card as Markdown: summary, identity, data, recipe, training curve, losses, limits.
 
     Missing values are "not recorded". The golden vector and properties fixed by the contract are left out. A
-    quantised graph refers to the card of its original for training and losses.
+    quantised graph has what differs from its original, and refers to the card of that for the rest.
 
     Parameters
     ----------
     card : mapping
         From `read_card`.
     """
+    original = dict(card.get("quantised") or {}).get("from")
+    identity = _identity(card)
+    if original:
+        identity = {name: value for name, value in identity.items() if name in OF_QUANTISED}
     parts = [
         f"# Model card: {card.get('name', 'without a name')}",
         in_words(card),
         "Made from the metadata of the graph by `protemb-export card`.",
-        table(_identity(card)),
+        table(identity),
     ]
-    if original := dict(card.get("quantised") or {}).get("from"):
-        parts.append(f"Data, recipe, training curve and losses: see the card of {original}.")
-    else:
-        parts += ["## Data and recipe", table(_training(card.get("training", {})))]
-        if card.get("curve"):
-            parts += ["## Training curve", f"{RELATIVE}.", _curve(card["curve"])]
-        if card.get("judgement"):
-            parts += ["## Losses on whole chains", _levels(card["judgement"])]
+    if original:
+        parts.append(f"Everything else is on the card of {original}.")
+        return "\n\n".join(parts) + "\n"
+    parts += ["## Data and recipe", table(_training(card.get("training", {})))]
+    if card.get("curve"):
+        parts += ["## Training curve", f"{RELATIVE}.", _curve(card["curve"])]
+    if card.get("judgement"):
+        parts += ["## Losses on whole chains", _levels(card["judgement"])]
     parts += ["## Known limits", LIMITS]
     return "\n\n".join(parts) + "\n"
 
@@ -131,12 +144,13 @@ def _deviation(card: Mapping[str, Any]) -> dict[str, Any]:
     quantised = card.get("quantised")
     if quantised is None:
         return {"deviation from PyTorch": listed(card.get("parity"))}
-    blocks = quantised.get("blocks", "8-bit integers")
+    precision = quantised.get("blocks", INTEGERS)
+    what = "pair map" if precision == INTEGERS else "blocks"
     ranges = {"ranges set on": listed(quantised["calibration"])} if "calibration" in quantised else {}
     return {
-        "blocks": f"in {blocks}, made from the graph of {quantised['from']}",
+        what: f"in {precision}; otherwise the network of {quantised['from']}",
         **ranges,
-        "cosine to float32 on held-out chains": listed(quantised["cosine_to_float32"]),
+        COSINE: listed(quantised["cosine_to_float32"]),
     }
 
 

@@ -183,9 +183,7 @@ def _add_strips(
     for part in graph.node:
         if part.op_type == "Shape" and part.input[0].startswith("used_"):
             part.input[0] = "ca_coords"  # same batch and length
-    # ONNX Runtime executes all nodes up to the last one needed: those of an output that is often not
-    # requested come last.
-    ordered = [*_in_order([*nodes, *graph.node], graph), *pair]
+    ordered = _in_order([*nodes, *pair, *graph.node], graph)
     del graph.node[:], graph.output[:], graph.value_info[:]
     graph.node.extend(ordered)
     inputs = [value for value in graph.input if value.name in CHAIN_AXES]

@@ -143,7 +143,7 @@ def _grouped(skipped: Sequence[Skipped]) -> list[dict[str, Any]]:
 
 def _colours(found: Sequence[Embedding]) -> list[str]:
     """Return one colour (six hexadecimal digits) for each residue, comparable between chains."""
-    every = principal_colours(np.concatenate([embedding.residue for embedding in found]))
+    every = principal_colours(np.concatenate([embedding.readout("residue") for embedding in found]))
     ends = np.cumsum([len(embedding) for embedding in found])[:-1]
     return [np.rint(255 * part).astype(np.uint8).tobytes().hex() for part in np.split(every, ends)]
 

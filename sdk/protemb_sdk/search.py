@@ -144,7 +144,8 @@ class Index:
         >>> index.descriptor(embedder.embed("1a8o.cif")).shape
         (128,)
         """
-        return self._whitenings.descriptor(query.protein, query.residue)
+        residue = None if self._whitenings.residue is None else query.readout("residue")
+        return self._whitenings.descriptor(query.protein, residue)
 
     def search(
         self, query: Embedding, k: int = 20, candidates: int = CANDIDATES, sort: str | None = None

@@ -138,5 +138,5 @@ def test_an_untrained_network_can_be_quantised(chains):
 
 def test_the_page_describes_the_comparison(quantised):
     page = as_page(read_card(quantised[0]))
-    assert "made from the graph of states" in page and "cosine to float32" in page
+    assert "otherwise the network of states" in page and "cosine to float32" in page
     assert "deviation from PyTorch" not in page

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from protemb_sdk import Chain, Embedder
 from protemb_sdk._model.batches import feeds_of
 from protemb_sdk._model.models import find_model
-from protemb_sdk._model.parts import PartSessions
+from protemb_sdk._model.parts import MOST, PartSessions
 from protemb_sdk._model.subgraph import Parts
 
 OUTPUTS = ("residue", "protein", "profile", "pair", "strip_means_0", "strip_means_2")
@@ -59,32 +59,60 @@ def test_all_outputs_need_the_whole_graph(content: bytes) -> None:
     assert not Parts(content).spares([value.name for value in graph.output])
 
 
-def test_every_operator_that_is_executed_is_needed(states_path: Path, tmp_path: Path) -> None:
+def test_every_operator_that_is_executed_is_needed(content: bytes, chain_1a8o: Chain, tmp_path: Path) -> None:
     """ONNX Runtime executes every operator of a graph: those of other outputs must not be in it."""
     options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
     options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    embedder = Embedder(states_path, "cpu", session_options=options)
-    embedder.embed(find_example())
-    (session,) = embedder._session._parts._sessions.values()  # type: ignore[union-attr]
-    events = json.loads(Path(session.end_profiling()).read_text())
-    executed = {event["args"]["op_name"] for event in events if event["name"].endswith("_kernel_time")}
-    assert "Conv" in executed and "LogSoftmax" not in executed  # of the profile
+    executed = {}
+    feeds = feeds_of(chain_1a8o)
+    for name, graph in (("whole", content), ("part", Parts(content).of(list(feeds), ["residue"]))):
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        session.run(["residue"], feeds)
+        events = json.loads(Path(session.end_profiling()).read_text())
+        executed[name] = {e["args"]["op_name"] for e in events if e["name"].endswith("_kernel_time")}
+    assert "LogSoftmax" in executed["whole"] - executed["part"]  # of the profile
+    assert "Conv" in executed["part"]
 
 
-def find_example() -> Path:
-    return find_model("base").path.with_name("1a8o.cif")
+def test_one_session_keeps_memory_and_the_ones_used_last_are_kept(content: bytes) -> None:
+    sessions = PartSessions(Parts(content), loaded)
+    inputs = ("ca_coords", "residue_type", "residue_index")
+    first, keeps = sessions.of(inputs, ["residue", "protein"])
+    assert keeps
+    other, keeps = sessions.of(inputs, ["profile"])
+    assert not keeps
+    assert sessions.of(inputs, ["residue", "protein"]) == (first, True)
+    assert sessions.of(inputs, ["profile"]) == (other, False)
+    assert sessions.of(inputs, ["profile"]) == (other, True)  # twice in a row: now it is the usual one
+    again, keeps = sessions.of(inputs, ["residue", "protein"])
+    assert again is not first and not keeps
+    for output in OUTPUTS:
+        sessions.of(inputs, [output])
+    assert len(sessions._sessions) == MOST
 
 
+def test_options_of_the_caller_are_for_one_session(states_path: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    assert Embedder(states_path, "cpu")._session._parts is not None
+    assert Embedder(states_path, "cpu", session_options=options)._session._parts is None
+    assert Embedder("base-1", "cpu")._session._parts is None  # everything is needed for its residues
+
+
+@pytest.mark.parametrize("model", ["states", "base", "base-int8"])
 @pytest.mark.parametrize("output", ["strip_means_1", "pair"])
 def test_what_does_not_depend_on_the_strip_is_computed_once(
-    content: bytes, chain_1a8o: Chain, output: str
+    states_path: Path, chain_1a8o: Chain, model: str, output: str
 ) -> None:
+    content = (states_path if model == "states" else find_model(model).path).read_bytes()
     session = loaded(content)
-    feeds: dict[str, Any] = {**feeds_of(chain_1a8o), "halo": np.array(4)}
-    (feeds["means_0"],) = session.run(["strip_means_0"], feeds)
-    (feeds["means_1"],) = session.run(["strip_means_1"], feeds)
-    split = PartSessions(content, loaded, None).split([*feeds, "rows"], ["rows"], [output])
+    feeds: dict[str, Any] = {**feeds_of(chain_1a8o), "halo": np.array(30)}
+    for k in range(sum(value.name.startswith("strip_means_") for value in session.get_outputs()) - 1):
+        (feeds[f"means_{k}"],) = session.run([f"strip_means_{k}"], feeds)
+    parts = Parts(content)
+    split = PartSessions(parts, loaded).split([*feeds, "rows"], ["rows"], [output])
     assert split is not None and "rows" in split.reads_again and "rows" not in split.reads_once
     shared = split.once.run(list(split.shared), {name: feeds[name] for name in split.reads_once})
     given = dict(zip(split.shared, shared, strict=True))
@@ -93,10 +121,16 @@ def test_what_does_not_depend_on_the_strip_is_computed_once(
         (wanted,) = session.run([output], {**feeds, "rows": rows})
         (found,) = split.again.run([output], {**given, "rows": rows})
         np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
-    kernels = [node.op_type for node in nodes_of(Parts(content).fixed(Parts(content).split(
-        [*feeds, "rows"], ["rows"], [output]
-    )))]  # type: ignore[arg-type]  # fmt: skip
-    assert "TopK" in kernels and "Conv" not in kernels  # neighbours, not the map
+    divided = parts.split([*feeds, "rows"], ["rows"], [output])
+    assert divided is not None
+    types = {value.name: value.type for value in split.once.get_outputs()}
+    once, again = (
+        {node.op_type for node in nodes_of(graph)}
+        for graph in (parts.fixed(divided), parts.changing(divided, types))
+    )
+    # Neighbours, messages and states in one part, the map in the other.
+    assert {"TopK", "Gemm"} <= once and not once & {"Conv", "QLinearConv"}
+    assert "TopK" not in again and "LayerNormalization" not in again and again & {"Conv", "QLinearConv"}
 
 
 def small_graph(nested: bool) -> bytes:

@@ -49,7 +49,7 @@ def to_torch_geometric(embedding: Embedding, radius: float = 10.0) -> Data:
     np.fill_diagonal(near, False)
     edges = np.argwhere(near).T
     data = Data(
-        x=torch.from_numpy(embedding.residue.copy()),
+        x=torch.from_numpy(embedding.readout("residue").copy()),
         pos=torch.from_numpy(coords.astype(np.float32)),
         residue_type=torch.from_numpy(embedding.chain.residue_type.copy()),
         edge_index=torch.from_numpy(np.ascontiguousarray(edges)),

@@ -149,7 +149,11 @@ def _batch(
             return run_passes(session, feeds, coords, memory_limit, pair, readouts, profile, budget, residue)
         strips = plan_rows(length, info.channels, info.radius, memory_limit, len(chains))
         found = run_strips(session, feeds, coords, strips, pair, readouts, budget)
-        return found if residue else [replace(pooled, residue=pooled.residue[:, :0]) for pooled in found]
+        return (
+            found
+            if residue
+            else [replace(pooled, residue=np.empty((len(pooled.residue), 0), np.float32)) for pooled in found]
+        )
     except EmbeddingError as error:
         raise error.at(chains[0].id) from error
     except MemoryError as error:

@@ -18,6 +18,7 @@ Feeds = Mapping[str, NDArray[Any]]
 MOST_SHAPES = 32
 """Shapes that are kept at once; each has its own memory."""
 ONE_CHAIN = ("ca_coords", "residue_type", "residue_index")
+"""Inputs of a graph that have no default."""
 CHAIN_INPUTS = (*ONE_CHAIN, "lengths")
 """Inputs of padded chains; all others have defaults."""
 

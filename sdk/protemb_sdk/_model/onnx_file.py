@@ -51,7 +51,8 @@ def has_external_data(content: bytes) -> bool:
 
 def text(of: memoryview | int | None, field: int) -> str:
     """Return a field of a message that is a string, or an empty one."""
-    assert isinstance(of, memoryview)  # fields that hold messages
+    if not isinstance(of, memoryview):
+        raise ValueError("a number in place of a message")
     for number, value, _ in fields(of):
         if number == field and isinstance(value, memoryview):
             return bytes(value).decode()

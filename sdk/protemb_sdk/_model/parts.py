@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from protemb_sdk._model.bound import ONE_CHAIN
-from protemb_sdk._model.subgraph import Parts
+from protemb_sdk._model.subgraph import ELEMENTS, Parts
+
+MOST = 6
+"""Sessions of each kind that are kept, those used last."""
+
+Key = tuple[tuple[str, ...], ...]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,69 +39,70 @@ class SplitSessions:
 
 
 class PartSessions:
-    """Sessions of parts of one graph.
+    """Sessions of parts of one graph; threads may share it.
 
     Parameters
     ----------
-    content : bytes
-        The ONNX model.
+    parts : Parts
+        The graph.
     load : callable
         Returns a session of an ONNX model.
-    session : onnxruntime.InferenceSession
-        Of the whole graph, or of the part for `usual`.
-    usual : sequence of str
-        Outputs of `session` if it is of a part.
     """
 
-    def __init__(
-        self, content: bytes, load: Callable[[bytes], Any], session: Any, usual: Sequence[str] = ()
-    ) -> None:
-        self._content, self._load = content, load
-        self._parts: Parts | None = None
-        self._whole = None if usual else session
-        self._sessions: dict[tuple[tuple[str, ...], tuple[str, ...]], Any] = {}
-        if usual:
-            self._sessions[ONE_CHAIN, tuple(usual)] = session
-        self._splits: dict[tuple[tuple[str, ...], ...], SplitSessions | None] = {}
+    def __init__(self, parts: Parts, load: Callable[[bytes], Any]) -> None:
+        self._parts, self._load = parts, load
+        self._sessions: OrderedDict[Key, Any] = OrderedDict()
+        self._splits: OrderedDict[Key, SplitSessions | None] = OrderedDict()
+        self._last: Key = ()
+        self._keeper: Key = ()
+        self._lock = threading.Lock()
 
-    @property
-    def parts(self) -> Parts:
-        """The graph, read on first use."""
-        if self._parts is None:
-            self._parts = Parts(self._content)
-        return self._parts
+    def of(self, inputs: Iterable[str], outputs: Sequence[str]) -> tuple[Any, bool]:
+        """Return a session for these outputs, and whether it may keep the memory of its maps.
 
-    def of(self, inputs: Iterable[str], outputs: Sequence[str]) -> Any:
-        """Return a session for these outputs."""
+        That is one session at a time, so that `memory_limit` holds: the first, or another that is used twice
+        in a row, for which the former is loaded anew when it is needed.
+        """
         key = tuple(inputs), tuple(outputs)
-        if key not in self._sessions:
-            if self.parts.spares(outputs):
-                self._sessions[key] = self._load(self.parts.of(*key))
-            else:
-                self._whole = self._whole or self._load(self._content)
-                self._sessions[key] = self._whole
-        return self._sessions[key]
+        with self._lock:
+            session = _recent(self._sessions, key, lambda: self._load(self._parts.of(*key)))
+            if key == self._last and key != self._keeper:
+                self._sessions.pop(self._keeper, None)
+                self._keeper = key
+            self._keeper = self._keeper or key
+            self._last = key
+            return session, key == self._keeper
 
-    def split(self, inputs: list[str], changing: list[str], outputs: list[str]) -> SplitSessions | None:
+    def split(
+        self, inputs: Iterable[str], changing: Sequence[str], outputs: Sequence[str]
+    ) -> SplitSessions | None:
         """Return sessions for what depends on `changing` and what does not; None if all depends on it."""
         key = tuple(inputs), tuple(changing), tuple(outputs)
-        if key not in self._splits:
-            self._splits[key] = self._made(*key)
-        return self._splits[key]
+        with self._lock:
+            return _recent(self._splits, key, lambda: self._made(*key))
 
     def _made(
         self, inputs: tuple[str, ...], changing: tuple[str, ...], outputs: tuple[str, ...]
     ) -> SplitSessions | None:
-        split = self.parts.split(inputs, changing, outputs)
+        split = self._parts.split(inputs, changing, outputs)
         if split is None:
             return None
-        once = self._load(self.parts.fixed(split))
+        once = self._load(self._parts.fixed(split))
         types = {value.name: value.type for value in once.get_outputs()}
-        content = self.parts.changing(split, types)
-        if content is None:
+        if not set(types.values()) <= set(ELEMENTS):
             return None
-        again = self._load(content)
+        again = self._load(self._parts.changing(split, types))
         once_reads, again_reads = (
             tuple(x.name for x in session.get_inputs() if x.name in inputs) for session in (once, again)
         )
         return SplitSessions(once, again, once_reads, again_reads, split.shared)
+
+
+def _recent(kept: OrderedDict[Key, Made], key: Key, make: Callable[[], Made]) -> Made:
+    """Return the value of a key, made if it is not there, and forget the one that was not used longest."""
+    if key not in kept:
+        kept[key] = make()
+        if len(kept) > MOST:
+            kept.popitem(last=False)
+    kept.move_to_end(key)
+    return kept[key]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.limits import Budget
-from protemb_sdk._model.strips import MAPS_WITH_STATES, Feeds, MapReader, Pooled, plan_rows
+from protemb_sdk._model.strips import KEPT, MAPS_WITH_STATES, Feeds, MapReader, Pooled, plan_rows
 
 if TYPE_CHECKING:
     from protemb_sdk._model.models import GraphInfo
@@ -68,7 +68,10 @@ def run_passes(
     others = tuple(name for name in readouts if name not in MEANS)
     reader = MapReader(others, ca_coords, length, info.channels, session.threads, pair)
     of_residues = [*(["residue"] if residue else []), "protein", *(["profile"] if profile else [])]
-    whole = plan_rows(length, info.channels, info.radius, memory_limit, chains, MAPS_WITH_STATES)
+    # Another session, that of usual outputs, may keep memory meanwhile.
+    less = int(memory_limit * (1 - KEPT))
+    room = memory_limit if of_residues == ["residue", "protein"] and not reader.outputs else less
+    whole = plan_rows(length, info.channels, info.radius, room, chains, MAPS_WITH_STATES)
     if len(whole.rows) == 1:
         outputs = [*of_residues, *([f"strip_means_{end}"] if means_of else []), *reader.outputs]
         found = dict(zip(outputs, session.run(outputs, feeds, whole.keep, budget), strict=True))
@@ -79,7 +82,7 @@ def run_passes(
         given: dict[str, NDArray[Any]] = {}
         # Without anything of the last map, protein vector and profile need the means of the exchanges alone.
         for k in range(end + 1 if residue or means_of or reader.outputs else end):
-            strips = plan_rows(length, info.channels, info.radii[k], memory_limit, chains, MAPS_WITH_STATES)
+            strips = plan_rows(length, info.channels, info.radii[k], less, chains, MAPS_WITH_STATES)
             outputs = [f"strip_means_{k}", *(reader.outputs if k == end else [])]
             halo = {"halo": np.array(info.radii[k], dtype=np.int64)}
             total = np.zeros((chains, length, 4 * info.channels + 1))
@@ -92,7 +95,6 @@ def run_passes(
                 if pair_BCRL:
                     reader.add(first, pair_BCRL[0])
             given[f"means_{k}"] = total.astype(np.float32)
-        # The graph computes the first half of a map in any case, of one row then, and takes the given means.
         one = {"rows": np.array([0, 1], dtype=np.int64), "halo": np.array(0, dtype=np.int64)}
         results = session.run(of_residues, {**feeds, **given, **one}, False, budget)
         found, means = dict(zip(of_residues, results, strict=True)), given.get(f"means_{end}")

@@ -182,14 +182,19 @@ class Session(Generic[Info]):
             if chosen == [CPU]:
                 # Planning memory for a shape costs as much again as the maps, and chains seldom share one.
                 options.enable_mem_pattern = False
+        self._parts: PartSessions | None = None
         automatic = device == "auto" and providers is None
         graph = Graph.of(model, gpu_path if gpu_path and _name(chosen[0]) == CUDA else path)
         if automatic and chosen != [CPU]:
             self._session, graph = self._auto(runtime, graph, options, chosen, model, path)
         else:
-            part = graph.part(usual) if usual and chosen == [CPU] else None
-            usual = usual if part else ()
-            self._session = _load(runtime, part or graph, options, chosen)
+            # Options of the caller may be for one session, and other providers may not know constants.
+            if usual and chosen == [CPU] and session_options is None:
+                self._parts = graph.parts(usual, lambda part: _load(runtime, part, options, [CPU]))
+            if self._parts is None:
+                self._session = _load(runtime, graph, options, chosen)
+            else:
+                self._session = self._parts.of(ONE_CHAIN, usual)[0]
         self.provider: str = self._session.get_providers()[0]
         wanted = list(map(_name, chosen))
         if not automatic and self.provider != wanted[0]:
@@ -212,14 +217,6 @@ class Session(Generic[Info]):
             if self.provider != CUDA:
                 raise DeviceError(f"cuda_graphs=True needs CUDA, and this is {self.device}; leave it out")
             self.fixed = self.with_fixed_shapes(graph, chosen)
-        self._parts: PartSessions | None = None
-        if self.provider == CPU:
-            self._parts = PartSessions(
-                graph.content,
-                lambda content: _load(runtime, graph._replace(content=content), options, [CPU]),
-                self._session,
-                usual,
-            )
         self._pid = os.getpid()
         # On a CPU a run has all threads. Two at once leave memory in pieces, which grows beyond any limit.
         self._room = threading.BoundedSemaphore(1 if self.provider == CPU else MOST_AT_ONCE)
@@ -302,7 +299,13 @@ class Session(Generic[Info]):
         EmbeddingError
             If the run fails or is out of time, or the session came through a fork.
         """
-        return self._guarded(lambda options: self._results(outputs, feeds, options), keep_memory, budget)
+        self._check_process()
+        if self._parts is None:
+            return self._guarded(lambda options: self._results(outputs, feeds, options), keep_memory, budget)
+        session, keeps = self._parts.of(feeds, outputs)
+        return self._guarded(
+            lambda options: session.run(outputs, dict(feeds), options), keep_memory and keeps, budget
+        )
 
     def prepared(
         self,
@@ -327,6 +330,7 @@ class Session(Generic[Info]):
         callable
             Takes the further inputs and `keep_memory`; returns as `run`, and raises the same errors.
         """
+        self._check_process()
         parts = self._parts
         split = parts.split([*feeds, *changing], changing, outputs) if parts is not None else None
         if split is None:
@@ -341,6 +345,13 @@ class Session(Generic[Info]):
             lambda options: split.again.run(outputs, {**given, **more}, options), keep, budget
         )
 
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise EmbeddingError(
+                "this Embedder or predictor was made before a fork, which ONNX Runtime does not survive; "
+                "make it in the child process, or start children with 'spawn'"
+            )
+
     def _guarded(
         self,
         run: Callable[[Any], list[NDArray[np.float32]]],
@@ -348,11 +359,6 @@ class Session(Generic[Info]):
         budget: Budget | None,
     ) -> list[NDArray[np.float32]]:
         """Call `run` with options of a run, within the budget."""
-        if os.getpid() != self._pid:
-            raise EmbeddingError(
-                "this Embedder or predictor was made before a fork, which ONNX Runtime does not survive; "
-                "make it in the child process, or start children with 'spawn'"
-            )
         options = self._run_options if keep_memory else self._last_run_options
         if budget is not None:
             options = self._options_of_run(shrinks=not keep_memory)  # of this run alone: it may be ended
@@ -379,8 +385,7 @@ class Session(Generic[Info]):
             return self.fixed.run(outputs, feeds, options)
         if self.binds:
             return run_bound(import_runtime().OrtValue, self._session, outputs, feeds, options, self._place)
-        session = self._session if self._parts is None else self._parts.of(feeds, outputs)
-        results: list[NDArray[np.float32]] = session.run(outputs, dict(feeds), options)
+        results: list[NDArray[np.float32]] = self._session.run(outputs, dict(feeds), options)
         return results
 
     def stop(self) -> None:
@@ -406,12 +411,14 @@ class Graph(NamedTuple):
     def of(cls, model: Model, path: Path) -> Graph:
         return cls(path, *read_graph(model, path))
 
-    def part(self, outputs: Sequence[str]) -> Graph | None:
-        """Return the part that some outputs of a chain need; None of graphs for padded chains or others."""
-        parts = Parts(self.content)
-        if "lengths" in parts.inputs or not set(outputs) <= set(parts.outputs):
+    def parts(self, usual: Sequence[str], load: Callable[[Graph], Any]) -> PartSessions | None:
+        """Return sessions of parts; None if the usual outputs need all of it, or for padded chains."""
+        try:
+            parts = Parts(self.content)
+        except ValueError:  # refused by ONNX Runtime, which says why
             return None
-        return self._replace(content=parts.of(ONE_CHAIN, outputs))
+        alone = "lengths" not in parts.inputs and set(usual) <= set(parts.outputs) and parts.spares(usual)
+        return PartSessions(parts, lambda content: load(self._replace(content=content))) if alone else None
 
 
 def _name(provider: Provider) -> str:

@@ -137,7 +137,7 @@ def _compare(row: dict[str, Any], embedder: Embedder, found: Verified, tolerance
             raise StructureError("the row names no file")
         chains = embedder.read(_member(source)).chains
         twins = [chain for chain in chains if chain.chain_id == row["chain"]]
-        again = embedder.embed_chain(twins[0]) if twins else None
+        again = embedder.embed_chain(twins[0], residue="residue" in row) if twins else None
     except ProtembError as error:
         found.missing.append(Skipped.of(error, source or row["id"], row["chain"]))
         return

@@ -195,7 +195,8 @@ class BaseFeatures(nn.Module):
     def towards(self, coords_BL3: Tensor, index_BL: Tensor, rows_R: Tensor) -> Tensor:
         """Return the vector between two residues in the frame of either, shape (B, 3 + 3, R, L).
 
-        From the row to the column in the frame of the row, then back in the frame of the column.
+        From the row to the column in the frame of the row, then back in the frame of the column. Coordinates
+        must be centred: errors are 1e-7 of the distance from the origin.
         """
         frames_BALK = self.frames(coords_BL3, index_BL).transpose(1, 2)
         rows_B1R3, columns_B1L3 = coords_BL3.index_select(1, rows_R)[:, None], coords_BL3[:, None]
