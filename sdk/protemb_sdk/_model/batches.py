@@ -16,11 +16,11 @@ from protemb_sdk._model.passes import run_passes
 from protemb_sdk._model.plan import padded_feeds, shared_length
 from protemb_sdk._model.session import CPU
 from protemb_sdk._model.strips import (
-    MAPS_AT_ONCE,
     MAPS_WITH_STATES,
     Pooled,
     limit_on_cuda,
     map_bytes,
+    maps_at_once,
     plan_batches,
     plan_rows,
     run_strips,
@@ -109,7 +109,7 @@ def pool_alike(
             "padding would change them; pass chains of one length"
         )
     found: list[Pooled] = []
-    maps = MAPS_WITH_STATES if session.info.has_states else MAPS_AT_ONCE
+    maps = maps_at_once(session.info, pair or bool(readouts))
     if session.provider != CPU:
         memory_limit = limit_on_cuda(memory_limit, session.info.channels, maps)
     for length in lengths:

@@ -100,6 +100,11 @@ class GraphInfo:
         """Whether the network has a single representation: contract 2."""
         return self.contract != CONTRACT
 
+    @property
+    def has_integers(self) -> bool:
+        """Whether the pair map is in 8-bit integers."""
+        return dict(self.card.get("quantised") or {}).get("blocks") == "8-bit integers"
+
 
 @cache
 def _registry() -> dict[str, dict[str, Any]]:

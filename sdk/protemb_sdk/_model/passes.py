@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.limits import Budget
-from protemb_sdk._model.strips import KEPT, MAPS_WITH_STATES, Feeds, MapReader, Pooled, plan_rows
+from protemb_sdk._model.strips import KEPT, Feeds, MapReader, Pooled, maps_at_once, plan_rows
 
 if TYPE_CHECKING:
     from protemb_sdk._model.models import GraphInfo
@@ -71,7 +71,8 @@ def run_passes(
     # Another session, that of usual outputs, may keep memory meanwhile.
     less = int(memory_limit * (1 - KEPT))
     room = memory_limit if of_residues == ["residue", "protein"] and not reader.outputs else less
-    whole = plan_rows(length, info.channels, info.radius, room, chains, MAPS_WITH_STATES)
+    maps = maps_at_once(info, bool(reader.outputs))
+    whole = plan_rows(length, info.channels, info.radius, room, chains, maps)
     if len(whole.rows) == 1:
         outputs = [*of_residues, *([f"strip_means_{end}"] if means_of else []), *reader.outputs]
         found = dict(zip(outputs, session.run(outputs, feeds, whole.keep, budget), strict=True))
@@ -82,7 +83,7 @@ def run_passes(
         given: dict[str, NDArray[Any]] = {}
         # Without anything of the last map, protein vector and profile need the means of the exchanges alone.
         for k in range(end + 1 if residue or means_of or reader.outputs else end):
-            strips = plan_rows(length, info.channels, info.radii[k], less, chains, MAPS_WITH_STATES)
+            strips = plan_rows(length, info.channels, info.radii[k], less, chains, maps)
             outputs = [f"strip_means_{k}", *(reader.outputs if k == end else [])]
             halo = {"halo": np.array(info.radii[k], dtype=np.int64)}
             total = np.zeros((chains, length, 4 * info.channels + 1))

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MAPS_AT_ONCE = 6
 # The same in contract 2, whose graph weights a map by contact too: 5.8 of whole chains, up to 7.3 of strips.
 MAPS_WITH_STATES = 7.5
+# The same if the map is in 8-bit integers, of which 1.4 are measured; and what the float32 output takes.
+MAPS_OF_INTEGERS, MAP_AS_OUTPUT = 2.0, 1.5
 
 # Features are no narrower where the network is.
 LEAST_CHANNELS = 64
@@ -50,6 +52,15 @@ class Strips(NamedTuple):
 
     rows: list[tuple[int, int]]
     keep: bool
+
+
+def maps_at_once(info: GraphInfo, pair: bool = True) -> float:
+    """Return the pair maps that a session holds at its peak, if the output `pair` is wanted or not."""
+    if not info.has_states:
+        return MAPS_AT_ONCE
+    if info.has_integers:
+        return MAPS_OF_INTEGERS + (MAP_AS_OUTPUT if pair else 0)
+    return MAPS_WITH_STATES
 
 
 def map_bytes(length: int, rows: int, channels: int, maps: float = MAPS_AT_ONCE) -> int:
