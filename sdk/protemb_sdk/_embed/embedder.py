@@ -227,7 +227,7 @@ class Embedder:
             Keep the profile of residue types; see `profile`.
         residue : bool, default True
             Keep the residue embedding. Without it `Embedding.residue` has width 0, and models of contract 2
-            on a CPU compute half of the pair map: protein vectors in .56 of the time.
+            on a CPU compute half of the pair map: protein vectors in about .6 of the time.
 
         Returns
         -------
