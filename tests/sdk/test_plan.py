@@ -309,7 +309,7 @@ def test_a_copy_that_cannot_be_loaded_is_one_clear_error(fixed: Embedder) -> Non
 
 def test_maps_of_integers_take_less_memory_in_the_plan() -> None:
     exact, narrow = (Embedder(name, "cpu")._session.info for name in ("base", "base-int8"))
-    assert maps_at_once(exact) == maps_at_once(exact, pair=False) == MAPS_WITH_STATES
+    assert maps_at_once(exact) == MAPS_WITH_STATES > maps_at_once(exact, pair=False)
     assert maps_at_once(narrow, pair=False) < maps_at_once(narrow) < MAPS_WITH_STATES / 2
     assert maps_at_once(Embedder("base-1", "cpu")._session.info) < MAPS_WITH_STATES
 

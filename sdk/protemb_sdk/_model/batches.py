@@ -109,7 +109,7 @@ def pool_alike(
             "padding would change them; pass chains of one length"
         )
     found: list[Pooled] = []
-    maps = maps_at_once(session.info, pair or bool(readouts))
+    maps = maps_at_once(session.info, pair or bool(readouts) or session.provider != CPU)
     if session.provider != CPU:
         memory_limit = limit_on_cuda(memory_limit, session.info.channels, maps)
     for length in lengths:

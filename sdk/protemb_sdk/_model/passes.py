@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.limits import Budget
+from protemb_sdk._model.session import CPU
 from protemb_sdk._model.strips import KEPT, Feeds, MapReader, Pooled, maps_at_once, plan_rows
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def run_passes(
     # Another session, that of usual outputs, may keep memory meanwhile.
     less = int(memory_limit * (1 - KEPT))
     room = memory_limit if of_residues == ["residue", "protein"] and not reader.outputs else less
-    maps = maps_at_once(info, bool(reader.outputs))
+    maps = maps_at_once(info, bool(reader.outputs) or session.provider != CPU)
     whole = plan_rows(length, info.channels, info.radius, room, chains, maps)
     if len(whole.rows) == 1:
         outputs = [*of_residues, *([f"strip_means_{end}"] if means_of else []), *reader.outputs]

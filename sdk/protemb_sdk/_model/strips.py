@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Pair maps of C float32 channels that a session holds at its peak, features and residual stream at once:
 # 5.2 are measured (benchmarks/test_memory.py), and a limit is a limit.
 MAPS_AT_ONCE = 6
-# The same in contract 2, whose graph weights a map by contact too: 5.8 of whole chains, up to 7.3 of strips.
+# The same in contract 2 with the output `pair`, and on devices other than a CPU; without, 5.2 are measured.
 MAPS_WITH_STATES = 7.5
 # The same if the map is in 8-bit integers, of which 1.4 are measured; and what the float32 output takes.
 MAPS_OF_INTEGERS, MAP_AS_OUTPUT = 2.0, 1.5
@@ -60,7 +60,7 @@ def maps_at_once(info: GraphInfo, pair: bool = True) -> float:
         return MAPS_AT_ONCE
     if info.has_integers:
         return MAPS_OF_INTEGERS + (MAP_AS_OUTPUT if pair else 0)
-    return MAPS_WITH_STATES
+    return MAPS_WITH_STATES if pair else MAPS_AT_ONCE
 
 
 def map_bytes(length: int, rows: int, channels: int, maps: float = MAPS_AT_ONCE) -> int:
