@@ -227,7 +227,7 @@ class IntegerStatesNetwork(StatesNetwork):
         ones = torch.ones((), dtype=torch.uint8).expand(batch, height, length)
         rows = product(torch.stack([ones, near], dim=2), x, grid)
         wanted = strip.wanted.to(torch.uint8)
-        seen = near.transpose(1, 2) * wanted
+        seen = self.weights.quantised((strip.near * strip.wanted[:, None]).transpose(1, 2))
         columns = product(
             torch.stack([wanted.expand(batch, length, height), seen], dim=2), x.transpose(1, 2), grid
         )
