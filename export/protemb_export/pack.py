@@ -33,7 +33,7 @@ from protemb_export.verify import (
 )
 from protemb_sdk import Chain, Embedder, Model
 from protemb_sdk._base.output import writable_target, write_text_whole, written_whole
-from protemb_sdk._model.models import BUNDLED, EXAMPLE, beside
+from protemb_sdk._model.models import BUNDLED, EXAMPLE, INTEGERS, beside
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.vectors import ChainVectors
 
@@ -235,7 +235,7 @@ def pack_int8(
     graph = integer_graph(network, card["sigma"], as_metadata(card), vectors, map(chain_tensors, calibration))
     lengths = [len(chain) for chain in calibration]
     about = {"calibration": {"chains": len(lengths), "shortest": min(lengths), "longest": max(lengths)}}
-    return _pack_narrow(graph, model, out, held_out, "8-bit integers", about)
+    return _pack_narrow(graph, model, out, held_out, INTEGERS, about)
 
 
 def pack_half(network: ScoreNetwork, model: Model, out: Path, held_out: Sequence[Chain]) -> Likeness:

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 
 from protemb_export.errors import ExportError
 from protemb_export.words import in_words
+from protemb_sdk._model.models import INTEGERS
 from protemb_train.pretrain.levels import read_judgement
 
 ROWS = 16
@@ -63,7 +64,6 @@ def read_evaluation(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     return {"judgement": judgement, "curve": loaded.get("curve", [])}
 
 
-INTEGERS = "8-bit integers"
 COSINE = "cosine to float32 on held-out chains"
 OF_QUANTISED = (
     "kind", "contract", "widths", "weights (SHA-256)", "pair map", "blocks", "ranges set on", COSINE,

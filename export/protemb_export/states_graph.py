@@ -92,9 +92,7 @@ def integer_graph(
     `chains` are those of `IntegerStatesNetwork`, other parameters those of `states_graph`.
     """
     module = IntegerStatesNetwork(network, sigma, vectors, chains)
-    model = _graph(module, network, metadata, vectors, padded=False)
-    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    return model
+    return _graph(module, network, metadata, vectors, padded=False)
 
 
 def _graph(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from protemb_sdk._model.models import find_bundled
+from protemb_sdk._model.models import INTEGERS, find_bundled
 
 _SCORE = (
     "The denoising gradient of one protein chain: the direction in which each C-alpha atom moves towards "
@@ -57,7 +57,7 @@ def _of_embedding(card: Mapping[str, Any]) -> str:
     text += "residue types and gaps."
     quantised = dict(card.get("quantised") or {})
     if quantised:
-        blocks = quantised.get("blocks", "8-bit integers")
+        blocks = quantised.get("blocks", INTEGERS)
         return f"{text} The network is that of `{quantised['from']}` with {blocks}."
     chains = dict(dict(card.get("training", {})).get("record", {})).get("corpus_chains")
     if chains:

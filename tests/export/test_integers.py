@@ -79,6 +79,13 @@ def test_every_convolution_is_in_integers_and_no_map_is_transposed(quantised):
     assert kinds["DequantizeLinear"] == 1  # of the output pair
 
 
+@pytest.mark.parametrize("model", ["base-int8", "small-int8", "states"])
+def test_every_set_of_operators_is_named_once(quantised, model):
+    path = quantised[0] if model == "states" else find_model(model).path
+    named = [imported.domain for imported in onnx.load(path).opset_import]
+    assert sorted(named) == ["", "com.microsoft"]
+
+
 def test_features_in_tables_are_those_of_the_network(long):
     network, vectors = states_network()
     stem = StatesNetwork(network, SIGMA, vectors).stem

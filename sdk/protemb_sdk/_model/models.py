@@ -59,6 +59,10 @@ class Model:
     gpu_path: Path | None = None
 
 
+INTEGERS = "8-bit integers"
+"""Precision of the pair map in the card of a quantised graph, under `blocks`."""
+
+
 @dataclass(frozen=True, slots=True)
 class GraphInfo:
     """What a graph's metadata says of it.
@@ -103,7 +107,7 @@ class GraphInfo:
     @property
     def has_integers(self) -> bool:
         """Whether the pair map is in 8-bit integers."""
-        return dict(self.card.get("quantised") or {}).get("blocks") == "8-bit integers"
+        return dict(self.card.get("quantised") or {}).get("blocks") == INTEGERS
 
 
 @cache
