@@ -143,7 +143,12 @@ class Place:
 
 def sentence(run: subprocess.Popen[str], status: int = 1) -> str:
     """Return the error message of a run, which must be one sentence."""
-    out, err = run.communicate(timeout=PATIENCE)
+    try:
+        out, err = run.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        run.kill()
+        run.communicate()
+        raise
     assert run.returncode == status, (run.returncode, out, err)
     lines = [line for line in err.splitlines() if line.startswith("error:")]
     assert len(lines) == 1 and "Traceback" not in err, err

@@ -150,6 +150,36 @@ def test_a_script_that_ends_does_not_wait_for_pending_tasks() -> None:
     assert done.returncode == 1 and "enough" in done.stderr
 
 
+HALF = """
+import os, signal, struct, sys, time
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+from protemb_sdk._base.workers import WorkerPool
+
+def half(connection, message):
+    os.write(connection.fileno(), struct.pack("!i", len(message)) + bytes(message[: len(message) // 2]))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def work():
+    Connection._send_bytes = half
+    return "result"
+
+if __name__ == "__main__":
+    with WorkerPool(2) as pool:
+        jobs = [pool.submit(work), pool.submit(time.sleep, 50)]
+        print([type(job.exception()) is BrokenProcessPool for job in jobs])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_a_worker_killed_while_it_sends_a_result_does_not_block_the_run(tmp_path: Path) -> None:
+    """Python waits for the rest of the message: the other worker could still write to the pipe."""
+    script = tmp_path / "half.py"
+    script.write_text(HALF)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=40)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "[True, True]", "")
+
+
 HANDLES = """
 import os, resource, sys
 from protemb_sdk import Embedder, EmbeddingError

@@ -8,11 +8,16 @@ import os
 import signal
 import threading
 import weakref
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from multiprocessing.connection import Connection
-from typing import Any
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class WorkerPool(ProcessPoolExecutor):
@@ -44,7 +49,24 @@ class WorkerPool(ProcessPoolExecutor):
         self._stop_signal, self._telling = multiprocessing.Pipe(duplex=False)
         begin = (self._stop_signal, when_told, start, arguments)
         super().__init__(workers, mp_context=spawn, initializer=_begin, initargs=begin)
+        self._watched: set[int] = set()
+        self._ending = threading.Lock()
         _open.add(self)
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """As of `ProcessPoolExecutor`; a worker that dies while it sends a result breaks the pool too."""
+        try:
+            job = super().submit(fn, *args, **kwargs)
+        except OSError as error:  # a process was to be started just when another had died
+            if any(process.exitcode for process in self._processes.values()):
+                raise BrokenProcessPool("a process in the process pool was terminated abruptly") from error
+            raise
+        for pid, process in list(self._processes.items()):
+            if pid not in self._watched:
+                self._watched.add(pid)
+                watch = (process, self._processes, self._result_queue, self._ending)
+                threading.Thread(target=_end_after, args=watch, daemon=True).start()
+        return job
 
     def stop(self) -> None:
         """Tell the workers that their results are no longer needed."""
@@ -57,6 +79,23 @@ class WorkerPool(ProcessPoolExecutor):
             _open.discard(self)
             self._stop_signal.close()
             self._telling.close()
+
+
+def _end_after(
+    process: BaseProcess, others: Mapping[int, BaseProcess], results: Any, ending: threading.Lock
+) -> None:
+    """Wait for a process; if it did not end by itself, end the others and the pipe of results.
+
+    A process that is killed while it writes leaves part of a result, and the executor would wait for the
+    rest for ever: it looks at its processes only between results.
+    """
+    wait([process.sentinel])
+    process.join()
+    if process.exitcode:
+        with ending:
+            for other in list(others.values()):
+                other.terminate()
+            results._writer.close()
 
 
 _open: weakref.WeakSet[WorkerPool] = weakref.WeakSet()
