@@ -14,7 +14,7 @@ from benchmarks.experiments import archive, near_pairs
 
 from protemb_sdk import Embedder, read_chain, read_chains
 from protemb_sdk._model.models import EXAMPLE, find_model
-from protemb_train.network.neighbours import EDGE, NEAREST
+from protemb_train.network.neighbours import EDGE
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import BASE, BASE_1
 
@@ -35,7 +35,7 @@ def test_the_roofline_counts_the_multiplications_of_the_network(model: str) -> N
     assert three == 2 * 8 * 9 * BASE_1.bottleneck**2 * length**2
     kinds = {roofline.STEM, *roofline.CONVOLUTIONS.values(), roofline.REST, roofline.STATES}
     assert {kernel.kind for kernel in kernels} == kinds
-    edges = 2 * length * NEAREST * EDGE * BASE.single_channels
+    edges = 2 * length * BASE.neighbours * EDGE * BASE.single_channels
     layers = [kernel for kernel in kernels if kernel.kind == roofline.STATES and kernel.products == edges]
     assert len(layers) == sum(BASE.messages)
 

@@ -59,7 +59,7 @@ class PairTables(nn.Module):
         near = torch.cat(of_distance, dim=1)[:, :, 0, 1]
         gap = of_gap[0, :, 0].T
         around = 2 * stem.WIDTH + 6
-        limits = [(0.0, 1.0)] * BaseFeatures.radial_bins + [(-3.0, FARTHEST - 3.0)] + [SIGNED] * 2
+        limits = [(0.0, 1.0)] * self.features.radial_bins + [(-3.0, FARTHEST - 3.0)] + [SIGNED] * 2
         limits += [(0.0, 1.0)] * gap.shape[1] + [SIGNED] * around
         low, high = torch.tensor(limits).T
         self.register_buffer("low", low)

@@ -100,8 +100,8 @@ def finished(means_BLM: Tensor) -> Tensor:
 class FoldedStem(nn.Module):
     """`BaseStem` without residue types at one noise level, as one convolution.
 
-    The terms of rows and columns are further channels of its input: 52 of a pair and two times `WIDTH` are
-    64. ONNX Runtime computes 64 for 52, too; its blocked layout requires a multiple of 4.
+    The terms of rows and columns are further channels of its input: 52 of a pair in `base` and two times
+    `WIDTH` are 64. ONNX Runtime computes 64 for 52, too; its blocked layout requires a multiple of 4.
     """
 
     WIDTH = BaseFeatures.geometry_channels + 1
@@ -236,7 +236,7 @@ class StatesNetwork(nn.Module):
         known = self.stem.features.geometry(coords, residue_index)
         neighbours, state = None, None
         if self.single.enter is not None:
-            neighbours = find_neighbours(self.stem.features, coords, residue_index)
+            neighbours = find_neighbours(self.stem.features, coords, residue_index, self.single.nearest)
             state = self.single.first(known, neighbours)
         x = self.stem(coords, residue_index, row_list, known)
         maps, means = [], []

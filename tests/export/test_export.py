@@ -147,7 +147,7 @@ def test_base_does_not_compute_the_map_of_149_channels(base_preset):
     graph = onnx.load(base_preset.path).graph
     first = next(node for node in graph.node if node.op_type == "Conv")
     weight = next(t for t in graph.initializer if t.name == first.input[1])
-    assert list(weight.dims) == [64, BaseFeatures.pair_channels, 1, 1]
+    assert list(weight.dims) == [64, BaseFeatures().pair_channels, 1, 1]
     assert not [t.name for t in graph.initializer if 149 in t.dims]
 
 

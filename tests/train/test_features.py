@@ -139,7 +139,7 @@ def test_no_feature_is_subnormal_at_any_distance(scale, seed):
     coords = centred(torch.randn(1, 40, 3, generator=generator) * scale)
     index = torch.arange(40)[None]
     pair, _ = base(coords, torch.zeros_like(index), index)
-    edges = find_neighbours(BASE, coords, index)
+    edges = find_neighbours(BASE, coords, index, 24)
     near = mean_readouts(torch.ones(1, 1, 40, 40), coords)
     for values in (pair, edges.edge_LKE, edges.present_LK, edges.burial_BLD, *near.values()):
         # Far below the precision of a sum in float32, and far enough above 1e-38 for products.

@@ -15,7 +15,7 @@ from protemb_sdk import ModelError
 from protemb_train.network.checkpoint import load_network, take_map, take_weights
 from protemb_train.network.config import ConfigError
 from protemb_train.network.features import UNKNOWN, BaseFeatures
-from protemb_train.network.neighbours import EDGE, NEAREST, REACH, find_neighbours
+from protemb_train.network.neighbours import EDGE, REACH, find_neighbours
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.presets import PRESETS
 from protemb_train.pretrain.auxiliary import StepBatches
@@ -27,6 +27,7 @@ from .test_single import CONFIG, RECIPE, inputs_of
 MESSAGES = replace(CONFIG, messages=(2, 1))
 ALONE = replace(RECIPE, pair_map=False, piece_loss=0.0)
 FEATURES = BaseFeatures()
+NEAREST = MESSAGES.neighbours
 
 
 def walk(length: int, seed: int) -> torch.Tensor:
@@ -39,7 +40,7 @@ def walk(length: int, seed: int) -> torch.Tensor:
 @given(length=st.integers(1, 60), seed=st.integers(0, 1000))
 def test_neighbours_are_the_nearest_residues(length, seed):
     coords, index = walk(length, seed), torch.arange(length)[None]
-    found = find_neighbours(FEATURES, coords, index)
+    found = find_neighbours(FEATURES, coords, index, NEAREST)
     assert found.edge_LKE.shape == (length, NEAREST, EDGE) and torch.isfinite(found.edge_LKE).all()
     distance = torch.linalg.norm(coords[0][:, None] - coords[0], dim=2).fill_diagonal_(torch.inf)
     weight = torch.zeros(length, length).scatter_add_(1, found.neighbour_LK, found.present_LK)
@@ -67,7 +68,7 @@ def test_states_are_continuous_when_a_residue_leaves_the_neighbours(randomised):
         moved[0, 30] = coords[0, 0] + toward * (border + shift)
         with torch.no_grad():
             states.append(network.states_without_map(moved, types, index).structure[0, 0])
-        inside = bool((find_neighbours(FEATURES, moved, index).neighbour_LK[0] == 30).any())
+        inside = bool((find_neighbours(FEATURES, moved, index, NEAREST).neighbour_LK[0] == 30).any())
         before = before or inside
     assert before and not inside  # residue 30 is no longer a neighbour
     steps = torch.stack([(a - b).abs().max() for a, b in zip(states, states[1:], strict=False)])

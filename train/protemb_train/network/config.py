@@ -105,6 +105,10 @@ class NetworkConfig(Checked):
     messages : tuple of int
         Numbers of message-passing layers before and after residue types are added; None for a network
         without messages. Only with exchanges.
+    radial_bins : int
+        Soft distance bins among the pair features of the family "base".
+    neighbours : int
+        Nearest residues that send messages to a residue.
     """
 
     family: Literal["paper", "base"]
@@ -118,6 +122,8 @@ class NetworkConfig(Checked):
     exchanges: tuple[Count, ...] | None = None
     single_channels: Count = 128
     messages: tuple[Count, ...] | None = None
+    radial_bins: Count = 32
+    neighbours: Count = 24
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -139,7 +145,8 @@ class NetworkConfig(Checked):
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for checkpoints and metadata, without those that a network does not use."""
         unused = {"exchanges", "single_channels"} if self.exchanges is None else set()
-        unused |= {"messages"} if self.messages is None else set()
+        unused |= {"messages", "neighbours"} if self.messages is None else set()
+        unused |= {"radial_bins"} if self.family == "paper" else set()
         values = {k: v for k, v in asdict(self).items() if k not in unused}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 

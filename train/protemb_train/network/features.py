@@ -119,14 +119,17 @@ def _unit(vector: Tensor, soft: float) -> Tensor:
 class BaseFeatures(nn.Module):
     """Multi-scale distances, separation and chirality, without one-hot encodings of positions.
 
-    Per pair: 32 radial bins whose width grows with the distance (0.4 angstrom at 4, 6 at 50), the
+    Per pair: radial bins whose width grows with the distance (of 32, 0.4 angstrom at 4, 6 at 50), the
     deviation of a bonded distance from 3.8 angstrom in units of the noise, the separation along the chain,
     and the direction to the partner in each residue's own C-alpha frame. Per residue: type, virtual bond
     angle and signed virtual torsion. Frames and torsions distinguish a structure from its mirror image.
+
+    Parameters
+    ----------
+    radial_bins : int
+        Number of radial bins, at least 2.
     """
 
-    radial_bins = 32
-    pair_channels = radial_bins + 1 + 2 + 11 + 6
     residue_types = len(ALPHABET)
     geometry_channels = 5
     residue_channels = residue_types + geometry_channels
@@ -134,9 +137,11 @@ class BaseFeatures(nn.Module):
     centres: Tensor
     separations: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, radial_bins: int = 32) -> None:
         super().__init__()
-        centres = torch.linspace(math.log(3.0), math.log(100.0), self.radial_bins)
+        self.radial_bins = radial_bins
+        self.pair_channels = radial_bins + 1 + 2 + 11 + 6
+        centres = torch.linspace(math.log(3.0), math.log(100.0), radial_bins)
         self.per_width = math.sqrt(0.5) / float(centres[1] - centres[0])
         self.register_buffer("centres", centres[:, None, None] * self.per_width, persistent=False)
         self.register_buffer("separations", torch.arange(5)[:, None, None], persistent=False)
@@ -188,7 +193,7 @@ class BaseFeatures(nn.Module):
     def forward(
         self, coords_BL3: Tensor, type_BL: Tensor, index_BL: Tensor, sigma_B: Tensor, rows_R: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return pair features (B, 52, R, L) and residue features (B, L, 26)."""
+        """Return pair features (B, pair_channels, R, L) and residue features (B, L, 26)."""
         pair = torch.cat(self.pair(coords_BL3, index_BL, sigma_B, rows_R), dim=1)
         return pair, self.residue(coords_BL3, type_BL, index_BL)
 

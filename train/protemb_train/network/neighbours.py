@@ -18,7 +18,6 @@ from torch import Tensor
 
 from protemb_train.network.features import BaseFeatures, decay, gaussian, squared_between
 
-NEAREST = 24
 REACH = 30.0
 """Largest distance of a neighbour, angstrom."""
 RADIAL, SEPARATIONS, OCTAVES = 16, 4, 6
@@ -50,7 +49,9 @@ class Neighbours(NamedTuple):
     burial_BLD: Tensor
 
 
-def find_neighbours(features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor) -> Neighbours:
+def find_neighbours(
+    features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor, nearest: int
+) -> Neighbours:
     """Return the neighbours of each residue.
 
     Parameters
@@ -61,6 +62,8 @@ def find_neighbours(features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor
         Centred C-alpha coordinates in angstrom.
     index_BL : Tensor, int64, shape (B, L)
         Residue indices.
+    nearest : int
+        K.
     """
     batch, length = index_BL.shape
     squared_BLL, others = squared_distances(coords_BL3)
@@ -68,11 +71,11 @@ def find_neighbours(features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor
     far = REACH**2
     squared_BLL = (squared_BLL * others + far * (1 - others)).clamp(max=far)
     # A chain may have fewer residues than the number of neighbours.
-    squared, place = F.pad(squared_BLL, (0, NEAREST + 1), value=far).topk(NEAREST + 1, dim=2, largest=False)
-    end_BL1 = squared[:, :, NEAREST:].clamp(min=1.0)
-    squared_BLK = squared[:, :, :NEAREST]
+    squared, place = F.pad(squared_BLL, (0, nearest + 1), value=far).topk(nearest + 1, dim=2, largest=False)
+    end_BL1 = squared[:, :, nearest:].clamp(min=1.0)
+    squared_BLK = squared[:, :, :nearest]
     present_BLK = (1 - squared_BLK / end_BL1).clamp(min=0.0)
-    place_BLK = torch.where(present_BLK > 0, place[:, :, :NEAREST], 0)
+    place_BLK = torch.where(present_BLK > 0, place[:, :, :nearest], 0)
     starts = torch.arange(batch, device=coords_BL3.device)[:, None, None] * length
     neighbour = (place_BLK + starts).flatten(0, 1)
 
@@ -83,7 +86,7 @@ def find_neighbours(features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor
     theirs = frames[neighbour]
     seen = (apart @ frames.transpose(1, 2)) / distance
     seen_back = -(theirs * apart[:, :, None]).sum(dim=3) / distance
-    turn = (theirs.flatten(1, 2) @ frames.transpose(1, 2)).reshape(-1, NEAREST, 9)
+    turn = (theirs.flatten(1, 2) @ frames.transpose(1, 2)).reshape(-1, nearest, 9)
     gap = index[neighbour] - index[:, None]
     edge = torch.cat([_radial(distance), seen, seen_back, turn, _separation(gap)], dim=2)
     present = present_BLK.flatten(0, 1)

@@ -144,12 +144,12 @@ class BaseStem(nn.Module):
     Without `types` the terms have the virtual angles of a residue, but not its type.
     """
 
-    def __init__(self, channels: int, conditions: int, *, types: bool) -> None:
+    def __init__(self, channels: int, conditions: int, radial_bins: int, *, types: bool) -> None:
         super().__init__()
-        self.features = BaseFeatures()
+        self.features = BaseFeatures(radial_bins)
         self.first = 0 if types else BaseFeatures.residue_types  # first residue feature used
         residue_channels = BaseFeatures.residue_channels - self.first
-        self.conv = StandardisedConv(BaseFeatures.pair_channels, channels)
+        self.conv = StandardisedConv(self.features.pair_channels, channels)
         self.affine = Affine(channels, conditions, normalise=False, gain=2.0)
         self.row = nn.Linear(residue_channels, channels, bias=False)
         self.column = nn.Linear(residue_channels, channels, bias=False)
@@ -187,7 +187,7 @@ def states_of_messages(
         Residue indices.
     """
     coords_BL3 = centred(coords_BL3)
-    neighbours = find_neighbours(features, coords_BL3, index_BL)
+    neighbours = find_neighbours(features, coords_BL3, index_BL, single.nearest)
     structure = single.first(features.geometry(coords_BL3, index_BL), neighbours)
     state: Tensor = single.norm_out(single.with_types(structure, types_BLT, neighbours))
     return States(structure, state)
@@ -214,7 +214,9 @@ class ScoreNetwork(nn.Module):
         conditions = config.noise_levels if paper else BASE_CONDITIONS
         channels, block = config.channels, PaperBlock if paper else BaseBlock
         self.stem = (
-            PaperStem(channels) if paper else BaseStem(channels, conditions, types=not config.exchanges)
+            PaperStem(channels)
+            if paper
+            else BaseStem(channels, conditions, config.radial_bins, types=not config.exchanges)
         )
         self.blocks = nn.ModuleList(
             block(channels, config.bottleneck, d, conditions) for d in config.dilations
@@ -227,6 +229,7 @@ class ScoreNetwork(nn.Module):
                 BaseFeatures.geometry_channels,
                 BaseFeatures.residue_types,
                 config.messages or (),
+                config.neighbours,
             )
             if config.exchanges
             else None
@@ -329,10 +332,10 @@ class ScoreNetwork(nn.Module):
 
     def neighbours(self, coords_BL3: Tensor, index_BL: Tensor) -> Neighbours | None:
         """Return the neighbours for message passing; None for a network without messages."""
-        if self.config.messages is None:
+        if self.single is None or not self.config.messages:
             return None
         assert isinstance(self.stem, BaseStem)  # guaranteed by the configuration
-        return find_neighbours(self.stem.features, centred(coords_BL3), index_BL)
+        return find_neighbours(self.stem.features, centred(coords_BL3), index_BL, self.single.nearest)
 
     def surroundings(self, coords_BL3: Tensor, index_BL: Tensor) -> Tensor:
         """Return `surroundings.surroundings` of a network with states, shape (B, L, 11)."""

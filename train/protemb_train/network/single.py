@@ -108,6 +108,8 @@ class SingleRepresentation(nn.Module):
         Features of a residue without its type, and number of types (the unknown type among them).
     messages : tuple of int
         Layers of messages between neighbours before and after residue types are known; empty for none.
+    nearest : int
+        Neighbours that send messages to a residue.
     """
 
     def __init__(
@@ -118,8 +120,10 @@ class SingleRepresentation(nn.Module):
         geometry: int,
         types: int,
         messages: tuple[int, ...] = (),
+        nearest: int = 24,
     ) -> None:
         super().__init__()
+        self.nearest = nearest
         before, after = messages or (0, 0)
         self.enter = nn.Linear(geometry + len(BURIAL), hidden) if messages else None
         self.before = nn.ModuleList(Messages(hidden, EDGE) for _ in range(before))
