@@ -20,7 +20,7 @@ import pytest
 
 from protemb_sdk import Chain, DeviceError, Embedder, read_chain
 from protemb_sdk._model.models import find_model
-from protemb_sdk._model.session import CUDA_OPTIONS
+from protemb_sdk._model.runtime import CUDA_OPTIONS
 
 torch = pytest.importorskip("torch", reason="the other networks need torch")
 runtime = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")

@@ -190,7 +190,7 @@ def test_the_map_in_contributing_agrees(tree: str) -> None:
 @pytest.mark.parametrize(
     ("package", "owner"),
     [
-        ("onnxruntime", "protemb_sdk._model.session"),
+        ("onnxruntime", "protemb_sdk._model.runtime"),
         ("numba", "protemb_sdk._model.pooling"),
         ("scipy", "protemb_sdk._search.clusters"),
     ],

@@ -7,16 +7,10 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from protemb_train.network.blocks import Affine, BaseBlock, PaperBlock, StandardisedConv
 from protemb_train.network.features import centred
-from protemb_train.network.network import (
-    Affine,
-    BaseBlock,
-    BaseStem,
-    PaperBlock,
-    PaperStem,
-    ScoreNetwork,
-    StandardisedConv,
-)
+from protemb_train.network.network import ScoreNetwork
+from protemb_train.network.stems import BaseStem, PaperStem
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from protemb_export.errors import ExportError
 from protemb_export.fold import FoldedBaseBlock
 from protemb_export.integers import STEPS, Grid, IntegerConv, added, product
 from protemb_export.states import FoldedStem, FoldedWrite, StatesNetwork, Strip
-from protemb_train.network.features import BaseFeatures, squared_between
+from protemb_train.network.features import squared_between
 from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.vectors import ChainVectors
 

@@ -24,8 +24,9 @@ from protemb_train.network.features import (
     squared_between,
 )
 from protemb_train.network.neighbours import find_neighbours
-from protemb_train.network.network import BaseStem, ScoreNetwork
+from protemb_train.network.network import ScoreNetwork
 from protemb_train.network.single import States, WriteBack
+from protemb_train.network.stems import BaseStem
 from protemb_train.network.surroundings import surroundings
 from protemb_train.network.vectors import ChainVectors
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import protemb_sdk._cli.doctor as doctor
-import protemb_sdk._model.session as session
+import protemb_sdk._model.runtime as runtime
 from protemb_sdk import DeviceError, Embedder, EmbeddingError, OutputError, ray
 from protemb_sdk._cli.doctor import diagnose
 from protemb_sdk._store.fill import embed_into_store
@@ -16,7 +16,7 @@ from protemb_sdk._store.fill import embed_into_store
 
 def test_without_onnx_runtime_the_two_extras_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    for module in (session, doctor):
+    for module in (runtime, doctor):
         monkeypatch.setattr(module, "installed_wheels", dict)
     wanted = r"for CUDA use the extra `gpu`, otherwise install the extra `cpu`: pip install '\.\[cpu\]'"
     with pytest.raises(DeviceError, match=wanted):
@@ -28,7 +28,7 @@ def test_without_onnx_runtime_the_two_extras_are_named(monkeypatch: pytest.Monke
 
 def test_onnx_runtime_that_does_not_load_has_its_own_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.setattr(session, "installed_wheels", lambda: {"onnxruntime": "1.99"})
+    monkeypatch.setattr(runtime, "installed_wheels", lambda: {"onnxruntime": "1.99"})
     with pytest.raises(DeviceError, match=r"\(onnxruntime 1\.99\) is installed but does not load"):
         Embedder()
     assert [(c.name, c.passed) for c in diagnose("base", "auto")][-1] == ("providers", False)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from protemb_sdk import Chain, DeviceError, Embedder, EmbeddingError, ModelError
 from protemb_sdk._model.bound import FixedShapes
 from protemb_sdk._model.plan import padded_feeds, shared_length
-from protemb_sdk._model.session import CPU, Graph
+from protemb_sdk._model.runtime import CPU
+from protemb_sdk._model.session import Graph
 from protemb_sdk._model.strips import (
     MAPS_WITH_STATES,
     limit_on_cuda,

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 from protemb_sdk import DeviceError, Embedder, ModelError, list_models
-from protemb_sdk._model import models, session
+from protemb_sdk._model import models, runtime
 
 
 def test_the_default_model_is_listed_first_and_exists() -> None:
@@ -102,7 +102,7 @@ def test_a_score_graph_is_refused_as_an_embedding_graph() -> None:
 def without_cuda(monkeypatch: pytest.MonkeyPatch, **wheels: str) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     named = {name.replace("_", "-"): version for name, version in wheels.items()}
-    monkeypatch.setattr(session, "installed_wheels", lambda: named)
+    monkeypatch.setattr(runtime, "installed_wheels", lambda: named)
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])

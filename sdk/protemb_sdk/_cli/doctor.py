@@ -15,7 +15,7 @@ from protemb_sdk._base.threads import usable_threads
 from protemb_sdk._base.version import __version__
 from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._model.models import EXAMPLE
-from protemb_sdk._model.session import import_runtime, installed_wheels
+from protemb_sdk._model.runtime import import_runtime, installed_wheels
 
 GOLDEN_TOLERANCE = 1e-3
 """Of the vector's scale: other processors and CUDA sum in another order."""

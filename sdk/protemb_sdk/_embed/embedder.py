@@ -18,8 +18,9 @@ from protemb_sdk._embed.embedding import Embedding
 from protemb_sdk._model.batches import length_in_batch, pool_alike
 from protemb_sdk._model.models import GraphInfo, check_equal, find_model, read_graph_info
 from protemb_sdk._model.readouts import check_readouts
+from protemb_sdk._model.runtime import Provider
 from protemb_sdk._model.score import ScoreGraph
-from protemb_sdk._model.session import Provider, Session
+from protemb_sdk._model.session import Session
 from protemb_sdk._structure.chain import Chain
 from protemb_sdk._structure.complexes import checked_chains
 from protemb_sdk._structure.inputs import check_altloc, checked_plddt

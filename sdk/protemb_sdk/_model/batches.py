@@ -14,7 +14,7 @@ from protemb_sdk._base.limits import Budget
 from protemb_sdk._model.bound import MOST_SHAPES
 from protemb_sdk._model.passes import run_passes
 from protemb_sdk._model.plan import padded_feeds, shared_length
-from protemb_sdk._model.session import CPU
+from protemb_sdk._model.runtime import CPU
 from protemb_sdk._model.strips import (
     MAPS_WITH_STATES,
     Pooled,

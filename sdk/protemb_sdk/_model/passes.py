@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.limits import Budget
-from protemb_sdk._model.session import CPU
+from protemb_sdk._model.runtime import CPU
 from protemb_sdk._model.strips import KEPT, Feeds, MapReader, Pooled, maps_at_once, plan_rows
 
 if TYPE_CHECKING:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -16,12 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protemb_sdk._base.errors import DeviceError, EmbeddingError, ModelError
-from protemb_sdk._base.extras import how_to_install
 from protemb_sdk._base.limits import Budget
 from protemb_sdk._base.threads import usable_threads
 from protemb_sdk._model.bound import ONE_CHAIN, FixedShapes, run_bound
 from protemb_sdk._model.models import Model, read_graph
 from protemb_sdk._model.parts import PartSessions
+from protemb_sdk._model.runtime import (
+    CPU,
+    CUDA,
+    Provider,
+    choose_providers,
+    first_line,
+    import_runtime,
+    name_of,
+    options_of,
+)
 from protemb_sdk._model.subgraph import Parts
 
 if TYPE_CHECKING:
@@ -32,7 +39,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("protemb")
 
-Provider = str | tuple[str, dict[str, Any]]
 Info = TypeVar("Info")
 
 # What ONNX Runtime raises where the file is at fault, whatever the device.
@@ -40,102 +46,6 @@ _NOT_A_GRAPH = ("InvalidProtobuf", "InvalidGraph", "NoModel")
 
 # Runs of one session on a device other than the CPU.
 MOST_AT_ONCE = 4
-
-WHEELS = ("onnxruntime", "onnxruntime-gpu")
-
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-
-# TF32 rounds to 10 bits. For graphs with convolutions: on an H100 a change of length costs 33 ms with cuDNN's
-# default algorithm, 55 with its heuristic, 300 with a search; the chain itself costs 4 (benchmarks/cuda.md).
-CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}
-
-
-def installed_wheels() -> dict[str, str]:
-    """Return the installed ONNX Runtime distributions and their versions."""
-    found = {}
-    for wheel in WHEELS:
-        try:
-            found[wheel] = metadata.version(wheel)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def import_runtime() -> Any:
-    """Return the `onnxruntime` module.
-
-    Raises
-    ------
-    DeviceError
-        If it is not installed, or does not load.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        wheels = installed_wheels()
-        if not wheels:
-            raise DeviceError(
-                "ONNX Runtime is not installed; for CUDA use the extra `gpu`, otherwise "
-                + how_to_install("cpu")
-            ) from None
-        raise DeviceError(
-            f"ONNX Runtime ({_names(wheels)}) is installed but does not load: {_first_line(error)}"
-        ) from error
-    return onnxruntime
-
-
-def choose_providers(device: str, providers: Sequence[Provider] | None) -> list[Provider]:
-    """Return execution providers for "auto", "cpu", "cuda" or "cuda:N", or the caller's own.
-
-    Raises
-    ------
-    DeviceError
-        If the device is unknown or the installed wheel cannot serve it; never a silent fallback.
-    """
-    available = import_runtime().get_available_providers()
-    if providers is not None:
-        providers = [providers] if isinstance(providers, str) else list(providers)
-        if not providers:
-            raise DeviceError(f"providers= is empty; ONNX Runtime here has {', '.join(available)}")
-        missing = [name for name in map(_name, providers) if name not in available]
-        if missing:
-            raise DeviceError(f"ONNX Runtime here has no {', '.join(missing)}; it has {', '.join(available)}")
-        return providers
-    device = str(device)
-    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", device):
-        raise DeviceError(f"no device named {device!r}; use 'auto', 'cpu', 'cuda' or 'cuda:0'")
-    kind, _, number = device.partition(":")
-    cuda: Provider = (CUDA, {"device_id": number or "0", **CUDA_OPTIONS})
-    if kind == "cuda":
-        if CUDA not in available:
-            raise DeviceError(f"{device} was asked for, but {_why_no_cuda()}")
-        return [cuda]
-    if kind == "auto" and CUDA in available:
-        return [cuda]
-    return [CPU]
-
-
-def _why_no_cuda() -> str:
-    wheels = installed_wheels()
-    names = _names(wheels)
-    if len(wheels) > 1:
-        return (
-            f"both {names} are installed, and one overwrites the other; "
-            f"pip uninstall both, then {how_to_install('gpu')}"
-        )
-    if "onnxruntime-gpu" in wheels:
-        return f"{names} offers no CUDA provider on this machine; check it with protemb doctor"
-    return (
-        f"{names} is a CPU build; pip uninstall onnxruntime, then (CUDA 13, cuDNN 9) {how_to_install('gpu')}"
-    )
-
-
-def _names(wheels: Mapping[str, str]) -> str:
-    return " and ".join(f"{name} {version}" for name, version in wheels.items()) or "no known wheel"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 class Session(Generic[Info]):
@@ -184,7 +94,7 @@ class Session(Generic[Info]):
                 options.enable_mem_pattern = False
         self._parts: PartSessions | None = None
         automatic = device == "auto" and providers is None
-        graph = Graph.of(model, gpu_path if gpu_path and _name(chosen[0]) == CUDA else path)
+        graph = Graph.of(model, gpu_path if gpu_path and name_of(chosen[0]) == CUDA else path)
         if automatic and chosen != [CPU]:
             self._session, graph = self._auto(runtime, graph, options, chosen, model, path)
         else:
@@ -196,7 +106,7 @@ class Session(Generic[Info]):
             else:
                 self._session = self._parts.of(ONE_CHAIN, usual)[0]
         self.provider: str = self._session.get_providers()[0]
-        wanted = list(map(_name, chosen))
+        wanted = list(map(name_of, chosen))
         if not automatic and self.provider != wanted[0]:
             if self.provider not in wanted:
                 raise DeviceError(
@@ -264,7 +174,8 @@ class Session(Generic[Info]):
             )
         axes = {value.name: tuple(value.shape) for value in self._session.get_outputs()}
         captured = [
-            (CUDA, {**_options(x), "enable_cuda_graph": "1"}) if _name(x) == CUDA else x for x in providers
+            (CUDA, {**options_of(x), "enable_cuda_graph": "1"}) if name_of(x) == CUDA else x
+            for x in providers
         ]
         return FixedShapes(import_runtime(), graph.content, axes, captured, self.threads, self._place)
 
@@ -374,7 +285,7 @@ class Session(Generic[Info]):
                     "was not done within time_limit; set it higher if that is intended", retryable=True
                 ) from error
             # For want of memory, as a rule.
-            raise EmbeddingError(f"ONNX Runtime failed: {_first_line(error)}", retryable=True) from error
+            raise EmbeddingError(f"ONNX Runtime failed: {first_line(error)}", retryable=True) from error
         finally:
             self._limited.discard(options)
 
@@ -421,21 +332,13 @@ class Graph(NamedTuple):
         return PartSessions(parts, lambda content: load(self._replace(content=content))) if alone else None
 
 
-def _name(provider: Provider) -> str:
-    return provider if isinstance(provider, str) else provider[0]
-
-
-def _options(provider: Provider) -> dict[str, Any]:
-    return {} if isinstance(provider, str) else provider[1]
-
-
 def _load(runtime: Any, graph: Graph, options: Any, providers: Sequence[Provider]) -> Any:
     try:
         return runtime.InferenceSession(graph.content, options, providers=list(providers))
     except Exception as error:  # ONNX Runtime raises bare exceptions of its own
-        reason = _first_line(error)
+        reason = first_line(error)
         if providers[0] != CPU and type(error).__name__ not in _NOT_A_GRAPH:
-            name = _name(providers[0])
+            name = name_of(providers[0])
             raise DeviceError(f"{name} cannot be started ({reason}); run protemb doctor") from error
         path = graph.path
         raise ModelError(f"ONNX Runtime cannot load it ({reason}); is it an ONNX file?", path) from error

@@ -26,7 +26,8 @@ from protemb_sdk._model.heads import (
 )
 from protemb_sdk._model.models import beside, find_bundled, find_model
 from protemb_sdk._model.readouts import PROFILE, RESIDUE
-from protemb_sdk._model.session import Provider, Session
+from protemb_sdk._model.runtime import Provider
+from protemb_sdk._model.session import Session
 from protemb_sdk._structure.chain import Skipped
 
 if TYPE_CHECKING:

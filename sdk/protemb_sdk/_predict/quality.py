@@ -14,7 +14,7 @@ from protemb_sdk._base.errors import EmbeddingError
 from protemb_sdk._base.notebook import card
 from protemb_sdk._embed.embedder import Embedder
 from protemb_sdk._embed.embedding import Embedding
-from protemb_sdk._model.session import Provider
+from protemb_sdk._model.runtime import Provider
 from protemb_sdk._predict.metric import LDDT, Metric
 from protemb_sdk._predict.predictor import PredictionRun, Predictor, origin_of, outputs_of
 from protemb_sdk._structure.chain import Chain

@@ -49,9 +49,7 @@ class Neighbours(NamedTuple):
     burial_BLD: Tensor
 
 
-def find_neighbours(
-    features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor, nearest: int
-) -> Neighbours:
+def find_neighbours(features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor, nearest: int) -> Neighbours:
     """Return the neighbours of each residue.
 
     Parameters

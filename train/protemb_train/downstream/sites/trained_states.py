@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from protemb_train.downstream.sites.data import SitesError
 from protemb_train.downstream.sites.deepppisp import SiteBatch
 from protemb_train.downstream.sites.graph import GraphHead
-from protemb_train.network.network import BaseStem, ScoreNetwork, states_of_messages
+from protemb_train.network.network import ScoreNetwork, states_of_messages
+from protemb_train.network.stems import BaseStem
 
 NOISE = 0.1
 """Standard deviation of the noise on coordinates in training, angstrom."""
