@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from protemb_sdk._model.readouts import CONTACT_SCALE
-from protemb_train.network.features import decay, pair_differences
+from protemb_train.network.features import decay, squared_between
 
 
 def mean_readouts(pair_BCLL: Tensor, coords_BL3: Tensor) -> dict[str, Tensor]:
     """Return the readouts mean, column, contact and column-contact of whole pair maps, each (B, C, L)."""
-    squared_BLL = pair_differences(coords_BL3, coords_BL3).square().sum(dim=-1)
+    squared_BLL = squared_between(coords_BL3, coords_BL3)
     near_BLL = decay(squared_BLL / -(CONTACT_SCALE**2))
     near_BLL = near_BLL / near_BLL.sum(dim=2, keepdim=True)
     return {

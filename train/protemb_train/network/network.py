@@ -20,7 +20,7 @@ from protemb_train.network.features import (
     BaseFeatures,
     centred,
     one_hot,
-    pair_differences,
+    squared_between,
 )
 from protemb_train.network.loss import coordinate_gradient, distance_gradient
 from protemb_train.network.neighbours import Neighbours, find_neighbours
@@ -270,6 +270,6 @@ class ScoreNetwork(nn.Module):
         """Return the estimated gradient of log p (eq. 3-4) from the pair embedding of `embed`."""
         coords_BL3 = centred(coords_BL3)
         output_BLL = self.conv_out(pair_BCLL)[:, 0]
-        distance_BLL = pair_differences(coords_BL3, coords_BL3).square().sum(dim=-1).sqrt()
+        distance_BLL = squared_between(coords_BL3, coords_BL3).sqrt()
         h_BLL = distance_gradient(output_BLL, distance_BLL, sigma_B, self.config.reach)
         return coordinate_gradient(h_BLL, coords_BL3)
