@@ -21,10 +21,10 @@ declare -A summary=(
     [paper-c30]="to compare with the published network, trained on one chain per cluster"
 )
 declare -A sigma=([base]=.3 [small]=.3) # angstrom, of the embedding; 1 for the others, of which paper takes its nearest level
-# Networks with states: messages between neighbours are trained alone first, once for both; then the whole network, from a
-# trained map.
-messages=12000 together=600
-declare -A map=([base]=base-long [small]=small-1)
+# Networks with states: messages between neighbours are trained alone first; then the whole network of base, from a trained map;
+# then that of small, from the states of base and a map of its own.
+messages=12000 map_steps=6500
+declare -A map=([base]=base-long [small]=small-map) together=([base]=600 [small]=1500)
 read -ra pretrain_options <<<"${PRETRAIN:-}"
 read -ra judge_options <<<"${JUDGE:-}"
 read -ra probe_options <<<"${PROBE:-}"
@@ -78,11 +78,17 @@ for name in "${names[@]}"; do
     [[ $name == paper-* ]] && options=("${paper_options[@]}")
     # Always called: a run that is finished ends at once.
     if [[ -n ${map[$name]:-} ]]; then
-        protemb-train pretrain --corpus "$chains" -o "$runs/messages" --preset base-messages \
-            --steps "${STEPS:-$messages}" "${pretrain_options[@]}"
+        if [[ $name == base ]]; then
+            start=$runs/messages/last.ckpt first=$root/train/results/${map[$name]}.ckpt
+            protemb-train pretrain --corpus "$chains" -o "$runs/messages" --preset base-messages \
+                --steps "${STEPS:-$messages}" "${pretrain_options[@]}"
+        else
+            start=$runs/base/best.ckpt first=$runs/${map[$name]}/best.ckpt
+            protemb-train pretrain --corpus "$chains" -o "$runs/${map[$name]}" \
+                --config "$root/train/results/${map[$name]}.toml" --steps "${STEPS:-$map_steps}" "${pretrain_options[@]}"
+        fi
         protemb-train pretrain --corpus "$chains" -o "$run" --config "$root/train/results/$name.toml" \
-            --steps "${STEPS:-$together}" --start "$runs/messages/last.ckpt" \
-            --map "$root/train/results/${map[$name]}.ckpt" "${pretrain_options[@]}"
+            --steps "${STEPS:-${together[$name]}}" --start "$start" --map "$first" "${pretrain_options[@]}"
     else
         protemb-train pretrain --corpus "$chains" -o "$run" --preset "${name%-c*}" --steps "$steps" \
             "${options[@]}" "${pretrain_options[@]}"

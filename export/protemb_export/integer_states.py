@@ -101,8 +101,7 @@ class IntegerStem(nn.Module):
 
     def __init__(self, stem: FoldedStem, target: Grid) -> None:
         super().__init__()
-        self.features, self.width = stem.features, stem.WIDTH
-        self.tables = PairTables(stem)
+        self.features, self.tables = stem.features, PairTables(stem)
         weight, bias = stem.conv.weight.detach().flatten(1), stem.conv.bias
         assert bias is not None  # of `fold_conv`
         conv = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
@@ -111,8 +110,7 @@ class IntegerStem(nn.Module):
         self.conv = IntegerConv(conv, self.tables.grid, target)
 
     def forward(self, coords: Tensor, index: Tensor, rows: Tensor, geometry_BLG: Tensor) -> Tensor:
-        padded = F.pad(geometry_BLG, (0, self.width - geometry_BLG.shape[-1]))
-        x: Tensor = self.conv(self.tables(coords, index, rows, padded))
+        x: Tensor = self.conv(self.tables(coords, index, rows, FoldedStem.padded(geometry_BLG)))
         return x
 
 

@@ -114,7 +114,7 @@ class FoldedStem(nn.Module):
         self.features = copy.deepcopy(stem.features)
         pair = fold_conv(stem.conv, stem.affine, condition_1K)
         weight = torch.cat(
-            [pair.weight.flatten(1), *map(self._padded, (stem.row.weight, stem.column.weight))], 1
+            [pair.weight.flatten(1), *map(self.padded, (stem.row.weight, stem.column.weight))], 1
         )
         self.conv = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
         self.conv.weight.data.copy_(weight[:, :, None, None])
@@ -123,15 +123,17 @@ class FoldedStem(nn.Module):
 
     def forward(self, coords: Tensor, index: Tensor, rows: Tensor, geometry_BLG: Tensor) -> Tensor:
         """Return the map in front of the first block; `geometry_BLG` is from `BaseFeatures.geometry`."""
-        geometry = self._padded(geometry_BLG).transpose(1, 2)
+        geometry = self.padded(geometry_BLG).transpose(1, 2)
         height, length = rows.shape[0], index.shape[1]
         row = geometry.index_select(2, rows)[:, :, :, None].expand(-1, -1, -1, length)
         column = geometry[:, :, None, :].expand(-1, -1, height, -1)
         parts = [*self.features.pair(coords, index, self.sigma, rows), row, column]
         return torch.relu(self.conv(torch.cat(parts, dim=1)))
 
-    def _padded(self, x: Tensor) -> Tensor:
-        return F.pad(x, (0, self.WIDTH - x.shape[-1]))
+    @classmethod
+    def padded(cls, x: Tensor) -> Tensor:
+        """Return `x` with zeros up to `WIDTH` values."""
+        return F.pad(x, (0, cls.WIDTH - x.shape[-1]))
 
 
 class FoldedWrite(WriteBack):
