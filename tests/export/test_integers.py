@@ -93,7 +93,7 @@ def test_features_in_tables_are_those_of_the_network(long):
     coords, _, index = chain_tensors(long[0])
     coords = centred(coords)
     rows = torch.arange(index.shape[1])
-    geometry = stem._padded(stem.features.geometry(coords, index))
+    geometry = stem.padded(stem.features.geometry(coords, index))
     wanted = torch.cat(stem.features.pair(coords, index, stem.sigma, rows), dim=1).permute(0, 2, 3, 1)
     place = (coords[:, :, None] - coords[:, None]).square().sum(-1).clamp(min=1).log()
     near = tables.of_distance.float()[

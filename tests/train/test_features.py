@@ -8,7 +8,7 @@ from protemb_train.network.features import BaseFeatures, PaperFeatures, centred,
 from protemb_train.network.means import mean_readouts
 from protemb_train.network.neighbours import find_neighbours
 
-PAPER, BASE = PaperFeatures(), BaseFeatures()
+PAPER, BASE, NARROW = PaperFeatures(), BaseFeatures(), BaseFeatures(8)
 SIGMA = torch.tensor([0.1])
 
 
@@ -109,6 +109,8 @@ def test_features_are_finite_for_degenerate_chains(length, shape):
         pair, residue = BASE(coords, types, index, torch.tensor([sigma]), rows)
         assert pair.isfinite().all() and residue.isfinite().all()
         assert pair.shape == (1, BASE.pair_channels, length, length)
+        narrow, _ = NARROW(coords, types, index, torch.tensor([sigma]), rows)
+        assert narrow.shape == (1, 28, length, length) and (narrow[:, 8:] == pair[:, 32:]).all()
         assert residue.shape == (1, length, BASE.residue_channels)
     assert PAPER(coords, types, index, rows).isfinite().all()
 

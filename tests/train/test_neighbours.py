@@ -37,17 +37,17 @@ def walk(length: int, seed: int) -> torch.Tensor:
 
 
 @settings(max_examples=30, deadline=None)
-@given(length=st.integers(1, 60), seed=st.integers(0, 1000))
-def test_neighbours_are_the_nearest_residues(length, seed):
+@given(length=st.integers(1, 60), seed=st.integers(0, 1000), nearest=st.sampled_from([5, NEAREST]))
+def test_neighbours_are_the_nearest_residues(length, seed, nearest):
     coords, index = walk(length, seed), torch.arange(length)[None]
-    found = find_neighbours(FEATURES, coords, index, NEAREST)
-    assert found.edge_LKE.shape == (length, NEAREST, EDGE) and torch.isfinite(found.edge_LKE).all()
+    found = find_neighbours(FEATURES, coords, index, nearest)
+    assert found.edge_LKE.shape == (length, nearest, EDGE) and torch.isfinite(found.edge_LKE).all()
     distance = torch.linalg.norm(coords[0][:, None] - coords[0], dim=2).fill_diagonal_(torch.inf)
     weight = torch.zeros(length, length).scatter_add_(1, found.neighbour_LK, found.present_LK)
     assert (weight.diagonal() == 0).all() and (weight >= 0).all() and (weight < 1).all()
     for i in range(length):
         order = distance[i].argsort()
-        end = float(distance[i][order[NEAREST]]) if length > NEAREST + 1 else REACH
+        end = float(distance[i][order[nearest]]) if length > nearest + 1 else REACH
         end = min(end, REACH)
         expected = (1 - (distance[i] / end).square()).clamp(min=0)
         torch.testing.assert_close(weight[i], expected, atol=1e-4, rtol=0)
