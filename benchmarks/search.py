@@ -151,8 +151,9 @@ class Evaluator:
         return self._tm[row, chain]
 
     def tm(self, row: int, found: Order) -> NDArray[np.float64]:
-        """Return the TM-scores of aligned hits, normalised by the length of the query."""
-        return np.array([self._tm[row, int(chain)][0] for chain in found])
+        """Return TM-scores of aligned hits, shape (hits, 2): of the query, and mean of both normalisations."""
+        both = np.array([self._tm[row, int(chain)] for chain in found])
+        return np.stack([both[:, 0], both.mean(axis=1)], axis=1)
 
     def row(self, name: str, ranking: Ranking) -> str:
         """Return a line of the table: clusters, TM-scores and folds."""
@@ -162,16 +163,9 @@ class Evaluator:
         self.ask([order[:K] for order in orders])
         self.ask([order[~family][:K] for order, family in zip(orders, families, strict=True)])
         for row, (order, family) in enumerate(zip(orders, families, strict=True)):
-            strange = self.tm(row, order[~family][:K])
-            numbers.append(
-                [
-                    average_precision(family),
-                    float(family[0]),
-                    self.tm(row, order[:K]).mean(),
-                    strange.mean(),
-                    (strange >= FOLD).mean(),
-                ]
-            )
+            first, strange = self.tm(row, order[:K]), self.tm(row, order[~family][:K])
+            scores = np.stack([first.mean(axis=0), strange.mean(axis=0), (strange >= FOLD).mean(axis=0)])
+            numbers.append([average_precision(family), float(family[0]), *scores.T.flatten()])
         self.kept[name] = np.array(numbers)
         line = " | ".join(_interval(column) for column in self.kept[name].T)
         print(name, line, flush=True)
@@ -312,13 +306,13 @@ def _head(task: Task) -> list[str]:
         "",
         "- *Family*: mean average precision for chains of the query's cluster, and how often the first hit "
         "is one. The clusters are from MMseqs2, which therefore has an advantage here.",
-        f"- *TM-score*: by TM-align, normalised by the query, mean of the first {K} hits, and of the first "
-        f"{K} of other clusters.",
+        f"- *TM-score*: by TM-align, mean of the first {K} hits, and of the first {K} of other clusters; first "
+        "normalised by the query, then (*both*) the mean of both normalisations, by which a search sorts.",
         f"- *Fold*: share of the first {K} hits of other clusters with a TM-score of {FOLD} or more.",
         "- *Protein vectors*: cosine similarity. *Search*: the method of `protemb search`. Of the first "
         f"{CANDIDATES} by protein vectors, the {SUPERPOSED} with the best coarse superposition are "
         "superposed and sorted by TM-score (mean of both normalisations; with --sort tm-query that of the "
-        "query, as in this table). *Superposed chains by ...*: the same "
+        "query). *Superposed chains by ...*: the same "
         "chains in another order. *Linear map*: vectors of another encoder with a map fitted in the "
         "same way; the untrained network has its own, too.",
         "- *3Di, Smith-Waterman*: 3Di states of mini3di on backbones of PULCHRA, the matrix of Foldseek, no "
@@ -327,7 +321,8 @@ def _head(task: Task) -> list[str]:
 
 
 def _columns() -> list[str]:
-    names = ["ranking", "family", "first is family", "TM-score", "TM-score, other clusters", "fold"]
+    scores = ["TM-score", "TM-score, other clusters", "fold"]
+    names = ["ranking", "family", "first is family", *scores, *(f"{score}, both" for score in scores)]
     return [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
 
 

@@ -27,7 +27,7 @@ FILES = {
     "export/README.md": "export.md",
     "sdk/examples/README.md": "examples.md",
     "tests/faults/results.md": "results/faults.md",
-    "train/results/levels.png": "results/levels.png",
+    "train/results/levels-former.png": "results/levels-former.png",
 }
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]*)(#[^)\s]*)?\)")
 
