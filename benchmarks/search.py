@@ -306,8 +306,8 @@ def _head(task: Task) -> list[str]:
         "",
         "- *Family*: mean average precision for chains of the query's cluster, and how often the first hit "
         "is one. The clusters are from MMseqs2, which therefore has an advantage here.",
-        f"- *TM-score*: by TM-align, mean of the first {K} hits, and of the first {K} of other clusters. It is "
-        "normalised by the query; *both* is the mean of both normalisations, by which a search sorts.",
+        f"- *TM-score*: by TM-align, mean of the first {K} hits, and of the first {K} of other clusters. "
+        "It is normalised by the query; *both* is the mean of both normalisations, by which a search sorts.",
         f"- *Fold*: share of the first {K} hits of other clusters with a TM-score of {FOLD} or more.",
         "- *Protein vectors*: cosine similarity. *Search*: the method of `protemb search`. Of the first "
         f"{CANDIDATES} by protein vectors, the {SUPERPOSED} with the best coarse superposition are "
