@@ -64,10 +64,12 @@ def find_neighbours(features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor
         K.
     """
     batch, length = index_BL.shape
-    squared_BLL, others = squared_distances(coords_BL3)
-    counts = [(decay(squared_BLL / -(scale**2)) * others).sum(dim=2) / usual - 1 for scale, usual in BURIAL]
+    squared_BLL = squared_between(coords_BL3, coords_BL3)
+    # A residue itself is 1 in the sum, which is less memory than a mask.
+    counts = [(decay(squared_BLL / -(scale**2)).sum(dim=2) - 1) / usual - 1 for scale, usual in BURIAL]
     far = REACH**2
-    squared_BLL = (squared_BLL * others + far * (1 - others)).clamp(max=far)
+    residues = torch.arange(length, device=coords_BL3.device)
+    squared_BLL = squared_BLL.clamp(max=far).where(residues[:, None] != residues, far)
     # A chain may have fewer residues than the number of neighbours.
     squared, place = F.pad(squared_BLL, (0, nearest + 1), value=far).topk(nearest + 1, dim=2, largest=False)
     end_BL1 = squared[:, :, nearest:].clamp(min=1.0)
@@ -89,13 +91,6 @@ def find_neighbours(features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor
     edge = torch.cat([_radial(distance), seen, seen_back, turn, _separation(gap)], dim=2)
     present = present_BLK.flatten(0, 1)
     return Neighbours(edge, neighbour, present, torch.stack(counts, dim=2))
-
-
-def squared_distances(coords_BL3: Tensor) -> tuple[Tensor, Tensor]:
-    """Return squared distances, (B, L, L), and 1 for pairs of different residues and 0 for others, (L, L)."""
-    residues = torch.arange(coords_BL3.shape[1], device=coords_BL3.device)
-    squared_BLL = squared_between(coords_BL3, coords_BL3)
-    return squared_BLL, (residues[:, None] != residues[None, :]).to(torch.float32)
 
 
 def _radial(distance_LK1: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from protemb_train.network.features import BaseFeatures, decay
-from protemb_train.network.neighbours import BURIAL, squared_distances
+from protemb_train.network.features import BaseFeatures, decay, squared_between
+from protemb_train.network.neighbours import BURIAL
 
 SURROUNDINGS = BaseFeatures.geometry_channels + 2 * len(BURIAL)
 """Number of channels of `surroundings`."""
@@ -39,13 +39,17 @@ def surroundings(features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor) -
     -------
     Tensor, float32, shape (B, L, 11)
     """
-    squared_BLL, others_LL = squared_distances(coords_BL3)
+    squared_BLL = squared_between(coords_BL3, coords_BL3)
     # The normal of a frame points to the centre of the chain's curvature, away from the side chain.
     outwards_BL3 = -features.frames(coords_BL3, index_BL)[:, :, 1]
     own_BL1 = (outwards_BL3 * coords_BL3).sum(dim=2, keepdim=True)
     side_BLL = torch.sigmoid(outwards_BL3 @ coords_BL3.transpose(1, 2) - own_BL1)  # over 1 angstrom
     counts = []
     for scale, usual in BURIAL:
-        near_BLL = decay(squared_BLL / -(scale**2)) * others_LL
-        counts += [near_BLL.sum(dim=2) / usual - 1, (near_BLL * side_BLL).sum(dim=2) / (usual / 2) - 1]
+        near_BLL = decay(squared_BLL / -(scale**2))
+        # The residue itself is 1 in the first sum and 1/2 in the second.
+        counts += [
+            (near_BLL.sum(dim=2) - 1) / usual - 1,
+            ((near_BLL * side_BLL).sum(dim=2) - 0.5) / (usual / 2) - 1,
+        ]
     return torch.cat([features.geometry(coords_BL3, index_BL), torch.stack(counts, dim=2)], dim=2)
