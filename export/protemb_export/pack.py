@@ -382,10 +382,16 @@ def register(out: Path, summary: str, score: Path | None = None) -> None:
     registry = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     files = {"embedding": out, "score": score or beside(out, "score"), "gpu": beside(out, "gpu")}
     present = {kind: file for kind, file in files.items() if file.exists()}
+    hashes = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in present.values()}
+    weights = Embedder(out, "cpu").card["weights_sha256"]
     registry[out.stem] = {
         **{kind: file.name for kind, file in present.items()},
         "summary": summary,
-        "weights_sha256": Embedder(out, "cpu").card["weights_sha256"],
-        "sha256": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in present.values()},
+        "weights_sha256": weights,
+        "sha256": hashes,
     }
+    # Models of the same weights share a score graph.
+    for entry in registry.values():
+        if entry["weights_sha256"] == weights:
+            entry["sha256"] |= {name: hashes[name] for name in entry["sha256"] if name in hashes}
     write_text_whole(path, json.dumps(registry, indent=1) + "\n")

@@ -260,8 +260,15 @@ def test_only_files_in_the_folder_of_the_sdk_can_be_bundled(small, tmp_path, mon
     monkeypatch.setattr(packing, "BUNDLED", small.path.parent)
     assert check_bundled(small.path) == small.path
     register(small.path, "a summary")
-    entry = json.loads((small.path.parent / "registry.json").read_text())[small.path.stem]
-    (small.path.parent / "registry.json").unlink()
+    path = small.path.with_name("registry.json")
+    entry = json.loads(path.read_text())[small.path.stem]
+    score = f"{small.path.stem}-score.onnx"
+    other = entry | {"embedding": "other.onnx", "sha256": {"other.onnx": "1", score: "2"}}
+    path.write_text(json.dumps({"other": other}))
+    register(small.path, "a summary")
+    found = json.loads(path.read_text())
+    path.unlink()
+    assert found["other"]["sha256"] == {"other.onnx": "1", score: entry["sha256"][score]}
     assert entry["embedding"] == small.path.name and entry["score"] == f"{small.path.stem}-score.onnx"
     assert entry["summary"] == "a summary" and len(entry["sha256"]) == 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -19,6 +20,12 @@ def test_the_default_model_is_listed_first_and_exists() -> None:
     assert first.score_path is not None and first.score_path.is_file()
     assert first.gpu_path is not None and first.gpu_path.is_file()
     assert set(first.sha256) == {first.path.name, first.score_path.name, first.gpu_path.name}
+
+
+@pytest.mark.parametrize("model", list_models(), ids=lambda model: model.name)
+def test_the_files_of_a_bundled_model_have_their_recorded_hashes(model: models.Model) -> None:
+    files = [model.path, *filter(None, (model.score_path, model.gpu_path))]
+    assert {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files} == model.sha256
 
 
 def test_a_model_is_found_by_any_kind_of_path(tmp_path: Path) -> None:
