@@ -18,10 +18,10 @@ import typer
 from scipy.optimize import nnls
 from scipy.stats import lognorm
 
+from protemb_sdk import Embedder
+
 HERE = Path(__file__).resolve().parents[1]
 CORE, GPU = "a core", "an H100"
-WIDTHS = {"base": (128, 395, 64), "small": (128, 267, 32)}
-"""Widths of protein, residue and pair."""
 YEAR_HOURS = 365.25 * 24
 
 
@@ -124,9 +124,10 @@ def main(
     ]
     numbers = {"protein": 1.0, "residue": mean_length, "pair": square}
     units = ["B", "kB", "MB", "GB", "TB", "PB"]
-    for place, (level, count) in enumerate(numbers.items()):
+    widths = {name: Embedder(name, "cpu").widths for name in ("base", "small")}
+    for level, count in numbers.items():
         sizes = [
-            structures * count * WIDTHS[model][place] * width
+            structures * count * widths[model][level] * width
             for model, width in (("base", 4), ("base", 2), ("small", 2))
         ]
         lines.append(f"| {level} | {' | '.join(human(size, units) for size in sizes)} |")
