@@ -33,8 +33,7 @@ class WorkerPool(ProcessPoolExecutor):
         Of `start`.
     when_told : callable, optional
         What each calls in another thread on `stop`, and when the interpreter ends: whatever was given out
-        would be done first. Ending the process would be simpler, but pools wait for ever for what came half
-        through a pipe.
+        would be done first. Ending the process would be simpler, but breaks the pool.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class WorkerPool(ProcessPoolExecutor):
         _open.add(self)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """As of `ProcessPoolExecutor`; a worker that dies while it sends a result breaks the pool too."""
+        """See `ProcessPoolExecutor`; a worker that dies while it sends a result breaks the pool too."""
         try:
             job = super().submit(fn, *args, **kwargs)
         except OSError as error:  # a process was to be started just when another had died
