@@ -74,6 +74,7 @@ def test_integers_are_accepted_as_floats_and_recorded_configs_are_valid(tmp_path
         "base-long.toml": "base-1+",
         "geometry.toml": "base-messages+",
         "small.toml": "base+",
+        "small-map.toml": "base-1+",
         "small-1.toml": "base-1+",
         "wide.toml": "base-messages+",
     }

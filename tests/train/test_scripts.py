@@ -98,6 +98,6 @@ def test_the_untrained_network_has_the_shape_of_the_trained_one(tmp_path: Path) 
     twin, record = load_network(out)
     small, _ = load_network(RESULTS / "small.ckpt")
     assert twin.config == small.config and record["steps"] == 0
-    assert twin.config.channels == 32
+    assert twin.config.channels == 16
     wrong = subprocess.run([*command, "--preset", "huge"], capture_output=True, text=True)
     assert wrong.returncode == 1 and "there is no preset 'huge'" in wrong.stderr
