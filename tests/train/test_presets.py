@@ -29,6 +29,7 @@ RESULTS = Path(__file__).parents[2] / "train" / "results"
         ),
         ("network", "sigma_min = 0", "sigma_min is 0; it must be a number, above 0"),
         ("network", "sigma_min = 20.0", "sigma_max is 10; it must not be below sigma_min"),
+        ("network", "radial_bins = 1", "radial_bins is 1; it must be at least 2"),
         ("network", "sigma_max = inf", "it must be a number, above 0"),
         ("training", 'schedule = "linear"', 'it must be "constant" or "cosine"'),
         ("training", 'validate_on = "chain"', 'it must be "crops" or "chains"'),

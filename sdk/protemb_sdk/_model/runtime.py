@@ -106,12 +106,15 @@ def _names(wheels: Mapping[str, str]) -> str:
 
 
 def first_line(error: Exception) -> str:
+    """Return the first line of a message, or the type of an error without one."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def name_of(provider: Provider) -> str:
+    """Return the name of a provider that may have options."""
     return provider if isinstance(provider, str) else provider[0]
 
 
 def options_of(provider: Provider) -> dict[str, Any]:
+    """Return the options of a provider that may have none."""
     return {} if isinstance(provider, str) else provider[1]

@@ -139,6 +139,8 @@ class NetworkConfig(Checked):
                 f"messages is {list(self.messages)}; it must be two numbers of layers, "
                 "in a network with exchanges"
             )
+        if self.radial_bins < 2:
+            raise ConfigError(f"radial_bins is {self.radial_bins}; it must be at least 2")
         if self.sigma_max < self.sigma_min:
             raise ConfigError(f"sigma_max is {self.sigma_max:g}; it must not be below sigma_min")
 
