@@ -15,7 +15,7 @@ models=${MODELS:-$bundled} cards=${CARDS:-$root/sdk/docs/models} results=${RESUL
 names=(base small base-1 paper-c100 paper-c30)
 declare -A summary=(
     [base]="default"
-    [small]="where speed or memory matters most"
+    [small]="a smaller pair map, a quarter of the time of base"
     [base-1]="for stores and predictors of the model that was called base before"
     [paper-c100]="to compare with the published network"
     [paper-c30]="to compare with the published network, trained on one chain per cluster"
