@@ -89,12 +89,21 @@ def _end_after(
     rest for ever: it looks at its processes only between results.
     """
     wait([process.sentinel])
-    process.join()
-    if process.exitcode:
+    if _was_killed(process):
         with ending:
             for other in list(others.values()):
                 other.terminate()
             results._writer.close()
+
+
+def _was_killed(process: BaseProcess) -> bool:
+    """Return whether a process that ends does so by a signal or with an error."""
+    if hasattr(os, "waitid"):
+        with suppress(ChildProcessError):  # another thread has seen the end
+            # The status is left to the executor, which waits for the process too.
+            ended = os.waitid(os.P_PID, process.pid or 0, os.WEXITED | os.WNOWAIT)
+            return ended is not None and (ended.si_code != os.CLD_EXITED or ended.si_status != 0)
+    return bool(process.exitcode)
 
 
 _open: weakref.WeakSet[WorkerPool] = weakref.WeakSet()
