@@ -119,8 +119,8 @@ class SingleRepresentation(nn.Module):
         exchanges: int,
         geometry: int,
         types: int,
-        messages: tuple[int, ...] = (),
-        nearest: int = 24,
+        messages: tuple[int, ...],
+        nearest: int,
     ) -> None:
         super().__init__()
         self.nearest = nearest
