@@ -65,8 +65,7 @@ def find_neighbours(features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor
     """
     batch, length = index_BL.shape
     squared_BLL = squared_between(coords_BL3, coords_BL3)
-    # A residue itself is 1 in the sum, which is less memory than a mask.
-    counts = [(decay(squared_BLL / -(scale**2)).sum(dim=2) - 1) / usual - 1 for scale, usual in BURIAL]
+    counts = [near_and_count(squared_BLL, scale, usual)[1] for scale, usual in BURIAL]
     far = REACH**2
     residues = torch.arange(length, device=coords_BL3.device)
     squared_BLL = squared_BLL.clamp(max=far).where(residues[:, None] != residues, far)
@@ -91,6 +90,13 @@ def find_neighbours(features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor
     edge = torch.cat([_radial(distance), seen, seen_back, turn, _separation(gap)], dim=2)
     present = present_BLK.flatten(0, 1)
     return Neighbours(edge, neighbour, present, torch.stack(counts, dim=2))
+
+
+def near_and_count(squared_BLL: Tensor, scale: float, usual: float) -> tuple[Tensor, Tensor]:
+    """Return exp(-(distance / scale)^2) of all pairs, and its sum over other residues / usual - 1, (B, L)."""
+    near_BLL = decay(squared_BLL / -(scale**2))
+    # The residue itself is 1 in the sum, which is less memory than a mask.
+    return near_BLL, (near_BLL.sum(dim=2) - 1) / usual - 1
 
 
 def _radial(distance_LK1: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from protemb_train.network.features import BaseFeatures, decay, squared_between
-from protemb_train.network.neighbours import BURIAL
+from protemb_train.network.features import BaseFeatures, squared_between
+from protemb_train.network.neighbours import BURIAL, near_and_count
 
 SURROUNDINGS = BaseFeatures.geometry_channels + 2 * len(BURIAL)
 """Number of channels of `surroundings`."""
@@ -46,10 +46,7 @@ def surroundings(features: BaseFeatures, coords_BL3: Tensor, index_BL: Tensor) -
     side_BLL = torch.sigmoid(outwards_BL3 @ coords_BL3.transpose(1, 2) - own_BL1)  # over 1 angstrom
     counts = []
     for scale, usual in BURIAL:
-        near_BLL = decay(squared_BLL / -(scale**2))
-        # The residue itself is 1 in the first sum and 1/2 in the second.
-        counts += [
-            (near_BLL.sum(dim=2) - 1) / usual - 1,
-            ((near_BLL * side_BLL).sum(dim=2) - 0.5) / (usual / 2) - 1,
-        ]
+        near_BLL, count_BL = near_and_count(squared_BLL, scale, usual)
+        # The residue itself is on both sides by half.
+        counts += [count_BL, ((near_BLL * side_BLL).sum(dim=2) - 0.5) / (usual / 2) - 1]
     return torch.cat([features.geometry(coords_BL3, index_BL), torch.stack(counts, dim=2)], dim=2)
